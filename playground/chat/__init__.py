@@ -1,0 +1,1 @@
+"""Conversations with a model, and side by side."""

@@ -1,0 +1,1 @@
+"""Runs models: one child process per loaded model."""

@@ -1,0 +1,239 @@
+"""The words that the page's process and a model's process say to each other.
+
+Commands go down, events come up, each one JSON object on a line. JSON, not pickle: a model file is untrusted, and what
+comes back from the process that read it must not be able to run code here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from playground.llama.parameters import ContextParameters
+
+FinishReason = Literal["end of text", "length limit", "stop string", "context full", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn, in llama.cpp's terms; temperature 0 is greedy and ignores the rest but penalties."""
+
+    temperature: float = 0.7
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    seed: int | None = None  # None draws a new seed for each reply
+
+
+GREEDY: Final = Sampling(temperature=0.0, seed=0)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token the model might have chosen: its id, text and log-probability (natural logarithm)."""
+
+    id: int
+    text: str
+    logprob: float
+
+
+# --- commands: the page to the model's process ---
+
+
+@dataclass(frozen=True)
+class Load:
+    path: str
+    context: ContextParameters
+    threads: int
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Continue `prompt`; `reproducible` decodes alone in fixed chunks, so that the same request gives the same text."""
+
+    request: int
+    prompt: str
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None  # None: until the context is full
+    stop: tuple[str, ...] = ()
+    reproducible: bool = False
+    alternatives: int = 0  # how many top tokens come with each Token
+
+
+@dataclass(frozen=True)
+class CountTokens:
+    request: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    request: int
+
+
+@dataclass(frozen=True)
+class SetThreads:
+    """Decode with so many threads from now on; 0 pauses. Answered by ThreadsSet once it holds."""
+
+    threads: int
+
+
+# --- events: the model's process to the page ---
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Measured bytes of the model's process: what must stay (anonymous) and what the kernel may drop (mapped file)."""
+
+    anonymous: int
+    mapped: int
+
+    @property
+    def resident(self) -> int:
+        return self.anonymous + self.mapped
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model is ready: facts that only llama.cpp knows once it has the file."""
+
+    description: str  # llama.cpp's own, such as "llama 135M Q4_1"
+    context_size: int  # tokens that really fit
+    trained_context: int
+    vocabulary_size: int
+    parameter_count: int
+    chat_template: str | None
+    bos: str
+    eos: str
+    seconds: float
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class ThreadsSet:
+    threads: int
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A request waits; `place` 1 is next. Sent again whenever the place changes."""
+
+    request: int
+    place: int
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """So much of the prompt is evaluated (in tokens); `cached` of it was still in the KV cache."""
+
+    request: int
+    done: int
+    total: int
+    cached: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token. `text` may be empty while a character or a possible stop string is incomplete."""
+
+    request: int
+    text: str
+    id: int
+    count: int  # tokens generated so far, this one included
+    tokens_per_second: float | None  # decode time only; None at the first token
+    context_used: int  # cells of the KV cache this sequence holds, in tokens
+    logprob: float | None = None
+    top: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds and tokens of one reply. Speeds count decode time only; a rate that cannot be told is None.
+
+    prompt_speed counts the tokens that were evaluated, not the cached ones. generation_speed counts the tokens after the
+    first, whose time belongs to the prompt.
+    """
+
+    queued_seconds: float
+    prompt_tokens: int
+    cached_tokens: int
+    prompt_speed: float | None
+    time_to_first_token: float | None
+    generated_tokens: int
+    generation_speed: float | None
+    total_seconds: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    request: int
+    reason: FinishReason
+    timings: Timings
+    text: str = ""  # the last piece of text, when characters were held back
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    request: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A request, or the load (request None), that cannot be served: a sentence for the person."""
+
+    request: int | None
+    problem: str
+    remedy: str = ""
+
+
+Command = Load | Generate | CountTokens | Cancel | SetThreads
+Event = LoadProgress | Loaded | ThreadsSet | Queued | Prefilled | Token | Finished | TokenCount | Failed
+
+_WORDS: Final[dict[str, type]] = {
+    word.__name__: word
+    for word in (
+        Load, Generate, CountTokens, Cancel, SetThreads,
+        LoadProgress, Loaded, ThreadsSet, Queued, Prefilled, Token, Finished, TokenCount, Failed,
+    )
+}  # fmt: skip
+_NESTED: Final[dict[str, type]] = {
+    "context": ContextParameters,
+    "sampling": Sampling,
+    "memory": Memory,
+    "timings": Timings,
+}
+
+
+def encode(word: Command | Event) -> bytes:
+    """One line of JSON, such as `{"is": "Cancel", "request": 7}`."""
+    return json.dumps({"is": type(word).__name__, **dataclasses.asdict(word)}).encode() + b"\n"
+
+
+def decode(line: bytes) -> Any:
+    """The word that `encode` wrote; raises ValueError for anything else."""
+    try:
+        fields = json.loads(line)
+        word = _WORDS[fields.pop("is")]
+        return word(**{name: _restored(name, value) for name, value in fields.items()})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a word of the engine: {line[:80]!r}") from error
+
+
+def _restored(name: str, value: Any) -> Any:
+    if name in _NESTED and isinstance(value, Mapping):
+        return _NESTED[name](**value)
+    if name == "top":
+        return tuple(Alternative(**alternative) for alternative in value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""The page, and the only room that knows Gradio."""
