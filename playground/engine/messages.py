@@ -159,8 +159,8 @@ class Token:
 class Timings:
     """Seconds and tokens of one reply. Speeds count decode time only; a rate that cannot be told is None.
 
-    prompt_speed counts the tokens that were evaluated, not the cached ones. generation_speed counts the tokens after the
-    first, whose time belongs to the prompt.
+    prompt_speed counts the tokens that were evaluated, not the cached ones. generation_speed counts the tokens after
+    the first, whose time belongs to the prompt.
     """
 
     queued_seconds: float
