@@ -1,0 +1,156 @@
+"""Says how much memory this computer can still give, and what limits it.
+
+Knows nothing of models. The one idea: the system's own figure counts reclaimable cache as free, which is right, but
+does not see a container's limit; so the answer is the least of the system's figure and of what every limit on the way
+up leaves. Files of the cache are free in both. So the mapped weights of a loaded model count as usable too: whoever
+loads a second one must count the first one's weights itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from playground.machine.cgroups import Cgroup, own_cgroups, read_text, whole_number
+
+_NO_LIMIT: Final = 1 << 60  # version 1 writes "no limit" as the largest multiple of a page, about 2**63
+_UNITS: Final = {
+    "": 1,
+    **{letter: 1000**power for power, letter in enumerate("kmgt", 1)},
+    **{letter + "i": 1024**power for power, letter in enumerate("kmgt", 1)},
+}
+_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?i?)b?", re.ASCII | re.IGNORECASE)
+_SYSTEMD_UNIT: Final = re.compile(r"(?!docker-|libpod-|cri-|crio-|kubepods|lxc).+\.(slice|service|scope)")
+
+
+@dataclass(frozen=True)
+class MachineMemory:
+    """All in bytes.
+
+    total: the machine's memory, or the limit where that is lower. usable: what can be taken now without swapping or
+    being killed, from 0 to total; 0 where nothing on this system tells. limit: the lowest limit below the machine's
+    memory. limited_by: what decides `usable`, as in "limited by ...".
+    """
+
+    total: int
+    usable: int
+    limit: int | None
+    limited_by: str
+
+
+@dataclass(frozen=True)
+class SystemMemory:
+    """What the operating system says, in bytes, with reclaimable cache counted as available."""
+
+    total: int
+    available: int
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """A limit and what it leaves, in bytes."""
+
+    size: int
+    left: int
+    name: str
+
+
+def ask_the_system() -> SystemMemory | None:
+    """psutil's figures; None where it has none (a /proc that is hidden or of an unknown form)."""
+    try:
+        memory = psutil.virtual_memory()
+        return SystemMemory(int(memory.total), int(memory.available))
+    except Exception:  # psutil raises whatever its parsing meets: OSError, KeyError, RuntimeError
+        return None
+
+
+def read_memory(
+    root: Path = Path("/"),
+    environ: Mapping[str, str] = os.environ,
+    system: Callable[[], SystemMemory | None] = ask_the_system,
+) -> MachineMemory:
+    """Reads everything anew, in about a millisecond; never raises: what cannot be read is no limit."""
+    own = system() or SystemMemory(0, 0)
+    limits = [limit for limit in _limits(root, environ) if not own.total or limit.size < own.total]
+    limit = min((limit.size for limit in limits), default=None)
+    total = limit if limit is not None else own.total
+    choices = [(limit.left, limit.name) for limit in limits]
+    if own.total:
+        choices.insert(0, (own.available, "this computer's memory"))
+    usable, name = min(choices, key=lambda choice: choice[0], default=(0, "a system that does not tell its memory"))
+    return MachineMemory(total, max(0, min(usable, total)), limit, name)
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of a size such as "15Gi", "16GB", "512M" or "1073741824"; None for anything else, and for 0.
+
+    Gi is 1024**3; G and GB are 1000**3, as in Kubernetes, from where a Space has its figures.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or match[2].lower() not in _UNITS:
+        return None
+    return int(float(match[1]) * _UNITS[match[2].lower()]) or None
+
+
+def _limits(root: Path, environ: Mapping[str, str]) -> Iterator[_Limit]:
+    on_space = "SPACE_ID" in environ
+    for group in own_cgroups(root, "memory"):
+        size = _limit_of(group)
+        if size is not None:
+            name = "the Space's memory" if on_space else _plain_name(group)
+            yield _Limit(size, max(0, size - _held_by(group)), name)
+    space = parse_size(environ.get("MEMORY", "")) if on_space else None
+    if space is not None:
+        yield _Limit(space, max(0, space - _held_by_visible_processes(root)), "the Space's memory")
+
+
+def _limit_of(group: Cgroup) -> int | None:
+    """The group's limit in bytes.
+
+    Version 2: the lower of memory.max, where the kernel kills, and memory.high, where it stalls every allocation to
+    reclaim first: a model beyond it would crawl, so it counts as a wall. Version 1: limit_in_bytes, or
+    hierarchical_memory_limit, which also knows the parents that a container does not show. Its soft limit is only a
+    wish and is left out.
+    """
+    if group.version == 2:
+        sizes = [group.integer("memory.max"), group.integer("memory.high")]
+    else:
+        hierarchical = group.table("memory.stat").get("hierarchical_memory_limit")
+        sizes = [group.integer("memory.limit_in_bytes"), hierarchical]
+    return min((size for size in sizes if size and size < _NO_LIMIT), default=None)
+
+
+def _held_by(group: Cgroup) -> int:
+    """Bytes that the group cannot give back: its usage without the cache that the kernel drops when asked.
+
+    An unreadable usage counts as nothing held, an unreadable memory.stat as nothing to drop.
+    """
+    stat = group.table("memory.stat")
+    if group.version == 2:
+        usage = group.integer("memory.current") or 0
+        cache = sum(stat.get(key, 0) for key in ("active_file", "inactive_file", "slab_reclaimable"))
+    else:
+        usage = group.integer("memory.usage_in_bytes") or 0
+        cache = sum(stat.get(f"total_{key}", stat.get(key, 0)) for key in ("active_file", "inactive_file"))
+    return max(0, usage - cache)
+
+
+def _held_by_visible_processes(root: Path) -> int:
+    """Anonymous bytes of all processes that can be seen, which in a Space are the Space's own."""
+    held = 0
+    for status in root.glob("proc/[0-9]*/status"):
+        for line in read_text(status).splitlines():
+            if line.startswith("RssAnon:"):
+                held += (whole_number(line.removeprefix("RssAnon:").removesuffix("kB")) or 0) * 1024
+    return held
+
+
+def _plain_name(group: Cgroup) -> str:
+    """systemd's groups have names that their owner knows; any other group with a limit is a container's."""
+    return f"the limit set for {group.name}" if _SYSTEMD_UNIT.fullmatch(group.name) else "the container's limit"

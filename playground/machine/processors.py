@@ -1,0 +1,154 @@
+"""Says how many threads are worth running on this computer, and what limits them.
+
+Knows nothing of models. The one idea: llama.cpp's threads spin while they wait for each other, so a thread without a
+core of its own slows all others down. The answer is the physical cores that this process may run on, and no more than
+its quota of processor time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from playground.machine.cgroups import Cgroup, own_cgroups, read_text, whole_number
+
+
+@dataclass(frozen=True)
+class Processors:
+    """usable: threads worth running, at least 1. physical: this computer's cores, None where unknown. logical: its
+    hardware threads. affinity: how many of those this process may run on. quota: cores' worth of time it may use,
+    None without a limit. limited_by: what decides `usable`, as in "limited by ...".
+    """
+
+    usable: int
+    physical: int | None
+    logical: int
+    affinity: int
+    quota: float | None
+    limited_by: str
+
+
+@dataclass(frozen=True)
+class SystemProcessors:
+    """What the operating system says; `allowed` are the numbers of the hardware threads this process may run on."""
+
+    physical: int | None
+    logical: int
+    allowed: Set[int] | None  # None: all, or the system has no such thing (macOS)
+
+
+@dataclass(frozen=True)
+class Throttling:
+    """How often the quota stopped this process and its group since the group was made, summed over the groups."""
+
+    periods: int
+    throttled_periods: int
+    throttled_seconds: float
+
+    def since(self, earlier: Throttling) -> Throttling:
+        return Throttling(
+            self.periods - earlier.periods,
+            self.throttled_periods - earlier.throttled_periods,
+            self.throttled_seconds - earlier.throttled_seconds,
+        )
+
+
+def ask_the_system() -> SystemProcessors:
+    """psutil's counts and the affinity mask, where there is one."""
+    try:
+        physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count() or os.cpu_count() or 1
+    except Exception:  # psutil raises whatever its parsing meets
+        physical, logical = None, os.cpu_count() or 1
+    try:
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    except OSError:
+        allowed = None
+    return SystemProcessors(physical, logical, allowed)
+
+
+def read_processors(
+    root: Path = Path("/"),
+    environ: Mapping[str, str] = os.environ,
+    system: Callable[[], SystemProcessors] = ask_the_system,
+) -> Processors:
+    """Reads everything anew; never raises: what cannot be read is no limit."""
+    own = system()
+    affinity = len(own.allowed) if own.allowed else own.logical
+    cores = _physical_cores(root, own)
+    quotas = list(_quotas(root, environ))
+    quota, quota_name = min(quotas, default=(None, ""))
+    # The part of a core that a quota leaves over serves the page itself.
+    threads = cores if quota is None else min(cores, math.floor(quota))
+    if quota is not None and threads < cores:
+        name = quota_name
+    elif affinity < own.logical:
+        name = "the processors assigned to this process"
+    else:
+        name = "this computer's cores"
+    return Processors(max(1, threads), own.physical, own.logical, affinity, quota, name)
+
+
+def read_throttling(root: Path = Path("/")) -> Throttling | None:
+    """The counters of cpu.stat; None where no group counts (no quota, or not Linux)."""
+    stats = [stat for group in own_cgroups(root, "cpu") if (stat := group.table("cpu.stat")).get("nr_periods")]
+    if not stats:
+        return None
+    return Throttling(
+        sum(stat["nr_periods"] for stat in stats),
+        sum(stat.get("nr_throttled", 0) for stat in stats),
+        # microseconds in version 2, nanoseconds in version 1
+        sum(stat.get("throttled_usec", 0) / 1e6 + stat.get("throttled_time", 0) / 1e9 for stat in stats),
+    )
+
+
+def _physical_cores(root: Path, own: SystemProcessors) -> int:
+    """Cores of which at least one hardware thread is allowed; by the system's count where /sys does not tell."""
+    allowed = own.allowed or range(own.logical)
+    cores = [_core_of(root / f"sys/devices/system/cpu/cpu{number}/topology") for number in allowed]
+    if all(cores):
+        return len(set(cores))
+    return min(own.physical or len(cores), len(cores))
+
+
+def _core_of(topology: Path) -> str:
+    """What the hardware threads of one core have in common, "" where unknown.
+
+    The list of siblings, such as "0,4", is unique; a core's number is so only together with its package and die.
+    """
+    siblings = read_text(topology / "thread_siblings_list")
+    if siblings:
+        return siblings
+    core, package = read_text(topology / "core_id"), read_text(topology / "physical_package_id")
+    if whole_number(core) is None or whole_number(package) is None:
+        return ""
+    return f"package {package} die {read_text(topology / 'die_id')} core {core}"
+
+
+def _quotas(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[float, str]]:
+    on_space = "SPACE_ID" in environ
+    for group in own_cgroups(root, "cpu"):
+        quota = _quota_of(group)
+        if quota is not None:
+            yield quota, "the Space's cores" if on_space else "the container's processor quota"
+    if on_space:
+        try:
+            cores = float(environ.get("CPU_CORES", ""))
+        except ValueError:
+            return
+        if math.isfinite(cores) and cores > 0:
+            yield cores, "the Space's cores"
+
+
+def _quota_of(group: Cgroup) -> float | None:
+    """Cores' worth of time: version 2's cpu.max is "200000 100000" (or "max 100000"), version 1 has two files."""
+    if group.version == 2:
+        quota, _, period = group.text("cpu.max").partition(" ")
+    else:
+        quota, period = group.text("cpu.cfs_quota_us"), group.text("cpu.cfs_period_us")
+    microseconds, of = whole_number(quota), whole_number(period)
+    return microseconds / of if microseconds and of else None
