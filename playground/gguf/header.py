@@ -1,0 +1,281 @@
+"""What the header of a model file says: its metadata and the table of its tensors, without the weights.
+
+Reads GGUF versions 2 and 3, little-endian, from any ByteSource; what llama.cpp would refuse is refused here with a
+sentence. What the tensors hold, and whether the model runs, is not known here.
+
+    GGUF | version | tensor count | key count | key, type, value … | name, shape, type, offset … | padding | weights
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gguf.constants import GGUF_DEFAULT_ALIGNMENT, Keys
+
+from playground.errors import BadModelFile
+from playground.gguf.cursor import MIB, Cursor, shown
+from playground.gguf.levels import level_of_file_type
+from playground.gguf.sources import ByteSource, BytesSource, FileSource
+from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_tensors
+from playground.gguf.values import LongArray, Value, read_value
+
+__all__ = [
+    "ByteSource", "BytesSource", "FileSource", "GgufHeader", "LongArray", "TensorInfo", "Value",
+    "merge_shards", "read_header", "write_stand_in",
+]  # fmt: skip
+
+REQUANTIZED_FROM: Final = "gguf_playground.requantized_from"
+MOST_KEYS: Final = 4096  # real files have 20 to 100
+MOST_TENSORS: Final = 65_536  # the largest real models have about 2,000
+_ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
+_TEXT_KEYS: Final = (
+    Keys.General.ARCHITECTURE, Keys.General.NAME, Keys.General.TYPE, Keys.Tokenizer.CHAT_TEMPLATE, REQUANTIZED_FROM,
+)  # fmt: skip
+_WHOLE_NUMBER_KEYS: Final = (
+    Keys.General.FILE_TYPE, Keys.General.ALIGNMENT,
+    Keys.Split.LLM_KV_SPLIT_NO, Keys.Split.LLM_KV_SPLIT_COUNT, Keys.Split.LLM_KV_SPLIT_TENSORS_COUNT,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """A header as read; `byte_count` is where the weights start, in bytes from the start of the file."""
+
+    version: int
+    metadata: Mapping[str, Value]
+    tensors: tuple[TensorInfo, ...]
+    byte_count: int
+
+    @property
+    def architecture(self) -> str:
+        """llama.cpp's word for the kind of model, such as "llama"; empty where the file has none (later shards)."""
+        return self._text(Keys.General.ARCHITECTURE) or ""
+
+    @property
+    def name(self) -> str:
+        """What the file calls the model; empty where it says nothing."""
+        return self._text(Keys.General.NAME) or ""
+
+    @property
+    def trained_context(self) -> int | None:
+        """Tokens the model was trained to look back on."""
+        return self._whole_number(Keys.LLM.CONTEXT_LENGTH.format(arch=self.architecture))
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Tokens the model knows: as said outright, or the length of the token list."""
+        said = self._whole_number(Keys.LLM.VOCAB_SIZE.format(arch=self.architecture))
+        tokens = self.metadata.get(Keys.Tokenizer.LIST)
+        if said is None and isinstance(tokens, LongArray):
+            return tokens.length
+        return len(tokens) if said is None and isinstance(tokens, tuple) else said
+
+    @property
+    def chat_template(self) -> str | None:
+        return self._text(Keys.Tokenizer.CHAT_TEMPLATE)
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(tensor.weight_count for tensor in self.tensors)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(tensor.byte_count for tensor in self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """What a weight takes on average, true for this file whatever its name says; 0 where there are no tensors."""
+        return 8 * self.weight_bytes / self.parameter_count if self.tensors else 0.0
+
+    @property
+    def level(self) -> str | None:
+        """The level the file says it is at, such as "Q4_K_M"; None where it says none that llama.cpp knows."""
+        number = self._whole_number(Keys.General.FILE_TYPE)
+        level = None if number is None else level_of_file_type(number)
+        return level.name if level else None
+
+    @property
+    def requantized_from(self) -> str | None:
+        """The level this file was made from, where the playground made it from a quantized one: no better than that."""
+        return self._text(REQUANTIZED_FROM)
+
+    @property
+    def shard_count(self) -> int:
+        """How many files the whole model comes in, as the file says; 1 for a model in one file."""
+        return self._whole_number(Keys.Split.LLM_KV_SPLIT_COUNT) or 1
+
+    def _text(self, key: str) -> str | None:
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else None
+
+    def _whole_number(self, key: str) -> int | None:
+        value = self.metadata.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def read_header(source: ByteSource) -> GgufHeader:
+    """The header of a GGUF file, read in a few windows from the start and never its weights.
+
+    Raises BadModelFile for whatever is no sound model file, and what the source raises (OSError) when it cannot read.
+    """
+    cursor = Cursor(source)
+    version = _read_version(cursor)
+    tensor_count = cursor.uint64("the number of tensors")
+    key_count = cursor.uint64("the number of metadata keys")
+    _refuse_absurd(tensor_count, MOST_TENSORS, "tensors")
+    _refuse_absurd(key_count, MOST_KEYS, "metadata keys")
+    metadata = _read_metadata(cursor, key_count)
+    alignment = _alignment(metadata)
+    tensors = read_tensors(cursor, tensor_count, alignment)
+    start = aligned(cursor.offset, alignment)
+    _refuse_missing_weights(start + end_of_weights(tensors), cursor.size, bool(tensors))
+    return GgufHeader(version, metadata, tensors, min(start, cursor.size))
+
+
+def merge_shards(headers: Sequence[GgufHeader]) -> GgufHeader:
+    """One header for a model in several files, given in their order: counts and sizes then cover the whole model.
+
+    Metadata is the first file's, `byte_count` the sum; tensor offsets stay those within their own file. Raises
+    BadModelFile when a shard is missing, doubled or of another model.
+    """
+    if not headers:
+        raise ValueError("a model has at least one file")
+    first = headers[0]
+    if first.shard_count != len(headers):
+        raise BadModelFile(
+            f"The model comes in {first.shard_count} files, and {len(headers)} are here.",
+            "Fetch the missing ones into the same folder.",
+        )
+    for place, header in enumerate(headers):
+        number = header.metadata.get(Keys.Split.LLM_KV_SPLIT_NO, place)
+        if number != place or header.shard_count != len(headers):
+            raise BadModelFile(
+                f"File {place + 1} of {len(headers)} of the model is not that file: it says it is number "
+                f"{number} (from 0) of {header.shard_count}.",
+                "Fetch that file again.",
+            )
+    tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    _refuse_other_models_shards(tensors, first)
+    return GgufHeader(first.version, first.metadata, tensors, sum(header.byte_count for header in headers))
+
+
+def write_stand_in(source: ByteSource, header: GgufHeader, path: Path) -> None:
+    """A file that is the header followed by a hole of the weights' size: takes no room on disk, opens in a dry run."""
+    with path.open("wb") as file:
+        while file.tell() < header.byte_count:
+            chunk = source.read(file.tell(), min(4 * MIB, header.byte_count - file.tell()))
+            if not chunk:
+                raise BadModelFile("The model file became shorter while it was read.", "Try again.")
+            file.write(chunk)
+        file.truncate(source.size)
+
+
+def _read_version(cursor: Cursor) -> int:
+    if cursor.size == 0:
+        raise BadModelFile("A model file was expected, and the file is empty.", "Fetch the file again.")
+    magic = cursor.take(min(4, cursor.size), "its first letters")
+    if magic != b"GGUF":
+        raise _not_gguf(magic)
+    version = cursor.uint32("the version")
+    if version in (2, 3):
+        return version
+    if version == 1:
+        raise BadModelFile(
+            "The file is GGUF version 1, from August 2023, which llama.cpp no longer reads.",
+            "Choose a newer conversion of the model.",
+        )
+    if version & 0xFFFF == 0 and version:
+        raise BadModelFile(
+            "The file is big-endian GGUF, made for computers with another byte order.",
+            "Choose the usual, little-endian file of the model.",
+        )
+    raise BadModelFile(
+        f"The file is GGUF version {version}, and versions 2 and 3 can be read.",
+        "Update the playground, or choose another file.",
+    )
+
+
+def _not_gguf(magic: bytes) -> BadModelFile:
+    if magic == b"vers":  # "version https://git-lfs…"
+        return BadModelFile(
+            "The file is a Git LFS pointer, a note of where the model is, not the model.", "Run `git lfs pull` there."
+        )
+    if magic in (b"lmgg", b"fmgg", b"tjgg"):
+        return BadModelFile(
+            "The file is a GGML model from before GGUF, which llama.cpp no longer reads.",
+            "Choose a GGUF file of the model.",
+        )
+    return BadModelFile(
+        f"A GGUF model file was expected (its first letters are GGUF), and this one starts with {magic!r}.",
+        "Choose a file that ends in .gguf.",
+    )
+
+
+def _refuse_absurd(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise BadModelFile(
+            f"The model file is damaged: it claims {count:,} {what}, and no model has more than {most:,}.",
+            _ANOTHER_FILE,
+        )
+
+
+def _read_metadata(cursor: Cursor, count: int) -> dict[str, Value]:
+    metadata: dict[str, Value] = {}
+    for number in range(1, count + 1):
+        key = cursor.string(f"the name of metadata key {number} of {count}")
+        if key in metadata:
+            raise BadModelFile(f"The model file is damaged: it has the key {shown(key)} twice.", _ANOTHER_FILE)
+        metadata[key] = read_value(cursor, shown(key))
+    _check_standard_keys(metadata)
+    return metadata
+
+
+def _check_standard_keys(metadata: Mapping[str, Value]) -> None:
+    for key in _TEXT_KEYS:
+        if key in metadata and not isinstance(metadata[key], str):
+            raise _wrong_type(key, "a text")
+    architecture = metadata.get(Keys.General.ARCHITECTURE, "")
+    of_architecture = (key.format(arch=architecture) for key in (Keys.LLM.CONTEXT_LENGTH, Keys.LLM.VOCAB_SIZE))
+    for key in (*_WHOLE_NUMBER_KEYS, *of_architecture):
+        value = metadata.get(key, 0)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise _wrong_type(key, "a whole number")
+    if not isinstance(metadata.get(Keys.Tokenizer.LIST, ()), (tuple, LongArray)):
+        raise _wrong_type(Keys.Tokenizer.LIST, "a list")
+
+
+def _wrong_type(key: str, expected: str) -> BadModelFile:
+    return BadModelFile(f"The model file is damaged: {shown(key)} should be {expected} and is not.", _ANOTHER_FILE)
+
+
+def _alignment(metadata: Mapping[str, Value]) -> int:
+    """Bytes that every tensor's start is a multiple of: a power of two."""
+    alignment = metadata.get(Keys.General.ALIGNMENT, GGUF_DEFAULT_ALIGNMENT)
+    assert isinstance(alignment, int)  # _check_standard_keys saw to it
+    if alignment == 0 or alignment & (alignment - 1):
+        raise BadModelFile(
+            f"The model file is damaged: its alignment is {alignment}, which is no power of two.", _ANOTHER_FILE
+        )
+    return alignment
+
+
+def _refuse_missing_weights(needed: int, size: int, has_tensors: bool) -> None:
+    if has_tensors and needed > size:
+        raise BadModelFile(
+            f"The model file is cut off: its tensors need {needed:,} bytes, and it has {size:,}.",
+            "Fetch the file again: its download may have stopped early.",
+        )
+
+
+def _refuse_other_models_shards(tensors: Sequence[TensorInfo], first: GgufHeader) -> None:
+    names = {tensor.name for tensor in tensors}
+    expected = first.metadata.get(Keys.Split.LLM_KV_SPLIT_TENSORS_COUNT, len(tensors))
+    if len(names) != len(tensors) or expected != len(tensors):
+        raise BadModelFile(
+            f"The model's files do not belong together: {expected} different tensors were expected, and they hold "
+            f"{len(tensors)}, {len(names)} of them different.",
+            "Fetch all of them again from one place.",
+        )
