@@ -1,0 +1,236 @@
+"""Runs llama.cpp's quantizer in a process of its own: the bindings' side of the levels made here.
+
+`python -m playground.llama.quantizer` reads orders from standard input and writes answers to standard output, each one
+JSON object on a line; lab/quantize.py is the other side and decides about disks, names and sentences. The process ends
+when its orders end, so at the latest with its parent, and takes the file it was writing with it.
+
+    {"order": "plan", "source": path, "shards": [path], "file_type": 7, "notes": {key: text}}
+        -> {"is": "planned", "size": bytes, "bits_per_weight": 8.5, "tensors": 272, "fallbacks": […],
+            "needs_imatrix": false}
+    {"order": "make", …what was planned last…, "target": path, "threads": 2}
+        -> {"is": "progress", "fraction": 0.4, "tensor": name, "number": 12, "tensors": 272} …,
+           {"is": "made"}
+    either -> {"is": "refused", "reason": llama.cpp's words, "fallbacks": […]}
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import llama_cpp
+from llama_cpp._ggml import libggml
+
+from playground.llama.quantizer_log import LogReader, Tensor
+from playground.machine.process import offer_to_the_oom_killer_first
+
+ALIGNMENT: Final = 32  # bytes; the quantizer pads each tensor to the format's default, whatever the source chose
+BUFFER_BYTES: Final = 512 << 20  # of a tensor's rows held at once; llama.cpp's 8 GiB is more than many machines have
+PROGRESS_STEP: Final = 0.002  # of the whole; more would only be noise in the pipe
+TEXT_BYTES: Final = 127  # what a llama_model_kv_override can hold
+
+
+class Refused(Exception):
+    """The quantizer will not: its log says why."""
+
+
+def quantize(
+    source: str, target: str, file_type: int, log: LogReader, *, notes: Mapping[str, str], dry: bool, threads: int = 1
+) -> None:
+    """Write `source` as `file_type` to `target`; `dry` writes nothing and only says in the log what that would give.
+
+    notes: texts added to the made file's metadata. Raises Refused.
+    """
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread, params.dry_run = file_type, threads, dry
+    params.allow_requantize = True
+    params.max_buf_size = BUFFER_BYTES
+    overrides = (llama_cpp.llama_model_kv_override * (len(notes) + 1))()  # the empty key of the last one ends the list
+    for override, (key, text) in zip(overrides, notes.items(), strict=False):
+        override.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR
+        override.key, override.value.val_str = key.encode(), _cut(text)
+    params.kv_overrides = overrides
+
+    on_log = llama_cpp.llama_log_callback(lambda level, text, data: log.feed(text.decode("utf-8", "replace")))
+    llama_cpp.llama_log_set(on_log, ctypes.c_void_p(0))
+    try:
+        failed = llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
+    finally:
+        llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
+    if failed:
+        raise Refused
+
+
+# Drops the log between runs; a module's name keeps it alive for as long as llama.cpp may call it.
+_silent: Final = llama_cpp.llama_log_callback(lambda level, text, data: None)
+
+
+def _cut(text: str) -> bytes:
+    return text.encode()[:TEXT_BYTES]
+
+
+class _GgufInit(ctypes.Structure):
+    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.POINTER(ctypes.c_void_p)))
+
+
+def header_bytes(shards: Iterable[str], notes: Mapping[str, str]) -> int:
+    """Bytes before the first weight in the one file made from these shards: asked of ggml's own writer, so exact.
+
+    Raises Refused when a shard cannot be read.
+    """
+    first, *others = (_open_header(path) for path in shards)
+    file, _ = first
+    for dropped in (b"split.no", b"split.count", b"split.tensors.count"):
+        libggml.gguf_remove_key(file, dropped)
+    for written in (b"general.quantization_version", b"general.file_type"):
+        libggml.gguf_set_val_u32(file, written, 0)
+    for key, text in notes.items():
+        libggml.gguf_set_val_str(file, key.encode(), _cut(text))
+    for _, tensors in others:
+        tensor = libggml.ggml_get_first_tensor(tensors)
+        while tensor:
+            libggml.gguf_add_tensor(file, tensor)
+            tensor = libggml.ggml_get_next_tensor(tensors, tensor)
+    size = int(libggml.gguf_get_meta_size(file))
+    for opened, tensors in (first, *others):
+        libggml.gguf_free(opened)
+        libggml.ggml_free(tensors)
+    return size
+
+
+def _open_header(path: str) -> tuple[Any, ctypes.c_void_p]:
+    tensors = ctypes.c_void_p()
+    file = libggml.gguf_init_from_file(os.fsencode(path), _GgufInit(True, ctypes.pointer(tensors)))
+    if not file:
+        raise Refused
+    return file, tensors
+
+
+def declare_ggml_functions() -> None:
+    """Gives the functions of ggml.h and gguf.h that the bindings leave out their C signatures."""
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    signatures: dict[str, tuple[Any, list[Any]]] = {
+        "gguf_init_from_file": (pointer, [text, _GgufInit]),
+        "gguf_get_meta_size": (ctypes.c_size_t, [pointer]),
+        "gguf_remove_key": (ctypes.c_int64, [pointer, text]),
+        "gguf_set_val_str": (None, [pointer, text, text]),
+        "gguf_set_val_u32": (None, [pointer, text, ctypes.c_uint32]),
+        "gguf_add_tensor": (None, [pointer, pointer]),
+        "gguf_free": (None, [pointer]),
+        "ggml_get_first_tensor": (pointer, [pointer]),
+        "ggml_get_next_tensor": (pointer, [pointer, pointer]),
+        "ggml_free": (None, [pointer]),
+        "ggml_row_size": (ctypes.c_size_t, [ctypes.c_int, ctypes.c_int64]),
+        "ggml_type_name": (text, [ctypes.c_int]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(libggml, name)
+        function.restype, function.argtypes = result, arguments
+
+
+def plan(order: Mapping[str, Any], log: LogReader) -> dict[str, Any]:
+    """What the order would give, by a dry run: the made file's size in bytes and its true bits per weight.
+
+    Raises Refused.
+    """
+    quantize(order["source"], "", order["file_type"], log, notes=order["notes"], dry=True)
+    if not log.tensors or len(log.tensors) != log.tensors[0].count:
+        log.reasons.append("its list of tensors cannot be read")
+        raise Refused
+    numbers = {libggml.ggml_type_name(number).decode(): number for number in range(llama_cpp.GGML_TYPE_COUNT)}
+    sizes = [_byte_count(tensor, numbers[tensor.type]) for tensor in log.tensors]
+    header = header_bytes(order["shards"], order["notes"])
+    return {
+        "is": "planned",
+        "size": header + sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes),
+        "bits_per_weight": 8 * sum(sizes) / sum(tensor.weights for tensor in log.tensors),
+        "tensors": len(log.tensors),
+        "fallbacks": [dataclasses.asdict(fallback) for fallback in log.fallbacks],
+        "needs_imatrix": log.needs_imatrix,
+    }
+
+
+def _byte_count(tensor: Tensor, type_number: int) -> int:
+    row_length = tensor.shape[0]
+    return tensor.weights // row_length * int(libggml.ggml_row_size(type_number, row_length))
+
+
+class Process:
+    """Carries out one order after the other: llama.cpp in the main thread, the wait for the orders' end in another."""
+
+    def __init__(self, answers: int) -> None:
+        self._answers = answers  # a file descriptor: standard output is llama.cpp's to print on
+        self._orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._weights = 0  # of the model last planned: what progress is a fraction of
+        self._unfinished: str | None = None
+
+    def run(self) -> NoReturn:
+        threading.Thread(target=self._read_orders, daemon=True).start()
+        while True:
+            self._carry_out(json.loads(self._orders.get()))
+
+    def _read_orders(self) -> None:
+        for line in sys.stdin.buffer:
+            self._orders.put(line)
+        if self._unfinished is not None:
+            Path(self._unfinished).unlink(missing_ok=True)
+        os._exit(0)
+
+    def _carry_out(self, order: Mapping[str, Any]) -> None:
+        log = LogReader()
+        try:
+            if order["order"] == "plan":
+                self._answer(plan(order, log))
+                self._weights = sum(tensor.weights for tensor in log.tensors)
+            else:
+                self._make(order, log)
+                self._answer({"is": "made"})
+        except Refused:
+            fallbacks = [dataclasses.asdict(fallback) for fallback in log.fallbacks]
+            self._answer({"is": "refused", "reason": log.reason, "fallbacks": fallbacks})
+
+    def _make(self, order: Mapping[str, Any], log: LogReader) -> None:
+        """Write the target, telling how many of the planned weights are done whenever a tensor begins."""
+        done, told = 0, -1.0
+
+        def tell(tensor: Tensor) -> None:
+            nonlocal done, told
+            fraction = min(1.0, done / max(1, self._weights))
+            done += tensor.weights
+            if fraction >= told + PROGRESS_STEP:
+                told = fraction
+                where = {"tensor": tensor.name, "number": tensor.number, "tensors": tensor.count}
+                self._answer({"is": "progress", "fraction": fraction, **where})
+
+        log.started = tell
+        self._unfinished = order["target"]
+        quantize(
+            order["source"], order["target"], order["file_type"], log,
+            notes=order["notes"], dry=False, threads=order["threads"],
+        )  # fmt: skip
+
+    def _answer(self, answer: Mapping[str, Any]) -> None:
+        line = json.dumps(answer).encode() + b"\n"
+        while line:
+            line = line[os.write(self._answers, line) :]
+
+
+def main() -> NoReturn:
+    """Give standard output to the answers alone: what llama.cpp prints goes to standard error."""
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    offer_to_the_oom_killer_first()
+    declare_ggml_functions()
+    Process(answers).run()
+
+
+if __name__ == "__main__":
+    main()
