@@ -1,0 +1,189 @@
+"""A process that keeps one model open without its weights and answers what a context of it would take.
+
+Both ends of the pipe: `DryChild` is the parent's handle, `main` the child's loop (python -m playground.fit.dry_child).
+Words go over the pipes as JSON, one object on a line. A bad file may abort llama.cpp, or keep it busy for ever: that
+ends the child, and its handle makes an ordinary error of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import playground
+from playground.errors import BadModelFile, PlaygroundError
+from playground.llama.dry_model import DryModel
+from playground.llama.log import LlamaLog, last_words
+from playground.llama.parameters import ContextParameters, context_parameters
+from playground.machine.process import end_when_parent_is_gone, offer_to_the_oom_killer_first, read_process_memory
+
+Json = dict[str, Any]
+
+_STDERR_TAIL_BYTES: Final = 16_384
+_LONGEST_ANSWER_BYTES: Final = 1_000_000
+_ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
+
+
+class DryChild:
+    """The parent's end. `opened` is what the child said of its model; `ask` is for one thread at a time.
+
+    The constructor raises BadModelFile when llama.cpp refuses the model or dies of it, PlaygroundError when it takes
+    longer than `timeout_seconds`.
+    """
+
+    def __init__(self, subject: Json, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        try:
+            self._process = _start(self._stderr)
+        except BaseException:
+            self._stderr.close()
+            raise
+        self._unread = b""
+        try:
+            self.opened = self._exchange({"open": subject})
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid
+
+    def ask(self, context: ContextParameters) -> Json:
+        """The sizes of a context. Raises as the constructor does; after a death or a timeout the child is gone."""
+        return self._exchange({"context": dataclasses.asdict(context)})
+
+    def close(self) -> None:
+        self._process.kill()  # it holds nothing that needs an orderly end
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):  # unsent words of a dead child
+                    stream.close()
+
+    def _exchange(self, question: Json) -> Json:
+        try:
+            line = self._answer_to(json.dumps(question).encode() + b"\n")
+            answer = json.loads(line)
+        except TimeoutError:
+            self._process.kill()
+            raise PlaygroundError(
+                f"llama.cpp did not answer within {self._timeout_seconds:g} seconds what this model needs.",
+                "Try again; if it happens again, choose another file.",
+            ) from None
+        except (OSError, EOFError, ValueError):
+            raise self._death() from None
+        if "refused" in answer:
+            kind = BadModelFile if answer["bad_file"] else PlaygroundError
+            raise kind(*answer["refused"])
+        return answer  # type: ignore[no-any-return]
+
+    def _answer_to(self, question: bytes) -> bytes:
+        """One line from the child. Raises TimeoutError, EOFError when the child has ended, OSError."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(question)
+        self._process.stdin.flush()
+        deadline = time.monotonic() + self._timeout_seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._unread:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError
+                received = os.read(self._process.stdout.fileno(), 65_536)
+                if not received or len(self._unread) > _LONGEST_ANSWER_BYTES:
+                    raise EOFError
+                self._unread += received
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _death(self) -> BadModelFile:
+        self._process.kill()
+        code = self._process.wait()
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - _STDERR_TAIL_BYTES))
+        words = last_words(self._stderr.read().decode("utf-8", "replace"))
+        return BadModelFile(
+            f"llama.cpp stopped while planning this model: {words or _ending(code)}.",
+            _ANOTHER_FILE if words else "Try again; if it happens again, choose another file.",
+        )
+
+
+def _start(stderr: BinaryIO) -> subprocess.Popen[bytes]:
+    root = str(Path(playground.__file__).parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "playground.fit.dry_child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(paths)},
+    )
+
+
+def _ending(code: int) -> str:
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
+
+
+# --- the child's end ---
+
+
+def main() -> None:
+    """Open the model of the first line, then answer each further line, until the parent closes the pipe."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what llama.cpp prints must not mix with the answers
+    offer_to_the_oom_killer_first()
+    end_when_parent_is_gone()
+    questions = sys.stdin.buffer
+    with LlamaLog() as log:
+        model: DryModel | None = None
+        for line in questions:
+            question = json.loads(line)
+            try:
+                if model is None:
+                    model = _open(question["open"], log)
+                    answer = _description(model)
+                else:
+                    answer = _sizes(model, ContextParameters(**question["context"]))
+            except PlaygroundError as error:
+                answer = {"refused": [error.problem, error.remedy], "bad_file": isinstance(error, BadModelFile)}
+            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.flush()
+
+
+def _open(subject: Json, log: LlamaLog) -> DryModel:
+    if "path" in subject:
+        return DryModel.from_file(Path(subject["path"]), log)
+    return DryModel.from_hyperparameters(subject["architecture"], subject["metadata"], subject["vocabulary_size"], log)
+
+
+def _description(model: DryModel) -> Json:
+    return {
+        "trained_context": model.trained_context,
+        "vocabulary_size": model.vocabulary_size,
+        "weights": model.weight_bytes,
+        "repacked": model.repacked_bytes,
+    }
+
+
+def _sizes(model: DryModel, context: ContextParameters) -> Json:
+    """The context's parts, and this process's own memory while the context is open: a run's base is the same."""
+    with model.context_sizes(context_parameters(context)) as sizes:
+        return {**dataclasses.asdict(sizes), "base": read_process_memory(os.getpid()).resident}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Opens a model without its weights and asks llama.cpp what a context of it would take.
+
+Knows nothing of processes: a bad file can abort the one this runs in, so only a dry run's child opens one. The file may
+be a stand-in, the header followed by a hole as large as the weights; or there is no file, only hyperparameters.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp
+import llama_cpp.llama_cpp as bindings
+
+from playground.errors import BadModelFile, PlaygroundError
+from playground.llama.log import ContextSizes, LlamaLog, read_context_sizes, reason
+from playground.llama.parameters import model_parameters
+from playground.llama.weight_buffers import repacked_bytes
+
+Hyperparameter = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float]
+
+_GGUF_INT32: Final = 5  # gguf.h's enum gguf_type
+_GGUF_FLOAT32: Final = 6
+_GGUF_BOOL: Final = 7
+_ARRAY_ITEMS: Final[dict[type, tuple[int, Any]]] = {
+    bool: (_GGUF_BOOL, ctypes.c_bool),
+    int: (_GGUF_INT32, ctypes.c_int32),
+    float: (_GGUF_FLOAT32, ctypes.c_float),
+}
+
+
+class DryModel:
+    """A model opened without allocation; close it. Made by `from_file` or `from_hyperparameters`.
+
+    trained_context: tokens. weight_bytes: of the file's tensors, 0 where there is no file. repacked_bytes: of them,
+    what loading copies into CPU order; all of them where this build of llama.cpp does not tell.
+    """
+
+    def __init__(self, model: Any, log: LlamaLog, *, has_weights: bool) -> None:
+        self._model = model
+        self._log = log
+        self.trained_context: int = llama_cpp.llama_model_n_ctx_train(model)
+        self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+        self.weight_bytes: int = llama_cpp.llama_model_size(model) if has_weights else 0
+        repacked = repacked_bytes(model) if has_weights else 0
+        self.repacked_bytes: int = self.weight_bytes if repacked is None else repacked
+
+    @classmethod
+    def from_file(cls, path: Path, log: LlamaLog) -> DryModel:
+        """The model of a file, or of a stand-in for it; of the first shard, beside all the others, where it is split.
+
+        Raises BadModelFile with llama.cpp's words.
+        """
+        log.take()
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters(dry=True))
+        if not model:
+            raise _refused(log)
+        return cls(model, log, has_weights=True)
+
+    @classmethod
+    def from_hyperparameters(
+        cls, architecture: str, hyperparameters: Mapping[str, Hyperparameter], vocabulary_size: int, log: LlamaLog
+    ) -> DryModel:
+        """A model of which only the metadata is known; its keys come without the architecture's prefix.
+
+        Raises BadModelFile with llama.cpp's words.
+        """
+        log.take()
+        parameters = model_parameters(dry=True)
+        with _metadata(architecture, {**hyperparameters, "vocab_size": vocabulary_size}) as metadata:
+            model = llama_cpp.llama_model_init_from_user(metadata, _NO_WEIGHTS, ctypes.c_void_p(0), parameters)
+        if not model:
+            raise _refused(log)
+        return cls(model, log, has_weights=False)
+
+    @contextmanager
+    def context_sizes(self, parameters: llama_cpp.llama_context_params) -> Iterator[ContextSizes]:
+        """What a context with these parameters takes; it stays open within the `with`, its buffers unallocated.
+
+        Raises PlaygroundError with llama.cpp's words when the model cannot have such a context.
+        """
+        self._log.take()
+        context = llama_cpp.llama_init_from_model(self._model, parameters)
+        if not context:
+            raise PlaygroundError(
+                f"llama.cpp cannot make this context: {reason(self._log.take()) or 'it gave no reason'}.",
+                "Choose another context size or KV cache type.",
+            )
+        try:
+            yield read_context_sizes(self._log.take())
+        finally:
+            llama_cpp.llama_free(context)
+
+    def close(self) -> None:
+        llama_cpp.llama_model_free(self._model)
+
+
+def _refused(log: LlamaLog) -> BadModelFile:
+    return BadModelFile(
+        f"llama.cpp cannot open this model: {reason(log.take()) or 'it gave no reason'}.",
+        "Fetch the file again, or choose another one.",
+    )
+
+
+@llama_cpp.llama_cpp.llama_model_set_tensor_data_t  # type: ignore[untyped-decorator]
+def _no_weights(tensor: int, data: int) -> None:
+    """llama.cpp asks for the weights of a model without a file; a dry run leaves them out."""
+
+
+_NO_WEIGHTS: Final = _no_weights
+
+
+# --- metadata without a file ---
+
+
+@contextmanager
+def _metadata(architecture: str, hyperparameters: Mapping[str, Hyperparameter]) -> Iterator[int]:
+    """A gguf_context that holds the hyperparameters and a vocabulary of no texts."""
+    _gguf("init_empty").restype = ctypes.c_void_p
+    gguf: int = _gguf("init_empty")()
+    try:
+        _setter("str", ctypes.c_char_p)(gguf, b"general.architecture", architecture.encode())
+        _setter("str", ctypes.c_char_p)(gguf, b"tokenizer.ggml.model", b"no_vocab")
+        for key, value in hyperparameters.items():
+            _set(gguf, f"{architecture}.{key}".encode(), value)
+        yield gguf
+    finally:
+        free = _gguf("free")
+        free.argtypes = [ctypes.c_void_p]
+        free(gguf)
+
+
+def _set(gguf: int, key: bytes, value: Hyperparameter) -> None:
+    if isinstance(value, bool):  # before int, of which it is a kind
+        _setter("bool", ctypes.c_bool)(gguf, key, value)
+    elif isinstance(value, int):
+        _setter("u32", ctypes.c_uint32)(gguf, key, value)
+    elif isinstance(value, float):
+        _setter("f32", ctypes.c_float)(gguf, key, value)
+    elif isinstance(value, str):
+        _setter("str", ctypes.c_char_p)(gguf, key, value.encode())
+    else:
+        kind, item = _ARRAY_ITEMS[type(value[0])]
+        set_array = _gguf("set_arr_data")
+        set_array.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+        set_array(gguf, key, kind, (item * len(value))(*value), len(value))
+
+
+def _setter(kind: str, argument: Any) -> Callable[[int, bytes, Any], None]:
+    function: Any = _gguf(f"set_val_{kind}")
+    function.argtypes = [ctypes.c_void_p, ctypes.c_char_p, argument]
+    function.restype = None
+    return function  # type: ignore[no-any-return]
+
+
+def _gguf(name: str) -> Any:
+    """A function of gguf.h, which the bindings load with llama.cpp but do not wrap."""
+    return getattr(bindings._lib, f"gguf_{name}")

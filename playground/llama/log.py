@@ -1,0 +1,153 @@
+"""Reads llama.cpp's log: the sizes it tells nowhere else, and in its own words why it refused or stopped.
+
+Knows nothing of files or processes. llama.cpp has one log for the whole process, so one `LlamaLog` is open at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import llama_cpp
+
+# ggml.h's enum ggml_log_level; the table in the bindings' _logger.py has other numbers and is wrong.
+DEBUG: Final = 1
+INFO: Final = 2
+WARNING: Final = 3
+ERROR: Final = 4
+CONTINUED: Final = 5  # the rest of the line before
+
+_MOST_LINES: Final = 5000
+_LONGEST_REASON: Final = 300  # characters; a file may put anything into its error
+_MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LogLine:
+    level: int
+    text: str
+
+
+class LlamaLog:
+    """Collects what llama.cpp says in this process while it is open, debug lines left out; silent afterwards.
+
+    >>> with LlamaLog() as log:
+    ...     model = llama_cpp.llama_model_load_from_file(path, parameters)
+    ...     why = reason(log.take())
+    """
+
+    def __init__(self) -> None:
+        self._lines: deque[LogLine] = deque(maxlen=_MOST_LINES)
+        self._level = DEBUG
+        self._callback = llama_cpp.llama_log_callback(self._hear)
+
+    def __enter__(self) -> LlamaLog:
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        llama_cpp.llama_log_set(_SILENCE, ctypes.c_void_p(0))
+
+    def take(self) -> tuple[LogLine, ...]:
+        """The lines since the last take."""
+        lines = tuple(self._lines)
+        self._lines.clear()
+        return lines
+
+    def _hear(self, level: int, text: bytes, _: ctypes.c_void_p) -> None:
+        continued = level == CONTINUED
+        if not continued:
+            self._level = level
+        if self._level == DEBUG:
+            return
+        words = text.decode("utf-8", "replace").rstrip("\n")
+        if continued and self._lines:
+            words = self._lines.pop().text + words
+        self._lines.append(LogLine(self._level, words))
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _silence(level: int, text: bytes, data: ctypes.c_void_p) -> None:
+    """A process that nobody listens to any more says nothing."""
+
+
+_SILENCE: Final = _silence
+
+
+# --- sizes ---
+
+
+@dataclass(frozen=True)
+class ContextSizes:
+    """What one context takes, in bytes; the log gives them to 0.01 MiB."""
+
+    kv_cache: int
+    recurrent: int
+    compute: int
+    output: int
+
+
+_MEMORY = re.compile(r"^(llama_\w+): +size = +([\d.]+) MiB")
+_BUFFER = re.compile(r"(compute|output) buffer size = +([\d.]+) MiB")
+
+
+def read_context_sizes(lines: Iterable[LogLine]) -> ContextSizes:
+    """The sizes in the lines that a context says while it is made, summed over its caches and devices.
+
+    llama_kv_cache: size =   45.00 MiB (  2048 cells,  30 layers,  4/1 seqs), K (f16):   22.50 MiB, V (f16):   22.50 MiB
+    llama_memory_recurrent: size =   19.27 MiB (     1 cells,  24 layers,  1 seqs), R (f32): ...
+    sched_reserve:        CPU compute buffer size =    15.51 MiB
+
+    The lines "KV buffer size" are passed over: in a dry run they are 0.
+    """
+    sizes = dict.fromkeys(("kv_cache", "recurrent", "compute", "output"), 0.0)
+    for line in lines:
+        if found := _MEMORY.search(line.text):
+            sizes["recurrent" if "recurrent" in found[1] else "kv_cache"] += float(found[2])
+        elif found := _BUFFER.search(line.text):
+            sizes[found[1]] += float(found[2])
+    return ContextSizes(**{part: round(mebibytes * _MIB) for part, mebibytes in sizes.items()})
+
+
+# --- reasons ---
+
+_GENERIC = re.compile(r"failed to load model|failed to create context|failed to initialize the context: *$")
+_SPEAKER = re.compile(r"^(?:[\w~]+(?:::[\w~]+)*: +|error loading model: +|failed to initialize the context: +)")
+_FOLDER = re.compile(r"(?:/[^\s:/]+)+/(?=[^\s:/]+:\d+: )")  # of the machine that compiled llama.cpp
+_BACKTRACE = re.compile(r"backtrace|^\[New LWP|^\[Thread |^#\d|gdb|ptrace", re.IGNORECASE)
+
+
+def reason(lines: Iterable[LogLine]) -> str:
+    """Why a call failed: the last error that says something, without the names of the functions that said it.
+
+    "llama_model_load: error loading model: unknown model architecture: 'x'" gives "unknown model architecture: 'x'".
+    Empty when nothing was said.
+    """
+    errors = [line.text for line in lines if line.level >= ERROR and not _GENERIC.search(line.text)]
+    return _without_speakers(errors[-1]) if errors else ""
+
+
+def last_words(stderr: str) -> str:
+    """Why llama.cpp aborted its process: the last line that says something on its standard error.
+
+    "/build/ggml.c:7: GGML_ASSERT(x) failed" gives "ggml.c:7: GGML_ASSERT(x) failed".
+    """
+    said = [line for line in stderr.splitlines() if line.strip() and not _BACKTRACE.search(line)]
+    told = [line for line in said if "GGML_ASSERT" in line or "what():" in line] or said
+    return printable(_FOLDER.sub("", told[-1])) if told else ""
+
+
+def _without_speakers(text: str) -> str:
+    while (shorter := _SPEAKER.sub("", text)) != text:
+        text = shorter
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """One short line: what a file makes llama.cpp say may hold anything."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
