@@ -8,6 +8,7 @@ starts. Where nothing of this exists (macOS), there are no groups and nothing is
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,16 +17,22 @@ from typing import Final, Literal
 
 Version = Literal[1, 2]
 _UNIFIED: Final = ""  # the controller field of version 2's line in /proc/self/cgroup: "0::/path"
+_SYSTEMD_UNIT: Final = re.compile(r"(?!docker-|libpod-|cri-|crio-|kubepods|lxc).+\.(slice|service|scope)")
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")  # mountinfo writes a space in a path as \040
 
 
 @dataclass(frozen=True)
 class Cgroup:
-    """One folder of the tree; `name` is what the kernel calls the group ("" when it is the top of what can be seen)."""
+    """One folder of the tree; `name` is its last part, "" for the top of what this process may see."""
 
     version: Version
     folder: Path
     name: str
+
+    @property
+    def systemd_unit(self) -> str | None:
+        """The unit that the person at this computer knows the group by, None for a container's."""
+        return self.name if _SYSTEMD_UNIT.fullmatch(self.name) else None
 
     def text(self, file: str) -> str:
         return read_text(self.folder / file)
@@ -93,7 +100,7 @@ def _mounts(root: Path, controller: str | None) -> list[_Mount]:
         return found
     base = root / "sys/fs/cgroup"
     folders = [base, base / "unified"] if controller is None else [base / controller, base / "cpu,cpuacct"]
-    return [_Mount(PurePosixPath("/"), folder) for folder in folders if folder.is_dir()][:1]
+    return [_Mount(PurePosixPath("/"), folder) for folder in folders if os.path.isdir(folder)][:1]
 
 
 def _told_mounts(root: Path, controller: str | None) -> Iterator[_Mount]:
@@ -120,7 +127,7 @@ def _path_to_the_top(root: Path, version: Version, path: PurePosixPath, mounts: 
     taken: a container's tree starts at the container.
     """
     inside = [(mount, path.relative_to(mount.top)) for mount in mounts if path.is_relative_to(mount.top)]
-    inside = [(mount, rest) for mount, rest in inside if ".." not in rest.parts and (mount.point / rest).is_dir()]
+    inside = [(mount, rest) for mount, rest in inside if ".." not in rest.parts and os.path.isdir(mount.point / rest)]
     if not inside:
         inside = [(mount, PurePosixPath()) for mount in mounts[:1]]
     groups: dict[Path, Cgroup] = {}

@@ -26,7 +26,6 @@ _UNITS: Final = {
     **{letter + "i": 1024**power for power, letter in enumerate("kmgt", 1)},
 }
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?i?)b?", re.ASCII | re.IGNORECASE)
-_SYSTEMD_UNIT: Final = re.compile(r"(?!docker-|libpod-|cri-|crio-|kubepods|lxc).+\.(slice|service|scope)")
 
 
 @dataclass(frozen=True)
@@ -152,5 +151,4 @@ def _held_by_visible_processes(root: Path) -> int:
 
 
 def _plain_name(group: Cgroup) -> str:
-    """systemd's groups have names that their owner knows; any other group with a limit is a container's."""
-    return f"the limit set for {group.name}" if _SYSTEMD_UNIT.fullmatch(group.name) else "the container's limit"
+    return f"the limit set for {group.systemd_unit}" if group.systemd_unit else "the container's limit"

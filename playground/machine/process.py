@@ -121,8 +121,11 @@ def _kilobytes(path: Path) -> dict[str, int]:
 
 def _psutil_memory(pid: int) -> ProcessMemory:
     try:
-        return ProcessMemory(int(psutil.Process(pid).memory_info().rss), 0, exact_split=False)
+        resident = int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess as error:
         raise ProcessLookupError(f"the process {pid} is gone") from error
     except psutil.AccessDenied as error:
         raise PermissionError(f"the memory of process {pid} may not be read") from error
+    if resident == 0:  # it has ended, and only its parent has not asked for its exit code yet
+        raise ProcessLookupError(f"the process {pid} has ended")
+    return ProcessMemory(resident, 0, exact_split=False)

@@ -1,14 +1,16 @@
 """Says how many threads are worth running on this computer, and what limits them.
 
 Knows nothing of models. The one idea: llama.cpp's threads spin while they wait for each other, so a thread without a
-core of its own slows all others down. The answer is the physical cores that this process may run on, and no more than
-its quota of processor time.
+core of its own slows all others down, and so does a slow core among fast ones. The answer is the physical cores that
+this process may run on, of two kinds only the fast ones, and no more than its quota of processor time.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,7 @@ class SystemProcessors:
     physical: int | None
     logical: int
     allowed: Set[int] | None  # None: all, or the system has no such thing (macOS)
+    fast: int | None = None  # of the physical cores, where the system tells two kinds apart (Apple's processors)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,22 @@ def ask_the_system() -> SystemProcessors:
         allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     except OSError:
         allowed = None
-    return SystemProcessors(physical, logical, allowed)
+    return SystemProcessors(physical, logical, allowed, _fast_cores_of_a_mac())
+
+
+def _fast_cores_of_a_mac() -> int | None:
+    """Apple's hw.perflevel0.physicalcpu, which is also what llama.cpp's own programs run on by default."""
+    if sys.platform != "darwin":
+        return None
+    count = ctypes.c_int32()
+    size = ctypes.c_size_t(ctypes.sizeof(count))
+    try:
+        failed = ctypes.CDLL(None).sysctlbyname(
+            b"hw.perflevel0.physicalcpu", ctypes.byref(count), ctypes.byref(size), None, ctypes.c_size_t(0)
+        )
+    except (OSError, AttributeError):
+        return None
+    return count.value if not failed and count.value > 0 else None
 
 
 def read_processors(
@@ -78,19 +96,19 @@ def read_processors(
 ) -> Processors:
     """Reads everything anew; never raises: what cannot be read is no limit."""
     own = system()
-    affinity = len(own.allowed) if own.allowed else own.logical
-    cores = _physical_cores(root, own)
+    everything = frozenset(range(own.logical))
+    allowed = own.allowed or everything
     quotas = list(_quotas(root, environ))
-    quota, quota_name = min(quotas, default=(None, ""))
-    # The part of a core that a quota leaves over serves the page itself.
-    threads = cores if quota is None else min(cores, math.floor(quota))
-    if quota is not None and threads < cores:
-        name = quota_name
-    elif affinity < own.logical:
-        name = "the processors assigned to this process"
-    else:
-        name = "this computer's cores"
-    return Processors(max(1, threads), own.physical, own.logical, affinity, quota, name)
+    choices = [
+        (_cores_among(root, own, everything), "this computer's cores"),
+        (_cores_among(root, own, allowed), "the processors assigned to this process"),
+        *_fast_cores(root, own, allowed),
+        # The part of a core that a quota leaves over serves the page itself.
+        *((max(1, math.floor(quota)), name) for quota, name in quotas),
+    ]
+    threads, limited_by = min(choices, key=lambda choice: choice[0])
+    quota = min((quota for quota, _ in quotas), default=None)
+    return Processors(max(1, threads), own.physical, own.logical, len(allowed), quota, limited_by)
 
 
 def read_throttling(root: Path = Path("/")) -> Throttling | None:
@@ -106,23 +124,42 @@ def read_throttling(root: Path = Path("/")) -> Throttling | None:
     )
 
 
-def _physical_cores(root: Path, own: SystemProcessors) -> int:
-    """Cores of which at least one hardware thread is allowed; by the system's count where /sys does not tell."""
-    allowed = own.allowed or range(own.logical)
-    cores = [_core_of(root / f"sys/devices/system/cpu/cpu{number}/topology") for number in allowed]
-    if all(cores):
-        return len(set(cores))
-    return min(own.physical or len(cores), len(cores))
+def _cores_among(root: Path, own: SystemProcessors, threads: Set[int]) -> int:
+    """Cores that have one of these hardware threads; where /sys does not tell, as many as the system counts in all."""
+    cores = {_core_of(root, number) for number in threads}
+    count = len(threads) if "" in cores else len(cores)
+    return min(count, own.physical or count)
 
 
-def _core_of(topology: Path) -> str:
+def _fast_cores(root: Path, own: SystemProcessors, allowed: Set[int]) -> Iterator[tuple[int, str]]:
+    """The fast ones of two kinds of cores. Linux lists their hardware threads on Intel's processors of that sort."""
+    fast = allowed & _numbers(read_text(root / "sys/devices/cpu_core/cpus"))
+    count = _cores_among(root, own, fast) if fast else own.fast
+    if count:
+        yield count, "this computer's fast cores"
+
+
+def _numbers(text: str) -> frozenset[int]:
+    """The numbers of a list such as "0-3,8"; empty for anything else."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        start, end = whole_number(first), whole_number(last or first)
+        if start is None or end is None or end - start > 65536:
+            return frozenset()
+        numbers.update(range(start, end + 1))
+    return frozenset(numbers)
+
+
+def _core_of(root: Path, thread: int) -> str:
     """What the hardware threads of one core have in common, "" where unknown.
 
     The list of siblings, such as "0,4", is unique; a core's number is so only together with its package and die.
     """
-    siblings = read_text(topology / "thread_siblings_list")
-    if siblings:
-        return siblings
+    topology = root / f"sys/devices/system/cpu/cpu{thread}/topology"
+    siblings = _numbers(read_text(topology / "thread_siblings_list"))
+    if thread in siblings:
+        return f"thread {min(siblings)}"
     core, package = read_text(topology / "core_id"), read_text(topology / "physical_package_id")
     if whole_number(core) is None or whole_number(package) is None:
         return ""
@@ -134,7 +171,7 @@ def _quotas(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[float, str
     for group in own_cgroups(root, "cpu"):
         quota = _quota_of(group)
         if quota is not None:
-            yield quota, "the Space's cores" if on_space else "the container's processor quota"
+            yield quota, "the Space's cores" if on_space else _plain_name(group)
     if on_space:
         try:
             cores = float(environ.get("CPU_CORES", ""))
@@ -152,3 +189,8 @@ def _quota_of(group: Cgroup) -> float | None:
         quota, period = group.text("cpu.cfs_quota_us"), group.text("cpu.cfs_period_us")
     microseconds, of = whole_number(quota), whole_number(period)
     return microseconds / of if microseconds and of else None
+
+
+def _plain_name(group: Cgroup) -> str:
+    unit = group.systemd_unit
+    return f"the processor quota set for {unit}" if unit else "the container's processor quota"

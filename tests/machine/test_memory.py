@@ -1,0 +1,191 @@
+"""What memory can be used, on recorded machines; one test looks at the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from machine_layouts import (
+    DOCKER_V1,
+    DOCKER_V2,
+    HYBRID,
+    KUBERNETES_V1_BURSTABLE,
+    KUBERNETES_V2,
+    LAPTOP,
+    LXC_NESTED,
+    MAC,
+    SHARED_SERVER,
+    SPACE,
+    GiB,
+    MiB,
+)
+
+from playground.machine.memory import MachineMemory, SystemMemory, parse_size, read_memory
+
+Plant = Callable[[str], Path]
+ON_SPACE = {"SPACE_ID": "someone/playground", "MEMORY": "15Gi", "CPU_CORES": "2"}
+
+
+def read(root: Path, environ: Mapping[str, str] | None = None, total: int = 32 * GiB, available: int = 20 * GiB):
+    return read_memory(root, environ or {}, lambda: SystemMemory(total, available))
+
+
+@pytest.mark.parametrize("tree", [LAPTOP, MAC], ids=["laptop", "mac"])
+def test_without_limits_the_systems_own_figure_holds(plant: Plant, tree: str) -> None:
+    assert read(plant(tree)) == MachineMemory(32 * GiB, 20 * GiB, None, "this computer's memory")
+
+
+@pytest.mark.parametrize(
+    ("tree", "limit", "usable"),
+    [
+        # 4 GiB less 3 GiB, of which the cache (1,000 + 900 MiB) and slabs (50 MiB) can be dropped
+        pytest.param(DOCKER_V2, 4 * GiB, 1 * GiB + 1950 * MiB, id="docker v2"),
+        pytest.param(DOCKER_V1, 2 * GiB, 512 * MiB + 1 * GiB, id="docker v1"),
+        pytest.param(KUBERNETES_V1_BURSTABLE, 3 * GiB, 2 * GiB + 512 * MiB, id="kubernetes v1, limit on the pod"),
+        pytest.param(KUBERNETES_V2, 5 * GiB, 4 * GiB, id="kubernetes v2, memory.high, another namespace's path"),
+        pytest.param(LXC_NESTED, 2 * GiB, 1 * GiB + 256 * MiB, id="docker in lxc, the outer limit is the tighter"),
+        pytest.param(HYBRID, 5 * GiB, 2 * GiB, id="hybrid, the limit is the parent's"),
+    ],
+)
+def test_a_containers_limit_less_what_it_holds_is_usable(plant: Plant, tree: str, limit: int, usable: int) -> None:
+    assert read(plant(tree)) == MachineMemory(limit, usable, limit, "the container's limit")
+
+
+def test_a_limit_on_a_persons_slice_is_named(plant: Plant) -> None:
+    memory = read(plant(SHARED_SERVER))
+    # From memory.high (6 GiB) on, everything is stalled; 1 GiB is held beside cache.
+    assert memory == MachineMemory(6 * GiB, 5 * GiB, 6 * GiB, "the limit set for user-1000.slice")
+
+
+def test_the_computers_memory_decides_where_it_is_scarcer_than_the_limit(plant: Plant) -> None:
+    memory = read(plant(DOCKER_V2), available=700 * MiB)
+    assert memory == MachineMemory(4 * GiB, 700 * MiB, 4 * GiB, "this computer's memory")
+
+
+def test_a_limit_above_the_computers_memory_is_none(plant: Plant) -> None:
+    memory = read(plant(DOCKER_V2), total=2 * GiB, available=1 * GiB)
+    assert memory == MachineMemory(2 * GiB, 1 * GiB, None, "this computer's memory")
+
+
+def test_a_space_without_groups_goes_by_its_variable_and_its_processes(plant: Plant) -> None:
+    memory = read(plant(SPACE), ON_SPACE, total=128 * GiB, available=100 * GiB)
+    assert memory == MachineMemory(15 * GiB, 14 * GiB, 15 * GiB, "the Space's memory")
+
+
+def test_a_space_with_a_tighter_group_goes_by_the_group(plant: Plant) -> None:
+    memory = read(plant(DOCKER_V2), ON_SPACE)
+    assert memory == MachineMemory(4 * GiB, 1 * GiB + 1950 * MiB, 4 * GiB, "the Space's memory")
+
+
+def test_outside_a_space_a_variable_named_memory_means_nothing(plant: Plant) -> None:
+    assert read(plant(LAPTOP), {"MEMORY": "1Gi"}).limit is None
+
+
+def test_a_full_group_leaves_nothing_rather_than_less(plant: Plant) -> None:
+    root = plant(DOCKER_V2)
+    (root / "sys/fs/cgroup/memory.current").write_text(f"{9 * GiB}\n")
+    assert read(root).usable == 0
+
+
+def test_a_stat_larger_than_the_usage_leaves_no_more_than_the_limit(plant: Plant) -> None:
+    root = plant(DOCKER_V2)
+    (root / "sys/fs/cgroup/memory.current").write_text("4096\n")
+    assert read(root).usable == 4 * GiB
+
+
+def test_a_system_that_tells_nothing_is_known_by_its_container(plant: Plant) -> None:
+    memory = read_memory(plant(DOCKER_V2), {}, lambda: None)
+    assert (memory.total, memory.usable) == (4 * GiB, 1 * GiB + 1950 * MiB)
+
+
+def test_a_system_that_tells_nothing_at_all_has_nothing_usable_and_says_why(plant: Plant) -> None:
+    assert read_memory(plant(MAC), {}, lambda: None) == MachineMemory(
+        0, 0, None, "a system that does not tell its memory"
+    )
+
+
+def test_where_mountinfo_is_hidden_the_usual_place_is_looked_at(plant: Plant) -> None:
+    for number, tree in enumerate((DOCKER_V2, DOCKER_V1)):
+        root = plant(tree).rename(plant("").parent / f"hidden-{number}")
+        (root / "proc/self/mountinfo").unlink()
+        assert read(root).limited_by == "the container's limit"
+
+
+def test_a_mount_point_with_a_space_in_its_name_is_found(plant: Plant) -> None:
+    tree = DOCKER_V2.replace("/ /sys/fs/cgroup ", r"/ /my\040groups ").replace("== sys/fs/cgroup/", "== my groups/")
+    assert read(plant(tree)).limit == 4 * GiB
+
+
+SPOILT = [
+    "",
+    "max",
+    "-1",
+    "abc",
+    "1e9",
+    "4 GiB",
+    "\x00\x01",
+    "٣",
+    "9" * 40,
+    "0",
+    "1\n2\n3",
+    "\ud7ff" * 3,
+    ":::",
+    "- - -",
+]
+
+
+@pytest.mark.parametrize("content", SPOILT, ids=ascii)
+@pytest.mark.parametrize("tree", [DOCKER_V2, DOCKER_V1], ids=["v2", "v1"])
+def test_spoilt_files_are_ignored(plant: Plant, tree: str, content: str) -> None:
+    root = plant(tree)
+    files = [path for path in root.rglob("*") if path.is_file()]
+    for file in files:  # one after the other, until nothing readable is left
+        file.write_text(content, encoding="utf-8")
+        memory = read(root)
+        assert 0 <= memory.usable <= memory.total
+    assert memory == MachineMemory(32 * GiB, 20 * GiB, None, "this computer's memory")
+
+
+@pytest.mark.parametrize("tree", [DOCKER_V2, DOCKER_V1], ids=["v2", "v1"])
+def test_missing_and_unreadable_files_are_ignored(plant: Plant, tree: str) -> None:
+    root = plant(tree)
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        path.unlink()
+        path.mkdir()  # a folder cannot be read, not even by root
+        memory = read(root)
+        assert 0 <= memory.usable <= memory.total
+    assert memory.limit is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("15Gi", 15 * GiB),
+        ("16GB", 16 * 10**9),
+        ("16G", 16 * 10**9),
+        ("1.5GiB", 3 * GiB // 2),
+        ("512 Mi", 512 * MiB),
+        ("2T", 2 * 10**12),
+        ("128k", 128_000),
+        ("1073741824", GiB),
+        (" 8gi\n", 8 * GiB),
+        ("i", None),
+        ("10i", None),
+        ("", None),
+        ("0", None),
+        ("-4Gi", None),
+        ("lots", None),
+        ("1e9", None),
+        ("1Gi2", None),
+        ("nan", None),
+    ],
+)
+def test_sizes_are_read_as_kubernetes_writes_them(text: str, size: int | None) -> None:
+    assert parse_size(text) == size
+
+
+def test_this_computer_has_some_memory() -> None:
+    memory = read_memory()
+    assert 0 < memory.usable <= memory.total
+    assert memory.limited_by
