@@ -46,7 +46,7 @@ class ContextParameters:
 
 def model_parameters(*, dry: bool = False) -> llama_cpp.llama_model_params:
     """How a model is opened; dry simulates every allocation and reads no weights (FACTS: mmap must be off then)."""
-    params = llama_cpp.llama_model_default_params()
+    params: llama_cpp.llama_model_params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
     if dry:
         params.no_alloc = True
@@ -60,7 +60,7 @@ def context_parameters(chosen: ContextParameters, threads: int = 1) -> llama_cpp
     n_outputs_max is the number of sequences (the default reserves logits for a whole batch), and sliding-window models
     keep only their window (swa_full off): the two defaults that decide the memory of a context.
     """
-    params = llama_cpp.llama_context_default_params()
+    params: llama_cpp.llama_context_params = llama_cpp.llama_context_default_params()
     params.n_ctx = chosen.cells
     params.n_batch = params.n_ubatch = min(BATCH_TOKENS, chosen.cells)
     params.n_seq_max = params.n_outputs_max = chosen.slots

@@ -1,0 +1,298 @@
+"""The page's end of a model's process: start it, submit requests, iterate their events.
+
+Never touches llama.cpp. A reader thread sorts the child's events into one mailbox per request; the child's death ends every
+mailbox with an error that says what happened.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from playground.engine.cores import CoreShares
+from playground.engine.messages import (
+    Cancel,
+    CountTokens,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Load,
+    Loaded,
+    LoadProgress,
+    Sampling,
+    SetThreads,
+    ThreadsSet,
+    TokenCount,
+    decode,
+    encode,
+)
+from playground.errors import BadModelFile, ModelStopped, PlaygroundError
+from playground.llama.log import last_words
+from playground.llama.parameters import ContextParameters
+from playground.machine.child import ChildProcess
+
+WORKER: Final = "playground.engine.worker"
+_THREADS_SECONDS: Final = 30  # a step takes half a second; this long means that the child hangs
+
+Mail = Event | PlaygroundError
+
+
+class ReplyStream:
+    """The events of one request, in order; iteration ends after Finished. `close` cancels, and is safe at any time.
+
+    Raises PlaygroundError when the request fails, ModelStopped when the model's process ends.
+    """
+
+    def __init__(self, mailbox: queue.SimpleQueue[Mail], on_close: Callable[[], None]) -> None:
+        self._mailbox = mailbox
+        self._on_close = on_close
+        self._open = True
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        if not self._open:
+            raise StopIteration
+        return self._opened(self._mailbox.get())
+
+    def waiting(self, seconds: float) -> list[Event]:
+        """All events that come within `seconds`, sooner if the reply ends; for whoever shows many at a time."""
+        until = time.monotonic() + seconds
+        events: list[Event] = []
+        while self._open:
+            try:
+                events.append(self._opened(self._mailbox.get(timeout=max(0.0, until - time.monotonic()))))
+            except queue.Empty:
+                break
+        return events
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    def _opened(self, mail: Mail) -> Event:
+        if isinstance(mail, Finished | TokenCount):
+            self._end()
+        if isinstance(mail, Failed):
+            self._end()
+            raise PlaygroundError(mail.problem, mail.remedy)
+        if isinstance(mail, PlaygroundError):
+            self._end()
+            raise mail
+        return mail
+
+    def _end(self) -> None:
+        if self._open:
+            self._open = False
+            self._on_close()
+
+    def close(self) -> None:
+        self._end()
+
+    def __enter__(self) -> ReplyStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class LocalEngine:
+    """One loaded model in a child process.
+
+    `load` first, then `submit` from any thread; `cores` says with how many threads it decodes. `close` ends the child and
+    gives its memory back.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        context: ContextParameters,
+        cores: CoreShares,
+    ) -> None:
+        self.path = path
+        self.context = context
+        self._cores = cores
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._mailboxes: dict[int, queue.SimpleQueue[Mail]] = {}
+        self._generating: set[int] = set()
+        self._loading: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self._threads_set: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._loaded: Loaded | None = None
+        self._stopped: PlaygroundError | None = None
+        self._closing = False
+        self._child = ChildProcess(WORKER)
+        self._child.send(encode(Load(str(path), context)))
+        self._reader = threading.Thread(target=self._read, daemon=True, name=f"events of {path.name}")
+        self._reader.start()
+
+    # --- loading ---
+
+    def load(self) -> Iterator[LoadProgress]:
+        """Progress until the model is ready. Raises BadModelFile or ModelStopped with llama.cpp's own words."""
+        while self._loaded is None:
+            mail = self._loading.get()
+            if isinstance(mail, LoadProgress):
+                yield mail
+            elif isinstance(mail, Loaded):
+                self._loaded = mail
+            elif isinstance(mail, Failed):
+                raise BadModelFile(mail.problem, mail.remedy)
+            elif isinstance(mail, PlaygroundError):
+                raise mail
+
+    @property
+    def loaded(self) -> Loaded:
+        if self._loaded is None:
+            raise RuntimeError("the model is not loaded yet")
+        return self._loaded
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._stopped is None and not self._closing
+
+    # --- requests ---
+
+    def submit(
+        self,
+        prompt: str,
+        sampling: Sampling,
+        max_tokens: int | None = None,
+        stop: tuple[str, ...] = (),
+        reproducible: bool = False,
+        alternatives: int = 0,
+    ) -> ReplyStream:
+        """Start a reply; its events come through the stream."""
+        number = next(self._numbers)
+        stream = self._open_mailbox(number, generating=True)
+        self._child.send(encode(Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives)))
+        return stream
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the model makes of a text, special tokens recognised."""
+        number = next(self._numbers)
+        with self._open_mailbox(number, generating=False) as stream:
+            self._child.send(encode(CountTokens(number, text)))
+            (count,) = stream
+        assert isinstance(count, TokenCount)
+        return count.tokens
+
+    def set_threads(self, threads: int) -> None:
+        """Returns when the child decodes with so many threads, or has ended."""
+        if not self.is_alive:
+            return
+        self._child.send(encode(SetThreads(threads)))
+        try:
+            while self._threads_set.get(timeout=_THREADS_SECONDS) not in (threads, None):
+                pass
+        except queue.Empty:
+            pass
+
+    def _open_mailbox(self, number: int, *, generating: bool) -> ReplyStream:
+        mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        with self._lock:
+            if self._stopped or self._closing:
+                raise self._stopped or ModelStopped("This model was unloaded.", "Send the message again to reload it.")
+            self._mailboxes[number] = mailbox
+            if generating:
+                self._generating.add(number)
+                starts = len(self._generating) == 1
+            else:
+                starts = False
+        if starts:
+            self._cores.join(self)
+        return ReplyStream(mailbox, lambda: self._close_mailbox(number))
+
+    def _close_mailbox(self, number: int) -> None:
+        """The reader of a mailbox is gone. A reply that still runs is cancelled, and is busy until it says Finished."""
+        with self._lock:
+            unfinished = self._mailboxes.pop(number, None) is not None
+        if unfinished and self.is_alive:
+            self._child.send(encode(Cancel(number)))
+
+    def _finished(self, number: int) -> None:
+        with self._lock:
+            self._generating.discard(number)
+            ends = not self._generating
+        if ends:
+            self._cores.leave(self)
+
+    # --- the reader thread ---
+
+    def _read(self) -> None:
+        for line in self._child.lines():
+            event = decode(line)
+            match event:
+                case LoadProgress() | Loaded() | Failed(request=None):
+                    self._loading.put(event)
+                case ThreadsSet():
+                    self._threads_set.put(event.threads)
+                case _:
+                    self._deliver(event)
+        self._end_everything(self._cause_of_death())
+
+    def _deliver(self, event: Event) -> None:
+        assert not isinstance(event, LoadProgress | Loaded | ThreadsSet)
+        number = event.request
+        assert number is not None
+        ends = isinstance(event, Finished | Failed | TokenCount)
+        with self._lock:
+            mailbox = self._mailboxes.pop(number, None) if ends else self._mailboxes.get(number)
+        if mailbox is not None:
+            mailbox.put(event)
+        if ends:
+            self._finished(number)
+
+    def _end_everything(self, cause: PlaygroundError) -> None:
+        with self._lock:
+            self._stopped = cause
+            mailboxes = list(self._mailboxes.values())
+            self._mailboxes.clear()
+            was_busy = bool(self._generating)
+            self._generating.clear()
+        for mailbox in mailboxes:
+            mailbox.put(cause)
+        self._loading.put(cause)
+        self._threads_set.put(None)
+        if was_busy:
+            self._cores.leave(self)
+
+    def _cause_of_death(self) -> PlaygroundError:
+        code = self._child.exit_code()
+        if self._closing:
+            return ModelStopped("This model was unloaded.", "Send the message again to reload it.")
+        words = last_words("\n".join(self._child.last_words()))
+        problem = f"The process that ran {self.path.name} {_how_it_ended(code)}{f': {words}' if words else ''}."
+        return ModelStopped(problem, "The next message starts it again.")
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """End the child at once; replies under way end with ModelStopped. Safe to call twice."""
+        self._closing = True
+        self._child.end()
+        self._reader.join(timeout=5)
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"ended by itself (code {code})"
+    if -code == signal.SIGKILL:
+        return "was ended by the system, most likely because memory ran out"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+    return f"crashed ({name})"

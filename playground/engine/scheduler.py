@@ -1,0 +1,370 @@
+"""Continuous batching: many requests share the steps of one model.
+
+Knows no llama.cpp, no pipes and no chats: it drives a Decoder and emits events. Each step admits who fits, builds one batch
+(a token for every sequence that generates, then pieces of prompts), decodes it, samples and emits. A finished sequence
+stays in the KV cache: a prompt that begins with the same tokens evaluates only what is new.
+
+A reply is one growing list of tokens, prompt first, and a count of how many of them are in the cache. Whatever is not
+there yet is evaluated next; so a lost cache costs time, never text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from playground.engine.messages import (
+    Alternative,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    Generate,
+    Prefilled,
+    Queued,
+    Token,
+)
+from playground.engine.reply import Reply
+from playground.errors import PlaygroundError
+from playground.llama.decoder import Aborted, CacheFull, Row
+
+STEP_SECONDS: Final = 0.5  # a step should take no longer, so that Stop and other chats never wait long
+SMALLEST_CHUNK: Final = 16  # prompt tokens in a step, however slow the model
+FIRST_CHUNK: Final = 64  # before any speed is known
+FIXED_CHUNK: Final = 128  # of reproducible requests: the same text in the same pieces, always
+
+
+class Decoder(Protocol):
+    """What the scheduler needs of a model; llama/decoder.py is the real one."""
+
+    context_size: int
+    batch_size: int
+    slots: int
+
+    def tokenize(self, text: str) -> list[int]: ...
+    def piece(self, token: int) -> bytes: ...
+    def ends(self, token: int) -> bool: ...
+    def decode(self, rows: Sequence[Row]) -> None: ...
+    def new_sampler(
+        self,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repeat_penalty: float,
+        seed: int,
+        recent: Sequence[int],
+    ) -> Any: ...
+    def sample(self, row: int, sampler: Any) -> int: ...
+    def log_probabilities(self, row: int) -> npt.NDArray[np.float32]: ...
+    def keep_prefix(self, sequence: int, length: int) -> int: ...
+    def forget_all(self) -> None: ...
+    def set_threads(self, threads: int) -> None: ...
+    def clear_abort(self) -> None: ...
+
+
+class Slot:
+    """One sequence of the KV cache: what it holds, and the reply that is using it."""
+
+    def __init__(self, sequence: int) -> None:
+        self.sequence = sequence
+        self.tokens: list[int] = []  # left by a finished reply; a living one keeps its own
+        self.reply: Reply | None = None
+        self.last_used = 0
+
+
+class Scheduler:
+    """Serves requests in the order they come, `slots` at once; call `step` while `busy`."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        emit: Callable[[Event], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._decoder = decoder
+        self._emit = emit
+        self._clock = clock
+        self.threads = 0
+        self._slots = [Slot(sequence) for sequence in range(decoder.slots)]
+        self._waiting: deque[Reply] = deque()
+        self._chunk = float(FIRST_CHUNK)
+        self._ticks = itertools.count(1)  # orders living replies and idle sequences by age
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting) or any(slot.reply for slot in self._slots)
+
+    def submit(self, wanted: Generate) -> None:
+        """Queue a request; one whose prompt cannot fit is answered with Failed at once."""
+        tokens = self._decoder.tokenize(wanted.prompt)
+        size = self._decoder.context_size
+        if not tokens or len(tokens) >= size:
+            problem = f"The prompt has {len(tokens):,} tokens; this context holds {size:,}, the reply included."
+            self._emit(Failed(wanted.request, problem, "Shorten the text or choose a larger context."))
+            return
+        self._waiting.append(Reply(wanted, tokens, size, self._clock()))
+
+    def cancel(self, request: int) -> None:
+        """End a request wherever it is; its sequence stays as a cache."""
+        self._decoder.clear_abort()
+        for reply in self._waiting:
+            if reply.request == request:
+                self._waiting.remove(reply)
+                self._tell_end(reply, "cancelled")
+                return
+        for slot in self._active():
+            assert slot.reply
+            if slot.reply.request == request:
+                self._finish(slot, "cancelled")
+
+    def decodes_alone(self, request: int) -> bool:
+        """Whether an abort of the running step would cost nobody else anything."""
+        return [slot.reply.request for slot in self._slots if slot.reply] == [request]
+
+    def set_threads(self, threads: int) -> None:
+        self.threads = threads
+        if threads > 0:
+            self._decoder.set_threads(threads)
+
+    # --- a step ---
+
+    def step(self) -> None:
+        """Admit, evaluate one batch, sample, emit."""
+        started = self._clock()
+        self._admit()
+        taken, rows = self._build_batch()
+        if not rows:
+            return
+        try:
+            self._decoder.decode(rows)
+        except Aborted:
+            self._decoder.clear_abort()
+            self._recover()
+        except CacheFull:
+            self._make_room()
+        except PlaygroundError as error:
+            self._fail_all(error)
+        else:
+            self._advance(taken, started)
+
+    def _build_batch(self) -> tuple[list[tuple[Slot, int, int]], list[Row]]:
+        """The slots that take part, each with its count of tokens and the batch row of its last one; and the rows."""
+        taken: list[tuple[Slot, int, int]] = []
+        rows: list[Row] = []
+        generating = [slot for slot in self._active() if slot.reply and slot.reply.generating]
+        reading = [slot for slot in self._active() if slot.reply and not slot.reply.generating]
+        for slot in generating:
+            self._add_rows(slot, 1, rows, taken)
+        room = min(self._chunk_size(), self._decoder.batch_size - len(rows))
+        for place, slot in enumerate(reading):
+            assert slot.reply
+            share = math.ceil(room / (len(reading) - place))
+            count = min(share, len(slot.reply.remaining))
+            if count:
+                self._add_rows(slot, count, rows, taken)
+                room -= count
+        return taken, rows
+
+    def _chunk_size(self) -> int:
+        if any(slot.reply and slot.reply.wanted.reproducible for slot in self._slots):
+            return min(FIXED_CHUNK, self._decoder.batch_size)
+        return int(self._chunk)
+
+    @staticmethod
+    def _add_rows(slot: Slot, count: int, rows: list[Row], taken: list[tuple[Slot, int, int]]) -> None:
+        assert slot.reply
+        tokens, start = slot.reply.tokens, slot.reply.evaluated
+        for position in range(start, start + count):
+            rows.append(Row(tokens[position], position, slot.sequence, position == len(tokens) - 1))
+        taken.append((slot, count, len(rows) - 1))
+
+    def _advance(self, taken: Sequence[tuple[Slot, int, int]], started: float) -> None:
+        """Sample for every sequence that has caught up, then account for the step and emit."""
+        sampled: list[int | None] = []
+        for slot, count, row in taken:
+            reply = slot.reply
+            assert reply
+            caught_up = reply.evaluated + count == len(reply.tokens)
+            sampled.append(self._decoder.sample(row, reply.sampler) if caught_up else None)
+        now = self._clock()
+        self._learn_chunk(
+            sum(count for slot, count, _ in taken if slot.reply and not slot.reply.generating), now - started
+        )
+        for (slot, count, row), token in zip(taken, sampled, strict=True):
+            reply = slot.reply
+            assert reply
+            reply.account(count, now - started)
+            if reply.generated == 0:
+                self._emit(Prefilled(reply.request, reply.evaluated, reply.prompt_size, reply.cached))
+            if token is not None:
+                self._take(slot, token, row, now)
+
+    def _learn_chunk(self, prompt_tokens: int, seconds: float) -> None:
+        """Follow the speed of prompt evaluation; small remainders say little about it and are left out."""
+        if prompt_tokens >= self._chunk / 2 and seconds > 0:
+            possible = STEP_SECONDS * prompt_tokens / seconds
+            smoothed = (self._chunk + possible) / 2
+            self._chunk = min(max(smoothed, SMALLEST_CHUNK), self._decoder.batch_size)
+
+    def _take(self, slot: Slot, token: int, row: int, now: float) -> None:
+        """A reply got its next token: emit it, or end the reply."""
+        reply = slot.reply
+        assert reply
+        if reply.first_token_at is None:
+            reply.first_token_at = now
+        if self._decoder.ends(token):
+            self._finish(slot, "end of text")
+            return
+        logprob, top = self._alternatives(reply.wanted.alternatives, token, row)
+        reply.tokens.append(token)
+        text = reply.text.feed(self._decoder.piece(token))
+        speed = reply.generation_speed
+        self._emit(Token(reply.request, text, token, reply.generated, speed, len(reply.tokens), logprob, top))
+        if reply.text.stopped:
+            self._finish(slot, "stop string")
+        elif reply.generated == reply.wanted.max_tokens:
+            self._finish(slot, "length limit")
+        elif len(reply.tokens) >= self._decoder.context_size:
+            self._finish(slot, "context full")
+
+    def _alternatives(self, count: int, token: int, row: int) -> tuple[float | None, tuple[Alternative, ...]]:
+        if count <= 0:
+            return None, ()
+        logprobs = self._decoder.log_probabilities(row)
+        best = np.argsort(-logprobs, kind="stable")[:count]
+        top = tuple(
+            Alternative(int(i), self._decoder.piece(int(i)).decode("utf-8", "replace"), float(logprobs[i]))
+            for i in best
+        )
+        return float(logprobs[token]), top
+
+    # --- admission ---
+
+    def _active(self) -> list[Slot]:
+        """The slots in use, longest served first."""
+        return sorted(
+            (slot for slot in self._slots if slot.reply), key=lambda slot: slot.reply.order if slot.reply else 0
+        )
+
+    def _admit(self) -> None:
+        """Strictly in order: whoever is next waits for room, and nobody overtakes."""
+        while self._waiting:
+            reply = self._waiting[0]
+            slot = self._place_alone() if reply.wanted.reproducible else self._place(reply)
+            if slot is None:
+                break
+            self._waiting.popleft()
+            reply.admitted(self._clock(), order=next(self._ticks))
+            sampling = reply.wanted.sampling
+            reply.sampler = self._decoder.new_sampler(
+                sampling.temperature,
+                sampling.top_k,
+                sampling.top_p,
+                sampling.min_p,
+                sampling.repeat_penalty,
+                random.getrandbits(32) if sampling.seed is None else sampling.seed,
+                reply.tokens,
+            )
+            slot.reply, slot.tokens = reply, []
+        for place, reply in enumerate(self._waiting, start=1):
+            if reply.place != place:
+                reply.place = place
+                self._emit(Queued(reply.request, place))
+
+    def _place_alone(self) -> Slot | None:
+        """For a reproducible request: nobody beside it and an empty cache, so that nothing can differ."""
+        if self._active():
+            return None
+        self._forget_everything()
+        return self._slots[0]
+
+    def _place(self, reply: Reply) -> Slot | None:
+        """The best idle slot, with room for the whole reply made by forgetting the oldest idle sequences."""
+        active = [slot.reply for slot in self._slots if slot.reply]
+        idle = [slot for slot in self._slots if not slot.reply]
+        reserved = reply.cells + sum(other.cells for other in active)
+        exclusive = any(other.wanted.reproducible for other in active)
+        if not idle or exclusive or reserved > self._decoder.context_size:
+            return None
+        slot = _best_slot(idle, reply.tokens)
+        others = sorted((other for other in idle if other is not slot), key=lambda other: other.last_used)
+        for other in others:
+            if reserved + sum(len(kept.tokens) for kept in others) <= self._decoder.context_size:
+                break
+            self._decoder.keep_prefix(other.sequence, 0)
+            other.tokens = []
+        # The last prompt token is always evaluated anew: its logits choose the first token of the reply.
+        reusable = min(_common_prefix(slot.tokens, reply.tokens), len(reply.tokens) - 1)
+        reply.cached = reply.evaluated = self._decoder.keep_prefix(slot.sequence, reusable)
+        return slot
+
+    # --- endings ---
+
+    def _finish(self, slot: Slot, reason: FinishReason) -> None:
+        reply = slot.reply
+        assert reply
+        slot.tokens = reply.tokens[: reply.evaluated]
+        slot.reply = None
+        slot.last_used = next(self._ticks)
+        self._tell_end(reply, reason)
+
+    def _tell_end(self, reply: Reply, reason: FinishReason) -> None:
+        text = reply.text.finish()
+        self._emit(Finished(reply.request, reason, reply.timings(self._clock(), self.threads), text))
+        reply.close()
+
+    def _recover(self) -> None:
+        """After a decode that ended midway: keep what surely is in the cache."""
+        for slot in self._active():
+            if slot.reply:
+                slot.reply.evaluated = self._decoder.keep_prefix(slot.sequence, slot.reply.evaluated)
+
+    def _make_room(self) -> None:
+        """The accounting promised room that the cache did not have: give up idle sequences, then the youngest reply."""
+        idle = [slot for slot in self._slots if not slot.reply and slot.tokens]
+        for slot in idle:
+            self._decoder.keep_prefix(slot.sequence, 0)
+            slot.tokens = []
+        self._recover()
+        if not idle:
+            self._finish(self._active()[-1], "context full")
+
+    def _fail_all(self, error: PlaygroundError) -> None:
+        for slot in self._active():
+            assert slot.reply
+            self._emit(Failed(slot.reply.request, error.problem, error.remedy))
+            slot.reply.close()
+            slot.reply = None
+        self._forget_everything()
+
+    def _forget_everything(self) -> None:
+        self._decoder.forget_all()
+        for slot in self._slots:
+            slot.tokens = []
+
+
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    length = 0
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            break
+        length += 1
+    return length
+
+
+def _best_slot(idle: Sequence[Slot], prompt: Sequence[int]) -> Slot:
+    """The slot whose cache serves this prompt best, without wiping another chat's for a few common words."""
+    best = max(idle, key=lambda slot: _common_prefix(slot.tokens, prompt))
+    shared = _common_prefix(best.tokens, prompt)
+    if shared and shared * 2 >= len(best.tokens):
+        return best
+    return min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used))
