@@ -1,7 +1,7 @@
 """The page's end of a model's process: start it, submit requests, iterate their events.
 
-Never touches llama.cpp. A reader thread sorts the child's events into one mailbox per request; the child's death ends every
-mailbox with an error that says what happened.
+Loads no model here. A reader thread sorts the child's events into one mailbox per request; the child's death ends
+every mailbox with an error that says what happened.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from playground.engine.cores import CoreShares
@@ -101,17 +100,15 @@ class ReplyStream:
     def __enter__(self) -> ReplyStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 class LocalEngine:
     """One loaded model in a child process.
 
-    `load` first, then `submit` from any thread; `cores` says with how many threads it decodes. `close` ends the child and
-    gives its memory back.
+    `load` first, then `submit` from any thread; `cores` says with how many threads it decodes. `close` ends the child
+    and gives its memory back.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Shares the usable cores among the models that decode at this moment.
 
-llama.cpp's threads spin: more of them than cores make every model crawl (17 tok/s each became 3.3 when two models of two
-threads met on two cores). So the threads of all models that decode never exceed the cores; an idle model has none, and
-where more models want to decode than there are cores, they take turns.
+llama.cpp's threads spin: more of them than cores make every model crawl (17 tok/s each became 3.3 when two models of
+two threads met on two cores). So the threads of all models that decode never exceed the cores; an idle model has none,
+and where more models want to decode than there are cores, they take turns.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Cancel:
 
 @dataclass(frozen=True)
 class SetThreads:
-    """Decode with so many threads from now on; 0 pauses, and is how a model starts. Answered by ThreadsSet once it holds."""
+    """Decode with so many threads from now on; 0 pauses, and is how a model starts. ThreadsSet tells that it holds."""
 
     threads: int
 

@@ -1,8 +1,8 @@
 """Continuous batching: many requests share the steps of one model.
 
-Knows no llama.cpp, no pipes and no chats: it drives a Decoder and emits events. Each step admits who fits, builds one batch
-(a token for every sequence that generates, then pieces of prompts), decodes it, samples and emits. A finished sequence
-stays in the KV cache: a prompt that begins with the same tokens evaluates only what is new.
+Knows no llama.cpp, no pipes and no chats: it drives a Decoder and emits events. Each step admits who fits, builds one
+batch (a token for every sequence that generates, then pieces of prompts), decodes it, samples and emits. A finished
+sequence stays in the KV cache: a prompt that begins with the same tokens evaluates only what is new.
 
 A reply is one growing list of tokens, prompt first, and a count of how many of them are in the cache. Whatever is not
 there yet is evaluated next; so a lost cache costs time, never text.

@@ -1,4 +1,4 @@
-"""The model's own process: `python -m playground.engine.worker` loads one model and serves requests until its input ends.
+"""The model's own process: `python -m playground.engine.worker` loads one model and serves it until its input ends.
 
 One thread reads commands, so that a Cancel reaches a decode that is under way; the main thread does everything else.
 """
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO, assert_never
+from typing import BinaryIO
 
 from playground.engine.messages import (
     Cancel,
@@ -79,8 +79,6 @@ class Worker:
                 self._emit(ThreadsSet(command.threads))
             case Load():
                 self._emit(Failed(None, "This process has a model already."))
-            case _:
-                assert_never(command)
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Finished):

@@ -1,11 +1,12 @@
 """A Python module as a child process that speaks in lines: commands on its standard input, answers on its output.
 
-A model file can abort llama.cpp, and a system short of memory kills processes; neither may take the page down, so whatever
-touches a model file runs in such a child. Its standard error is kept for its last words.
+A model file can abort llama.cpp, and a system short of memory kills processes; neither may take the page down, so
+whatever llama.cpp does with a model file it does in such a child. Its standard error is kept for its last words.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -79,10 +80,8 @@ class ChildProcess:
         self._listener.join(timeout=2)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):  # a line that was never flushed
                     pipe.close()
-                except OSError:  # a line that was never flushed
-                    pass
 
     def _keep_tail(self) -> None:
         assert self._process.stderr
@@ -94,7 +93,7 @@ class ChildProcess:
 
 
 def _child_environment() -> dict[str, str]:
-    """The parent's environment, with this package importable, ggml's backtraces (a debugger) off, and numpy kept small."""
+    """The parent's environment; this package importable, ggml's backtraces (a debugger) off, numpy kept small."""
     root = str(Path(playground.__file__).resolve().parent.parent)
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     return {**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -103,8 +102,8 @@ def _child_environment() -> dict[str, str]:
 def speak_in_lines() -> tuple[BinaryIO, BinaryIO]:
     """The child's end: (commands, answers), called once at its start.
 
-    Whatever llama.cpp prints to standard output goes to standard error from now on. The child ignores Ctrl-C (its parent
-    decides), goes first when memory runs out, and ends when its parent is gone.
+    Whatever llama.cpp prints to standard output goes to standard error from now on. The child ignores Ctrl-C (its
+    parent decides), goes first when memory runs out, and ends when its parent is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
