@@ -22,7 +22,8 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -81,10 +82,12 @@ class _GgufInit(ctypes.Structure):
     _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.POINTER(ctypes.c_void_p)))
 
 
-def header_bytes(shards: Iterable[str], notes: Mapping[str, str]) -> int:
+@lru_cache
+def header_bytes(shards: tuple[str, ...], notes: tuple[tuple[str, str], ...]) -> int:
     """Bytes before the first weight in the one file made from these shards: asked of ggml's own writer, so exact.
 
-    Raises Refused when a shard cannot be read.
+    The same for every level, and a large vocabulary takes a while to read: remembered. Raises Refused when a shard
+    cannot be read.
     """
     first, *others = (_open_header(path) for path in shards)
     file, _ = first
@@ -92,7 +95,7 @@ def header_bytes(shards: Iterable[str], notes: Mapping[str, str]) -> int:
         libggml.gguf_remove_key(file, dropped)
     for written in (b"general.quantization_version", b"general.file_type"):
         libggml.gguf_set_val_u32(file, written, 0)
-    for key, text in notes.items():
+    for key, text in notes:
         libggml.gguf_set_val_str(file, key.encode(), _cut(text))
     for _, tensors in others:
         tensor = libggml.ggml_get_first_tensor(tensors)
@@ -147,7 +150,7 @@ def plan(order: Mapping[str, Any], log: LogReader) -> dict[str, Any]:
         raise Refused
     numbers = {libggml.ggml_type_name(number).decode(): number for number in range(llama_cpp.GGML_TYPE_COUNT)}
     sizes = [_byte_count(tensor, numbers[tensor.type]) for tensor in log.tensors]
-    header = header_bytes(order["shards"], order["notes"])
+    header = header_bytes(tuple(order["shards"]), tuple(order["notes"].items()))
     return {
         "is": "planned",
         "size": header + sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes),
