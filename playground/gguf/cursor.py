@@ -6,12 +6,12 @@ starts at 4 MiB and doubles, so that a header is had in a few reads even where e
 
 from __future__ import annotations
 
-import struct
 from struct import Struct
 from typing import Any, Final
 
 from playground.errors import BadModelFile
 from playground.gguf.sources import ByteSource
+from playground.gguf.string_runs import LENGTH, pass_strings
 
 MIB: Final = 1024 * 1024
 FIRST_WINDOW_BYTES: Final = 4 * MIB
@@ -20,7 +20,6 @@ LARGEST_HEADER_BYTES: Final = 64 * MIB  # real ones are 0.7 to 16 MB: a larger o
 LARGEST_STRING_BYTES: Final = 8 * MIB  # the longest real string is a chat template of some ten thousand bytes
 
 UINT32: Final = Struct("<I")
-UINT64: Final = Struct("<Q")
 _FETCH_AGAIN: Final = "Fetch the file again: its download may have stopped early."
 
 
@@ -64,7 +63,7 @@ class Cursor:
         return number
 
     def uint64(self, what: str) -> int:
-        number: int = self.unpack(UINT64, what)[0]
+        number: int = self.unpack(LENGTH, what)[0]
         return number
 
     def string(self, what: str) -> str:
@@ -89,23 +88,12 @@ class Cursor:
         self._at += count
 
     def skip_strings(self, count: int, what: str) -> None:
-        """Move past `count` strings without building them; their text is not looked at.
-
-        Runs through a quarter of a million token texts, so the loop does nothing but add lengths.
-        """
-        unpack_from = UINT64.unpack_from
+        """Move past `count` strings without building them; their text is not looked at."""
         while count:
-            buffer, at, left = self._buffer, self._at, count
-            try:
-                for left in range(count, 0, -1):  # noqa: B007 - read when the window ends
-                    at += unpack_from(buffer, at)[0] + 8
-                count = 0
-            except (struct.error, OverflowError):  # the window ended, or a length pointed far beyond it
-                count = left
-            self._at = at
-            self._refuse_beyond(8 * count, what)
-            if count:
-                self._need(8, what)
+            self._need(LENGTH.size, what)
+            passed, self._at = pass_strings(self._buffer, self._at, count)
+            count -= passed
+            self._refuse_beyond(LENGTH.size * count, what)
 
     def _need(self, count: int, what: str) -> None:
         if self._at + count > len(self._buffer):
