@@ -12,7 +12,7 @@ class MemoryPlan:
     """Bytes that one loaded model with one context takes in the process that runs it.
 
     weights: mapped from the file; the kernel may drop these pages and read them again.
-    repacked: a copy of some weights in the order the CPU likes; 0 for many levels. Their mapped originals are read once.
+    repacked: a copy of some weights in the order the CPU likes; 0 for many levels. The originals are read once.
     kv_cache, recurrent: what the model remembers of the text; recurrent is 0 for ordinary transformers.
     compute, output: room for the sums of one batch, and for its logits.
     base: the process itself: Python, the libraries, the vocabulary.

@@ -1,6 +1,6 @@
 """Well-known models by their hyperparameters, so that a plan can be made of one that is not on this disk.
 
-Reads assets/catalog.toml; knows nothing of files, levels or memory.
+Reads assets/catalog.toml, whose first lines say how it is written; knows nothing of files, levels or memory.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from playground.assets import asset
-from playground.errors import PlaygroundError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,3 +28,51 @@ class Blueprint:
     architecture: str
     metadata: Mapping[str, Hyperparameter]
     vocabulary_size: int
+
+
+@dataclass(frozen=True)
+class CatalogModel:
+    """A well-known model.
+
+    parameter_count: weights of the text model; times a level's bits per weight it estimates a file's size.
+    repo: where GGUF files of it are on the Hugging Face Hub; None where no well-known place has them.
+    """
+
+    id: str
+    display_name: str
+    parameter_count: int
+    summary: str
+    repo: str | None
+    blueprint: Blueprint
+
+
+@cache
+def load_catalog() -> tuple[CatalogModel, ...]:
+    """The models of assets/catalog.toml, from small to large."""
+    with asset("catalog.toml").open("rb") as file:
+        return tuple(_model(entry) for entry in tomllib.load(file)["model"])
+
+
+def _model(entry: Mapping[str, Any]) -> CatalogModel:
+    metadata = {key: _expanded(value) for key, value in entry["metadata"].items()}
+    return CatalogModel(
+        id=entry["id"],
+        display_name=entry["display_name"],
+        parameter_count=entry["parameter_count"],
+        summary=entry["summary"],
+        repo=entry.get("repo"),
+        blueprint=Blueprint(entry["architecture"], metadata, entry["vocabulary_size"]),
+    )
+
+
+def _expanded(value: Any) -> Any:
+    """A value with its patterns written out.
+
+    {"repeat": [8, 8, 1], "times": 2} gives (8, 8, 1, 8, 8, 1); a list of patterns gives one after the other.
+    """
+    if isinstance(value, Mapping):
+        return tuple(value["repeat"]) * int(value["times"])
+    if isinstance(value, list):
+        parts = (_expanded(item) if isinstance(item, Mapping) else (item,) for item in value)
+        return tuple(item for part in parts for item in part)
+    return value
