@@ -1,0 +1,122 @@
+"""What a person types or pastes to name a model on the Hugging Face Hub, and what of it may be asked for.
+
+    owner/repo · owner/repo:Q4_K_M · https://…/owner/repo/blob/main/folder/file.gguf  ->  HubReference
+
+Asks nobody: a well-formed name may still not exist. What does not keep the Hub's own rules goes no further.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from huggingface_hub import constants
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from playground.errors import HubProblem
+
+_LEVEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+_FILE_ROUTES: Final = ("blob", "resolve", "raw", "tree")
+_SHORT_HOST: Final = "hf.co"  # the Hub's own short address
+_LONGEST_REFERENCE: Final = 1000  # characters
+_HOW_TO_NAME: Final = "Type it as owner/repo or owner/repo:LEVEL, or paste the address of its page on the Hub."
+
+
+@dataclass(frozen=True)
+class HubReference:
+    """A repository, and what was meant in it: a level such as "Q4_K_M", or the path of a file; both may be None."""
+
+    repo: str
+    level: str | None = None
+    path: str | None = None
+
+
+def check_repo_name(repo: str) -> str:
+    """`repo` itself; raises HubProblem unless it is owner/name by the Hub's own rules."""
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise _not_a_name(repo) from error
+    if repo.count("/") != 1:
+        raise _not_a_name(repo)
+    return repo
+
+
+def check_file_path(path: str) -> str:
+    """`path` itself; raises HubProblem unless it stays within its repository wherever it is written to."""
+    parts = path.split("/")
+    if len(path) > _LONGEST_REFERENCE or "\\" in path or "\0" in path or not {"", ".", ".."}.isdisjoint(parts):
+        raise HubProblem(f"The repository has a file with an impossible name: {path[:80]!r}.", "Choose another file.")
+    return path
+
+
+def looks_like_reference(text: str) -> bool:
+    """Whether the text names one repository, rather than words to search for."""
+    text = text.strip()
+    return "://" in text or (text.count("/") >= 1 and not re.search(r"\s", text))
+
+
+def parse_reference(text: str, endpoint: str | None = None) -> HubReference:
+    """The repository that the text names, by short name or by address; raises HubProblem where it names none.
+
+    `endpoint` is the address of the Hub in use; its pages are understood beside those of the public Hub.
+    """
+    text = text.strip()
+    if len(text) > _LONGEST_REFERENCE:
+        raise _not_a_name(text)
+    hosts = _hosts(endpoint)
+    if "://" in text or text.split("/")[0].lower() in hosts:
+        return _from_address(text, hosts)
+    repo, colon, level = text.partition(":")
+    return HubReference(check_repo_name(repo), _checked_level(level) if colon else None)
+
+
+def _hosts(endpoint: str | None) -> set[str]:
+    addresses = (constants.HUGGINGFACE_CO_URL_HOME, constants.ENDPOINT, endpoint)
+    return {_SHORT_HOST, *(urlsplit(address).netloc.lower() for address in addresses if address)}
+
+
+def _from_address(text: str, hosts: set[str]) -> HubReference:
+    try:
+        address = urlsplit(text if "://" in text else f"//{text}")
+    except ValueError as error:
+        raise _not_a_name(text) from error
+    if address.netloc.lower() not in hosts or address.scheme not in ("", "https", "http"):
+        raise HubProblem(f"{text[:80]} is not an address of the Hugging Face Hub.", _HOW_TO_NAME)
+    parts = [unquote(part) for part in address.path.split("/") if part]
+    if len(parts) < 2:
+        raise _not_a_name(text)
+    name, colon, level = parts[1].partition(":")
+    repo = check_repo_name(f"{parts[0]}/{name}")
+    if colon:
+        return HubReference(repo, _checked_level(level))
+    shown = parse_qs(address.query).get("show_file_info")  # the Hub's own link to a GGUF file's details
+    return HubReference(repo, path=check_file_path(shown[0]) if shown else _path_of(parts[2:], text))
+
+
+def _path_of(route: list[str], text: str) -> str | None:
+    """The file that an address goes on to name, such as in blob/main/file.gguf; a folder is not a file."""
+    if not route:
+        return None
+    if route[0] not in _FILE_ROUTES:
+        raise HubProblem(f"{text[:80]} is not the address of a model or of its file.", _HOW_TO_NAME)
+    if len(route) > 1 and route[1] != "main":
+        raise HubProblem(
+            f"{text[:80]} names the branch or version {route[1][:40]}, and only main can be used.",
+            "Paste the address of the model's page.",
+        )
+    path = "/".join(route[2:])
+    return check_file_path(path) if path and route[0] != "tree" else None
+
+
+def _checked_level(level: str) -> str:
+    if not _LEVEL.fullmatch(level):
+        raise HubProblem(f"{level[:40]!r} is not the name of a level.", "Levels are called Q4_K_M, Q8_0 and the like.")
+    return level
+
+
+def _not_a_name(text: str) -> HubProblem:
+    return HubProblem(f"{text[:80]!r} is not the name of a model on the Hub.", _HOW_TO_NAME)
