@@ -17,7 +17,7 @@ MIB: Final = 1024 * 1024
 FIRST_WINDOW_BYTES: Final = 4 * MIB
 LARGEST_WINDOW_BYTES: Final = 16 * MIB
 LARGEST_HEADER_BYTES: Final = 64 * MIB  # real ones are 0.7 to 16 MB: a larger one is refused, not read
-LARGEST_STRING_BYTES: Final = 8 * MIB  # the longest real string is a chat template of some ten thousand bytes
+LARGEST_STRING_BYTES: Final = 32 * MIB  # some files carry the whole tokenizer.json, of some 10 MB, as one string
 
 UINT32: Final = Struct("<I")
 _FETCH_AGAIN: Final = "Fetch the file again: its download may have stopped early."

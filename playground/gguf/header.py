@@ -18,6 +18,7 @@ from gguf.constants import GGUF_DEFAULT_ALIGNMENT, Keys
 from playground.errors import BadModelFile
 from playground.gguf.cursor import MIB, Cursor, shown
 from playground.gguf.levels import level_of_file_type
+from playground.gguf.naming import FileKind
 from playground.gguf.sources import ByteSource, BytesSource, FileSource
 from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_tensors
 from playground.gguf.values import LongArray, Value, read_value
@@ -38,6 +39,9 @@ _WHOLE_NUMBER_KEYS: Final = (
     Keys.General.FILE_TYPE, Keys.General.ALIGNMENT,
     Keys.Split.LLM_KV_SPLIT_NO, Keys.Split.LLM_KV_SPLIT_COUNT, Keys.Split.LLM_KV_SPLIT_TENSORS_COUNT,
 )  # fmt: skip
+_KINDS: Final[dict[str, FileKind]] = {  # gguf.GGUFType
+    "adapter": "adapter", "mmproj": "projector", "imatrix": "imatrix",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,11 @@ class GgufHeader:
     def requantized_from(self) -> str | None:
         """The level this file was made from, where the playground made it from a quantized one: no better than that."""
         return self._text(REQUANTIZED_FROM)
+
+    @property
+    def kind(self) -> FileKind:
+        """What the file is by its own word (general.type); a model where it says nothing."""
+        return _KINDS.get(self._text(Keys.General.TYPE) or "model", "model")
 
     @property
     def shard_count(self) -> int:

@@ -1,0 +1,58 @@
+"""The sizes of tensor types beside those of the installed llama.cpp."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+import gguf
+import llama_cpp
+import pytest
+
+from playground.gguf.tensor_types import REMOVED_TYPES, TensorType
+from playground.gguf.tensors import TensorInfo
+
+
+@pytest.fixture(scope="module")
+def ggml() -> ctypes.CDLL:
+    """llama.cpp's tensor library, as built here."""
+    name = "libggml-base.dylib" if sys.platform == "darwin" else "libggml-base.so"
+    library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / name))
+    library.ggml_blck_size.restype = ctypes.c_int64
+    library.ggml_type_size.restype = ctypes.c_size_t
+    library.ggml_type_name.restype = ctypes.c_char_p
+    return library
+
+
+def test_every_type_has_the_block_that_llama_cpp_gives_it(ggml: ctypes.CDLL) -> None:
+    theirs = {
+        number: (ggml.ggml_type_name(number).decode().upper(), ggml.ggml_blck_size(number), ggml.ggml_type_size(number))
+        for number in range(llama_cpp.GGML_TYPE_COUNT)
+        if ggml.ggml_type_size(number)
+    }
+    assert {member.value: (member.name, member.block_weights, member.block_bytes) for member in TensorType} == theirs
+
+
+def test_the_types_without_a_block_are_the_removed_ones(ggml: ctypes.CDLL) -> None:
+    numbers = range(llama_cpp.GGML_TYPE_COUNT)
+    assert set(REMOVED_TYPES) == {number for number in numbers if not ggml.ggml_type_size(number)}
+
+
+def test_the_types_equal_those_of_the_gguf_package() -> None:
+    assert TensorType.Q4_K == gguf.GGMLQuantizationType.Q4_K
+    assert {member.name for member in gguf.GGMLQuantizationType} <= {member.name for member in TensorType}
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits"),
+    [(TensorType.Q4_0, 4.5), (TensorType.Q2_0, 2.25), (TensorType.BF16, 16), (TensorType.Q6_K, 6.5625)],
+)
+def test_a_type_says_its_bits_per_weight(kind: TensorType, bits: float) -> None:
+    assert kind.bits_per_weight == bits
+
+
+def test_a_tensor_knows_its_weights_and_bytes() -> None:
+    tensor = TensorInfo("token_embd.weight", (576, 49152), TensorType.Q2_0, 0)
+    assert (tensor.weight_count, tensor.byte_count) == (576 * 49152, 576 * 49152 // 64 * 18)
+    assert TensorInfo("scalar", (), TensorType.F32, 0).byte_count == 4
