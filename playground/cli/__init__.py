@@ -1,0 +1,54 @@
+"""The playground on the command line: `python -m playground COMMAND`.
+
+One file per command; each has `add_to`, which describes its arguments, and `run`, which returns a Report. Every command
+takes --json and then prints exactly one JSON object. Errors are one line on standard error, and the exit code is 1 for
+what went wrong, 2 for misuse, 130 for Ctrl-C. What a command needs is imported when it runs, so that --help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from playground import __version__
+from playground.cli import chat, levels, machine, plan, serve, speed
+from playground.cli.output import Report, show
+from playground.errors import PlaygroundError
+from playground.settings import load_settings
+
+COMMANDS = (serve, machine, levels, plan, chat, speed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; misuse and --help end in argparse's SystemExit."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        report: Report = parsed.run(parsed, load_settings())
+        show(report, as_json=parsed.json)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (PlaygroundError, OSError) as error:
+        print("playground: " + " ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="playground",
+        description="Feel what quantization does to a language model.",
+        epilog="MODEL is a path, owner/repo:LEVEL, starter, or starter:LEVEL for a level made here.",
+    )
+    parser.add_argument("--version", action="version", version=f"GGUF playground {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = command.add_to(commands)
+        subparser.add_argument("--json", action="store_true", help="print one JSON object: bytes and seconds")
+        subparser.set_defaults(run=command.run)
+    return parser

@@ -1,0 +1,81 @@
+"""`levels`: every level of a model on this disk, with a verdict for this computer."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from playground.cli.arguments import tokens
+from playground.cli.output import Report, table
+from playground.settings import Settings
+from playground.ui.words import bits, counted, gibibytes
+
+if TYPE_CHECKING:
+    from playground.cli.arguments import Commands
+    from playground.fit.dry_run import Planner
+    from playground.models.library import Library, ModelFile
+
+USUAL_CONTEXT = 4096  # tokens; what a verdict without a chosen context is about, or the most the model was trained for
+
+
+def add_to(commands: Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("levels", help="the levels of a model and whether they fit")
+    parser.add_argument("model", metavar="MODEL|REPO|FOLDER", help="a path, owner/repo, a folder, or starter")
+    parser.add_argument("--context", type=tokens, help="context size in tokens for the verdict (default: 4096)")
+    return parser
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.fit.dry_run import Planner
+    from playground.machine.memory import read_memory
+    from playground.models.library import Library
+
+    library = Library(settings)
+    files = library.levels(arguments.model)
+    usable = read_memory().usable
+    with Planner() as planner:
+        levels = [_level(file, library, planner, arguments.context, settings.slots, usable) for file in files]
+    rows = [["MODEL", "LEVEL", "SIZE", "BITS PER WEIGHT", "FILES", "CONTEXT", "VERDICT"]]
+    rows += [
+        [
+            level["model"],
+            level["level"] + (f" (made from {level['requantized_from']})" if level["requantized_from"] else ""),
+            gibibytes(level["size"]),
+            bits(level["bits_per_weight"]).removesuffix(" bits per weight"),
+            str(len(level["files"])),
+            f"{level['context_size']:,}" if level["context_size"] else "",
+            level["reason"],
+        ]
+        for level in levels
+    ]
+    closing = f"{counted(len(levels), 'level')} on this computer."
+    return Report({"levels": levels}, f"{table(rows, right=(2, 3, 4, 5))}\n{closing}")
+
+
+def _level(
+    file: ModelFile, library: Library, planner: Planner, context: int | None, slots: int, usable: int
+) -> dict[str, Any]:
+    """One row; a file that llama.cpp refuses is a row that says so."""
+    from playground.errors import PlaygroundError
+    from playground.fit.verdict import judge
+    from playground.llama.parameters import ContextParameters
+
+    row: dict[str, Any] = {
+        "model": file.base_name,
+        "level": file.level,
+        "bits_per_weight": None,
+        "size": file.size,
+        "files": [str(shard) for shard in file.shards],
+        "verdict": "unusable",
+        "reason": "",
+        "context_size": None,
+        "origin": file.origin,
+        "requantized_from": file.requantized_from,
+    }
+    try:
+        row["bits_per_weight"] = library.whole_header(file).bits_per_weight
+        row["context_size"] = context or min(USUAL_CONTEXT, planner.trained_context(file.path))
+        verdict = judge(planner.plan(file.path, ContextParameters(row["context_size"], slots=slots)), usable)
+        return {**row, "verdict": verdict.kind, "reason": f"{verdict.label}: {verdict.reason}"}
+    except PlaygroundError as error:
+        return {**row, "reason": str(error)}

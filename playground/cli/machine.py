@@ -1,0 +1,38 @@
+"""`machine`: what this computer has for a model."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from playground.cli.output import Report, table
+from playground.settings import Settings
+from playground.ui.words import counted, gibibytes
+
+if TYPE_CHECKING:
+    from playground.cli.arguments import Commands
+
+
+def add_to(commands: Commands) -> argparse.ArgumentParser:
+    return commands.add_parser("machine", help="usable memory and cores, and what limits them")
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.machine.memory import read_memory
+    from playground.machine.processors import read_processors
+
+    memory, processors = read_memory(), read_processors()
+    record = {
+        "memory_total": memory.total,
+        "memory_usable": memory.usable,
+        "memory_limit": memory.limit,
+        "limited_by": memory.limited_by,
+        "cores_usable": processors.usable,
+        "cores_limited_by": processors.limited_by,
+    }
+    rows = [
+        ["Memory in all", gibibytes(memory.total)],
+        ["Usable now", f"{gibibytes(memory.usable)}, limited by {memory.limited_by}"],
+        ["Usable cores", f"{counted(processors.usable, 'core')}, limited by {processors.limited_by}"],
+    ]
+    return Report(record, table(rows))

@@ -1,0 +1,74 @@
+"""`plan`: the memory a model will need at a context size, asked of llama.cpp before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from playground.cli.arguments import tokens
+from playground.cli.output import Report, table
+from playground.settings import Settings
+from playground.ui.words import gibibytes
+
+if TYPE_CHECKING:
+    from playground.cli.arguments import Commands
+    from playground.fit.plan import MemoryPlan
+    from playground.fit.verdict import Verdict
+
+PARTS = {
+    "weights": "Weights, mapped from the file",
+    "repacked": "Weights again, in this CPU's order",
+    "kv_cache": "KV cache, what the model keeps of the text",
+    "recurrent": "Recurrent state",
+    "compute": "Compute buffers",
+    "output": "Output buffer",
+    "base": "The process itself",
+}
+
+
+def add_to(commands: Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("plan", help="the memory a model will need, before it is loaded")
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--context", type=tokens, required=True, help="context size in tokens, such as 4096 or 32K")
+    parser.add_argument("--kv-type", choices=("f16", "q8_0", "q4_0"), default="f16", help="how the KV cache is stored")
+    parser.add_argument("--slots", type=tokens, help="chats at once (default: PLAYGROUND_SLOTS, else 4)")
+    return parser
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.fit.dry_run import Planner
+    from playground.fit.verdict import judge, largest_context_that_fits
+    from playground.llama.parameters import ContextParameters
+    from playground.machine.memory import read_memory
+    from playground.models.library import Library
+
+    path = Library(settings).find(arguments.model).path
+    asked = ContextParameters(arguments.context, arguments.kv_type, arguments.slots or settings.slots)
+    usable = read_memory().usable
+    with Planner() as planner:
+        plan = planner.plan(path, asked)
+        largest = largest_context_that_fits(
+            lambda context_size: planner.plan(path, dataclasses.replace(asked, context_size=context_size)),
+            planner.trained_context(path),
+            usable,
+        )
+    return _report(plan, judge(plan, usable, largest_context=largest), usable, largest)
+
+
+def _report(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None) -> Report:
+    parts = {name: getattr(plan, name) for name in PARTS}
+    record = {
+        **parts,
+        "total": plan.total,
+        "must_stay": plan.must_stay,
+        "usable": usable,
+        "verdict": verdict.kind,
+        "reason": verdict.reason,
+        "largest_context": largest,
+        "context_size": plan.context.cells,
+    }
+    rows = [[words, gibibytes(parts[name])] for name, words in PARTS.items() if parts[name]]
+    rows += [["In all", gibibytes(plan.total)], ["Usable now", gibibytes(usable)]]
+    fits = f"The largest context that fits: {largest:,} tokens." if largest else "No context of this model fits here."
+    return Report(record, f"{table(rows, right=(1,))}\n{verdict.label}: {verdict.reason}\n{fits}")

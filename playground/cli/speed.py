@@ -1,0 +1,85 @@
+"""`speed`: how fast a model reads and writes on this computer."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from playground.cli.arguments import tokens
+from playground.cli.output import Report, table
+from playground.settings import Settings
+
+if TYPE_CHECKING:
+    from playground.cli.arguments import Commands
+    from playground.lab.speed import SpeedResult
+
+
+def add_to(commands: Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("speed", help="tokens per second of prompt and reply, over repeats")
+    parser.add_argument("models", metavar="MODEL", nargs="+")
+    parser.add_argument("--prompt", type=tokens, default=512, metavar="N", help="tokens of the prompt (default: 512)")
+    parser.add_argument("--generate", type=tokens, default=128, metavar="N", help="tokens of the reply (default: 128)")
+    parser.add_argument("--repeat", type=tokens, default=5, metavar="R", help="runs of each test (default: 5)")
+    parser.add_argument("--concurrent", type=tokens, default=1, metavar="C", help="also C replies at once")
+    return parser
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.cli.services import Services, loaded
+    from playground.lab.speed import SpeedTest, measure_speed
+    from playground.llama.parameters import ContextParameters
+
+    tests = [SpeedTest("prompt", arguments.prompt), SpeedTest("reply", arguments.generate)]
+    if arguments.concurrent > 1:
+        tests.append(SpeedTest("reply", arguments.generate, arguments.concurrent))
+    context = ContextParameters(max(test.context_size for test in tests), slots=arguments.concurrent)
+    results: list[tuple[str, SpeedResult]] = []
+    with Services(settings) as services:
+        for model in arguments.models:
+            path = services.library.find(model).path
+            with loaded(services, path, context) as lease:
+                for test in tests:
+                    result = None
+                    for result in measure_speed(lease.engine, test, arguments.repeat):
+                        _progress(model, result, arguments.repeat)
+                    if result is not None:
+                        results.append((model, result))
+    return _report(results)
+
+
+def _progress(model: str, result: SpeedResult, repeat: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if len(result.runs) == repeat else ""
+        print(f"\r{model} {result.test.name}: run {len(result.runs)} of {repeat}", end=end, file=sys.stderr, flush=True)
+
+
+def _report(results: Sequence[tuple[str, SpeedResult]]) -> Report:
+    rows: list[dict[str, Any]] = [
+        {
+            "model": model,
+            "test": result.test.name,
+            "tokens_per_second": result.tokens_per_second,
+            "deviation": result.deviation,
+            "repeats": len(result.runs),
+            "mean_tokens": result.mean_tokens,
+        }
+        for model, result in results
+    ]
+    lines = [["MODEL", "TEST", "TOKENS PER SECOND", "DEVIATION"]]
+    lines += [
+        [
+            row["model"],
+            row["test"],
+            f"{row['tokens_per_second']:,.1f}",
+            "–" if row["deviation"] is None else f"± {row['deviation']:.1f}",
+        ]
+        for row in rows
+    ]
+    notes = [
+        f"{model} ended its replies after {result.mean_tokens:.0f} of {result.test.tokens} tokens ({result.test.name})."
+        for model, result in results
+        if result.is_shortened
+    ]
+    return Report({"rows": rows}, "\n".join([table(lines, right=(2, 3)), *notes]))
