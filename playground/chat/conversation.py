@@ -1,0 +1,220 @@
+"""A conversation as a value, and the reply to it as a stream.
+
+Every change gives a new Conversation, so that earlier points stay to return to. `reply` joins the pieces: history to
+prompt (template.py), prompt to events (an engine, whichever), text to thoughts and answer (thinking.py). It starts no
+clock and shows nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from playground.chat.history import HistoryLimits, checked_text, read_history
+from playground.chat.template import ChatTemplate, Message, chat_template
+from playground.chat.thinking import ReplyParser, Split, thinking_opener
+from playground.engine.messages import Event, Finished, Loaded, Sampling, Token
+from playground.errors import RequestRefused
+
+REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
+
+
+class EventStream(Protocol):
+    """The events of one reply; ends after Finished, and `close` cancels it."""
+
+    def __next__(self) -> Event: ...
+    def waiting(self, seconds: float) -> list[Event]: ...
+    def close(self) -> None: ...
+    @property
+    def is_open(self) -> bool: ...
+
+
+class Engine(Protocol):
+    """A loaded model, in a process of this computer or behind a server."""
+
+    @property
+    def loaded(self) -> Loaded: ...
+    def count_tokens(self, text: str) -> int: ...
+    def submit(
+        self,
+        prompt: str,
+        sampling: Sampling,
+        max_tokens: int | None = None,
+        stop: tuple[str, ...] = (),
+        reproducible: bool = False,
+        alternatives: int = 0,
+    ) -> EventStream: ...
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What was said, oldest first; messages are the user's and the assistant's, the system text stands apart."""
+
+    system: str = ""
+    messages: tuple[Message, ...] = ()
+
+    def ask(self, text: str) -> Conversation:
+        """With one more question."""
+        if not text.strip():
+            raise RequestRefused("There is no message to send.", "Write something first.")
+        return replace(self, messages=(*self.messages, Message("user", checked_text(text, "The message"))))
+
+    def answered(self, message: Message) -> Conversation:
+        """With the assistant's reply."""
+        return replace(self, messages=(*self.messages, message))
+
+    def edit_last(self, text: str) -> Conversation:
+        """The last question put differently; what followed it is dropped."""
+        return self.branch_at(self._last_question()).ask(text)
+
+    def without_last_reply(self) -> Conversation:
+        """Up to and with the last question: what a new reply is made from."""
+        return self.branch_at(self._last_question() + 1)
+
+    def branch_at(self, count: int) -> Conversation:
+        """The conversation as it was after its first `count` messages."""
+        return replace(self, messages=self.messages[: max(count, 0)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_untrusted` reads back."""
+        messages = [
+            {"role": message.role, "content": message.content}
+            | ({"thinking": message.thinking} if message.thinking else {})
+            for message in self.messages
+        ]
+        return {"system": self.system, "messages": messages}
+
+    @classmethod
+    def from_untrusted(cls, data: object, limits: HistoryLimits | None = None) -> Conversation:
+        """Raises RequestRefused for what is too much or not of the right form; see history.py for the forms."""
+        return cls(*read_history(data, limits or HistoryLimits()))
+
+    def _last_question(self) -> int:
+        places = [place for place, message in enumerate(self.messages) if message.role == "user"]
+        if not places:
+            raise RequestRefused("There is no question in this chat yet.", "Ask something first.")
+        return places[-1]
+
+
+@dataclass(frozen=True)
+class ReplyUpdate:
+    """Where a reply stands: the text so far, and the engine's events since the update before.
+
+    left_out: messages at the beginning that had no room in this prompt; they stay in the conversation. prompt_tokens
+    and context_size: tokens. finished: the reason and the timings, in the last update.
+    """
+
+    thinking: str
+    answer: str
+    events: tuple[Event, ...]
+    left_out: int
+    prompt_tokens: int
+    context_size: int
+
+    @property
+    def event(self) -> Event | None:
+        """The newest event; None when nothing happened since the update before."""
+        return self.events[-1] if self.events else None
+
+    @property
+    def finished(self) -> Finished | None:
+        return self.event if isinstance(self.event, Finished) else None
+
+    @property
+    def message(self) -> Message:
+        """The reply so far, as a turn to keep."""
+        return Message("assistant", self.answer, self.thinking)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is given: the text, its tokens, and how many of the oldest messages had no room in it."""
+
+    text: str
+    tokens: int
+    left_out: int
+
+
+def reply(
+    engine: Engine,
+    conversation: Conversation,
+    sampling: Sampling,
+    max_tokens: int | None = None,
+    *,
+    thinking: bool | None = None,
+    reproducible: bool = False,
+    alternatives: int = 0,
+    interval_seconds: float | None = None,
+) -> Iterator[ReplyUpdate]:
+    """The assistant's reply to the last question, as it grows; closing the iterator cancels it.
+
+    An update comes with each event, or, with interval_seconds, about that often with all events since then, and then
+    also when there are none. Raises RequestRefused when even the last question has no room, TemplateRefused, and what
+    the engine raises.
+    """
+    loaded = engine.loaded
+    template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
+    prompt = fitting_prompt(engine, template, conversation, max_tokens, thinking=thinking)
+    opener = thinking_opener(prompt.text)
+    parser = ReplyParser(opener is not None, opener or "<think>")
+    so_far = Split()
+    stream = engine.submit(prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives)
+    try:
+        while stream.is_open:
+            events = [next(stream)] if interval_seconds is None else stream.waiting(interval_seconds)
+            for event in events:
+                so_far += _said(parser, event)
+            yield ReplyUpdate(
+                so_far.thinking, so_far.answer, tuple(events), prompt.left_out, prompt.tokens, loaded.context_size
+            )
+    finally:
+        stream.close()
+
+
+def fitting_prompt(
+    engine: Engine,
+    template: ChatTemplate,
+    conversation: Conversation,
+    max_tokens: int | None = None,
+    *,
+    thinking: bool | None = None,
+) -> Prompt:
+    """The prompt with as much of the conversation as leaves room for a reply.
+
+    Left out are the oldest turns, a question with its answers at a time; never the system text, never the last message.
+    Raises RequestRefused when that is still too much.
+    """
+    messages = conversation.messages
+    if not messages or messages[-1].role != "user":
+        raise RequestRefused("There is no question to answer.", "Write a message first.")
+    context_size = engine.loaded.context_size
+    room = min(REPLY_ROOM_TOKENS, context_size // 4, max_tokens or REPLY_ROOM_TOKENS)
+
+    def prompt_from(cut: int) -> Prompt:
+        system = (Message("system", conversation.system),) if conversation.system.strip() else ()
+        text = template.render((*system, *messages[cut:]), thinking=thinking)
+        return Prompt(text, engine.count_tokens(text), cut)
+
+    whole = prompt_from(0)
+    if whole.tokens + room <= context_size:
+        return whole
+    cuts = [place for place, message in enumerate(messages) if message.role == "user" and place > 0]
+    first = bisect_left(cuts, True, key=lambda cut: prompt_from(cut).tokens + room <= context_size)
+    if first < len(cuts):
+        return prompt_from(cuts[first])
+    needed = prompt_from(cuts[-1]).tokens if cuts else whole.tokens
+    what = "Your message and the system text take" if conversation.system.strip() else "Your message takes"
+    raise RequestRefused(
+        f"{what} {needed:,} tokens; a context of {context_size:,} has room for {context_size - room:,} beside a reply.",
+        "Shorten it, or choose a larger context.",
+    )
+
+
+def _said(parser: ReplyParser, event: Event) -> Split:
+    if isinstance(event, Token):
+        return parser.feed(event.text)
+    if isinstance(event, Finished):
+        return parser.feed(event.text) + parser.finish()
+    return Split()

@@ -1,0 +1,125 @@
+"""A conversation with its figures as Markdown, to read, and as JSON, to work with; pure functions of a record."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from playground.chat.conversation import Conversation
+from playground.chat.template import Message
+from playground.engine.messages import Finished, Sampling
+
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is written down. finished: how each reply ended and its timings, by its place among the messages."""
+
+    title: str
+    model_file: str  # the file's name, without the folders of this computer
+    level: str
+    context_size: int  # tokens
+    sampling: Sampling
+    max_tokens: int | None
+    conversation: Conversation
+    finished: Mapping[int, Finished] = field(default_factory=dict)
+
+
+def as_json(transcript: Transcript) -> str:
+    """One JSON object; times in seconds, speeds in tokens per second."""
+    messages: list[dict[str, Any]] = transcript.conversation.to_json()["messages"]
+    for place, message in enumerate(messages):
+        if (end := transcript.finished.get(place)) is not None:
+            message |= {"finish_reason": end.reason, "timings": dataclasses.asdict(end.timings)}
+    data = {
+        "title": transcript.title,
+        "model_file": transcript.model_file,
+        "level": transcript.level,
+        "settings": {
+            "context_size": transcript.context_size,
+            "max_tokens": transcript.max_tokens,
+            **dataclasses.asdict(transcript.sampling),
+        },
+        "system": transcript.conversation.system,
+        "messages": messages,
+    }
+    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+
+
+def as_markdown(transcript: Transcript) -> str:
+    """A page with a heading for each turn; Markdown inside messages stays as it was written."""
+    blocks = [f"# {_one_line(transcript.title)}", _facts(transcript)]
+    if transcript.conversation.system.strip():
+        blocks += ["## System text", _closed(transcript.conversation.system)]
+    for place, message in enumerate(transcript.conversation.messages):
+        blocks += _turn(message, transcript.finished.get(place))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _facts(transcript: Transcript) -> str:
+    sampling = transcript.sampling
+    settings = [
+        f"temperature {sampling.temperature:g}",
+        f"top-k {sampling.top_k}",
+        f"top-p {sampling.top_p:g}",
+        f"min-p {sampling.min_p:g}",
+        f"repeat penalty {sampling.repeat_penalty:g}",
+        f"seed {'new for each reply' if sampling.seed is None else sampling.seed}",
+        f"longest reply {'up to the context' if transcript.max_tokens is None else f'{transcript.max_tokens} tokens'}",
+    ]
+    lines = [
+        f"- Model: {_code(transcript.model_file)}",
+        f"- Level: {_one_line(transcript.level)}",
+        f"- Context: {transcript.context_size} tokens",
+        f"- Settings: {', '.join(settings)}",
+    ]
+    return "\n".join(lines)
+
+
+def _turn(message: Message, end: Finished | None) -> Iterator[str]:
+    yield "## You" if message.role == "user" else "## Model"
+    if message.thinking.strip():
+        yield "\n".join(f"> {line}".rstrip() for line in ["*Thinking*", "", *message.thinking.strip().split("\n")])
+    if message.content.strip():
+        yield _closed(message.content)
+    if end is not None:
+        yield f"*{_figures(end)}*"
+
+
+def _figures(end: Finished) -> str:
+    timings = end.timings
+    parts = [f"{timings.generated_tokens} tokens"]
+    if timings.generation_speed is not None:
+        parts.insert(0, f"{timings.generation_speed:.1f} tok/s")
+    if timings.time_to_first_token is not None:
+        parts.append(f"{timings.time_to_first_token:.2f} s to first token")
+    return " · ".join([*parts, end.reason])
+
+
+def _closed(text: str) -> str:
+    """The text, with the code block closed that a reply cut short left open: it would swallow all that follows."""
+    fence = ""
+    for line in text.split("\n"):
+        match = _FENCE.match(line)
+        if match is None:
+            continue
+        marks, rest = match.groups()
+        if not fence:
+            fence = marks if marks[0] == "~" or "`" not in rest else ""
+        elif marks.startswith(fence) and not rest.strip():
+            fence = ""
+    text = text.strip("\n")
+    return f"{text}\n{fence}" if fence else text
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _code(text: str) -> str:
+    return f"`{_one_line(text).replace('`', chr(39))}`"

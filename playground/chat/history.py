@@ -1,0 +1,107 @@
+"""Reads a chat history that comes from a browser or a file, where anything may have been put into it.
+
+Knows shapes and limits only; what a conversation does is conversation.py's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn
+
+from playground.chat.template import Message
+from playground.errors import RequestRefused
+from playground.settings import Settings
+
+_ROLES: Final[dict[Any, Literal["system", "user", "assistant"]]] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+_SHORTER: Final = "Shorten it, or start a new chat."
+_NEW_CHAT: Final = "Reload the page, or start a new chat."
+
+
+@dataclass(frozen=True)
+class HistoryLimits:
+    """How much history is taken: messages, characters in each, and characters in all of them together."""
+
+    messages: int = 200
+    message_characters: int = 100_000
+    all_characters: int = 1_000_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> HistoryLimits:
+        each = settings.max_message_characters
+        return cls(settings.max_history_messages, each, 10 * each)
+
+
+def read_history(data: object, limits: HistoryLimits) -> tuple[str, tuple[Message, ...]]:
+    """The system text and the messages; raises RequestRefused for what is too much or not of the right form.
+
+    data: `{"system": "…", "messages": [{"role": "user", "content": "…"}, …]}`, or the list of messages alone. A content
+    may also be a list of text parts, as Gradio's Chatbot gives it: `[{"type": "text", "text": "…"}]`.
+    """
+    system: object = ""
+    listed = data
+    if isinstance(data, Mapping):
+        system, listed = data.get("system", ""), data.get("messages", [])
+    if not isinstance(listed, list | tuple):
+        _refuse_form("its messages are not a list")
+    if len(listed) > limits.messages:
+        raise RequestRefused(
+            f"This chat has {len(listed):,} messages; the playground takes up to {limits.messages:,}.",
+            "Start a new chat.",
+        )
+    messages = [_read_message(entry, number, limits) for number, entry in enumerate(listed, start=1)]
+    texts = [_read_text(system, "The system text", limits)]
+    texts += [message.content for message in messages if message.role == "system"]
+    total = sum(map(len, texts)) + sum(len(message.content) + len(message.thinking) for message in messages)
+    if total > limits.all_characters:
+        raise RequestRefused(
+            f"This chat is {total:,} characters long; the playground takes up to {limits.all_characters:,}.",
+            "Start a new chat.",
+        )
+    system_text = "\n\n".join(text for text in texts if text)
+    return system_text, tuple(message for message in messages if message.role != "system")
+
+
+def checked_text(text: object, name: str, limits: HistoryLimits | None = None) -> str:
+    """A text that can be sent to a model; `name` begins the sentence of a refusal, such as "The message"."""
+    if not isinstance(text, str):
+        _refuse_form(f"{name.lower()} is not text")
+    if limits and len(text) > limits.message_characters:
+        raise RequestRefused(
+            f"{name} is {len(text):,} characters long; the playground takes up to {limits.message_characters:,}.",
+            _SHORTER,
+        )
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise RequestRefused(f"{name} holds half a character, which no model can read.", "Type it again.")
+    return text
+
+
+def _read_message(entry: object, number: int, limits: HistoryLimits) -> Message:
+    name = f"Message {number}"
+    if not isinstance(entry, Mapping):
+        _refuse_form(f"message {number} has no role and content")
+    role = entry.get("role")
+    if not isinstance(role, str) or role not in _ROLES:
+        _refuse_form(f"the role of message {number} is none of system, user and assistant")
+    content = _read_text(entry.get("content"), name, limits)
+    thinking = _read_text(entry.get("thinking", ""), f"The thinking of message {number}", limits)
+    return Message(_ROLES[role], content, thinking)
+
+
+def _read_text(content: object, name: str, limits: HistoryLimits) -> str:
+    if isinstance(content, list | tuple):
+        if len(content) > limits.messages:
+            _refuse_form(f"{name.lower()} has too many parts")
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        if not all(isinstance(part, str) for part in parts):
+            _refuse_form(f"{name.lower()} holds something that is not text")
+        content = "\n".join(str(part) for part in parts)
+    return checked_text(content, name, limits)
+
+
+def _refuse_form(fault: str) -> NoReturn:
+    raise RequestRefused(f"This chat cannot be read: {fault}.", _NEW_CHAT)
