@@ -61,7 +61,8 @@ class QuantizedSize:
         )
         blocks = " or ".join(str(divisor) for divisor in sorted({fallback.divisor for fallback in self.fallbacks}))
         return (
-            f"{len(self.fallbacks)} of {self.tensor_count} tensors have another type than the level's, "
+            f"{len(self.fallbacks)} of {self.tensor_count} tensors {'has' if len(self.fallbacks) == 1 else 'have'} "
+            "another type than the level's, "
             f"because rows of {rows} weights do not divide into blocks of {blocks}."
         )
 
@@ -139,7 +140,7 @@ def quantize(source: Path, level: str, target: Path, threads: int) -> Iterator[P
             process.send(order)
             yield from _progress(process, planned)
             _refuse_existing(target)
-            size = unfinished.stat().st_size
+            size = _safe_on_disk(unfinished)
             unfinished.rename(target)
     yield Made(target, size, planned)
 
@@ -306,3 +307,10 @@ def _refuse_full_disk(folder: Path, planned: QuantizedSize) -> None:
             f"{planned.level} needs {needed_mib:,} MiB, and {free_mib:,} MiB are free on this disk.",
             "Free some space, or choose a smaller level.",
         )
+
+
+def _safe_on_disk(path: Path) -> int:
+    """The file's size, once all of it has left memory: no name may stand for half a file after a power cut."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size

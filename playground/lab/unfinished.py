@@ -29,12 +29,13 @@ def unfinished_file(target: Path) -> Iterator[Path]:
     path = folder / f".{target.name}{ENDING}"
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
         descriptor = _create(path)
-    except FileExistsError:
-        raise PlaygroundError(f"{target.name} is being made right now.", "Wait for it.") from None
     except OSError as error:
         _remove_empty(missing)
+        if isinstance(error, FileExistsError) and folder.is_dir():
+            raise PlaygroundError(f"{target.name} is being made right now.", "Wait for it.") from None
         raise PlaygroundError(f"{folder} cannot be written to: {error.strerror}.", "Choose another folder.") from error
     try:
         yield path
