@@ -30,14 +30,19 @@ Json = dict[str, Any]
 
 _STDERR_TAIL_BYTES: Final = 16_384
 _LONGEST_ANSWER_BYTES: Final = 1_000_000
+_TRY_AGAIN: Final = "Try again; if it happens again, choose another file."
 _ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
+
+
+class ChildKilled(PlaygroundError):
+    """The child was ended from outside, without a word, as the system does when memory is short."""
 
 
 class DryChild:
     """The parent's end. `opened` is what the child said of its model; `ask` is for one thread at a time.
 
-    The constructor raises BadModelFile when llama.cpp refuses the model or dies of it, PlaygroundError when it takes
-    longer than `timeout_seconds`.
+    The constructor raises BadModelFile when llama.cpp refuses the model or dies of it, ChildKilled when it was ended
+    from outside, PlaygroundError when it takes longer than `timeout_seconds`.
     """
 
     def __init__(self, subject: Json, timeout_seconds: float) -> None:
@@ -83,7 +88,7 @@ class DryChild:
             self._process.kill()
             raise PlaygroundError(
                 f"llama.cpp did not answer within {self._timeout_seconds:g} seconds what this model needs.",
-                "Try again; if it happens again, choose another file.",
+                _TRY_AGAIN,
             ) from None
         except (OSError, EOFError, ValueError):
             raise self._death() from None
@@ -110,16 +115,15 @@ class DryChild:
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
-    def _death(self) -> BadModelFile:
+    def _death(self) -> PlaygroundError:
         self._process.kill()
         code = self._process.wait()
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - _STDERR_TAIL_BYTES))
         words = last_words(self._stderr.read().decode("utf-8", "replace"))
-        return BadModelFile(
-            f"llama.cpp stopped while planning this model: {words or _ending(code)}.",
-            _ANOTHER_FILE if words else "Try again; if it happens again, choose another file.",
-        )
+        if not words:
+            return ChildKilled(f"The planning of this model was stopped: {_ending(code)}.", _TRY_AGAIN)
+        return BadModelFile(f"llama.cpp stopped while planning this model: {words}.", _ANOTHER_FILE)
 
 
 def _start(stderr: BinaryIO) -> subprocess.Popen[bytes]:
@@ -182,7 +186,9 @@ def _description(model: DryModel) -> Json:
 def _sizes(model: DryModel, context: ContextParameters) -> Json:
     """The context's parts, and this process's own memory while the context is open: a run's base is the same."""
     with model.context_sizes(context_parameters(context)) as sizes:
-        return {**dataclasses.asdict(sizes), "base": read_process_memory(os.getpid()).resident}
+        parts = dataclasses.asdict(sizes)
+        allocated = parts.pop("allocated")
+        return {**parts, "base": read_process_memory(os.getpid()).resident - allocated}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from playground.errors import ModelNotFound, PlaygroundError
-from playground.fit.dry_child import DryChild
+from playground.fit.dry_child import ChildKilled, DryChild
 from playground.fit.plan import MemoryPlan
 from playground.llama.parameters import ContextParameters
 from playground.models.catalog import Blueprint
@@ -117,6 +117,12 @@ class _OpenSubject:
             return int(child.opened["trained_context"])
 
     def plan(self, context: ContextParameters) -> MemoryPlan:
+        try:
+            return self._asked(context)
+        except ChildKilled:
+            return self._asked(context)  # of another child
+
+    def _asked(self, context: ContextParameters) -> MemoryPlan:
         with self._living_child() as child:
             sizes = child.ask(context)
         unread = 0 if "path" in self._description else child.opened["vocabulary_size"] * _VOCABULARY_BYTES_PER_TOKEN

@@ -78,7 +78,7 @@ class DryModel:
 
     @contextmanager
     def context_sizes(self, parameters: llama_cpp.llama_context_params) -> Iterator[ContextSizes]:
-        """What a context with these parameters takes; it stays open within the `with`, its buffers unallocated.
+        """What a context with these parameters takes; it stays open within the `with`, its buffers not allocated.
 
         Raises PlaygroundError with llama.cpp's words when the model cannot have such a context.
         """
@@ -99,10 +99,10 @@ class DryModel:
 
 
 def _refused(log: LlamaLog) -> BadModelFile:
-    return BadModelFile(
-        f"llama.cpp cannot open this model: {reason(log.take()) or 'it gave no reason'}.",
-        "Fetch the file again, or choose another one.",
-    )
+    words = reason(log.take()) or "it gave no reason"
+    unknown = words.startswith(("unknown model architecture", "unknown pre-tokenizer", "unknown tokenizer"))
+    remedy = "Choose a model this llama.cpp knows." if unknown else "Fetch the file again, or choose another one."
+    return BadModelFile(f"llama.cpp cannot open this model: {words}.", remedy)
 
 
 @llama_cpp.llama_cpp.llama_model_set_tensor_data_t  # type: ignore[untyped-decorator]

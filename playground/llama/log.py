@@ -83,16 +83,22 @@ _SILENCE: Final = _silence
 
 @dataclass(frozen=True)
 class ContextSizes:
-    """What one context takes, in bytes; the log gives them to 0.01 MiB."""
+    """What one context takes, in bytes; the log gives them to 0.01 MiB.
+
+    allocated: how much of kv_cache and recurrent is really there. In a dry run it should be nothing, but llama.cpp
+    allocates the recurrent state all the same.
+    """
 
     kv_cache: int
     recurrent: int
     compute: int
     output: int
+    allocated: int
 
 
-_MEMORY = re.compile(r"^(llama_\w+): +size = +([\d.]+) MiB")
-_BUFFER = re.compile(r"(compute|output) buffer size = +([\d.]+) MiB")
+_MEMORY: Final = re.compile(r"^(llama_\w+): +size = +([\d.]+) MiB")
+_BUFFER: Final = re.compile(r"(compute|output|KV|RS) +buffer size = +([\d.]+) MiB")
+_OF_BUFFER: Final = {"compute": "compute", "output": "output", "KV": "allocated", "RS": "allocated"}
 
 
 def read_context_sizes(lines: Iterable[LogLine]) -> ContextSizes:
@@ -100,25 +106,24 @@ def read_context_sizes(lines: Iterable[LogLine]) -> ContextSizes:
 
     llama_kv_cache: size =   45.00 MiB (  2048 cells,  30 layers,  4/1 seqs), K (f16):   22.50 MiB, V (f16):   22.50 MiB
     llama_memory_recurrent: size =   19.27 MiB (     1 cells,  24 layers,  1 seqs), R (f32): ...
+    llama_memory_recurrent:        CPU RS buffer size =    19.27 MiB
     sched_reserve:        CPU compute buffer size =    15.51 MiB
-
-    The lines "KV buffer size" are passed over: in a dry run they are 0.
     """
-    sizes = dict.fromkeys(("kv_cache", "recurrent", "compute", "output"), 0.0)
+    sizes = dict.fromkeys(("kv_cache", "recurrent", "compute", "output", "allocated"), 0.0)
     for line in lines:
         if found := _MEMORY.search(line.text):
             sizes["recurrent" if "recurrent" in found[1] else "kv_cache"] += float(found[2])
         elif found := _BUFFER.search(line.text):
-            sizes[found[1]] += float(found[2])
+            sizes[_OF_BUFFER[found[1]]] += float(found[2])
     return ContextSizes(**{part: round(mebibytes * _MIB) for part, mebibytes in sizes.items()})
 
 
 # --- reasons ---
 
-_GENERIC = re.compile(r"failed to load model|failed to create context|failed to initialize the context: *$")
-_SPEAKER = re.compile(r"^(?:[\w~]+(?:::[\w~]+)*: +|error loading model: +|failed to initialize the context: +)")
-_FOLDER = re.compile(r"(?:/[^\s:/]+)+/(?=[^\s:/]+:\d+: )")  # of the machine that compiled llama.cpp
-_BACKTRACE = re.compile(r"backtrace|^\[New LWP|^\[Thread |^#\d|gdb|ptrace", re.IGNORECASE)
+_GENERIC: Final = re.compile(r"failed to load model|failed to create context|failed to initialize the context: *$")
+_SPEAKER: Final = re.compile(r"^(?:[\w~]+(?:::[\w~]+)*: +|error loading model: +|failed to initialize the context: +)")
+_FOLDER: Final = re.compile(r"(?:/[^\s:/]+)+/(?=[^\s:/]+:\d+: )")  # of the machine that compiled llama.cpp
+_BACKTRACE: Final = re.compile(r"backtrace|^\[New LWP|^\[Thread |^#\d|gdb|ptrace", re.IGNORECASE)
 
 
 def reason(lines: Iterable[LogLine]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from playground.llama.dry_model import DryModel
 from playground.llama.log import LlamaLog
+from playground.llama.parameters import ContextParameters, context_parameters
 from playground.llama.weight_buffers import weight_bytes_by_kind
 from playground.models.catalog import CatalogModel, load_catalog
 
@@ -48,19 +51,35 @@ def test_patterns_follow_one_another() -> None:
     assert widths == (6144,) * 15 + (12288,) * 20
 
 
-@pytest.mark.parametrize("model", CATALOG.values(), ids=CATALOG)
-def test_llama_cpp_counts_the_parameters_that_the_catalogue_names(model: CatalogModel) -> None:
+@contextmanager
+def opened(model: CatalogModel) -> Iterator[DryModel]:
     blueprint = model.blueprint
     with LlamaLog() as log:
         dry = DryModel.from_hyperparameters(blueprint.architecture, blueprint.metadata, blueprint.vocabulary_size, log)
         try:
-            kinds = weight_bytes_by_kind(dry._model)
+            yield dry
         finally:
             dry.close()
+
+
+@pytest.mark.parametrize("model", CATALOG.values(), ids=CATALOG)
+def test_llama_cpp_knows_every_model_and_tells_the_memory_of_a_context(model: CatalogModel) -> None:
+    with (
+        opened(model) as dry,
+        dry.context_sizes(context_parameters(ContextParameters(4096, slots=1))) as sizes,
+    ):
+        assert sizes.kv_cache > 0 and sizes.compute > 0
+        assert dry.trained_context == model.blueprint.metadata["context_length"]
+
+
+@pytest.mark.parametrize("model", CATALOG.values(), ids=CATALOG)
+def test_llama_cpp_counts_the_parameters_that_the_catalogue_names(model: CatalogModel) -> None:
+    with opened(model) as dry:
+        kinds = weight_bytes_by_kind(dry._model)
     assert kinds is not None
     counted = sum(kinds.values()) // 4  # without a file every weight is a 32-bit number
     if model.id not in SEPARATE_OUTPUT:  # one matrix for input and output, which llama.cpp lays out twice
-        width = blueprint.metadata["embedding_length"]
+        width = model.blueprint.metadata["embedding_length"]
         assert isinstance(width, int)
-        counted -= blueprint.vocabulary_size * width
+        counted -= model.blueprint.vocabulary_size * width
     assert counted == pytest.approx(model.parameter_count, rel=0.005)
