@@ -1,0 +1,220 @@
+"""What the model picker has to say about a choice: levels with their verdicts, context steps, and the plan.
+
+Asks the library what is here and the planner what it needs; draws nothing. A view comes in stages, the quick facts
+first, so that the page answers at once and fills in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from playground.errors import ModelNotFound, PlaygroundError
+from playground.fit.dry_run import Planner
+from playground.fit.plan import MemoryPlan
+from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
+from playground.gguf.levels import find_level
+from playground.llama.parameters import KV_TYPES, ContextParameters, KvType
+from playground.machine.memory import MachineMemory
+from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
+from playground.ui.render_picker import ContextStep, LevelRow
+
+USUAL_CONTEXT: Final = 4096  # tokens: enough for a long talk, and small on any computer
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person has picked, None where the playground should choose. `level` is a row's value."""
+
+    model: str | None = None
+    level: str | None = None
+    context_size: int | None = None
+    kv_type: KvType = "f16"
+
+    @classmethod
+    def read(cls, model: object, level: object, context_size: object, kv_type: object) -> Choice:
+        """The choice as a browser sends it; whatever is no possible value becomes None."""
+        text = str(context_size or "")
+        size = int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 9 else None
+        return cls(
+            model=model if isinstance(model, str) else None,
+            level=level if isinstance(level, str) and level else None,
+            context_size=size or None,
+            kv_type=kv_type if kv_type in KV_TYPES else "f16",
+        )
+
+
+@dataclass(frozen=True)
+class PickerView:
+    """All that the picker shows. `problem` is a sentence in place of the plan."""
+
+    choice: Choice
+    models: tuple[tuple[str, str], ...]  # (what people read, base name)
+    model_name: str = ""
+    levels: tuple[LevelRow, ...] = ()
+    level_name: str = ""
+    steps: tuple[ContextStep, ...] = ()
+    usable: int = 0
+    plan: MemoryPlan | None = None
+    verdict: Verdict | None = None
+    problem: str = ""
+
+
+class Desk(Protocol):
+    """Where a picker asks; the real one is PickerDesk."""
+
+    def model_names(self) -> list[tuple[str, str]]: ...
+
+    def views(self, choice: Choice) -> Iterator[PickerView]: ...
+
+
+class PickerDesk:
+    """Answers pickers from what is on this disk and in this computer. Safe to share between visitors."""
+
+    def __init__(
+        self, library: Library, planner: Planner, read_memory: Callable[[], MachineMemory], slots: int
+    ) -> None:
+        self._library = library
+        self._planner = planner
+        self._read_memory = read_memory
+        self._slots = slots
+
+    def model_names(self) -> list[tuple[str, str]]:
+        """(name to read, base name) of every model here."""
+        return _names(self._library.models())
+
+    def file(self, choice: Choice) -> ModelFile:
+        """The file that a choice means; raises ModelNotFound for anything that is not on offer."""
+        models = self._library.models()
+        files = _by_value(models.get(choice.model or "", ()))
+        if choice.level not in files:
+            raise ModelNotFound("That model is no longer on this computer.", "Choose another one from the list.")
+        return files[choice.level or ""]
+
+    def context(self, choice: Choice) -> ContextParameters:
+        return ContextParameters(choice.context_size or USUAL_CONTEXT, choice.kv_type, self._slots)
+
+    def views(self, choice: Choice) -> Iterator[PickerView]:
+        """The view of a choice, first without and then with what has to be asked of llama.cpp."""
+        models = self._library.models()
+        names = tuple(_names(models))
+        if not models:
+            yield PickerView(
+                choice, names, problem="No model is on this computer yet: the tab Models finds and downloads one."
+            )
+            return
+        base_name = choice.model if choice.model in models else next(iter(models))
+        files = _by_value(models[base_name])
+        usable = self._read_memory().usable
+        rows = {value: self._row(value, file) for value, file in files.items()}
+        value = choice.level if choice.level in files else _first_guess(files)
+        view = PickerView(
+            replace(choice, model=base_name, level=value),
+            names,
+            {base: name for name, base in names}[base_name],
+            tuple(rows.values()),
+            rows[value].name,
+            usable=usable,
+        )
+        yield view
+        try:
+            yield from self._planned(view, files, choice.level in files)
+        except PlaygroundError as error:
+            yield replace(view, problem=str(error))
+
+    def _planned(self, view: PickerView, files: dict[str, ModelFile], level_is_chosen: bool) -> Iterator[PickerView]:
+        view = self._with_plan(view, files)
+        yield view
+        view = self._with_verdicts(view, files)
+        recommended = _recommended(view.levels, files)
+        view = replace(view, levels=tuple(replace(row, recommended=row.value == recommended) for row in view.levels))
+        if recommended and not level_is_chosen and recommended != view.choice.level:
+            row = next(row for row in view.levels if row.value == recommended)
+            view = replace(view, choice=replace(view.choice, level=recommended), level_name=row.name)
+            view = self._with_plan(view, files)
+        yield view
+        yield self._with_steps(view, files)
+
+    def _row(self, value: str, file: ModelFile) -> LevelRow:
+        level = find_level(file.level)
+        notes = [f"Requantized from {file.requantized_from}: no better than that."] if file.requantized_from else []
+        header = self._library.whole_header(file)
+        true_bits = header.bits_per_weight
+        if level and abs(true_bits - level.bits_per_weight) > 0.75:
+            notes.append(f"The name promises about {level.bits_per_weight:.1f} bits; this file takes {true_bits:.1f}.")
+        summary = level.summary if level else "A level this page has no words for."
+        return LevelRow(value, file.level, file.size, true_bits, summary, None, notes=tuple(notes))
+
+    def _plan_at(self, file: ModelFile, choice: Choice, context_size: int) -> MemoryPlan:
+        return self._planner.plan(file.path, ContextParameters(context_size, choice.kv_type, self._slots))
+
+    def _with_plan(self, view: PickerView, files: dict[str, ModelFile]) -> PickerView:
+        file = files[view.choice.level or ""]
+        trained = self._planner.trained_context(file.path)
+        size = min(view.choice.context_size or USUAL_CONTEXT, trained)
+        plan = self._plan_at(file, view.choice, size)
+        verdict = judge(plan, view.usable)
+        return replace(
+            view,
+            choice=replace(view.choice, context_size=size),
+            steps=tuple(ContextStep(tokens, None) for tokens in _steps(trained, size, None)),
+            levels=tuple(
+                replace(row, verdict=verdict) if row.value == view.choice.level else row for row in view.levels
+            ),
+            plan=plan,
+            verdict=verdict,
+        )
+
+    def _with_verdicts(self, view: PickerView, files: dict[str, ModelFile]) -> PickerView:
+        size = view.choice.context_size or USUAL_CONTEXT
+        judged = []
+        for row in view.levels:
+            try:
+                verdict = judge(self._plan_at(files[row.value], view.choice, size), view.usable)
+                judged.append(replace(row, verdict=verdict))
+            except PlaygroundError as error:
+                judged.append(replace(row, notes=(*row.notes, str(error))))
+        return replace(view, levels=tuple(judged))
+
+    def _with_steps(self, view: PickerView, files: dict[str, ModelFile]) -> PickerView:
+        file, choice = files[view.choice.level or ""], view.choice
+        trained = self._planner.trained_context(file.path)
+        largest = largest_context_that_fits(lambda size: self._plan_at(file, choice, size), trained, view.usable)
+        steps = _steps(trained, choice.context_size or USUAL_CONTEXT, largest)
+        fitting = largest or 0
+        return replace(view, steps=tuple(ContextStep(size, size <= fitting, size == largest) for size in steps))
+
+
+def _names(models: dict[str, list[ModelFile]]) -> list[tuple[str, str]]:
+    return [(files[0].display_name, base_name) for base_name, files in models.items()]
+
+
+def _by_value(files: Sequence[ModelFile]) -> dict[str, ModelFile]:
+    """Files by the value of their row: the level, numbered where one model has it twice (two repositories, say)."""
+    named: dict[str, ModelFile] = {}
+    for file in files:
+        same = sum(other.level == file.level for other in named.values())
+        named[f"{file.level} ({same + 1})" if same else file.level] = file
+    return named
+
+
+def _first_guess(files: dict[str, ModelFile]) -> str:
+    """The level shown until verdicts are known: as shipped, else the usual one, else the smallest."""
+    original = [value for value, file in files.items() if file.origin == "starter"]
+    usual = [value for level in DEFAULT_LEVELS for value, file in files.items() if file.level == level]
+    return (original + usual + list(files))[0]
+
+
+def _recommended(rows: Sequence[LevelRow], files: dict[str, ModelFile]) -> str | None:
+    """The usual level if it fits, else the largest that does; never one made from another level."""
+    fitting = [
+        row for row in rows if row.verdict and row.verdict.kind == "fits" and not files[row.value].requantized_from
+    ]
+    usual = [row.value for level in DEFAULT_LEVELS for row in fitting if row.name == level]
+    largest = [row.value for row in sorted(fitting, key=lambda row: row.size, reverse=True)]
+    return next(iter(usual + largest), None)
+
+
+def _steps(trained: int, chosen: int, largest: int | None) -> tuple[int, ...]:
+    return tuple(sorted({*context_steps(trained), chosen, *([largest] if largest else [])}))

@@ -1,0 +1,62 @@
+"""Records to HTML for what every tab shows: the page's head, notices, errors, empty states.
+
+Pure functions; no Gradio, no state. Whatever comes from a file, a model or a visitor is escaped here. Memory has its
+own room (render_memory.py), so have the picker's rows (render_picker.py) and a reply's figures (render_reply.py).
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Literal
+
+from playground.assets import asset
+from playground.errors import PlaygroundError
+from playground.ui.words import counted, gibibytes_apart
+
+if TYPE_CHECKING:
+    from playground.machine.memory import MachineMemory
+    from playground.machine.processors import Processors
+
+
+NoticeKind = Literal["info", "good", "warning"]
+
+
+def page_head(memory: MachineMemory, processors: Processors) -> str:
+    """The strip on top of every tab: the page's name, and what this computer is."""
+    logo = asset("logo.svg").read_text(encoding="utf-8")
+    return (
+        '<header class="gp-head">'
+        f'<div class="gp-brand"><span class="gp-logo" aria-hidden="true">{logo}</span>'
+        '<div><h1 class="gp-title">GGUF playground</h1>'
+        '<p class="gp-tagline">Feel what quantization does to a language model</p></div></div>'
+        f"{machine_strip(memory, processors)}</header>"
+    )
+
+
+def machine_strip(memory: MachineMemory, processors: Processors) -> str:
+    """`This computer: 21.4 GiB usable of 23.5 GiB · 2 cores`, with what limits each in a hint."""
+    usable, total = gibibytes_apart(memory.usable, memory.total)
+    cores = counted(processors.usable, "core")
+    return (
+        '<p class="gp-machine"><span class="gp-machine-name">This computer</span> '
+        f'<span title="Limited by {escape(memory.limited_by, quote=True)}"><b>{usable}</b> usable of {total}</span>'
+        '<span class="gp-dot" aria-hidden="true"> · </span>'
+        f'<span title="Limited by {escape(processors.limited_by, quote=True)}"><b>{cores}</b></span></p>'
+    )
+
+
+def empty_state(title: str, what_to_do: str) -> str:
+    """What a part of the page says while there is nothing in it yet; both texts are plain, not markup."""
+    return f'<div class="gp-empty"><p class="gp-empty-title">{escape(title)}</p><p>{escape(what_to_do)}</p></div>'
+
+
+def error_card(error: PlaygroundError | str) -> str:
+    """An error as the page shows it: what is wrong in bold, then what to do about it."""
+    problem, remedy = (error.problem, error.remedy) if isinstance(error, PlaygroundError) else (error, "")
+    what_to_do = f"<p>{escape(remedy)}</p>" if remedy else ""
+    return f'<div class="gp-card gp-error" role="alert"><p><strong>{escape(problem)}</strong></p>{what_to_do}</div>'
+
+
+def notice(text: str, kind: NoticeKind = "info") -> str:
+    """A sentence the page says beside the work; read out by screen readers without taking the focus."""
+    return f'<div class="gp-card gp-{kind}" role="status"><p>{escape(text)}</p></div>'
