@@ -62,9 +62,9 @@ def parse_file_name(path: str) -> FileName | None:
         return None
     stem, shard, shard_count = _split_shard(file.stem)
     base, level = _split_level(stem)
+    kind = _kind(stem, level)
     if level is None:
         level = _split_level(file.parent.name)[1]
-    kind = _kind(stem, level)
     return FileName(base or _name_of_folder(file) or stem, level, shard, shard_count, kind)
 
 

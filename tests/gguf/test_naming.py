@@ -119,6 +119,7 @@ NOT_MODELS = [
     ("imatrix_unsloth.gguf", "imatrix"),
     ("Ornith-1.5-35B-A3B-imatrix.gguf", "imatrix"),
     ("SuperQwen3.8-27b-abliterated.imatrix.gguf", "imatrix"),
+    ("Qwen3-8B-Q4_K_M-GGUF/qwen3-8b-imatrix.gguf", "imatrix"),
     ("mtp-Qwen3.8-27B-Q4_0.gguf", "draft"),
     ("Mistral-Small-3.1-DRAFT-0.5B.Q8_0.gguf", "draft"),
     ("dflash-draft-3.6-q4_k_m.gguf", "draft"),
@@ -127,6 +128,7 @@ NOT_MODELS = [
     ("bonsai-abliterate-lora.gguf", "adapter"),
     ("Llama-3-Instruct-abliteration-LoRA-8B-f16.gguf", "adapter"),
     ("ggml-adapter-model.gguf", "adapter"),
+    ("gemma-3-1b-it-qat-q4_0-gguf/persona-lora.gguf", "adapter"),
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from pathlib import Path
 
 import gguf
@@ -15,10 +14,8 @@ from playground.gguf.tensors import TensorInfo
 
 
 @pytest.fixture(scope="module")
-def ggml() -> ctypes.CDLL:
-    """llama.cpp's tensor library, as built here."""
-    name = "libggml-base.dylib" if sys.platform == "darwin" else "libggml-base.so"
-    library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / name))
+def ggml(ggml_path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(ggml_path))
     library.ggml_blck_size.restype = ctypes.c_int64
     library.ggml_type_size.restype = ctypes.c_size_t
     library.ggml_type_name.restype = ctypes.c_char_p
