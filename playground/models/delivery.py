@@ -28,7 +28,7 @@ Stage = Literal["preparing", "checking", "downloading", "waiting"]
 MIB: Final = 1024 * 1024
 TRIES: Final = 12  # in a row with nothing received in between: a minute or so without a connection
 LONGEST_WAIT_SECONDS: Final = 600.0  # the Hub counts requests in windows of 300 s
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full, over a quota, or FAT and its 4 GiB a file
 
 
 class Delivery:
@@ -181,7 +181,7 @@ class Delivery:
     def _disk_problem(self, error: OSError) -> PlaygroundError:
         if error.errno in _NO_ROOM:
             return HubProblem(
-                f"The disk is full: {self.level.reference} could not be written to its end.",
+                f"The disk took no more of {self.level.reference}: it is full, or takes no files of that size.",
                 f"Make room where {self._hub.cache_dir} is, then go on; what has been downloaded stays.",
             )
         return HubProblem(

@@ -248,14 +248,19 @@ class _Meter:
         now = self._clock()
         if not self._seen or now - self._seen[-1][0] >= SPEED_SECONDS / 16:
             self._seen.append((now, count))
-        while len(self._seen) > 1 and now - self._seen[1][0] >= SPEED_SECONDS:
-            self._seen.popleft()
+        self._forget_before(now - SPEED_SECONDS)
 
     def speed(self, count: int) -> float | None:
-        """Bytes per second, given that there are `count` by now; None while that cannot be told."""
+        """Bytes per second, given that there are `count` by now; None where nothing came in the last seconds."""
         now = self._clock()
+        self._forget_before(now - SPEED_SECONDS)
         then, before = self._seen[0] if self._seen else (now, count)
         return (count - before) / (now - then) if now > then and count > before else None
+
+    def _forget_before(self, moment: float) -> None:
+        """Let go of what was seen before the moment, but for the last of it."""
+        while len(self._seen) > 1 and self._seen[1][0] <= moment:
+            self._seen.popleft()
 
 
 def _write_journal(path: Path, entries: Iterable[tuple[HubLevel, str, str]]) -> None:

@@ -19,7 +19,6 @@ from playground.models.hub import Hub, Patience
 from playground.models.repository import HubFile, HubLevel
 
 MIB: Final = 1024 * 1024
-LARGEST_HEADER_BYTES: Final = 64 * MIB  # real ones take 0.7 to 16 MB
 LATER_SHARD_BYTES: Final = MIB // 2  # a later shard has no vocabulary: a list of a thousand tensors takes 60 KB
 MOST_KEPT: Final = 200  # levels; the least recently used go first
 
@@ -46,15 +45,8 @@ class RangedFile:
         return self._file.size
 
     def read(self, offset: int, count: int) -> bytes:
-        """`count` bytes from `offset`; raises HubProblem beyond the cap on headers."""
-        end = min(offset + count, self.size)
-        if end > LARGEST_HEADER_BYTES and offset >= LARGEST_HEADER_BYTES:
-            raise HubProblem(
-                f"{self._file.path} seems to have a header of more than {LARGEST_HEADER_BYTES // MIB} MiB, "
-                "which no known model has.",
-                "Choose another repository of the model.",
-            )
-        have, end = len(self.fetched), min(end, LARGEST_HEADER_BYTES)
+        """`count` bytes from `offset`, and all before it; how far a header may go is gguf/cursor.py's to limit."""
+        have, end = len(self.fetched), min(offset + count, self.size)
         if end > have:
             level = self._level
             pieces = self._hub.receive(level.repo, level.commit, self._file, have, end, self._patience)

@@ -34,8 +34,12 @@ class Repo:
     likes: int = 0
     licence: str = "apache-2.0"
     gated: str | bool = False
+    in_git: frozenset[str] = frozenset()  # model files kept in Git itself, as small ones may be
     readers: frozenset[str] = frozenset()  # tokens that a gated repository admits
     revision: int = 0  # grows with every change
+
+    def is_large(self, path: str) -> bool:
+        return path.endswith(".gguf") and path not in self.in_git
 
     @property
     def commit(self) -> str:
@@ -248,6 +252,9 @@ class _Answers(BaseHTTPRequestHandler):
         cut_at = None if self._fault is None or self._fault.cut_after is None else start + self._fault.cut_after
         at = start
         while at < end:
+            if cut_at is not None and at >= cut_at:
+                self.close_connection = True
+                return
             stops = [end, at + PIECE_BYTES, *(stop for stop in (cut_at, hold and start + hold.after) if stop)]
             piece = blob.read(at, min(stop for stop in stops if stop > at) - at)
             yield piece
@@ -256,9 +263,6 @@ class _Answers(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 hold.reached.set()
                 hold.release.wait(60)
-            if cut_at is not None and at >= cut_at:
-                self.close_connection = True
-                return
 
     def send_file(self, blob: Blob, headers: dict[str, str]) -> None:
         """A file, or the range of it that is asked for."""
@@ -338,11 +342,11 @@ class _HubAnswers(_Answers):
         if repo is None:
             return
         if what == "tree":
-            self.say([_tree_row(path, blob) for path, blob in repo.files.items() if path.startswith(folder or "")])
+            self.say([_tree_row(repo, path) for path in repo.files if path.startswith(folder or "")])
             return
         facts = _facts(repo)
         if "blobs" in self.query:
-            facts["siblings"] = [_sibling(path, blob) for path, blob in repo.files.items()]
+            facts["siblings"] = [_sibling(repo, path) for path in repo.files]
         self.say(facts)
 
     def _resolve(self, name: str, revision: str, path: str) -> None:
@@ -355,7 +359,7 @@ class _HubAnswers(_Answers):
             self.refuse(status, "GatedRepo", f"Access to model {name} is restricted.", commit)
         elif path not in repo.files:
             self.refuse(404, "EntryNotFound", "Entry not found", commit)
-        elif path.endswith(".gguf"):
+        elif repo.is_large(path):
             blob = repo.files[path]
             linked = {"X-Linked-ETag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.size)}
             location = f"{self.stand_in.storage}/storage/{blob.sha256}/{path}?signature=stand-in"
@@ -386,16 +390,18 @@ def _facts(repo: Repo) -> dict[str, Any]:
     }
 
 
-def _sibling(path: str, blob: Blob) -> dict[str, Any]:
+def _sibling(repo: Repo, path: str) -> dict[str, Any]:
+    blob = repo.files[path]
     row: dict[str, Any] = {"rfilename": path, "size": blob.size, "blobId": _git_id(blob)}
-    if path.endswith(".gguf"):
+    if repo.is_large(path):
         row["lfs"] = {"size": blob.size, "sha256": blob.sha256, "pointerSize": 134}
     return row
 
 
-def _tree_row(path: str, blob: Blob) -> dict[str, Any]:
+def _tree_row(repo: Repo, path: str) -> dict[str, Any]:
+    blob = repo.files[path]
     row: dict[str, Any] = {"type": "file", "path": path, "size": blob.size, "oid": _git_id(blob)}
-    if path.endswith(".gguf"):
+    if repo.is_large(path):
         row["lfs"] = {"size": blob.size, "oid": blob.sha256, "pointerSize": 134}
     return row
 
