@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import llama_cpp.llama_cpp as bindings
 
 _BREAKDOWN: Final = "_ZNK11llama_model16memory_breakdownEv"
-_IN_PLACE: Final = "CPU"
+_IN_PLACE: Final = {"CPU", "CPU_Mapped"}
 _MOST_KINDS: Final = 32
 
 
@@ -46,7 +46,7 @@ def repacked_bytes(model: Any) -> int | None:
     None: this build of llama.cpp does not tell.
     """
     kinds = weight_bytes_by_kind(model)
-    return None if kinds is None else sum(size for kind, size in kinds.items() if kind != _IN_PLACE)
+    return None if kinds is None else sum(size for kind, size in kinds.items() if kind not in _IN_PLACE)
 
 
 def weight_bytes_by_kind(model: Any) -> dict[str, int] | None:
