@@ -124,7 +124,7 @@ class Cursor:
 def shown(text: str) -> str:
     """A name out of an untrusted file, fit for a sentence: one line, not long."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in text[:80])
-    return f"{printable}…" if len(text) > 80 else printable
+    return f"{printable}…" if len(text) > 80 else printable or "(no name)"
 
 
 def _ends_in(what: str, size: int) -> BadModelFile:

@@ -24,11 +24,11 @@ from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_te
 from playground.gguf.values import LongArray, Value, read_value
 
 __all__ = [
-    "ByteSource", "BytesSource", "FileSource", "GgufHeader", "LongArray", "TensorInfo", "Value",
+    "REQUANTIZED_FROM", "ByteSource", "BytesSource", "FileSource", "GgufHeader", "LongArray", "TensorInfo", "Value",
     "merge_shards", "read_header", "write_stand_in",
 ]  # fmt: skip
 
-REQUANTIZED_FROM: Final = "gguf_playground.requantized_from"
+REQUANTIZED_FROM: Final = "gguf_playground.requantized_from"  # our own key, in files that the playground made
 MOST_KEYS: Final = 4096  # real files have 20 to 100
 MOST_TENSORS: Final = 65_536  # the largest real models have about 2,000
 _ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
@@ -245,19 +245,21 @@ def _read_metadata(cursor: Cursor, count: int) -> dict[str, Value]:
 def _check_standard_keys(metadata: Mapping[str, Value]) -> None:
     for key in _TEXT_KEYS:
         if key in metadata and not isinstance(metadata[key], str):
-            raise _wrong_type(key, "a text")
+            raise _wrong_type(key, "a text", metadata[key])
     architecture = metadata.get(Keys.General.ARCHITECTURE, "")
     of_architecture = (key.format(arch=architecture) for key in (Keys.LLM.CONTEXT_LENGTH, Keys.LLM.VOCAB_SIZE))
     for key in (*_WHOLE_NUMBER_KEYS, *of_architecture):
         value = metadata.get(key, 0)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise _wrong_type(key, "a whole number")
-    if not isinstance(metadata.get(Keys.Tokenizer.LIST, ()), (tuple, LongArray)):
-        raise _wrong_type(Keys.Tokenizer.LIST, "a list")
+            raise _wrong_type(key, "a whole number", value)
+    tokens = metadata.get(Keys.Tokenizer.LIST, ())
+    if not isinstance(tokens, (tuple, LongArray)):
+        raise _wrong_type(Keys.Tokenizer.LIST, "a list", tokens)
 
 
-def _wrong_type(key: str, expected: str) -> BadModelFile:
-    return BadModelFile(f"The model file is damaged: {shown(key)} should be {expected} and is not.", _ANOTHER_FILE)
+def _wrong_type(key: str, expected: str, found: Value) -> BadModelFile:
+    what = f"a list of {found.length:,}" if isinstance(found, LongArray) else shown(repr(found))
+    return BadModelFile(f"The model file is damaged: {shown(key)} should be {expected} and is {what}.", _ANOTHER_FILE)
 
 
 def _alignment(metadata: Mapping[str, Value]) -> int:
@@ -274,7 +276,7 @@ def _alignment(metadata: Mapping[str, Value]) -> int:
 def _refuse_missing_weights(needed: int, size: int, has_tensors: bool) -> None:
     if has_tensors and needed > size:
         raise BadModelFile(
-            f"The model file is cut off: its tensors need {needed:,} bytes, and it has {size:,}.",
+            f"The model file is cut off: with its weights it should be {needed:,} bytes long, and it is {size:,}.",
             "Fetch the file again: its download may have stopped early.",
         )
 

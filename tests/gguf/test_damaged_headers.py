@@ -48,6 +48,10 @@ DAMAGE = {
     "version 0": (model(version=0), "GGUF version 0"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 1, 1) + bytes(64), "big-endian"),
     # counts
+    "template a list": (
+        model([pair("tokenizer.chat_template", ARRAY, array(I32, 2000, bytes(8000)))]),
+        "should be a text and is a list of 2,000",
+    ),
     "many keys": (model(key_count=2**40), "1,099,511,627,776 metadata keys"),
     "many tensors": (model(tensor_count=2**63), "9,223,372,036,854,775,808 tensors"),
     "a key too few": (model(key_count=2), "damaged|cut off"),
@@ -72,12 +76,18 @@ DAMAGE = {
     "deeply nested arrays": (model([pair("a.key", ARRAY, struct.pack("<IQ", ARRAY, 1) * 5000)]), "array of arrays"),
     "key twice": (model([number_pair("a.key", 1), number_pair("a.key", 1)]), "a.key twice"),
     # standard keys
-    "architecture a number": (model([number_pair("general.architecture", 1)]), "general.architecture should be a text"),
+    "architecture a number": (
+        model([number_pair("general.architecture", 1)]),
+        "general.architecture should be a text and is 1",
+    ),
     "template a number": (model([number_pair("tokenizer.chat_template", 1)]), "chat_template should be a text"),
-    "level a text": (model([text_pair("general.file_type", "Q4_0")]), "general.file_type should be a whole number"),
+    "level a text": (
+        model([text_pair("general.file_type", "Q4_0")]),
+        "general.file_type should be a whole number and is 'Q4_0'",
+    ),
     "context a real": (
         model([ARCHITECTURE, pair("llama.context_length", F32, struct.pack("<f", 8192))]),
-        "llama.context_length should be a whole number",
+        "llama.context_length should be a whole number and is 8192.0",
     ),
     "context below zero": (
         model([ARCHITECTURE, pair("llama.context_length", I32, struct.pack("<i", -1))]),
@@ -103,8 +113,11 @@ DAMAGE = {
         model(tensors=[tensor("a", (32,), 2), tensor("b", (32,), 2, 0)]),
         "should start at byte 32",
     ),
-    "weights beyond the file": (model(weight_bytes=71), "its tensors need"),
-    "weights missing": (model(tensors=[tensor("a", (2**40,), 0)]), "its tensors need 4,398,046,511,"),
+    "weights beyond the file": (model(weight_bytes=71), "it should be 200 bytes long, and it is 199"),
+    "weights missing": (
+        model(tensors=[tensor("a", (2**40,), 0)]),
+        "should be 4,398,046,511,232 bytes long, and it is 200",
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import gguf
+import llama_cpp
 import numpy as np
 import pytest
 from model_bytes import (
@@ -88,6 +89,17 @@ def test_the_starters_tensors_and_metadata_are_those_that_the_gguf_package_reads
             assert value == LongArray(field.types[1], len(field.data))
         else:
             assert (list(value) if isinstance(value, tuple) else value) == field.contents()
+
+
+@pytest.mark.parametrize("level", ["Q2_0", "Q2_K"])
+def test_the_sizes_of_a_level_made_by_llama_cpp_add_up_to_its_file(starter: Path, tmp_path: Path, level: str) -> None:
+    path, params = tmp_path / "made.gguf", llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{level}")
+    params.allow_requantize, params.nthread = True, 1
+    assert llama_cpp.llama_model_quantize(str(starter).encode(), str(path).encode(), params) == 0
+    header = read_header(FileSource(path))
+    assert header.level == level and header.parameter_count == 134_515_008
+    assert header.byte_count + header.weight_bytes == path.stat().st_size
 
 
 def test_a_header_is_read_without_the_weights(starter: Path) -> None:
