@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+LARGEST_CONTEXT: Final = 1 << 24  # tokens; beyond every model, and llama.cpp's own bookkeeping takes 1 GB for it
+
+
 def tokens(text: str) -> int:
-    """A number of tokens or of anything else that starts at 1; `32k` and `32K` are 32,768."""
+    """A number of tokens, up to the largest context; `32k` and `32K` are 32,768."""
     thousands = text[-1:] in "kK" and len(text) > 1
-    number = int(text[:-1]) * 1024 if thousands else int(text)
-    if not 1 <= number <= 1 << 30:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
-    return number
+    return _between(1, int(text[:-1]) * 1024 if thousands else int(text), LARGEST_CONTEXT)
+
+
+def slots(text: str) -> int:
+    """Chats at once, as many as llama.cpp has sequences."""
+    return _between(1, int(text), 64)
+
+
+def repeats(text: str) -> int:
+    return _between(1, int(text), 1000)
+
+
+def port(text: str) -> int:
+    return _between(0, int(text), 65535)
+
+
+def seed(text: str) -> int:
+    """What llama.cpp takes: 32 bits, of which the highest number means "draw one"."""
+    return _between(0, int(text), (1 << 32) - 2)
 
 
 def temperature(text: str) -> float:
@@ -26,16 +44,7 @@ def temperature(text: str) -> float:
     return number
 
 
-def port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port (0 to 65535)")
-    return number
-
-
-def seed(text: str) -> int:
-    """What llama.cpp takes: 32 bits, of which the highest number means "draw one"."""
-    number = int(text)
-    if not 0 <= number < (1 << 32) - 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a seed (0 to 4294967294)")
+def _between(least: int, number: int, most: int) -> int:
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most}")
     return number

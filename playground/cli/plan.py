@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from playground.cli.arguments import tokens
+from playground.cli.arguments import slots, tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
 from playground.ui.words import gibibytes
@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--context", type=tokens, required=True, help="context size in tokens, such as 4096 or 32K")
     parser.add_argument("--kv-type", choices=("f16", "q8_0", "q4_0"), default="f16", help="how the KV cache is stored")
-    parser.add_argument("--slots", type=tokens, help="chats at once (default: PLAYGROUND_SLOTS, else 4)")
+    parser.add_argument("--slots", type=slots, help="chats at once (default: PLAYGROUND_SLOTS, else 4)")
     return parser
 
 

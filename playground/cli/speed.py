@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from playground.cli.arguments import tokens
+from playground.cli.arguments import repeats, slots, tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
 
@@ -21,8 +21,8 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("models", metavar="MODEL", nargs="+")
     parser.add_argument("--prompt", type=tokens, default=512, metavar="N", help="tokens of the prompt (default: 512)")
     parser.add_argument("--generate", type=tokens, default=128, metavar="N", help="tokens of the reply (default: 128)")
-    parser.add_argument("--repeat", type=tokens, default=5, metavar="R", help="runs of each test (default: 5)")
-    parser.add_argument("--concurrent", type=tokens, default=1, metavar="C", help="also C replies at once")
+    parser.add_argument("--repeat", type=repeats, default=5, metavar="R", help="runs of each test (default: 5)")
+    parser.add_argument("--concurrent", type=slots, default=1, metavar="C", help="also C replies at once")
     return parser
 
 
