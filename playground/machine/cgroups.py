@@ -127,7 +127,7 @@ def _path_to_the_top(root: Path, version: Version, path: PurePosixPath, mounts: 
     taken: a container's tree starts at the container.
     """
     inside = [(mount, path.relative_to(mount.top)) for mount in mounts if path.is_relative_to(mount.top)]
-    inside = [(mount, rest) for mount, rest in inside if ".." not in rest.parts and os.path.isdir(mount.point / rest)]
+    inside = [(mount, rest) for mount, rest in inside if ".." not in rest.parts]
     if not inside:
         inside = [(mount, PurePosixPath()) for mount in mounts[:1]]
     groups: dict[Path, Cgroup] = {}

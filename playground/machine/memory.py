@@ -53,7 +53,7 @@ class SystemMemory:
 
 @dataclass(frozen=True)
 class _Limit:
-    """A limit and what it leaves, in bytes."""
+    """A limit and what it leaves, in bytes; `left` may be a little out of 0 to `size`, as the kernel's counts lag."""
 
     size: int
     left: int
@@ -103,10 +103,10 @@ def _limits(root: Path, environ: Mapping[str, str]) -> Iterator[_Limit]:
         size = _limit_of(group)
         if size is not None:
             name = "the Space's memory" if on_space else _plain_name(group)
-            yield _Limit(size, max(0, size - _held_by(group)), name)
+            yield _Limit(size, size - _held_by(group), name)
     space = parse_size(environ.get("MEMORY", "")) if on_space else None
     if space is not None:
-        yield _Limit(space, max(0, space - _held_by_visible_processes(root)), "the Space's memory")
+        yield _Limit(space, space - _held_by_visible_processes(root), "the Space's memory")
 
 
 def _limit_of(group: Cgroup) -> int | None:
@@ -137,7 +137,7 @@ def _held_by(group: Cgroup) -> int:
     else:
         usage = group.integer("memory.usage_in_bytes") or 0
         cache = sum(stat.get(f"total_{key}", stat.get(key, 0)) for key in ("active_file", "inactive_file"))
-    return max(0, usage - cache)
+    return usage - cache
 
 
 def _held_by_visible_processes(root: Path) -> int:

@@ -71,7 +71,7 @@ def ask_the_system() -> SystemProcessors:
         allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     except OSError:
         allowed = None
-    return SystemProcessors(physical, logical, allowed, _fast_cores_of_a_mac())
+    return SystemProcessors(physical, max(logical, len(allowed or ())), allowed, _fast_cores_of_a_mac())
 
 
 def _fast_cores_of_a_mac() -> int | None:
@@ -104,7 +104,7 @@ def read_processors(
         (_cores_among(root, own, allowed), "the processors assigned to this process"),
         *_fast_cores(root, own, allowed),
         # The part of a core that a quota leaves over serves the page itself.
-        *((max(1, math.floor(quota)), name) for quota, name in quotas),
+        *((math.floor(quota), name) for quota, name in quotas),
     ]
     threads, limited_by = min(choices, key=lambda choice: choice[0])
     quota = min((quota for quota, _ in quotas), default=None)

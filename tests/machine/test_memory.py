@@ -105,6 +105,16 @@ def test_a_system_that_tells_nothing_at_all_has_nothing_usable_and_says_why(plan
     )
 
 
+def test_a_version_1_group_without_a_limit_is_not_taken_for_a_huge_computer(plant: Plant) -> None:
+    tree = KUBERNETES_V1_BURSTABLE.replace("hierarchical_memory_limit 3221225472", "")
+    assert read_memory(plant(tree), {}, lambda: None).total == 0
+
+
+def test_a_path_above_the_container_never_leads_out_of_it(plant: Plant) -> None:
+    root = plant(KUBERNETES_V2 + "\n== sys/fs/cri-containerd-77aa.scope/memory.max\n1048576\n")
+    assert read(root).limit == 5 * GiB
+
+
 def test_where_mountinfo_is_hidden_the_usual_place_is_looked_at(plant: Plant) -> None:
     for number, tree in enumerate((DOCKER_V2, DOCKER_V1)):
         root = plant(tree).rename(plant("").parent / f"hidden-{number}")
@@ -125,8 +135,9 @@ SPOILT = [
     "1e9",
     "4 GiB",
     "\x00\x01",
-    "٣",
+    "²",
     "9" * 40,
+    "9" * 5000,
     "0",
     "1\n2\n3",
     "\ud7ff" * 3,

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from machine_layouts import MiB
 
 from playground.machine.process import offer_to_the_oom_killer_first, read_process_memory
 
-PATIENCE_SECONDS = 60  # how long a hung child may hold up the tests before they fail
+PATIENCE_SECONDS = 30  # how long a hung child may hold up the tests before they fail
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory from mapped files")
 
 # Takes a step whenever it reads a line, and says when it is done.
@@ -49,36 +49,40 @@ if sys.argv[1] == "poll" and hasattr(os, "pidfd_open"):
 from playground.machine.process import end_when_parent_is_gone
 end_when_parent_is_gone(*map(int, sys.argv[2:]))
 print(os.getpid(), flush=True)
+print("watching", file=sys.stderr, flush=True)
 for line in sys.stdin:
     print("still here", flush=True)
 threading.Event().wait()
 """
 
-# Starts the watchful child in a thread that then ends, and goes on itself.
+# Starts the watchful child in a thread that ends once the child watches, as a web server's may, and goes on itself.
 PARENT = """
 import subprocess, sys, threading
+kept = []
 def start():
-    subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2]])
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2]], stderr=subprocess.PIPE)
+    child.stderr.readline()
+    kept.append(child)
 starter = threading.Thread(target=start)
 starter.start()
 starter.join()
+print("the thread has ended", flush=True)
 threading.Event().wait()
 """
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts a Python script with pipes; it is killed in the end."""
     with ExitStack() as stack:
 
-        def script(source: str, *arguments: object) -> subprocess.Popen[str]:
+        def script(source: str, *arguments: object) -> subprocess.Popen[bytes]:
             process = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-c", source, *map(str, arguments)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    text=True,
-                    bufsize=1,
+                    bufsize=0,  # so that select sees every line that was not read yet
                 )
             )
             stack.callback(process.kill)
@@ -87,18 +91,18 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         yield script
 
 
-def say(process: subprocess.Popen[str], line: str = "go") -> str:
+def say(process: subprocess.Popen[bytes], line: str = "go") -> str:
     assert process.stdin is not None
-    process.stdin.write(line + "\n")
+    process.stdin.write(line.encode() + b"\n")
     return hear(process)
 
 
-def hear(process: subprocess.Popen[str]) -> str:
+def hear(process: subprocess.Popen[bytes]) -> str:
     """The next line, "" when all who could write one are gone."""
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], PATIENCE_SECONDS)
     assert readable, "the child neither spoke nor ended"
-    return process.stdout.readline()
+    return process.stdout.readline().decode()
 
 
 @linux_only
@@ -184,15 +188,18 @@ def test_offering_where_there_is_no_oom_killer_is_no_error(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("way", ["system", "poll"])
-def test_a_child_ends_when_its_parent_is_killed(start, way: str) -> None:
+def test_a_child_outlives_the_thread_that_started_it_but_not_the_process(start, way: str) -> None:
     parent = start(PARENT, WATCHFUL, way)
     child = int(hear(parent))
     try:
+        assert hear(parent) == "the thread has ended\n"
         assert say(parent) == "still here\n"  # the child reads what the parent was given
+        assert say(parent) == "still here\n"
         parent.kill()
         assert hear(parent) == ""  # nobody holds the other end any more: the child is gone too
     except BaseException:
-        os.kill(child, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
         raise
 
 

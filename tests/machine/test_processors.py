@@ -103,6 +103,13 @@ def test_cores_of_two_packages_with_the_same_number_are_two(plant: Plant) -> Non
     assert read(plant(TWO_PACKAGES), physical=None, logical=4).usable == 4
 
 
+def test_a_list_of_siblings_without_the_thread_itself_is_not_believed(plant: Plant) -> None:
+    root = plant(EIGHT_CORES)
+    for file in root.rglob("thread_siblings_list"):
+        file.write_text("0\n")
+    assert read(root).usable == 8
+
+
 def test_where_nobody_tells_the_physical_cores_the_allowed_threads_count(plant: Plant) -> None:
     assert read(plant(MAC), physical=None, allowed={1, 2, 3}).usable == 3
 
