@@ -93,6 +93,11 @@ class Budget:
             self.step(self.size(value).items)
         return value
 
+    def looked_through(self, value: Any) -> None:
+        """Pays for comparing a value: every part of it, and each thousand letters of its texts."""
+        size = self.size(value)
+        self.step(size.items + size.characters // 1000)
+
     def printed(self, value: Any) -> int:
         """Pays for turning a value into text; returns the characters it takes at most."""
         size = self.size(value)

@@ -8,7 +8,7 @@ clock and shows nothing.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -147,8 +147,8 @@ def reply(
     reproducible: bool = False,
     alternatives: int = 0,
     interval_seconds: float | None = None,
-) -> Iterator[ReplyUpdate]:
-    """The assistant's reply to the last question, as it grows; closing the iterator cancels it.
+) -> Generator[ReplyUpdate, None, None]:
+    """The assistant's reply to the last question, as it grows; closing the generator cancels it.
 
     An update comes with each event, or, with interval_seconds, about that often with all events since then, and then
     also when there are none. Raises RequestRefused when even the last question has no room, TemplateRefused, and what

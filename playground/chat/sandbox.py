@@ -118,6 +118,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             if isinstance(owner, str):
                 named = {name: value for name, value in kwargs.items() if name not in _JINJAS_OWN_ARGUMENTS}
                 return budget.built(call_text_method(budget, owner, __obj, args, named))
+            if isinstance(owner, list | tuple):  # count and index compare all items
+                budget.looked_through(owner)
             if isinstance(__obj, LoopContext) and args:  # a recursive loop goes one level down
                 args = (budget.counted(args[0]), *args[1:])
             return budget.built(super().call(__context, __obj, *args, **kwargs))
@@ -245,8 +247,7 @@ def _written(_: Context, value: Any) -> str:
 
 @pass_context
 def _compared(_: Context, value: Any) -> Any:
-    budget = BUDGET.get()
-    budget.step(1 + (len(value) // 1000 if isinstance(value, str) else budget.size(value).items))
+    BUDGET.get().looked_through(value)
     return value
 
 

@@ -93,6 +93,8 @@ ENDLESS = {
     "{{ range(30000) | list | length }}{{ range(30000) | list | length }}": TOO_MUCH_WORK,
     "{% for a in range(9999) %}{{ range(9999) | select('odd') | list | length }}{% endfor %}": TOO_MUCH_WORK,
     "{% for a in range(999) %}{% if a in range(99999) | list %}{% endif %}{% endfor %}": TOO_MUCH_WORK,
+    "{% for a in range(9999) %}{{ (['x' * 900000] * 30000).count('y' * 900000) }}{% endfor %}": TOO_MUCH_WORK,
+    "{% for a in range(9999) %}{{ 'y' * 900000 in ['x' * 900000] * 30000 }}{% endfor %}": TOO_MUCH_WORK,
     doubling("[n.a, n.a]", "[1]"): TOO_MUCH_WORK,
     doubling("(n.a, n.a)", "(1,)"): TOO_MUCH_WORK,
     doubling("{'x': n.a, 'y': n.a}", "{}"): TOO_MUCH_WORK,

@@ -1,0 +1,215 @@
+"""What a person does with a chat, replies that fit the context, and histories from a browser."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from scripted_engine import ScriptedEngine
+
+from playground.chat.conversation import Conversation, reply
+from playground.chat.history import HistoryLimits
+from playground.chat.template import Message
+from playground.engine.messages import GREEDY, Finished, Prefilled, Token
+from playground.errors import ModelStopped, RequestRefused, TemplateRefused
+
+HI, HELLO = Message("user", "Hi"), Message("assistant", "Hello!", "A greeting.")
+TALK = Conversation("Be brief.", (HI, HELLO, Message("user", "Bye"), Message("assistant", "See you.")))
+
+
+def long_talk(turns: int, words: int = 10) -> Conversation:
+    """Turns whose question and answer have so many words each, then a last question; each message is one of a kind."""
+    talk = Conversation("Be brief.")
+    for turn in range(turns):
+        talk = talk.ask(f"q{turn} " * words).answered(Message("assistant", f"a{turn} " * words))
+    return talk.ask("last question")
+
+
+# --- what a person does ---
+
+
+def test_a_question_and_its_answer_are_added_and_the_earlier_conversation_stays_as_it_was() -> None:
+    start = Conversation("Be brief.")
+    asked = start.ask("Hi")
+    assert asked.answered(HELLO).messages == (HI, HELLO)
+    assert asked.messages == (HI,) and start.messages == ()
+
+
+def test_editing_the_last_question_drops_its_answer() -> None:
+    assert TALK.edit_last("Adieu").messages == (HI, HELLO, Message("user", "Adieu"))
+
+
+def test_regenerating_goes_back_to_the_last_question() -> None:
+    assert TALK.without_last_reply().messages == TALK.messages[:3]
+    assert TALK.without_last_reply().without_last_reply().messages == TALK.messages[:3]
+
+
+def test_a_branch_begins_at_an_earlier_point() -> None:
+    assert TALK.branch_at(2) == Conversation("Be brief.", (HI, HELLO))
+
+
+@pytest.mark.parametrize("blank", ["", "  \n"])
+def test_an_empty_question_is_refused(blank: str) -> None:
+    with pytest.raises(RequestRefused, match="no message to send"):
+        TALK.ask(blank)
+
+
+def test_there_is_nothing_to_regenerate_in_an_empty_chat() -> None:
+    with pytest.raises(RequestRefused, match="no question in this chat"):
+        Conversation().without_last_reply()
+
+
+# --- replies ---
+
+
+def test_a_reply_grows_event_by_event_and_ends_with_its_reason() -> None:
+    engine = ScriptedEngine(("<think>", "Hm.", "</think>", "It", " is 4"), tail=".")
+    updates = list(reply(engine, Conversation().ask("2+2?"), GREEDY, 50))
+    assert [type(update.event) for update in updates] == [Prefilled, *[Token] * 5, Finished]
+    assert [update.answer for update in updates[-3:]] == ["It", "It is 4", "It is 4."]
+    last = updates[-1]
+    assert last.message == Message("assistant", "It is 4.", "Hm.")
+    assert last.finished is not None and last.finished.reason == "end of text"
+    assert all(update.finished is None for update in updates[:-1])
+
+
+def test_the_prompt_holds_the_system_text_and_the_request_what_was_asked_for() -> None:
+    engine = ScriptedEngine()
+    list(reply(engine, Conversation("Be brief.").ask("Hi"), GREEDY, 50, reproducible=True, alternatives=5))
+    assert engine.prompts == [
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    ]
+    assert engine.requests == [(GREEDY, 50, ("<|im_end|>",), True, 5)]
+
+
+def test_a_template_of_the_models_own_needs_no_stop_string() -> None:
+    engine = ScriptedEngine(chat_template="{% for m in messages %}{{ m.role }}:{{ m.content }} {% endfor %}")
+    list(reply(engine, Conversation("S").ask("Hi"), GREEDY))
+    assert engine.prompts == ["system:S user:Hi "] and engine.requests[0][2] == ()
+
+
+def test_a_reply_that_begins_inside_the_thoughts_is_split_too() -> None:
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}<think>\n"
+    engine = ScriptedEngine(("Hm.", "</think>", "4"), chat_template=template)
+    last = list(reply(engine, Conversation().ask("2+2?"), GREEDY))[-1]
+    assert (last.thinking, last.answer) == ("Hm.", "4")
+
+
+def test_an_interval_gathers_all_events_of_that_time_in_one_update() -> None:
+    engine = ScriptedEngine(("It", " is", " 4"), tail=".")
+    (update,) = reply(engine, Conversation().ask("2+2?"), GREEDY, interval_seconds=5)
+    assert update.answer == "It is 4." and len(update.events) == 5 and update.finished
+
+
+def test_closing_a_reply_cancels_it() -> None:
+    engine = ScriptedEngine()
+    with closing(reply(engine, Conversation().ask("Hi"), GREEDY)) as updates:
+        next(updates)
+        assert engine.cancelled == 0
+    assert engine.cancelled == 1
+
+
+def test_a_model_that_dies_in_mid_reply_raises_after_what_it_said() -> None:
+    engine = ScriptedEngine(dies_with=ModelStopped("It ended.", "The next message starts it again."))
+    answers: list[str] = []
+    with pytest.raises(ModelStopped, match=r"It ended\."):
+        answers.extend(update.answer for update in reply(engine, Conversation().ask("Hi"), GREEDY))
+    assert answers[-1] == "Yes."
+
+
+def test_a_bad_template_is_refused_before_anything_is_submitted() -> None:
+    engine = ScriptedEngine(chat_template="{{ ''.__class__ }}")
+    with pytest.raises(TemplateRefused, match="__class__"):
+        next(reply(engine, Conversation().ask("Hi"), GREEDY))
+    assert engine.prompts == []
+
+
+def test_without_a_question_there_is_no_reply() -> None:
+    with pytest.raises(RequestRefused, match="no question to answer"):
+        next(reply(ScriptedEngine(), TALK, GREEDY))
+
+
+# --- a full context ---
+
+
+def test_nothing_is_left_out_while_everything_fits() -> None:
+    engine = ScriptedEngine(context_size=1000)
+    assert next(reply(engine, long_talk(3), GREEDY)).left_out == 0
+
+
+def test_the_oldest_turns_are_left_out_until_there_is_room_for_a_reply() -> None:
+    engine = ScriptedEngine(context_size=200)  # room for a reply: a quarter, 50
+    talk = long_talk(20)
+    update = next(reply(engine, talk, GREEDY))
+    prompt = engine.prompts[0]
+    assert update.prompt_tokens == engine.count_tokens(prompt) <= 150
+    assert update.left_out % 2 == 0 and update.left_out > 0
+    assert "Be brief." in prompt and "last question" in prompt and "a19" in prompt and "q0 " not in prompt
+    first_kept = talk.messages[update.left_out]
+    assert first_kept.role == "user" and first_kept.content.strip() in prompt
+    one_turn_more = talk.messages[update.left_out - 2 : update.left_out]
+    assert update.prompt_tokens + sum(engine.count_tokens(m.content) for m in one_turn_more) > 150 - 10
+    assert len(talk.messages) == 41  # nothing is lost on the page
+
+
+def test_a_short_reply_asks_for_little_room() -> None:
+    engine = ScriptedEngine(context_size=200)
+    short = next(reply(engine, long_talk(20), GREEDY, max_tokens=5)).left_out
+    assert short < next(reply(engine, long_talk(20), GREEDY)).left_out
+
+
+def test_a_question_that_alone_is_too_long_is_refused_with_the_figures() -> None:
+    with pytest.raises(RequestRefused) as caught:
+        next(reply(ScriptedEngine(context_size=200), long_talk(3).edit_last("word " * 500), GREEDY))
+    assert "take 506 tokens; a context of 200 has room for 150 beside a reply." in str(caught.value)
+    assert "choose a larger context" in caught.value.remedy
+
+
+# --- histories from a browser ---
+
+
+def test_a_conversation_survives_the_way_through_a_browser() -> None:
+    assert Conversation.from_untrusted(TALK.to_json()) == TALK
+
+
+def test_gradios_lists_of_parts_are_read() -> None:
+    history = [
+        {"role": "user", "metadata": None, "options": None, "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": "Hello!", "thinking": "A greeting."},
+    ]
+    assert Conversation.from_untrusted(history).messages == (HI, HELLO)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (None, "not a list"),
+        ("text", "not a list"),
+        ({"messages": {"role": "user"}}, "not a list"),
+        ({"system": 7, "messages": []}, "the system text is not text"),
+        (["Hi"], "message 1 has no role"),
+        ([{"content": "Hi"}], "role of message 1"),
+        ([{"role": "root", "content": "Hi"}], "role of message 1"),
+        ([{"role": ["user"], "content": "Hi"}], "role of message 1"),
+        ([{"role": "user"}], "message 1 is not text"),
+        ([{"role": "user", "content": None}], "message 1 is not text"),
+        ([{"role": "user", "content": [{"type": "file", "path": "/etc/passwd"}]}], "not text"),
+        ([{"role": "user", "content": [["x"]]}], "not text"),
+        ([{"role": "user", "content": "Hi", "thinking": 5}], "not text"),
+        ([{"role": "user", "content": "\ud800"}], "half a character"),
+        ([{"role": "user", "content": "x"}] * 6, "6 messages; the playground takes up to 5"),
+        ([{"role": "user", "content": "x" * 101}], "101 characters long; the playground takes up to 100"),
+        ([{"role": "user", "content": ["x" * 60, "x" * 60]}], "121 characters long"),
+        ({"system": "x" * 90, "messages": [{"role": "user", "content": "x" * 90}] * 2}, "270 characters long"),
+    ],
+)
+def test_a_history_that_is_too_much_or_malformed_is_refused_with_one_sentence(data: object, words: str) -> None:
+    with pytest.raises(RequestRefused) as caught:
+        Conversation.from_untrusted(data, HistoryLimits(messages=5, message_characters=100, all_characters=250))
+    assert words in caught.value.problem
+    assert caught.value.remedy
+
+
+def test_system_messages_in_a_history_join_the_system_text() -> None:
+    history = {"system": "A.", "messages": [{"role": "system", "content": "B."}, {"role": "user", "content": "Hi"}]}
+    assert Conversation.from_untrusted(history) == Conversation("A.\n\nB.", (HI,))

@@ -1,0 +1,45 @@
+"""A chat with the real starter model: its own template, its own words, and a context that fills up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from playground.chat.conversation import Conversation, Engine, ReplyUpdate, reply
+from playground.chat.prompts import load_example_prompts
+from playground.chat.template import Message
+from playground.engine.client import LocalEngine
+from playground.engine.cores import CoreShares
+from playground.engine.messages import GREEDY
+from playground.llama.parameters import ContextParameters
+
+
+@pytest.fixture(scope="module")
+def engine(starter: Path) -> Iterator[Engine]:
+    cores = CoreShares(1)
+    with closing(cores), closing(LocalEngine(starter, ContextParameters(256, slots=1), cores)) as engine:
+        list(engine.load())
+        yield engine
+
+
+def last(engine: Engine, conversation: Conversation, max_tokens: int) -> ReplyUpdate:
+    return list(reply(engine, conversation, GREEDY, max_tokens, interval_seconds=0.1))[-1]
+
+
+def test_the_first_example_prompt_is_answered_rightly_and_ends_by_itself(engine: Engine) -> None:
+    end = last(engine, Conversation().ask(load_example_prompts()[0].text), 60)
+    assert end.answer.strip() == "The answer to this classic math problem is 4." and not end.thinking
+    assert end.finished is not None and end.finished.reason == "end of text"
+    assert end.finished.timings.prompt_tokens == end.prompt_tokens
+
+
+def test_a_chat_longer_than_the_context_goes_on_without_its_oldest_turns(engine: Engine) -> None:
+    talk = Conversation("Answer in one sentence.")
+    for number in range(6):
+        talk = talk.ask(f"Tell me about the number {number}.").answered(Message("assistant", "It is a number. " * 12))
+    end = last(engine, talk.ask("What is 2+2?"), 8)
+    assert end.left_out > 0 and end.prompt_tokens <= 256 - 8
+    assert end.answer and end.finished is not None and end.finished.reason in ("length limit", "end of text")
