@@ -48,8 +48,8 @@ class Stop:
         with self._lock:
             self._event.set()
             if self._socket is not None:
-                with suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # the plain shutdown: TLS's own would take the socket from under its reader
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def is_set(self) -> bool:
         return self._event.is_set()

@@ -66,7 +66,7 @@ def describe_fault(error: Exception, asked: Asked) -> HubProblem:
     if isinstance(error, httpx2.TimeoutException):
         return HubProblem(f"The Hub at {asked.endpoint} does not answer in time.", _LATER)
     if isinstance(error, (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects)):
-        return HubProblem(f"{asked.endpoint} does not lead to a Hub ({error}).", "Check HF_ENDPOINT.")
+        return HubProblem(f"The address {asked.endpoint!r} does not lead to a Hub ({error}).", "Check HF_ENDPOINT.")
     if isinstance(error, (httpx2.ReadError, httpx2.RemoteProtocolError)):
         return HubProblem("The connection to the Hub broke off, and again when tried anew.", _LATER)
     return HubProblem(

@@ -3,7 +3,9 @@
 Two servers, because the real Hub is two origins: the Hub answers questions and redirects a file's address to storage,
 and storage sends bytes. It knows nothing of the playground. For another process:
 
-    python tests/models/hub_stand_in.py [--port N]      prints {"endpoint": …}; serves the starter until interrupted
+    PYTHONPATH=. python tests/models/hub_stand_in.py [--port N]
+
+prints {"endpoint": …} and serves the starter until it is interrupted.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Repo:
     downloads: int = 0
     likes: int = 0
     licence: str = "apache-2.0"
+    parameters: int | None = None
     gated: str | bool = False
     in_git: frozenset[str] = frozenset()  # model files kept in Git itself, as small ones may be
     readers: frozenset[str] = frozenset()  # tokens that a gated repository admits
@@ -387,6 +390,7 @@ def _facts(repo: Repo) -> dict[str, Any]:
         "tags": ["gguf", "conversational", *([f"license:{repo.licence}"] if repo.licence else [])],
         "cardData": {"license": repo.licence},
         "siblings": [{"rfilename": path} for path in repo.files],
+        **({"gguf": {"total": repo.parameters}} if repo.parameters else {}),
     }
 
 
@@ -419,7 +423,7 @@ def with_starter(hub: HubStandIn, starter: Path) -> None:
         "test/SmolLM2-135M-Instruct-GGUF",
         {"README.md": b"# SmolLM2", "SmolLM2-135M-Instruct-Q4_1.gguf": starter,
          "SmolLM2-135M-Instruct-Q8_0.gguf": small_model(8)},
-        downloads=9000, likes=120,
+        downloads=9000, likes=120, parameters=134_515_008,
     )  # fmt: skip
     hub.add(
         "test/SmolLM2-135M-Instruct-Split-GGUF",

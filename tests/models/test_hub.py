@@ -75,12 +75,12 @@ def level(server: HubStandIn, hub: Hub) -> HubLevel:
 
 def test_a_search_shows_downloads_likes_licence_and_gate(server: HubStandIn, hub: Hub) -> None:
     server.add("owner/Small-GGUF", {PATH: small_model()}, downloads=5, likes=2, licence="mit")
-    server.add("owner/Smaller-GGUF", {PATH: small_model()}, downloads=50, gated="manual")
+    server.add("owner/Smaller-GGUF", {PATH: small_model()}, downloads=50, gated="manual", parameters=1000)
     server.add("owner/other", {"README.md": b"small"})
     found = hub.search(" small  gguf ")
     assert [row.id for row in found] == ["owner/Smaller-GGUF", "owner/Small-GGUF"]
     assert (found[1].downloads, found[1].likes, found[1].licence, found[1].gated) == (5, 2, "mit", False)
-    assert found[0].gated
+    assert found[0].gated and found[0].parameter_count == 1000
 
 
 def test_opening_a_repository_takes_one_request(server: HubStandIn, hub: Hub) -> None:
@@ -156,6 +156,17 @@ def test_a_header_kept_of_an_older_content_does_not_answer_for_a_new_one(
     headers.read(level)
     server.change(REPO, PATH, small_model(7, tensors=3))
     assert len(headers.read(hub.repository(REPO).find()).whole.tensors) == 3
+
+
+def test_the_headers_that_were_not_used_for_long_are_forgotten(
+    server: HubStandIn, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("playground.models.headers.MOST_KEPT", 2)
+    server.add(REPO, {f"Small-{name}.gguf": small_model(seed) for seed, name in enumerate(("Q2_K", "Q4_0", "Q8_0"))})
+    headers = Headers(hub, tmp_path / "headers")
+    for level in hub.repository(REPO).levels:
+        headers.read(level)
+    assert len(list((tmp_path / "headers").iterdir())) == 2
 
 
 def test_a_damaged_stand_in_is_read_anew(headers: Headers, level: HubLevel) -> None:
