@@ -69,6 +69,11 @@ class ModelPicker:
         return [self.model, self.level, self.context, self.kv_type]
 
     @property
+    def changes(self) -> list[Any]:
+        """The events of a person who changes the choice."""
+        return [self.model.input, self.level.input, self.context.input, self.kv_type.input]
+
+    @property
     def shown(self) -> list[Any]:
         return [self.line, self.model, self.level, self.context, self.memory]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Protocol
 
 from playground.errors import ModelNotFound, PlaygroundError
@@ -16,7 +17,6 @@ from playground.fit.plan import MemoryPlan
 from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
 from playground.gguf.levels import find_level
 from playground.llama.parameters import KV_TYPES, ContextParameters, KvType
-from playground.machine.memory import MachineMemory
 from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
 from playground.ui.render_picker import ContextStep, LevelRow
 
@@ -70,14 +70,15 @@ class Desk(Protocol):
 
 
 class PickerDesk:
-    """Answers pickers from what is on this disk and in this computer. Safe to share between visitors."""
+    """Answers pickers from what is on this disk and in this computer. Safe to share between visitors.
 
-    def __init__(
-        self, library: Library, planner: Planner, read_memory: Callable[[], MachineMemory], slots: int
-    ) -> None:
+    usable_for: the bytes that a load of this file could use, as the pool will judge it.
+    """
+
+    def __init__(self, library: Library, planner: Planner, usable_for: Callable[[Path], int], slots: int) -> None:
         self._library = library
         self._planner = planner
-        self._read_memory = read_memory
+        self._usable_for = usable_for
         self._slots = slots
 
     def model_names(self) -> list[tuple[str, str]]:
@@ -106,9 +107,9 @@ class PickerDesk:
             return
         base_name = choice.model if choice.model in models else next(iter(models))
         files = _by_value(models[base_name])
-        usable = self._read_memory().usable
         rows = {value: self._row(value, file) for value, file in files.items()}
         value = choice.level if choice.level in files else _first_guess(files)
+        usable = self._usable_for(files[value].path)
         view = PickerView(
             replace(choice, model=base_name, level=value),
             names,

@@ -38,7 +38,7 @@ def verdict_chip(verdict: Verdict | None) -> str:
 
 
 def memory_bar(plan: MemoryPlan, usable: int, verdict: Verdict) -> str:
-    """The plan beside what is usable: the parts, the mark where usable memory ends, a legend, the verdict's sentences."""
+    """The plan beside what is usable: its parts, the mark where usable memory ends, a legend, the verdict's words."""
     parts = _parts(plan)
     needed_bytes = sum(part.byte_count for part in parts)
     overflows = needed_bytes > usable
@@ -51,7 +51,8 @@ def memory_bar(plan: MemoryPlan, usable: int, verdict: Verdict) -> str:
     over = f'<span class="gp-over" style="left:{mark:.2f}%"></span>' if overflows else ""
     return (
         f'<div class="gp-memory gp-{verdict.kind}">'
-        f'<p class="gp-memory-head"><span>Memory <b>{needed}</b> of {available} usable</span>{verdict_chip(verdict)}</p>'
+        f'<p class="gp-memory-head"><span>Memory <b>{needed}</b> of {available} usable</span>'
+        f"{verdict_chip(verdict)}</p>"
         f'<div class="gp-bar" role="img" aria-label="{escape(spoken, quote=True)}">'
         f"{_segments(parts, scale)}{over}"
         f'<span class="gp-mark" style="left:{mark:.2f}%"></span></div>'
@@ -73,13 +74,14 @@ def predicted_beside_measured(plan: MemoryPlan, measured: Memory) -> str:
     """Two rows: what was planned, and what the model's process really takes now."""
     rows = (
         ("Must stay in memory", plan.must_stay, measured.anonymous),
-        ("Weights, read from the file", plan.weights, measured.mapped),
+        ("Read from files", plan.weights, measured.mapped),
         ("Together", plan.total, measured.resident),
     )
     body = "".join(_comparison(name, *gibibytes_apart(planned, found)) for name, planned, found in rows)
     return (
         '<table class="gp-table"><thead><tr><th scope="col">Memory</th><th scope="col">predicted</th>'
         f'<th scope="col">measured</th></tr></thead><tbody>{body}</tbody></table>'
+        '<p class="gp-hint">Predicted is with the context full; memory is taken as the chat grows.</p>'
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from playground.engine.messages import Finished, Prefilled, Queued, Timings, Token
+from playground.engine.messages import Event, Finished, Prefilled, Queued, Timings, Token
 from playground.ui.render_memory import predicted_beside_measured
 from playground.ui.words import FINISH_SENTENCES, FINISH_WORDS, UNKNOWN, count, counted, percent, seconds, speed
 
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 NEARLY_FULL = 0.9  # of the context: from here the meter says so
 
 
-def live_line(event: Queued | Prefilled | Token | Finished | None, time_to_first_token: float | None = None) -> str:
+def live_line(event: Event | None, time_to_first_token: float | None = None, *, stopped: bool = False) -> str:
     """What happens now: `12.3 tok/s · 512 tokens · 0.34 s to first token · end of text`.
 
-    time_to_first_token is for a Token, in seconds; a Finished brings its own. None shows the line at rest.
+    time_to_first_token is for a Token, in seconds; a Finished brings its own. None shows the line at rest. stopped: the
+    person broke the reply off after this event.
     """
+    if stopped:
+        written = [_rate(event.tokens_per_second), counted(event.count, "token")] if isinstance(event, Token) else []
+        return _line("ended", [*written, FINISH_WORDS["cancelled"]], announce="Reply stopped.")
     if isinstance(event, Queued):
         return _line("waits", [_waiting(event.place)])
     if isinstance(event, Prefilled):

@@ -43,6 +43,13 @@ def playground_theme() -> gr.themes.Base:
     return theme.set(**_SURFACES, **_TEXT, **_CONTROLS, **_BUTTONS)
 
 
+# A model may write a picture or a frame from elsewhere into its reply; the page must not fetch it.
+ONLY_OWN_PICTURES: Final = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"img-src 'self' data: blob:; media-src 'self' data: blob:; frame-src 'none'; object-src 'none'\">"
+)
+
+
 def launch_look() -> dict[str, Any]:
     """The part of `launch(...)` that is about the look; reads assets/theme.css."""
     return {
@@ -50,6 +57,7 @@ def launch_look() -> dict[str, Any]:
         "css_paths": [asset("theme.css")],
         "favicon_path": asset("logo.svg"),
         "footer_links": [],
+        "head": ONLY_OWN_PICTURES,
     }
 
 

@@ -1,0 +1,178 @@
+"""The Chat tab at work: frames drawn into its components, and every event wired.
+
+What happens is chat_desk.py's to say, where things stand chat_layout.py's, how figures read render_reply.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
+from typing import Any, Final
+
+import gradio as gr
+
+from playground.chat.export import as_json, as_markdown
+from playground.engine.messages import Sampling
+from playground.errors import PlaygroundError
+from playground.ui.chat_desk import ChatDesk, Frame, Wish
+from playground.ui.chat_layout import ChatTab
+from playground.ui.model_picker import wire_model_picker
+from playground.ui.picker_view import Choice
+from playground.ui.render import error_card, notice
+from playground.ui.render_reply import context_meter, live_line
+from playground.ui.talk import Talk, read_instructions, shown
+from playground.ui.words import counted
+
+_SAVE_JS: Final = """(text, name, type) => {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], {type}));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}"""
+
+
+# --- react ---
+
+
+def wish(*values: Any) -> Wish:
+    """What the picker and the parameters hold, in the order of `ModelPicker.choice` and `Parameters.all`."""
+    system, temperature, top_k, top_p, min_p, repeat_penalty, max_tokens, seed = values[4:]
+    sampling = Sampling(
+        temperature=float(temperature),
+        top_k=int(top_k),
+        top_p=float(top_p),
+        min_p=float(min_p),
+        repeat_penalty=float(repeat_penalty),
+        seed=None if seed is None else int(seed),
+    )
+    return Wish(Choice.read(*values[:4]), str(system or ""), sampling, int(max_tokens))
+
+
+def draw(tab: ChatTab, frame: Frame) -> dict[Any, Any]:
+    """The updates that a frame means."""
+    updates: dict[Any, Any] = {
+        component: value
+        for component, value in (
+            (tab.live, frame.live),
+            (tab.meter, frame.meter),
+            (tab.details, frame.details),
+            (tab.problem, frame.problem),
+            (tab.progress, frame.progress),
+            (tab.talk, frame.talk),
+        )
+        if value is not None
+    }
+    if frame.talk is not None:
+        updates[tab.log] = shown(frame.talk, frame.growing)
+    if frame.may_load_anyway is not None:
+        updates[tab.load_anyway] = gr.Button(visible=frame.may_load_anyway)
+    if frame.phase is not None:
+        busy = frame.phase != "rest"
+        updates |= {
+            tab.load: gr.Button(visible=not busy),
+            tab.cancel_load: gr.Button(visible=frame.phase == "loading"),
+            tab.send: gr.Button(visible=not busy),
+            tab.stop: gr.Button(visible=frame.phase == "replying"),
+        }
+        if frame.talk is not None:
+            usable = not busy and not frame.talk.is_empty
+            updates |= {button: gr.Button(interactive=usable) for button in tab.tools.need_a_chat}
+    return updates
+
+
+def instructions_line(talk: Talk) -> str:
+    """What is attached, by name and length."""
+    if not talk.instructions:
+        return ""
+    length = counted(len(talk.instructions.text), "character")
+    return f'<p class="gp-attached">Instructions: <b>{escape(talk.instructions.name)}</b> · {length}</p>'
+
+
+# --- wire ---
+
+
+def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
+    """Every event of the tab. Generators run side by side: the pool and the engine guard the model, not the queue."""
+    wire_model_picker(page, tab.picker, desk.picker, "chat")
+    asked = [*tab.picker.choice, *tab.parameters.all]
+    running: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+
+    # Gradio puts what it knows itself (the request, the event) where the signature names it: before the open end.
+    def send(request: gr.Request, text: str, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
+        for number, frame in enumerate(desk.send(_session(request), talk, text, wish(*values))):
+            yield draw(tab, frame) | ({tab.message: ""} if number == 0 and frame.talk else {})
+
+    def send_example(request: gr.Request, event: gr.SelectData, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
+        yield from send(request, str(event.value["text"]), talk, *values)
+
+    def regenerate(request: gr.Request, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
+        for frame in desk.regenerate(_session(request), talk, wish(*values)):
+            yield draw(tab, frame)
+
+    def load(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
+        for frame in desk.load(_session(request), Choice.read(*choice)):
+            yield draw(tab, frame)
+
+    def load_anyway(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
+        for frame in desk.load(_session(request), Choice.read(*choice), anyway=True):
+            yield draw(tab, frame)
+
+    def stop(request: gr.Request) -> None:
+        desk.stop(_session(request))
+
+    outputs = [*tab.drawn, tab.message]
+    gr.on([tab.send.click, tab.message.submit], send, [tab.message, tab.talk, *asked], outputs, **running)
+    tab.log.example_select(send_example, [tab.talk, *asked], outputs, **running)
+    tab.tools.regenerate.click(regenerate, [tab.talk, *asked], outputs, **running)
+    tab.load.click(load, tab.picker.choice, tab.drawn, **running)
+    tab.load_anyway.click(load_anyway, tab.picker.choice, tab.drawn, **running)
+    gr.on([tab.stop.click, tab.cancel_load.click], stop, **quiet)
+    gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")  # what was loaded is another choice's
+    _wire_talk(tab, desk, quiet)
+
+
+def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any]) -> None:
+    def edit(talk: Talk) -> dict[Any, Any]:
+        hint = notice("Change your last message and send it: it takes the place of the old one and its reply.")
+        return {tab.talk: replace(talk, editing=True), tab.message: talk.last_question, tab.problem: hint}
+
+    def clear(talk: Talk) -> dict[Any, Any]:
+        nothing = Frame(talk.cleared(), phase="rest", live=live_line(None), meter=context_meter(None, None))
+        return draw(tab, nothing) | {tab.details: "", tab.problem: "", tab.progress: ""}
+
+    def attach(path: str, talk: Talk) -> dict[Any, Any]:
+        try:
+            talk = replace(talk, instructions=read_instructions(path, desk.limits))
+        except PlaygroundError as error:
+            return {tab.problem: error_card(error)}
+        return {tab.talk: talk, tab.attached: instructions_line(talk), tab.tools.detach: gr.Button(visible=True)}
+
+    def detach(talk: Talk) -> dict[Any, Any]:
+        return {
+            tab.talk: replace(talk, instructions=None),
+            tab.attached: "",
+            tab.tools.detach: gr.Button(visible=False),
+        }
+
+    def save(render: Any) -> Any:
+        return lambda talk: render(talk.transcript())
+
+    tools = tab.tools
+    tools.edit.click(edit, tab.talk, [tab.talk, tab.message, tab.problem], **quiet)
+    tools.clear.click(clear, tab.talk, tab.drawn, **quiet)
+    tools.attach.upload(attach, [tools.attach, tab.talk], [tab.talk, tab.attached, tools.detach, tab.problem], **quiet)
+    tools.detach.click(detach, tab.talk, [tab.talk, tab.attached, tools.detach], **quiet)
+    for button, render, name, kind in (
+        (tools.save_markdown, as_markdown, "chat.md", "text/markdown"),
+        (tools.save_json, as_json, "chat.json", "application/json"),
+    ):
+        button.click(save(render), tab.talk, tab.saved, **quiet).then(
+            None, tab.saved, None, js=f"text => ({_SAVE_JS})(text, '{name}', '{kind}')"
+        )
+
+
+def _session(request: gr.Request) -> str:
+    return str(request.session_hash)
