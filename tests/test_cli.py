@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -146,6 +147,15 @@ def test_a_context_beyond_this_computer_is_refused_with_what_fits(capsys: pytest
     assert "8,192 tokens fits" in complaint(capsys, "chat", "starter", "-p", "Hello", "--context", "8192K")
 
 
+def test_a_terminal_without_emoji_gets_the_answer_all_the_same() -> None:
+    arguments = ["chat", "starter", "-p", "Say 🌞 please.", "--temperature", "0", "--max-tokens", "24"]
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "playground", *arguments, "--context", "512"]
+    done = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
 # --- speed ---
 
 
@@ -204,11 +214,13 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 
 def test_ctrl_c_ends_a_chat_with_130_and_leaves_no_process() -> None:
+    """A terminal sends the signal to every process of the command."""
     arguments = ["chat", "starter", "-p", "Tell me a very long story.", "--context", "1024"]
     command = [sys.executable, "-m", "playground", *arguments]
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as chat:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe, start_new_session=True) as chat:
         assert chat.stdout is not None and chat.stderr is not None
         assert chat.stdout.read(1), "the first word arrives"
-        chat.send_signal(signal.SIGINT)
+        os.killpg(chat.pid, signal.SIGINT)
         _, errors = chat.communicate(timeout=30)  # returns only when the children's pipes are closed too
     assert chat.returncode == 130 and b"Traceback" not in errors

@@ -8,6 +8,7 @@ what went wrong, 2 for misuse, 130 for Ctrl-C. What a command needs is imported 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ COMMANDS = (serve, machine, levels, plan, chat, speed)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; misuse and --help end in argparse's SystemExit."""
     parsed = build_parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without emoji shows "?" instead of failing
     try:
         report: Report = parsed.run(parsed, load_settings())
         show(report, as_json=parsed.json)

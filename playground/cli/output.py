@@ -18,7 +18,7 @@ class Report:
 
 def show(report: Report, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(report.record, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(report.record, allow_nan=False))
     elif report.text:
         print(report.text)
 

@@ -88,7 +88,7 @@ class Library:
             except BadModelFile as error:
                 left_out.append(LeftOut(model.shards[0], str(error)))
             except OSError as error:
-                left_out.append(LeftOut(model.shards[0], f"It cannot be read: {error.strerror}."))
+                left_out.append(LeftOut(model.shards[0], f"It cannot be read: {error.strerror or error}."))
         return files, left_out
 
     def header(self, path: Path) -> GgufHeader:
@@ -140,7 +140,7 @@ class Library:
         """
         name, _, level = reference.partition(":")
         if name and name.lower() != "starter":
-            path = Path(reference).expanduser()
+            path = Path(reference).expanduser().absolute()
             if path.is_dir():
                 return self._in_folder(path)
             if path.is_file():
