@@ -72,6 +72,7 @@ class ChatTab:
     parameters: Parameters
     talk: gr.State
     log: gr.Chatbot
+    starters: list[gr.Button]
     live: gr.HTML
     meter: gr.HTML
     problem: gr.HTML
@@ -104,7 +105,12 @@ def build_chat_tab(desk: Desk, most_tokens: int = 4096) -> ChatTab:
             parameters = _lay_out_parameters(most_tokens)
         with gr.Column(elem_classes="gp-chat"):
             talk = gr.State(Talk())
-            log = _lay_out_log()
+            with gr.Column(elem_classes="gp-log-place"):
+                log = _lay_out_log()
+                with gr.Row(elem_classes="gp-starters"):  # theme.css shows them while the chat is empty
+                    starters = [
+                        gr.Button(text, size="sm", elem_id=f"chat-start-{n}") for n, text in enumerate(EXAMPLES, 1)
+                    ]
             with gr.Row(elem_classes="gp-status"):
                 live = _html(live_line(None), "chat-live")
                 meter = _html(context_meter(None, None), "chat-context-meter")
@@ -115,8 +121,8 @@ def build_chat_tab(desk: Desk, most_tokens: int = 4096) -> ChatTab:
             details = _html("", "chat-details")
             saved = gr.Textbox(visible="hidden", elem_id="chat-saved")
     return ChatTab(
-        picker, load, load_anyway, cancel_load, progress, parameters, talk, log, live, meter, problem, attached,
-        message, send, stop, tools, details, saved,
+        picker, load, load_anyway, cancel_load, progress, parameters, talk, log, starters, live, meter, problem,
+        attached, message, send, stop, tools, details, saved,
     )  # fmt: skip
 
 
@@ -157,7 +163,6 @@ def _lay_out_log() -> gr.Chatbot:
         elem_classes="gp-log",
         layout="bubble",
         placeholder=empty_state("Ask the model something", "Write below, or take one of these. It loads by itself."),
-        examples=[{"text": text} for text in EXAMPLES],
         buttons=["copy"],
         latex_delimiters=[],
         feedback_options=None,

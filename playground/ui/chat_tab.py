@@ -5,7 +5,7 @@ What happens is chat_desk.py's to say, where things stand chat_layout.py's, how 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html import escape
 from typing import Any, Final
@@ -105,8 +105,11 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
         for number, frame in enumerate(desk.send(_session(request), talk, text, wish(*values))):
             yield draw(tab, frame) | ({tab.message: ""} if number == 0 and frame.talk else {})
 
-    def send_example(request: gr.Request, event: gr.SelectData, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
-        yield from send(request, str(event.value["text"]), talk, *values)
+    def sending(text: str) -> Callable[..., Iterator[dict[Any, Any]]]:
+        def send_it(request: gr.Request, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
+            yield from send(request, text, talk, *values)
+
+        return send_it
 
     def regenerate(request: gr.Request, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
         for frame in desk.regenerate(_session(request), talk, wish(*values)):
@@ -125,7 +128,8 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
 
     outputs = [*tab.drawn, tab.message]
     gr.on([tab.send.click, tab.message.submit], send, [tab.message, tab.talk, *asked], outputs, **running)
-    tab.log.example_select(send_example, [tab.talk, *asked], outputs, **running)
+    for starter in tab.starters:
+        starter.click(sending(str(starter.value)), [tab.talk, *asked], outputs, **running)
     tab.tools.regenerate.click(regenerate, [tab.talk, *asked], outputs, **running)
     tab.load.click(load, tab.picker.choice, tab.drawn, **running)
     tab.load_anyway.click(load_anyway, tab.picker.choice, tab.drawn, **running)
