@@ -144,8 +144,8 @@ def _lay_out_parameters(most_tokens: int) -> Parameters:
             repeat_penalty=_slider("Repeat penalty", "1 is off; a little more avoids repetition.", 1, 1.5, 1, 0.01),
             max_tokens=_slider("Longest reply", "In tokens.", 16, most_tokens, min(1024, most_tokens), 16),
             seed=gr.Number(
-                label="Seed", info="The same number throws the same dice. Empty: new ones each time.", value=None,
-                precision=0, minimum=0, maximum=2**32 - 2, elem_id="chat-seed",
+                label="Seed", info="The same number throws the same dice; -1 throws new ones each time.", value=-1,
+                precision=0, minimum=-1, maximum=2**32 - 2, elem_id="chat-seed",
             ),
         )  # fmt: skip
 

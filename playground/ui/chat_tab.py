@@ -45,7 +45,7 @@ def wish(*values: Any) -> Wish:
         top_p=float(top_p),
         min_p=float(min_p),
         repeat_penalty=float(repeat_penalty),
-        seed=None if seed is None else int(seed),
+        seed=None if seed is None or seed < 0 else int(seed),
     )
     return Wish(Choice.read(*values[:4]), str(system or ""), sampling, int(max_tokens))
 

@@ -16,6 +16,7 @@ from playground.fit.dry_run import Planner
 from playground.fit.plan import MemoryPlan
 from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
 from playground.gguf.levels import find_level
+from playground.lab.quantize import made_note
 from playground.llama.parameters import KV_TYPES, ContextParameters, KvType
 from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
 from playground.ui.render_picker import ContextStep, LevelRow
@@ -128,7 +129,7 @@ class PickerDesk:
         view = self._with_plan(view, files)
         yield view
         view = self._with_verdicts(view, files)
-        recommended = _recommended(view.levels, files)
+        recommended = _recommended(view.levels, files) if len(files) > 1 else None
         view = replace(view, levels=tuple(replace(row, recommended=row.value == recommended) for row in view.levels))
         if recommended and not level_is_chosen and recommended != view.choice.level:
             row = next(row for row in view.levels if row.value == recommended)
@@ -139,13 +140,11 @@ class PickerDesk:
 
     def _row(self, value: str, file: ModelFile) -> LevelRow:
         level = find_level(file.level)
-        notes = [f"Requantized from {file.requantized_from}: no better than that."] if file.requantized_from else []
         header = self._library.whole_header(file)
-        true_bits = header.bits_per_weight
-        if level and abs(true_bits - level.bits_per_weight) > 0.75:
-            notes.append(f"The name promises about {level.bits_per_weight:.1f} bits; this file takes {true_bits:.1f}.")
+        note = made_note(file.level, file.requantized_from, header.bits_per_weight)
         summary = level.summary if level else "A level this page has no words for."
-        return LevelRow(value, file.level, file.size, true_bits, summary, None, notes=tuple(notes))
+        notes = (note,) if note else ()
+        return LevelRow(value, file.level, file.size, header.bits_per_weight, summary, None, notes=notes)
 
     def _plan_at(self, file: ModelFile, choice: Choice, context_size: int) -> MemoryPlan:
         return self._planner.plan(file.path, ContextParameters(context_size, choice.kv_type, self._slots))

@@ -13,6 +13,7 @@ import pytest
 from playground.cli.services import Services
 from playground.engine.messages import GREEDY
 from playground.errors import ModelNotFound, RequestRefused
+from playground.lab.quantize import quantize
 from playground.settings import load_settings
 from playground.ui.chat_desk import ChatDesk, Frame, Wish
 from playground.ui.chat_tab import wish
@@ -25,11 +26,27 @@ AT_LENGTH = Wish(STARTER, sampling=GREEDY, max_tokens=2000)
 
 
 @pytest.fixture(scope="module")
-def desk(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatDesk]:
+def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     settings = load_settings(data_dir=tmp_path_factory.mktemp("data"), updates_per_second=10)
     with Services(settings) as services:
-        picker = PickerDesk(services.library, services.planner, services.pool.usable_for, settings.slots)
-        yield ChatDesk(settings, services.pool, picker)
+        yield services
+
+
+@pytest.fixture(scope="module")
+def desk(services: Services) -> ChatDesk:
+    settings, pool = services.settings, services.pool
+    picker = PickerDesk(services.library, services.planner, pool.usable_for, settings.slots)
+    return ChatDesk(settings, pool, picker)
+
+
+@pytest.fixture
+def made(services: Services, starter: Path) -> Iterator[Path]:
+    """A Q8_0 made from the starter, for one test."""
+    path = services.library.path_for("SmolLM2-135M-Instruct", "Q8_0")
+    for _ in quantize(starter, "Q8_0", path, threads=2):
+        pass
+    yield path
+    path.unlink()
 
 
 def text_of(markup: str | None) -> str:
@@ -48,9 +65,16 @@ def test_the_first_view_is_quick_and_the_last_complete(desk: ChatDesk) -> None:
     assert views[0].levels and views[0].plan is None
     last = views[-1]
     assert last.plan and last.verdict
-    assert [row.name for row in last.levels if row.recommended] == ["Q4_1"]
+    assert [row.name for row in last.levels] == ["Q4_1"]
     assert [step.tokens for step in last.steps] == [2048, 4096, 8192]
     assert last.choice == Choice("SmolLM2-135M-Instruct", "Q4_1", 4096)
+
+
+def test_among_several_levels_the_one_they_were_made_from_is_recommended(desk: ChatDesk, made: Path) -> None:
+    last = list(desk.picker.views(Choice()))[-1]
+    assert [(row.name, row.recommended) for row in last.levels] == [("Q4_1", True), ("Q8_0", False)]
+    assert "Requantized from Q4_1" in last.levels[1].notes[0]
+    assert last.choice.level == "Q4_1"
 
 
 def test_a_larger_context_takes_more_memory(desk: ChatDesk) -> None:
@@ -211,3 +235,7 @@ def test_the_parameters_arrive_where_they_belong() -> None:
     sampling = made.sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (0.5, 20, 0.9, 0.1)
     assert (sampling.repeat_penalty, sampling.seed, made.max_tokens) == (1.1, 7, 256)
+
+
+def test_a_seed_of_minus_one_throws_new_dice_each_time() -> None:
+    assert wish("m", "Q4_1", "4096", "f16", "", 0.5, 20, 0.9, 0.1, 1.1, 256, -1).sampling.seed is None
