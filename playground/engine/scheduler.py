@@ -41,6 +41,12 @@ SMALLEST_CHUNK: Final = 16  # prompt tokens in a step, however slow the model
 FIRST_CHUNK: Final = 64  # before any speed is known
 FIXED_CHUNK: Final = 128  # of reproducible requests: the same text in the same pieces, always
 
+# llama.cpp's attention on a CPU takes another path from 64 rows on: faster on long prompts, with other last digits.
+# Short prompts stay below, so that a short chat says the same alone, among others and in its second turn.
+QUIET_ROWS: Final = 60
+SHORT_PROMPT: Final = 512
+WORTH_CUTTING: Final = 256  # shared tokens from which a cut cache is reused though others decode; see _reusable
+
 
 class Decoder(Protocol):
     """What the scheduler needs of a model; llama/decoder.py is the real one."""
@@ -164,7 +170,7 @@ class Scheduler:
         reading = [slot for slot in self._active() if slot.reply and not slot.reply.generating]
         for slot in generating:
             self._add_rows(slot, 1, rows, taken)
-        room = min(self._chunk_size(), self._decoder.batch_size - len(rows))
+        room = self._chunk_size(len(rows), reading)
         for place, slot in enumerate(reading):
             assert slot.reply
             share = math.ceil(room / (len(reading) - place))
@@ -174,10 +180,14 @@ class Scheduler:
                 room -= count
         return taken, rows
 
-    def _chunk_size(self) -> int:
-        if any(slot.reply and slot.reply.wanted.reproducible for slot in self._slots):
-            return min(FIXED_CHUNK, self._decoder.batch_size)
-        return int(self._chunk)
+    def _chunk_size(self, rows: int, reading: Sequence[Slot]) -> int:
+        """How many prompt tokens this step may take beside its `rows` of generating sequences."""
+        room = self._decoder.batch_size - rows
+        if any(slot.reply and slot.reply.wanted.reproducible for slot in reading):
+            return min(FIXED_CHUNK, room)
+        if all(slot.reply and slot.reply.prompt_size - slot.reply.cached <= SHORT_PROMPT for slot in reading):
+            room = min(room, max(QUIET_ROWS - rows, SMALLEST_CHUNK))
+        return min(int(self._chunk), room)
 
     @staticmethod
     def _add_rows(slot: Slot, count: int, rows: list[Row], taken: list[tuple[Slot, int, int]]) -> None:
@@ -302,9 +312,8 @@ class Scheduler:
                 break
             self._decoder.keep_prefix(other.sequence, 0)
             other.tokens = []
-        # The last prompt token is always evaluated anew: its logits choose the first token of the reply.
-        reusable = min(_common_prefix(slot.tokens, reply.tokens), len(reply.tokens) - 1)
-        reply.cached = reply.evaluated = self._decoder.keep_prefix(slot.sequence, reusable)
+        kept = _reusable(slot.tokens, reply.tokens, alone=not active)
+        reply.cached = reply.evaluated = self._decoder.keep_prefix(slot.sequence, kept)
         return slot
 
     # --- endings ---
@@ -359,6 +368,16 @@ def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
             break
         length += 1
     return length
+
+
+def _reusable(cached: Sequence[int], prompt: Sequence[int], *, alone: bool) -> int:
+    """How many cached tokens a prompt keeps. The last prompt token is always evaluated: its logits choose the reply.
+
+    A sequence that is cut leaves a hole in the KV cache, into which llama.cpp puts the next tokens of everybody; where
+    that turns their order, last digits change. Beside others it is worth it only for a prompt that takes long to read.
+    """
+    shared = min(_common_prefix(cached, prompt), len(prompt) - 1)
+    return shared if alone or shared == len(cached) or shared >= WORTH_CUTTING else 0
 
 
 def _best_slot(idle: Sequence[Slot], prompt: Sequence[int]) -> Slot:
