@@ -24,12 +24,24 @@ FLOORS = (  # from the ground up; rooms of one floor may use each other, but not
     ("engine",),
     ("chat",),
     ("lab",),
+    ("services",),
     ("ui",),
     ("cli", "__main__"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-NETWORK = ("aiohttp", "ftplib", "http.client", "httpx", "requests", "socket", "urllib.request", "urllib3", "websockets")
+NETWORK = (
+    "aiohttp",
+    "ftplib",
+    "http.client",
+    "httpx",
+    "httpx2",
+    "requests",
+    "socket",
+    "urllib.request",
+    "urllib3",
+    "websockets",
+)
 DOORS = {  # outside thing -> the rooms or files that may import it
     "llama_cpp": ("playground/llama/",),
     "psutil": ("playground/machine/",),

@@ -36,9 +36,10 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.chat.conversation import Conversation, reply
-    from playground.cli.services import Services, loaded
+    from playground.cli.loading import loaded
     from playground.engine.messages import Sampling
     from playground.llama.parameters import ContextParameters
+    from playground.services import Services
 
     conversation = Conversation(arguments.system).ask(arguments.prompt)
     chosen = {"temperature": arguments.temperature, "seed": arguments.seed}

@@ -27,9 +27,10 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.cli.services import Services, loaded
+    from playground.cli.loading import loaded
     from playground.lab.speed import SpeedTest, measure_speed
     from playground.llama.parameters import ContextParameters
+    from playground.services import Services
 
     tests = [SpeedTest("prompt", arguments.prompt), SpeedTest("reply", arguments.generate)]
     if arguments.concurrent > 1:

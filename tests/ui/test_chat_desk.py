@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from playground.cli.services import Services
 from playground.engine.messages import GREEDY
 from playground.errors import ModelNotFound, RequestRefused
 from playground.lab.quantize import quantize
+from playground.services import Services
 from playground.settings import load_settings
 from playground.ui.chat_desk import ChatDesk, Frame, Wish
 from playground.ui.chat_tab import wish

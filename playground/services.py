@@ -1,0 +1,44 @@
+"""What every front end shares: library, planner, cores and pool, opened and closed together.
+
+The page and the command line are two faces of the same services; whatever either can do is built from these.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from playground.engine.cores import CoreShares
+from playground.engine.pool import ModelPool
+from playground.fit.dry_run import Planner
+from playground.machine.memory import MachineMemory, read_memory
+from playground.machine.processors import Processors, read_processors
+from playground.models.library import Library
+from playground.settings import Settings
+
+
+class Services:
+    """Open in a `with`; the end of it ends every child process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.library = Library(settings)
+        self.processors: Processors = read_processors()
+        self._resources = ExitStack()
+        self.planner = self._resources.enter_context(Planner())
+        cores = CoreShares(self.processors.usable)
+        self._resources.callback(cores.close)
+        self.pool = ModelPool(cores, self.planner, lambda: read_memory().usable, settings.idle_seconds)
+        self._resources.callback(self.pool.close)
+
+    def memory(self) -> MachineMemory:
+        """The memory of this computer now."""
+        return read_memory()
+
+    def close(self) -> None:
+        self._resources.close()
+
+    def __enter__(self) -> Services:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,109 @@
+"""The page as a whole: its head, its tabs, and how it is served.
+
+`build_app` lays out, `serving` runs it; nothing here knows what happens inside a tab.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+import gradio as gr
+
+from playground.errors import PlaygroundError
+from playground.services import Services
+from playground.settings import Settings
+from playground.ui.chat_desk import ChatDesk
+from playground.ui.chat_layout import build_chat_tab
+from playground.ui.chat_tab import wire_chat_tab
+from playground.ui.picker_view import PickerDesk
+from playground.ui.render import page_head
+from playground.ui.theme import launch_look
+
+LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions
+QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
+
+
+def build_app(services: Services) -> gr.Blocks:
+    """The page over these services; serve it with `serving` or Gradio's own `launch`."""
+    settings = services.settings
+    picker_desk = PickerDesk(services.library, services.planner, services.pool.usable_for, settings.slots)
+    chat_desk = ChatDesk(settings, services.pool, picker_desk)
+
+    def tab_closed(request: gr.Request) -> None:
+        chat_desk.stop(str(request.session_hash))
+
+    page: gr.Blocks
+    with gr.Blocks(title="GGUF playground", analytics_enabled=False, fill_width=True) as page:
+        head = gr.HTML(page_head(services.memory(), services.processors), elem_id="head", apply_default_css=False)
+        with gr.Tabs(elem_id="tabs"), gr.Tab("Chat", id="chat"):
+            chat = build_chat_tab(picker_desk, settings.max_reply_tokens)
+        wire_chat_tab(page, chat, chat_desk)
+        page.load(
+            lambda: page_head(services.memory(), services.processors),
+            None,
+            head,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        page.unload(tab_closed)
+    page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
+    return page
+
+
+@contextmanager
+def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
+    """The page at the address that is yielded; the end of the `with` ends it and every model.
+
+    Raises PlaygroundError when the port is taken.
+    """
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio greets itself at the start
+    with Services(settings) as services:
+        page = build_app(services)
+        try:
+            _, address, _ = page.launch(
+                server_name=settings.host,
+                server_port=settings.port or None,
+                inbrowser=open_browser,
+                prevent_thread_lock=True,
+                quiet=True,
+                show_error=False,
+                share=False,
+                ssr_mode=False,
+                max_file_size=LARGEST_UPLOAD,
+                enable_monitoring=False,
+                run_history=False,
+                **launch_look(),
+            )
+        except OSError as error:
+            raise PlaygroundError(
+                f"The port {settings.port} on {settings.host} is taken or not allowed.",
+                "Choose another one with --port or PLAYGROUND_PORT; 0 looks for a free one.",
+            ) from error
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+def launch(settings: Settings, *, open_browser: bool = False) -> None:
+    """Serve the page until Ctrl-C or SIGTERM."""
+    with serving(settings, open_browser=open_browser) as address:
+        print(f"The playground is open at {address} (Ctrl-C ends it).", flush=True)
+        _wait_for_the_end()
+
+
+def _wait_for_the_end() -> None:
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        print("Ending the playground.", flush=True)
