@@ -71,7 +71,7 @@ def draw(tab: ChatTab, frame: Frame) -> dict[Any, Any]:
     if frame.phase is not None:
         busy = frame.phase != "rest"
         updates |= {
-            tab.load: gr.Button(visible=not busy),
+            tab.load: gr.Button(visible=frame.phase != "loading", interactive=not busy),
             tab.cancel_load: gr.Button(visible=frame.phase == "loading"),
             tab.send: gr.Button(visible=not busy),
             tab.stop: gr.Button(visible=frame.phase == "replying"),
