@@ -21,7 +21,7 @@ EXAMPLES: Final = (
     "Give me three tips for a good night's sleep.",
 )
 
-USUAL_TEMPERATURE: Final = 0.3  # low, so that what differs between two levels is the level and not the dice
+STEADY: Final = 0.3  # low, so that what differs between two levels is the level and not the dice
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _lay_out_parameters(most_tokens: int) -> Parameters:
                 label="System text", info="What the model is told before the chat begins.", lines=3, max_lines=8,
                 elem_id="chat-system",
             ),
-            temperature=_slider("Temperature", "0 takes the likeliest word; higher is more varied.", 0, 2, USUAL_TEMPERATURE),
+            temperature=_slider("Temperature", "0 takes the likeliest word; higher is more varied.", 0, 2, STEADY),
             top_k=_slider("Top-k", "Choose among so many likeliest tokens; 0 means all.", 0, 200, 40, 1),
             top_p=_slider("Top-p", "Choose among the likeliest that together reach this share.", 0.05, 1, 0.95, 0.01),
             min_p=_slider("Min-p", "Leave out what has less than this share of the best.", 0, 0.5, 0.05, 0.01),
