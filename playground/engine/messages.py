@@ -152,6 +152,7 @@ class Token:
     context_used: int  # cells of the KV cache this sequence holds, in tokens
     logprob: float | None = None
     top: tuple[Alternative, ...] = ()
+    time_to_first_token: float | None = None  # seconds since the request came, queueing included
 
 
 @dataclass(frozen=True)

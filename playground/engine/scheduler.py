@@ -237,8 +237,8 @@ class Scheduler:
         logprob, top = self._alternatives(reply.wanted.alternatives, token, row)
         reply.tokens.append(token)
         text = reply.text.feed(self._decoder.piece(token))
-        speed = reply.generation_speed
-        self._emit(Token(reply.request, text, token, reply.generated, speed, len(reply.tokens), logprob, top))
+        speed, waited = reply.generation_speed, reply.first_token_at - reply.submitted_at
+        self._emit(Token(reply.request, text, token, reply.generated, speed, len(reply.tokens), logprob, top, waited))
         if reply.text.stopped:
             self._finish(slot, "stop string")
         elif reply.generated == reply.wanted.max_tokens:

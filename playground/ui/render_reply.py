@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 NEARLY_FULL = 0.9  # of the context: from here the meter says so
 
 
-def live_line(event: Event | None, time_to_first_token: float | None = None, *, stopped: bool = False) -> str:
+def live_line(event: Event | None, *, stopped: bool = False) -> str:
     """What happens now: `12.3 tok/s · 512 tokens · 0.34 s to first token · end of text`.
 
-    time_to_first_token is for a Token, in seconds; a Finished brings its own. None shows the line at rest. stopped: the
-    person broke the reply off after this event.
+    None shows the line at rest. stopped: the person broke the reply off after this event.
     """
     if stopped:
-        written = [_rate(event.tokens_per_second), counted(event.count, "token")] if isinstance(event, Token) else []
+        written = _written(event) if isinstance(event, Token) else []
         return _line("ended", [*written, FINISH_WORDS["cancelled"]], announce="Reply stopped.")
     if isinstance(event, Queued):
         return _line("waits", [_waiting(event.place)])
@@ -36,8 +35,7 @@ def live_line(event: Event | None, time_to_first_token: float | None = None, *, 
         kept = [f"{count(event.cached)} of them still in the cache"] if event.cached else []
         return _line("reads", [f"Reading your text: {percent(done)} of {counted(event.total, 'token')}", *kept])
     if isinstance(event, Token):
-        first = [f"{seconds(time_to_first_token)} to first token"] if time_to_first_token is not None else []
-        return _line("writes", [_rate(event.tokens_per_second), counted(event.count, "token"), *first])
+        return _line("writes", _written(event))
     if isinstance(event, Finished):
         timings = event.timings
         figures = [
@@ -48,6 +46,12 @@ def live_line(event: Event | None, time_to_first_token: float | None = None, *, 
         ]
         return _line("ended", figures, announce=f"Reply ended: {FINISH_WORDS[event.reason]}.")
     return _line("rests", ["The speed will show here"])
+
+
+def _written(token: Token) -> list[str]:
+    first = token.time_to_first_token
+    waited = [f"{seconds(first)} to first token"] if first is not None else []
+    return [_rate(token.tokens_per_second), counted(token.count, "token"), *waited]
 
 
 def _line(kind: str, parts: list[str], announce: str = "") -> str:

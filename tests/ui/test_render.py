@@ -292,8 +292,8 @@ def test_the_line_of_a_finished_reply_has_all_four_facts() -> None:
 
 
 def test_the_line_lives_while_the_reply_is_written() -> None:
-    token = Token(1, "word", 7, 34, 15.61, 98)
-    assert text_of(live_line(token, 0.34)) == "15.6 tok/s · 34 tokens · 0.34 s to first token"
+    token = Token(1, "word", 7, 34, 15.61, 98, time_to_first_token=0.34)
+    assert text_of(live_line(token)) == "15.6 tok/s · 34 tokens · 0.34 s to first token"
     assert text_of(live_line(Token(1, "a", 7, 1, None, 65))) == "– tok/s · 1 token"
 
 
