@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from playground.engine.cores import CoreShares
 from playground.engine.pool import ModelPool
 from playground.fit.dry_run import Planner
+from playground.lab.maker import LevelMaker
 from playground.machine.memory import MachineMemory, read_memory
 from playground.machine.processors import Processors, read_processors
 from playground.models.library import Library
@@ -29,6 +30,8 @@ class Services:
         self._resources.callback(cores.close)
         self.pool = ModelPool(cores, self.planner, lambda: read_memory().usable, settings.idle_seconds)
         self._resources.callback(self.pool.close)
+        self.maker = LevelMaker(self.library, self.processors.usable)
+        self._resources.callback(self.maker.close)
 
     def memory(self) -> MachineMemory:
         """The memory of this computer now."""

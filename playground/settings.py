@@ -31,6 +31,10 @@ class Settings(BaseSettings):
     slots: int = Field(4, ge=1, le=64)  # chats that one loaded model serves at once
     idle_seconds: float = Field(900, gt=0)  # a model nobody uses is unloaded after this
     allow_load_anyway: bool = Field(default_factory=lambda: "SPACE_ID" not in os.environ)
+    allow_quantize: bool = Field(default_factory=lambda: "SPACE_ID" not in os.environ)  # levels made on this disk
+    allow_delete: bool = Field(default_factory=lambda: "SPACE_ID" not in os.environ)  # models of all visitors
+    allow_local_files: bool = Field(default_factory=lambda: "SPACE_ID" not in os.environ)  # any path a visitor types
+    allow_downloads: bool = True
     max_reply_tokens: int = Field(4096, ge=1)
     max_message_characters: int = Field(100_000, ge=1)
     max_history_messages: int = Field(200, ge=2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -123,7 +123,7 @@ def estimates(source: Path, levels: Sequence[str] | None = None) -> dict[str, Qu
     return outcomes
 
 
-def quantize(source: Path, level: str, target: Path, threads: int) -> Iterator[Progress | Made]:
+def quantize(source: Path, level: str, target: Path, threads: int) -> Generator[Progress | Made, None, None]:
     """Make `level` of the model at `source` as the file `target`: Progress while it works, Made at the end.
 
     Closing the generator stops the work and leaves nothing behind; so does any error. Raises what `estimate` does, and
