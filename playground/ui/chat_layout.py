@@ -85,6 +85,7 @@ class ChatTab:
     tools: Tools
     details: gr.HTML
     saved: gr.Textbox
+    kept: gr.Textbox
 
     @property
     def drawn(self) -> list[Any]:
@@ -122,9 +123,10 @@ def build_chat_tab(desk: Desk, most_tokens: int = 4096) -> ChatTab:
             tools = _lay_out_tools()
             details = _html("", "chat-details")
             saved = gr.Textbox(visible="hidden", elem_id="chat-saved")
+            kept = gr.Textbox(visible="hidden", elem_id="chat-kept")  # on its way to the browser tab's own storage
     return ChatTab(
         picker, load, load_anyway, cancel_load, progress, parameters, talk, log, starters, live, meter, problem,
-        attached, message, send, stop, tools, details, saved,
+        attached, message, send, stop, tools, details, saved, kept,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ What happens is chat_desk.py's to say, where things stand chat_layout.py's, how 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html import escape
@@ -12,9 +13,11 @@ from typing import Any, Final
 
 import gradio as gr
 
+from playground.chat.conversation import Conversation
 from playground.chat.export import as_json, as_markdown
+from playground.chat.history import HistoryLimits
 from playground.engine.messages import Sampling
-from playground.errors import PlaygroundError
+from playground.errors import PlaygroundError, RequestRefused
 from playground.ui.chat_desk import ChatDesk, Frame, Wish
 from playground.ui.chat_layout import ChatTab
 from playground.ui.model_picker import wire_model_picker
@@ -31,6 +34,11 @@ _SAVE_JS: Final = """(text, name, type) => {
   link.click();
   URL.revokeObjectURL(link.href);
 }"""
+# A browser tab's own storage: it outlives a reload, other tabs do not see it, and the server keeps nothing.
+_KEEP_JS: Final = (
+    "text => { try { sessionStorage.setItem('gguf-playground-chat', text); } catch { /* full, or off */ } }"
+)
+_KEPT_JS: Final = "() => { try { return sessionStorage.getItem('gguf-playground-chat') || ''; } catch { return ''; } }"
 
 
 # --- react ---
@@ -90,6 +98,28 @@ def instructions_line(talk: Talk) -> str:
     return f'<p class="gp-attached">Instructions: <b>{escape(talk.instructions.name)}</b> · {length}</p>'
 
 
+def to_keep(talk: Talk) -> str:
+    """The chat as the browser keeps it for a reload."""
+    return "" if talk.is_empty else json.dumps(talk.conversation.to_json())
+
+
+def restored(kept: str, limits: HistoryLimits) -> Frame | None:
+    """The chat that a browser kept, or whatever else it sends in its place; None where there is nothing to show."""
+    if not kept:
+        return None
+    try:
+        if len(kept) > 8 * limits.all_characters:  # no chat within the limits is that long, escapes included
+            raise RequestRefused("The chat that this browser kept is too long.", "A new one was started.")
+        conversation = Conversation.from_untrusted(json.loads(kept), limits)
+    except (ValueError, RecursionError):
+        return Frame(
+            problem=notice("The chat that this browser kept cannot be read; a new one was started.", "warning")
+        )
+    except PlaygroundError as error:
+        return Frame(problem=error_card(error))
+    return Frame(Talk(replace(conversation, system="")), phase="rest") if conversation.messages else None
+
+
 # --- wire ---
 
 
@@ -126,19 +156,27 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
     def stop(request: gr.Request) -> None:
         desk.stop(_session(request))
 
+    def kept(event: Any) -> None:
+        """After what changes the chat, the browser keeps it for a reload."""
+        event.then(to_keep, tab.talk, tab.kept, **quiet).then(None, tab.kept, None, js=_KEEP_JS)
+
+    def restore(text: str) -> dict[Any, Any]:
+        return draw(tab, restored(text, desk.limits) or Frame(phase="rest"))
+
     outputs = [*tab.drawn, tab.message]
-    gr.on([tab.send.click, tab.message.submit], send, [tab.message, tab.talk, *asked], outputs, **running)
+    kept(gr.on([tab.send.click, tab.message.submit], send, [tab.message, tab.talk, *asked], outputs, **running))
     for starter in tab.starters:
-        starter.click(sending(str(starter.value)), [tab.talk, *asked], outputs, **running)
-    tab.tools.regenerate.click(regenerate, [tab.talk, *asked], outputs, **running)
+        kept(starter.click(sending(str(starter.value)), [tab.talk, *asked], outputs, **running))
+    kept(tab.tools.regenerate.click(regenerate, [tab.talk, *asked], outputs, **running))
+    page.load(restore, tab.kept, tab.drawn, js=_KEPT_JS, **quiet)
     tab.load.click(load, tab.picker.choice, tab.drawn, **running)
     tab.load_anyway.click(load_anyway, tab.picker.choice, tab.drawn, **running)
     gr.on([tab.stop.click, tab.cancel_load.click], stop, **quiet)
     gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")  # what was loaded is another choice's
-    _wire_talk(tab, desk, quiet)
+    _wire_talk(tab, desk, quiet, kept)
 
 
-def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any]) -> None:
+def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any], kept: Callable[[Any], None]) -> None:
     def edit(talk: Talk) -> dict[Any, Any]:
         hint = notice("Change your last message and send it: it takes the place of the old one and its reply.")
         return {tab.talk: replace(talk, editing=True), tab.message: talk.last_question, tab.problem: hint}
@@ -166,7 +204,7 @@ def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any]) -> None:
 
     tools = tab.tools
     tools.edit.click(edit, tab.talk, [tab.talk, tab.message, tab.problem], **quiet)
-    tools.clear.click(clear, tab.talk, tab.drawn, **quiet)
+    kept(tools.clear.click(clear, tab.talk, tab.drawn, **quiet))
     tools.attach.upload(attach, [tools.attach, tab.talk], [tab.talk, tab.attached, tools.detach, tab.problem], **quiet)
     tools.detach.click(detach, tab.talk, [tab.talk, tab.attached, tools.detach], **quiet)
     for button, render, name, kind in (
