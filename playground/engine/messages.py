@@ -41,6 +41,26 @@ class Alternative:
     logprob: float
 
 
+@dataclass(frozen=True)
+class TokenScore:
+    """How likely a model finds one token of a text, given all before it; log-probabilities are natural logarithms.
+
+    text: joined, the texts of all tokens are the text that was scored; a character of several tokens is in its last.
+    top: the five likeliest tokens, likeliest first. The other fields are None or empty unless there is a reference to
+    compare with: its own view of the token, the divergence KL(reference || model) over the whole vocabulary in nats,
+    and whether both find the same token likeliest.
+    """
+
+    id: int
+    text: str
+    logprob: float
+    top: tuple[Alternative, ...]
+    reference_logprob: float | None = None
+    reference_top: tuple[Alternative, ...] = ()
+    kl_divergence: float | None = None
+    agrees: bool | None = None
+
+
 # --- commands: the page to the model's process ---
 
 
@@ -61,6 +81,24 @@ class Generate:
     stop: tuple[str, ...] = ()
     reproducible: bool = False
     alternatives: int = 0  # how many top tokens come with each Token
+
+
+@dataclass(frozen=True)
+class Score:
+    """Tell how likely the model finds `continuation` after `prompt`, token by token, reading it in fixed chunks.
+
+    continuation: a text, or the tokens themselves where they are known (a reply's). Special tokens are recognised only
+    where there is a prompt: a text alone is just a text.
+    against: False writes the log-probabilities to the file `path`; True compares with those that are there.
+    window: a longer text is read in pieces of so many tokens; None reads all in one.
+    """
+
+    request: int
+    prompt: str
+    continuation: str | tuple[int, ...]
+    path: str
+    against: bool
+    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +219,28 @@ class Finished:
     timings: Timings
     text: str = ""  # the last piece of text, when characters were held back
     memory: Memory | None = None
+    end: Alternative | None = None  # the token that ended the text; it is no Token of the reply
+    top: tuple[Alternative, ...] = ()  # and what stood beside it, when alternatives were asked for
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one more chunk (none while a prompt is read); `done` of `total` tokens are read."""
+
+    request: int
+    done: int
+    total: int
+    scores: tuple[TokenScore, ...]
+
+
+@dataclass(frozen=True)
+class ScoringEnded:
+    """The last word of a scoring request. file_bytes: the size of the log-probabilities' file."""
+
+    request: int
+    cancelled: bool
+    seconds: float
+    file_bytes: int
 
 
 @dataclass(frozen=True)
@@ -198,14 +258,18 @@ class Failed:
     remedy: str = ""
 
 
-Command = Load | Generate | CountTokens | Cancel | SetThreads
-Event = LoadProgress | Loaded | ThreadsSet | Queued | Prefilled | Token | Finished | TokenCount | Failed
+Command = Load | Generate | Score | CountTokens | Cancel | SetThreads
+Event = (
+    LoadProgress | Loaded | ThreadsSet | Queued | Prefilled | Token | Finished
+    | Scored | ScoringEnded | TokenCount | Failed
+)  # fmt: skip
 
 _WORDS: Final[dict[str, type]] = {
     word.__name__: word
     for word in (
-        Load, Generate, CountTokens, Cancel, SetThreads,
-        LoadProgress, Loaded, ThreadsSet, Queued, Prefilled, Token, Finished, TokenCount, Failed,
+        Load, Generate, Score, CountTokens, Cancel, SetThreads,
+        LoadProgress, Loaded, ThreadsSet, Queued, Prefilled, Token, Finished,
+        Scored, ScoringEnded, TokenCount, Failed,
     )
 }  # fmt: skip
 _NESTED: Final[dict[str, type]] = {
@@ -213,6 +277,7 @@ _NESTED: Final[dict[str, type]] = {
     "sampling": Sampling,
     "memory": Memory,
     "timings": Timings,
+    "end": Alternative,
 }
 
 
@@ -234,6 +299,8 @@ def decode(line: bytes) -> Any:
 def _restored(name: str, value: Any) -> Any:
     if name in _NESTED and isinstance(value, Mapping):
         return _NESTED[name](**value)
-    if name == "top":
+    if name in ("top", "reference_top"):
         return tuple(Alternative(**alternative) for alternative in value)
+    if name == "scores":
+        return tuple(TokenScore(**{inner: _restored(inner, part) for inner, part in score.items()}) for score in value)
     return tuple(value) if isinstance(value, list) else value

@@ -231,10 +231,11 @@ class Scheduler:
         assert reply
         if reply.first_token_at is None:
             reply.first_token_at = now
-        if self._decoder.ends(token):
-            self._finish(slot, "end of text")
-            return
         logprob, top = self._alternatives(reply.wanted.alternatives, token, row)
+        if self._decoder.ends(token):
+            end = None if logprob is None else Alternative(token, self._piece(token), logprob)
+            self._finish(slot, "end of text", end, top)
+            return
         reply.tokens.append(token)
         text = reply.text.feed(self._decoder.piece(token))
         speed, waited = reply.generation_speed, reply.first_token_at - reply.submitted_at
@@ -251,11 +252,11 @@ class Scheduler:
             return None, ()
         logprobs = self._decoder.log_probabilities(row)
         best = np.argsort(-logprobs, kind="stable")[:count]
-        top = tuple(
-            Alternative(int(i), self._decoder.piece(int(i)).decode("utf-8", "replace"), float(logprobs[i]))
-            for i in best
-        )
+        top = tuple(Alternative(int(i), self._piece(int(i)), float(logprobs[i])) for i in best)
         return float(logprobs[token]), top
+
+    def _piece(self, token: int) -> str:
+        return self._decoder.piece(token).decode("utf-8", "replace")
 
     # --- admission ---
 
@@ -318,17 +319,21 @@ class Scheduler:
 
     # --- endings ---
 
-    def _finish(self, slot: Slot, reason: FinishReason) -> None:
+    def _finish(
+        self, slot: Slot, reason: FinishReason, end: Alternative | None = None, top: tuple[Alternative, ...] = ()
+    ) -> None:
         reply = slot.reply
         assert reply
         slot.tokens = reply.tokens[: reply.evaluated]
         slot.reply = None
         slot.last_used = next(self._ticks)
-        self._tell_end(reply, reason)
+        self._tell_end(reply, reason, end, top)
 
-    def _tell_end(self, reply: Reply, reason: FinishReason) -> None:
-        text = reply.text.finish()
-        self._emit(Finished(reply.request, reason, reply.timings(self._clock(), self.threads), text))
+    def _tell_end(
+        self, reply: Reply, reason: FinishReason, end: Alternative | None = None, top: tuple[Alternative, ...] = ()
+    ) -> None:
+        text, timings = reply.text.finish(), reply.timings(self._clock(), self.threads)
+        self._emit(Finished(reply.request, reason, timings, text, end=end, top=top))
         reply.close()
 
     def _recover(self) -> None:
