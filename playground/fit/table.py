@@ -1,0 +1,139 @@
+"""The table of levels and contexts: what each pair would need, and whether a computer has it.
+
+Pure: plans and sizes come in, verdicts come out. The one idea: the weights depend on the level alone, everything else
+on the context alone, so one plan for each context serves every level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from playground.fit.plan import MemoryPlan
+from playground.fit.verdict import Verdict, context_steps, judge
+from playground.gguf.levels import find_level
+
+FOUR_LEVELS: Final = ("F16", "Q8_0", "Q4_K_M", "Q2_K")
+EIGHT_LEVELS: Final = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K")
+FIRST_CONTEXT: Final = 4096  # tokens; smaller ones need hardly less, and only models with a small context show them
+
+# An assumption, said on the page wherever it is used: what a desktop system, its services and a browser with a few tabs
+# hold when somebody sits down to chat. A bare server keeps less, a heavily used laptop more.
+SYSTEM_KEEPS_BYTES: Final = 3 << 30
+COMPUTERS_GB: Final = (8, 16, 24, 32, 64, 128)  # as sold: powers of 1024
+
+
+@dataclass(frozen=True)
+class LevelSize:
+    """The weights of a model at one level, in bytes: of a file, of one that could be made from it, or an estimate."""
+
+    level: str
+    weight_bytes: int
+    origin: Literal["file", "to be made", "estimate"] = "file"
+
+    @property
+    def is_estimate(self) -> bool:
+        return self.origin == "estimate"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One level with one context."""
+
+    plan: MemoryPlan
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Row:
+    """One level with every context that has been planned so far."""
+
+    size: LevelSize
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class FitTable:
+    """Rows from large to small levels over `contexts` in tokens, judged for `usable` bytes.
+
+    While planning goes on, rows have fewer cells than there are contexts.
+    """
+
+    contexts: tuple[int, ...]
+    rows: tuple[Row, ...]
+    usable: int
+
+    @property
+    def is_complete(self) -> bool:
+        return all(len(row.cells) == len(self.contexts) for row in self.rows)
+
+    def cell(self, level: str, context: int) -> Cell | None:
+        """The cell of that level and context; None where the table has none."""
+        for row in self.rows:
+            if row.size.level == level:
+                return dict(zip(self.contexts, row.cells, strict=False)).get(context)
+        return None
+
+
+def estimated_size(parameter_count: int, level: str) -> LevelSize | None:
+    """The weights at a level that nobody has made yet: parameters x the level's usual bits; None for unknown levels.
+
+    Small models come out larger than this, because rows that do not divide by 256 are kept at more bits.
+    """
+    row = find_level(level)
+    return LevelSize(level, round(parameter_count * row.bits_per_weight / 8), "estimate") if row else None
+
+
+def ladder(known: Iterable[LevelSize], parameter_count: int, levels: Sequence[str]) -> tuple[LevelSize, ...]:
+    """Every size that is known, and estimates for those of `levels` that are not; from large to small."""
+    exact = tuple(known)
+    missing = [level for level in levels if level not in {size.level for size in exact}]
+    estimates = [size for level in missing if (size := estimated_size(parameter_count, level))]
+    return tuple(sorted((*exact, *estimates), key=lambda size: size.weight_bytes, reverse=True))
+
+
+def table_contexts(trained_context: int) -> tuple[int, ...]:
+    """4096, 8192 and so on, the trained context last; from 2048 on where that would leave fewer than three."""
+    steps = context_steps(trained_context)
+    usual = tuple(step for step in steps if step >= FIRST_CONTEXT)
+    return usual if len(usual) > 2 else steps
+
+
+def fit_table(
+    plans: Sequence[MemoryPlan], sizes: Sequence[LevelSize], contexts: Sequence[int], usable: int
+) -> FitTable:
+    """Every level with every context of `plans`, which are those of the first contexts, in order.
+
+    The weights of the plans do not count: each row brings its own. Which part of them llama.cpp copies is left out,
+    because it changes no verdict: a copy takes the place of what it was copied from.
+    """
+    rows = tuple(Row(size, tuple(_cell(plan, size, usable) for plan in plans)) for size in sizes)
+    return FitTable(tuple(contexts), rows, usable)
+
+
+def _cell(plan: MemoryPlan, size: LevelSize, usable: int) -> Cell:
+    own = plan.with_weights(size.weight_bytes)
+    return Cell(own, judge(own, usable))
+
+
+def usable_of(memory_bytes: int) -> int:
+    """What a computer with so much memory can give to a model, when the system keeps its share."""
+    return max(0, memory_bytes - SYSTEM_KEEPS_BYTES)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The computers that would do, in GB as sold; None where none of those on offer does."""
+
+    enough: int | None  # the smallest on which it runs
+    comfortable: int | None  # the smallest on which other programs have room too
+
+
+def computers_for(plan: MemoryPlan) -> Wanted:
+    """The smallest of the usual computers for a plan."""
+    verdicts = [(size, judge(plan, usable_of(size << 30)).kind) for size in COMPUTERS_GB]
+    return Wanted(
+        next((size for size, kind in verdicts if kind != "wont_fit"), None),
+        next((size for size, kind in verdicts if kind == "fits"), None),
+    )

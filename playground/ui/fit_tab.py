@@ -1,0 +1,82 @@
+"""The Fit tab at work: views drawn into its components, and a cell that opens Chat.
+
+What a choice means is fit_desk.py's to say, how it reads render_fit.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from playground.ui.chat_layout import ChatTab
+from playground.ui.fit_desk import OTHER, FitChoice, FitDesk, FitView
+from playground.ui.fit_layout import FitTab
+from playground.ui.model_picker import draw as draw_picker
+from playground.ui.picker_view import Desk
+from playground.ui.render import error_card
+from playground.ui.render_fit import answer_sentence, computer_choices, computer_line, fit_rows, kv_rows, not_here
+from playground.ui.render_fit_charts import memory_charts
+from playground.ui.words import short_tokens
+
+
+def draw(view: FitView, usable_here: int) -> list[Any]:
+    """The updates for `FitTab.shown`."""
+    choice, table = view.choice, view.table
+    contexts = table.contexts if table else ()
+    is_last = table is not None and table.is_complete
+    return [
+        gr.Dropdown(choices=list(view.models), value=choice.model),
+        gr.Radio(choices=computer_choices(usable_here), value=choice.computer),
+        gr.Number(visible=choice.computer == OTHER),
+        gr.Radio(value=choice.chats),
+        gr.Dropdown(choices=list(view.levels), value=choice.level) if table else gr.skip(),
+        gr.Dropdown(choices=[(short_tokens(one), one) for one in contexts], value=choice.context)
+        if table
+        else gr.skip(),
+        computer_line(view),
+        answer_sentence(view),
+        gr.HTML(rows=error_card(view.problem) if view.problem else fit_rows(view)),
+        memory_charts(table) if is_last or view.problem else gr.skip(),
+        kv_rows(view) if is_last or view.problem else gr.skip(),
+    ]
+
+
+def wire_fit_tab(tab: FitTab, desk: FitDesk, tabs: gr.Tabs, chat: ChatTab, picker: Desk) -> None:
+    """Every event of the tab; the newest choice wins. The first table is drawn when the tab is first opened."""
+
+    def redraw(*values: Any) -> Iterator[list[Any]]:
+        usable_here = desk.usable_here()
+        for view in desk.views(FitChoice.read(*values)):
+            yield draw(view, usable_here)
+
+    def another_model(model: Any, computer: Any, other_gb: Any, kv_type: Any, levels: Any) -> Iterator[list[Any]]:
+        for drawn in redraw(model, computer, other_gb, kv_type, None, levels, None, None):
+            yield [*drawn, "", gr.Button(visible=False)]
+
+    def open_cell(cell: Any, *values: Any) -> Iterator[list[Any]]:
+        opening = desk.opening(FitChoice.read(*values), cell)
+        if opening.chat is None:
+            words = not_here(opening.problem, opening.remedy)
+            yield [gr.skip(), words, gr.Button(visible=opening.repo is not None), *[gr.skip()] * len(chat_parts)]
+            return
+        for view in picker.views(opening.chat):
+            yield [
+                gr.Tabs(selected="chat"), "", gr.Button(visible=False), *draw_picker(view, "chat"),
+                opening.chat.kv_type, "",
+            ]  # fmt: skip
+
+    chat_parts = [*chat.picker.shown, chat.picker.kv_type, chat.progress]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+    tab.tab.select(redraw, tab.choice, tab.shown, **quiet)
+    tab.model.input(
+        another_model,
+        [tab.model, tab.computer, tab.other_gb, tab.kv_type, tab.levels],
+        [*tab.shown, tab.away, tab.to_models],
+        **quiet,
+    )
+    changed = [tab.computer.input, tab.other_gb.input, tab.kv_type.input, tab.chats.input, tab.levels.input]
+    gr.on([*changed, tab.level.input, tab.context.input], redraw, tab.choice, tab.shown, **quiet)
+    tab.rows.input(open_cell, [tab.rows, *tab.choice], [tabs, tab.away, tab.to_models, *chat_parts], **quiet)
+    tab.to_models.click(lambda: gr.Tabs(selected="models"), None, tabs, **quiet)
