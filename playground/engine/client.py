@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,8 @@ from playground.engine.messages import (
     Loaded,
     LoadProgress,
     Sampling,
+    Score,
+    ScoringEnded,
     SetThreads,
     ThreadsSet,
     TokenCount,
@@ -45,7 +47,9 @@ Mail = Event | PlaygroundError
 
 
 class ReplyStream:
-    """The events of one request, in order; iteration ends after Finished. `close` cancels, and is safe at any time.
+    """The events of one request, in order; iteration ends after Finished, or a scoring's ScoringEnded.
+
+    `close` cancels, and is safe at any time.
 
     Raises PlaygroundError when the request fails, ModelStopped when the model's process ends.
     """
@@ -79,7 +83,7 @@ class ReplyStream:
         return self._open
 
     def _opened(self, mail: Mail) -> Event:
-        if isinstance(mail, Finished | TokenCount):
+        if isinstance(mail, Finished | ScoringEnded | TokenCount):
             self._end()
         if isinstance(mail, Failed):
             self._end()
@@ -180,6 +184,25 @@ class LocalEngine:
         self._child.send(encode(Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives)))
         return stream
 
+    def score(
+        self,
+        prompt: str,
+        continuation: str | Sequence[int],
+        path: Path,
+        *,
+        against: bool,
+        window: int | None = None,
+    ) -> ReplyStream:
+        """Score a text token by token: Scored events, then ScoringEnded; see messages.Score for the meaning of each.
+
+        The file at `path` is the caller's to delete, once the stream has ended.
+        """
+        number = next(self._numbers)
+        stream = self._open_mailbox(number, generating=True)
+        text = continuation if isinstance(continuation, str) else tuple(continuation)
+        self._child.send(encode(Score(number, prompt, text, str(path), against, window)))
+        return stream
+
     def count_tokens(self, text: str) -> int:
         """How many tokens the model makes of a text, special tokens recognised."""
         number = next(self._numbers)
@@ -247,7 +270,7 @@ class LocalEngine:
         assert not isinstance(event, LoadProgress | Loaded | ThreadsSet)
         number = event.request
         assert number is not None
-        ends = isinstance(event, Finished | Failed | TokenCount)
+        ends = isinstance(event, Finished | ScoringEnded | Failed | TokenCount)
         with self._lock:
             mailbox = self._mailboxes.pop(number, None) if ends else self._mailboxes.get(number)
         if mailbox is not None:

@@ -23,7 +23,7 @@ from playground.fit.verdict import judge, largest_context_that_fits
 from playground.llama.parameters import ContextParameters
 from playground.machine.process import read_process_memory
 
-_LOOK_SECONDS: Final = 0.2  # how often a caller looks for news of a load that another thread runs
+_LOOK_SECONDS: Final = 0.2  # how often a caller hears of a load that another thread runs, news or none
 
 
 @dataclass(frozen=True)
@@ -109,20 +109,19 @@ class ModelPool:
     ) -> Generator[LoadProgress, None, Lease]:
         """Progress of the load, then (as the generator's return value) a lease: `lease = yield from pool.open(...)`.
 
-        Closing the generator gives the load up, unless somebody else waits for the same model.
+        Progress comes several times a second, also when there is none: closing the generator gives the load up, unless
+        somebody else waits for the same model, and a stop must never have to wait for a slow disk.
         Raises DoesNotFit before anything is allocated, BadModelFile, or ModelStopped.
         """
         entry = self._join(ModelKey(path.absolute(), context), allow_unfit)
-        told = -1.0
         leased = False
         try:
             while not entry.ready:
-                self._wait_for_news(entry, told)
                 if entry.error:
                     raise entry.error
-                if entry.progress > told:
-                    told = entry.progress
-                    yield LoadProgress(told)
+                told = entry.progress
+                yield LoadProgress(told)
+                self._wait_for_news(entry, told)
             leased = True
             return Lease(self, entry)
         finally:

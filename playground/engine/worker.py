@@ -26,6 +26,7 @@ from playground.engine.messages import (
     Loaded,
     LoadProgress,
     Memory,
+    Score,
     SetThreads,
     ThreadsSet,
     TokenCount,
@@ -33,6 +34,7 @@ from playground.engine.messages import (
     encode,
 )
 from playground.engine.scheduler import Scheduler
+from playground.engine.scoring import Scorer
 from playground.errors import PlaygroundError
 from playground.llama.decoder import LlamaDecoder
 from playground.llama.log import LlamaLog, reason
@@ -48,6 +50,7 @@ class Worker:
         self._answers = answers
         self._mailbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._scheduler = Scheduler(decoder, self._emit)
+        self._scorer = Scorer(decoder, self._emit)
 
     def listen(self, commands: Iterable[bytes]) -> None:
         """Runs in a thread of its own. The end of the input means that the parent is gone: nothing is left to do."""
@@ -60,18 +63,28 @@ class Worker:
 
     def serve(self) -> None:
         while True:
-            working = self._scheduler.busy and self._scheduler.threads > 0
+            busy = self._scheduler.busy or self._scorer.busy
             try:
-                self._obey(self._mailbox.get(block=not working))
+                self._obey(self._mailbox.get(block=not (busy and self._scheduler.threads > 0)))
             except queue.Empty:
-                self._scheduler.step()
+                self._step()
+
+    def _step(self) -> None:
+        """A step of the replies and a chunk of a scored text take turns; each has a context of its own."""
+        if self._scheduler.busy:
+            self._scheduler.step()
+        if self._scorer.busy:
+            self._scorer.step(self._scheduler.threads)
 
     def _obey(self, command: Command) -> None:
         match command:
             case Generate():
                 self._scheduler.submit(command)
+            case Score():
+                self._scorer.submit(command)
             case Cancel():
                 self._scheduler.cancel(command.request)
+                self._scorer.cancel(command.request)
             case CountTokens():
                 self._emit(TokenCount(command.request, len(self._decoder.tokenize(command.text))))
             case SetThreads():

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.parameters import ContextParameters, context_parameters, model_parameters
+from playground.llama.scoring_context import ScoringContext, log_softmax
 
 PENALTY_WINDOW: Final = 64  # tokens the repeat penalty looks back, llama.cpp's own default
 _ABORTED: Final = 2  # llama_decode's answer when the abort callback said yes
@@ -109,6 +110,7 @@ class LlamaDecoder:
             raise BadModelFile(f"llama.cpp cannot load {path.name}: {last_words() or 'it gives no reason'}.")
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        self._kv_type = chosen.kv_type
         self._make_context(chosen, last_words)
         self._pieces: dict[int, bytes] = {}
 
@@ -168,14 +170,17 @@ class LlamaDecoder:
 
     # --- text ---
 
-    def tokenize(self, text: str) -> list[int]:
-        """The prompt's tokens, special ones recognised; a beginning-of-text token is added unless the text has it."""
+    def tokenize(self, text: str, *, plain: bool = False) -> list[int]:
+        """The prompt's tokens; a beginning-of-text token is added unless the text has it.
+
+        Special tokens are recognised by their spelling, or, with `plain`, are text like any other.
+        """
         data = text.encode("utf-8", "surrogatepass")
-        add_special = not (self.bos and text.startswith(self.bos))
+        add_special = plain or not (self.bos and text.startswith(self.bos))
         room = len(data) + 8
         while True:
             tokens = (llama_cpp.llama_token * room)()
-            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, True)
+            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, not plain)
             if count >= 0:
                 return list(tokens[:count])
             room = -count
@@ -192,6 +197,12 @@ class LlamaDecoder:
                 self._pieces[token] = buffer.raw[:count]
                 return self._pieces[token]
             size = -count
+
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        """The token with which this model wants every text to begin; none for many models."""
+        wanted = llama_cpp.llama_vocab_get_add_bos(self._vocabulary)
+        return (int(llama_cpp.llama_vocab_bos(self._vocabulary)),) if wanted else ()
 
     def ends(self, token: int) -> bool:
         """Whether this token says that the reply is over."""
@@ -247,9 +258,15 @@ class LlamaDecoder:
     def log_probabilities(self, row: int) -> npt.NDArray[np.float32]:
         """Natural log-probabilities over the vocabulary after batch row `row`, before any sampling: (vocabulary,)."""
         pointer = llama_cpp.llama_get_logits_ith(self._context, row)
-        logits = np.ctypeslib.as_array(pointer, (self.vocabulary_size,))
-        shifted = logits - logits.max()
-        return np.asarray(shifted - np.log(np.exp(shifted, dtype=np.float64).sum()), dtype=np.float32)
+        return log_softmax(np.ctypeslib.as_array(pointer, (self.vocabulary_size,)))
+
+    def scoring_context(self, tokens: int) -> ScoringContext:
+        """A temporary context beside this one, for a text of so many tokens; whoever asked for it closes it.
+
+        Raises PlaygroundError when llama.cpp cannot make it, usually for lack of memory.
+        """
+        chosen = ContextParameters.for_scoring(tokens, self._kv_type)
+        return ScoringContext(self._model, self.vocabulary_size, chosen)
 
     # --- the KV cache ---
 

@@ -19,6 +19,7 @@ KV_TYPES: Final[dict[KvType, int]] = {
 }
 
 BATCH_TOKENS: Final = 512  # most tokens in one llama_decode
+SCORED_ROWS: Final = 64  # tokens in one llama_decode when every one of them is scored; each takes a row of logits
 CONTEXT_STEP: Final = 256  # llama.cpp rounds a context up to a multiple of this
 
 
@@ -28,15 +29,22 @@ class ContextParameters:
 
     context_size: cells of the KV cache in tokens, shared by all slots (one unified cache).
     slots: sequences that can be decoded at once; their logits are reserved in the compute buffer.
+    scored_rows: tokens of a batch that may all want their logits, where a text is scored; 0 where replies are written.
     """
 
     context_size: int
     kv_type: KvType = "f16"
     slots: int = 4
+    scored_rows: int = 0
 
     def __post_init__(self) -> None:
         if self.context_size < 1 or self.slots < 1:
             raise ValueError(f"context_size and slots start at 1, got {self.context_size} and {self.slots}")
+
+    @classmethod
+    def for_scoring(cls, tokens: int, kv_type: KvType = "f16") -> ContextParameters:
+        """The temporary context in which one text of so many tokens is scored."""
+        return cls(tokens, kv_type, slots=1, scored_rows=SCORED_ROWS)
 
     @property
     def cells(self) -> int:
@@ -62,8 +70,9 @@ def context_parameters(chosen: ContextParameters, threads: int = 1) -> llama_cpp
     """
     params: llama_cpp.llama_context_params = llama_cpp.llama_context_default_params()
     params.n_ctx = chosen.cells
-    params.n_batch = params.n_ubatch = min(BATCH_TOKENS, chosen.cells)
-    params.n_seq_max = params.n_outputs_max = chosen.slots
+    params.n_batch = params.n_ubatch = min(chosen.scored_rows or BATCH_TOKENS, chosen.cells)
+    params.n_seq_max = chosen.slots
+    params.n_outputs_max = max(chosen.slots, chosen.scored_rows)
     params.n_threads = params.n_threads_batch = threads
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
     params.type_k = params.type_v = KV_TYPES[chosen.kv_type]
