@@ -23,6 +23,7 @@ from playground.fit.verdict import judge, largest_context_that_fits
 from playground.llama.parameters import ContextParameters
 from playground.machine.process import read_process_memory
 
+GIBIBYTE: Final = 1 << 30
 _LOOK_SECONDS: Final = 0.2  # how often a caller hears of a load that another thread runs, news or none
 
 
@@ -148,6 +149,23 @@ class ModelPool:
                 counted.add(entry.key.path)
         return max(0, usable)
 
+    def make_room_beside(self, lease: Lease, context: ContextParameters) -> None:
+        """Let idle models give way until a loaded model can have a temporary context beside its own.
+
+        Raises DoesNotFit when even then it cannot.
+        """
+        path = lease.engine.path
+        plan = self._planner.plan(path, context)
+        needed = plan.kv_cache + plan.recurrent + plan.compute + plan.output
+        while needed > self.usable_for(path, idle_gives_way=False):
+            if not self._unload_oldest_idle():
+                usable = self.usable_for(path)
+                raise DoesNotFit(
+                    f"Scoring {context.context_size:,} tokens with {path.name} takes {needed / GIBIBYTE:.2f} GiB for a "
+                    f"while; {usable / GIBIBYTE:.2f} GiB can be used.",
+                    "Score a shorter text, or close other programs.",
+                )
+
     def resident(self) -> list[ResidentModel]:
         with self._news:
             return [
@@ -250,11 +268,16 @@ class ModelPool:
                 f"{path.name} at {plan.context.context_size:,} tokens: {verdict.reason}", self._way_out(entry)
             )
         while judge(plan, self.usable_for(path, idle_gives_way=False)).kind == "wont_fit":
-            with self._news:
-                idle = [other for other in self._entries.values() if other.ready and other.users == 0]
-            if not idle:
+            if not self._unload_oldest_idle():
                 break
+
+    def _unload_oldest_idle(self) -> bool:
+        """False when there is none."""
+        with self._news:
+            idle = [other for other in self._entries.values() if other.ready and other.users == 0]
+        if idle:
             self._unload_if_idle(min(idle, key=lambda other: other.last_used))
+        return bool(idle)
 
     def _way_out(self, entry: _Entry) -> str:
         path, context = entry.key.path, entry.key.context

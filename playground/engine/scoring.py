@@ -128,7 +128,7 @@ class Scorer:
         last = windows[-1], len(windows[-1].tokens) - 1
         with (
             self._file(wanted, windows) as file,
-            closing(self._model.scoring_context(max(len(window.tokens) for window in windows))) as context,
+            closing(self._model.scoring_context(max(len(window.tokens) for window in windows) - 1)) as context,
         ):
             for window in windows:
                 context.forget()
