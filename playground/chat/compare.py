@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from playground.chat.conversation import reply
-from playground.chat.differences import FirstDifference, first_difference
 from playground.chat.pane import Mode, Pane, PaneResult, PaneUpdate, TurnsReason
+from playground.chat.parting import FirstDifference, first_difference
 from playground.engine.messages import Sampling, Token
 from playground.engine.pool import Lease, ModelKey, ModelPool
 from playground.errors import DoesNotFit, PlaygroundError
@@ -45,7 +45,7 @@ def compare(
     mode: Mode,
     interval_seconds: float,
     alternatives: int = 5,
-) -> Iterator[PaneUpdate]:
+) -> Generator[PaneUpdate, None, None]:
     """Each pane's answer to the question that its conversation ends with; one pane alone does too.
 
     An update of one pane or another comes about every interval_seconds, also when there is no news. A pane ends with
@@ -97,7 +97,7 @@ class _Comparison:
     interval_seconds: float
     alternatives: int
 
-    def in_turn(self, which: Iterable[int]) -> Iterator[PaneUpdate]:
+    def in_turn(self, which: Iterable[int]) -> Generator[PaneUpdate, None, None]:
         """One after the other; each model is released before the next one is asked for."""
         for index in which:
             try:
@@ -106,7 +106,7 @@ class _Comparison:
             except PlaygroundError as error:
                 yield PaneUpdate(index, failed=error)
 
-    def at_once(self, which: Sequence[int]) -> Iterator[PaneUpdate]:
+    def at_once(self, which: Sequence[int]) -> Generator[PaneUpdate, None, None]:
         """All models are opened, then all answer; where that cannot be, in turn."""
         if len({_key(self.panes[index]) for index in which}) < len(which):
             yield PaneUpdate(which[-1], takes_turns="one model")  # it answers reproducible requests one by one

@@ -1,87 +1,113 @@
-"""What two answers differ in: where their texts part, and which figures are apart by more than chance.
+"""The figures of several answers side by side, and which is better by more than a repetition would show.
 
-Pure functions of results; starts no clock and marks nothing that a repetition would turn over.
+Pure functions of results; starts no clock. Speeds made at once are not the models' own, because the cores were shared,
+and so none of them is marked.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Final, Literal
 
 from playground.chat.pane import PaneResult
-from playground.engine.messages import Alternative, Token
+
+Figure = Literal[
+    "generation_speed", "prompt_speed", "time_to_first_token", "memory_planned", "memory_measured",
+    "tokens", "finish_reason",
+]  # fmt: skip
+Value = float | int | str | None
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What one pane chose where the two part. id None: it ended its text.
+class Spread:
+    """How far the figures of one model are apart when it is asked the same twice, as shares of the larger figure.
 
-    own, other: how probable this pane's model held its own and the other's choice, from 0 to 1; None where it was not
-    among the alternatives that came with the token.
+    The defaults stand until a control has measured it: two runs on an otherwise idle computer seldom differ by more.
+    Reading a short prompt and waiting for the first token take a moment only, so that chance weighs more there.
     """
 
-    text: str
-    id: int | None
-    own: float | None
-    other: float | None
+    generation_speed: float = 0.05
+    prompt_speed: float = 0.1
+    time_to_first_token: float = 0.1
+    memory: float = 0.02
+    is_measured: bool = False
 
 
 @dataclass(frozen=True)
-class FirstDifference:
-    """place: tokens that the answers have in common, so the index of the first that differs. before: their text."""
+class Row:
+    """One figure of each pane: speeds in tokens per second, times in seconds, memory in bytes; None is unknown.
 
-    place: int
-    before: str
-    mine: Choice
-    theirs: Choice
+    better: the pane that is better than every other by more than the spread; None where chance could do as much, and
+    for figures of which none is better, such as the number of tokens.
+    """
+
+    figure: Figure
+    values: tuple[Value, ...]
+    better: int | None
 
 
-def first_difference(a: PaneResult, b: PaneResult) -> FirstDifference | None:
-    """Where two answers part; None where their tokens are the same, or one was only cut off while the other went on."""
-    place = _common_length(a.tokens, b.tokens)
-    mine, theirs = _step(a, place), _step(b, place)
-    if mine is None or theirs is None or mine.id == theirs.id:
+def differences(results: Sequence[PaneResult | None], spread: Spread | None = None) -> tuple[Row, ...]:
+    """All figures of the panes, in the order of `Figure`; a pane without a result has no values."""
+    spread = spread or Spread()
+    alone = all(result.mode == "in turn" for result in results if result)
+    rows = []
+    for figure, value in _VALUES.items():
+        values = tuple(value(result) if result else None for result in results)
+        share = _share(figure, spread)
+        true = alone or figure.startswith("memory")
+        rows.append(Row(figure, values, None if share is None or not true else _better(figure, values, share)))
+    return tuple(rows)
+
+
+def spread_of(results: Sequence[PaneResult]) -> Spread:
+    """What a control shows: the same model asked the same, twice or more.
+
+    Never less than the usual: that two runs came out alike by luck does not make a small difference mean more.
+    """
+    usual = Spread()
+    seen = {
+        "generation_speed": _apart([_VALUES["generation_speed"](result) for result in results]),
+        "prompt_speed": _apart([_VALUES["prompt_speed"](result) for result in results]),
+        "time_to_first_token": _apart([_VALUES["time_to_first_token"](result) for result in results]),
+        "memory": _apart([_VALUES["memory_measured"](result) for result in results]),
+    }
+    shares = {name: max(share, getattr(usual, name)) for name, share in seen.items()}
+    return Spread(**shares, is_measured=True)
+
+
+_VALUES: Final[dict[Figure, Callable[[PaneResult], Value]]] = {
+    "generation_speed": lambda result: result.finished.timings.generation_speed,
+    "prompt_speed": lambda result: result.finished.timings.prompt_speed,
+    "time_to_first_token": lambda result: result.finished.timings.time_to_first_token,
+    "memory_planned": lambda result: result.plan.total,
+    "memory_measured": lambda result: result.measured.resident,
+    "tokens": lambda result: result.finished.timings.generated_tokens,
+    "finish_reason": lambda result: result.finished.reason,
+}
+_MORE_IS_BETTER: Final = ("generation_speed", "prompt_speed")
+
+
+def _share(figure: Figure, spread: Spread) -> float | None:
+    """The share by which two values of a figure must differ; None where neither is better."""
+    if figure == "memory_planned":
+        return 0.0  # the same plan for the same file, to the byte
+    if figure == "memory_measured":
+        return spread.memory
+    return getattr(spread, figure) if figure in {field.name for field in fields(spread)} else None
+
+
+def _better(figure: Figure, values: Sequence[Value], share: float) -> int | None:
+    known = [(value, index) for index, value in enumerate(values) if isinstance(value, int | float)]
+    if len(known) < 2:
         return None
-    before = "".join(token.text for token in a.tokens[:place])
-    return FirstDifference(place, before, _choice(mine, theirs), _choice(theirs, mine))
+    known.sort(reverse=figure in _MORE_IS_BETTER, key=lambda pair: pair[0])
+    (best, index), (second, _) = known[:2]
+    return index if _apart([best, second]) > share else None
 
 
-@dataclass(frozen=True)
-class _Step:
-    """What a pane chose at a place, and what else it might have chosen."""
-
-    id: int | None
-    text: str
-    logprob: float | None
-    top: tuple[Alternative, ...]
-
-
-def _step(result: PaneResult, place: int) -> _Step | None:
-    """None where the reply was cut off before."""
-    if place < len(result.tokens):
-        token = result.tokens[place]
-        return _Step(token.id, _text(token), token.logprob, token.top)
-    return _Step(None, "", None, ()) if result.finished.reason == "end of text" else None
-
-
-def _choice(own: _Step, other: _Step) -> Choice:
-    held = {alternative.id: alternative.logprob for alternative in own.top}
-    theirs = held.get(other.id) if other.id is not None else None
-    return Choice(own.text, own.id, _probability(own.logprob), _probability(theirs))
-
-
-def _text(token: Token) -> str:
-    """A token's own text: what it added to the answer may wait for the rest of a character."""
-    return next((alternative.text for alternative in token.top if alternative.id == token.id), token.text)
-
-
-def _probability(logprob: float | None) -> float | None:
-    return None if logprob is None else math.exp(logprob)
-
-
-def _common_length(a: Sequence[Token], b: Sequence[Token]) -> int:
-    for place, (mine, theirs) in enumerate(zip(a, b, strict=False)):
-        if mine.id != theirs.id:
-            return place
-    return min(len(a), len(b))
+def _apart(values: Sequence[Value]) -> float:
+    """How far the known values are apart, as a share of the largest; 0 where there are fewer than two."""
+    known = [value for value in values if isinstance(value, int | float)]
+    largest = max(known, default=0)
+    return (largest - min(known)) / largest if len(known) > 1 and largest > 0 else 0.0

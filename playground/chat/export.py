@@ -53,16 +53,26 @@ def as_json(transcript: Transcript) -> str:
 
 def as_markdown(transcript: Transcript) -> str:
     """A page with a heading for each turn; Markdown inside messages stays as it was written."""
-    blocks = [f"# {_one_line(transcript.title)}", _facts(transcript)]
+    blocks = [f"# {one_line(transcript.title)}", _facts(transcript)]
     if transcript.conversation.system.strip():
         blocks += ["## System text", _closed(transcript.conversation.system)]
     for place, message in enumerate(transcript.conversation.messages):
-        blocks += _turn(message, transcript.finished.get(place))
+        blocks += turn(message, transcript.finished.get(place))
     return "\n\n".join(blocks) + "\n"
 
 
 def _facts(transcript: Transcript) -> str:
-    sampling = transcript.sampling
+    lines = [
+        f"- Model: {code(transcript.model_file)}",
+        f"- Level: {one_line(transcript.level)}",
+        f"- Context: {transcript.context_size} tokens",
+        f"- Settings: {settings_in_words(transcript.sampling, transcript.max_tokens)}",
+    ]
+    return "\n".join(lines)
+
+
+def settings_in_words(sampling: Sampling, max_tokens: int | None) -> str:
+    """How a reply was drawn, on one line."""
     settings = [
         f"temperature {sampling.temperature:g}",
         f"top-k {sampling.top_k}",
@@ -70,18 +80,13 @@ def _facts(transcript: Transcript) -> str:
         f"min-p {sampling.min_p:g}",
         f"repeat penalty {sampling.repeat_penalty:g}",
         f"seed {'new for each reply' if sampling.seed is None else sampling.seed}",
-        f"longest reply {'up to the context' if transcript.max_tokens is None else f'{transcript.max_tokens} tokens'}",
+        f"longest reply {'up to the context' if max_tokens is None else f'{max_tokens} tokens'}",
     ]
-    lines = [
-        f"- Model: {_code(transcript.model_file)}",
-        f"- Level: {_one_line(transcript.level)}",
-        f"- Context: {transcript.context_size} tokens",
-        f"- Settings: {', '.join(settings)}",
-    ]
-    return "\n".join(lines)
+    return ", ".join(settings)
 
 
-def _turn(message: Message, end: Finished | None) -> Iterator[str]:
+def turn(message: Message, end: Finished | None) -> Iterator[str]:
+    """The blocks of one message: a heading, the thoughts as a quotation, the text, the figures."""
     yield "## You" if message.role == "user" else "## Model"
     if message.thinking.strip():
         yield "\n".join(f"> {line}".rstrip() for line in ["*Thinking*", "", *message.thinking.strip().split("\n")])
@@ -117,9 +122,11 @@ def _closed(text: str) -> str:
     return f"{text}\n{fence}" if fence else text
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text with every run of white space as one space."""
     return re.sub(r"\s+", " ", text).strip()
 
 
-def _code(text: str) -> str:
-    return f"`{_one_line(text).replace('`', chr(39))}`"
+def code(text: str) -> str:
+    """The text as Markdown shows code within a line."""
+    return f"`{one_line(text).replace('`', chr(39))}`"

@@ -1,0 +1,226 @@
+"""A whole comparison as Markdown, to read, and as JSON, to work with; pure functions of a record.
+
+Everything that it takes to repeat it is in: which bytes were run (size and SHA-256), how, on what, by which versions.
+Folders of this computer are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Final
+
+from playground import __version__
+from playground.chat.conversation import Conversation
+from playground.chat.differences import Figure, Row, Spread, Value, differences
+from playground.chat.export import code, one_line, settings_in_words, turn
+from playground.chat.pane import PaneResult
+from playground.chat.parting import Choice, FirstDifference, first_difference
+from playground.engine.messages import Sampling
+from playground.llama.parameters import ContextParameters
+from playground.machine.memory import MachineMemory
+from playground.machine.processors import Processors
+from playground.models.library import ModelFile
+
+_MIB: Final = 1 << 20
+_TITLES: Final[dict[Figure, str]] = {
+    "generation_speed": "Generation, tokens per second",
+    "prompt_speed": "Prompt, tokens per second",
+    "time_to_first_token": "Time to first token, s",
+    "memory_planned": "Memory planned, MiB",
+    "memory_measured": "Memory measured, MiB",
+    "tokens": "Tokens",
+    "finish_reason": "Ended by",
+}
+
+
+@dataclass(frozen=True)
+class PaneRecord:
+    """One side. digests: the SHA-256 of each of the file's shards, () where they were not computed.
+
+    conversation: all that was said; result: of the last reply, None where there is none; failure: why.
+    """
+
+    file: ModelFile
+    context: ContextParameters
+    conversation: Conversation
+    result: PaneResult | None = None
+    failure: str = ""
+    digests: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"{self.file.display_name} {self.file.level}"
+
+
+@dataclass(frozen=True)
+class ComparisonRecord:
+    """What is written down of a comparison; `sampling` with the seed that was used."""
+
+    panes: tuple[PaneRecord, ...]
+    sampling: Sampling
+    max_tokens: int | None
+    processors: Processors
+    memory: MachineMemory
+    spread: Spread = field(default_factory=Spread)
+    title: str = "Comparison"
+    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return differences([pane.result for pane in self.panes], self.spread)
+
+    @property
+    def parting(self) -> FirstDifference | None:
+        """Of the first two panes."""
+        results = [pane.result for pane in self.panes[:2] if pane.result]
+        return first_difference(*results) if len(results) == 2 else None
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the answers."""
+    return {"playground": __version__, "llama-cpp-python": version("llama-cpp-python")}
+
+
+def comparison_as_json(record: ComparisonRecord) -> str:
+    """One JSON object; sizes in bytes, times in seconds, speeds in tokens per second, probabilities from 0 to 1."""
+    parting = record.parting
+    data = {
+        "title": record.title,
+        "settings": {"max_tokens": record.max_tokens, **dataclasses.asdict(record.sampling)},
+        "machine": {
+            "cores_usable": record.processors.usable,
+            "memory_total": record.memory.total,
+            "memory_usable": record.memory.usable,
+            "limited_by": record.memory.limited_by,
+        },
+        "versions": dict(record.versions),
+        "panes": [_pane_data(pane) for pane in record.panes],
+        "first_difference": dataclasses.asdict(parting) if parting else None,
+        "differences": [dataclasses.asdict(row) for row in record.rows],
+        "spread": dataclasses.asdict(record.spread),
+    }
+    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+
+
+def comparison_as_markdown(record: ComparisonRecord) -> str:
+    """Facts, the table of differences, where the answers part, and then each side's conversation."""
+    blocks = [f"# {one_line(record.title)}", _facts(record), _table(record)]
+    if (parting := record.parting) is not None:
+        blocks += ["## Where they part", _parting(record, parting)]
+    for letter, pane in _lettered(record):
+        blocks += _side(letter, pane)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _pane_data(pane: PaneRecord) -> dict[str, Any]:
+    result = pane.result
+    data: dict[str, Any] = {
+        "model": pane.file.display_name,
+        "level": pane.file.level,
+        "requantized_from": pane.file.requantized_from,
+        "files": [shard.name for shard in pane.file.shards],
+        "size": pane.file.size,
+        "sha256": list(pane.digests) or None,
+        "context_size": pane.context.context_size,
+        "kv_type": pane.context.kv_type,
+        **pane.conversation.to_json(),
+        "error": pane.failure or None,
+    }
+    if result is not None:
+        data |= {
+            "mode": result.mode,
+            "finish_reason": result.finished.reason,
+            "timings": dataclasses.asdict(result.finished.timings),
+            "memory_planned": result.plan.total,
+            "memory_measured": result.measured.resident,
+        }
+    return data
+
+
+def _facts(record: ComparisonRecord) -> str:
+    cores, memory = record.processors.usable, record.memory
+    lines = [
+        f"- {letter}: {one_line(pane.title)}, context {pane.context.context_size} tokens, "
+        f"KV cache {pane.context.kv_type}, {_files(pane)}"
+        for letter, pane in _lettered(record)
+    ]
+    lines += [
+        f"- Settings: {settings_in_words(record.sampling, record.max_tokens)}",
+        f"- Machine: {cores} {'core' if cores == 1 else 'cores'} and {memory.usable // _MIB} MiB of memory usable, "
+        f"limited by {one_line(memory.limited_by)}",
+        f"- Versions: {', '.join(f'{name} {number}' for name, number in record.versions.items())}",
+    ]
+    return "\n".join(lines)
+
+
+def _files(pane: PaneRecord) -> str:
+    names = ", ".join(code(shard.name) for shard in pane.file.shards)
+    digests = f", SHA-256 {', '.join(code(digest) for digest in pane.digests)}" if pane.digests else ""
+    return f"{names}, {pane.file.size} bytes{digests}"
+
+
+def _table(record: ComparisonRecord) -> str:
+    """A Markdown table; the better value of a row is bold, where chance cannot have made it."""
+    letters = [letter for letter, _ in _lettered(record)]
+    lines = [f"|  | {' | '.join(letters)} |", f"|---|{'---|' * len(letters)}"]
+    for row in record.rows:
+        cells = [_cell(row.figure, value) for value in row.values]
+        if row.better is not None:
+            cells[row.better] = f"**{cells[row.better]}**"
+        lines.append(f"| {_TITLES[row.figure]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(figure: Figure, value: Value) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if figure.startswith("memory"):
+        return f"{value / _MIB:.1f}"
+    return (
+        f"{value:.2f}"
+        if figure == "time_to_first_token"
+        else f"{value:.1f}"
+        if isinstance(value, float)
+        else f"{value}"
+    )
+
+
+def _parting(record: ComparisonRecord, parting: FirstDifference) -> str:
+    letters = [letter for letter, _ in _lettered(record)][:2]
+    lines = [f"After {parting.place} equal tokens:"]
+    for letter, other, choice in zip(letters, reversed(letters), (parting.mine, parting.theirs), strict=True):
+        lines.append(
+            f"- {letter} {_chosen(choice)}: probability {_percent(choice.own)}; "
+            f"what {other} chose: {_percent(choice.other)}"
+        )
+    return "\n".join(lines)
+
+
+def _chosen(choice: Choice) -> str:
+    return "ended its answer" if choice.ends else f"wrote {code(json.dumps(choice.text, ensure_ascii=False))}"
+
+
+def _percent(probability: float | None) -> str:
+    return "not among its most probable" if probability is None else f"{probability:.2%}"
+
+
+def _side(letter: str, pane: PaneRecord) -> Iterator[str]:
+    yield f"# {letter}: {one_line(pane.title)}"
+    if pane.conversation.system.strip():
+        yield f"## System text\n\n{pane.conversation.system.strip()}"
+    messages = pane.conversation.messages
+    for place, message in enumerate(messages):
+        last = place == len(messages) - 1 and message.role == "assistant"
+        yield from turn(message, pane.result.finished if last and pane.result else None)
+    if pane.failure:
+        yield f"*{one_line(pane.failure)}*"
+
+
+def _lettered(record: ComparisonRecord) -> list[tuple[str, PaneRecord]]:
+    return [(chr(ord("A") + index), pane) for index, pane in enumerate(record.panes)]
