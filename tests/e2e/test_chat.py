@@ -1,9 +1,263 @@
-"""A person's way through the Chat tab, in a real browser with the real starter model."""
+"""A person's way through the Chat tab, in a real browser with the real starter model.
+
+A long story is asked for where something has to be seen while the model writes, and stopped then; a sum where the
+reply itself matters.
+"""
 
 from __future__ import annotations
 
-from playwright.sync_api import Page, expect
+import json
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playground_process import PlaygroundProcess
+from playwright.sync_api import Locator, Page, expect
+from visitor import Visitor
+
+STORY = "Write a long story about a fox."
+SUM = "What is 2+2?"
 
 
-def test_the_page_opens(page: Page) -> None:
-    expect(page.get_by_role("tab", name="Chat")).to_be_visible()
+def ask(page: Page, text: str) -> None:
+    page.get_by_label("Your message").fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
+def ask_and_wait(page: Page, text: str) -> None:
+    """A question and its whole reply."""
+    replies = page.get_by_test_id("bot")
+    before = replies.count()
+    ask(page, text)
+    expect(replies).to_have_count(before + 1)
+    wait_for_the_end(page)
+
+
+def wait_for_the_end(page: Page) -> None:
+    expect(page.get_by_role("status").filter(has_text=re.compile("Reply (ended|stopped)"))).to_be_attached()
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+def wait_until_it_writes(page: Page) -> None:
+    """Words are there, their speed beside them, and the reply has not ended."""
+    expect(page.locator("#chat-live .gp-live-writes")).to_contain_text(re.compile(r"[\d.]+ tok/s · \d+ tokens"))
+    expect(page.get_by_test_id("bot").last).to_contain_text(re.compile(r"\w{3}"))
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+
+
+def stop(page: Page) -> None:
+    page.get_by_role("button", name="Stop").click()
+    wait_for_the_end(page)
+
+
+def detail(page: Page, name: str) -> str:
+    """A figure in the folded details of the last reply."""
+    page.get_by_text("Details of this reply").click()
+    row = page.locator("#chat-details dl > div").filter(has=page.get_by_text(name, exact=True))
+    return row.locator("dd").inner_text()
+
+
+def needed(page: Page) -> str:
+    """What the memory bar says is needed, such as "263 MiB"."""
+    return page.locator("#chat-memory .gp-memory-head b").inner_text()
+
+
+def log(page: Page) -> Locator:
+    return page.get_by_role("log")
+
+
+# --- talk ---
+
+
+def test_words_and_their_speed_show_while_the_model_writes_and_stop_ends_it(page: Page) -> None:
+    ask(page, STORY)
+    wait_until_it_writes(page)
+    early = page.get_by_test_id("bot").last.inner_text()
+    expect(page.get_by_test_id("bot").last).not_to_have_text(early)
+    assert page.get_by_role("button", name="Stop").is_visible()
+    stop(page)
+    expect(page.locator("#chat-live")).to_contain_text("stopped by you")
+    expect(page.get_by_test_id("bot").last).to_contain_text(early.split()[0])
+
+
+def test_a_whole_reply_ends_with_its_speed_its_length_and_the_reason(page: Page) -> None:
+    ask_and_wait(page, SUM)
+    expect(page.get_by_test_id("bot")).to_contain_text("4")
+    expect(page.locator("#chat-live")).to_contain_text(
+        re.compile(r"[\d.]+ tok/s · \d+ tokens · [\d.]+ s to first token · end of text")
+    )
+    expect(page.get_by_role("meter", name="Context used")).to_contain_text(re.compile(r"\d+ of 4,096 tokens"))
+
+
+def test_the_second_turn_finds_the_first_in_the_cache(page: Page) -> None:
+    ask_and_wait(page, SUM)
+    ask_and_wait(page, "And what is 3+3?")
+    assert int(detail(page, "of them still in the KV cache")) > 20
+
+
+def test_the_model_is_loaded_with_one_click_and_says_what_it_takes(page: Page) -> None:
+    page.locator("#chat-context label", has_text="2K").click()
+    page.get_by_role("button", name="Load", exact=True).click()
+    expect(page.locator("#chat-progress")).to_contain_text("ready")
+    expect(page.locator("#chat-progress").get_by_role("row", name="Together")).to_contain_text(
+        re.compile(r"[\d.]+ MiB\s*[\d.]+ MiB")
+    )
+
+
+def test_regenerate_writes_the_last_reply_anew(page: Page) -> None:
+    ask_and_wait(page, SUM)
+    page.get_by_role("button", name="Regenerate").click()
+    expect(page.get_by_role("button", name="Regenerate")).to_be_disabled()
+    wait_for_the_end(page)
+    expect(page.get_by_test_id("user")).to_have_count(1)
+    expect(page.get_by_test_id("bot")).to_have_count(1)
+
+
+def test_the_last_message_can_be_changed_and_its_reply_goes_with_it(page: Page) -> None:
+    ask_and_wait(page, SUM)
+    page.get_by_role("button", name="Edit last").click()
+    expect(page.get_by_label("Your message")).to_have_value(SUM)
+    page.get_by_label("Your message").fill("What is 3+3?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_test_id("user")).to_have_text("What is 3+3?")
+    wait_for_the_end(page)
+    expect(page.get_by_test_id("bot")).to_have_count(1)
+
+
+def test_clear_begins_anew(page: Page) -> None:
+    ask_and_wait(page, SUM)
+    page.get_by_role("button", name="Clear").click()
+    expect(page.get_by_test_id("user")).to_have_count(0)
+    expect(page.get_by_role("button", name="Clear")).to_be_disabled()
+    expect(log(page)).to_contain_text("Ask the model something")
+
+
+def test_a_chat_is_saved_as_a_file_to_read_and_as_one_to_compute_with(page: Page) -> None:
+    ask_and_wait(page, SUM)
+    with page.expect_download() as markdown:
+        page.get_by_role("button", name="Save as Markdown").click()
+    assert SUM in markdown.value.path().read_text()
+    with page.expect_download() as data:
+        page.get_by_role("button", name="Save as JSON").click()
+    saved = json.loads(data.value.path().read_text())
+    assert [message["role"] for message in saved["messages"]] == ["user", "assistant"]
+
+
+def test_an_attached_file_of_instructions_is_told_and_can_be_removed(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "pirate.md"
+    file.write_text("Answer as a pirate.")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Attach instructions").click()
+    chooser.value.set_files(file)
+    expect(page.locator("#chat-attached")).to_contain_text("pirate.md · 19 characters")
+    ask_and_wait(page, SUM)
+    assert detail(page, "Prompt") == "26 tokens"
+    page.get_by_role("button", name="Remove instructions").click()
+    expect(page.locator("#chat-attached")).not_to_contain_text("pirate.md")
+
+
+# --- several at once, and again ---
+
+
+def test_two_people_chat_at_once_each_with_their_own_history(page: Page, visit: Visitor) -> None:
+    other = visit()
+    ask(page, STORY)
+    wait_until_it_writes(page)
+    ask_and_wait(other, SUM)
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(log(page)).not_to_contain_text(SUM)
+    expect(log(other)).not_to_contain_text("fox")
+    stop(page)
+    expect(other.locator("#chat-live")).to_contain_text("end of text")
+
+
+def test_a_page_that_is_reloaded_in_mid_reply_is_ready_for_a_new_chat(page: Page, visit: Visitor) -> None:
+    visit.expected += ["signal is aborted", "Connection errored out"]  # of the stream that the reload cuts
+    ask(page, STORY)
+    wait_until_it_writes(page)
+    page.reload()
+    expect(page.locator("#chat-level input:checked")).to_be_attached()
+    expect(page.get_by_test_id("user")).to_have_count(0)
+    ask_and_wait(page, SUM)
+    expect(page.get_by_test_id("bot")).to_have_count(1)
+
+
+# --- memory ---
+
+
+def test_a_larger_context_moves_the_memory_bar(page: Page) -> None:
+    small = needed(page)
+    page.locator("#chat-context label", has_text="8K").click()
+    expect(page.locator("#chat-memory .gp-memory-head b")).not_to_have_text(small)
+    assert float(needed(page).split()[0]) > float(small.split()[0])
+
+
+@pytest.fixture
+def longsighted(starter: Path, tmp_path: Path) -> Iterator[PlaygroundProcess]:
+    """A playground with a model that says it was trained for 16 million tokens, which no computer here can hold."""
+    content = bytearray(starter.read_bytes())
+    key = b"llama.context_length"
+    place = content.index(key) + len(key) + 4  # after the type of the value
+    assert struct.unpack_from("<I", content, place) == (8192,)
+    struct.pack_into("<I", content, place, 1 << 24)
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "Longsight-135M-Q4_1.gguf").write_bytes(content)
+    with PlaygroundProcess(tmp_path / "home", PLAYGROUND_MODEL_DIRS=str(folder)) as running:
+        yield running
+
+
+def test_a_context_that_does_not_fit_is_explained_and_refused_with_what_fits(
+    visit: Visitor, longsighted: PlaygroundProcess
+) -> None:
+    page = visit(at=longsighted.address)
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="Longsight").click()
+    page.locator("#chat-context label", has_text=re.compile("16M|16,384K")).click()
+    memory = page.locator("#chat-memory")
+    expect(memory).to_contain_text("Won't fit")
+    expect(memory).to_contain_text("must stay in memory")
+    expect(memory).to_contain_text(re.compile(r"Choose a (smaller context|context of at most [\d,]+ tokens)"))
+    expect(page.locator("#chat-context")).to_contain_text(re.compile(r"The largest that fits is [\d,]+\."))
+    page.get_by_role("button", name="Load", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text(re.compile(r"A context of [\d,]+ tokens fits"))
+    expect(page.get_by_role("button", name="Load anyway")).to_be_visible()
+
+
+# --- by keyboard, on a phone ---
+
+
+def test_a_chat_needs_no_mouse(page: Page) -> None:
+    page.keyboard.press("Tab")
+    reached = []
+    for _ in range(40):
+        place = page.evaluate("document.activeElement.closest('#chat-level, #chat-context, #chat-message')?.id")
+        reached += [place] if place and place not in reached else []
+        if place == "chat-message":
+            break
+        page.keyboard.press("Tab")
+    assert reached == ["chat-level", "chat-context", "chat-message"]
+    page.keyboard.type(SUM)
+    page.keyboard.press("Enter")
+    wait_for_the_end(page)
+    expect(page.get_by_test_id("bot")).to_contain_text("4")
+
+
+def test_arrow_keys_move_the_context_and_the_bar_follows(page: Page) -> None:
+    small = needed(page)
+    page.locator("#chat-context input:checked").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#chat-memory .gp-memory-head b")).not_to_have_text(small)
+    assert page.evaluate("document.activeElement.value") == "8192"
+
+
+def test_on_a_phone_the_picker_is_one_line_and_nothing_scrolls_sideways(visit: Visitor) -> None:
+    phone = visit(390, 844)
+    expect(phone.get_by_role("combobox", name="Model")).to_be_hidden()
+    ask_and_wait(phone, SUM)
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    phone.get_by_role("button", name=re.compile("change")).click()
+    expect(phone.get_by_role("combobox", name="Model")).to_be_visible()
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
