@@ -1,9 +1,10 @@
-"""The example prompts that the Chat tab offers, from assets/prompts.toml."""
+"""The prompts that the page offers: the Chat tab's from assets/prompts.toml, Compare's from assets/comparisons.toml."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
 
 from playground.assets import asset
 
@@ -11,6 +12,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+ComparisonKind = Literal["instructions", "tools", "arithmetic", "facts", "long context", "code"]
+COMPARISON_KINDS: Final[tuple[ComparisonKind, ...]] = get_args(ComparisonKind)
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,28 @@ class ExamplePrompt:
     text: str
 
 
+@dataclass(frozen=True)
+class ComparisonPrompt:
+    """A prompt on which levels differ: the kind of ability it needs, and what a good answer has in it."""
+
+    title: str
+    kind: ComparisonKind
+    text: str
+    look_for: str
+    system: str = ""
+
+
 def load_example_prompts() -> tuple[ExamplePrompt, ...]:
-    with asset("prompts.toml").open("rb") as file:
-        return tuple(ExamplePrompt(entry["title"], entry["text"]) for entry in tomllib.load(file)["prompt"])
+    return tuple(ExamplePrompt(**entry) for entry in _prompts("prompts.toml"))
+
+
+def load_comparison_prompts() -> tuple[ComparisonPrompt, ...]:
+    """In the order of the file: those that show most on a small model come first."""
+    return tuple(ComparisonPrompt(**entry) for entry in _prompts("comparisons.toml"))
+
+
+def _prompts(name: str) -> list[dict[str, Any]]:
+    """The tables named `prompt` of a file; a line break at the ends of a text is the file's, not the prompt's."""
+    with asset(name).open("rb") as file:
+        entries = tomllib.load(file)["prompt"]
+    return [{key: value.strip() for key, value in entry.items()} for entry in entries]

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Sequence
 
 from playground import __version__
-from playground.cli import chat, levels, machine, plan, serve, speed
+from playground.cli import chat, compare, fidelity, levels, machine, plan, serve, speed
 from playground.cli.output import Report, show
 from playground.errors import PlaygroundError
 from playground.settings import load_settings
 
-COMMANDS = (serve, machine, levels, plan, chat, speed)
+COMMANDS = (serve, machine, levels, plan, chat, compare, speed, fidelity)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

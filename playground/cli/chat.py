@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from playground.cli.arguments import seed, temperature, tokens
 from playground.cli.output import Report
@@ -14,10 +14,13 @@ from playground.ui.words import FINISH_WORDS, counted, gibibytes, seconds, speed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from playground.chat.conversation import ReplyUpdate
+    from playground.chat.template import Message
     from playground.cli.arguments import Commands
-    from playground.engine.messages import Finished
+    from playground.engine.messages import Finished, Memory, Sampling
+    from playground.services import Services
 
 USUAL_CONTEXT = 4096  # tokens, or the most that the model was trained for
 
@@ -25,47 +28,70 @@ USUAL_CONTEXT = 4096  # tokens, or the most that the model was trained for
 def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("chat", help="ask one question")
     parser.add_argument("model", metavar="MODEL")
+    add_question_to(parser)
+    return parser
+
+
+def add_question_to(parser: argparse.ArgumentParser) -> None:
+    """The question, and how it is to be answered."""
     parser.add_argument("-p", "--prompt", required=True, metavar="TEXT", help="the question")
     parser.add_argument("--system", default="", metavar="TEXT", help="instructions for the model")
     parser.add_argument("--context", type=tokens, metavar="N", help="context size in tokens (default: 4096)")
     parser.add_argument("--max-tokens", type=tokens, metavar="N", help="the longest answer, in tokens")
     parser.add_argument("--temperature", type=temperature, metavar="T", help="0 always takes the likeliest token")
     parser.add_argument("--seed", type=seed, metavar="S", help="the same seed gives the same answer")
-    return parser
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.chat.conversation import Conversation, reply
     from playground.cli.loading import loaded
-    from playground.engine.messages import Sampling
     from playground.llama.parameters import ContextParameters
     from playground.services import Services
 
     conversation = Conversation(arguments.system).ask(arguments.prompt)
-    chosen = {"temperature": arguments.temperature, "seed": arguments.seed}
-    sampling = Sampling(**{name: value for name, value in chosen.items() if value is not None})
+    sampling = chosen_sampling(arguments)
     repeatable = sampling.temperature == 0 or sampling.seed is not None
     with Services(settings) as services:
         path = services.library.find(arguments.model).path
-        context_size = arguments.context or min(USUAL_CONTEXT, services.planner.trained_context(path))
+        context_size = chosen_context(arguments, services, path)
         with loaded(services, path, ContextParameters(context_size, slots=settings.slots)) as lease:
             longest = arguments.max_tokens or settings.max_reply_tokens
             updates = reply(lease.engine, conversation, sampling, longest, reproducible=repeatable)
             last, finished = _followed(updates, written=not arguments.json)
             memory = finished.memory or lease.engine.loaded.memory
             planned = lease.plan.total
-    record = {
-        "text": last.answer,
-        "thinking": last.thinking,
+    if not arguments.json:
+        print(figures(finished, memory), file=sys.stderr)
+    return Report(reply_record(last.message, finished, memory, planned, last.context_size), "")
+
+
+def chosen_sampling(arguments: argparse.Namespace) -> Sampling:
+    """As asked for, and the usual where nothing was."""
+    from playground.engine.messages import Sampling
+
+    chosen = {"temperature": arguments.temperature, "seed": arguments.seed}
+    return Sampling(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def chosen_context(arguments: argparse.Namespace, services: Services, path: Path) -> int:
+    """In tokens. Raises what the planner raises for a file that is no model."""
+    size: int | None = arguments.context
+    return size or min(USUAL_CONTEXT, services.planner.trained_context(path))
+
+
+def reply_record(
+    message: Message, finished: Finished, memory: Memory, planned: int, context_size: int
+) -> dict[str, Any]:
+    """A reply for scripts: bytes, seconds, tokens."""
+    return {
+        "text": message.content,
+        "thinking": message.thinking,
         "finish_reason": finished.reason,
         "timings": dataclasses.asdict(finished.timings),
         "memory_measured": memory.resident,
         "memory_planned": planned,
-        "context_size": last.context_size,
+        "context_size": context_size,
     }
-    if not arguments.json:
-        print(f"{_figures(finished)} · {gibibytes(memory.resident)} of memory", file=sys.stderr)
-    return Report(record, "")
 
 
 def _followed(updates: Iterable[ReplyUpdate], *, written: bool) -> tuple[ReplyUpdate, Finished]:
@@ -87,7 +113,8 @@ def _followed(updates: Iterable[ReplyUpdate], *, written: bool) -> tuple[ReplyUp
     return last, finished
 
 
-def _figures(finished: Finished) -> str:
+def figures(finished: Finished, memory: Memory) -> str:
+    """A reply's figures on one line."""
     timings = finished.timings
     return " · ".join(
         (
@@ -95,5 +122,6 @@ def _figures(finished: Finished) -> str:
             counted(timings.generated_tokens, "token"),
             f"{seconds(timings.time_to_first_token)} to first token",
             FINISH_WORDS[finished.reason],
+            f"{gibibytes(memory.resident)} of memory",
         )
     )
