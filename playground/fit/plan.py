@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from playground.llama.parameters import ContextParameters
 
@@ -44,3 +44,11 @@ class MemoryPlan:
         Beyond the usable memory the weights are read from the disk again for every token.
         """
         return self.must_stay + max(0, self.weights - self.repacked)
+
+    def with_weights(self, weights: int) -> MemoryPlan:
+        """The same model at another level, whose weights take so many bytes: nothing else depends on the level.
+
+        Whether that level's weights are copied is not known: what every token needs is the same either way, what must
+        stay may be more.
+        """
+        return replace(self, weights=weights, repacked=0)

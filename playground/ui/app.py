@@ -20,6 +20,11 @@ from playground.settings import Settings
 from playground.ui.chat_desk import ChatDesk
 from playground.ui.chat_layout import build_chat_tab
 from playground.ui.chat_tab import wire_chat_tab
+from playground.ui.fit_desk import FitDesk
+from playground.ui.fit_layout import build_fit_tab
+from playground.ui.fit_tab import wire_fit_tab
+from playground.ui.learn_tab import build_learn_tab, wire_learn_tab
+from playground.ui.model_picker import keep_pickers_current
 from playground.ui.picker_view import PickerDesk
 from playground.ui.render import page_head
 from playground.ui.theme import launch_look
@@ -31,8 +36,10 @@ QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit 
 def build_app(services: Services) -> gr.Blocks:
     """The page over these services; serve it with `serving` or Gradio's own `launch`."""
     settings = services.settings
-    picker_desk = PickerDesk(services.library, services.planner, services.pool.usable_for, settings.slots)
+    maker = services.maker if settings.allow_quantize else None
+    picker_desk = PickerDesk(services.library, services.planner, services.pool.usable_for, settings.slots, maker)
     chat_desk = ChatDesk(settings, services.pool, picker_desk)
+    fit_desk = FitDesk(services.library, services.planner, maker, services.pool.usable_for, settings.slots)
 
     def tab_closed(request: gr.Request) -> None:
         chat_desk.stop(str(request.session_hash))
@@ -40,9 +47,17 @@ def build_app(services: Services) -> gr.Blocks:
     page: gr.Blocks
     with gr.Blocks(title="GGUF playground", analytics_enabled=False, fill_width=True) as page:
         head = gr.HTML(page_head(services.memory(), services.processors), elem_id="head", apply_default_css=False)
-        with gr.Tabs(elem_id="tabs"), gr.Tab("Chat", id="chat"):
-            chat = build_chat_tab(picker_desk, settings.max_reply_tokens)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Chat", id="chat"):
+                chat = build_chat_tab(picker_desk, settings.max_reply_tokens)
+            with gr.Tab("Fit", id="fit") as fit_tab:
+                fit = build_fit_tab(fit_tab, fit_desk)
+            with gr.Tab("Learn", id="learn"):
+                learn = build_learn_tab()
         wire_chat_tab(page, chat, chat_desk)
+        wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk)
+        wire_learn_tab(learn, tabs)
+        keep_pickers_current({"chat": chat.picker}, picker_desk)
         page.load(
             lambda: page_head(services.memory(), services.processors),
             None,

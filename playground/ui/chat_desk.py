@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -21,6 +21,7 @@ from playground.engine.pool import Lease, ModelPool
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.models.library import ModelFile
 from playground.settings import Settings
+from playground.ui.making import making_progress
 from playground.ui.picker_view import Choice, PickerDesk
 from playground.ui.render import error_card, notice
 from playground.ui.render_memory import predicted_beside_measured
@@ -44,6 +45,7 @@ class Frame:
     problem: str | None = None
     progress: str | None = None
     may_load_anyway: bool | None = None
+    made: bool = False  # a level is on the disk that was not
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class ChatDesk:
         try:
             with self._running(session) as stop:
                 yield Frame(phase="loading", problem="", may_load_anyway=False)
-                lease = yield from self._loading(self.picker.file(choice), choice, stop, anyway)
+                file = yield from self._file(choice, stop)
+                lease = (yield from self._loading(file, choice, stop, anyway)) if file else None
                 if lease is None:
                     yield Frame(phase="rest", progress=notice("Loading was cancelled; nothing is kept."))
                     return
@@ -115,13 +118,13 @@ class ChatDesk:
         talk = talk.with_system(wish.system)
         try:
             with self._running(session) as stop:
-                file = self.picker.file(wish.choice)
-                talk = self._prepared(talk, wish, file)
                 yield Frame(talk, phase="replying", live=live_line(None), problem="", details="", may_load_anyway=False)
-                lease = yield from self._loading(file, wish.choice, stop, anyway=False)
-                if lease is None:
+                file = yield from self._file(wish.choice, stop)
+                lease = (yield from self._loading(file, wish.choice, stop, anyway=False)) if file else None
+                if file is None or lease is None:
                     yield Frame(talk, phase="rest", progress="", problem=notice("Loading was cancelled."))
                     return
+                talk = self._prepared(talk, wish, file)
                 with lease:
                     yield Frame(progress="")
                     yield from self._written(lease, talk, wish, stop)
@@ -133,6 +136,21 @@ class ChatDesk:
     def _prepared(self, talk: Talk, wish: Wish, file: ModelFile) -> Talk:
         used = ModelUsed(file.display_name, file.path.name, file.level, wish.choice.context_size or 0)
         return replace(talk, model=used, sampling=wish.sampling, max_tokens=wish.max_tokens)
+
+    def _file(self, choice: Choice, stop: threading.Event) -> Generator[Frame, None, ModelFile | None]:
+        """The chosen file, made first with progress where it is only on offer; None when it was stopped."""
+        made = False
+        with closing(self.picker.ready(choice, stop.is_set)) as making:
+            try:
+                while True:
+                    progress = next(making)
+                    made = True
+                    yield Frame(progress=making_progress(choice.level, progress))
+            except StopIteration as end:
+                file: ModelFile | None = end.value
+        if made and file:
+            yield Frame(made=True)
+        return file
 
     def _loading(
         self, file: ModelFile, choice: Choice, stop: threading.Event, anyway: bool

@@ -91,7 +91,7 @@ class ChatTab:
     def drawn(self) -> list[Any]:
         return [
             self.talk, self.log, self.live, self.meter, self.details, self.problem, self.progress, self.load,
-            self.load_anyway, self.cancel_load, self.send, self.stop, *self.tools.need_a_chat,
+            self.load_anyway, self.cancel_load, self.send, self.stop, self.picker.news, *self.tools.need_a_chat,
         ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from playground.engine.messages import Sampling
 from playground.errors import PlaygroundError, RequestRefused
 from playground.ui.chat_desk import ChatDesk, Frame, Wish
 from playground.ui.chat_layout import ChatTab
-from playground.ui.model_picker import wire_model_picker
+from playground.ui.model_picker import news, wire_model_picker
 from playground.ui.picker_view import Choice
 from playground.ui.render import error_card, notice
 from playground.ui.render_reply import context_meter, live_line
@@ -74,6 +74,8 @@ def draw(tab: ChatTab, frame: Frame) -> dict[Any, Any]:
     }
     if frame.talk is not None:
         updates[tab.log] = shown(frame.talk, frame.growing)
+    if frame.made:
+        updates[tab.picker.news] = news()
     if frame.may_load_anyway is not None:
         updates[tab.load_anyway] = gr.Button(visible=frame.may_load_anyway)
     if frame.phase is not None:

@@ -6,25 +6,44 @@ inside gr.HTML. The browser may send any text as their value, so a choice is loo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import gradio as gr
 
+from playground.ui.making import MakingFrame, Stops, make_chosen
 from playground.ui.picker_view import Choice, Desk, PickerView
 from playground.ui.render_memory import memory_bar, memory_bar_empty
 from playground.ui.render_picker import context_steps, level_rows, picker_line
+from playground.ui.words import gibibytes
 
-# The rows live in the prop `rows`, the choice in `value`. A redraw keeps the elements, so the focus stays where it is,
-# and the checked one is set again because an attribute no longer moves a radio button that a person has used; it is
-# scrolled into the list's view unless the person is in the list.
+# The rows live in the prop `rows`, the choice in `value`. A redraw makes new elements, so what a person had unfolded is
+# unfolded again, the focus is given back to the one that was reached by keyboard, and the checked one is set again
+# because an attribute no longer moves a radio button that a person has used. It is scrolled into the list's view: to
+# the middle, or no further than it must be while the person is in the list.
 _RADIO_JS: Final = """
+let held = null;
+let unfolded = false;
+element.addEventListener('toggle', event => { if (event.target.isConnected) unfolded = event.target.open; }, true);
+element.addEventListener('focusin', event => { held = event.target.value ?? null; });
+element.addEventListener('focusout', event => { if (event.relatedTarget) held = null; });
+document.addEventListener('pointerdown', event => { if (!element.contains(event.target)) held = null; });
 const sync = () => {
+  const fold = element.querySelector('details');
+  if (fold && unfolded) fold.open = true;
+  if (held !== null && document.activeElement === document.body)
+    [...element.querySelectorAll('input[type=radio]')].find(r => r.value === held)?.focus({preventScroll: true});
   element.querySelectorAll('input[type=radio]').forEach(r => { r.checked = r.value === props.value; });
   const list = element.querySelector('.gp-scroll');
   const row = list?.querySelector('input:checked')?.closest('label');
-  if (!row || list.contains(document.activeElement)) return;
+  if (!row) return;
+  if (list.contains(document.activeElement)) {
+    const [shown, its] = [list.getBoundingClientRect(), row.getBoundingClientRect()];
+    list.scrollTop += Math.max(0, its.bottom - shown.bottom) - Math.max(0, shown.top - its.top);
+    return;
+  }
   list.scrollTop = Math.max(0, row.offsetTop - list.offsetTop - (list.clientHeight - row.offsetHeight) / 2);
 };
 element.addEventListener('change', event => {
@@ -59,6 +78,10 @@ class ModelPicker:
     line: gr.HTML
     model: gr.Dropdown
     level: gr.HTML
+    make: gr.Button  # makes the chosen level where it is only on offer
+    stop_making: gr.Button
+    making: gr.HTML
+    news: gr.Textbox  # changes whenever this picker's tab has put a level on the disk
     context: gr.HTML
     kv_type: gr.Radio
     memory: gr.HTML
@@ -75,7 +98,7 @@ class ModelPicker:
 
     @property
     def shown(self) -> list[Any]:
-        return [self.line, self.model, self.level, self.context, self.memory]
+        return [self.line, self.model, self.level, self.context, self.memory, self.make]
 
 
 def build_model_picker(desk: Desk, group: str) -> ModelPicker:
@@ -92,6 +115,11 @@ def build_model_picker(desk: Desk, group: str) -> ModelPicker:
                 desk.model_names(), label="Model", filterable=True, interactive=True, elem_id=f"{group}-model"
             )
             level = _radio_rows(level_rows([], "", f"{group}-level"), f"{group}-level")
+            with gr.Column(elem_classes="gp-actions"):
+                make = gr.Button("Make", variant="primary", visible=False, elem_id=f"{group}-make")
+                making = gr.HTML("", apply_default_css=False, elem_id=f"{group}-making")
+                stop_making = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{group}-stop-making")
+                news = gr.Textbox(visible="hidden", elem_id=f"{group}-news")
             context = _radio_rows("", f"{group}-context")
             memory = gr.HTML(
                 memory_bar_empty("What the model will need shows here before it is loaded."),
@@ -108,7 +136,7 @@ def build_model_picker(desk: Desk, group: str) -> ModelPicker:
                     info="Fewer bits leave room for a longer context.",
                     elem_id=f"{group}-kv",
                 )
-    return ModelPicker(line, model, level, context, kv_type, memory, actions)
+    return ModelPicker(line, model, level, make, stop_making, making, news, context, kv_type, memory, actions)
 
 
 def _radio_rows(rows: str, elem_id: str) -> gr.HTML:
@@ -120,9 +148,7 @@ def _radio_rows(rows: str, elem_id: str) -> gr.HTML:
 def wire_model_picker(page: gr.Blocks, picker: ModelPicker, desk: Desk, group: str) -> None:
     """Redraw whenever the choice changes; the newest choice wins."""
 
-    def redraw(*values: Any) -> Iterator[list[Any]]:
-        for view in desk.views(Choice.read(*values)):
-            yield draw(view, group)
+    redraw = _redrawing(desk, group)
 
     def another_model(model: str | None) -> Iterator[list[Any]]:
         yield from redraw(model, None, None, "f16")
@@ -133,6 +159,64 @@ def wire_model_picker(page: gr.Blocks, picker: ModelPicker, desk: Desk, group: s
     gr.on(
         [picker.level.input, picker.context.input, picker.kv_type.input], redraw, picker.choice, picker.shown, **quiet
     )
+    _wire_making(picker, desk, group)
+
+
+def _redrawing(desk: Desk, group: str) -> Callable[..., Iterator[list[Any]]]:
+    def redraw(*values: Any) -> Iterator[list[Any]]:
+        for view in desk.views(Choice.read(*values)):
+            yield draw(view, group)
+
+    return redraw
+
+
+def _wire_making(picker: ModelPicker, desk: Desk, group: str) -> None:
+    """The button that makes the chosen level; what has changed on the disk is then told by `news`."""
+    stops = Stops()
+
+    def make(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        stopped = stops.flag(f"{request.session_hash}")
+        for frame in make_chosen(desk, Choice.read(*values), stopped.is_set):
+            yield _draw_making(picker, frame)
+
+    def stop(request: gr.Request) -> None:
+        stops.stop(f"{request.session_hash}")
+
+    drawn = [picker.making, picker.make, picker.stop_making, picker.news]
+    picker.make.click(
+        make, picker.choice, drawn, show_progress="hidden", concurrency_limit=None, api_visibility="private"
+    )
+    picker.stop_making.click(stop, show_progress="hidden", queue=False, api_visibility="private")
+    gr.on([picker.model.input, picker.level.input], None, None, picker.making, js="() => ''")
+
+
+def _draw_making(picker: ModelPicker, frame: MakingFrame) -> dict[Any, Any]:
+    updates: dict[Any, Any] = {
+        picker.making: frame.said,
+        picker.make: gr.Button(visible=not frame.is_busy and not frame.is_made),
+        picker.stop_making: gr.Button(visible=frame.is_busy),
+    }
+    return updates | ({picker.news: news()} if frame.is_made else {})
+
+
+def news() -> str:
+    """A value for a `news` component: another one each time."""
+    return str(time.time_ns())
+
+
+def keep_pickers_current(pickers: Mapping[str, ModelPicker], desk: Desk, sources: Sequence[gr.Textbox] = ()) -> None:
+    """Redraw every picker of the page, by its group, when any of them or another source has news of the disk."""
+    triggers = [source.change for source in (*(picker.news for picker in pickers.values()), *sources)]
+    for group, picker in pickers.items():
+        gr.on(
+            triggers,
+            _redrawing(desk, group),
+            picker.choice,
+            picker.shown,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
 
 
 def draw(view: PickerView, group: str) -> list[Any]:
@@ -144,10 +228,21 @@ def draw(view: PickerView, group: str) -> list[Any]:
     return [
         picker_line(view.model_name or "Choose a model", view.level_name, choice.context_size, view.verdict),
         gr.Dropdown(choices=list(view.models), value=choice.model),
-        gr.HTML(value=choice.level or "", rows=level_rows(view.levels, choice.level or "", f"{group}-level")),
+        gr.HTML(
+            value=choice.level or "",
+            rows=level_rows(view.levels, choice.level or "", f"{group}-level", view.offers, view.made_from),
+        ),
         gr.HTML(
             value=str(choice.context_size or ""),
             rows=context_steps(view.steps, choice.context_size, f"{group}-context") if choice.context_size else "",
         ),
         bar,
+        _make_button(view),
     ]
+
+
+def _make_button(view: PickerView) -> gr.Button:
+    """`Make Q2_0 (62 MiB)` while the chosen level is only on offer."""
+    if view.to_make is None:
+        return gr.Button(visible=False)
+    return gr.Button(f"Make {view.to_make.level} ({gibibytes(view.to_make.size)})", visible=True)

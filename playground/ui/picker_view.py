@@ -6,7 +6,7 @@ first, so that the page answers at once and fills in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -16,9 +16,11 @@ from playground.fit.dry_run import Planner
 from playground.fit.plan import MemoryPlan
 from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
 from playground.gguf.levels import find_level
-from playground.lab.quantize import made_note
+from playground.lab.maker import LevelMaker
+from playground.lab.quantize import Progress, QuantizedSize, made_note
 from playground.llama.parameters import KV_TYPES, ContextParameters, KvType
 from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
+from playground.ui.offers import NO_WORDS, Offers, offer_row, plan_if_made
 from playground.ui.render_picker import ContextStep, LevelRow
 
 USUAL_CONTEXT: Final = 4096  # tokens: enough for a long talk, and small on any computer
@@ -48,7 +50,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class PickerView:
-    """All that the picker shows. `problem` is a sentence in place of the plan."""
+    """All that the picker shows. `problem` is a sentence in place of the plan.
+
+    offers: levels that can be made here from the level `made_from`; `to_make` is the chosen one among them.
+    """
 
     choice: Choice
     models: tuple[tuple[str, str], ...]  # (what people read, base name)
@@ -60,6 +65,17 @@ class PickerView:
     plan: MemoryPlan | None = None
     verdict: Verdict | None = None
     problem: str = ""
+    offers: tuple[LevelRow, ...] = ()
+    made_from: str = ""
+    to_make: QuantizedSize | None = None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A level as llama.cpp can be asked about it: a file, or what could be made from that file."""
+
+    file: ModelFile
+    if_made: QuantizedSize | None = None
 
 
 class Desk(Protocol):
@@ -69,18 +85,29 @@ class Desk(Protocol):
 
     def views(self, choice: Choice) -> Iterator[PickerView]: ...
 
+    def ready(self, choice: Choice, stopped: Callable[[], bool]) -> Generator[Progress, None, ModelFile | None]: ...
+
 
 class PickerDesk:
     """Answers pickers from what is on this disk and in this computer. Safe to share between visitors.
 
     usable_for: the bytes that a load of this file could use, as the pool will judge it.
+    maker: makes levels that are not here yet; None where that is not allowed.
     """
 
-    def __init__(self, library: Library, planner: Planner, usable_for: Callable[[Path], int], slots: int) -> None:
+    def __init__(
+        self,
+        library: Library,
+        planner: Planner,
+        usable_for: Callable[[Path], int],
+        slots: int,
+        maker: LevelMaker | None = None,
+    ) -> None:
         self._library = library
         self._planner = planner
         self._usable_for = usable_for
         self._slots = slots
+        self._offers = Offers(maker)
 
     def model_names(self) -> list[tuple[str, str]]:
         """(name to read, base name) of every model here."""
@@ -93,6 +120,20 @@ class PickerDesk:
         if choice.level not in files:
             raise ModelNotFound("That model is no longer on this computer.", "Choose another one from the list.")
         return files[choice.level or ""]
+
+    def ready(self, choice: Choice, stopped: Callable[[], bool]) -> Generator[Progress, None, ModelFile | None]:
+        """The file that a choice means, made first where it is only on offer: Progress meanwhile.
+
+        None when `stopped` says so. Raises as `file` and the maker do.
+        """
+        base_name, level = choice.model or "", choice.level or ""
+        try:
+            return self.file(choice)
+        except ModelNotFound:
+            if base_name not in self._library.models() or level not in self._offers.of(base_name):
+                raise
+        made = yield from self._offers.make(base_name, level, stopped)
+        return self.file(choice) if made else None
 
     def context(self, choice: Choice) -> ContextParameters:
         return ContextParameters(choice.context_size or USUAL_CONTEXT, choice.kv_type, self._slots)
@@ -108,82 +149,114 @@ class PickerDesk:
             return
         base_name = choice.model if choice.model in models else next(iter(models))
         files = _by_value(models[base_name])
-        rows = {value: self._row(value, file) for value, file in files.items()}
-        value = choice.level if choice.level in files else _first_guess(files)
-        usable = self._usable_for(files[value].path)
-        view = PickerView(
-            replace(choice, model=base_name, level=value),
-            names,
-            {base: name for name, base in names}[base_name],
-            tuple(rows.values()),
-            rows[value].name,
-            usable=usable,
+        asked_for_more = choice.level is not None and choice.level not in files
+        offers = self._offers.of(base_name) if asked_for_more else self._offers.known(base_name)
+        candidates = self._candidates(base_name, files, offers)
+        value = choice.level if choice.level in candidates else _first_guess(files)
+        view = self._with_rows(
+            PickerView(
+                replace(choice, model=base_name, level=value), names, {base: name for name, base in names}[base_name]
+            ),
+            candidates,
         )
         yield view
         try:
-            yield from self._planned(view, files, choice.level in files)
+            yield from self._planned(view, files, choice.level in candidates)
         except PlaygroundError as error:
             yield replace(view, problem=str(error))
 
     def _planned(self, view: PickerView, files: dict[str, ModelFile], level_is_chosen: bool) -> Iterator[PickerView]:
-        view = self._with_plan(view, files)
+        base_name = view.choice.model or ""
+        view = self._with_plan(view, self._candidates(base_name, files, self._offers.known(base_name)))
         yield view
-        view = self._with_verdicts(view, files)
+        candidates = self._candidates(base_name, files, self._offers.of(base_name))
+        view = self._with_verdicts(self._with_rows(view, candidates), candidates)
         recommended = _recommended(view.levels, files) if len(files) > 1 else None
         view = replace(view, levels=tuple(replace(row, recommended=row.value == recommended) for row in view.levels))
         if recommended and not level_is_chosen and recommended != view.choice.level:
-            row = next(row for row in view.levels if row.value == recommended)
-            view = replace(view, choice=replace(view.choice, level=recommended), level_name=row.name)
-            view = self._with_plan(view, files)
+            view = replace(view, choice=replace(view.choice, level=recommended), level_name=recommended)
+            view = self._with_plan(view, candidates)
         yield view
-        yield self._with_steps(view, files)
+        yield self._with_steps(view, candidates)
+
+    def _candidates(
+        self, base_name: str, files: Mapping[str, ModelFile], offers: Mapping[str, QuantizedSize]
+    ) -> dict[str, _Candidate]:
+        """What can be chosen, by the value of its row: the files, then what can be made."""
+        here = {value: _Candidate(file) for value, file in files.items()}
+        source = self._offers.source(base_name)
+        more = {value: _Candidate(source, size) for value, size in offers.items()} if source else {}
+        return {**more, **here}
+
+    def _with_rows(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
+        """The rows of all candidates, as yet without verdicts, and what the chosen one is."""
+        value = view.choice.level or ""
+        chosen = candidates[value]
+        rows = {value: self._row(value, one.file) for value, one in candidates.items() if not one.if_made}
+        offers = [one for one in candidates.values() if one.if_made]
+        return replace(
+            view,
+            levels=tuple(rows.values()),
+            level_name=rows[value].name if value in rows else value,
+            offers=tuple(offer_row(one.if_made) for one in offers if one.if_made),
+            made_from=offers[0].file.level if offers else "",
+            to_make=chosen.if_made,
+            usable=self._usable_for(self._library.path_for(view.choice.model or "", value))
+            if chosen.if_made
+            else self._usable_for(chosen.file.path),
+        )
 
     def _row(self, value: str, file: ModelFile) -> LevelRow:
         level = find_level(file.level)
         header = self._library.whole_header(file)
         note = made_note(file.level, file.requantized_from, header.bits_per_weight)
-        summary = level.summary if level else "A level this page has no words for."
+        summary = level.summary if level else NO_WORDS
         notes = (note,) if note else ()
         return LevelRow(value, file.level, file.size, header.bits_per_weight, summary, None, notes=notes)
 
-    def _plan_at(self, file: ModelFile, choice: Choice, context_size: int) -> MemoryPlan:
-        return self._planner.plan(file.path, ContextParameters(context_size, choice.kv_type, self._slots))
+    def _plan_at(self, one: _Candidate, choice: Choice, context_size: int) -> MemoryPlan:
+        context = ContextParameters(context_size, choice.kv_type, self._slots)
+        plan = self._planner.plan(one.file.path, context)
+        return plan_if_made(plan, one.file, one.if_made) if one.if_made else plan
 
-    def _with_plan(self, view: PickerView, files: dict[str, ModelFile]) -> PickerView:
-        file = files[view.choice.level or ""]
-        trained = self._planner.trained_context(file.path)
+    def _with_plan(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
+        chosen = candidates[view.choice.level or ""]
+        trained = self._planner.trained_context(chosen.file.path)
         size = min(view.choice.context_size or USUAL_CONTEXT, trained)
-        plan = self._plan_at(file, view.choice, size)
+        plan = self._plan_at(chosen, view.choice, size)
         verdict = judge(plan, view.usable)
         return replace(
             view,
             choice=replace(view.choice, context_size=size),
             steps=tuple(ContextStep(tokens, None) for tokens in _steps(trained, size, None)),
-            levels=tuple(
-                replace(row, verdict=verdict) if row.value == view.choice.level else row for row in view.levels
-            ),
+            levels=_judged(view.levels, view.choice.level, verdict),
+            offers=_judged(view.offers, view.choice.level, verdict),
             plan=plan,
             verdict=verdict,
         )
 
-    def _with_verdicts(self, view: PickerView, files: dict[str, ModelFile]) -> PickerView:
+    def _with_verdicts(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
         size = view.choice.context_size or USUAL_CONTEXT
-        judged = []
-        for row in view.levels:
-            try:
-                verdict = judge(self._plan_at(files[row.value], view.choice, size), view.usable)
-                judged.append(replace(row, verdict=verdict))
-            except PlaygroundError as error:
-                judged.append(replace(row, notes=(*row.notes, str(error))))
-        return replace(view, levels=tuple(judged))
 
-    def _with_steps(self, view: PickerView, files: dict[str, ModelFile]) -> PickerView:
-        file, choice = files[view.choice.level or ""], view.choice
-        trained = self._planner.trained_context(file.path)
-        largest = largest_context_that_fits(lambda size: self._plan_at(file, choice, size), trained, view.usable)
+        def judged(row: LevelRow) -> LevelRow:
+            try:
+                return replace(row, verdict=judge(self._plan_at(candidates[row.value], view.choice, size), view.usable))
+            except PlaygroundError as error:
+                return replace(row, notes=(*row.notes, str(error)))
+
+        return replace(view, levels=tuple(map(judged, view.levels)), offers=tuple(map(judged, view.offers)))
+
+    def _with_steps(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
+        chosen, choice = candidates[view.choice.level or ""], view.choice
+        trained = self._planner.trained_context(chosen.file.path)
+        largest = largest_context_that_fits(lambda size: self._plan_at(chosen, choice, size), trained, view.usable)
         steps = _steps(trained, choice.context_size or USUAL_CONTEXT, largest)
         fitting = largest or 0
         return replace(view, steps=tuple(ContextStep(size, size <= fitting, size == largest) for size in steps))
+
+
+def _judged(rows: tuple[LevelRow, ...], value: str | None, verdict: Verdict) -> tuple[LevelRow, ...]:
+    return tuple(replace(row, verdict=verdict) if row.value == value else row for row in rows)
 
 
 def _names(models: dict[str, list[ModelFile]]) -> list[tuple[str, str]]:

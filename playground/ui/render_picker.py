@@ -41,14 +41,26 @@ class ContextStep:
     is_largest: bool = False  # the largest that fits
 
 
-def level_rows(rows: Sequence[LevelRow], chosen: str, group: str) -> str:
-    """A radio group of levels; `group` names it once per page."""
+def level_rows(
+    rows: Sequence[LevelRow], chosen: str, group: str, offers: Sequence[LevelRow] = (), made_from: str = ""
+) -> str:
+    """A radio group of levels; `group` names it once per page.
+
+    offers: levels that are not here and can be made from the level `made_from`, folded away unless one is chosen.
+    """
     if not rows:
         return '<p class="gp-hint">No level of this model is on this computer yet.</p>'
     body = "".join(_level_row(row, row.value == chosen, group) for row in rows)
+    more = "".join(_level_row(row, row.value == chosen, group) for row in offers)
+    if more:
+        is_open = " open" if any(row.value == chosen for row in offers) else ""
+        more = (
+            f'<details class="gp-offers"{is_open}><summary>More levels, made here from {escape(made_from)}</summary>'
+            f"{more}</details>"
+        )
     return (
         '<fieldset class="gp-levels"><legend><b>Level</b> <span>fewer bits: smaller, faster, coarser</span></legend>'
-        f'<div class="gp-scroll">{body}</div></fieldset>'
+        f'<div class="gp-scroll">{body}{more}</div></fieldset>'
     )
 
 

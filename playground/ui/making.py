@@ -1,0 +1,66 @@
+"""A level that is chosen but not there: its making, as a stream of frames that a picker draws.
+
+Knows no component. A stop is a flag that the running generator looks at several times a second, because a generator
+that is thrown away cannot say how far it came.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from playground.errors import PlaygroundError
+from playground.lab.quantize import Progress
+from playground.ui.picker_view import Choice, Desk
+from playground.ui.render import error_card, notice
+from playground.ui.render_reply import load_progress
+
+
+@dataclass(frozen=True)
+class MakingFrame:
+    """What is new: `said` as markup, whether it still works, and whether a level is on the disk that was not before."""
+
+    said: str
+    is_busy: bool = False
+    is_made: bool = False
+
+
+class Stops:
+    """Who wants to stop what they started: one flag for each visitor and work."""
+
+    def __init__(self) -> None:
+        self._flags: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def flag(self, key: str) -> threading.Event:
+        """A fresh flag, for a work that begins now."""
+        with self._lock:
+            self._flags[key] = flag = threading.Event()
+        return flag
+
+    def stop(self, key: str) -> None:
+        with self._lock:
+            flag = self._flags.pop(key, None)
+        if flag:
+            flag.set()
+
+
+def make_chosen(desk: Desk, choice: Choice, stopped: Callable[[], bool]) -> Iterator[MakingFrame]:
+    """The chosen level made, with progress; a sentence where it was stopped or cannot be made."""
+    yield MakingFrame(making_progress(choice.level, None), is_busy=True)
+    try:
+        with closing(desk.ready(choice, stopped)) as making:
+            while True:
+                yield MakingFrame(making_progress(choice.level, next(making)), is_busy=True)
+    except StopIteration as end:
+        stopped_early = end.value is None
+        yield MakingFrame(notice("Stopped; nothing of it is kept.") if stopped_early else "", is_made=not stopped_early)
+    except PlaygroundError as error:
+        yield MakingFrame(error_card(error))
+
+
+def making_progress(level: str | None, progress: Progress | None) -> str:
+    """`Making Q2_0 — 43%`, and before it begins without a share."""
+    return load_progress(progress.fraction if progress else None, f"Making {level}")
