@@ -19,11 +19,10 @@ from playground.engine.messages import LoadProgress
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.dry_run import Planner
 from playground.fit.plan import MemoryPlan
-from playground.fit.verdict import judge, largest_context_that_fits
+from playground.fit.verdict import gibibytes, judge, largest_context_that_fits
 from playground.llama.parameters import ContextParameters
 from playground.machine.process import read_process_memory
 
-GIBIBYTE: Final = 1 << 30
 _LOOK_SECONDS: Final = 0.2  # how often a caller hears of a load that another thread runs, news or none
 
 
@@ -159,10 +158,10 @@ class ModelPool:
         needed = plan.kv_cache + plan.recurrent + plan.compute + plan.output
         while needed > self.usable_for(path, idle_gives_way=False):
             if not self._unload_oldest_idle():
-                usable = self.usable_for(path)
+                wanted, usable = gibibytes(needed, self.usable_for(path))
                 raise DoesNotFit(
-                    f"Scoring {context.context_size:,} tokens with {path.name} takes {needed / GIBIBYTE:.2f} GiB for a "
-                    f"while; {usable / GIBIBYTE:.2f} GiB can be used.",
+                    f"To score {context.context_size:,} tokens, {path.name} needs {wanted} more for a while; "
+                    f"{usable} can be used.",
                     "Score a shorter text, or close other programs.",
                 )
 

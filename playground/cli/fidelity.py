@@ -1,0 +1,90 @@
+"""`fidelity`: how much of a reference level another level of the same model keeps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from playground.cli.output import Report, table
+from playground.errors import PlaygroundError
+from playground.settings import Settings
+from playground.ui.words import UNKNOWN, counted, gibibytes
+
+if TYPE_CHECKING:
+    from playground.cli.arguments import Commands
+    from playground.lab.fidelity import Fidelity, Progress
+
+
+def add_to(commands: Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "fidelity",
+        help="what a level keeps of a reference: perplexity, KL divergence, agreement",
+        description="Both models read the same text, one after the other; their probabilities are compared.",
+    )
+    parser.add_argument("reference", metavar="REFERENCE", help="the model to measure against, usually the larger level")
+    parser.add_argument("candidate", metavar="CANDIDATE", help="another level of the same model")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="the text to read (default: one that comes along)")
+    return parser
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.assets import asset
+    from playground.lab.fidelity import Progress, measure_fidelity
+    from playground.llama.parameters import CONTEXT_STEP, ContextParameters
+    from playground.services import Services
+
+    text = read_text(arguments.text or asset("evaluation.txt"))
+    context = ContextParameters(CONTEXT_STEP, slots=1)  # nobody chats: scoring makes a context of its own
+    with Services(settings) as services:
+        reference = services.library.find(arguments.reference).path, context
+        candidate = services.library.find(arguments.candidate).path, context
+        scores = settings.data_dir / "scores"
+        try:
+            for news in measure_fidelity(services.pool, reference, candidate, text, folder=scores):
+                if isinstance(news, Progress):
+                    _show(news)
+        finally:
+            if sys.stderr.isatty():
+                print("\r\033[K", end="", file=sys.stderr, flush=True)
+    assert not isinstance(news, Progress)  # it ends with the figures or an error
+    return _report(news)
+
+
+def read_text(path: Path) -> str:
+    """Raises PlaygroundError when it cannot be read or is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PlaygroundError(f"{path} cannot be read: {error.strerror}.", "Name a text file.") from error
+    except UnicodeDecodeError as error:
+        raise PlaygroundError(f"{path} is not a text in UTF-8.", "Save it as UTF-8, or name another file.") from error
+
+
+def _show(progress: Progress) -> None:
+    if not sys.stderr.isatty():
+        return
+    disk = f", {gibibytes(progress.disk_bytes)} on disk for a while" if progress.disk_bytes else ""
+    line = f"{progress.phase.capitalize()}: {progress.fraction:4.0%}{disk}"
+    print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def _report(fidelity: Fidelity) -> Report:
+    figures = ("perplexity_reference", "perplexity", "kl_divergence", "top_token_agreement")
+    record = {name: getattr(fidelity, name) for figure in figures for name in (figure, f"{figure}_error")}
+    rows = [
+        (
+            "Perplexity of the reference",
+            *_figure(fidelity.perplexity_reference, fidelity.perplexity_reference_error, 3),
+        ),
+        ("Perplexity of the candidate", *_figure(fidelity.perplexity, fidelity.perplexity_error, 3)),
+        ("KL divergence", *_figure(fidelity.kl_divergence, fidelity.kl_divergence_error, 5)),
+        ("Same likeliest token", *_figure(fidelity.top_token_agreement, fidelity.top_token_agreement_error, 4)),
+    ]
+    note = f"Over {counted(len(fidelity.tokens), 'token')}; ± is the standard error."
+    return Report(record | {"tokens": len(fidelity.tokens)}, f"{table(rows, right=(1, 2))}\n{note}")
+
+
+def _figure(value: float, error: float | None, digits: int) -> tuple[str, str]:
+    return f"{value:,.{digits}f}", UNKNOWN if error is None else f"± {error:,.{digits}f}"
