@@ -40,6 +40,7 @@ FIRST_LEVEL: Final = "Q4_K_M"
 FIRST_CONTEXT: Final = 131_072
 USUAL_NUMBER_GB: Final = 48.0  # shown when somebody chooses to type a number
 LARGEST_COMPUTER_GB: Final = 65_536.0
+NO_FILE: Final = Path()  # stands for a model that is not on this disk: nothing loaded can be shared with it
 _SECONDS_BETWEEN_STAGES: Final = 0.3
 
 
@@ -127,7 +128,7 @@ class Opening:
 class FitDesk:
     """Answers the Fit tab of every visitor.
 
-    usable: bytes that a load of a file, or of no file in particular, could use here. chats: that a loaded model serves
+    usable_for: bytes that a load of a file could use here, as the pool will judge it. chats: that a loaded model serves
     at once. elsewhere: further subjects, such as a repository on the Hub whose header has been read.
     """
 
@@ -136,7 +137,7 @@ class FitDesk:
         library: Library,
         planner: Planner,
         maker: LevelMaker | None,
-        usable: Callable[[Path | None], int],
+        usable_for: Callable[[Path], int],
         chats: int,
         elsewhere: Callable[[], Sequence[FitSubject]] = tuple,
     ) -> None:
@@ -144,7 +145,7 @@ class FitDesk:
         self._library = library
         self._planner = planner
         self._maker = maker
-        self._usable = usable
+        self._usable_for = usable_for
         self._elsewhere = elsewhere
 
     def subjects(self) -> list[FitSubject]:
@@ -158,7 +159,7 @@ class FitDesk:
 
     def usable_here(self) -> int:
         """Bytes that a model could use on this computer now."""
-        return self._usable(None)
+        return self._usable_for(NO_FILE)
 
     def views(self, choice: FitChoice) -> Iterator[FitView]:
         """The view of a choice; before the last one, stages of a table that takes long."""
@@ -204,8 +205,8 @@ class FitDesk:
     def _tables(self, view: FitView, subject: FitSubject) -> Iterator[FitView]:
         choice = view.choice
         gb = choice.computer_gb
-        path = subject.planned if isinstance(subject.planned, Path) else None
-        usable = self._usable(path) if gb is None else usable_of(round(gb * (1 << 30)))
+        path = subject.planned if isinstance(subject.planned, Path) else NO_FILE
+        usable = self._usable_for(path) if gb is None else usable_of(round(gb * (1 << 30)))
         contexts = table_contexts(self._planner.trained_context(subject.planned))
         sizes = self._sizes(subject, choice.every_level)
         view = replace(view, choice=_asked(choice, sizes, contexts))

@@ -181,15 +181,15 @@ def _two_sentences(view: FitView, kv: KvComparison) -> str:
         f"{short_tokens(context)} tokens, as if each of the {attention.layers} layers kept the whole text."
     )
     if naive < _AGREES * planned:
-        return f"{simple} In {name} every layer does, so the simple sum is right."
+        return f"{simple} In {name}, every layer does, so the simple sum is right."
     if attention.window and attention.window < context:
         some = f"{attention.windowed_layers} of them" if attention.windowed_layers else "many of them"
         return (
-            f"{simple} In {name} {some} look back on a window of {count(attention.window)} tokens only, so "
+            f"{simple} In {name}, {some} look back on a window of {count(attention.window)} tokens only, so "
             f"<b>{gibibytes(planned)}</b> are enough: {_times(naive, planned).rstrip('×')} times less."
         )
     return (
-        f"{simple} In {name} most layers keep a short summary of a fixed size, or a compressed form, so "
+        f"{simple} In {name}, most layers keep a short summary of a fixed size, or a compressed form, so "
         f"<b>{gibibytes(planned)}</b> are enough: {_times(naive, planned).rstrip('×')} times less."
     )
 
