@@ -184,6 +184,10 @@ class ModelPool:
             self._closed = True
             entries = list(self._entries.values())
             self._entries.clear()
+            for entry in entries:
+                if not entry.ready:  # its loader gives up in silence, so whoever waits learns of it here
+                    entry.error = _shutting_down()
+            self._news.notify_all()
         for entry in entries:
             self._end(entry)
 
@@ -196,7 +200,7 @@ class ModelPool:
     def _join(self, key: ModelKey, allow_unfit: bool) -> _Entry:
         with self._news:
             if self._closed:
-                raise PlaygroundError("The playground is shutting down.", "Start it again.")
+                raise _shutting_down()
             entry = self._entries.get(key)
             if entry is None or (entry.engine and not entry.engine.is_alive):
                 entry = self._entries[key] = _Entry(key)
@@ -304,6 +308,10 @@ class ModelPool:
             timer.cancel()
         if engine:
             engine.close()
+
+
+def _shutting_down() -> PlaygroundError:
+    return PlaygroundError("The playground is shutting down.", "Start it again.")
 
 
 def _anonymous_bytes(engine: LocalEngine) -> int:

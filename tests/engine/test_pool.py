@@ -1,0 +1,296 @@
+"""The pool of loaded models, on the real starter: who shares, who gives way, who is refused, and what is left behind.
+
+The memory that the pool is told of is the test's to say; what its children take of it is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from playground.engine.client import WORKER
+from playground.engine.cores import CoreShares
+from playground.engine.messages import GREEDY, Finished, LoadProgress, Token
+from playground.engine.pool import Lease, ModelPool
+from playground.errors import BadModelFile, DoesNotFit, ModelStopped, PlaygroundError
+from playground.fit.dry_run import Planner
+from playground.llama.parameters import ContextParameters
+from playground.machine.process import read_process_memory
+
+SMALL = ContextParameters(512, slots=1)
+OTHER = ContextParameters(768, slots=1)
+LARGE = ContextParameters(8192, slots=1)
+PLENTY = 1 << 40
+SUM = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
+
+Opening = Generator[LoadProgress, None, Lease]
+MakePool = Callable[..., ModelPool]
+
+
+@pytest.fixture(scope="module")
+def planner() -> Iterator[Planner]:
+    with Planner() as planner:
+        yield planner
+
+
+@pytest.fixture
+def make_pool(planner: Planner) -> Iterator[MakePool]:
+    """`make_pool(usable, idle_seconds)`: usable is a number of bytes, or what a function says."""
+    with ExitStack() as resources:
+
+        def make(usable: int | Callable[[], int] = PLENTY, idle_seconds: float = 900) -> ModelPool:
+            cores = CoreShares(2)
+            resources.callback(cores.close)
+            pool = ModelPool(cores, planner, usable if callable(usable) else lambda: usable, idle_seconds)
+            resources.callback(pool.close)
+            return pool
+
+        yield make
+    assert workers() == []
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of models that this test has started and that live."""
+    return [child for child in psutil.Process().children() if WORKER in _command_line(child)]
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
+
+
+def finish(opening: Opening) -> Lease:
+    """The lease at the end of a load."""
+    while True:
+        try:
+            next(opening)
+        except StopIteration as end:
+            return end.value
+
+
+def wait_for_loaders() -> None:
+    """Returns when no load is under way in any thread."""
+    for thread in threading.enumerate():
+        if thread.name == "model load":
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def answer(lease: Lease) -> str:
+    events = lease.engine.submit(SUM, GREEDY, max_tokens=20)
+    return "".join(event.text for event in events if isinstance(event, Token | Finished))
+
+
+def left_of(budget: int) -> Callable[[], int]:
+    """A computer with so many bytes, less what the models in it have taken for good."""
+    return lambda: budget - sum(read_process_memory(worker.pid).anonymous for worker in workers())
+
+
+# --- who is refused ---
+
+
+def test_a_load_that_the_plan_refuses_starts_nothing_and_says_what_fits(
+    make_pool: MakePool, planner: Planner, starter: Path
+) -> None:
+    usable = planner.plan(starter, ContextParameters(4096, slots=1)).total
+    pool = make_pool(usable)
+    with pytest.raises(DoesNotFit, match=r"at 8,192 tokens: .* A context of 4,\d\d\d tokens fits\."):
+        finish(pool.open(starter, LARGE))
+    assert pool.resident() == []
+    assert workers() == []
+
+
+def test_where_not_even_the_smallest_context_fits_the_way_out_is_another_model(
+    make_pool: MakePool, starter: Path
+) -> None:
+    with pytest.raises(DoesNotFit, match="smaller level or a smaller model"):
+        finish(make_pool(10 << 20).open(starter, LARGE))
+
+
+def test_who_insists_may_load_what_does_not_fit(make_pool: MakePool, starter: Path) -> None:
+    with finish(make_pool(10 << 20).open(starter, SMALL, allow_unfit=True)) as lease:
+        assert "4" in answer(lease)
+
+
+def test_a_file_that_is_corrupt_is_told_to_everyone_who_waits_for_it(
+    make_pool: MakePool, starter: Path, tmp_path: Path
+) -> None:
+    corrupt = tmp_path / "corrupt.gguf"
+    corrupt.write_bytes(starter.read_bytes()[:3_000_000])
+    pool = make_pool()
+    openings = [pool.open(corrupt, SMALL) for _ in range(3)]
+    for opening in openings:
+        next(opening)
+    for opening in openings:
+        with pytest.raises(BadModelFile, match="corrupted or incomplete"):
+            finish(opening)
+    assert pool.resident() == []
+
+
+# --- who shares ---
+
+
+def test_two_who_want_the_same_model_share_one_process(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    openings = [pool.open(starter, SMALL) for _ in range(2)]
+    for opening in openings:
+        next(opening)
+    first, second = map(finish, openings)
+    assert first.engine is second.engine
+    assert len(workers()) == 1
+    first.release()
+    assert [(model.state, model.users) for model in pool.resident()] == [("ready", 1)]
+    assert "4" in answer(second)
+
+
+def test_a_load_tells_its_progress_up_to_the_end(make_pool: MakePool, starter: Path) -> None:
+    opening = make_pool().open(starter, SMALL)
+    fractions = []
+    while True:
+        try:
+            fractions.append(next(opening).fraction)
+        except StopIteration:
+            break
+    assert fractions[0] == 0.0
+    assert fractions == sorted(fractions)
+
+
+def test_a_load_given_up_by_one_goes_on_for_the_other(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    leaves, stays = pool.open(starter, SMALL), pool.open(starter, SMALL)
+    next(leaves), next(stays)
+    leaves.close()
+    with finish(stays) as lease:
+        assert "4" in answer(lease)
+
+
+def test_a_load_given_up_by_all_leaves_nothing_behind(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    openings = [pool.open(starter, SMALL) for _ in range(2)]
+    for opening in openings:
+        next(opening)
+    for opening in openings:
+        opening.close()
+    assert pool.resident() == []
+    wait_for_loaders()
+    assert workers() == []
+
+
+def test_after_a_load_that_was_given_up_the_same_model_can_be_had_again(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    given_up = pool.open(starter, SMALL)
+    next(given_up)
+    given_up.close()
+    with finish(pool.open(starter, SMALL)) as lease:
+        assert "4" in answer(lease)
+
+
+# --- who gives way ---
+
+
+def test_an_idle_model_gives_way_to_one_that_needs_its_memory(
+    make_pool: MakePool, planner: Planner, starter: Path
+) -> None:
+    pool = make_pool(left_of(planner.plan(starter, LARGE).total + (8 << 20)))
+    finish(pool.open(starter, SMALL)).release()
+    with finish(pool.open(starter, LARGE)):
+        assert [model.key.context for model in pool.resident()] == [LARGE]
+        assert len(workers()) == 1
+
+
+def test_a_model_in_use_never_gives_way(make_pool: MakePool, planner: Planner, starter: Path) -> None:
+    pool = make_pool(left_of(planner.plan(starter, LARGE).total + (8 << 20)))
+    with finish(pool.open(starter, SMALL)) as lease:
+        with pytest.raises(DoesNotFit):
+            finish(pool.open(starter, LARGE))
+        assert "4" in answer(lease)
+
+
+def test_an_idle_model_stays_where_both_fit(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    finish(pool.open(starter, SMALL)).release()
+    with finish(pool.open(starter, OTHER)):
+        assert {model.key.context for model in pool.resident()} == {SMALL, OTHER}
+
+
+def test_the_least_recently_used_gives_way_first(make_pool: MakePool, planner: Planner, starter: Path) -> None:
+    budget = 0
+    pool = make_pool(lambda: left_of(budget)())
+    budget = PLENTY
+    older, newer = finish(pool.open(starter, SMALL)), finish(pool.open(starter, OTHER))
+    newer.release()
+    older.release()  # so the one that was opened first was used last
+    taken = PLENTY - left_of(PLENTY)()
+    smallest = min(read_process_memory(worker.pid).anonymous for worker in workers())
+    budget = planner.plan(starter, LARGE).total + taken - smallest // 2
+    with finish(pool.open(starter, LARGE)):
+        assert {model.key.context for model in pool.resident()} == {SMALL, LARGE}
+
+
+# --- what is given back ---
+
+
+def test_unloading_ends_the_process_and_gives_its_memory_back(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    lease = finish(pool.open(starter, SMALL))
+    process = psutil.Process(lease.engine.pid)
+    pool.unload_idle()
+    assert process.is_running()
+    lease.release()
+    pool.unload_idle()
+    assert not process.is_running()
+    assert pool.resident() == []
+
+
+def test_a_model_nobody_uses_is_unloaded_after_a_while(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool(idle_seconds=0.05)
+    lease = finish(pool.open(starter, SMALL))
+    process = psutil.Process(lease.engine.pid)
+    lease.release()
+    process.wait(30)
+    assert pool.resident() == []
+
+
+def test_a_model_that_was_killed_is_replaced_at_the_next_opening(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    broken = finish(pool.open(starter, SMALL))
+    reply = broken.engine.submit(SUM, GREEDY)
+    os.kill(broken.engine.pid, signal.SIGKILL)
+    with pytest.raises(ModelStopped):
+        list(reply)
+    with finish(pool.open(starter, SMALL)) as lease:
+        assert lease.engine.pid != broken.engine.pid
+        assert "4" in answer(lease)
+        broken.release()  # late, and of no consequence for the successor
+        assert "4" in answer(lease)
+
+
+def test_closing_the_pool_ends_every_model(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    finish(pool.open(starter, SMALL))
+    finish(pool.open(starter, OTHER)).release()
+    assert len(workers()) == 2
+    pool.close()
+    assert workers() == []
+    with pytest.raises(PlaygroundError, match="shutting down"):
+        next(pool.open(starter, SMALL))
+
+
+def test_closing_the_pool_in_mid_load_is_told_to_who_waits(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    opening = pool.open(starter, SMALL)
+    next(opening)
+    pool.close()
+    with pytest.raises(PlaygroundError, match=r"shutting down|unloaded"):
+        finish(opening)
+    wait_for_loaders()
+    assert workers() == []
