@@ -1,0 +1,281 @@
+"""Two levels side by side, on the real starter: the laws of a comparison, in turn and at once."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from playground.chat.compare import (
+    Mode,
+    Pane,
+    PaneResult,
+    PaneUpdate,
+    compare,
+    first_difference,
+    residency,
+    seeded,
+    usual_mode,
+)
+from playground.chat.conversation import Conversation
+from playground.chat.prompts import COMPARISON_KINDS, load_comparison_prompts
+from playground.engine.cores import CoreShares
+from playground.engine.messages import GREEDY, Prefilled, Sampling
+from playground.engine.pool import ModelPool
+from playground.fit.dry_run import Planner
+from playground.lab.quantize import quantize
+from playground.llama.parameters import ContextParameters
+from playground.models.library import ModelFile
+
+CONTEXT = ContextParameters(1024, slots=2)
+QUESTION = Conversation().ask("What is 2+2?")
+LONG = Conversation().ask("Here is a story. " + "The fox ran over the hill and the dog slept. " * 48 + "Who ran?")
+TALE = Conversation().ask("Tell me a very long story about a fox.")
+LOW = "IQ4_NL"  # the starter made into it says that 2+2 is 5
+
+
+@pytest.fixture(scope="module")
+def levels(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelFile]:
+    folder = tmp_path_factory.mktemp("levels")
+    files = {}
+    for level in ("Q8_0", LOW):
+        path = folder / f"SmolLM2-135M-Instruct-{level}.gguf"
+        for _ in quantize(starter, level, path, threads=2):
+            pass
+        files[level] = ModelFile(path, (path,), "SmolLM2-135M-Instruct", level, path.stat().st_size, "folder")
+    return files
+
+
+@pytest.fixture(scope="module")
+def planner() -> Iterator[Planner]:
+    with Planner() as planner:
+        yield planner
+
+
+@pytest.fixture(scope="module")
+def pool(planner: Planner) -> Iterator[ModelPool]:
+    with closing(CoreShares(2)) as cores, closing(ModelPool(cores, planner, lambda: 8 << 30)) as pool:
+        yield pool
+
+
+@pytest.fixture
+def panes(levels: dict[str, ModelFile]) -> list[Pane]:
+    return [Pane(file, CONTEXT, QUESTION) for file in levels.values()]
+
+
+def updates_of(
+    pool: ModelPool, planner: Planner, panes: Sequence[Pane], sampling: Sampling = GREEDY, tokens: int = 12,
+    mode: Mode = "in turn",
+) -> Generator[PaneUpdate, None, None]:  # fmt: skip
+    return compare(pool, planner, panes, sampling, tokens, mode=mode, interval_seconds=0.05)
+
+
+def results_of(updates: Iterable[PaneUpdate]) -> list[PaneResult]:
+    results = {update.pane: update.result for update in updates if update.result}
+    return [results[index] for index in sorted(results)]
+
+
+def texts_of(results: Sequence[PaneResult]) -> list[str]:
+    return [result.conversation.messages[-1].content for result in results]
+
+
+def is_ready(pool: ModelPool, planner: Planner, pane: Pane) -> bool:
+    """Whether the pane's model answers, and nobody holds it any more."""
+    (result,) = results_of(updates_of(pool, planner, [pane], tokens=3))
+    return bool(texts_of([result])[0]) and all(model.users == 0 for model in pool.resident())
+
+
+def test_two_levels_answer_differently_and_the_place_is_told(
+    pool: ModelPool, planner: Planner, panes: list[Pane]
+) -> None:
+    high, low = results_of(updates_of(pool, planner, panes))
+    assert "4" in texts_of([high])[0]
+    parting = first_difference(high, low)
+    assert parting is not None and parting.mine.id != parting.theirs.id
+    assert texts_of([high])[0].startswith(parting.before) and texts_of([low])[0].startswith(parting.before)
+    for choice in (parting.mine, parting.theirs):
+        assert choice.own is not None and 0 < choice.own <= 1
+        assert choice.other is None or choice.other <= choice.own  # greedy takes the likeliest
+    assert high.mode == "in turn" and high.finished.timings.threads == 2
+    assert high.measured.resident > 50 << 20 and high.plan.total > 50 << 20
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=1.2)], ids=["greedy", "warm"])
+@pytest.mark.parametrize("mode", ["in turn", "at once"])
+def test_a_model_compared_with_itself_says_the_same(
+    pool: ModelPool, planner: Planner, panes: list[Pane], mode: Mode, sampling: Sampling
+) -> None:
+    one, other = results_of(updates_of(pool, planner, [panes[0], panes[0]], sampling, mode=mode))
+    assert [token.id for token in one.tokens] == [token.id for token in other.tokens]
+    assert [token.logprob for token in one.tokens] == [token.logprob for token in other.tokens]
+    assert first_difference(one, other) is None
+
+
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        pytest.param(QUESTION, id="short"),
+        pytest.param(
+            LONG,
+            id="beyond 512 tokens",
+            marks=pytest.mark.xfail(
+                reason="llama.cpp's flash attention splits a single row over the threads from 512 cells on",
+                strict=False,
+            ),
+        ),
+    ],
+)
+def test_texts_do_not_depend_on_in_turn_or_at_once(
+    pool: ModelPool, planner: Planner, panes: list[Pane], conversation: Conversation
+) -> None:
+    asked = [replace(pane, conversation=conversation) for pane in panes]
+    in_turn = results_of(updates_of(pool, planner, asked))
+    at_once = results_of(updates_of(pool, planner, asked, mode="at once"))
+    assert [result.mode for result in at_once] == ["at once", "at once"]
+    assert texts_of(in_turn) == texts_of(at_once)
+    assert in_turn[0].finished.timings.prompt_tokens > (512 if conversation is LONG else 0)
+
+
+def test_another_visitors_chat_on_the_same_engine_changes_nothing(
+    pool: ModelPool, planner: Planner, panes: list[Pane]
+) -> None:
+    before = results_of(updates_of(pool, planner, panes))
+    opening = pool.open(panes[0].file.path, CONTEXT)
+    while True:
+        try:
+            next(opening)
+        except StopIteration as end:
+            lease = end.value
+            break
+    with lease, lease.engine.submit("<|im_start|>user\nTell me a story", GREEDY, 40) as chat:
+        beside = results_of(updates_of(pool, planner, panes))
+        assert len(list(chat)) > 1
+    assert texts_of(beside) == texts_of(before)
+
+
+def test_a_second_turn_keeps_each_panes_own_history(pool: ModelPool, planner: Planner, panes: list[Pane]) -> None:
+    first = results_of(updates_of(pool, planner, panes))
+    asked = [
+        replace(pane, conversation=result.conversation.ask("Are you sure?"))
+        for pane, result in zip(panes, first, strict=True)
+    ]
+    second = results_of(updates_of(pool, planner, asked))
+    for before, after in zip(first, second, strict=True):
+        assert after.conversation.messages[:2] == before.conversation.messages
+        assert [message.role for message in after.conversation.messages] == ["user", "assistant"] * 2
+
+
+@pytest.mark.parametrize("mode", ["in turn", "at once"])
+@pytest.mark.parametrize("phase", ["loading", "prefill", "decode"])
+def test_stopping_in_any_phase_leaves_both_engines_ready(
+    pool: ModelPool, planner: Planner, panes: list[Pane], mode: Mode, phase: str
+) -> None:
+    pool.unload_idle()
+    asked = [replace(pane, conversation=LONG if phase == "prefill" else TALE) for pane in panes]
+    updates = updates_of(pool, planner, asked, tokens=500, mode=mode)
+    for update in updates:
+        reply = update.reply
+        if phase == "loading" and update.loading is not None:
+            break
+        if phase == "prefill" and reply and (not reply.events or isinstance(reply.event, Prefilled)):
+            break
+        if phase == "decode" and reply and reply.answer:
+            break
+    updates.close()
+    assert all(model.users == 0 for model in pool.resident())
+    assert all(is_ready(pool, planner, pane) for pane in panes)
+
+
+@pytest.mark.parametrize("mode", ["in turn", "at once"])
+def test_when_the_second_model_cannot_be_loaded_the_first_answer_stays(
+    pool: ModelPool, planner: Planner, panes: list[Pane], tmp_path: Path, mode: Mode
+) -> None:
+    broken = tmp_path / "Broken-Q4_0.gguf"
+    broken.write_bytes(panes[0].file.path.read_bytes()[:3_000_000])
+    second = replace(panes[1], file=replace(panes[1].file, path=broken, shards=(broken,)))
+    updates = list(updates_of(pool, planner, [panes[0], second], mode=mode))
+    failures = [update for update in updates if update.failed]
+    assert [update.pane for update in failures] == [1] and "corrupted" in str(failures[0].failed)
+    assert texts_of(results_of(updates))[0]
+
+
+@pytest.mark.parametrize("mode", ["in turn", "at once"])
+def test_a_model_that_never_fits_fails_and_the_other_answers(
+    pool: ModelPool, planner: Planner, panes: list[Pane], mode: Mode
+) -> None:
+    giant = replace(panes[1], context=ContextParameters(8 << 20))  # 180 GiB of KV cache
+    updates = list(updates_of(pool, planner, [panes[0], giant], mode=mode))
+    assert [update.pane for update in updates if update.failed] == [1]
+    assert not any(update.takes_turns for update in updates)
+    assert len(results_of(updates)) == 1
+    assert residency(pool, planner, [panes[0], giant]) == "one after the other"
+
+
+@pytest.mark.parametrize("mode", ["in turn", "at once"])
+def test_where_only_one_model_fits_one_gives_way_and_both_answer(
+    planner: Planner, panes: list[Pane], mode: Mode
+) -> None:
+    """A stand-in for a small computer: what the loaded models hold by plan is missing from its memory."""
+    plans = [planner.plan(pane.file.path, pane.context) for pane in panes]
+    room = max(plan.total for plan in plans) + min(plan.total for plan in plans) // 2
+    pools: list[ModelPool] = []
+
+    def usable() -> int:
+        return room - sum(
+            model.plan.must_stay for model in pools[0].resident() if model.plan and model.state == "ready"
+        )
+
+    with ExitStack() as stack:
+        cores = stack.enter_context(closing(CoreShares(2)))
+        pool = stack.enter_context(closing(ModelPool(cores, planner, usable)))
+        pools.append(pool)
+        assert residency(pool, planner, panes) == "one after the other"
+        updates, most = [], 0
+        for update in updates_of(pool, planner, panes, mode=mode):
+            updates.append(update)
+            most = max(most, len([model for model in pool.resident() if model.state == "ready"]))
+    assert most == 1
+    assert len(results_of(updates)) == 2
+    assert [update.pane for update in updates if update.gave_way] == [0]
+    assert [update.takes_turns for update in updates if update.takes_turns] == (
+        ["no room for both"] if mode == "at once" else []
+    )
+
+
+def test_an_answer_that_ends_where_the_other_goes_on_parts_there(
+    pool: ModelPool, planner: Planner, panes: list[Pane]
+) -> None:
+    (whole,) = results_of(updates_of(pool, planner, panes[:1], tokens=40))
+    assert whole.finished.reason == "end of text" and whole.finished.end is not None
+    ended = replace(whole, tokens=whole.tokens[:3])
+    parting = first_difference(ended, whole)
+    assert parting is not None and parting.place == 3 and parting.mine.ends and not parting.theirs.ends
+    cut = replace(ended, finished=replace(whole.finished, reason="length limit"))
+    assert first_difference(cut, whole) is None
+
+
+def test_both_panes_have_one_seed_and_the_result_tells_it(pool: ModelPool, planner: Planner, panes: list[Pane]) -> None:
+    one, other = results_of(updates_of(pool, planner, panes, Sampling(), tokens=2))
+    assert one.sampling == other.sampling and one.sampling.seed is not None
+    assert seeded(Sampling(seed=7)).seed == 7
+
+
+def test_models_that_fit_together_stay_together(pool: ModelPool, planner: Planner, panes: list[Pane]) -> None:
+    assert residency(pool, planner, panes) == "together"
+    list(updates_of(pool, planner, panes, tokens=1))
+    updates = list(updates_of(pool, planner, panes, tokens=1))
+    assert not any(update.loading is not None or update.gave_way for update in updates)
+
+
+def test_few_cores_are_not_split() -> None:
+    assert (usual_mode(1), usual_mode(2), usual_mode(16)) == ("in turn", "in turn", "at once")
+
+
+def test_the_prompts_cover_what_quantization_harms() -> None:
+    prompts = load_comparison_prompts()
+    assert {prompt.kind for prompt in prompts} == set(COMPARISON_KINDS)
+    assert len({prompt.title for prompt in prompts}) == len(prompts)
+    assert all(prompt.text and prompt.look_for and len(prompt.title) <= 30 for prompt in prompts)
