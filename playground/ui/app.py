@@ -14,12 +14,16 @@ from typing import Final
 
 import gradio as gr
 
+from playground.chat.prompts import load_comparison_prompts
 from playground.errors import PlaygroundError
 from playground.services import Services
 from playground.settings import Settings
 from playground.ui.chat_desk import ChatDesk
 from playground.ui.chat_layout import build_chat_tab
 from playground.ui.chat_tab import wire_chat_tab
+from playground.ui.compare_desk import CompareDesk
+from playground.ui.compare_layout import build_compare_tab
+from playground.ui.compare_tab import wire_compare_tab
 from playground.ui.fit_desk import FitDesk
 from playground.ui.fit_layout import build_fit_tab
 from playground.ui.fit_tab import wire_fit_tab
@@ -39,10 +43,12 @@ def build_app(services: Services) -> gr.Blocks:
     maker = services.maker if settings.allow_quantize else None
     picker_desk = PickerDesk(services.library, services.planner, services.pool.usable_for, settings.slots, maker)
     chat_desk = ChatDesk(settings, services.pool, picker_desk)
+    compare_desk = CompareDesk(services, picker_desk)
     fit_desk = FitDesk(services.library, services.planner, maker, services.pool.usable_for, settings.slots)
 
     def tab_closed(request: gr.Request) -> None:
         chat_desk.stop(str(request.session_hash))
+        compare_desk.stop(str(request.session_hash))
 
     page: gr.Blocks
     with gr.Blocks(title="GGUF playground", analytics_enabled=False, fill_width=True) as page:
@@ -50,14 +56,20 @@ def build_app(services: Services) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat", id="chat"):
                 chat = build_chat_tab(picker_desk, settings.max_reply_tokens)
+            with gr.Tab("Compare", id="compare"):
+                compare = build_compare_tab(
+                    picker_desk, load_comparison_prompts(), compare_desk.usual_mode, settings.max_reply_tokens
+                )
             with gr.Tab("Fit", id="fit") as fit_tab:
                 fit = build_fit_tab(fit_tab, fit_desk)
             with gr.Tab("Learn", id="learn"):
                 learn = build_learn_tab()
         wire_chat_tab(page, chat, chat_desk)
+        wire_compare_tab(page, compare, compare_desk, tabs)
         wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk)
         wire_learn_tab(learn, tabs)
-        keep_pickers_current({"chat": chat.picker}, picker_desk)
+        left, right = (pane.picker for pane in compare.panes)
+        keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_desk)
         page.load(
             lambda: page_head(services.memory(), services.processors),
             None,

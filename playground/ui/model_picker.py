@@ -146,18 +146,32 @@ def _radio_rows(rows: str, elem_id: str) -> gr.HTML:
 
 
 def wire_model_picker(page: gr.Blocks, picker: ModelPicker, desk: Desk, group: str) -> None:
-    """Redraw whenever the choice changes; the newest choice wins."""
+    """Filled when the page opens, and redrawn whenever the choice changes."""
+    page.load(_redrawing(desk, group), picker.choice, picker.shown, **_REDRAW)
+    wire_choices(picker, desk, group)
 
+
+_REDRAW: Final[dict[str, Any]] = {
+    "show_progress": "hidden",
+    "trigger_mode": "always_last",
+    "api_visibility": "private",
+}
+
+
+def wire_choices(picker: ModelPicker, desk: Desk, group: str) -> None:
+    """Redraw whenever the choice changes; the newest choice wins. For a tab that fills its pickers itself."""
     redraw = _redrawing(desk, group)
 
     def another_model(model: str | None) -> Iterator[list[Any]]:
         yield from redraw(model, None, None, "f16")
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
-    page.load(redraw, picker.choice, picker.shown, **quiet)
-    picker.model.input(another_model, picker.model, picker.shown, **quiet)
+    picker.model.input(another_model, picker.model, picker.shown, **_REDRAW)
     gr.on(
-        [picker.level.input, picker.context.input, picker.kv_type.input], redraw, picker.choice, picker.shown, **quiet
+        [picker.level.input, picker.context.input, picker.kv_type.input],
+        redraw,
+        picker.choice,
+        picker.shown,
+        **_REDRAW,
     )
     _wire_making(picker, desk, group)
 

@@ -1,0 +1,401 @@
+"""What happens in the Compare tab: a question to both sides, one more answer, the control, the vote; as frames.
+
+Joins the pickers' choices, the making of levels that are not here yet, the comparison and the book of votes. Knows no
+component: a frame says what is new on the page, and tests read frames. While a round is blind nothing may tell which
+is which, the pace of the writing least of all: both texts then appear together, when both are whole.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from playground.chat.compare import Pane, PaneResult, compare, residency, usual_mode
+from playground.chat.comparison_export import (
+    ComparisonRecord,
+    PaneRecord,
+    comparison_as_json,
+    comparison_as_markdown,
+)
+from playground.chat.differences import spread_of
+from playground.chat.history import HistoryLimits
+from playground.errors import PlaygroundError, RequestRefused
+from playground.lab.fidelity import Fidelity, score_answer
+from playground.lab.results import Pair, VoteBook
+from playground.models.digests import FileDigests
+from playground.models.library import ModelFile
+from playground.services import Services
+from playground.ui.compare_board import PLACES, Board, PaneFrame
+from playground.ui.compare_link import SIDES, LinkedSetup, read_query
+from playground.ui.duel import Duel, Side, Wish, names
+from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.render import error_card, notice
+from playground.ui.render_agreement import PHASES, agreement_card
+from playground.ui.render_compare import (
+    beforehand_line,
+    control_card,
+    differences_table,
+    hidden_line,
+    pane_head,
+    tally_table,
+)
+from playground.ui.render_parting import parting_card
+from playground.ui.render_reply import live_line, load_progress
+
+Phase = Literal["rest", "busy"]
+FIRST_LEVELS: Final = ("Q8_0", "Q2_0")  # of the starter: sense beside babble
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is new on the page; None leaves a part as it is."""
+
+    duel: Duel | None = None
+    panes: tuple[PaneFrame, PaneFrame] = (PaneFrame(), PaneFrame())
+    phase: Phase | None = None
+    problem: str | None = None
+    differences: str | None = None
+    parting: str | None = None
+    control: str | None = None
+    agreement: str | None = None
+    tally: str | None = None
+    is_made: bool = False  # a level is on the disk that was not before
+
+
+class CompareDesk:
+    """Serves every visitor's comparison; `session` keeps them apart."""
+
+    def __init__(self, services: Services, picker: PickerDesk) -> None:
+        self.picker = picker
+        self.limits = HistoryLimits.of(services.settings)
+        self.usual_mode = usual_mode(services.processors.usable)
+        self.votes = VoteBook(services.settings.data_dir / "votes.sqlite")
+        self._digests = FileDigests(services.settings.data_dir / "digests.json")
+        self._services = services
+        self._interval_seconds = 1 / services.settings.updates_per_second
+        self._stops: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    # --- what a person does ---
+
+    def ask(self, session: str, duel: Duel, text: str, wish: Wish) -> Iterator[Frame]:
+        """The question to both sides; what is missing is made and loaded first."""
+        try:
+            asked = duel.asked(text, wish, self.limits)
+        except PlaygroundError as error:
+            yield Frame(problem=error_card(error))
+            return
+        yield from self._answers(session, asked, wish, PLACES)
+
+    def regenerate(self, session: str, duel: Duel, place: int, wish: Wish) -> Iterator[Frame]:
+        """Another answer in one place, by the model that is chosen there now."""
+        try:
+            asked = duel.asked_again(place, wish)
+        except PlaygroundError as error:
+            yield Frame(problem=error_card(error))
+            return
+        yield from self._answers(session, asked, wish, (place,))
+
+    def control(self, session: str, duel: Duel) -> Iterator[Frame]:
+        """The left side's model asked twice, so that its difference from itself can be told."""
+        try:
+            side, wish = duel.at(0), duel.wish
+            if not (side.file and side.context and wish and side.result) or duel.is_hidden:
+                raise RequestRefused("There is nothing to repeat yet.", "Ask both models something first.")
+            with self._running(session) as stop:
+                yield Frame(phase="busy", problem="", control=notice(f"Asking {side.file.level} twice …"))
+                pane = Pane(side.file, side.context, side.conversation.without_last_reply())
+                results = yield from self._repeated(pane, wish, stop)
+            if len(results) < 2:
+                yield Frame(phase="rest", control=notice("Stopped; the control says nothing."))
+                return
+            duel = replace(duel, spread=spread_of(results))
+            text = control_card(names(duel)[0], results[0], results[1], duel.spread)
+            yield Frame(duel, phase="rest", control=text, differences=self._differences(duel))
+        except PlaygroundError as error:
+            yield Frame(phase="rest", control="", problem=error_card(error))
+
+    def score(self, session: str, duel: Duel) -> Iterator[Frame]:
+        """A's answer read by both, token by token; one model in memory at a time is enough."""
+        try:
+            first, second = (duel.at(place) for place in PLACES)
+            if not (first.file and second.file and first.context and second.context and first.result) or duel.is_hidden:
+                raise RequestRefused("There is no answer to read yet.", "Ask both models something first.")
+            with self._running(session) as stop:
+                yield Frame(duel, phase="busy", problem="", agreement=load_progress(None, "Reading A’s answer"))
+                scoring = score_answer(
+                    self._services.pool,
+                    Pane(first.file, first.context),
+                    Pane(second.file, second.context),
+                    first.conversation.without_last_reply(),
+                    [token.id for token in first.result.tokens],
+                )
+                said = ""
+                with closing(scoring):  # type: ignore[type-var]
+                    for event in scoring:
+                        if isinstance(event, Fidelity):
+                            said = agreement_card(names(duel), event)
+                        elif stop.is_set():
+                            said = notice("Stopped; nothing is said about the agreement.")
+                            break
+                        else:
+                            yield Frame(agreement=load_progress(event.fraction, PHASES[event.phase]))
+            yield Frame(duel, phase="rest", agreement=said)
+        except PlaygroundError as error:
+            yield Frame(duel, phase="rest", agreement="", problem=error_card(error))
+
+    def record(self, duel: Duel, kind: str) -> Iterator[float | str]:
+        """The whole comparison as "markdown" or "json": the fraction of the checksums done, then the text."""
+        panes = [side for place in PLACES if (side := duel.at(place)).file and side.context]
+        if not panes or duel.is_hidden or duel.wish is None:
+            raise RequestRefused("There is nothing to save yet.", "Ask both models something first.")
+        yield from self._digests.digest([side.file for side in panes if side.file])
+        records = tuple(
+            PaneRecord(
+                side.file, side.context, side.conversation, side.result, "", self._digests.known(side.file) or ()
+            )
+            for side in panes
+            if side.file and side.context
+        )
+        sampling = next((side.result.sampling for side in panes if side.result), duel.wish.sampling)
+        record = ComparisonRecord(
+            records, sampling, duel.wish.max_tokens, self._services.processors, self._services.memory(), duel.spread
+        )
+        yield comparison_as_json(record) if kind == "json" else comparison_as_markdown(record)
+
+    def vote(self, duel: Duel, ballot: str) -> Frame:
+        """The vote kept, and the names shown; a book that cannot be written is told and hides nothing."""
+        try:
+            vote = duel.vote(ballot)
+        except PlaygroundError as error:
+            return Frame(problem=error_card(error))
+        problem = ""
+        try:
+            self.votes.add(vote)
+        except PlaygroundError as error:
+            problem = error_card(error)
+        duel = replace(duel, voted=vote.preference)
+        return replace(self.shown(duel), problem=problem, tally=self.tally(duel))
+
+    def clear(self, duel: Duel) -> Frame:
+        """A new chat on both sides."""
+        duel = duel.cleared()
+        return replace(self.shown(duel), control="", agreement="", problem="")
+
+    def unhide(self, duel: Duel) -> Frame:
+        """Blind mode is off: the sides go back to where they were chosen."""
+        return self.shown(duel.revealed())
+
+    def stop(self, session: str) -> None:
+        """Ends what this session has under way, within one update."""
+        with self._lock:
+            flag = self._stops.get(session)
+        if flag:
+            flag.set()
+
+    # --- what the page shows without a run ---
+
+    def first_choices(self) -> tuple[Choice, Choice]:
+        """What a newcomer sees: two levels of the starter that show something, or of the first model there is."""
+        models = self._services.library.models()
+        if not models:
+            return Choice(), Choice()
+        starters = [name for name, files in models.items() if any(file.origin == "starter" for file in files)]
+        base_name = next(iter([*starters, *models]))
+        return Choice(base_name, FIRST_LEVELS[0]), Choice(base_name, FIRST_LEVELS[1])
+
+    def linked(self, query: Mapping[str, str]) -> LinkedSetup:
+        """The set-up that the page's address asks for; what is not on offer is told in it."""
+        if not any(side in query for side in SIDES):
+            return LinkedSetup()
+        named = {query.get(side, "").rpartition(":")[0] for side in SIDES} & set(self._services.library.models())
+        offered = {model: self._levels_of(model) for model in named}
+        return read_query(query, offered, self.limits)
+
+    def _levels_of(self, model: str) -> frozenset[str]:
+        """What can be chosen of a model: what is here and what can be made."""
+        views = self.picker.views(Choice(model))
+        return frozenset(row.value for view in views for row in (*view.levels, *view.offers))
+
+    def choices_to_open(self, setup: LinkedSetup) -> tuple[Choice, Choice]:
+        """What the pickers show when the page opens."""
+        first, second = self.first_choices()
+        return setup.choices[0] or first, setup.choices[1] or second
+
+    def settled(self, choice: Choice, side: int) -> Choice:
+        """The choice with a level and a context where none came: the picker was not filled yet."""
+        if choice.model and choice.level:
+            return choice
+        first = self.first_choices()[side]
+        return replace(choice, model=choice.model or first.model, level=choice.level or first.level)
+
+    def beforehand(self, wish: Wish) -> str:
+        """Whether both models will stay in memory, and what the mode means for the speeds."""
+        try:
+            files = [self.picker.file(choice) for choice in wish.choices]
+            panes = [Pane(file, self.picker.context(choice)) for file, choice in zip(files, wish.choices, strict=True)]
+            return beforehand_line(wish.mode, residency(self._services.pool, self._services.planner, panes))
+        except PlaygroundError:
+            return beforehand_line(wish.mode, None)
+
+    def tally(self, duel: Duel | None = None) -> str:
+        """The votes so far, those on this pair first."""
+        try:
+            tallies = self.votes.tallies()
+        except PlaygroundError as error:
+            return error_card(error)
+        pair = None
+        if duel and not duel.is_hidden and all(side.file for side in duel.sides):
+            pair = Pair.of(duel.sides[0].contestant, duel.sides[1].contestant)
+        return tally_table(tallies, pair)
+
+    def shown(self, duel: Duel) -> Frame:
+        """Everything about a comparison at rest."""
+        panes = tuple(
+            PaneFrame(
+                pane_head(duel, place),
+                duel.at(place).conversation.messages,
+                live=hidden_line() if duel.is_hidden else _live_at_rest(duel.at(place)),
+                note="",
+            )
+            for place in PLACES
+        )
+        return Frame(
+            duel,
+            (panes[0], panes[1]),
+            phase="rest",
+            differences=self._differences(duel),
+            parting=self._parting(duel),
+        )
+
+    # --- how it goes ---
+
+    def _answers(self, session: str, duel: Duel, wish: Wish, places: Sequence[int]) -> Iterator[Frame]:
+        board = Board(duel, places)
+        try:
+            with self._running(session) as stop:
+                yield Frame(
+                    board.duel, board.panes(), "busy", problem="", differences="", parting="", control="", agreement=""
+                )
+                for place in places:
+                    choice = self.settled(wish.choices[duel.order[place]], duel.order[place])
+                    file = yield from self._ready(board, place, choice, stop)
+                    if file is None:
+                        break
+                    board.seat(place, file, self.picker.context(wish.choices[duel.order[place]]))
+                else:
+                    yield from self._compared(board, wish, stop)
+                yield self._ended(board)
+        except RequestRefused as error:
+            yield Frame(problem=error_card(error))
+        except PlaygroundError as error:
+            yield replace(self._ended(board), problem=error_card(error))
+
+    def _ready(
+        self, board: Board, place: int, choice: Choice, stop: threading.Event
+    ) -> Generator[Frame, None, ModelFile | None]:
+        """The file of a choice, made first where it is not here yet; None when it was stopped."""
+        making = self.picker.ready(choice, stop.is_set)
+        made_from, told_at = "", 0.0
+        with closing(making):
+            while True:
+                try:
+                    progress = next(making)
+                except StopIteration as end:
+                    made: ModelFile | None = end.value
+                    if made and made_from:
+                        yield Frame(is_made=True)
+                    return made
+                made_from = made_from or self._made_from(choice)
+                if time.monotonic() - told_at >= self._interval_seconds:
+                    told_at = time.monotonic()
+                    board.making(place, choice.level or "", made_from, progress.fraction)
+                    yield Frame(panes=board.panes())
+
+    def _made_from(self, choice: Choice) -> str:
+        try:
+            return self._services.maker.source(choice.model or "").level
+        except PlaygroundError:
+            return ""
+
+    def _compared(self, board: Board, wish: Wish, stop: threading.Event) -> Iterator[Frame]:
+        panes = [
+            Pane(side.file, side.context, side.conversation)
+            for place in board.places
+            if (side := board.duel.at(place)).file and side.context
+        ]
+        updates = compare(
+            self._services.pool, self._services.planner, panes, wish.sampling,
+            min(wish.max_tokens, self._services.settings.max_reply_tokens),
+            mode=wish.mode, interval_seconds=self._interval_seconds,
+        )  # fmt: skip
+        shown_at = 0.0
+        with closing(updates):
+            for update in updates:
+                board.take(update)
+                if stop.is_set():
+                    return
+                now = time.monotonic()
+                if update.reply is None or update.reply.finished or now - shown_at >= self._interval_seconds:
+                    shown_at = now
+                    yield Frame(panes=board.panes())
+
+    def _repeated(self, pane: Pane, wish: Wish, stop: threading.Event) -> Generator[Frame, None, list[PaneResult]]:
+        """Both results of one model asked twice; fewer when it was stopped. Raises what a pane failed with."""
+        results: list[PaneResult] = []
+        updates = compare(
+            self._services.pool, self._services.planner, [pane, pane], wish.sampling,
+            min(wish.max_tokens, self._services.settings.max_reply_tokens),
+            mode="in turn", interval_seconds=self._interval_seconds,
+        )  # fmt: skip
+        with closing(updates):
+            for update in updates:
+                if stop.is_set():
+                    break
+                if update.failed:
+                    raise update.failed
+                if update.result:
+                    results.append(update.result)
+                    yield Frame(control=notice(f"Asking {pane.file.level} twice … {len(results)} of 2 done"))
+        return results
+
+    def _ended(self, board: Board) -> Frame:
+        duel = board.finished()
+        frame = self.shown(duel)
+        if board.duel.is_hidden and not duel.is_hidden:  # broken: the sides stand elsewhere now
+            return replace(frame, problem=board.failures)
+        return replace(frame, panes=board.last_words(frame.panes))
+
+    def _differences(self, duel: Duel) -> str:
+        results = [duel.at(place).result for place in PLACES]
+        if duel.is_hidden or not (results[0] and results[1]):
+            return ""
+        return differences_table(names(duel), results[0], results[1], duel.spread)
+
+    def _parting(self, duel: Duel) -> str:
+        results = [duel.at(place).result for place in PLACES]
+        if duel.is_hidden or not (results[0] and results[1]):
+            return ""
+        return parting_card(names(duel), results[0], results[1])
+
+    @contextmanager
+    def _running(self, session: str) -> Iterator[threading.Event]:
+        """One thing at a time for each session; the flag is set by `stop`."""
+        flag = threading.Event()
+        with self._lock:
+            if session in self._stops:
+                raise RequestRefused("This comparison is still busy.", "Wait for the answers, or stop it first.")
+            self._stops[session] = flag
+        try:
+            yield flag
+        finally:
+            with self._lock:
+                del self._stops[session]
+
+
+def _live_at_rest(side: Side) -> str:
+    return live_line(side.result.finished if side.result else None)
