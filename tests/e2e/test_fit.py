@@ -1,0 +1,121 @@
+"""A person's way through the Fit and Learn tabs, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, expect
+from visitor import Visitor
+
+
+def open_fit(page: Page) -> Locator:
+    """The Fit tab with its first table complete."""
+    page.get_by_role("tab", name="Fit").click()
+    expect(page.locator("#fit-kv-sum .gp-kv-table")).to_be_visible()
+    return page.locator("#fit-table")
+
+
+def choose_model(page: Page, name: str) -> None:
+    box = page.locator("#fit-model input")
+    box.click()
+    box.fill(name)
+    page.get_by_role("option", name=name).first.click()
+
+
+def cell(page: Page, level: str, context: str) -> Locator:
+    return page.get_by_role("button", name=re.compile(rf"{level} with {context}: open in Chat"))
+
+
+def faults(page: Page, *places: str) -> list[Any]:
+    """What axe-core holds against these parts of the page."""
+    found = Axe().run(page, context={"include": [[place] for place in places]})
+    return [(fault["id"], [node["html"][:120] for node in fault["nodes"]]) for fault in found.response["violations"]]
+
+
+def test_the_articles_example_stands_when_the_tab_is_opened(page: Page) -> None:
+    table = open_fit(page)
+    expect(page.locator("#fit-model input")).to_have_value("Gemma 4 12B")
+    expect(table.get_by_role("row")).to_have_count(5)
+    expect(table.get_by_role("columnheader")).to_have_text(["Level", "4K", "8K", "16K", "32K", "64K", "128K", "256K"])
+    expect(cell(page, "Q4_K_M", "256K")).to_contain_text(re.compile(r"(Fits|Tight|Won't fit)≈ 11\.8 GiB"))
+    last = page.locator(".gp-kv-table tbody tr").last
+    expect(last).to_contain_text("96.0 GiB")
+    expect(last).to_contain_text("4.5 GiB")
+    expect(last).to_contain_text("21×")
+
+
+def test_another_computer_and_a_smaller_cache_change_the_verdicts(page: Page) -> None:
+    open_fit(page)
+    page.get_by_label("8 GB", exact=True).check()
+    expect(cell(page, "Q4_K_M", "256K")).to_contain_text("Won't fit")
+    expect(page.locator("#fit-assumed")).to_contain_text("keep 3.0 GiB")
+    page.get_by_label("Another").check()
+    page.get_by_label("Its memory in GB").fill("200")
+    page.get_by_label("Its memory in GB").press("Enter")
+    expect(page.locator("#fit-assumed")).to_contain_text("200 GB")
+    expect(cell(page, "F16", "256K")).to_contain_text("Fits")
+    page.get_by_label("q4_0: a quarter").check()
+    expect(page.locator(".gp-kv-table tbody tr").last).to_contain_text("27.0 GiB")
+
+
+def test_a_cell_of_a_model_on_disk_opens_chat_with_it(page: Page) -> None:
+    open_fit(page)
+    choose_model(page, "SmolLM2 135M Instruct")
+    cell(page, "Q4_1", "8K").click()
+    expect(page.get_by_role("tab", name="Chat")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#chat-context input:checked")).to_have_value("8192")
+    expect(page.locator("#chat-level input:checked")).to_have_value("Q4_1")
+
+
+def test_a_cell_of_a_model_that_is_not_here_says_where_to_get_it(page: Page) -> None:
+    open_fit(page)
+    cell(page, "Q4_K_M", "128K").click()
+    expect(page.locator("#fit-away")).to_contain_text("Gemma 4 12B at Q4_K_M is not on this computer yet.")
+    expect(page.locator("#fit-away")).to_contain_text("unsloth/gemma-4-12b-it-GGUF")
+    expect(page.get_by_role("tab", name="Fit")).to_have_attribute("aria-selected", "true")
+
+
+def test_the_question_is_answered_for_the_chosen_level_and_context(page: Page) -> None:
+    open_fit(page)
+    expect(page.locator("#fit-answer")).to_contain_text("Gemma 4 12B at Q4_K_M with 128K tokens needs about 9.6 GiB")
+    page.locator("#fit-level input").click()
+    page.get_by_role("option", name="Q8_0").click()
+    expect(page.locator("#fit-answer")).to_contain_text("at Q8_0 with 128K tokens needs about 14.6 GiB")
+    expect(page.locator("#fit-answer")).to_contain_text("24 GB")
+
+
+def test_on_a_phone_only_the_table_scrolls_and_its_levels_stay_in_view(visit: Visitor) -> None:
+    page = visit(390, 844)
+    open_fit(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    scroller = page.locator(".gp-fit-scroll")
+    scroller.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    assert scroller.evaluate("box => box.scrollLeft") > 0
+    level = page.get_by_role("rowheader", name="Q4_K_M").bounding_box()
+    assert level and level["x"] >= 0
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_fit_tab_is_accessible(visit: Visitor, dark: bool) -> None:
+    page = visit(at="?__theme=dark" if dark else "", dark=dark)
+    open_fit(page)
+    places = ("#fit-table", "#fit-charts", "#fit-kv-sum", "#fit-answer", "#fit-assumed")
+    assert faults(page, *places) == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_learn_tab_is_accessible(visit: Visitor, dark: bool) -> None:
+    page = visit(at="?__theme=dark" if dark else "", dark=dark)
+    page.get_by_role("tab", name="Learn").click()
+    expect(page.get_by_role("heading", name="A model is a list of frozen numbers")).to_be_visible()
+    assert faults(page, "#learn") == []
+
+
+def test_what_is_learned_can_be_tried_at_once(page: Page) -> None:
+    page.get_by_role("tab", name="Learn").click()
+    page.get_by_role("button", name="Compare the sum with the plan").click()
+    expect(page.get_by_role("tab", name="Fit")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#fit-table table")).to_be_visible()
