@@ -1,0 +1,145 @@
+"""The app as a whole, over HTTP and as a process: what it serves, whom it tells what, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from gradio_client import Client
+from playground_process import PlaygroundProcess
+
+from playground.engine.client import WORKER
+from playground.errors import PlaygroundError
+from playground.services import Services
+from playground.settings import load_settings
+from playground.ui.app import build_app, serving
+
+
+@pytest.fixture(scope="module")
+def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaygroundProcess]:
+    with PlaygroundProcess(tmp_path_factory.mktemp("home")) as process:
+        yield process
+
+
+def fetch(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+def load_event(address: str) -> tuple[dict, dict]:
+    """(the page's configuration, its event behind the button Load)."""
+    config = json.loads(fetch(f"{address}/config"))
+    (button,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "chat-load"]
+    (event,) = [one for one in config["dependencies"] if [button, "click"] in [list(t) for t in one["targets"]]]
+    return config, event
+
+
+# --- what it serves ---
+
+
+def test_the_page_asks_nothing_of_the_internet(running: PlaygroundProcess) -> None:
+    page = fetch(running.address)
+    assert "GGUF playground" in page
+    assert "fonts.googleapis.com" not in page and "google-analytics" not in page
+
+
+def test_the_page_reports_to_nobody_and_is_shared_with_nobody(running: PlaygroundProcess) -> None:
+    config = json.loads(fetch(f"{running.address}/config"))
+    assert config["analytics_enabled"] is False
+    assert not config.get("share_url")
+    assert config["is_space"] is False if "is_space" in config else True
+
+
+def test_no_event_is_offered_as_an_api(running: PlaygroundProcess) -> None:
+    offered = Client(running.address, verbose=False).view_api(return_format="dict", print_info=False)
+    assert offered == {"named_endpoints": {}, "unnamed_endpoints": {}}
+
+
+def test_a_file_of_this_computer_cannot_be_fetched(running: PlaygroundProcess) -> None:
+    for path in ("/etc/passwd", str(Path(__file__).resolve()), str(running.home / "data")):
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            fetch(f"{running.address}/gradio_api/file={path}")
+        assert refusal.value.code in (403, 404)
+
+
+# --- how it starts ---
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(PlaygroundError, match=rf"The port {port} .* is taken or not allowed\. .*--port"),
+            serving(load_settings(port=port, data_dir=tmp_path)),
+        ):
+            pass
+
+
+def test_a_page_can_be_built_without_being_served(tmp_path: Path) -> None:
+    with Services(load_settings(data_dir=tmp_path)) as services:
+        assert build_app(services).title == "GGUF playground"
+
+
+# --- how it ends ---
+
+
+def model_processes(of: PlaygroundProcess) -> list[psutil.Process]:
+    return [child for child in psutil.Process(of.pid).children() if WORKER in child.cmdline()]
+
+
+def press_load(address: str) -> Callable[[], None]:
+    """Presses Load as a browser would, without waiting; the returned function waits until all is loaded."""
+    config, event = load_event(address)
+    by_id = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
+    chosen = {"chat-model": "SmolLM2-135M-Instruct", "chat-level": "Q4_1", "chat-context": "512", "chat-kv": "f16"}
+    data = [chosen[by_id[number]] for number in event["inputs"]]
+    body = {"data": data, "fn_index": event["id"], "session_hash": "a-test", "trigger_id": None}
+    ask = urllib.request.Request(
+        f"{address}/gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(ask, timeout=30).close()
+    done = threading.Event()
+
+    def listen() -> None:
+        with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=a-test", timeout=60) as stream:
+            for line in stream:
+                if b"process_completed" in line:
+                    done.set()
+                    return
+
+    threading.Thread(target=listen, daemon=True).start()
+
+    def wait() -> None:
+        assert done.wait(60)
+
+    return wait
+
+
+def test_sigterm_ends_the_playground_and_every_process_it_started(starter: Path, tmp_path: Path) -> None:
+    with PlaygroundProcess(tmp_path / "home") as process:
+        press_load(process.address)()
+        (model,) = model_processes(process)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert model in started
+        assert process.end() == 0
+        assert "Ending the playground." in process.output
+        gone, alive = psutil.wait_procs(started, timeout=20)
+        assert not alive and len(gone) == len(started)
+
+
+def test_a_killed_playground_leaves_no_model_behind(starter: Path, tmp_path: Path) -> None:
+    with PlaygroundProcess(tmp_path / "home") as process:
+        press_load(process.address)()
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert started
+        process.process.kill()
+        _, alive = psutil.wait_procs(started, timeout=20)
+        assert not alive
