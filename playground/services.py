@@ -5,7 +5,9 @@ The page and the command line are two faces of the same services; whatever eithe
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
+from functools import cached_property
 
 from playground.engine.cores import CoreShares
 from playground.engine.pool import ModelPool
@@ -13,6 +15,9 @@ from playground.fit.dry_run import Planner
 from playground.lab.maker import LevelMaker
 from playground.machine.memory import MachineMemory, read_memory
 from playground.machine.processors import Processors, read_processors
+from playground.models.downloads import Downloads
+from playground.models.headers import Headers
+from playground.models.hub import Hub
 from playground.models.library import Library
 from playground.settings import Settings
 
@@ -32,6 +37,25 @@ class Services:
         self._resources.callback(self.pool.close)
         self.maker = LevelMaker(self.library, self.processors.usable)
         self._resources.callback(self.maker.close)
+        self._opening = threading.Lock()
+        self._downloads: Downloads | None = None
+
+    @cached_property
+    def hub(self) -> Hub:
+        return Hub()
+
+    @cached_property
+    def headers(self) -> Headers:
+        """Headers of models on the Hub, kept in the data folder."""
+        return Headers(self.hub, self.settings.data_dir / "headers")
+
+    @property
+    def downloads(self) -> Downloads:
+        """The queue of downloads, which goes on where the last run ended as soon as it is first asked for."""
+        with self._opening:
+            if self._downloads is None:
+                self._downloads = self._resources.enter_context(Downloads(self.settings, self.hub, self.headers))
+            return self._downloads
 
     def memory(self) -> MachineMemory:
         """The memory of this computer now."""

@@ -22,6 +22,7 @@ from playground.models.delivery import Delivery
 from playground.models.headers import Headers
 from playground.models.hub import Hub, Stop, Stopped
 from playground.models.hub_cache import free_bytes
+from playground.models.removal import note_downloaded
 from playground.models.repository import HubFile, HubLevel
 from playground.settings import Settings
 
@@ -63,6 +64,7 @@ class Downloads:
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self._hub, self._headers, self._clock, self._pause, self._free = hub, headers, clock, pause, free
+        self._data_dir = settings.data_dir
         self._journal = settings.data_dir / "downloads.json"
         self._changed = threading.Condition(threading.RLock())
         self._jobs: dict[str, _Job] = {}
@@ -172,6 +174,8 @@ class Downloads:
                     return
                 job.state = "running"
             job.run()
+            if (path := job.record().path) is not None and job.delivery.bytes_received:
+                note_downloaded(self._data_dir, path)
             with self._changed:
                 self._note_and_tell()
 

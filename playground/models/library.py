@@ -59,6 +59,7 @@ class Library:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._headers: dict[Path, tuple[tuple[int, int], GgufHeader | BadModelFile]] = {}
+        self._added: dict[Path, ModelFile] = {}
         self._lock = threading.Lock()
 
     def files(self) -> list[ModelFile]:
@@ -89,7 +90,23 @@ class Library:
                 left_out.append(LeftOut(model.shards[0], str(error)))
             except OSError as error:
                 left_out.append(LeftOut(model.shards[0], f"It cannot be read: {error.strerror or error}."))
+        with self._lock:
+            added = [(resolved, file) for resolved, file in self._added.items() if resolved not in seen]
+        files.extend(file for _, file in added if all(shard.is_file() for shard in file.shards))
         return files, left_out
+
+    def add(self, path: Path) -> ModelFile:
+        """Show a file that lies elsewhere among the others, for this run; raises ModelNotFound or BadModelFile."""
+        path = path.expanduser().absolute()
+        if not path.is_file():
+            raise ModelNotFound(f"There is no file {path}.", "Type the path of a GGUF file on this computer.")
+        try:
+            file = self._at_path(path)
+        except OSError as error:
+            raise BadModelFile(f"{path.name} cannot be read: {error.strerror or error}.", "Check it.") from error
+        with self._lock:
+            self._added[file.path.resolve()] = file
+        return file
 
     def header(self, path: Path) -> GgufHeader:
         """The header of a file, read once until the file changes; raises BadModelFile or OSError."""

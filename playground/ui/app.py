@@ -29,6 +29,9 @@ from playground.ui.fit_layout import build_fit_tab
 from playground.ui.fit_tab import wire_fit_tab
 from playground.ui.learn_tab import build_learn_tab, wire_learn_tab
 from playground.ui.model_picker import keep_pickers_current
+from playground.ui.models_desk import ModelsDesk
+from playground.ui.models_layout import build_models_tab
+from playground.ui.models_tab import wire_models_tab
 from playground.ui.picker_view import PickerDesk
 from playground.ui.render import page_head
 from playground.ui.theme import launch_look
@@ -44,6 +47,7 @@ def build_app(services: Services) -> gr.Blocks:
     picker_desk = PickerDesk(services.library, services.planner, services.pool.usable_for, settings.slots, maker)
     chat_desk = ChatDesk(settings, services.pool, picker_desk)
     compare_desk = CompareDesk(services, picker_desk)
+    models_desk = ModelsDesk(services)
     fit_desk = FitDesk(services.library, services.planner, maker, services.pool.usable_for, settings.slots)
 
     def tab_closed(request: gr.Request) -> None:
@@ -62,14 +66,17 @@ def build_app(services: Services) -> gr.Blocks:
                 )
             with gr.Tab("Fit", id="fit") as fit_tab:
                 fit = build_fit_tab(fit_tab, fit_desk)
+            with gr.Tab("Models", id="models") as models_tab:
+                models = build_models_tab(models_tab, settings)
             with gr.Tab("Learn", id="learn"):
                 learn = build_learn_tab()
         wire_chat_tab(page, chat, chat_desk)
         wire_compare_tab(page, compare, compare_desk, tabs)
         wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk)
         wire_learn_tab(learn, tabs)
+        wire_models_tab(page, models, models_desk)
         left, right = (pane.picker for pane in compare.panes)
-        keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_desk)
+        keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_desk, [models.news])
         page.load(
             lambda: page_head(services.memory(), services.processors),
             None,

@@ -7,7 +7,7 @@ that is thrown away cannot say how far it came.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -49,11 +49,16 @@ class Stops:
 
 def make_chosen(desk: Desk, choice: Choice, stopped: Callable[[], bool]) -> Iterator[MakingFrame]:
     """The chosen level made, with progress; a sentence where it was stopped or cannot be made."""
-    yield MakingFrame(making_progress(choice.level, None), is_busy=True)
+    yield from frames_of(choice.level, desk.ready(choice, stopped))
+
+
+def frames_of(level: str | None, work: Generator[Progress, None, object]) -> Iterator[MakingFrame]:
+    """The frames of a making that ends with something, or with None where it was stopped."""
+    yield MakingFrame(making_progress(level, None), is_busy=True)
     try:
-        with closing(desk.ready(choice, stopped)) as making:
+        with closing(work) as making:
             while True:
-                yield MakingFrame(making_progress(choice.level, next(making)), is_busy=True)
+                yield MakingFrame(making_progress(level, next(making)), is_busy=True)
     except StopIteration as end:
         stopped_early = end.value is None
         yield MakingFrame(notice("Stopped; nothing of it is kept.") if stopped_early else "", is_made=not stopped_early)

@@ -54,6 +54,7 @@ element.addEventListener('change', event => {
 sync();
 watch(['value', 'rows'], sync);
 """
+_ROWS: Final = "${typeof rows === 'undefined' ? '' : rows}"  # a tab opened later is drawn once before its props come
 _FOLD_JS: Final = """
 let open = false;
 const show = () => element.querySelector('.gp-fold')?.setAttribute('aria-expanded', String(open));
@@ -114,13 +115,13 @@ def build_model_picker(desk: Desk, group: str) -> ModelPicker:
             model = gr.Dropdown(
                 desk.model_names(), label="Model", filterable=True, interactive=True, elem_id=f"{group}-model"
             )
-            level = _radio_rows(level_rows([], "", f"{group}-level"), f"{group}-level")
+            level = radio_rows(level_rows([], "", f"{group}-level"), f"{group}-level")
             with gr.Column(elem_classes="gp-actions"):
                 make = gr.Button("Make", variant="primary", visible=False, elem_id=f"{group}-make")
                 making = gr.HTML("", apply_default_css=False, elem_id=f"{group}-making")
                 stop_making = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{group}-stop-making")
                 news = gr.Textbox(visible="hidden", elem_id=f"{group}-news")
-            context = _radio_rows("", f"{group}-context")
+            context = radio_rows("", f"{group}-context")
             memory = gr.HTML(
                 memory_bar_empty("What the model will need shows here before it is loaded."),
                 apply_default_css=False,
@@ -139,10 +140,9 @@ def build_model_picker(desk: Desk, group: str) -> ModelPicker:
     return ModelPicker(line, model, level, make, stop_making, making, news, context, kv_type, memory, actions)
 
 
-def _radio_rows(rows: str, elem_id: str) -> gr.HTML:
-    return gr.HTML(
-        "", html_template="${rows}", js_on_load=_RADIO_JS, apply_default_css=False, rows=rows, elem_id=elem_id
-    )
+def radio_rows(rows: str, elem_id: str) -> gr.HTML:
+    """Radio buttons drawn by us: the markup goes into the prop `rows`, the choice into `value`."""
+    return gr.HTML("", html_template=_ROWS, js_on_load=_RADIO_JS, apply_default_css=False, rows=rows, elem_id=elem_id)
 
 
 def wire_model_picker(page: gr.Blocks, picker: ModelPicker, desk: Desk, group: str) -> None:

@@ -50,8 +50,8 @@ def level_rows(
     """
     if not rows:
         return '<p class="gp-hint">No level of this model is on this computer yet.</p>'
-    body = "".join(_level_row(row, row.value == chosen, group) for row in rows)
-    more = "".join(_level_row(row, row.value == chosen, group) for row in offers)
+    body = "".join(level_row(row, row.value == chosen, group) for row in rows)
+    more = "".join(level_row(row, row.value == chosen, group) for row in offers)
     if more:
         is_open = " open" if any(row.value == chosen for row in offers) else ""
         more = (
@@ -64,7 +64,8 @@ def level_rows(
     )
 
 
-def _level_row(row: LevelRow, is_chosen: bool, group: str) -> str:
+def level_row(row: LevelRow, is_chosen: bool, group: str) -> str:
+    """One level as a radio button of `group`."""
     recommended = '<span class="gp-recommended">Recommended</span>' if row.recommended else ""
     notes = "".join(f'<span class="gp-note">{escape(note)}</span>' for note in row.notes)
     return (

@@ -1,0 +1,91 @@
+"""What stands on this disk, as the Models tab shows it: every model file, what may be deleted, how much room is left.
+
+Asks the library; knows no component. A row is named by a key that tells nothing of this computer's folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from playground.errors import ModelNotFound, PlaygroundError
+from playground.lab.quantize import made_note
+from playground.models.folders import LeftOut
+from playground.models.hub_cache import free_bytes
+from playground.models.library import Library, ModelFile
+from playground.models.removal import delete, may_delete
+from playground.settings import Settings
+
+
+@dataclass(frozen=True)
+class ShelfRow:
+    """One model at one level on this disk; `bits_per_weight` is the true one, None where its header cannot be read."""
+
+    key: str
+    file: ModelFile
+    bits_per_weight: float | None
+    note: str
+    may_be_deleted: bool
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in words."""
+        return f"from {self.file.repo}" if self.file.repo else self.file.origin
+
+
+@dataclass(frozen=True)
+class ShelfView:
+    """Everything on this disk. `free` is what the disk of the models made here has left, in bytes."""
+
+    rows: tuple[ShelfRow, ...]
+    left_out: tuple[LeftOut, ...]
+    free: int
+
+
+class Shelf:
+    """Answers for every visitor; what the settings forbid is refused here, whatever a browser sends."""
+
+    def __init__(self, settings: Settings, library: Library) -> None:
+        self._settings = settings
+        self._library = library
+
+    def view(self) -> ShelfView:
+        files, left_out = self._library.survey()
+        in_order = sorted(files, key=lambda file: (file.origin != "starter", file.base_name.lower(), -file.size))
+        return ShelfView(tuple(map(self._row, in_order)), tuple(left_out), free_bytes(self._settings.data_dir))
+
+    def row(self, key: object) -> ShelfRow:
+        """The row of that key; raises ModelNotFound where it is gone."""
+        for row in self.view().rows:
+            if row.key == key:
+                return row
+        raise ModelNotFound("That model is no longer on this computer.", "Choose another one from the list.")
+
+    def delete(self, key: object) -> ModelFile:
+        """Delete a model that the playground put there; raises PlaygroundError where it must not or cannot."""
+        row = self.row(key)
+        if not self._settings.allow_delete:
+            raise PlaygroundError("Models cannot be deleted here.", "Whoever runs this playground decided so.")
+        delete(row.file, self._settings.data_dir)
+        return row.file
+
+    def add(self, path: str) -> ModelFile:
+        """Show the model at a path among the others for this run; raises PlaygroundError where it is none."""
+        if not self._settings.allow_local_files:
+            raise PlaygroundError(
+                "Files of this computer cannot be opened by path here.", "Find it on the Hub instead."
+            )
+        if not path.strip() or "\0" in path:
+            raise ModelNotFound("No path was typed.", "Type the path of a GGUF file on this computer.")
+        return self._library.add(Path(path.strip().strip("'\"")))
+
+    def _row(self, file: ModelFile) -> ShelfRow:
+        try:
+            bits = self._library.whole_header(file).bits_per_weight
+        except (PlaygroundError, OSError):
+            bits = None
+        note = made_note(file.level, file.requantized_from, bits) or ""
+        removable = self._settings.allow_delete and may_delete(file, self._settings.data_dir)
+        key = hashlib.sha256(str(file.path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return ShelfRow(key, file, bits, note, removable)
