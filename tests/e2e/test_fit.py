@@ -52,7 +52,7 @@ def test_another_computer_and_a_smaller_cache_change_the_verdicts(page: Page) ->
     page.get_by_label("8 GB", exact=True).check()
     expect(cell(page, "Q4_K_M", "256K")).to_contain_text("Won't fit")
     expect(page.locator("#fit-assumed")).to_contain_text("keep 3.0 GiB")
-    page.get_by_label("Another").check()
+    page.get_by_label("Another", exact=True).check()
     page.get_by_label("Its memory in GB").fill("200")
     page.get_by_label("Its memory in GB").press("Enter")
     expect(page.locator("#fit-assumed")).to_contain_text("200 GB")
