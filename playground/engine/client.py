@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -127,7 +128,7 @@ class LocalEngine:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._mailboxes: dict[int, queue.SimpleQueue[Mail]] = {}
-        self._generating: set[int] = set()
+        self._generating: dict[int, bool] = {}  # requests under way, and whether they need whole cores
         self._loading: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         self._threads_set: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._loaded: Loaded | None = None
@@ -180,7 +181,7 @@ class LocalEngine:
     ) -> ReplyStream:
         """Start a reply; its events come through the stream."""
         number = next(self._numbers)
-        stream = self._open_mailbox(number, generating=True)
+        stream = self._open_mailbox(number, whole_cores=reproducible)
         self._child.send(encode(Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives)))
         return stream
 
@@ -198,7 +199,7 @@ class LocalEngine:
         The file at `path` is the caller's to delete, once the stream has ended.
         """
         number = next(self._numbers)
-        stream = self._open_mailbox(number, generating=True)
+        stream = self._open_mailbox(number, whole_cores=False)  # its chunks make it the same
         text = continuation if isinstance(continuation, str) else tuple(continuation)
         self._child.send(encode(Score(number, prompt, text, str(path), against, window)))
         return stream
@@ -206,7 +207,7 @@ class LocalEngine:
     def count_tokens(self, text: str) -> int:
         """How many tokens the model makes of a text, special tokens recognised."""
         number = next(self._numbers)
-        with self._open_mailbox(number, generating=False) as stream:
+        with self._open_mailbox(number) as stream:
             self._child.send(encode(CountTokens(number, text)))
             (count,) = stream
         assert isinstance(count, TokenCount)
@@ -216,26 +217,23 @@ class LocalEngine:
         """Returns when the child decodes with so many threads, or has ended."""
         if not self.is_alive:
             return
-        self._child.send(encode(SetThreads(threads)))
+        self._child.send(encode(SetThreads(threads, whole=threads >= self._cores.cores)))
         try:
             while self._threads_set.get(timeout=_THREADS_SECONDS) not in (threads, None):
                 pass
         except queue.Empty:
             pass
 
-    def _open_mailbox(self, number: int, *, generating: bool) -> ReplyStream:
+    def _open_mailbox(self, number: int, *, whole_cores: bool | None = None) -> ReplyStream:
+        """whole_cores: None where the answer takes no decoding."""
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         with self._lock:
             if self._stopped or self._closing:
                 raise self._stopped or ModelStopped("This model was unloaded.", "Send the message again to reload it.")
             self._mailboxes[number] = mailbox
-            if generating:
-                self._generating.add(number)
-                starts = len(self._generating) == 1
-            else:
-                starts = False
-        if starts:
-            self._cores.join(self)
+            if whole_cores is not None:
+                with self._share_changes():
+                    self._generating[number] = whole_cores
         return ReplyStream(mailbox, lambda: self._close_mailbox(number))
 
     def _close_mailbox(self, number: int) -> None:
@@ -246,11 +244,19 @@ class LocalEngine:
             self._child.send(encode(Cancel(number)))
 
     def _finished(self, number: int) -> None:
-        with self._lock:
-            self._generating.discard(number)
-            ends = not self._generating
-        if ends:
+        with self._lock, self._share_changes():
+            self._generating.pop(number, None)
+
+    @contextmanager
+    def _share_changes(self) -> Iterator[None]:
+        """Tells the core shares what a change of `_generating` means; under the lock, so that news keep their order."""
+        before = any(self._generating.values()) if self._generating else None
+        yield
+        after = any(self._generating.values()) if self._generating else None
+        if after is None and before is not None:
             self._cores.leave(self)
+        elif after is not None and after != before:
+            self._cores.join(self, whole=after)
 
     # --- the reader thread ---
 
@@ -283,14 +289,12 @@ class LocalEngine:
             self._stopped = cause
             mailboxes = list(self._mailboxes.values())
             self._mailboxes.clear()
-            was_busy = bool(self._generating)
-            self._generating.clear()
+            with self._share_changes():
+                self._generating.clear()
         for mailbox in mailboxes:
             mailbox.put(cause)
         self._loading.put(cause)
         self._threads_set.put(None)
-        if was_busy:
-            self._cores.leave(self)
 
     def _cause_of_death(self) -> PlaygroundError:
         code = self._child.exit_code()

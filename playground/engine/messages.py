@@ -6,7 +6,6 @@ comes back from the process that read it must not be able to run code here.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,7 +71,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Generate:
-    """Continue `prompt`; `reproducible` decodes alone in fixed chunks, so that the same request gives the same text."""
+    """Continue `prompt`; `reproducible` decodes alone, in fixed chunks, with all cores: the same text every time."""
 
     request: int
     prompt: str
@@ -114,9 +113,13 @@ class Cancel:
 
 @dataclass(frozen=True)
 class SetThreads:
-    """Decode with so many threads from now on; 0 pauses, and is how a model starts. ThreadsSet tells that it holds."""
+    """Decode with so many threads from now on; 0 pauses, and is how a model starts. ThreadsSet tells that it holds.
+
+    whole: these are all cores there are. A reproducible request waits for them, because its text depends on the number.
+    """
 
     threads: int
+    whole: bool = True
 
 
 # --- events: the model's process to the page ---
@@ -283,7 +286,7 @@ _NESTED: Final[dict[str, type]] = {
 
 def encode(word: Command | Event) -> bytes:
     """One line of JSON, such as `{"is": "Cancel", "request": 7}`."""
-    return json.dumps({"is": type(word).__name__, **dataclasses.asdict(word)}).encode() + b"\n"
+    return json.dumps({"is": type(word).__name__, **vars(word)}, default=vars).encode() + b"\n"
 
 
 def decode(line: bytes) -> Any:

@@ -88,7 +88,7 @@ class Slot:
 
 
 class Scheduler:
-    """Serves requests in the order they come, `slots` at once; call `step` while `busy`."""
+    """Serves requests in the order they come, `slots` at once; call `step` while `can_step`."""
 
     def __init__(
         self,
@@ -100,6 +100,7 @@ class Scheduler:
         self._emit = emit
         self._clock = clock
         self.threads = 0
+        self._whole_cores = True
         self._slots = [Slot(sequence) for sequence in range(decoder.slots)]
         self._waiting: deque[Reply] = deque()
         self._chunk = float(FIRST_CHUNK)
@@ -136,8 +137,17 @@ class Scheduler:
         """Whether an abort of the running step would cost nobody else anything."""
         return [slot.reply.request for slot in self._slots if slot.reply] == [request]
 
-    def set_threads(self, threads: int) -> None:
-        self.threads = threads
+    @property
+    def can_step(self) -> bool:
+        """Whether there is work that may be done with the threads of now: a reproducible request wants all cores."""
+        if not self.busy or self.threads == 0:
+            return False
+        next_up = [slot.reply for slot in self._slots if slot.reply] or [self._waiting[0]]
+        return self._whole_cores or not any(reply.wanted.reproducible for reply in next_up)
+
+    def set_threads(self, threads: int, *, whole: bool = True) -> None:
+        """`whole`: these are all cores there are."""
+        self.threads, self._whole_cores = threads, whole
         if threads > 0:
             self._decoder.set_threads(threads)
 
@@ -292,8 +302,8 @@ class Scheduler:
                 self._emit(Queued(reply.request, place))
 
     def _place_alone(self) -> Slot | None:
-        """For a reproducible request: nobody beside it and an empty cache, so that nothing can differ."""
-        if self._active():
+        """For a reproducible request: nobody beside it, an empty cache, all cores, so that nothing can differ."""
+        if self._active() or not self._whole_cores:
             return None
         self._forget_everything()
         return self._slots[0]

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from playground.engine.messages import (
     Cancel,
@@ -29,6 +29,7 @@ from playground.engine.messages import (
     Score,
     SetThreads,
     ThreadsSet,
+    Token,
     TokenCount,
     decode,
     encode,
@@ -41,6 +42,10 @@ from playground.llama.log import LlamaLog, reason
 from playground.machine.child import speak_in_lines
 from playground.machine.process import read_process_memory
 
+# Tokens are told together this often. A line for each would wake the page's process in the middle of the next decode,
+# whose threads need every core: that cost a fast model some per cent of its speed.
+TELL_SECONDS: Final = 0.03
+
 
 class Worker:
     """Serves one model: a mailbox of commands, a scheduler, and one voice for the events."""
@@ -51,6 +56,8 @@ class Worker:
         self._mailbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._scheduler = Scheduler(decoder, self._emit)
         self._scorer = Scorer(decoder, self._emit)
+        self._untold: list[bytes] = []
+        self._told_at = 0.0
 
     def listen(self, commands: Iterable[bytes]) -> None:
         """Runs in a thread of its own. The end of the input means that the parent is gone: nothing is left to do."""
@@ -63,15 +70,15 @@ class Worker:
 
     def serve(self) -> None:
         while True:
-            busy = self._scheduler.busy or self._scorer.busy
+            working = self._scheduler.can_step or (self._scorer.busy and self._scheduler.threads > 0)
             try:
-                self._obey(self._mailbox.get(block=not (busy and self._scheduler.threads > 0)))
+                self._obey(self._mailbox.get(block=not working))
             except queue.Empty:
                 self._step()
 
     def _step(self) -> None:
         """A step of the replies and a chunk of a scored text take turns; each has a context of its own."""
-        if self._scheduler.busy:
+        if self._scheduler.can_step:
             self._scheduler.step()
         if self._scorer.busy:
             self._scorer.step(self._scheduler.threads)
@@ -88,7 +95,7 @@ class Worker:
             case CountTokens():
                 self._emit(TokenCount(command.request, len(self._decoder.tokenize(command.text))))
             case SetThreads():
-                self._scheduler.set_threads(command.threads)
+                self._scheduler.set_threads(command.threads, whole=command.whole)
                 self._emit(ThreadsSet(command.threads))
             case Load():
                 self._emit(Failed(None, "This process has a model already."))
@@ -96,7 +103,13 @@ class Worker:
     def _emit(self, event: Event) -> None:
         if isinstance(event, Finished):
             event = dataclasses.replace(event, memory=measured_memory())
-        self._answers.write(encode(event))
+        self._untold.append(encode(event))
+        now = time.monotonic()
+        can_wait = isinstance(event, Token) and event.count > 1 and now - self._told_at < TELL_SECONDS
+        if not can_wait:  # each reply ends with a Finished, which cannot
+            self._answers.write(b"".join(self._untold))
+            self._untold.clear()
+            self._told_at = now
 
 
 def measured_memory() -> Memory:

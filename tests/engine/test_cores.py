@@ -73,3 +73,28 @@ def test_an_idle_model_holds_no_core(cores, ledger):
     model.await_threads(2)
     cores.leave(model)
     model.await_threads(0)
+
+
+def test_a_model_that_needs_whole_cores_never_decodes_with_fewer_and_all_take_short_turns(cores, ledger, monkeypatch):
+    monkeypatch.setattr("playground.engine.cores.WHOLE_TURN_SECONDS", 0.01)
+    whole, other = Model(ledger), Model(ledger)
+    had = []
+    monkeypatch.setattr(whole, "set_threads", lambda threads: (had.append(threads), Model.set_threads(whole, threads)))
+    cores.join(other)
+    other.await_threads(2)
+    cores.join(whole, whole=True)
+    for model in [whole, other] * 3:
+        model.await_threads(2)
+        model.await_threads(0)
+    assert set(had) == {0, 2}
+    assert ledger["most"] == 2
+
+
+def test_when_nobody_needs_whole_cores_any_more_they_are_shared_again(cores, ledger):
+    first, second = Model(ledger), Model(ledger)
+    cores.join(first, whole=True)
+    cores.join(second)
+    first.await_threads(2)
+    cores.join(first)
+    first.await_threads(1)
+    second.await_threads(1)

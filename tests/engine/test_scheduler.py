@@ -230,6 +230,25 @@ def test_a_reproducible_request_decodes_alone_in_fixed_chunks_on_an_empty_cache(
     assert [event.request for event in desk.order if isinstance(event, Finished)][1:] == [2, 3, 4]
 
 
+def test_a_reproducible_request_waits_for_all_cores_and_pauses_while_it_has_fewer():
+    desk = Desk(slots=2)
+    desk.scheduler.set_threads(1, whole=False)
+    desk.ask(1, "w")
+    desk.ask(2, "a", max_tokens=4, reproducible=True)
+    while desk.scheduler.can_step:
+        desk.scheduler.step()
+    assert desk.text(1) == "xyz" and desk.events[2] and desk.text(2) == ""
+    desk.scheduler.set_threads(2, whole=True)
+    desk.scheduler.step()
+    desk.scheduler.set_threads(0, whole=False)
+    assert not desk.scheduler.can_step
+    desk.scheduler.set_threads(1, whole=False)
+    assert not desk.scheduler.can_step
+    desk.scheduler.set_threads(2, whole=True)
+    desk.run()
+    assert desk.text(2) == "bcde"
+
+
 def test_the_prompt_chunk_adapts_so_that_a_step_takes_half_a_second():
     desk = Desk(context_size=4096, batch_size=512, seconds_per_token=0.005)
     desk.ask(1, "a" * 3000, max_tokens=1)
