@@ -1,0 +1,88 @@
+"""What the benchmarks share: the starter, an engine on it, a chat turn in its template, and the table at the end."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from playground.engine.client import LocalEngine
+from playground.engine.cores import CoreShares
+from playground.engine.messages import Finished, Token
+from playground.lab.quantize import Made, quantize
+from playground.llama.parameters import ContextParameters
+from playground.machine.processors import read_processors
+from playground.models.library import Library
+from playground.services import Services
+from playground.settings import load_settings
+
+STORY = "Tell me a long story about a fox who learns to read. Describe every place that it visits."
+FILLER = "The fox went on, over the hill and along the river, and met somebody new. "
+
+
+def cores() -> int:
+    return read_processors().usable
+
+
+def starter() -> Path:
+    with tempfile.TemporaryDirectory() as empty:
+        return Library(load_settings(data_dir=Path(empty))).find("starter").path
+
+
+def turn(text: str) -> str:
+    """A question in the starter's chat template."""
+    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+
+
+@contextmanager
+def engine_on(path: Path, context: ContextParameters) -> Iterator[LocalEngine]:
+    shares = CoreShares(cores())
+    engine = LocalEngine(path, context, shares)
+    try:
+        for _ in engine.load():
+            pass
+        yield engine
+    finally:
+        engine.close()
+        shares.close()
+
+
+@contextmanager
+def services() -> Iterator[Services]:
+    """The playground's services over an empty data folder."""
+    with tempfile.TemporaryDirectory() as empty, Services(load_settings(data_dir=Path(empty))) as opened:
+        yield opened
+
+
+def made(level: str, folder: Path) -> Path:
+    """A level of the starter, made here."""
+    target = folder / f"SmolLM2-135M-Instruct-{level}.gguf"
+    (*_, last) = quantize(starter(), level, target, cores())
+    assert isinstance(last, Made)
+    return last.path
+
+
+def ended(events: Sequence[object]) -> Finished:
+    last = events[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+def tokens_in(events: Sequence[object]) -> int:
+    return sum(isinstance(event, Token) for event in events)
+
+
+def report(title: str, rows: Sequence[tuple[str, str]], ratio: float, target: str) -> None:
+    """The table, the machine, and the one ratio that counts."""
+    print(f"\n{title}\n{platform.machine()}, {cores()} cores")
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}")
+    print(f"  ratio {ratio:.3f}, target {target}")
+
+
+def median_of(values: Sequence[float]) -> str:
+    return f"median {statistics.median(values):.1f}, from {min(values):.1f} to {max(values):.1f}"

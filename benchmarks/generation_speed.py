@@ -1,0 +1,49 @@
+"""Generation speed of the engine beside `llama_cpp.Llama` streaming: same file, same threads, alternating in one run.
+
+Generating reads every weight once for each token, so both sides are bound by the same arithmetic; what differs is the
+Python around it. Both are timed by their consumer, from the first token that arrives to the last.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable
+
+import llama_cpp
+
+from benchmarks.bench import STORY, cores, engine_on, median_of, report, starter, turn
+from playground.engine.messages import GREEDY, Token
+from playground.llama.parameters import ContextParameters
+
+ROUNDS = 7
+TOKENS = 192
+
+
+def tokens_per_second(arrivals: Iterable[object]) -> float:
+    times = [time.perf_counter() for _ in arrivals]
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def main() -> None:
+    path = starter()
+    peer = llama_cpp.Llama(
+        str(path), n_ctx=2048, n_threads=cores(), n_threads_batch=cores(), flash_attn=True, verbose=False
+    )
+    ours: list[float] = []
+    theirs: list[float] = []
+    with engine_on(path, ContextParameters(2048)) as engine:
+        for number in range(ROUNDS):
+            prompt = turn(f"{STORY} Chapter {number}.")
+            stream = engine.submit(prompt, GREEDY, max_tokens=TOKENS)
+            ours.append(tokens_per_second(event for event in stream if isinstance(event, Token)))
+            theirs.append(
+                tokens_per_second(peer.create_completion(prompt, max_tokens=TOKENS, temperature=0.0, stream=True))
+            )
+    ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+    rows = [("engine, tok/s", median_of(ours)), ("llama_cpp.Llama, tok/s", median_of(theirs))]
+    report("Generation speed", rows, ratio, ">= 1.0")
+
+
+if __name__ == "__main__":
+    main()

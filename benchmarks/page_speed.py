@@ -1,0 +1,73 @@
+"""Generation speed with the page open and streaming in a real browser, beside the engine alone, alternating.
+
+Both figures are the engine's own (decode time only); what the page may cost is the processor's time that Gradio, its
+updates and the browser take from llama.cpp on the same machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from playwright.sync_api import Page, sync_playwright
+
+from benchmarks.bench import STORY, ended, engine_on, median_of, report, starter, turn
+from playground.engine.messages import Sampling
+from playground.llama.parameters import ContextParameters
+
+ROUNDS = 4
+TOKENS = 256
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+def speed_on_the_page(page: Page) -> float:
+    page.get_by_role("textbox", name="Message").fill(STORY)
+    page.keyboard.press("Enter")
+    page.locator("#chat-live .gp-live-writes").wait_for(timeout=60_000)
+    page.locator("#chat-live .gp-live-ended").wait_for(timeout=120_000)
+    found = re.search(r"([\d.]+) tok/s", page.locator("#chat-live").inner_text())
+    assert found
+    page.locator("#chat-clear").click()
+    page.locator("#chat-live .gp-live-rests").wait_for(timeout=60_000)
+    return float(found[1])
+
+
+def main() -> None:
+    browser_path = next(path for name in BROWSERS if (path := shutil.which(name)))
+    command = [sys.executable, "-m", "playground", "serve", "--port", "7878", "--no-browser"]
+    with tempfile.TemporaryDirectory() as folder, engine_on(starter(), ContextParameters(4096)) as engine:
+        environment = {"PLAYGROUND_DATA_DIR": folder, "PLAYGROUND_MAX_REPLY_TOKENS": str(TOKENS)}
+        app = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+        try:
+            assert app.stdout
+            next(line for line in app.stdout if "is open at" in line)
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES)
+                page = browser.new_page()
+                page.goto("http://127.0.0.1:7878/")
+                page.get_by_text("Weights").first.wait_for(timeout=60_000)
+                alone: list[float] = []
+                shown: list[float] = []
+                for number in range(ROUNDS):
+                    sampling = Sampling(temperature=0.3, seed=number)
+                    timings = ended(list(engine.submit(turn(STORY), sampling, max_tokens=TOKENS))).timings
+                    assert timings.generation_speed
+                    alone.append(timings.generation_speed)
+                    shown.append(speed_on_the_page(page))
+                browser.close()
+        finally:
+            app.terminate()
+            app.wait(timeout=30)
+    ratio = statistics.median(page_speed / own for page_speed, own in zip(shown, alone, strict=True))
+    rows = [("engine alone, tok/s", median_of(alone)), ("on the page, tok/s", median_of(shown))]
+    report("The page's cost", rows, ratio, ">= 0.85")
+
+
+if __name__ == "__main__":
+    main()
