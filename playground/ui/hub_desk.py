@@ -153,7 +153,10 @@ class HubDesk:
             return
         yield replace(view, is_here=self._is_here(chosen))
         try:
-            opened.headers.setdefault(chosen.key, self._services.headers.read(chosen))
+            if chosen.key not in opened.headers:
+                header = self._services.headers.read(chosen)
+                self._services.planner.trained_context(header.path)  # raises for what llama.cpp cannot open
+                opened.headers[chosen.key] = header
             view = self._judged(opened, view)
             recommended = self._recommended(view)
             rows = tuple(replace(row, recommended=recommended is not None and row.value == recommended.key)
@@ -178,7 +181,8 @@ class HubDesk:
             if header is not None:
                 plan = self._plan(header, level, self._context(header, USUAL_CONTEXT))
                 notes = () if header.level.key == level.key else (WORKED_OUT,)
-                bits = header.whole.bits_per_weight if not notes else row.bits_per_weight
+                weights = header.whole.parameter_count
+                bits = 8 * plan.weights / weights if notes and weights else header.whole.bits_per_weight
                 row = replace(row, verdict=judge(plan, usable), notes=notes, bits_per_weight=bits)
             rows.append(row)
         return replace(view, rows=tuple(rows), usable=usable)
