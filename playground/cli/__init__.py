@@ -14,12 +14,12 @@ import sys
 from collections.abc import Sequence
 
 from playground import __version__
-from playground.cli import chat, compare, fidelity, levels, machine, plan, serve, speed
+from playground.cli import chat, compare, download, fidelity, levels, machine, plan, quantize, serve, speed
 from playground.cli.output import Report, show
 from playground.errors import PlaygroundError
 from playground.settings import load_settings
 
-COMMANDS = (serve, machine, levels, plan, chat, compare, speed, fidelity)
+COMMANDS = (serve, machine, levels, plan, chat, compare, speed, fidelity, quantize, download)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,10 +1,11 @@
-"""`levels`: every level of a model on this disk, with a verdict for this computer."""
+"""`levels`: every level of a model on this disk or on the Hub, with a verdict for this computer."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from playground.cli import on_hub
 from playground.cli.arguments import tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
@@ -21,6 +22,7 @@ USUAL_CONTEXT = 4096  # tokens; what a verdict without a chosen context is about
 def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("levels", help="the levels of a model and whether they fit")
     parser.add_argument("model", metavar="MODEL|REPO|FOLDER", help="a path, owner/repo, a folder, or starter")
+    parser.add_argument("--hub", action="store_true", help="ask the Hub, even where the repository is on this disk")
     parser.add_argument("--context", type=tokens, help="context size in tokens for the verdict (default: 4096)")
     return parser
 
@@ -31,10 +33,16 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.models.library import Library
 
     library = Library(settings)
+    if arguments.hub or on_hub.is_meant(arguments.model, library):
+        return _report(on_hub.levels(arguments.model, arguments.context, settings), "on the Hub")
     files = library.levels(arguments.model)
     usable = read_memory().usable
     with Planner() as planner:
         levels = [_level(file, library, planner, arguments.context, settings.slots, usable) for file in files]
+    return _report(levels, "on this computer")
+
+
+def _report(levels: list[dict[str, Any]], where: str) -> Report:
     rows = [["MODEL", "LEVEL", "SIZE", "BITS PER WEIGHT", "FILES", "CONTEXT", "VERDICT"]]
     rows += [
         [
@@ -48,7 +56,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         ]
         for level in levels
     ]
-    closing = f"{counted(len(levels), 'level')} on this computer."
+    closing = f"{counted(len(levels), 'level')} {where}."
+    if any(level.get("estimated") for level in levels):
+        closing += " One header was read; the other verdicts are worked out from the sizes."
     return Report({"levels": levels}, f"{table(rows, right=(2, 3, 4, 5))}\n{closing}")
 
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
+from playground.cli import on_hub
 from playground.cli.arguments import slots, tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
@@ -43,7 +44,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.machine.memory import read_memory
     from playground.models.library import Library
 
-    path = Library(settings).find(arguments.model).path
+    library = Library(settings)
+    from_hub = on_hub.is_meant(arguments.model, library)
+    path = on_hub.header_path(arguments.model, settings) if from_hub else library.find(arguments.model).path
     asked = ContextParameters(arguments.context, arguments.kv_type, arguments.slots or settings.slots)
     usable = read_memory().usable
     with Planner() as planner:

@@ -68,8 +68,9 @@ class _Opened:
 class HubDesk:
     """Answers every visitor; what one has opened the next finds open already."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, context_size: int = USUAL_CONTEXT) -> None:
         self._services = services
+        self._context_size = context_size
         self._opened: OrderedDict[str, _Opened] = OrderedDict()
         self._found: OrderedDict[str, tuple[FoundRepository, ...]] = OrderedDict()
         self._lock = threading.Lock()
@@ -121,6 +122,11 @@ class HubDesk:
         """The level of an open repository; raises PlaygroundError for what is not on offer."""
         return self._level(repo, key)[1]
 
+    def is_here(self, level: HubLevel) -> bool:
+        """Whether all of the level is on this disk."""
+        names = {file.path.name for file in self._services.library.files() if file.repo == level.repo}
+        return level.files[0].path.rpartition("/")[2] in names
+
     # --- how it goes ---
 
     def _level(self, repo: str, key: str) -> tuple[_Opened, HubLevel]:
@@ -151,7 +157,7 @@ class HubDesk:
                 view, error=PlaygroundError(f"{repository.id} offers no GGUF model.", "Choose another repository.")
             )
             return
-        yield replace(view, is_here=self._is_here(chosen))
+        yield replace(view, is_here=self.is_here(chosen))
         try:
             if chosen.key not in opened.headers:
                 header = self._services.headers.read(chosen)
@@ -168,10 +174,6 @@ class HubDesk:
         except PlaygroundError as error:
             yield replace(view, error=error)
 
-    def _is_here(self, level: HubLevel) -> bool:
-        names = {file.path.name for file in self._services.library.files() if file.repo == level.repo}
-        return level.files[0].path.rpartition("/")[2] in names
-
     def _judged(self, opened: _Opened, view: HubView) -> HubView:
         """Every row of which a header is known, its own or that of another level of the same model."""
         usable = self._services.memory().usable
@@ -179,7 +181,7 @@ class HubDesk:
         for row, level in zip(view.rows, opened.repository.levels, strict=True):
             header = self._header_for(opened, level)
             if header is not None:
-                plan = self._plan(header, level, self._context(header, USUAL_CONTEXT))
+                plan = self._plan(header, level, self._context(header))
                 notes = () if header.level.key == level.key else (WORKED_OUT,)
                 weights = header.whole.parameter_count
                 bits = 8 * plan.weights / weights if notes and weights else header.whole.bits_per_weight
@@ -199,7 +201,7 @@ class HubDesk:
         header = self._header_for(opened, level) if level else None
         if level is None or header is None:
             return view
-        size = self._context(header, USUAL_CONTEXT)
+        size = self._context(header)
         plan = self._plan(header, level, size)
         trained = self._services.planner.trained_context(header.path)
         largest = largest_context_that_fits(lambda size: self._plan(header, level, size), trained, view.usable)
@@ -210,7 +212,7 @@ class HubDesk:
             plan=plan,
             verdict=judge(plan, view.usable, largest_context=largest),
             largest_context=largest,
-            is_here=self._is_here(level),
+            is_here=self.is_here(level),
         )
 
     def _header_for(self, opened: _Opened, level: HubLevel) -> LevelHeader | None:
@@ -220,8 +222,9 @@ class HubDesk:
         same = (header for header in opened.headers.values() if header.level.base_name == level.base_name)
         return next(same, None)
 
-    def _context(self, header: LevelHeader, wanted: int) -> int:
-        return min(wanted, self._services.planner.trained_context(header.path))
+    def _context(self, header: LevelHeader) -> int:
+        """The context of every verdict: the usual one, or the most that the model was trained for."""
+        return min(self._context_size, self._services.planner.trained_context(header.path))
 
     def _plan(self, header: LevelHeader, level: HubLevel, context_size: int) -> MemoryPlan:
         context = ContextParameters(context_size, slots=self._services.settings.slots)

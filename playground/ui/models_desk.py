@@ -7,7 +7,6 @@ component; what the settings forbid is refused here, whatever a browser sends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
 
 from playground.errors import PlaygroundError
 from playground.lab.quantize import QuantizedSize, levels_offered
@@ -19,8 +18,6 @@ from playground.ui.offers import Offers
 from playground.ui.render import error_card, notice
 from playground.ui.shelf import Shelf
 from playground.ui.words import bits, gibibytes
-
-FIRST_LEVEL: Final = "Q8_0"  # the closest copy: beside it every loss of a lower level shows
 
 
 class ModelsDesk:
@@ -67,6 +64,8 @@ class ModelsDesk:
         try:
             self._refuse_downloads()
             level = self.hub.level(repo, key)
+            if self.hub.is_here(level):
+                return notice(f"{level.base_name} {level.level} is on this computer already.", "good")
             self._services.downloads.start(level)
         except PlaygroundError as error:
             return error_card(error)

@@ -11,11 +11,12 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.errors import PlaygroundError
+from playground.lab.maker import USUAL_LEVELS
 from playground.models.hub_names import looks_like_reference
 from playground.ui.hub_desk import HubView
 from playground.ui.making import Stops
 from playground.ui.model_picker import news
-from playground.ui.models_desk import FIRST_LEVEL, ModelsDesk, size_line
+from playground.ui.models_desk import ModelsDesk, size_line
 from playground.ui.models_layout import ModelsTab
 from playground.ui.render import error_card, notice
 from playground.ui.render_memory import memory_bar, memory_bar_empty
@@ -35,6 +36,7 @@ _NEWEST_JS: Final = """text => new Promise(done => setTimeout(
   () => done(document.querySelector('#models-search :is(input, textarea)').value), 350))"""
 
 Updates = dict[Any, Any]
+HERE: Final = "This level is on this computer: it is in every model list."
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -61,7 +63,7 @@ def draw_makeable(tab: ModelsTab, desk: ModelsDesk, model: object, level: object
     names = [base_name for _, base_name in sources]
     base_name = model if model in names else next(iter(names), None)
     sizes = desk.makeable(str(base_name)) if base_name else {}
-    chosen = level if level in sizes else FIRST_LEVEL if FIRST_LEVEL in sizes else next(iter(sizes), None)
+    chosen = level if level in sizes else next((one for one in (*USUAL_LEVELS, *sizes) if one in sizes), None)
     choices = [
         (f"{one.level} · {gibibytes(one.size)} · {bits(one.bits_per_weight)}", one.level) for one in sizes.values()
     ]
@@ -72,7 +74,7 @@ def draw_makeable(tab: ModelsTab, desk: ModelsDesk, model: object, level: object
         part.model: gr.Dropdown(choices=sources, value=base_name),
         part.level: gr.Dropdown(choices=choices, value=chosen),
         part.size: notice(words),
-        part.make: gr.Button(f"Make {chosen}" if chosen else "Make", interactive=chosen is not None),
+        part.make: gr.Button(f"Make {chosen}" if chosen else "Make", interactive=chosen is not None, visible=True),
     }
 
 
@@ -85,7 +87,7 @@ def draw_hub(tab: ModelsTab, desk: ModelsDesk, view: HubView) -> Updates:
     elif view.error:
         bar = ""
     may = view.chosen is not None and not view.is_here and desk.settings.allow_downloads
-    here = notice("This level is on this computer: it is in every model list.", "good") if view.is_here else ""
+    here = notice(HERE, "good") if view.is_here else ""
     return {
         part.repo: view.repository.id if view.repository else "",
         part.head: repository_head(view.repository, desk.page(view.repository.id)) if view.repository else "",
@@ -99,8 +101,11 @@ def draw_hub(tab: ModelsTab, desk: ModelsDesk, view: HubView) -> Updates:
     }
 
 
-def draw_downloads(tab: ModelsTab, desk: ModelsDesk, arrived: int) -> Updates:
-    """Every download as it stands; where one has arrived since, the disk's rows and the other tabs' lists too."""
+def draw_downloads(tab: ModelsTab, desk: ModelsDesk, arrived: int, shown: object = "") -> Updates:
+    """Every download as it stands; where one has arrived since, the disk's rows and the other tabs' lists too.
+
+    shown: the key of the level that the opened repository shows.
+    """
     records = desk.downloads()
     done = sum(record.state == "done" for record in records)
     updates: Updates = {
@@ -110,6 +115,8 @@ def draw_downloads(tab: ModelsTab, desk: ModelsDesk, arrived: int) -> Updates:
     }
     if done > arrived:
         updates |= draw_shelf(tab, desk) | {tab.news: news()}
+        if any(record.id == shown and record.state == "done" for record in records):
+            updates |= {tab.hub.download: gr.Button(visible=False), tab.hub.said: notice(HERE, "good")}
     return updates
 
 
@@ -132,7 +139,7 @@ def wire_models_tab(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
         opened,
         [part.model, part.level, tab.arrived],
         [*tab.shelf.all, part.model, part.level, part.size, part.make, tab.on_the_way, tab.timer, tab.arrived,
-         tab.news, tab.way_said],
+         tab.news, tab.hub.download, tab.hub.said, tab.way_said],
         **_QUIET,
     )  # fmt: skip
 
@@ -193,11 +200,7 @@ def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
                 part.stop: gr.Button(visible=frame.is_busy),
             }
             if frame.is_made:
-                updates |= draw_shelf(tab, desk) | {tab.news: news()}
-                updates |= {
-                    **draw_makeable(tab, desk, model, level),
-                    part.make: gr.Button(visible=True, interactive=True),
-                }
+                updates |= draw_shelf(tab, desk) | draw_makeable(tab, desk, model, level) | {tab.news: news()}
             yield updates
 
     def stop(request: gr.Request) -> None:
@@ -239,22 +242,23 @@ def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
             yield draw_hub(tab, desk, view)
 
     def download(repo: str, key: Any, arrived: int) -> Updates:
-        return {part.said: desk.download(repo, str(key))} | draw_downloads(tab, desk, arrived)
+        said = {part.said: desk.download(repo, str(key))}
+        return said | draw_downloads(tab, desk, arrived, key)
 
     newest: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
     part.text.input(search, part.text, part.results, js=_NEWEST_JS, **newest)
     gr.on([part.text.submit, part.find.click], find, part.text, [part.results, *part.opened], **newest)
     part.results.input(open_named, part.results, [part.results, *part.opened], **newest)
     part.levels.input(choose, [part.repo, part.levels], part.opened, **newest)
-    part.download.click(download, [part.repo, part.levels, tab.arrived], [part.said, *_watched(tab)], **_QUIET)
+    part.download.click(download, [part.repo, part.levels, tab.arrived], _watched(tab), **_QUIET)
 
 
 def _wire_downloads(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
     def act(action: Any, arrived: int) -> Updates:
         return {tab.way_said: desk.act(str(action))} | draw_downloads(tab, desk, arrived)
 
-    def look(arrived: int) -> Updates:
-        return draw_downloads(tab, desk, arrived)
+    def look(arrived: int, shown: Any) -> Updates:
+        return draw_downloads(tab, desk, arrived, shown)
 
     def greet() -> Updates:
         records = desk.downloads()
@@ -264,9 +268,9 @@ def _wire_downloads(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
         }
 
     tab.on_the_way.input(act, [tab.on_the_way, tab.arrived], [tab.way_said, *_watched(tab)], **_QUIET)
-    tab.timer.tick(look, tab.arrived, _watched(tab), **_QUIET)
+    tab.timer.tick(look, [tab.arrived, tab.hub.levels], _watched(tab), **_QUIET)
     page.load(greet, None, [tab.timer, tab.arrived], **_QUIET)
 
 
 def _watched(tab: ModelsTab) -> list[Any]:
-    return [tab.on_the_way, tab.timer, tab.arrived, tab.news, *tab.shelf.all]
+    return [tab.on_the_way, tab.timer, tab.arrived, tab.news, tab.hub.download, tab.hub.said, *tab.shelf.all]

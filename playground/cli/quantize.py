@@ -1,0 +1,74 @@
+"""`quantize`: a level made of a model on this disk, or with --dry-run only what it would be, to the byte."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from playground.cli.output import Report
+from playground.settings import Settings
+from playground.ui.words import bits, gibibytes
+
+if TYPE_CHECKING:
+    from playground.cli.arguments import Commands
+    from playground.lab.quantize import Made, Progress, QuantizedSize
+
+
+def add_to(commands: Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("quantize", help="make a level of a model")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a model on this computer: a path, owner/repo:LEVEL, or starter"
+    )
+    parser.add_argument("level", metavar="LEVEL", help="such as Q8_0, Q4_K_M, Q2_0")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: among the models made here")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing, say how large it would be")
+    return parser
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.lab.quantize import estimate, quantize
+    from playground.machine.processors import read_processors
+    from playground.models.library import Library
+
+    library = Library(settings)
+    source = library.find(arguments.source)
+    if arguments.dry_run:
+        return _report(estimate(source.path, arguments.level), None)
+    target = arguments.output or library.path_for(source.base_name, arguments.level.upper())
+    with closing(quantize(source.path, arguments.level, target, read_processors().usable)) as work:
+        made = _followed(work)
+    return _report(made.planned, made.path)
+
+
+def _followed(work: Iterator[Progress | Made]) -> Made:
+    from playground.lab.quantize import Made
+
+    shown = sys.stderr.isatty()
+    try:
+        for event in work:
+            if isinstance(event, Made):
+                return event
+            if shown:
+                print(f"\rMaking {event.fraction:4.0%}", end="", file=sys.stderr, flush=True)
+    finally:
+        if shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+    raise AssertionError("a making ends with its file or with an error")
+
+
+def _report(size: QuantizedSize, path: Path | None) -> Report:
+    record = {
+        "level": size.level,
+        "size": size.size,
+        "bits_per_weight": size.bits_per_weight,
+        "path": str(path) if path else None,
+        "requantized_from": size.requantized_from,
+        "note": size.note,
+    }
+    figures = f"{gibibytes(size.size)} ({size.size:,} bytes), {bits(size.bits_per_weight)} per weight"
+    opening = f"Made {path}: {figures}." if path else f"{size.level} would be {figures}."
+    return Report(record, "\n".join(filter(None, (opening, size.note))))
