@@ -226,7 +226,7 @@ def _read(
     length = engine.count_tokens(reading.prompt) + (
         engine.count_tokens(continuation) if isinstance(continuation, str) else len(continuation)
     )
-    wanted = ContextParameters.for_scoring(min(length, reading.window or length), engine.context.kv_type)
+    wanted = ContextParameters.for_scoring(max(1, min(length, reading.window or length)), engine.context.kv_type)
     pool.make_room_beside(lease, wanted)
     disk_bytes = 0 if reading.window is None else (length - 1) * engine.loaded.vocabulary_size * 4
     against = phase == "reading the candidate"
