@@ -13,6 +13,10 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
+
+from playground.engine.client import WORKER
+
 OPEN = re.compile(r"The playground is open at (\S+)")
 START_SECONDS = 90  # Gradio alone takes 3 s to import, and many times that where all cores are busy
 NOWHERE = "http://127.0.0.1:9"  # the discard port: a question to the Hub fails at once
@@ -58,6 +62,10 @@ class PlaygroundProcess:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    def models(self) -> list[psutil.Process]:
+        """The processes of the models that are loaded or on their way in."""
+        return [child for child in psutil.Process(self.pid).children() if WORKER in child.cmdline()]
 
     def wait_until_open(self) -> str:
         """The page's address; raises AssertionError with the output where it does not open."""

@@ -14,7 +14,6 @@ import pytest
 from gradio_client import Client
 from playground_process import PlaygroundProcess
 
-from playground.engine.client import WORKER
 from playground.errors import PlaygroundError
 from playground.services import Services
 from playground.settings import load_settings
@@ -91,10 +90,6 @@ def test_a_page_can_be_built_without_being_served(tmp_path: Path) -> None:
 # --- how it ends ---
 
 
-def model_processes(of: PlaygroundProcess) -> list[psutil.Process]:
-    return [child for child in psutil.Process(of.pid).children() if WORKER in child.cmdline()]
-
-
 def press_load(address: str) -> Callable[[], None]:
     """Presses Load as a browser would, without waiting; the returned function waits until all is loaded."""
     config, event = load_event(address)
@@ -126,7 +121,7 @@ def press_load(address: str) -> Callable[[], None]:
 def test_sigterm_ends_the_playground_and_every_process_it_started(starter: Path, tmp_path: Path) -> None:
     with PlaygroundProcess(tmp_path / "home") as process:
         press_load(process.address)()
-        (model,) = model_processes(process)
+        (model,) = process.models()
         started = psutil.Process(process.pid).children(recursive=True)
         assert model in started
         assert process.end() == 0

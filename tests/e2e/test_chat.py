@@ -45,7 +45,7 @@ def wait_for_the_end(page: Page) -> None:
 def wait_until_it_writes(page: Page) -> None:
     """Words are there, their speed beside them, and the reply has not ended."""
     expect(page.locator("#chat-live .gp-live-writes")).to_contain_text(re.compile(r"[\d.]+ tok/s · \d+ tokens"))
-    expect(page.get_by_test_id("bot").last).to_contain_text(re.compile(r"\w{3}"))
+    expect(page.get_by_test_id("bot").last).to_contain_text(re.compile(r"\w"))
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
 
 
@@ -194,6 +194,24 @@ def test_a_page_that_is_reloaded_in_mid_reply_is_ready_for_a_new_chat(page: Page
     expect(page.get_by_test_id("bot")).to_have_count(1)
 
 
+@pytest.fixture
+def forgetful(starter: Path, tmp_path: Path) -> Iterator[PlaygroundProcess]:
+    """A playground that unloads a model as soon as nobody uses it."""
+    with PlaygroundProcess(tmp_path / "home", PLAYGROUND_IDLE_SECONDS="0.2") as running:
+        yield running
+
+
+def test_a_tab_that_is_closed_in_mid_reply_gives_its_model_back(forgetful: PlaygroundProcess, visit: Visitor) -> None:
+    page = visit(at=forgetful.address)
+    without_dice(page)
+    page.get_by_role("spinbutton", name="Longest reply").fill("4096")
+    ask(page, "Count to one thousand: " + "1 2 3 4 5 6 7 8 9 " * 20)  # it counts until its context is full
+    wait_until_it_writes(page)
+    (model,) = forgetful.models()
+    page.close()
+    model.wait(20)
+
+
 # --- memory ---
 
 
@@ -220,7 +238,7 @@ def longsighted(starter: Path, tmp_path: Path) -> Iterator[PlaygroundProcess]:
 
 
 def test_a_context_that_does_not_fit_is_explained_and_refused_with_what_fits(
-    visit: Visitor, longsighted: PlaygroundProcess
+    longsighted: PlaygroundProcess, visit: Visitor
 ) -> None:
     page = visit(at=longsighted.address)
     page.get_by_role("combobox", name="Model").click()
