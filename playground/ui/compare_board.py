@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from playground.chat.compare import PaneResult, PaneUpdate
 from playground.chat.template import Message
 from playground.engine.messages import Event, Token
+from playground.errors import PlaygroundError
 from playground.llama.parameters import ContextParameters
 from playground.models.library import ModelFile
 from playground.ui.duel import LETTERS, Duel, names
@@ -49,6 +50,7 @@ class Board:
     def __init__(self, duel: Duel, places: Sequence[int]) -> None:
         self.duel = duel
         self.places = tuple(places)
+        self.seated: list[int] = []  # the places whose file is ready, in the order of the comparison's panes
         self._panes = {place: _Pane(live=self._waiting(place)) for place in places}
 
     def seat(self, place: int, file: ModelFile, context: ContextParameters) -> None:
@@ -56,14 +58,20 @@ class Board:
         side = replace(self.duel.at(place), file=file, context=context)
         self.duel = self.duel.with_place(place, side)
         self._panes[place].note = ""
+        self.seated.append(place)
+
+    def fail(self, place: int, error: PlaygroundError) -> None:
+        """This place does not answer; the other may."""
+        self._panes[place].failed = error_card(error)
+        self._panes[place].growing = None
 
     def making(self, place: int, level: str, made_from: str, fraction: float) -> None:
-        stage = f"Making {level} from {made_from}" if made_from else f"Making {level}"
+        stage = f"Making {level} from {made_from}, than which it cannot be better" if made_from else f"Making {level}"
         self._panes[place].note = load_progress(fraction, stage)
 
     def take(self, update: PaneUpdate) -> None:
-        """What an update of a comparison changes; its index counts the places that answer."""
-        place = self.places[update.pane]
+        """What an update of a comparison changes; its index counts the places that are seated."""
+        place = self.seated[update.pane]
         pane = self._panes[place]
         level = file.level if (file := self.duel.at(place).file) else LETTERS[place]
         if update.loading is not None:
@@ -83,18 +91,12 @@ class Board:
             pane.result, pane.growing, pane.note = update.result, None, ""
             self.duel = self.duel.answered(place, update.result)
         elif update.failed is not None:
-            pane.failed = error_card(update.failed)
-            pane.growing = None
+            self.fail(place, update.failed)
 
     def panes(self) -> tuple[PaneFrame, PaneFrame]:
         """All of the panes that answer; nothing of another."""
         first, second = (self._frame(place) for place in PLACES)
         return first, second
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every pane has come to its end."""
-        return all(pane.result or pane.failed for pane in self._panes.values())
 
     @property
     def failures(self) -> str:

@@ -26,6 +26,7 @@ from playground.chat.history import HistoryLimits
 from playground.errors import PlaygroundError, RequestRefused
 from playground.lab.fidelity import Fidelity, score_answer
 from playground.lab.results import Pair, VoteBook
+from playground.llama.parameters import ContextParameters
 from playground.models.digests import FileDigests
 from playground.models.library import ModelFile
 from playground.services import Services
@@ -235,12 +236,27 @@ class CompareDesk:
 
     def beforehand(self, wish: Wish) -> str:
         """Whether both models will stay in memory, and what the mode means for the speeds."""
+        to_make = [choice.level for choice in wish.choices if choice.level and not self._is_here(choice)]
+        if to_make:
+            return beforehand_line(wish.mode, None, tuple(dict.fromkeys(to_make)))
         try:
             files = [self.picker.file(choice) for choice in wish.choices]
-            panes = [Pane(file, self.picker.context(choice)) for file, choice in zip(files, wish.choices, strict=True)]
+            panes = [Pane(file, self._context(file, choice)) for file, choice in zip(files, wish.choices, strict=True)]
             return beforehand_line(wish.mode, residency(self._services.pool, self._services.planner, panes))
         except PlaygroundError:
             return beforehand_line(wish.mode, None)
+
+    def _context(self, file: ModelFile, choice: Choice) -> ContextParameters:
+        """The chosen context, at most what the model was trained for: a browser may ask for anything."""
+        context = self.picker.context(choice)
+        trained = self._services.planner.trained_context(file.path)
+        return replace(context, context_size=min(context.context_size, trained))
+
+    def _is_here(self, choice: Choice) -> bool:
+        try:
+            return bool(self.picker.file(choice))
+        except PlaygroundError:
+            return False
 
     def tally(self, duel: Duel | None = None) -> str:
         """The votes so far, those on this pair first."""
@@ -282,18 +298,25 @@ class CompareDesk:
                     board.duel, board.panes(), "busy", problem="", differences="", parting="", control="", agreement=""
                 )
                 for place in places:
-                    choice = self.settled(wish.choices[duel.order[place]], duel.order[place])
-                    file = yield from self._ready(board, place, choice, stop)
-                    if file is None:
-                        break
-                    board.seat(place, file, self.picker.context(wish.choices[duel.order[place]]))
-                else:
+                    yield from self._seated(board, place, wish, stop)
+                if not stop.is_set():
                     yield from self._compared(board, wish, stop)
                 yield self._ended(board)
         except RequestRefused as error:
             yield Frame(problem=error_card(error))
         except PlaygroundError as error:
             yield replace(self._ended(board), problem=error_card(error))
+
+    def _seated(self, board: Board, place: int, wish: Wish, stop: threading.Event) -> Iterator[Frame]:
+        """The file that answers here made ready; what goes wrong with it is this place's alone."""
+        side = board.duel.order[place]
+        choice = self.settled(wish.choices[side], side)
+        try:
+            file = None if stop.is_set() else (yield from self._ready(board, place, choice, stop))
+            if file:
+                board.seat(place, file, self._context(file, choice))
+        except PlaygroundError as error:
+            board.fail(place, error)
 
     def _ready(
         self, board: Board, place: int, choice: Choice, stop: threading.Event
@@ -325,7 +348,7 @@ class CompareDesk:
     def _compared(self, board: Board, wish: Wish, stop: threading.Event) -> Iterator[Frame]:
         panes = [
             Pane(side.file, side.context, side.conversation)
-            for place in board.places
+            for place in board.seated
             if (side := board.duel.at(place)).file and side.context
         ]
         updates = compare(

@@ -100,13 +100,19 @@ class CompareTab:
     def drawn(self) -> list[Any]:
         return [
             self.duel, *self.panes[0].drawn, *self.panes[1].drawn, self.problem, self.differences, self.parting,
-            self.control, self.agreement, self.tally, self.send, self.stop, self.ballot_place, *self.after_answers,
+            self.control, self.agreement, self.tally, self.send, self.stop, self.ballot_place,
+            *self.next_steps, *self.after_answers,
         ]  # fmt: skip
+
+    @property
+    def next_steps(self) -> list[gr.Button]:
+        """What can be asked about two answers; not shown before."""
+        return [self.twice, self.score]
 
     @property
     def after_answers(self) -> list[gr.Button]:
         """What can only be used once both have answered and nothing is hidden."""
-        return [self.twice, self.score, self.save_markdown, self.save_json]
+        return [self.save_markdown, self.save_json]
 
 
 def build_compare_tab(
@@ -147,12 +153,10 @@ def build_compare_tab(
         settings = _lay_out_settings(most_tokens, mode, blind)
         look_for = _html("", "compare-look-for")
         differences = _html("", "compare-differences")
-        with gr.Row(elem_classes="gp-tools"):
-            twice = _tool("Run the same model twice", "twice", interactive=False)
+        twice = _tool("Run the same model twice", "twice", visible=False, elem_classes="gp-next")
         control = _html("", "compare-control")
         parting = _html("", "compare-parting")
-        with gr.Row(elem_classes="gp-tools"):
-            score = _tool("How much does B disagree with A’s answer?", "score", interactive=False)
+        score = _tool("How much does B disagree with A’s answer?", "score", visible=False, elem_classes="gp-next")
         agreement = _html("", "compare-agreement", js_on_load=TOKENS_JS)
         with gr.Accordion("Votes so far", open=False, elem_id="compare-votes", elem_classes="gp-more"):
             tally = _html("", "compare-tally")

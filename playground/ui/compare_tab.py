@@ -96,6 +96,7 @@ def _draw_phase(tab: CompareTab, frame: Frame) -> dict[Any, Any]:
         return updates
     whole = not busy and not duel.is_hidden and all(side.result for side in duel.sides)
     updates |= {button: gr.Button(interactive=whole) for button in tab.after_answers}
+    updates |= {button: gr.Button(visible=whole) for button in tab.next_steps}
     updates[tab.ballot_place] = gr.Column(visible=not busy and duel.may_vote)
     again = not busy and not duel.is_empty and not duel.blind
     for place in tab.panes:

@@ -65,9 +65,13 @@ def hidden_line(*, is_writing: bool = False) -> str:
     return plain_line("Speed and length show after your vote", "rests")
 
 
-def beforehand_line(mode: Mode, residency: Literal["together", "one after the other"] | None) -> str:
-    """What to expect of the speeds and of the memory, said before anything runs."""
+def beforehand_line(
+    mode: Mode, residency: Literal["together", "one after the other"] | None, to_make: tuple[str, ...] = ()
+) -> str:
+    """What to expect of the speeds and of the memory, said before anything runs; to_make: levels not here yet."""
     memory = f" {_RESIDENCY[residency]}" if residency else ""
+    if to_make:
+        memory = f" {escape(' and '.join(to_make))} will be made here first, when you ask."
     return f'<p class="gp-hint">{MODE_SENTENCES[mode]}{memory}</p>'
 
 

@@ -77,7 +77,7 @@ def _parted(titles: tuple[str, str], difference: FirstDifference) -> str:
         for letter, word, pair in zip("AB", words, shares, strict=True)
     )
     heads = "".join(f'<th scope="col">{escape(title)} gave it</th>' for title in titles)
-    at = "at once" if difference.place == 0 else f"after {count(difference.place)} tokens in common"
+    at = "at the very first token" if difference.place == 0 else f"after {count(difference.place)} tokens in common"
     return (
         f'<p class="gp-hint">They part {at}:</p>{lines}<table class="gp-table"><thead><tr>'
         f'<th scope="col">Next token</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
