@@ -58,6 +58,7 @@ class LlamaSampler:
         seed: int,
         recent: Sequence[int],
     ) -> None:
+        self.takes_the_best = temperature <= 0.0 and repeat_penalty == 1.0
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         self.chain: Any = chain
         add = llama_cpp.llama_sampler_chain_add
@@ -253,6 +254,8 @@ class LlamaDecoder:
 
     def sample(self, row: int, sampler: LlamaSampler) -> int:
         """The next token after batch row `row`, which must have wanted logits."""
+        if sampler.takes_the_best:  # the chain would first copy and wrap the whole vocabulary
+            return int(self._logits(row).argmax())
         return int(llama_cpp.llama_sampler_sample(sampler.chain, self._context, row))
 
     def log_probabilities(self, row: int) -> npt.NDArray[np.float32]:
@@ -267,6 +270,11 @@ class LlamaDecoder:
         """
         chosen = ContextParameters.for_scoring(tokens, self._kv_type)
         return ScoringContext(self._model, self.vocabulary_size, chosen)
+
+    def _logits(self, row: int) -> npt.NDArray[np.float32]:
+        """llama.cpp's own memory, valid until the next decode: (vocabulary,)."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+        return np.ctypeslib.as_array(pointer, (self.vocabulary_size,))
 
     # --- the KV cache ---
 
