@@ -19,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
-TABS: Final = ("chat", "compare", "fit", "measure", "models")
+TABS: Final = ("chat", "compare", "fit", "models")
 
 
 @dataclass(frozen=True)
