@@ -121,10 +121,6 @@ def test_a_model_compared_with_itself_says_the_same(
         pytest.param(
             LONG,
             id="beyond 512 tokens",
-            marks=pytest.mark.xfail(
-                reason="llama.cpp's flash attention splits a single row over the threads from 512 cells on",
-                strict=False,
-            ),
         ),
     ],
 )
