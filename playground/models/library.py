@@ -175,7 +175,9 @@ class Library:
 
     def path_for(self, base_name: str, level: str) -> Path:
         """Where a level made here belongs; the folder need not exist yet."""
-        folder = re.sub(r"[^\w.+-]", "_", base_name).lstrip(".") or "model"
+        folder = (
+            re.sub(r"[/\\:\x00-\x1f]", "_", base_name).lstrip(".") or "model"
+        )  # else as it is: its levels stay one model
         return self._settings.data_dir / "models" / folder / f"{folder}-{level}.gguf"
 
     def _places(self, left_out: list[LeftOut]) -> Iterator[tuple[WholeModel, Origin, str | None]]:

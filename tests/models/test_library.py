@@ -275,6 +275,12 @@ def test_a_made_level_never_leaves_the_data_folder(library: Library, tmp_path: P
         )
 
 
+def test_a_made_level_stands_with_its_model_whatever_that_is_called(library: Library, folder: Path) -> None:
+    write_model(folder / "My Model (v2)-Q8_0.gguf")
+    write_model(library.path_for("My Model (v2)", "Q2_K"), made_from="Q8_0")
+    assert {file.level for file in library.models()["My Model (v2)"]} == {"Q8_0", "Q2_K"}
+
+
 @pytest.mark.parametrize(
     ("base_name", "words"),
     [
