@@ -38,7 +38,7 @@ def agreement_card(titles: tuple[str, str], found: Fidelity) -> str:
     first, second = map(escape, titles)
     divergence = found.kl_divergence
     return (
-        '<section class="gp-agreement"><h3 class="gp-section">How much B disagrees with A’s answer</h3>'
+        '<section class="gp-agreement"><h2 class="gp-section">How much B disagrees with A’s answer</h2>'
         f"<p>At <b>{percent(found.top_token_agreement)}</b> of the {count(len(found.tokens))} tokens of {first}’s "
         f"answer {second} would have chosen as {first} does. KL divergence: <b>{nats(divergence)}</b>.</p>"
         f'<p class="gp-hint">KL divergence says how far {second}’s probabilities of every possible next token are from '

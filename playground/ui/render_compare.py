@@ -100,7 +100,7 @@ def differences_table(titles: tuple[str, str], a: PaneResult, b: PaneResult, spr
     heads = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     shared = "at once" in (a.mode, b.mode)
     return (
-        '<section class="gp-differences"><h3 class="gp-section">Differences</h3><table class="gp-table"><thead><tr>'
+        '<section class="gp-differences"><h2 class="gp-section">Differences</h2><table class="gp-table"><thead><tr>'
         f'<th scope="col"><span class="gp-hidden">Figure</span></th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
         f'<p class="gp-hint">{_AT_ONCE if shared else _spread_sentence(spread)}</p></section>'
     )

@@ -25,7 +25,7 @@ def parting_card(titles: tuple[str, str], a: PaneResult, b: PaneResult) -> str:
         if a.sampling.temperature > 0
         else ""
     )
-    return f'<section class="gp-parting"><h3 class="gp-section">Where they part</h3>{body}{dice}</section>'
+    return f'<section class="gp-parting"><h2 class="gp-section">Where they part</h2>{body}{dice}</section>'
 
 
 def token_words(text: str, *, ends: bool = False) -> str:
