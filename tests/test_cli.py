@@ -91,7 +91,7 @@ def test_levels_of_a_folder_say_which_file_cannot_be_used(
 
 
 def test_levels_of_what_is_not_on_disk_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no model acme/Tiny-GGUF on this computer" in complaint(capsys, "levels", "acme/Tiny-GGUF")
+    assert "no model Tiny on this computer" in complaint(capsys, "levels", "Tiny")
 
 
 # --- plan ---
