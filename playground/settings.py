@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     max_reply_tokens: int = Field(4096, ge=1)
     max_message_characters: int = Field(100_000, ge=1)
     max_history_messages: int = Field(200, ge=2)
-    updates_per_second: float = Field(8, gt=0, le=10)
+    updates_per_second: float = Field(5, gt=0, le=10)  # each costs the model some speed
 
     @field_validator("model_dirs", mode="before")
     @classmethod

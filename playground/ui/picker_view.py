@@ -23,6 +23,7 @@ from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
 from playground.ui.offers import NO_WORDS, Offers, offer_row, plan_if_made
 from playground.ui.render_picker import ContextStep, LevelRow
 
+MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
 USUAL_CONTEXT: Final = 4096  # tokens: enough for a long talk, and small on any computer
 
 
@@ -43,7 +44,7 @@ class Choice:
         return cls(
             model=model if isinstance(model, str) else None,
             level=level if isinstance(level, str) and level else None,
-            context_size=size or None,
+            context_size=size if size and size <= MOST_CONTEXT else None,
             kv_type=kv_type if kv_type in KV_TYPES else "f16",
         )
 
