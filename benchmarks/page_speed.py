@@ -51,7 +51,7 @@ def main() -> None:
                 browser = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES)
                 page = browser.new_page()
                 page.goto("http://127.0.0.1:7878/")
-                page.get_by_text("Weights").first.wait_for(timeout=60_000)
+                page.locator("#chat-level input:checked").first.wait_for(state="attached", timeout=60_000)
                 alone: list[float] = []
                 shown: list[float] = []
                 for number in range(ROUNDS):
