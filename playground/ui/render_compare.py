@@ -28,7 +28,7 @@ from playground.ui.words import (
 
 MODE_SENTENCES: Final[dict[Mode, str]] = {
     "in turn": "One answers after the other, each with all cores: the speeds are true.",
-    "at once": "Both answer at the same moment and share the cores: each speed is lower than it would be alone.",
+    "at once": "Both answer at the same moment and share the cores in short turns; the speeds leave the waiting out.",
 }
 _RESIDENCY: Final = {
     "together": "Both models stay in memory.",
