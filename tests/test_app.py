@@ -31,12 +31,15 @@ def fetch(address: str) -> str:
         return str(answer.read().decode())
 
 
-def load_event(address: str) -> tuple[dict, dict]:
-    """(the page's configuration, its event behind the button Load)."""
+def load_events(address: str) -> tuple[dict, list[dict]]:
+    """(the page's configuration, the events behind the button Load, one after the other)."""
     config = json.loads(fetch(f"{address}/config"))
     (button,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "chat-load"]
     (event,) = [one for one in config["dependencies"] if [button, "click"] in [list(t) for t in one["targets"]]]
-    return config, event
+    chain = [event]
+    while after := [one for one in config["dependencies"] if one["trigger_after"] == chain[-1]["id"]]:
+        chain += after
+    return config, chain
 
 
 # --- what it serves ---
@@ -91,31 +94,37 @@ def test_a_page_can_be_built_without_being_served(tmp_path: Path) -> None:
 
 
 def press_load(address: str) -> Callable[[], None]:
-    """Presses Load as a browser would, without waiting; the returned function waits until all is loaded."""
-    config, event = load_event(address)
+    """Presses Load as a browser would, and waits for the model's process; the returned function, until it is loaded."""
+    config, chain = load_events(address)
     by_id = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
     chosen = {"chat-model": "SmolLM2-135M-Instruct", "chat-level": "Q4_1", "chat-context": "512", "chat-kv": "f16"}
-    data = [chosen[by_id[number]] for number in event["inputs"]]
-    body = {"data": data, "fn_index": event["id"], "session_hash": "a-test", "trigger_id": None}
+    ended = [threading.Event() for _ in chain]
+
+    def run_all() -> None:
+        for event, end in zip(chain, ended, strict=True):
+            run_event(address, event["id"], [chosen[by_id[number]] for number in event["inputs"]])
+            end.set()
+
+    threading.Thread(target=run_all, daemon=True).start()
+    assert ended[0].wait(60)
+
+    def wait() -> None:
+        assert ended[-1].wait(60)
+
+    return wait
+
+
+def run_event(address: str, number: int, data: list[str]) -> None:
+    """Returns when the event has told its last word, or the server is gone."""
+    body = {"data": data, "fn_index": number, "session_hash": "a-test", "trigger_id": None}
     ask = urllib.request.Request(
         f"{address}/gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     urllib.request.urlopen(ask, timeout=30).close()
-    done = threading.Event()
-
-    def listen() -> None:
-        with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=a-test", timeout=60) as stream:
-            for line in stream:
-                if b"process_completed" in line:
-                    done.set()
-                    return
-
-    threading.Thread(target=listen, daemon=True).start()
-
-    def wait() -> None:
-        assert done.wait(60)
-
-    return wait
+    with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=a-test", timeout=60) as stream:
+        for line in stream:
+            if b"process_completed" in line:
+                return
 
 
 def test_sigterm_ends_the_playground_and_every_process_it_started(starter: Path, tmp_path: Path) -> None:

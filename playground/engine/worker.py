@@ -44,7 +44,7 @@ from playground.machine.process import read_process_memory
 
 # Tokens are told together this often. A line for each would wake the page's process in the middle of the next decode,
 # whose threads need every core: that cost a fast model some per cent of its speed.
-TELL_SECONDS: Final = 0.03
+TELL_SECONDS: Final = 0.1
 
 
 class Worker:

@@ -85,8 +85,20 @@ def build_app(services: Services) -> gr.Blocks:
             api_visibility="private",
         )
         page.unload(tab_closed)
+    _spare_the_browser(page, head)
     page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
     return page
+
+
+def _spare_the_browser(page: gr.Blocks, place: gr.HTML) -> None:
+    """Let every event report its progress in one place, where nothing shows.
+
+    Gradio's page copies all that it knows of each place in which any event ever reported, whenever some event takes a
+    step, on the cores that the model decodes with.
+    """
+    for event in page.fns.values():
+        if event.show_progress == "hidden":
+            event.show_progress_on = [place]
 
 
 @contextmanager

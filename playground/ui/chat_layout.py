@@ -94,6 +94,11 @@ class ChatTab:
             self.load_anyway, self.cancel_load, self.send, self.stop, self.picker.news, *self.tools.need_a_chat,
         ]  # fmt: skip
 
+    @property
+    def growing(self) -> list[Any]:
+        """What changes many times a second while a level is made, a model loads or a reply is written."""
+        return [self.log, self.live, self.meter, self.progress, self.picker.news]
+
 
 def build_chat_tab(desk: Desk, most_tokens: int = 4096) -> ChatTab:
     """Two columns on a desk, one on a phone, where the picker folds to a line above the chat."""

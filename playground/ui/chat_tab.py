@@ -22,6 +22,7 @@ from playground.ui.chat_desk import ChatDesk, Frame, Wish
 from playground.ui.chat_layout import ChatTab
 from playground.ui.model_picker import news, wire_model_picker
 from playground.ui.picker_view import Choice
+from playground.ui.relay import Relay, session_of
 from playground.ui.render import error_card, notice
 from playground.ui.render_reply import context_meter, live_line
 from playground.ui.talk import Talk, read_instructions, shown
@@ -68,11 +69,12 @@ def draw(tab: ChatTab, frame: Frame) -> dict[Any, Any]:
             (tab.details, frame.details),
             (tab.problem, frame.problem),
             (tab.progress, frame.progress),
-            (tab.talk, frame.talk),
         )
         if value is not None
     }
     if frame.talk is not None:
+        if frame.growing is None:  # the chat itself changes when the reply is whole
+            updates[tab.talk] = frame.talk
         updates[tab.log] = shown(frame.talk, frame.growing)
     if frame.made:
         updates[tab.picker.news] = news()
@@ -127,14 +129,13 @@ def restored(kept: str, limits: HistoryLimits) -> Frame | None:
 
 def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
     """Every event of the tab. Generators run side by side: the pool and the engine guard the model, not the queue."""
+    relay = Relay()
     wire_model_picker(page, tab.picker, desk.picker, "chat")
     asked = [*tab.picker.choice, *tab.parameters.all]
-    running: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 
-    # Gradio puts what it knows itself (the request, the event) where the signature names it: before the open end.
     def send(request: gr.Request, text: str, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
-        for number, frame in enumerate(desk.send(_session(request), talk, text, wish(*values))):
+        for number, frame in enumerate(desk.send(session_of(request), talk, text, wish(*values))):
             yield draw(tab, frame) | ({tab.message: ""} if number == 0 and frame.talk else {})
 
     def sending(text: str) -> Callable[..., Iterator[dict[Any, Any]]]:
@@ -144,19 +145,19 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
         return send_it
 
     def regenerate(request: gr.Request, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
-        for frame in desk.regenerate(_session(request), talk, wish(*values)):
+        for frame in desk.regenerate(session_of(request), talk, wish(*values)):
             yield draw(tab, frame)
 
     def load(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
-        for frame in desk.load(_session(request), Choice.read(*choice)):
+        for frame in desk.load(session_of(request), Choice.read(*choice)):
             yield draw(tab, frame)
 
     def load_anyway(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
-        for frame in desk.load(_session(request), Choice.read(*choice), anyway=True):
+        for frame in desk.load(session_of(request), Choice.read(*choice), anyway=True):
             yield draw(tab, frame)
 
     def stop(request: gr.Request) -> None:
-        desk.stop(_session(request))
+        desk.stop(session_of(request))
 
     def kept(event: Any) -> None:
         """After what changes the chat, the browser keeps it for a reload."""
@@ -166,13 +167,14 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
         return draw(tab, restored(text, desk.limits) or Frame(phase="rest"))
 
     outputs = [*tab.drawn, tab.message]
-    kept(gr.on([tab.send.click, tab.message.submit], send, [tab.message, tab.talk, *asked], outputs, **running))
+    sent = [tab.send.click, tab.message.submit]
+    kept(relay.wire(sent, send, [tab.message, tab.talk, *asked], outputs, tab.growing))
     for starter in tab.starters:
-        kept(starter.click(sending(str(starter.value)), [tab.talk, *asked], outputs, **running))
-    kept(tab.tools.regenerate.click(regenerate, [tab.talk, *asked], outputs, **running))
+        kept(relay.wire([starter.click], sending(str(starter.value)), [tab.talk, *asked], outputs, tab.growing))
+    kept(relay.wire([tab.tools.regenerate.click], regenerate, [tab.talk, *asked], tab.drawn, tab.growing))
     page.load(restore, tab.kept, tab.drawn, js=_KEPT_JS, **quiet)
-    tab.load.click(load, tab.picker.choice, tab.drawn, **running)
-    tab.load_anyway.click(load_anyway, tab.picker.choice, tab.drawn, **running)
+    relay.wire([tab.load.click], load, tab.picker.choice, tab.drawn, tab.growing)
+    relay.wire([tab.load_anyway.click], load_anyway, tab.picker.choice, tab.drawn, tab.growing)
     gr.on([tab.stop.click, tab.cancel_load.click], stop, **quiet)
     gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")  # what was loaded is another choice's
     _wire_talk(tab, desk, quiet, kept)

@@ -105,6 +105,12 @@ class CompareTab:
         ]  # fmt: skip
 
     @property
+    def growing(self) -> list[Any]:
+        """What changes many times a second while levels are made, models load or answers are written."""
+        places = [part for pane in self.panes for part in (pane.head, pane.log, pane.live, pane.note)]
+        return [*places, self.panes[0].picker.news]
+
+    @property
     def next_steps(self) -> list[gr.Button]:
         """What can be asked about two answers; not shown before."""
         return [self.twice, self.score]

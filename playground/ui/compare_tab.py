@@ -22,6 +22,7 @@ from playground.ui.duel import Duel, Wish
 from playground.ui.model_picker import draw as draw_picker
 from playground.ui.model_picker import news, wire_choices
 from playground.ui.picker_view import Choice
+from playground.ui.relay import Relay, session_of
 from playground.ui.render import error_card
 from playground.ui.render_compare import look_for_line
 from playground.ui.render_reply import load_progress
@@ -111,7 +112,7 @@ def _draw_phase(tab: CompareTab, frame: Frame) -> dict[Any, Any]:
 def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.Tabs) -> None:
     """Every event of the tab."""
     asked = [*tab.choices, *tab.settings.all]
-    running: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    relay = Relay()
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     outputs = [*tab.drawn, tab.message, tab.panes[0].picker.news]
 
@@ -121,7 +122,7 @@ def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: 
             yield draw(tab, frame) | made
 
     def ask(request: gr.Request, text: str, duel: Duel, *values: Any) -> Iterator[dict[Any, Any]]:
-        for number, updates in enumerate(told(desk.ask(_session(request), duel, text, read_wish(*values)))):
+        for number, updates in enumerate(told(desk.ask(session_of(request), duel, text, read_wish(*values)))):
             taken = number == 0 and tab.duel in updates
             yield updates | ({tab.message: "", tab.look_for: ""} if taken else {})
 
@@ -131,41 +132,37 @@ def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: 
         def ask_it(request: gr.Request, duel: Duel, *values: Any) -> Iterator[dict[Any, Any]]:
             wish = replace(read_wish(*values), system=prompt.system)
             yield {tab.settings.system: prompt.system, tab.look_for: look_for_line(prompt.look_for)}
-            yield from told(desk.ask(_session(request), duel.cleared(), prompt.text, wish))
+            yield from told(desk.ask(session_of(request), duel.cleared(), prompt.text, wish))
 
         return ask_it
 
     def regenerating(place: int) -> Callable[..., Iterator[dict[Any, Any]]]:
         def regenerate(request: gr.Request, duel: Duel, *values: Any) -> Iterator[dict[Any, Any]]:
-            yield from told(desk.regenerate(_session(request), duel, place, read_wish(*values)))
+            yield from told(desk.regenerate(session_of(request), duel, place, read_wish(*values)))
 
         return regenerate
 
     def twice(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
-        yield from told(desk.control(_session(request), duel))
+        yield from told(desk.control(session_of(request), duel))
 
     def score(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
-        yield from told(desk.score(_session(request), duel))
+        yield from told(desk.score(session_of(request), duel))
 
     def stop(request: gr.Request) -> None:
-        desk.stop(_session(request))
+        desk.stop(session_of(request))
 
-    gr.on(
-        [tab.send.click, tab.message.submit],
-        ask,
-        [tab.message, tab.duel, *asked],
-        [*outputs, tab.look_for],
-        **running,
-    )
+    sent = [tab.send.click, tab.message.submit]
+    relay.wire(sent, ask, [tab.message, tab.duel, *asked], [*outputs, tab.look_for], tab.growing)
     for chip, prompt in tab.examples:
-        chip.click(asking(prompt), [tab.duel, *asked], [*outputs, tab.settings.system, tab.look_for], **running)
+        shown_too = [tab.settings.system, tab.look_for]
+        relay.wire([chip.click], asking(prompt), [tab.duel, *asked], [*outputs, *shown_too], tab.growing)
     for place, pane in enumerate(tab.panes):
-        pane.regenerate.click(regenerating(place), [tab.duel, *asked], outputs, **running)
-    tab.twice.click(twice, tab.duel, outputs, **running)
-    tab.score.click(score, tab.duel, outputs, **running)
+        relay.wire([pane.regenerate.click], regenerating(place), [tab.duel, *asked], outputs, tab.growing)
+    relay.wire([tab.twice.click], twice, [tab.duel], outputs, [tab.control])
+    relay.wire([tab.score.click], score, [tab.duel], outputs, [tab.agreement])
     tab.stop.click(stop, **quiet)
     _wire_votes(tab, desk, quiet)
-    _wire_keeping(tab, desk, asked, quiet, running)
+    _wire_keeping(tab, desk, asked, quiet)
     _wire_pickers(page, tab, desk, tabs)
 
 
@@ -187,10 +184,9 @@ def _wire_votes(tab: CompareTab, desk: CompareDesk, quiet: dict[str, Any]) -> No
     tab.clear.click(clear, tab.duel, tab.drawn, **quiet)
 
 
-def _wire_keeping(
-    tab: CompareTab, desk: CompareDesk, asked: list[Any], quiet: dict[str, Any], running: dict[str, Any]
-) -> None:
+def _wire_keeping(tab: CompareTab, desk: CompareDesk, asked: list[Any], quiet: dict[str, Any]) -> None:
     """What leaves the page: the comparison as a file, the votes, a link."""
+    running: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 
     def saving(kind: str) -> Callable[[Duel], Iterator[dict[Any, Any]]]:
         def save(duel: Duel) -> Iterator[dict[Any, Any]]:
