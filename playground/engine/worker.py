@@ -102,14 +102,17 @@ class Worker:
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Finished):
+            self._tell()  # the last tokens do not wait until the memory is counted
             event = dataclasses.replace(event, memory=measured_memory())
         self._untold.append(encode(event))
-        now = time.monotonic()
-        can_wait = isinstance(event, Token) and event.count > 1 and now - self._told_at < TELL_SECONDS
+        can_wait = isinstance(event, Token) and event.count > 1 and time.monotonic() - self._told_at < TELL_SECONDS
         if not can_wait:  # each reply ends with a Finished, which cannot
-            self._answers.write(b"".join(self._untold))
-            self._untold.clear()
-            self._told_at = now
+            self._tell()
+
+    def _tell(self) -> None:
+        self._answers.write(b"".join(self._untold))
+        self._untold.clear()
+        self._told_at = time.monotonic()
 
 
 def measured_memory() -> Memory:
