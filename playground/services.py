@@ -20,6 +20,7 @@ from playground.models.headers import Headers
 from playground.models.hub import Hub
 from playground.models.library import Library
 from playground.settings import Settings
+from playground.visits import Visits
 
 
 class Services:
@@ -35,6 +36,7 @@ class Services:
         self._resources.callback(cores.close)
         self.pool = ModelPool(cores, self.planner, lambda: read_memory().usable, settings.idle_seconds)
         self._resources.callback(self.pool.close)
+        self.visits = self._resources.enter_context(Visits.of(settings))
         self.maker = LevelMaker(self.library, self.processors.usable)
         self._resources.callback(self.maker.close)
         self._opening = threading.Lock()

@@ -17,6 +17,11 @@ def _default_data_dir() -> Path:
     return Path(base) / "gguf-playground"
 
 
+def _usual(here: Any, on_space: Any) -> Any:
+    """A default that is stricter on a Space, where anybody may come."""
+    return Field(default_factory=lambda: on_space if "SPACE_ID" in os.environ else here, gt=0)
+
+
 class Settings(BaseSettings):
     """Every field is the variable PLAYGROUND_<FIELD>; sizes in bytes or tokens, times in seconds."""
 
@@ -35,9 +40,23 @@ class Settings(BaseSettings):
     allow_delete: bool = Field(default_factory=lambda: "SPACE_ID" not in os.environ)  # models of all visitors
     allow_local_files: bool = Field(default_factory=lambda: "SPACE_ID" not in os.environ)  # any path a visitor types
     allow_downloads: bool = True
-    max_reply_tokens: int = Field(4096, ge=1)
-    max_message_characters: int = Field(100_000, ge=1)
+    max_message_characters: int = _usual(100_000, 20_000)
     max_history_messages: int = Field(200, ge=2)
+    max_reply_tokens: int = _usual(4096, 1024)
+    max_reply_seconds: float = _usual(1800, 300)  # from the first sign of a reply
+    max_wait_seconds: float = _usual(1800, 600)  # for memory, a load and a free slot
+    max_replies: int = _usual(64, 32)  # being written or waiting, of all visitors
+    max_replies_per_visitor: int = _usual(3, 2)  # fewer than the slots, so that one is left for others
+    max_lab_runs: int = _usual(4, 2)  # levels made, controls, scorings
+    max_lab_runs_per_visitor: int = _usual(2, 1)
+    max_lab_seconds: float = _usual(7200, 900)
+    max_downloads: int = _usual(20, 4)
+    max_downloads_per_visitor: int = _usual(10, 1)
+    max_results: int = _usual(1_000_000, 100_000)  # votes that the data folder keeps
+    max_results_per_visitor_an_hour: int = _usual(200, 60)
+    turn_seconds: float = _usual(60, 20)  # after which a waiting model's turn comes before new replies of others
+    tab_seconds: float = _usual(7 * 86_400, 6 * 3600)  # what an open page left on the server is kept so long
+    proxies: int = Field(0, ge=0, le=10)  # in front of the page, whose X-Forwarded-For is believed
     updates_per_second: float = Field(5, gt=0, le=10)  # each costs the model some speed
 
     @field_validator("model_dirs", mode="before")

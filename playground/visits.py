@@ -1,0 +1,395 @@
+"""Who is visiting and what each has under way: fair shares, stop flags, and nothing left behind when a page is gone.
+
+Knows no page, no model and no work itself: whoever works for a visitor does it inside `with visits.running(...)`
+and asks the run now and then whether it should end. A visitor is one open page (a tab); several of them at one network
+address are one person, and shares are counted by person.
+
+A run can also say what it holds. If it does not end by itself within some seconds of being stopped (a page that is gone
+no longer moves its generator on), the ledger gives that back in its place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from playground.errors import RequestRefused
+from playground.settings import Settings
+
+Work = Literal["reply", "comparison", "load", "making", "control", "scoring", "measurement"]
+LAB: Final[tuple[Work, ...]] = ("making", "control", "scoring", "measurement")
+
+GRACE_SECONDS: Final = 5.0  # for a run that was stopped to end by itself
+_SWEEP_SECONDS: Final = 1.0
+_HOUR: Final = 3600.0
+
+_BUSY: Final[dict[str, tuple[str, str]]] = {
+    "chat": ("This chat is still busy.", "Wait for the reply, or stop it first."),
+    "comparison": ("This comparison is still busy.", "Wait for the answers, or stop it first."),
+    "making": ("This page is making a level already.", "Wait until it is done, or stop it first."),
+}
+_BUSY_ELSE: Final = ("This is still busy.", "Wait until it is done, or stop it first.")
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """One open page. `address` is "" where it tells nobody apart: then the page counts as a person of its own."""
+
+    tab: str
+    address: str = ""
+
+    @property
+    def person(self) -> str:
+        return self.address or f"tab {self.tab}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much there may be at once, in all and for each person; times in seconds."""
+
+    replies: int = 64
+    replies_each: int = 3
+    lab_runs: int = 4
+    lab_runs_each: int = 2
+    downloads: int = 20
+    downloads_each: int = 10
+    results_each_an_hour: int = 200
+    reply_tokens: int = 4096
+    reply_seconds: float = 1800
+    wait_seconds: float = 1800
+    lab_seconds: float = 7200
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(
+            replies=settings.max_replies,
+            replies_each=settings.max_replies_per_visitor,
+            lab_runs=settings.max_lab_runs,
+            lab_runs_each=settings.max_lab_runs_per_visitor,
+            downloads=settings.max_downloads,
+            downloads_each=settings.max_downloads_per_visitor,
+            results_each_an_hour=settings.max_results_per_visitor_an_hour,
+            reply_tokens=settings.max_reply_tokens,
+            reply_seconds=settings.max_reply_seconds,
+            wait_seconds=settings.max_wait_seconds,
+            lab_seconds=settings.max_lab_seconds,
+        )
+
+
+class Run:
+    """Something a visitor has under way. The one who does it asks `is_stopped` several times a second."""
+
+    def __init__(
+        self, visitor: Visitor, place: str, work: Work, about: object, limits: Limits, clock: Callable[[], float]
+    ) -> None:
+        self.visitor, self.place, self.work, self.about = visitor, place, work, about
+        self._limits, self._clock = limits, clock
+        self._lock = threading.Lock()
+        self._owned: list[Callable[[], object]] = []
+        self._stopped_at: float | None = None
+        self._is_waiting = work not in LAB
+        self._until = clock() + (limits.wait_seconds if self._is_waiting else limits.lab_seconds)
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._stopped_at is None:
+                self._stopped_at = self._clock()
+
+    def is_stopped(self) -> bool:
+        """Whether it should end now: somebody stopped it, its page is gone, or its time is over."""
+        return self._stopped_at is not None or self._clock() >= self._until
+
+    def waits(self) -> None:
+        """What it has to wait for begins only now: the time for waiting counts anew."""
+        with self._lock:
+            if self._is_waiting:
+                self._until = self._clock() + self._limits.wait_seconds
+
+    def works(self) -> None:
+        """The waiting is over; from the first call on the time for the work itself counts."""
+        with self._lock:
+            if self._is_waiting:
+                self._is_waiting = False
+                answers = 2 if self.work == "comparison" else 1
+                self._until = self._clock() + answers * self._limits.reply_seconds
+
+    @property
+    def overdue(self) -> RequestRefused | None:
+        """What to tell a person whose run was ended by the time alone."""
+        if self._stopped_at is not None or not self.is_stopped():
+            return None
+        if self._is_waiting:
+            waited = in_minutes(self._limits.wait_seconds)
+            return RequestRefused(
+                f"Nothing came free within {waited}, the longest wait here.",
+                "Try again later, or use a model that is loaded.",
+            )
+        if self.work in LAB:
+            most = in_minutes(self._limits.lab_seconds)
+            return RequestRefused(f"This was ended after {most}, the longest one may take here.", "Try a smaller one.")
+        longest = in_minutes(self._limits.reply_seconds)
+        return RequestRefused(
+            f"The reply was ended after {longest}, the longest it may take here.",
+            "What was written is kept; ask the model to go on.",
+        )
+
+    def owns(self, give_back: Callable[[], object]) -> None:
+        """What the run holds: given back in its place, from another thread, if it does not end when it should."""
+        with self._lock:
+            self._owned.append(give_back)
+
+    def is_abandoned(self) -> bool:
+        """Whether it was stopped a while ago and still has not ended."""
+        ended_at = self._stopped_at if self._stopped_at is not None else self._until
+        return self._clock() >= ended_at + GRACE_SECONDS
+
+    def give_back(self) -> None:
+        with self._lock:
+            owned, self._owned = self._owned, []
+        for each in reversed(owned):
+            each()
+
+
+class Visits:
+    """The ledger of all runs; thread-safe. `close` stops whatever runs and takes nothing more."""
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        proxies: int = 0,
+        on_space: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._proxies, self._on_space = proxies, on_space
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._runs: list[Run] = []
+        self._numbers = itertools.count(1)
+        self._results: dict[str, tuple[float, ...]] = {}
+        self._downloads: dict[str, str] = {}  # id -> person
+        self._sweeper: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Visits:
+        return cls(Limits.of(settings), proxies=settings.proxies, on_space=settings.on_space)
+
+    def visitor(self, tab: str, peer: str | None = None, forwarded_for: str = "") -> Visitor:
+        """The visitor behind a request: its page, the address it came from, and its X-Forwarded-For header."""
+        return Visitor(tab, address_of(peer, forwarded_for, proxies=self._proxies, on_space=self._on_space))
+
+    # --- runs ---
+
+    @contextmanager
+    def running(self, visitor: Visitor, work: Work, place: str = "chat", about: object = None) -> Iterator[Run]:
+        """One thing at a time in each place of a page, and no more than a fair share for each person.
+
+        about: lab runs about the same thing are one run that several wait for. Raises RequestRefused with what to do.
+        """
+        run = Run(visitor, place, work, about if about is not None else next(self._numbers), self.limits, self._clock)
+        with self._lock:
+            self._admit(run)
+            self._runs.append(run)
+            self._keep_sweeping()
+        try:
+            yield run
+        finally:
+            self._forget(run)
+
+    def stop(self, visitor: Visitor, place: str) -> None:
+        """End what this page has under way in this place, within one update."""
+        for run in self._of_tab(visitor.tab):
+            if run.place == place:
+                run.stop()
+
+    def leave(self, tab: str) -> None:
+        """The page is gone: everything it has under way ends, whether or not anybody is left to end it."""
+        for run in self._of_tab(tab):
+            run.stop()
+
+    def sweep(self) -> None:
+        """Give back what abandoned runs hold."""
+        with self._lock:
+            abandoned = [run for run in self._runs if run.is_abandoned()]
+        for run in abandoned:
+            self._forget(run)
+            run.give_back()
+
+    def under_way(self) -> Counter[Work]:
+        """How many runs there are of each kind."""
+        with self._lock:
+            return Counter(run.work for run in self._runs)
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._lock:
+            runs, sweeper = list(self._runs), self._sweeper
+        for run in runs:
+            run.stop()
+        if sweeper:
+            sweeper.join(timeout=5)
+
+    def __enter__(self) -> Visits:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- what is not a run ---
+
+    def check_reply_length(self, tokens: int) -> None:
+        """Raises RequestRefused for a reply that may become longer than is allowed here."""
+        if tokens > self.limits.reply_tokens:
+            raise RequestRefused(
+                f"A reply may have up to {self.limits.reply_tokens:,} tokens here; {tokens:,} were asked for.",
+                "Choose a shorter one.",
+            )
+
+    def add_result(self, visitor: Visitor) -> None:
+        """One more result to be stored (a vote, a measurement) for this person; raises RequestRefused for too many."""
+        now, most = self._clock(), self.limits.results_each_an_hour
+        with self._lock:
+            self._results = {
+                person: recent
+                for person, times in self._results.items()
+                if (recent := tuple(moment for moment in times if moment > now - _HOUR))
+            }
+            mine = self._results.get(visitor.person, ())
+            if len(mine) >= most:
+                raise RequestRefused(
+                    f"You have given {_counted(most, 'vote or result', 'votes and results')} within an hour, the most "
+                    "for one visitor here.",
+                    "Go on later.",
+                )
+            self._results[visitor.person] = (*mine, now)
+
+    def add_download(self, visitor: Visitor, id: str, unfinished: Collection[str]) -> None:
+        """One more download for this person, given those that have not ended; raises RequestRefused for too many."""
+        with self._lock:
+            self._downloads = {known: person for known, person in self._downloads.items() if known in unfinished}
+            if id in unfinished:
+                return
+            if len(unfinished) >= self.limits.downloads:
+                raise RequestRefused(
+                    f"{_counted(len(unfinished), 'download')} are under way or wait, the most at once here.",
+                    "Try again when one has ended.",
+                )
+            mine = sum(person == visitor.person for person in self._downloads.values())
+            if mine >= self.limits.downloads_each:
+                raise RequestRefused(
+                    f"You have {_counted(mine, 'download')} under way, the most for one visitor here.",
+                    "Wait until one has ended, or cancel it.",
+                )
+            self._downloads[id] = visitor.person
+
+    # --- how it goes ---
+
+    def _admit(self, run: Run) -> None:
+        if self._closed.is_set():
+            raise RequestRefused("The playground is shutting down.", "Come back when it runs again.")
+        if any(other.visitor.tab == run.visitor.tab and other.place == run.place for other in self._runs):
+            raise RequestRefused(*_BUSY.get(run.place.split(" ")[0], _BUSY_ELSE))
+        is_lab = run.work in LAB
+        same = [other for other in self._runs if (other.work in LAB) == is_lab]
+        mine = sum(other.visitor.person == run.visitor.person for other in same)
+        limits = self.limits
+        if is_lab:
+            distinct = {other.about for other in same} - {run.about}
+            _check(mine, limits.lab_runs_each, len(distinct), limits.lab_runs, "lab run", "are under way")
+        else:
+            _check(mine, limits.replies_each, len(same), limits.replies, "reply", "are being written or wait")
+
+    def _forget(self, run: Run) -> None:
+        with self._lock:
+            self._runs = [other for other in self._runs if other is not run]
+
+    def _of_tab(self, tab: str) -> list[Run]:
+        with self._lock:
+            return [run for run in self._runs if run.visitor.tab == tab]
+
+    def _keep_sweeping(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = threading.Thread(target=self._sweep, daemon=True, name="visits")
+            self._sweeper.start()
+
+    def _sweep(self) -> None:
+        while not self._closed.wait(_SWEEP_SECONDS):
+            self.sweep()
+            with self._lock:
+                if not self._runs:
+                    self._sweeper = None
+                    return
+
+
+def _check(mine: int, most_each: int, all_of_them: int, most: int, noun: str, are: str) -> None:
+    if mine >= most_each:
+        raise RequestRefused(
+            f"You have {_counted(mine, noun)} under way, the most for one visitor here; pages at one address count "
+            "together.",
+            "Wait until one has ended, or stop it.",
+        )
+    if all_of_them >= most:
+        raise RequestRefused(f"The playground is full: {_counted(all_of_them, noun)} {are}.", "Try again in a minute.")
+
+
+def _counted(number: int, noun: str, plural: str | None = None) -> str:
+    several = plural or (f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s")
+    return f"{number:,} {noun if number == 1 else several}"
+
+
+def in_minutes(seconds: float) -> str:
+    """A limit as people say it: "30 seconds", "1 minute", "2 hours"."""
+    for unit, name in ((3600, "hour"), (60, "minute")):
+        if seconds >= unit and seconds % unit == 0:
+            return _counted(int(seconds // unit), name)
+    return _counted(round(seconds), "second")
+
+
+def address_of(peer: str | None, forwarded_for: str, *, proxies: int = 0, on_space: bool = False) -> str:
+    """The address that tells one person from another, "" where none does.
+
+    peer: who connected. forwarded_for: the header X-Forwarded-For, in which each proxy adds on the right whom it spoke
+    with, such as "203.0.113.9, 10.0.0.3"; whatever stands further left may be made up. With `proxies` in front, the
+    address is that many places from the right. A Space's proxies have private addresses: there it is the rightmost
+    public one. A home or an office has 2^64 addresses of IPv6, so those are cut to what its owner was given. A loopback
+    address is the owner of this computer, or a proxy that nobody has told of: it tells nothing.
+    """
+    hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
+    if on_space:
+        public = (address for hop in reversed(hops) if (address := _parsed(hop)) and address.is_global)
+        return _shown(next(public, None))
+    if proxies and len(hops) >= proxies:
+        return _shown(_parsed(hops[-proxies]))
+    return _shown(_parsed(peer or ""))
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _parsed(text: str) -> _Address | None:
+    """An address as proxies write it: bare, "[2001:db8::1]:443" or "203.0.113.9:443"."""
+    bare = text.removeprefix("[").partition("]")[0] if text.startswith("[") else text
+    if bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(bare.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _shown(address: _Address | None) -> str:
+    if address is None or address.is_loopback:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
