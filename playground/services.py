@@ -20,7 +20,7 @@ from playground.models.headers import Headers
 from playground.models.hub import Hub
 from playground.models.library import Library
 from playground.settings import Settings
-from playground.visits import Visits
+from playground.visits.ledger import Visits
 
 
 class Services:

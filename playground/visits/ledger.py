@@ -10,7 +10,6 @@ no longer moves its generator on), the ledger gives that back in its place.
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import threading
 import time
@@ -22,6 +21,8 @@ from typing import Final, Literal
 
 from playground.errors import RequestRefused
 from playground.settings import Settings
+from playground.visits.addresses import address_of
+from playground.visits.limits import Limits, counted, in_minutes
 
 Work = Literal["reply", "comparison", "load", "making", "control", "scoring", "measurement"]
 LAB: Final[tuple[Work, ...]] = ("making", "control", "scoring", "measurement")
@@ -48,39 +49,6 @@ class Visitor:
     @property
     def person(self) -> str:
         return self.address or f"tab {self.tab}"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much there may be at once, in all and for each person; times in seconds."""
-
-    replies: int = 64
-    replies_each: int = 3
-    lab_runs: int = 4
-    lab_runs_each: int = 2
-    downloads: int = 20
-    downloads_each: int = 10
-    results_each_an_hour: int = 200
-    reply_tokens: int = 4096
-    reply_seconds: float = 1800
-    wait_seconds: float = 1800
-    lab_seconds: float = 7200
-
-    @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        return cls(
-            replies=settings.max_replies,
-            replies_each=settings.max_replies_per_visitor,
-            lab_runs=settings.max_lab_runs,
-            lab_runs_each=settings.max_lab_runs_per_visitor,
-            downloads=settings.max_downloads,
-            downloads_each=settings.max_downloads_per_visitor,
-            results_each_an_hour=settings.max_results_per_visitor_an_hour,
-            reply_tokens=settings.max_reply_tokens,
-            reply_seconds=settings.max_reply_seconds,
-            wait_seconds=settings.max_wait_seconds,
-            lab_seconds=settings.max_lab_seconds,
-        )
 
 
 class Run:
@@ -266,7 +234,7 @@ class Visits:
             mine = self._results.get(visitor.person, ())
             if len(mine) >= most:
                 raise RequestRefused(
-                    f"You have given {_counted(most, 'vote or result', 'votes and results')} within an hour, the most "
+                    f"You have given {counted(most, 'vote or result', 'votes and results')} within an hour, the most "
                     "for one visitor here.",
                     "Go on later.",
                 )
@@ -280,13 +248,13 @@ class Visits:
                 return
             if len(unfinished) >= self.limits.downloads:
                 raise RequestRefused(
-                    f"{_counted(len(unfinished), 'download')} are under way or wait, the most at once here.",
+                    f"{counted(len(unfinished), 'download')} are under way or wait, the most at once here.",
                     "Try again when one has ended.",
                 )
             mine = sum(person == visitor.person for person in self._downloads.values())
             if mine >= self.limits.downloads_each:
                 raise RequestRefused(
-                    f"You have {_counted(mine, 'download')} under way, the most for one visitor here.",
+                    f"You have {counted(mine, 'download')} under way, the most for one visitor here.",
                     "Wait until one has ended, or cancel it.",
                 )
             self._downloads[id] = visitor.person
@@ -333,63 +301,9 @@ class Visits:
 def _check(mine: int, most_each: int, all_of_them: int, most: int, noun: str, are: str) -> None:
     if mine >= most_each:
         raise RequestRefused(
-            f"You have {_counted(mine, noun)} under way, the most for one visitor here; pages at one address count "
+            f"You have {counted(mine, noun)} under way, the most for one visitor here; pages at one address count "
             "together.",
             "Wait until one has ended, or stop it.",
         )
     if all_of_them >= most:
-        raise RequestRefused(f"The playground is full: {_counted(all_of_them, noun)} {are}.", "Try again in a minute.")
-
-
-def _counted(number: int, noun: str, plural: str | None = None) -> str:
-    several = plural or (f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s")
-    return f"{number:,} {noun if number == 1 else several}"
-
-
-def in_minutes(seconds: float) -> str:
-    """A limit as people say it: "30 seconds", "1 minute", "2 hours"."""
-    for unit, name in ((3600, "hour"), (60, "minute")):
-        if seconds >= unit and seconds % unit == 0:
-            return _counted(int(seconds // unit), name)
-    return _counted(round(seconds), "second")
-
-
-def address_of(peer: str | None, forwarded_for: str, *, proxies: int = 0, on_space: bool = False) -> str:
-    """The address that tells one person from another, "" where none does.
-
-    peer: who connected. forwarded_for: the header X-Forwarded-For, in which each proxy adds on the right whom it spoke
-    with, such as "203.0.113.9, 10.0.0.3"; whatever stands further left may be made up. With `proxies` in front, the
-    address is that many places from the right. A Space's proxies have private addresses: there it is the rightmost
-    public one. A home or an office has 2^64 addresses of IPv6, so those are cut to what its owner was given. A loopback
-    address is the owner of this computer, or a proxy that nobody has told of: it tells nothing.
-    """
-    hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
-    if on_space:
-        public = (address for hop in reversed(hops) if (address := _parsed(hop)) and address.is_global)
-        return _shown(next(public, None))
-    if proxies and len(hops) >= proxies:
-        return _shown(_parsed(hops[-proxies]))
-    return _shown(_parsed(peer or ""))
-
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-def _parsed(text: str) -> _Address | None:
-    """An address as proxies write it: bare, "[2001:db8::1]:443" or "203.0.113.9:443"."""
-    bare = text.removeprefix("[").partition("]")[0] if text.startswith("[") else text
-    if bare.count(":") == 1:
-        bare = bare.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(bare.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _shown(address: _Address | None) -> str:
-    if address is None or address.is_loopback:
-        return ""
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+        raise RequestRefused(f"The playground is full: {counted(all_of_them, noun)} {are}.", "Try again in a minute.")

@@ -9,7 +9,9 @@ import pytest
 
 from playground.errors import RequestRefused
 from playground.settings import load_settings
-from playground.visits import GRACE_SECONDS, Limits, Visitor, Visits, Work, address_of, in_minutes
+from playground.visits.addresses import address_of
+from playground.visits.ledger import GRACE_SECONDS, Visitor, Visits, Work
+from playground.visits.limits import Limits, in_minutes
 
 ANNA, BEN = Visitor("a", "198.51.100.1"), Visitor("b", "198.51.100.2")
 STRICT = Limits(

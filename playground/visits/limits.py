@@ -1,0 +1,53 @@
+"""How much there may be at once, and how limits read in a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from playground.settings import Settings
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much there may be at once, in all and for each person; times in seconds."""
+
+    replies: int = 64
+    replies_each: int = 3
+    lab_runs: int = 4
+    lab_runs_each: int = 2
+    downloads: int = 20
+    downloads_each: int = 10
+    results_each_an_hour: int = 200
+    reply_tokens: int = 4096
+    reply_seconds: float = 1800
+    wait_seconds: float = 1800
+    lab_seconds: float = 7200
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(
+            replies=settings.max_replies,
+            replies_each=settings.max_replies_per_visitor,
+            lab_runs=settings.max_lab_runs,
+            lab_runs_each=settings.max_lab_runs_per_visitor,
+            downloads=settings.max_downloads,
+            downloads_each=settings.max_downloads_per_visitor,
+            results_each_an_hour=settings.max_results_per_visitor_an_hour,
+            reply_tokens=settings.max_reply_tokens,
+            reply_seconds=settings.max_reply_seconds,
+            wait_seconds=settings.max_wait_seconds,
+            lab_seconds=settings.max_lab_seconds,
+        )
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    several = plural or (f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s")
+    return f"{number:,} {noun if number == 1 else several}"
+
+
+def in_minutes(seconds: float) -> str:
+    """A limit as people say it: "30 seconds", "1 minute", "2 hours"."""
+    for unit, name in ((3600, "hour"), (60, "minute")):
+        if seconds >= unit and seconds % unit == 0:
+            return counted(int(seconds // unit), name)
+    return counted(round(seconds), "second")
