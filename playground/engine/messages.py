@@ -165,10 +165,14 @@ class ThreadsSet:
 
 @dataclass(frozen=True)
 class Queued:
-    """A request waits; `place` 1 is next. Sent again whenever the place changes."""
+    """A request waits; `place` 1 is next. Sent again whenever the place changes.
+
+    wait_seconds: estimated from how long this model's recent replies took; None where none has ended yet.
+    """
 
     request: int
     place: int
+    wait_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,10 @@ class Reply:
         self.admitted_at = now
         self.order = order
 
+    def served_seconds(self, now: float) -> float:
+        """For how long it has had its place in the batch."""
+        return 0.0 if self.admitted_at is None else now - self.admitted_at
+
     def account(self, count: int, seconds: float) -> None:
         """A step has evaluated `count` more tokens."""
         if self.generating:

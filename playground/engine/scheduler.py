@@ -32,6 +32,7 @@ from playground.engine.messages import (
     Queued,
     Token,
 )
+from playground.engine.pace import Pace
 from playground.engine.reply import Reply
 from playground.errors import PlaygroundError
 from playground.llama.decoder import Aborted, CacheFull, Row
@@ -104,6 +105,7 @@ class Scheduler:
         self._slots = [Slot(sequence) for sequence in range(decoder.slots)]
         self._waiting: deque[Reply] = deque()
         self._chunk = float(FIRST_CHUNK)
+        self._pace = Pace()
         self._ticks = itertools.count(1)  # orders living replies and idle sequences by age
 
     @property
@@ -296,10 +298,18 @@ class Scheduler:
                 reply.tokens,
             )
             slot.reply, slot.tokens = reply, []
-        for place, reply in enumerate(self._waiting, start=1):
+        self._tell_places()
+
+    def _tell_places(self) -> None:
+        if all(reply.place == place for place, reply in enumerate(self._waiting, start=1)):
+            return
+        now = self._clock()
+        running = [slot.reply.served_seconds(now) for slot in self._slots if slot.reply]
+        waits = self._pace.waits(running, [reply.wanted.reproducible for reply in self._waiting])
+        for place, (reply, seconds) in enumerate(zip(self._waiting, waits, strict=True), start=1):
             if reply.place != place:
                 reply.place = place
-                self._emit(Queued(reply.request, place))
+                self._emit(Queued(reply.request, place, seconds))
 
     def _place_alone(self) -> Slot | None:
         """For a reproducible request: nobody beside it, an empty cache, all cores, so that nothing can differ."""
@@ -337,6 +347,7 @@ class Scheduler:
         slot.tokens = reply.tokens[: reply.evaluated]
         slot.reply = None
         slot.last_used = next(self._ticks)
+        self._pace.ended(reply.served_seconds(self._clock()))
         self._tell_end(reply, reason, end, top)
 
     def _tell_end(

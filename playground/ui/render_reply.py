@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from playground.engine.messages import Event, Finished, Prefilled, Queued, Timings, Token
 from playground.ui.render_memory import predicted_beside_measured
-from playground.ui.words import FINISH_SENTENCES, FINISH_WORDS, UNKNOWN, count, counted, percent, seconds, speed
+from playground.ui.words import FINISH_SENTENCES, FINISH_WORDS, UNKNOWN, about, count, counted, percent, seconds, speed
 
 if TYPE_CHECKING:
     from playground.engine.messages import Memory
@@ -29,7 +29,7 @@ def live_line(event: Event | None, *, stopped: bool = False) -> str:
         written = _written(event) if isinstance(event, Token) else []
         return _line("ended", [*written, FINISH_WORDS["cancelled"]], announce="Reply stopped.")
     if isinstance(event, Queued):
-        return _line("waits", [_waiting(event.place)])
+        return _line("waits", [_waiting(event.place), f"begins in {about(event.wait_seconds)}"])
     if isinstance(event, Prefilled):
         done = event.done / event.total if event.total else 1.0
         kept = [f"{count(event.cached)} of them still in the cache"] if event.cached else []

@@ -89,6 +89,16 @@ def seconds(duration: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def about(duration: float | None) -> str:
+    """An estimated duration, which should look like one: "about 12 s", "about 3 min"."""
+    if duration is None:
+        return UNKNOWN
+    whole = max(1, round(duration))
+    if whole < 90:
+        return f"about {whole} s"
+    return f"about {round(duration / 60)} min" if whole < 5400 else f"about {round(duration / 3600)} h"
+
+
 def speed(tokens_per_second: float | None) -> str:
     """A speed in the field's short form: "12.3 tok/s"; more digits when slow, fewer when fast."""
     if tokens_per_second is None:

@@ -101,6 +101,17 @@ def test_requests_beyond_the_slots_wait_and_hear_their_place():
     assert ends == [1, 2, 3]
 
 
+def test_who_waits_hears_for_how_long_as_soon_as_a_reply_has_been_measured():
+    desk = Desk(slots=1)
+    for number in (1, 2, 3):
+        desk.ask(number, "w")
+    desk.run()
+    unknown, known = desk.of_kind(3, Queued)
+    assert unknown.wait_seconds is None
+    assert known.wait_seconds == pytest.approx(desk.end(1).timings.total_seconds)
+    assert known.wait_seconds == pytest.approx(desk.end(3).timings.queued_seconds - desk.end(2).timings.queued_seconds)
+
+
 def test_a_large_request_is_not_overtaken_by_small_ones():
     desk = Desk(slots=3, context_size=32)
     desk.ask(1, "a", max_tokens=10)

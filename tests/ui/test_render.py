@@ -303,10 +303,11 @@ def test_a_prompt_being_read_says_how_far_it_is() -> None:
 
 
 def test_a_place_in_the_queue_is_told_in_words() -> None:
-    assert [text_of(live_line(Queued(1, place))) for place in (1, 2, 3)] == [
-        "Waiting for a free place: you are next",
-        "Waiting for a free place: 1 chat before you",
-        "Waiting for a free place: 2 chats before you",
+    waits = ((1, None), (2, 12.4), (3, 200.0))
+    assert [text_of(live_line(Queued(1, place, wait))) for place, wait in waits] == [
+        "Waiting for a free place: you are next · begins in –",
+        "Waiting for a free place: 1 chat before you · begins in about 12 s",
+        "Waiting for a free place: 2 chats before you · begins in about 3 min",
     ]
 
 
