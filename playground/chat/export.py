@@ -98,7 +98,7 @@ def turn(message: Message, end: Finished | None) -> Iterator[str]:
 
 def _figures(end: Finished) -> str:
     timings = end.timings
-    parts = [f"{timings.generated_tokens} tokens"]
+    parts = ["– tokens" if timings.generated_tokens is None else f"{timings.generated_tokens} tokens"]
     if timings.generation_speed is not None:
         parts.insert(0, f"{timings.generation_speed:.1f} tok/s")
     if timings.time_to_first_token is not None:

@@ -29,6 +29,7 @@ class Sampling:
 
 
 GREEDY: Final = Sampling(temperature=0.0, seed=0)
+UNKNOWN_ID: Final = -1  # a token whose number a server keeps to itself
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ class Token:
     id: int
     count: int  # tokens generated so far, this one included
     tokens_per_second: float | None  # decode time only; None at the first token
-    context_used: int  # cells of the KV cache this sequence holds, in tokens
+    context_used: int | None  # cells of the KV cache this sequence holds, in tokens; None where a server does not tell
     logprob: float | None = None
     top: tuple[Alternative, ...] = ()
     time_to_first_token: float | None = None  # seconds since the request came, queueing included
@@ -204,19 +205,20 @@ class Token:
 class Timings:
     """Seconds and tokens of one reply. Speeds count decode time only; a rate that cannot be told is None.
 
+    None is also what a server (remote.py) does not tell; of a model on this computer all counts are known.
     prompt_speed counts the tokens that were evaluated, not the cached ones. generation_speed counts the tokens after
     the first, whose time belongs to the prompt.
     """
 
-    queued_seconds: float
-    prompt_tokens: int
-    cached_tokens: int
+    queued_seconds: float | None
+    prompt_tokens: int | None
+    cached_tokens: int | None
     prompt_speed: float | None
     time_to_first_token: float | None
-    generated_tokens: int
+    generated_tokens: int | None
     generation_speed: float | None
     total_seconds: float
-    threads: int
+    threads: int | None
 
 
 @dataclass(frozen=True)
@@ -287,10 +289,12 @@ _NESTED: Final[dict[str, type]] = {
     "end": Alternative,
 }
 
+_ENCODER: Final = json.JSONEncoder(default=vars)  # json.dumps would make one for every token
+
 
 def encode(word: Command | Event) -> bytes:
     """One line of JSON, such as `{"is": "Cancel", "request": 7}`."""
-    return json.dumps({"is": type(word).__name__, **vars(word)}, default=vars).encode() + b"\n"
+    return _ENCODER.encode({"is": type(word).__name__, **vars(word)}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Any:

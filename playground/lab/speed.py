@@ -105,14 +105,14 @@ def _prompt_run(engine: LocalEngine, test: SpeedTest, number: int) -> tuple[list
     """Each run opens with other words, so that nothing of the prompt is still in the cache."""
     prompt = prompt_of(engine, test.tokens, f"{number * 7919 + 17} tales. ")
     (timings,) = _replies(engine, prompt, max_tokens=1, concurrent=1)
-    return [timings.prompt_speed] if timings.prompt_speed else [], [timings.prompt_tokens]
+    return [timings.prompt_speed] if timings.prompt_speed else [], [timings.prompt_tokens or 0]
 
 
 def _reply_run(engine: LocalEngine, test: SpeedTest) -> tuple[list[float], list[int]]:
     """The speeds of all replies add up: the same steps served them all."""
     all_timings = _replies(engine, OPENING, test.tokens, test.concurrent)
     speeds = [timings.generation_speed for timings in all_timings if timings.generation_speed]
-    return speeds, [timings.generated_tokens for timings in all_timings]
+    return speeds, [timings.generated_tokens or 0 for timings in all_timings]
 
 
 def _replies(engine: LocalEngine, prompt: str, max_tokens: int, concurrent: int) -> list[Timings]:

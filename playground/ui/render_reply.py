@@ -95,7 +95,8 @@ def reply_details(timings: Timings, plan: MemoryPlan | None, memory: Memory | No
 def context_meter(used: int | None, size: int | None) -> str:
     """How much of the context this chat holds, in tokens; says so when it is nearly full."""
     if not size:
-        return '<div class="gp-context"><p>Context <b>–</b></p></div>'
+        held = UNKNOWN if used is None else counted(used, "token")
+        return f'<div class="gp-context"><p>Context <b>{held}</b></p></div>'
     shown = min(used or 0, size)
     share = shown / size
     warning = " · nearly full" if share >= NEARLY_FULL else ""

@@ -112,8 +112,10 @@ def count(number: int | None) -> str:
     return UNKNOWN if number is None else f"{number:,}"
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and its noun: "1 token", "4,096 tokens"."""
+def counted(number: int | None, noun: str) -> str:
+    """A number and its noun: "1 token", "4,096 tokens"; "– tokens" where it is unknown."""
+    if number is None:
+        return f"{UNKNOWN} {noun}s"
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
