@@ -113,6 +113,7 @@ class LlamaDecoder:
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self._kv_type = chosen.kv_type
         self._make_context(chosen, last_words)
+        self._logits_row: Any = ctypes.c_float * self.vocabulary_size
         self._pieces: dict[int, bytes] = {}
 
     def _make_context(self, chosen: ContextParameters, last_words: Callable[[], str]) -> None:
@@ -260,8 +261,7 @@ class LlamaDecoder:
 
     def log_probabilities(self, row: int) -> npt.NDArray[np.float32]:
         """Natural log-probabilities over the vocabulary after batch row `row`, before any sampling: (vocabulary,)."""
-        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
-        return log_softmax(np.ctypeslib.as_array(pointer, (self.vocabulary_size,)))
+        return log_softmax(self._logits(row))
 
     def scoring_context(self, tokens: int) -> ScoringContext:
         """A temporary context beside this one, for a text of so many tokens; whoever asked for it closes it.
@@ -273,8 +273,8 @@ class LlamaDecoder:
 
     def _logits(self, row: int) -> npt.NDArray[np.float32]:
         """llama.cpp's own memory, valid until the next decode: (vocabulary,)."""
-        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
-        return np.ctypeslib.as_array(pointer, (self.vocabulary_size,))
+        address = ctypes.addressof(llama_cpp.llama_get_logits_ith(self._context, row).contents)
+        return np.frombuffer(self._logits_row.from_address(address), np.float32)
 
     # --- the KV cache ---
 
