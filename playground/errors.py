@@ -42,5 +42,9 @@ class TemplateRefused(PlaygroundError):
     """A chat template that fails, runs too long, or reaches for what it must not touch."""
 
 
+class RemoteProblem(PlaygroundError):
+    """An OpenAI-compatible server could not give what was asked of it."""
+
+
 class HubProblem(PlaygroundError):
     """The Hugging Face Hub could not give what was asked of it."""

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from playground.errors import PlaygroundError
+from playground.servers import RemoteServer, read_servers
 
 
 def _default_data_dir() -> Path:
@@ -32,6 +33,9 @@ class Settings(BaseSettings):
     on_space: bool = Field(default_factory=lambda: "SPACE_ID" in os.environ)
     model_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
     data_dir: Path = Field(default_factory=_default_data_dir)  # made levels, results, cached headers
+    remotes: Annotated[tuple[RemoteServer, ...], NoDecode] = ()  # servers whose models can be used, too
+    allow_remotes: bool | None = None  # entered on the page; None: only where it is for this computer alone
+    remote_silence_seconds: float = Field(120, gt=0)  # a server that says nothing for so long is given up
 
     slots: int = Field(4, ge=1, le=64)  # chats that one loaded model serves at once
     idle_seconds: float = Field(900, gt=0)  # a model nobody uses is unloaded after this
@@ -65,6 +69,18 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
         return value
+
+    @field_validator("remotes", mode="before")
+    @classmethod
+    def _read_servers(cls, value: Any) -> Any:
+        return read_servers(value, os.environ) if isinstance(value, str) else value
+
+    @property
+    def may_add_remotes(self) -> bool:
+        """Whether the page takes addresses of servers: who types one makes this computer ask it."""
+        if self.allow_remotes is not None:
+            return self.allow_remotes
+        return not self.on_space and self.host in ("127.0.0.1", "::1", "localhost")
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server is asked, and what its answers mean: request bodies, pieces of a stream, model lists.
+"""What an OpenAI-compatible server is asked, and what its answers mean: bodies, pieces of a stream, model lists.
 
 Pure functions of JSON; asks nothing and starts no clock. The servers agree on the middle of the road and each adds its
 own beside it, so everything beyond text and the reason of the end may be missing: then it is None, never a guess.
@@ -94,8 +94,8 @@ def full_body(
 ) -> dict[str, Any]:
     """Also what most of them know: the rest of the sampling, and their own figures along with the text.
 
-    The repeat penalty goes by two names (llama.cpp's; vLLM's and SGLang's). Figures while the reply is written: vLLM and
-    SGLang have them as continuous_usage_stats, llama-server as timings_per_token.
+    The repeat penalty goes by two names (llama.cpp's; vLLM's and SGLang's). Figures while the reply is written: vLLM
+    and SGLang have them as continuous_usage_stats, llama-server as timings_per_token.
     """
     body = plain_body(model, turns, sampling, max_tokens, alternatives)
     body |= {
