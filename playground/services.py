@@ -34,7 +34,9 @@ class Services:
         self.planner = self._resources.enter_context(Planner())
         cores = CoreShares(self.processors.usable)
         self._resources.callback(cores.close)
-        self.pool = ModelPool(cores, self.planner, lambda: read_memory().usable, settings.idle_seconds)
+        self.pool = ModelPool(
+            cores, self.planner, lambda: read_memory().usable, settings.idle_seconds, settings.turn_seconds
+        )
         self._resources.callback(self.pool.close)
         self.visits = self._resources.enter_context(Visits.of(settings))
         self.maker = LevelMaker(self.library, self.processors.usable)

@@ -1,7 +1,10 @@
-"""Keeps models loaded: who uses which, who may load what, who gives way.
+"""Keeps models loaded: who uses which, who may load what, who gives way, who waits.
 
 A model is loaded only if its plan fits; an idle model counts as free memory and gives way, the least recently used
 first; one in use is never taken away. Models load one after the other, so that each is judged by what is really left.
+
+A load that would fit if others were done stands in a line until they are. Who has stood there for `turn_seconds` comes
+first: no later load passes it, and nobody new begins to use a model that is in its way. So everyone's turn comes.
 """
 
 from __future__ import annotations
@@ -9,61 +12,30 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from playground.engine.client import LocalEngine
 from playground.engine.cores import CoreShares
-from playground.engine.messages import LoadProgress
+from playground.engine.line import Entry, Line
+from playground.engine.residents import LoadTime, LoadTimes, ModelKey, Opening, ResidentModel, Waiting
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.dry_run import Planner
 from playground.fit.plan import MemoryPlan
-from playground.fit.verdict import gibibytes, judge, largest_context_that_fits
+from playground.fit.verdict import Verdict, gibibytes, judge, largest_context_that_fits
 from playground.llama.parameters import ContextParameters
 from playground.machine.process import read_process_memory
 
+__all__ = ["Lease", "LoadTime", "ModelKey", "ModelPool", "Opening", "ResidentModel", "Waiting"]
+
 _LOOK_SECONDS: Final = 0.2  # how often a caller hears of a load that another thread runs, news or none
-
-
-@dataclass(frozen=True)
-class ModelKey:
-    """A file with a context is one process; another context is another."""
-
-    path: Path
-    context: ContextParameters
-
-
-@dataclass(frozen=True)
-class ResidentModel:
-    """What is loaded now, for people to see."""
-
-    key: ModelKey
-    state: Literal["loading", "ready"]
-    users: int
-    plan: MemoryPlan | None
-
-
-class _Entry:
-    """A model on its way in, or in. Its fields are the pool's; its lock is the pool's condition."""
-
-    def __init__(self, key: ModelKey) -> None:
-        self.key = key
-        self.users = 0
-        self.last_used = 0
-        self.progress = 0.0
-        self.plan: MemoryPlan | None = None
-        self.engine: LocalEngine | None = None
-        self.ready = False
-        self.given_up = False
-        self.error: PlaygroundError | None = None
-        self.idle_timer: threading.Timer | None = None
+_LOOK_AGAIN_SECONDS: Final = 1.0  # how often a load in the line looks for memory that came free without a word
 
 
 class Lease:
     """The right to use a loaded model; it stays loaded while anybody holds one. Release it, or use `with`."""
 
-    def __init__(self, pool: ModelPool, entry: _Entry) -> None:
+    def __init__(self, pool: ModelPool, entry: Entry) -> None:
         assert entry.engine and entry.plan
         self.engine: LocalEngine = entry.engine
         self.plan: MemoryPlan = entry.plan
@@ -87,17 +59,25 @@ class ModelPool:
 
     usable_bytes: the memory this computer can give now.
     idle_seconds: a model nobody uses for so long is unloaded.
+    turn_seconds: after so long in the line, a load comes before new uses of the models in its way.
     """
 
     def __init__(
-        self, cores: CoreShares, planner: Planner, usable_bytes: Callable[[], int], idle_seconds: float = 900
+        self,
+        cores: CoreShares,
+        planner: Planner,
+        usable_bytes: Callable[[], int],
+        idle_seconds: float = 900,
+        turn_seconds: float = 60,
     ) -> None:
         self._cores = cores
         self._planner = planner
         self._usable_bytes = usable_bytes
         self._idle_seconds = idle_seconds
-        self._entries: dict[ModelKey, _Entry] = {}
+        self._entries: dict[ModelKey, Entry] = {}
         self._news = threading.Condition()
+        self._line = Line(turn_seconds)
+        self._load_times = LoadTimes()
         self._one_load = threading.Lock()
         self._ticks = itertools.count(1)
         self._closed = False
@@ -105,22 +85,36 @@ class ModelPool:
     # --- for those who want a model ---
 
     def open(
-        self, path: Path, context: ContextParameters, *, allow_unfit: bool = False
-    ) -> Generator[LoadProgress, None, Lease]:
+        self, path: Path, context: ContextParameters, *, allow_unfit: bool = False, patient: bool = False
+    ) -> Generator[Opening, None, Lease]:
         """Progress of the load, then (as the generator's return value) a lease: `lease = yield from pool.open(...)`.
 
         Progress comes several times a second, also when there is none: closing the generator gives the load up, unless
         somebody else waits for the same model, and a stop must never have to wait for a slow disk.
+        patient: wait until others are done where that makes room. Never so while holding another lease: two who wait
+        for each other would wait for ever.
         Raises DoesNotFit before anything is allocated, BadModelFile, or ModelStopped.
         """
-        entry = self._join(ModelKey(path.absolute(), context), allow_unfit)
+        key = ModelKey(path.absolute(), context)
+        entry = self._join(key, allow_unfit)
+        while isinstance(entry, Waiting):
+            if not patient:
+                raise DoesNotFit(
+                    f"{path.name} is about to make room for a model that has waited for its turn.",
+                    "Try again in a moment.",
+                )
+            yield Opening(0.0, entry)
+            self._wait_for_any_news()
+            entry = self._join(key, allow_unfit)
         leased = False
         try:
             while not entry.ready:
                 if entry.error:
                     raise entry.error
+                if entry.must_wait and not patient:
+                    raise self._too_much_beside_others(entry)
                 told = entry.progress
-                yield LoadProgress(told)
+                yield Opening(told, self._reason_to_wait(entry))
                 self._wait_for_news(entry, told)
             leased = True
             return Lease(self, entry)
@@ -128,11 +122,11 @@ class ModelPool:
             if not leased:
                 self._release(entry)
 
-    def usable_for(self, path: Path, *, idle_gives_way: bool = True) -> int:
+    def usable_for(self, path: Path, *, idle_gives_way: bool = True, all_give_way: bool = False) -> int:
         """Bytes that a load of this file could use: what is free, and what idle models would give back.
 
         Mapped weights of models in use look free to the system, but taking them would make those models crawl; weights
-        of the same file are shared.
+        of the same file are shared. all_give_way: what it could use if those in use were done, too.
         """
         with self._news:
             ready = [entry for entry in self._entries.values() if entry.ready and entry.engine and entry.plan]
@@ -141,12 +135,17 @@ class ModelPool:
         counted: set[Path] = {path}
         for entry in ready:
             assert entry.engine and entry.plan
-            if entry.users == 0 and idle_gives_way:
+            if all_give_way or (entry.users == 0 and idle_gives_way):
                 usable += _anonymous_bytes(entry.engine)
             elif entry.key.path not in counted:
                 usable -= entry.plan.weights
                 counted.add(entry.key.path)
         return max(0, usable)
+
+    def load_time(self, path: Path, weight_bytes: int) -> LoadTime | None:
+        """How long a load of this file takes; None where no file was ever loaded."""
+        with self._news:
+            return self._load_times.of(path.absolute(), weight_bytes)
 
     def make_room_beside(self, lease: Lease, context: ContextParameters) -> None:
         """Let idle models give way until a loaded model can have a temporary context beside its own.
@@ -167,10 +166,7 @@ class ModelPool:
 
     def resident(self) -> list[ResidentModel]:
         with self._news:
-            return [
-                ResidentModel(entry.key, "ready" if entry.ready else "loading", entry.users, entry.plan)
-                for entry in self._entries.values()
-            ]
+            return [entry.resident(self._line) for entry in self._entries.values()]
 
     def unload_idle(self) -> None:
         """End every model that nobody uses."""
@@ -193,17 +189,24 @@ class ModelPool:
 
     # --- the life of an entry ---
 
-    def _wait_for_news(self, entry: _Entry, told: float) -> None:
+    def _wait_for_news(self, entry: Entry, told: float) -> None:
         with self._news:
             self._news.wait_for(lambda: entry.ready or entry.error or entry.progress > told, _LOOK_SECONDS)
 
-    def _join(self, key: ModelKey, allow_unfit: bool) -> _Entry:
+    def _wait_for_any_news(self) -> None:
+        with self._news:
+            self._news.wait(_LOOK_SECONDS)
+
+    def _join(self, key: ModelKey, allow_unfit: bool) -> Entry | Waiting:
+        """The entry of this model, new or not; or why even a loaded one cannot be had now."""
         with self._news:
             if self._closed:
                 raise _shutting_down()
             entry = self._entries.get(key)
-            if entry is None or (entry.engine and not entry.engine.is_alive):
-                entry = self._entries[key] = _Entry(key)
+            if entry and entry.ready and (first := self._in_whose_way(entry)):
+                return Waiting(0, (first.resident(self._line),))
+            if entry is None or not entry.is_alive:
+                entry = self._entries[key] = Entry(key)
                 loader = threading.Thread(target=self._load, args=(entry, allow_unfit), daemon=True, name="model load")
                 loader.start()
             entry.users += 1
@@ -211,16 +214,15 @@ class ModelPool:
                 entry.idle_timer.cancel()
             return entry
 
-    def _release(self, entry: _Entry) -> None:
+    def _release(self, entry: Entry) -> None:
         with self._news:
             entry.users -= 1
             entry.last_used = next(self._ticks)
             current = self._entries.get(entry.key) is entry
-            abandoned = entry.users == 0 and (
-                not entry.ready or not current or not (entry.engine and entry.engine.is_alive)
-            )
+            abandoned = entry.users == 0 and not (entry.ready and current and entry.is_alive)
             if abandoned and current:
                 del self._entries[entry.key]
+            self._news.notify_all()  # whoever stands in the line may find room now
             if entry.users == 0 and not abandoned:
                 entry.idle_timer = threading.Timer(self._idle_seconds, self._unload_if_idle, (entry,))
                 entry.idle_timer.daemon = True
@@ -228,25 +230,22 @@ class ModelPool:
         if abandoned:
             self._end(entry)
 
-    def _load(self, entry: _Entry, allow_unfit: bool) -> None:
+    def _load(self, entry: Entry, allow_unfit: bool) -> None:
         """Runs in a thread of its own, so that whoever waits can give up without taking the load from others."""
         try:
-            with self._one_load:
-                if entry.given_up:
-                    return
-                entry.plan = self._planner.plan(entry.key.path, entry.key.context)
-                self._make_room(entry, entry.plan, allow_unfit)
-                engine = LocalEngine(entry.key.path, entry.key.context, self._cores)
-                with self._news:
-                    entry.engine = engine
-                    if entry.given_up:  # while the process was being started
-                        engine.close()
-                        return
-                for progress in engine.load():
-                    self._tell(entry, progress.fraction)
+            entry.plan = self._planner.plan(entry.key.path, entry.key.context)
             with self._news:
-                entry.ready = True
-                self._news.notify_all()
+                self._line.join(entry)
+            while not entry.given_up:
+                with self._one_load:
+                    if entry.given_up:
+                        return
+                    if self._has_room(entry, entry.plan, allow_unfit):
+                        self._leave_line(entry)
+                        self._start(entry, entry.plan)
+                        return
+                with self._news:
+                    self._news.wait(_LOOK_AGAIN_SECONDS)
         except Exception as error:  # whatever it was, whoever waits must learn of it
             with self._news:
                 entry.error = (
@@ -256,23 +255,88 @@ class ModelPool:
                     del self._entries[entry.key]
                 self._news.notify_all()
             self._end(entry)
+        finally:
+            self._leave_line(entry)
 
-    def _tell(self, entry: _Entry, fraction: float) -> None:
+    def _start(self, entry: Entry, plan: MemoryPlan) -> None:
+        engine = LocalEngine(entry.key.path, entry.key.context, self._cores)
+        with self._news:
+            entry.engine = engine
+            if entry.given_up:  # while the process was being started
+                engine.close()
+                return
+        for progress in engine.load():
+            self._tell(entry, progress.fraction)
+        with self._news:
+            self._load_times.add(entry.key.path, plan.weights, engine.loaded.seconds)
+            entry.ready = True
+            self._news.notify_all()
+
+    def _tell(self, entry: Entry, fraction: float) -> None:
         with self._news:
             entry.progress = fraction
             self._news.notify_all()
 
-    def _make_room(self, entry: _Entry, plan: MemoryPlan, allow_unfit: bool) -> None:
-        """Refuse before anything is unloaded or allocated; else let idle models give way until the plan fits."""
+    # --- room, and the line for it ---
+
+    def _has_room(self, entry: Entry, plan: MemoryPlan, allow_unfit: bool) -> bool:
+        """Refuse before anything is unloaded or allocated; else let idle models give way until the plan fits.
+
+        False where it has to wait for models in use, or for those who have waited for too long.
+        """
         path = entry.key.path
-        verdict = judge(plan, self.usable_for(path))
-        if verdict.kind == "wont_fit" and not allow_unfit:
-            raise DoesNotFit(
-                f"{path.name} at {plan.context.context_size:,} tokens: {verdict.reason}", self._way_out(entry)
-            )
+        if not allow_unfit:
+            alone = judge(plan, self.usable_for(path, all_give_way=True))
+            if alone.kind == "wont_fit":
+                raise DoesNotFit(_does_not_fit(plan, path, alone), self._way_out(entry))
+            verdict = judge(plan, self.usable_for(path))
+            with self._news:
+                entry.must_wait = verdict.kind == "wont_fit"
+                if entry.must_wait or self._line.must_let_pass(entry):
+                    self._news.notify_all()
+                    return False
         while judge(plan, self.usable_for(path, idle_gives_way=False)).kind == "wont_fit":
             if not self._unload_oldest_idle():
                 break
+        return True
+
+    def _in_whose_way(self, entry: Entry) -> Entry | None:
+        """Whose turn it is but who cannot be loaded while this model stays."""
+        for other in self._line:
+            if other.must_wait and other.plan and self._line.is_its_turn(other):
+                usable = self.usable_for(other.key.path, all_give_way=True)
+                if entry.engine and entry.plan:
+                    usable -= _anonymous_bytes(entry.engine)
+                    usable -= entry.plan.weights if entry.key.path != other.key.path else 0
+                if judge(other.plan, usable).kind == "wont_fit":
+                    return other
+        return None
+
+    def _reason_to_wait(self, entry: Entry) -> Waiting | None:
+        with self._news:
+            if entry not in self._line:
+                return None
+            models = [other.resident(self._line) for other in self._entries.values() if other is not entry]
+            return Waiting(
+                self._line.place(entry),
+                tuple(
+                    model for model in models if model.state != "waiting" and (model.users or model.state != "ready")
+                ),
+            )
+
+    def _leave_line(self, entry: Entry) -> None:
+        with self._news:
+            self._line.leave(entry)
+            self._news.notify_all()
+
+    def _too_much_beside_others(self, entry: Entry) -> DoesNotFit:
+        assert entry.plan
+        path = entry.key.path
+        return DoesNotFit(
+            f"{_does_not_fit(entry.plan, path, judge(entry.plan, self.usable_for(path)))} "
+            "It would fit if the models in use were not there.",
+            self._way_out(entry),
+        )
 
     def _unload_oldest_idle(self) -> bool:
         """False when there is none."""
@@ -282,7 +346,7 @@ class ModelPool:
             self._unload_if_idle(min(idle, key=lambda other: other.last_used))
         return bool(idle)
 
-    def _way_out(self, entry: _Entry) -> str:
+    def _way_out(self, entry: Entry) -> str:
         path, context = entry.key.path, entry.key.context
         largest = largest_context_that_fits(
             lambda size: self._planner.plan(path, ContextParameters(size, context.kv_type, context.slots)),
@@ -293,14 +357,14 @@ class ModelPool:
             return f"A context of {largest:,} tokens fits."
         return "Choose a smaller level or a smaller model, or close other programs."
 
-    def _unload_if_idle(self, entry: _Entry) -> None:
+    def _unload_if_idle(self, entry: Entry) -> None:
         with self._news:
             if entry.users > 0 or self._entries.get(entry.key) is not entry:
                 return
             del self._entries[entry.key]
         self._end(entry)
 
-    def _end(self, entry: _Entry) -> None:
+    def _end(self, entry: Entry) -> None:
         with self._news:
             entry.given_up = True
             engine, timer = entry.engine, entry.idle_timer
@@ -308,6 +372,12 @@ class ModelPool:
             timer.cancel()
         if engine:
             engine.close()
+        with self._news:
+            self._news.notify_all()
+
+
+def _does_not_fit(plan: MemoryPlan, path: Path, verdict: Verdict) -> str:
+    return f"{path.name} at {plan.context.context_size:,} tokens: {verdict.reason}"
 
 
 def _shutting_down() -> PlaygroundError:

@@ -17,8 +17,8 @@ import pytest
 
 from playground.engine.client import WORKER
 from playground.engine.cores import CoreShares
-from playground.engine.messages import GREEDY, Finished, LoadProgress, Token
-from playground.engine.pool import Lease, ModelPool
+from playground.engine.messages import GREEDY, Finished, Token
+from playground.engine.pool import Lease, ModelPool, Opening
 from playground.errors import BadModelFile, DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.dry_run import Planner
 from playground.llama.parameters import ContextParameters
@@ -30,7 +30,7 @@ LARGE = ContextParameters(8192, slots=1)
 PLENTY = 1 << 40
 SUM = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
 
-Opening = Generator[LoadProgress, None, Lease]
+Loading = Generator[Opening, None, Lease]
 MakePool = Callable[..., ModelPool]
 
 
@@ -42,13 +42,15 @@ def planner() -> Iterator[Planner]:
 
 @pytest.fixture
 def make_pool(planner: Planner) -> Iterator[MakePool]:
-    """`make_pool(usable, idle_seconds)`: usable is a number of bytes, or what a function says."""
+    """`make_pool(usable, idle_seconds, turn_seconds)`: usable is a number of bytes, or what a function says."""
     with ExitStack() as resources:
 
-        def make(usable: int | Callable[[], int] = PLENTY, idle_seconds: float = 900) -> ModelPool:
+        def make(
+            usable: int | Callable[[], int] = PLENTY, idle_seconds: float = 900, turn_seconds: float = 900
+        ) -> ModelPool:
             cores = CoreShares(2)
             resources.callback(cores.close)
-            pool = ModelPool(cores, planner, usable if callable(usable) else lambda: usable, idle_seconds)
+            pool = ModelPool(cores, planner, usable if callable(usable) else lambda: usable, idle_seconds, turn_seconds)
             resources.callback(pool.close)
             return pool
 
@@ -68,7 +70,7 @@ def _command_line(process: psutil.Process) -> list[str]:
         return []
 
 
-def finish(opening: Opening) -> Lease:
+def finish(opening: Loading) -> Lease:
     """The lease at the end of a load."""
     while True:
         try:
@@ -234,6 +236,135 @@ def test_the_least_recently_used_gives_way_first(make_pool: MakePool, planner: P
     budget = planner.plan(starter, LARGE).total + taken - smallest // 2
     with finish(pool.open(starter, LARGE)):
         assert {model.key.context for model in pool.resident()} == {SMALL, LARGE}
+
+
+# --- who waits ---
+
+
+def until_it_waits(opening: Loading) -> Opening:
+    """The first word of an opening that says for whom it waits."""
+    return next(progress for progress in opening if progress.waiting and progress.waiting.for_models)
+
+
+@pytest.fixture
+def room_for_one(planner: Planner, starter: Path) -> Callable[[], int]:
+    return left_of(planner.plan(starter, LARGE).total + (8 << 20))
+
+
+def test_who_is_patient_waits_for_the_model_in_use_and_then_has_its_turn(
+    make_pool: MakePool, room_for_one: Callable[[], int], starter: Path
+) -> None:
+    pool = make_pool(room_for_one)
+    lease = finish(pool.open(starter, SMALL))
+    opening = pool.open(starter, LARGE, patient=True)
+    waiting = until_it_waits(opening).waiting
+    assert waiting and waiting.place == 1
+    assert [(model.key.context, model.users) for model in waiting.for_models] == [(SMALL, 1)]
+    assert "4" in answer(lease)
+    lease.release()
+    with finish(opening) as mine:
+        assert "4" in answer(mine)
+        assert [(model.key.context, model.state) for model in pool.resident()] == [(LARGE, "ready")]
+
+
+def test_who_gives_up_waiting_leaves_the_line(
+    make_pool: MakePool, room_for_one: Callable[[], int], starter: Path
+) -> None:
+    pool = make_pool(room_for_one)
+    with finish(pool.open(starter, SMALL)):
+        opening = pool.open(starter, LARGE, patient=True)
+        until_it_waits(opening)
+        assert [model.state for model in pool.resident()] == ["ready", "waiting"]
+        opening.close()
+        assert [model.state for model in pool.resident()] == ["ready"]
+        wait_for_loaders()
+        assert len(workers()) == 1
+
+
+def test_waiting_is_no_use_where_a_model_would_not_fit_even_alone(
+    make_pool: MakePool, planner: Planner, starter: Path
+) -> None:
+    pool = make_pool(left_of(planner.plan(starter, OTHER).total + (8 << 20)))
+    with (
+        finish(pool.open(starter, SMALL)),
+        pytest.raises(DoesNotFit, match=r"at 8,192 tokens: .* are usable"),
+    ):
+        finish(pool.open(starter, LARGE, patient=True))
+
+
+def test_who_is_not_patient_hears_that_it_is_for_the_models_in_use(
+    make_pool: MakePool, room_for_one: Callable[[], int], starter: Path
+) -> None:
+    pool = make_pool(room_for_one)
+    with (
+        finish(pool.open(starter, SMALL)),
+        pytest.raises(DoesNotFit, match=r"It would fit if the models in use were not there\."),
+    ):
+        finish(pool.open(starter, LARGE))
+
+
+def test_what_fits_beside_the_models_in_use_passes_one_that_waits(
+    make_pool: MakePool, planner: Planner, starter: Path
+) -> None:
+    budget = planner.plan(starter, LARGE).total + planner.plan(starter, OTHER).must_stay // 2
+    pool = make_pool(left_of(budget))
+    with finish(pool.open(starter, SMALL)):
+        waits = pool.open(starter, LARGE, patient=True)
+        until_it_waits(waits)
+        with finish(pool.open(starter, OTHER, patient=True)) as lease:
+            assert "4" in answer(lease)
+        waits.close()
+
+
+def test_nobody_new_uses_a_model_whose_memory_another_has_waited_for_long_enough(
+    make_pool: MakePool, room_for_one: Callable[[], int], starter: Path
+) -> None:
+    pool = make_pool(room_for_one, turn_seconds=0)
+    lease = finish(pool.open(starter, SMALL))
+    large = pool.open(starter, LARGE, patient=True)
+    until_it_waits(large)
+    small_again = pool.open(starter, SMALL, patient=True)
+    held_back = next(small_again).waiting
+    assert held_back and held_back.place == 0
+    assert [model.key.context for model in held_back.for_models] == [LARGE]
+    with pytest.raises(DoesNotFit, match="waited for its turn"):
+        next(pool.open(starter, SMALL))
+    assert "4" in answer(lease)
+    lease.release()
+    with finish(large) as mine:
+        assert "4" in answer(mine)
+    with finish(small_again) as turn_of_small:
+        assert "4" in answer(turn_of_small)
+
+
+def test_two_who_want_different_models_alternate_where_only_one_fits(
+    make_pool: MakePool, room_for_one: Callable[[], int], starter: Path
+) -> None:
+    pool = make_pool(room_for_one, turn_seconds=0)
+    contexts = (ContextParameters(4096, slots=1), LARGE)
+    openings = [pool.open(starter, context, patient=True) for context in contexts * 2]
+    served = []
+    while openings:
+        opening = openings.pop(0)
+        try:
+            next(opening)
+            openings.append(opening)
+        except StopIteration as end:
+            with end.value as lease:
+                served.append(lease.engine.context.context_size)
+    assert sorted(served) == [4096, 4096, 8192, 8192]
+
+
+def test_a_load_that_was_measured_tells_its_seconds_and_others_get_an_estimate(
+    make_pool: MakePool, starter: Path, tmp_path: Path
+) -> None:
+    pool = make_pool()
+    assert pool.load_time(starter, 1) is None
+    with finish(pool.open(starter, SMALL)) as lease:
+        size, seconds = lease.plan.weights, lease.engine.loaded.seconds
+    measured, estimated = pool.load_time(starter, size), pool.load_time(tmp_path / "twice.gguf", 2 * size)
+    assert measured and measured.is_measured and measured.seconds == seconds
+    assert estimated and not estimated.is_measured and estimated.seconds == pytest.approx(2 * seconds)
 
 
 # --- what is given back ---
