@@ -10,7 +10,7 @@ import gradio as gr
 
 from playground.chat.compare import Mode
 from playground.chat.prompts import ComparisonKind, ComparisonPrompt
-from playground.ui.duel import BALLOT, Duel
+from playground.ui.duel import BALLOT, USUAL_TOKENS, Duel
 from playground.ui.model_picker import ModelPicker, build_model_picker
 from playground.ui.picker_view import Desk
 from playground.ui.render import empty_state
@@ -283,8 +283,8 @@ def _lay_out_settings(most_tokens: int, mode: gr.Radio, blind: gr.Checkbox) -> S
                 elem_id="compare-temperature",
             ),
             max_tokens=gr.Slider(
-                16, most_tokens, value=min(256, most_tokens), step=16, label="Longest reply", info="In tokens.",
-                elem_id="compare-max-tokens",
+                16, most_tokens, value=min(USUAL_TOKENS, most_tokens), step=16, label="Longest reply",
+                info="In tokens.", elem_id="compare-max-tokens",
             ),
             seed=gr.Number(
                 label="Seed", info="The same dice for both; -1 throws new ones for each question.", value=-1,

@@ -18,7 +18,7 @@ from playground.errors import PlaygroundError
 from playground.ui.compare_desk import CompareDesk, Frame
 from playground.ui.compare_layout import GROUPS, CompareTab
 from playground.ui.compare_link import query_of
-from playground.ui.duel import Duel, Wish
+from playground.ui.duel import USUAL_TOKENS, Duel, Wish
 from playground.ui.model_picker import draw as draw_picker
 from playground.ui.model_picker import news, wire_choices
 from playground.ui.picker_view import Choice
@@ -57,7 +57,7 @@ def read_wish(*values: Any) -> Wish:
         (Choice.read(*values[:4]), Choice.read(*values[4:8])),
         str(system or ""),
         Sampling(temperature=warm, seed=known_seed if warm else known_seed or 0),
-        max(1, int(max_tokens or 256)),
+        max(1, int(max_tokens or USUAL_TOKENS)),
         "at once" if mode == "at once" else "in turn",
         bool(blind),
     )

@@ -23,6 +23,7 @@ from playground.models.library import ModelFile
 from playground.ui.picker_view import Choice
 
 LETTERS: Final = ("A", "B")
+USUAL_TOKENS: Final = 128  # of an answer: enough to see what is lost, and a level that babbles soon comes to its end
 BALLOT: Final = ("A better", "B better", "Tie", "Both bad")
 
 
@@ -33,7 +34,7 @@ class Wish:
     choices: tuple[Choice, Choice]
     system: str = ""
     sampling: Sampling = GREEDY
-    max_tokens: int = 256
+    max_tokens: int = USUAL_TOKENS
     mode: Mode = "in turn"
     blind: bool = False
 

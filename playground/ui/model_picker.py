@@ -6,6 +6,8 @@ inside gr.HTML. The browser may send any text as their value, so a choice is loo
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,8 +149,30 @@ def radio_rows(rows: str, elem_id: str) -> gr.HTML:
 
 def wire_model_picker(page: gr.Blocks, picker: ModelPicker, desk: Desk, group: str) -> None:
     """Filled when the page opens, and redrawn whenever the choice changes."""
-    page.load(_redrawing(desk, group), picker.choice, picker.shown, **_REDRAW)
+    page.load(_redrawing(desk, group, _Redraws()), picker.choice, picker.shown, **_REDRAW)
     wire_choices(picker, desk, group)
+
+
+class _Redraws:
+    """Which redraw of a page's picker is the newest: an older one that is still under way must not draw over it."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, int] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+
+    def begin(self, session: str) -> Callable[[], bool]:
+        """Tells, from now on, whether this redraw is still the page's newest."""
+        with self._lock:
+            number = next(self._numbers)
+            self._newest.pop(session, None)
+            self._newest[session] = number
+            while len(self._newest) > _MOST_PAGES:  # the page that has been still for longest
+                del self._newest[next(iter(self._newest))]
+        return lambda: self._newest.get(session, number) == number
+
+
+_MOST_PAGES: Final = 10_000
 
 
 _REDRAW: Final[dict[str, Any]] = {
@@ -160,10 +184,10 @@ _REDRAW: Final[dict[str, Any]] = {
 
 def wire_choices(picker: ModelPicker, desk: Desk, group: str) -> None:
     """Redraw whenever the choice changes; the newest choice wins. For a tab that fills its pickers itself."""
-    redraw = _redrawing(desk, group)
+    redraw = _redrawing(desk, group, _Redraws())
 
-    def another_model(model: str | None) -> Iterator[list[Any]]:
-        yield from redraw(model, None, None, "f16")
+    def another_model(request: gr.Request, model: str | None) -> Iterator[list[Any]]:
+        yield from redraw(request, model, None, None, "f16")
 
     picker.model.input(another_model, picker.model, picker.shown, **_REDRAW)
     gr.on(
@@ -176,9 +200,12 @@ def wire_choices(picker: ModelPicker, desk: Desk, group: str) -> None:
     _wire_making(picker, desk, group)
 
 
-def _redrawing(desk: Desk, group: str) -> Callable[..., Iterator[list[Any]]]:
-    def redraw(*values: Any) -> Iterator[list[Any]]:
+def _redrawing(desk: Desk, group: str, redraws: _Redraws) -> Callable[..., Iterator[list[Any]]]:
+    def redraw(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        is_newest = redraws.begin(str(request.session_hash))
         for view in desk.views(Choice.read(*values)):
+            if not is_newest():
+                return
             yield draw(view, group)
 
     return redraw
@@ -224,7 +251,7 @@ def keep_pickers_current(pickers: Mapping[str, ModelPicker], desk: Desk, sources
     for group, picker in pickers.items():
         gr.on(
             triggers,
-            _redrawing(desk, group),
+            _redrawing(desk, group, _Redraws()),
             picker.choice,
             picker.shown,
             show_progress="hidden",

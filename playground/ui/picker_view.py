@@ -253,7 +253,11 @@ class PickerDesk:
         largest = largest_context_that_fits(lambda size: self._plan_at(chosen, choice, size), trained, view.usable)
         steps = _steps(trained, choice.context_size or USUAL_CONTEXT, largest)
         fitting = largest or 0
-        return replace(view, steps=tuple(ContextStep(size, size <= fitting, size == largest) for size in steps))
+        return replace(
+            view,
+            steps=tuple(ContextStep(size, size <= fitting, size == largest) for size in steps),
+            verdict=judge(view.plan, view.usable, largest_context=largest) if view.plan else None,
+        )
 
 
 def _judged(rows: tuple[LevelRow, ...], value: str | None, verdict: Verdict) -> tuple[LevelRow, ...]:

@@ -145,8 +145,11 @@ def percent(fraction: float) -> str:
 
 
 def short_tokens(tokens: int) -> str:
-    """A context size on a small button: "4K", "256K"; what is no multiple of 1,024 stays in full."""
-    return f"{tokens // 1024:,}K" if tokens >= 1024 and tokens % 1024 == 0 else f"{tokens:,}"
+    """A context size on a small button: "4K", "256K", "1M"; what is no multiple of 1,024 stays in full."""
+    for size, letter in ((1 << 20, "M"), (1 << 10, "K")):
+        if tokens >= size and tokens % size == 0:
+            return f"{tokens // size:,}{letter}"
+    return f"{tokens:,}"
 
 
 def pages(tokens: int) -> str:

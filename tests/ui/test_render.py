@@ -127,7 +127,13 @@ def test_a_models_size_reads_as_the_field_writes_it() -> None:
 
 
 def test_a_context_is_short_only_when_that_is_exact() -> None:
-    assert [short_tokens(tokens) for tokens in (4096, 262144, 42_240, 512)] == ["4K", "256K", "42,240", "512"]
+    assert [short_tokens(tokens) for tokens in (4096, 262144, 1 << 24, 42_240, 512)] == [
+        "4K",
+        "256K",
+        "16M",
+        "42,240",
+        "512",
+    ]
 
 
 def test_what_a_context_holds_is_told_in_pages() -> None:
