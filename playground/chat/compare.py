@@ -117,7 +117,7 @@ class _Comparison:
             opened: dict[int, Lease] = {}
             for index in which:
                 try:
-                    opened[index] = leases.enter_context((yield from self._opened(index)))
+                    opened[index] = leases.enter_context((yield from self._opened(index, patient=not opened)))
                 except DoesNotFit as error:
                     if opened:
                         refused = index, error
@@ -131,21 +131,24 @@ class _Comparison:
             yield from self._without_room_for_all(which, *refused)
 
     def _without_room_for_all(self, which: Sequence[int], index: int, error: DoesNotFit) -> Iterator[PaneUpdate]:
-        """The others are released by now: either they give way to the refused model, or it never fits."""
+        """Ours are released by now: either all others give way to the refused model in time, or it never fits."""
         key = _key(self.panes[index])
         plan = self.planner.plan(key.path, key.context)
-        if judge(plan, self.pool.usable_for(key.path)).kind == "wont_fit":
+        if judge(plan, self.pool.usable_for(key.path, all_give_way=True)).kind == "wont_fit":
             yield PaneUpdate(index, failed=error)
             yield from self.at_once([other for other in which if other != index])
         else:
             yield PaneUpdate(index, takes_turns="no room for both")
             yield from self.in_turn(which)
 
-    def _opened(self, index: int) -> Generator[PaneUpdate, None, Lease]:
-        """Progress of the load, then the lease; tells which panes' models gave way to it."""
+    def _opened(self, index: int, *, patient: bool = True) -> Generator[PaneUpdate, None, Lease]:
+        """Progress of the load, then the lease; tells which panes' models gave way to it.
+
+        Who holds another lease may not be patient: two comparisons could wait for each other.
+        """
         before = self._panes_in_memory()
         key = _key(self.panes[index])
-        loading = self.pool.open(key.path, key.context)
+        loading = self.pool.open(key.path, key.context, patient=patient)
         try:
             while True:
                 try:
@@ -154,7 +157,7 @@ class _Comparison:
                     lease: Lease = end.value
                     break
                 yield from self._given_way(before)
-                yield PaneUpdate(index, loading=progress.fraction)
+                yield PaneUpdate(index, loading=progress.fraction, waiting=progress.waiting)
         finally:
             loading.close()
         try:

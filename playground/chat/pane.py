@@ -10,6 +10,7 @@ from typing import Literal
 
 from playground.chat.conversation import Conversation, ReplyUpdate
 from playground.engine.messages import Finished, Memory, Sampling, Token
+from playground.engine.pool import Waiting
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.llama.parameters import ContextParameters
@@ -51,10 +52,11 @@ class PaneResult:
 
 @dataclass(frozen=True)
 class PaneUpdate:
-    """What is new of the pane with this index: exactly one of the other fields is set."""
+    """What is new of the pane with this index: one of the other fields is set, beside `loading` perhaps `waiting`."""
 
     pane: int
     loading: float | None = None  # the fraction of the load that is done; told again while there is no news
+    waiting: Waiting | None = None  # why the load has not begun
     reply: ReplyUpdate | None = None  # the growing text; `.finished` at its end
     gave_way: bool = False  # this pane's model was unloaded, so that another pane's could load
     takes_turns: TurnsReason | None = None  # at once was asked for, and why the panes answer in turn all the same

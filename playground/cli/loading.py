@@ -7,8 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playground.engine.messages import LoadProgress
-from playground.engine.pool import Lease
+from playground.engine.pool import Lease, Opening
 from playground.llama.parameters import ContextParameters
 from playground.services import Services
 
@@ -20,7 +19,7 @@ def loaded(services: Services, path: Path, context: ContextParameters) -> Iterat
         yield lease
 
 
-def _followed(loading: Generator[LoadProgress, None, Lease]) -> Lease:
+def _followed(loading: Generator[Opening, None, Lease]) -> Lease:
     shown = sys.stderr.isatty()
     try:
         while True:

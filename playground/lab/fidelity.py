@@ -208,7 +208,7 @@ def _temporary_file(folder: Path | None) -> Iterator[Path]:
 
 def _opened(pool: ModelPool, subject: Subject, phase: Phase) -> Generator[Progress, None, Lease]:
     path, context = (subject.file.path, subject.context) if isinstance(subject, Pane) else subject
-    with closing(pool.open(path, context)) as loading:
+    with closing(pool.open(path, context, patient=True)) as loading:
         while True:
             try:
                 progress = next(loading)

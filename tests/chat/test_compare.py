@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -210,10 +211,8 @@ def test_a_model_that_never_fits_fails_and_the_other_answers(
     assert residency(pool, planner, [panes[0], giant]) == "one after the other"
 
 
-@pytest.mark.parametrize("mode", ["in turn", "at once"])
-def test_where_only_one_model_fits_one_gives_way_and_both_answer(
-    planner: Planner, panes: list[Pane], mode: Mode
-) -> None:
+@pytest.fixture
+def small_pool(planner: Planner, panes: list[Pane]) -> Iterator[ModelPool]:
     """A stand-in for a small computer: what the loaded models hold by plan is missing from its memory."""
     plans = [planner.plan(pane.file.path, pane.context) for pane in panes]
     room = max(plan.total for plan in plans) + min(plan.total for plan in plans) // 2
@@ -224,21 +223,41 @@ def test_where_only_one_model_fits_one_gives_way_and_both_answer(
             model.plan.must_stay for model in pools[0].resident() if model.plan and model.state == "ready"
         )
 
-    with ExitStack() as stack:
-        cores = stack.enter_context(closing(CoreShares(2)))
-        pool = stack.enter_context(closing(ModelPool(cores, planner, usable)))
+    with closing(CoreShares(2)) as cores, closing(ModelPool(cores, planner, usable)) as pool:
         pools.append(pool)
-        assert residency(pool, planner, panes) == "one after the other"
-        updates, most = [], 0
-        for update in updates_of(pool, planner, panes, mode=mode):
-            updates.append(update)
-            most = max(most, len([model for model in pool.resident() if model.state == "ready"]))
+        yield pool
+
+
+@pytest.mark.parametrize("mode", ["in turn", "at once"])
+def test_where_only_one_model_fits_one_gives_way_and_both_answer(
+    small_pool: ModelPool, planner: Planner, panes: list[Pane], mode: Mode
+) -> None:
+    assert residency(small_pool, planner, panes) == "one after the other"
+    updates, most = [], 0
+    for update in updates_of(small_pool, planner, panes, mode=mode):
+        updates.append(update)
+        most = max(most, len([model for model in small_pool.resident() if model.state == "ready"]))
     assert most == 1
     assert len(results_of(updates)) == 2
     assert [update.pane for update in updates if update.gave_way] == [0]
     assert [update.takes_turns for update in updates if update.takes_turns] == (
         ["no room for both"] if mode == "at once" else []
     )
+
+
+@pytest.mark.parametrize("mode", ["in turn", "at once"])
+def test_two_visitors_who_compare_where_only_one_model_fits_both_get_their_answers(
+    small_pool: ModelPool, planner: Planner, panes: list[Pane], mode: Mode
+) -> None:
+    visitors = [updates_of(small_pool, planner, asked, mode=mode) for asked in (panes, panes[::-1])]
+    heard: list[list[PaneUpdate]] = [[], []]
+    for round_of_both in zip_longest(*visitors):
+        for updates, update in zip(heard, round_of_both, strict=True):
+            updates += [update] if update else []
+    one, other = map(results_of, heard)
+    assert texts_of(one) == texts_of(other)[::-1]
+    assert any(update.waiting and update.waiting.for_models for update in heard[1])
+    assert all(model.users == 0 for model in small_pool.resident())
 
 
 def test_an_answer_that_ends_where_the_other_goes_on_parts_there(
