@@ -6,7 +6,6 @@ that is thrown away cannot say how far it came.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +15,11 @@ from playground.lab.quantize import Progress
 from playground.ui.picker_view import Choice, Desk
 from playground.ui.render import error_card, notice
 from playground.ui.render_reply import load_progress
+from playground.visits.ledger import Visitor
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -27,29 +31,11 @@ class MakingFrame:
     is_made: bool = False
 
 
-class Stops:
-    """Who wants to stop what they started: one flag for each visitor and work."""
-
-    def __init__(self) -> None:
-        self._flags: dict[str, threading.Event] = {}
-        self._lock = threading.Lock()
-
-    def flag(self, key: str) -> threading.Event:
-        """A fresh flag, for a work that begins now."""
-        with self._lock:
-            self._flags[key] = flag = threading.Event()
-        return flag
-
-    def stop(self, key: str) -> None:
-        with self._lock:
-            flag = self._flags.pop(key, None)
-        if flag:
-            flag.set()
-
-
-def make_chosen(desk: Desk, choice: Choice, stopped: Callable[[], bool]) -> Iterator[MakingFrame]:
+def make_chosen(
+    desk: Desk, choice: Choice, stopped: Callable[[], bool] = _never, visitor: Visitor | None = None
+) -> Iterator[MakingFrame]:
     """The chosen level made, with progress; a sentence where it was stopped or cannot be made."""
-    yield from frames_of(choice.level, desk.ready(choice, stopped))
+    yield from frames_of(choice.level, desk.ready(choice, stopped, visitor))
 
 
 def frames_of(level: str | None, work: Generator[Progress, None, object]) -> Iterator[MakingFrame]:

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.ui.making import MakingFrame, Stops, make_chosen
+from playground.ui.making import MakingFrame, make_chosen
 from playground.ui.picker_view import Choice, Desk, PickerView
 from playground.ui.render_memory import memory_bar, memory_bar_empty
 from playground.ui.render_picker import context_steps, level_rows, picker_line
+from playground.ui.visitors import visitor_of
 from playground.ui.words import gibibytes
 
 # The rows live in the prop `rows`, the choice in `value`. A redraw makes new elements, so what a person had unfolded is
@@ -213,15 +214,13 @@ def _redrawing(desk: Desk, group: str, redraws: _Redraws) -> Callable[..., Itera
 
 def _wire_making(picker: ModelPicker, desk: Desk, group: str) -> None:
     """The button that makes the chosen level; what has changed on the disk is then told by `news`."""
-    stops = Stops()
 
     def make(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        stopped = stops.flag(f"{request.session_hash}")
-        for frame in make_chosen(desk, Choice.read(*values), stopped.is_set):
+        for frame in make_chosen(desk, Choice.read(*values), visitor=visitor_of(request, desk.visits)):
             yield _draw_making(picker, frame)
 
     def stop(request: gr.Request) -> None:
-        stops.stop(f"{request.session_hash}")
+        desk.visits.stop(visitor_of(request, desk.visits), "making")
 
     drawn = [picker.making, picker.make, picker.stop_making, picker.news]
     picker.make.click(

@@ -18,6 +18,7 @@ from playground.ui.offers import Offers
 from playground.ui.render import error_card, notice
 from playground.ui.shelf import Shelf
 from playground.ui.words import bits, gibibytes
+from playground.visits.ledger import Visitor
 
 
 class ModelsDesk:
@@ -25,6 +26,7 @@ class ModelsDesk:
 
     def __init__(self, services: Services) -> None:
         self.settings = services.settings
+        self.visits = services.visits
         self.shelf = Shelf(services.settings, services.library)
         self.hub = HubDesk(services)
         self._services = services
@@ -46,10 +48,12 @@ class ModelsDesk:
         """Every level that can be made of a model, with its exact size, from large to small."""
         return self._services.maker.can_make(base_name, levels_offered()) if self.settings.allow_quantize else {}
 
-    def make(self, base_name: str, level: str, stopped: Callable[[], bool]) -> Iterator[MakingFrame]:
+    def make(
+        self, base_name: str, level: str, stopped: Callable[[], bool] = lambda: False, visitor: Visitor | None = None
+    ) -> Iterator[MakingFrame]:
         """Make a level, with progress; a sentence where that was stopped or cannot be."""
         maker = self._services.maker if self.settings.allow_quantize else None
-        yield from frames_of(level, Offers(maker).make(base_name, level, stopped))
+        yield from frames_of(level, Offers(maker, self.visits).make(base_name, level, stopped, visitor))
 
     # --- downloads ---
 
@@ -59,13 +63,15 @@ class ModelsDesk:
     def is_downloading(self) -> bool:
         return any(not record.has_ended for record in self.downloads())
 
-    def download(self, repo: str, key: str) -> str:
+    def download(self, repo: str, key: str, visitor: Visitor | None = None) -> str:
         """Queue a level of an open repository; what to say of it, as markup."""
         try:
             self._refuse_downloads()
             level = self.hub.level(repo, key)
             if self.hub.is_here(level):
                 return notice(f"{level.base_name} {level.level} is on this computer already.", "good")
+            if visitor:
+                self.visits.add_download(visitor, level.key, self._unfinished())
             self._services.downloads.start(level)
         except PlaygroundError as error:
             return error_card(error)
@@ -73,7 +79,7 @@ class ModelsDesk:
             f"{level.base_name} {level.level} is on its way: see Downloads. It goes on if you leave this page."
         )
 
-    def act(self, action: str) -> str:
+    def act(self, action: str, visitor: Visitor | None = None) -> str:
         """`cancel ID`, `resume ID` or `forget ID`, as a row's button asks; an error as markup, "" where all is well."""
         word, _, id = action.partition(" ")
         queue = self._services.downloads
@@ -81,10 +87,22 @@ class ModelsDesk:
         try:
             self._refuse_downloads()
             if word in doing:
+                if visitor:
+                    self._check_share(word, id, visitor)
                 doing[word](id)
         except PlaygroundError as error:
             return error_card(error)
         return ""
+
+    def _check_share(self, word: str, id: str, visitor: Visitor) -> None:
+        """Among strangers nobody ends another's download; to go on with one takes a share of one's own."""
+        if word == "resume":
+            self.visits.add_download(visitor, id, self._unfinished())
+        elif self.settings.on_space:
+            self.visits.check_download_is_mine(visitor, id)
+
+    def _unfinished(self) -> list[str]:
+        return [record.id for record in self.downloads() if not record.has_ended]
 
     def page(self, repo: str) -> str:
         return self._services.hub.page(repo)

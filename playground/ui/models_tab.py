@@ -14,7 +14,6 @@ from playground.errors import PlaygroundError
 from playground.lab.maker import USUAL_LEVELS
 from playground.models.hub_names import looks_like_reference
 from playground.ui.hub_desk import HubView
-from playground.ui.making import Stops
 from playground.ui.model_picker import news
 from playground.ui.models_desk import ModelsDesk, size_line
 from playground.ui.models_layout import ModelsTab
@@ -29,6 +28,7 @@ from playground.ui.render_models import (
     search_results,
     shelf,
 )
+from playground.ui.visitors import visitor_of
 from playground.ui.words import bits, gibibytes
 
 # While a person types, the server is asked for the newest text only, a moment after each key.
@@ -187,11 +187,10 @@ def _wire_shelf(tab: ModelsTab, desk: ModelsDesk) -> None:
 
 
 def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
-    part, stops = tab.making, Stops()
+    part = tab.making
 
     def make(request: gr.Request, model: Any, level: Any) -> Iterator[Updates]:
-        stopped = stops.flag(str(request.session_hash))
-        for frame in desk.make(str(model), str(level), stopped.is_set):
+        for frame in desk.make(str(model), str(level), visitor=visitor_of(request, desk.visits)):
             updates: Updates = {
                 part.progress: notice(f"Made {level}: it is in every model list.", "good")
                 if frame.is_made
@@ -204,7 +203,7 @@ def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
             yield updates
 
     def stop(request: gr.Request) -> None:
-        stops.stop(str(request.session_hash))
+        desk.visits.stop(visitor_of(request, desk.visits), "making")
 
     def choose(model: Any, level: Any) -> Updates:
         return draw_makeable(tab, desk, model, level) | {part.progress: ""}
@@ -241,8 +240,8 @@ def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
         for view in desk.hub.choose(repo, str(key)):
             yield draw_hub(tab, desk, view)
 
-    def download(repo: str, key: Any, arrived: int) -> Updates:
-        said = {part.said: desk.download(repo, str(key))}
+    def download(request: gr.Request, repo: str, key: Any, arrived: int) -> Updates:
+        said = {part.said: desk.download(repo, str(key), visitor_of(request, desk.visits))}
         return said | draw_downloads(tab, desk, arrived, key)
 
     newest: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
@@ -254,8 +253,10 @@ def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
 
 
 def _wire_downloads(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
-    def act(action: Any, arrived: int) -> Updates:
-        return {tab.way_said: desk.act(str(action))} | draw_downloads(tab, desk, arrived)
+    def act(request: gr.Request, action: Any, arrived: int) -> Updates:
+        return {tab.way_said: desk.act(str(action), visitor_of(request, desk.visits))} | draw_downloads(
+            tab, desk, arrived
+        )
 
     def look(arrived: int, shown: Any) -> Updates:
         return draw_downloads(tab, desk, arrived, shown)

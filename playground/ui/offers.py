@@ -17,6 +17,7 @@ from playground.lab.maker import LevelMaker
 from playground.lab.quantize import Made, Progress, QuantizedSize
 from playground.models.library import ModelFile
 from playground.ui.render_picker import LevelRow
+from playground.visits.ledger import Visitor, Visits
 
 NO_WORDS: Final = "A level this page has no words for."
 
@@ -24,8 +25,9 @@ NO_WORDS: Final = "A level this page has no words for."
 class Offers:
     """What can be made of the models here. Safe to share between visitors; `maker` None offers nothing."""
 
-    def __init__(self, maker: LevelMaker | None) -> None:
+    def __init__(self, maker: LevelMaker | None, visits: Visits | None = None) -> None:
         self._maker = maker
+        self._visits = visits or Visits()
         self._asked: set[str] = set()
 
     def known(self, base_name: str) -> dict[str, QuantizedSize]:
@@ -47,8 +49,22 @@ class Offers:
         except PlaygroundError:
             return None
 
-    def make(self, base_name: str, level: str, stopped: Callable[[], bool]) -> Generator[Progress, None, Made | None]:
-        """Make a level: Progress, and in the end the file; None when `stopped` says so. Raises PlaygroundError."""
+    def make(
+        self, base_name: str, level: str, stopped: Callable[[], bool], visitor: Visitor | None = None
+    ) -> Generator[Progress, None, Made | None]:
+        """Make a level: Progress, and in the end the file; None when `stopped` says so. Raises PlaygroundError.
+
+        visitor: whose share of lab runs it takes; one page makes one level at a time.
+        """
+        if visitor is None:
+            return (yield from self._made(base_name, level, stopped))
+        with self._visits.running(visitor, "making", "making", f"{base_name}:{level}") as run:
+            made = yield from self._made(base_name, level, lambda: stopped() or run.is_stopped())
+            if made is None and run.overdue:
+                raise run.overdue
+        return made
+
+    def _made(self, base_name: str, level: str, stopped: Callable[[], bool]) -> Generator[Progress, None, Made | None]:
         if self._maker is None:
             raise PlaygroundError("Levels are not made here.", "Choose one that is on the list.")
         with closing(self._maker.make(base_name, level)) as making:

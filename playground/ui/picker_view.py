@@ -22,6 +22,7 @@ from playground.llama.parameters import KV_TYPES, ContextParameters, KvType
 from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
 from playground.ui.offers import NO_WORDS, Offers, offer_row, plan_if_made
 from playground.ui.render_picker import ContextStep, LevelRow
+from playground.visits.ledger import Visitor, Visits
 
 MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
 USUAL_CONTEXT: Final = 4096  # tokens: enough for a long talk, and small on any computer
@@ -86,7 +87,12 @@ class Desk(Protocol):
 
     def views(self, choice: Choice) -> Iterator[PickerView]: ...
 
-    def ready(self, choice: Choice, stopped: Callable[[], bool]) -> Generator[Progress, None, ModelFile | None]: ...
+    def ready(
+        self, choice: Choice, stopped: Callable[[], bool], visitor: Visitor | None = None
+    ) -> Generator[Progress, None, ModelFile | None]: ...
+
+    @property
+    def visits(self) -> Visits: ...
 
 
 class PickerDesk:
@@ -94,6 +100,7 @@ class PickerDesk:
 
     usable_for: the bytes that a load of this file could use, as the pool will judge it.
     maker: makes levels that are not here yet; None where that is not allowed.
+    visits: the ledger in which a making counts as its visitor's.
     """
 
     def __init__(
@@ -103,12 +110,18 @@ class PickerDesk:
         usable_for: Callable[[Path], int],
         slots: int,
         maker: LevelMaker | None = None,
+        visits: Visits | None = None,
     ) -> None:
         self._library = library
         self._planner = planner
         self._usable_for = usable_for
         self._slots = slots
-        self._offers = Offers(maker)
+        self._visits = visits or Visits()
+        self._offers = Offers(maker, self._visits)
+
+    @property
+    def visits(self) -> Visits:
+        return self._visits
 
     def model_names(self) -> list[tuple[str, str]]:
         """(name to read, base name) of every model here."""
@@ -122,10 +135,13 @@ class PickerDesk:
             raise ModelNotFound("That model is no longer on this computer.", "Choose another one from the list.")
         return files[choice.level or ""]
 
-    def ready(self, choice: Choice, stopped: Callable[[], bool]) -> Generator[Progress, None, ModelFile | None]:
+    def ready(
+        self, choice: Choice, stopped: Callable[[], bool], visitor: Visitor | None = None
+    ) -> Generator[Progress, None, ModelFile | None]:
         """The file that a choice means, made first where it is only on offer: Progress meanwhile.
 
-        None when `stopped` says so. Raises as `file` and the maker do.
+        None when `stopped` says so. Raises as `file` and the maker do, and RequestRefused where the visitor has too
+        much under way.
         """
         base_name, level = choice.model or "", choice.level or ""
         try:
@@ -133,7 +149,7 @@ class PickerDesk:
         except ModelNotFound:
             if base_name not in self._library.models() or level not in self._offers.of(base_name):
                 raise
-        made = yield from self._offers.make(base_name, level, stopped)
+        made = yield from self._offers.make(base_name, level, stopped, visitor)
         return self.file(choice) if made else None
 
     def context(self, choice: Choice) -> ContextParameters:

@@ -259,6 +259,13 @@ class Visits:
                 )
             self._downloads[id] = visitor.person
 
+    def check_download_is_mine(self, visitor: Visitor, id: str) -> None:
+        """Raises RequestRefused where another person is known to have begun this download."""
+        with self._lock:
+            owner = self._downloads.get(id, visitor.person)
+        if owner != visitor.person:
+            raise RequestRefused("Another visitor began this download.", "It is theirs to end.")
+
     # --- how it goes ---
 
     def _admit(self, run: Run) -> None:

@@ -150,6 +150,14 @@ def test_downloads_are_shared_until_they_end(visits: Visits) -> None:
     visits.add_download(ANNA, "three", ["two"])
 
 
+def test_a_download_is_for_the_one_to_end_who_began_it(visits: Visits) -> None:
+    visits.add_download(ANNA, "one", [])
+    visits.check_download_is_mine(tab_of(ANNA, 2), "one")
+    with pytest.raises(RequestRefused, match="Another visitor began this download"):
+        visits.check_download_is_mine(BEN, "one")
+    visits.check_download_is_mine(BEN, "of an earlier start")
+
+
 def test_results_of_an_hour_ago_count_no_more(visits: Visits, clock: Clock) -> None:
     visits.add_result(ANNA)
     visits.add_result(ANNA)

@@ -1,0 +1,17 @@
+"""Who sent an event of the page, as the ledger of visits knows visitors."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from playground.visits.ledger import Visitor, Visits
+
+
+def visitor_of(request: gr.Request, visits: Visits) -> Visitor:
+    """The visitor behind an event: the open page, and the address it came from where that can be told."""
+    client = request.client
+    return visits.visitor(
+        str(request.session_hash),
+        client.host if client else None,
+        str(request.headers.get("x-forwarded-for") or ""),
+    )
