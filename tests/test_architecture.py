@@ -47,7 +47,7 @@ DOORS = {  # outside thing -> the rooms or files that may import it
     "psutil": ("playground/machine/",),
     "gradio": ("playground/ui/", "app.py"),
     "huggingface_hub": ("playground/models/hub", "playground/models/folders.py"),
-    **dict.fromkeys(NETWORK, ("playground/models/hub", "playground/engine/remote.py")),
+    **dict.fromkeys(NETWORK, ("playground/models/hub", "playground/engine/remote")),
 }
 
 

@@ -32,12 +32,15 @@ Turn = Mapping[str, str]  # a message as the protocol has it: {"role": "user", "
 class RemoteModel:
     """One model that a server offers. context_size: tokens, None where the server does not say.
 
+    scores_slowly: log-probabilities are not worth asking for. llama-cpp-python's server sorts the whole vocabulary in
+    Python for each token, which slows a small model down twentyfold; it owns its models as "me".
     It reads as a model file does where only its names matter: what a page calls it, and what it is beside others.
     """
 
     server: str
     id: str
     context_size: int | None = None
+    scores_slowly: bool = False
 
     @property
     def base_name(self) -> str:
@@ -212,7 +215,7 @@ def read_models(server: str, answer: object) -> tuple[RemoteModel, ...]:
     for entry in listed[:MOST_MODELS]:
         id = _object(entry).get("id")
         if isinstance(id, str) and 0 < len(id) <= LONGEST_MODEL_ID and id.isprintable():
-            models.setdefault(id, RemoteModel(server, id, _context_size(entry)))
+            models.setdefault(id, RemoteModel(server, id, _context_size(entry), entry.get("owned_by") == "me"))
     return tuple(models.values())
 
 
