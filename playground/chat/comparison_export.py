@@ -19,7 +19,7 @@ from playground.chat.differences import Figure, Row, Spread, Value, differences
 from playground.chat.export import code, one_line, settings_in_words, turn
 from playground.chat.pane import PaneResult
 from playground.chat.parting import Choice, FirstDifference, first_difference
-from playground.engine.messages import Sampling
+from playground.engine.messages import Finished, Sampling
 from playground.llama.parameters import ContextParameters
 from playground.machine.memory import MachineMemory
 from playground.machine.processors import Processors
@@ -42,6 +42,7 @@ class PaneRecord:
     """One side. digests: the SHA-256 of each of the file's shards, () where they were not computed.
 
     conversation: all that was said; result: of the last reply, None where there is none; failure: why.
+    ends: the place among the messages of each whole reply, and how it ended.
     """
 
     file: ModelFile
@@ -50,6 +51,7 @@ class PaneRecord:
     result: PaneResult | None = None
     failure: str = ""
     digests: tuple[str, ...] = ()
+    ends: tuple[tuple[int, Finished], ...] = ()
 
     @property
     def title(self) -> str:
@@ -129,6 +131,10 @@ def _pane_data(pane: PaneRecord) -> dict[str, Any]:
         "kv_type": pane.context.kv_type,
         **pane.conversation.to_json(),
         "error": pane.failure or None,
+        "replies": [
+            {"message": place, "finish_reason": end.reason, "timings": dataclasses.asdict(end.timings)}
+            for place, end in pane.ends
+        ],
     }
     if result is not None:
         data |= {
@@ -214,10 +220,9 @@ def _side(letter: str, pane: PaneRecord) -> Iterator[str]:
     yield f"# {letter}: {one_line(pane.title)}"
     if pane.conversation.system.strip():
         yield f"## System text\n\n{pane.conversation.system.strip()}"
-    messages = pane.conversation.messages
-    for place, message in enumerate(messages):
-        last = place == len(messages) - 1 and message.role == "assistant"
-        yield from turn(message, pane.result.finished if last and pane.result else None)
+    ends = dict(pane.ends)
+    for place, message in enumerate(pane.conversation.messages):
+        yield from turn(message, ends.get(place))
     if pane.failure:
         yield f"*{one_line(pane.failure)}*"
 

@@ -157,7 +157,13 @@ class CompareDesk:
         yield from self._digests.digest([side.file for side in panes if side.file])
         records = tuple(
             PaneRecord(
-                side.file, side.context, side.conversation, side.result, "", self._digests.known(side.file) or ()
+                side.file,
+                side.context,
+                side.conversation,
+                side.result,
+                "",
+                self._digests.known(side.file) or (),
+                side.ends,
             )
             for side in panes
             if side.file and side.context

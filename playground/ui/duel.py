@@ -15,7 +15,7 @@ from playground.chat.conversation import Conversation
 from playground.chat.differences import Spread
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template import Message
-from playground.engine.messages import GREEDY, Sampling
+from playground.engine.messages import GREEDY, Finished, Sampling
 from playground.errors import RequestRefused
 from playground.lab.results import Contestant, Pair, Preference, Vote
 from playground.llama.parameters import ContextParameters
@@ -41,12 +41,16 @@ class Wish:
 
 @dataclass(frozen=True)
 class Side:
-    """One model's part: what it was asked and said, by which file, with what figures (of its last reply)."""
+    """One model's part: what it was asked and said, and by which file.
+
+    result: of its last reply; ends: the place among the messages of each whole reply, and how it ended.
+    """
 
     conversation: Conversation = field(default_factory=Conversation)
     file: ModelFile | None = None
     context: ContextParameters | None = None
     result: PaneResult | None = None
+    ends: tuple[tuple[int, Finished], ...] = ()
 
     @property
     def contestant(self) -> Contestant:
@@ -118,10 +122,14 @@ class Duel:
         conversation = replace(side.conversation.without_last_reply(), system=wish.system.strip())
         if not conversation.messages:
             raise RequestRefused("There is no question to answer again.", "Ask something first.")
-        return replace(self.with_place(place, replace(side, conversation=conversation, result=None)), wish=wish)
+        ends = tuple(end for end in side.ends if end[0] < len(conversation.messages))
+        again = replace(side, conversation=conversation, result=None, ends=ends)
+        return replace(self.with_place(place, again), wish=wish)
 
     def answered(self, place: int, result: PaneResult) -> Duel:
-        return self.with_place(place, replace(self.at(place), conversation=result.conversation, result=result))
+        side, conversation = self.at(place), result.conversation
+        ends = (*side.ends, (len(conversation.messages) - 1, result.finished))
+        return self.with_place(place, replace(side, conversation=conversation, result=result, ends=ends))
 
     def broken_off(self, place: int, message: Message) -> Duel:
         """With as much of a reply as there is."""

@@ -134,7 +134,18 @@ def pane(level: str, answer: PaneResult | None, failure: str = "") -> PaneRecord
     path = Path("/secret/folder") / f"Tiny-{level}.gguf"
     file = ModelFile(path, (path,), "Tiny", level, 1234, "folder")
     talk = answer.conversation if answer else Conversation().ask("2+2?")
-    return PaneRecord(file, CONTEXT, talk, answer, failure, ("ab" * 32,))
+    ends = ((len(talk.messages) - 1, answer.finished),) if answer else ()
+    return PaneRecord(file, CONTEXT, talk, answer, failure, ("ab" * 32,), ends)
+
+
+def test_every_reply_of_a_longer_talk_is_saved_with_its_own_figures() -> None:
+    first, second = result(token(FOUR), speed=20.0), result(token(FIVE), speed=30.0)
+    talk = first.conversation.ask("And 2+3?").answered(Message("assistant", "5"))
+    pane_record = replace(pane("Q8_0", second), conversation=talk, ends=((1, first.finished), (3, second.finished)))
+    replies = json.loads(comparison_as_json(record(pane_record)))["panes"][0]["replies"]
+    assert [(reply["message"], reply["timings"]["generation_speed"]) for reply in replies] == [(1, 20.0), (3, 30.0)]
+    page = comparison_as_markdown(record(pane_record))
+    assert page.index("20.0 tok") < page.index("2+3") < page.index("30.0 tok")
 
 
 def test_json_holds_answers_figures_bytes_and_versions_and_no_folder_of_this_computer() -> None:
