@@ -11,6 +11,7 @@ from functools import cached_property
 
 from playground.engine.cores import CoreShares
 from playground.engine.pool import ModelPool
+from playground.engine.remotes import Remotes
 from playground.fit.dry_run import Planner
 from playground.lab.maker import LevelMaker
 from playground.machine.memory import MachineMemory, read_memory
@@ -39,6 +40,8 @@ class Services:
         )
         self._resources.callback(self.pool.close)
         self.visits = self._resources.enter_context(Visits.of(settings))
+        self.remotes = Remotes(settings.remotes, settings.remote_silence_seconds)
+        self._resources.callback(self.remotes.close)
         self.maker = LevelMaker(self.library, self.processors.usable)
         self._resources.callback(self.maker.close)
         self._opening = threading.Lock()

@@ -1,8 +1,9 @@
 """One question to several panes, in turn or at once, as one stream of what happens in each.
 
-In turn, each model has all cores to itself, so that its speed is its own; at once they share them. Either way a request
-is reproducible and all panes have the same seed: what differs in the answers is the models' doing. One thread does it
-all, because the engines write into mailboxes meanwhile; so closing the stream ends everything, in any phase.
+In turn, each model has all cores to itself, so that its speed is its own; at once they share them. Models of servers
+stand beside those of this computer: both are leases here. Either way a request is reproducible and all panes have the
+same seed: what differs in the answers is the models' doing. One thread does it all, because the engines write into
+mailboxes meanwhile; so closing the stream ends everything, in any phase.
 
 Knows no page. Which models stay in memory is the pool's to decide: it keeps both where they fit together, and lets one
 give way to the other where they do not.
@@ -11,16 +12,19 @@ give way to the other where they do not.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from playground.chat.conversation import reply
+from playground.chat.conversation import Lease, reply
 from playground.chat.pane import Mode, Pane, PaneResult, PaneUpdate, TurnsReason
 from playground.chat.parting import FirstDifference, first_difference
 from playground.engine.messages import Sampling, Token
-from playground.engine.pool import Lease, ModelKey, ModelPool
+from playground.engine.pool import ModelKey, ModelPool, Opening
+from playground.engine.remote_words import RemoteModel
+from playground.engine.remotes import Remotes
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.dry_run import Planner
 from playground.fit.verdict import judge
@@ -45,6 +49,7 @@ def compare(
     mode: Mode,
     interval_seconds: float,
     alternatives: int = 5,
+    remotes: Remotes | None = None,
 ) -> Generator[PaneUpdate, None, None]:
     """Each pane's answer to the question that its conversation ends with; one pane alone does too.
 
@@ -52,7 +57,9 @@ def compare(
     its `result` or with why it `failed`; nothing is raised for it. A sampling without a seed gets one for all panes
     (told in each result). Closing the generator stops every pane and leaves the engines ready.
     """
-    comparison = _Comparison(pool, planner, panes, seeded(sampling), max_tokens, interval_seconds, alternatives)
+    comparison = _Comparison(
+        pool, planner, remotes or Remotes(), panes, seeded(sampling), max_tokens, interval_seconds, alternatives
+    )
     everyone = range(len(panes))
     return comparison.in_turn(everyone) if mode == "in turn" else comparison.at_once(everyone)
 
@@ -74,7 +81,7 @@ def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Liter
     """
     in_use = {model.key for model in pool.resident() if model.users > 0}
     beside = 0  # bytes of the models before
-    for key in dict.fromkeys(map(_key, panes)):
+    for key in dict.fromkeys(_keys(panes)):
         if key in in_use:
             continue
         try:
@@ -91,6 +98,7 @@ def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Liter
 class _Comparison:
     pool: ModelPool
     planner: Planner
+    remotes: Remotes
     panes: Sequence[Pane]
     sampling: Sampling
     max_tokens: int | None
@@ -108,7 +116,8 @@ class _Comparison:
 
     def at_once(self, which: Sequence[int]) -> Generator[PaneUpdate, None, None]:
         """All models are opened, then all answer; where that cannot be, in turn."""
-        if len({_key(self.panes[index]) for index in which}) < len(which):
+        keys = _keys([self.panes[index] for index in which])
+        if len(set(keys)) < len(keys):
             yield PaneUpdate(which[-1], takes_turns="one model")  # it answers reproducible requests one by one
             yield from self.in_turn(which)
             return
@@ -116,10 +125,11 @@ class _Comparison:
         with ExitStack() as leases:
             opened: dict[int, Lease] = {}
             for index in which:
+                holds_memory = any(_key(self.panes[other]) for other in opened)
                 try:
-                    opened[index] = leases.enter_context((yield from self._opened(index, patient=not opened)))
+                    opened[index] = leases.enter_context((yield from self._opened(index, patient=not holds_memory)))
                 except DoesNotFit as error:
-                    if opened:
+                    if holds_memory:
                         refused = index, error
                         break
                     yield PaneUpdate(index, failed=error)
@@ -132,7 +142,7 @@ class _Comparison:
 
     def _without_room_for_all(self, which: Sequence[int], index: int, error: DoesNotFit) -> Iterator[PaneUpdate]:
         """Ours are released by now: either all others give way to the refused model in time, or it never fits."""
-        key = _key(self.panes[index])
+        (key,) = _keys([self.panes[index]])
         plan = self.planner.plan(key.path, key.context)
         if judge(plan, self.pool.usable_for(key.path, all_give_way=True)).kind == "wont_fit":
             yield PaneUpdate(index, failed=error)
@@ -147,8 +157,13 @@ class _Comparison:
         Who holds another lease may not be patient: two comparisons could wait for each other.
         """
         before = self._panes_in_memory()
-        key = _key(self.panes[index])
-        loading = self.pool.open(key.path, key.context, patient=patient)
+        pane, key = self.panes[index], _key(self.panes[index])
+        loading: Generator[Opening, None, Lease]
+        if isinstance(pane.file, RemoteModel):
+            loading = self.remotes.open(pane.file)
+        else:
+            assert key is not None
+            loading = self.pool.open(key.path, key.context, patient=patient)
         try:
             while True:
                 try:
@@ -178,7 +193,11 @@ class _Comparison:
         return {index for index, pane in enumerate(self.panes) if _key(pane) in keys}
 
     def _answers_at_once(self, leases: Mapping[int, Lease]) -> Iterator[PaneUpdate]:
-        answers = {index: self._answer(index, lease, "at once") for index, lease in leases.items()}
+        machines = Counter(self._machine(index) for index in leases)
+        answers = {
+            index: self._answer(index, lease, "at once" if machines[self._machine(index)] > 1 else "in turn")
+            for index, lease in leases.items()
+        }
         try:
             while answers:
                 for index in tuple(answers):
@@ -192,6 +211,11 @@ class _Comparison:
         finally:
             for answer in answers.values():
                 answer.close()
+
+    def _machine(self, index: int) -> str:
+        """What the pane's model shares its speed with: its server's name, "" for this computer."""
+        file = self.panes[index].file
+        return file.server if isinstance(file, RemoteModel) else ""
 
     def _answer(self, index: int, lease: Lease, mode: Mode) -> Generator[PaneUpdate, None, None]:
         conversation = self.panes[index].conversation
@@ -212,19 +236,27 @@ class _Comparison:
         finally:
             updates.close()
         assert update.finished is not None  # the engine ends a reply with Finished or an error
+        loaded = lease.engine.loaded
         result = PaneResult(
             conversation=conversation.answered(update.message),
             finished=update.finished,
             plan=lease.plan,
-            measured=update.finished.memory or lease.engine.loaded.memory,
+            measured=update.finished.memory or (loaded.memory if loaded else None),
             tokens=tuple(tokens),
             sampling=self.sampling,
             mode=mode,
             left_out=update.left_out,
-            vocabulary_size=lease.engine.loaded.vocabulary_size,
+            vocabulary_size=loaded.vocabulary_size if loaded else None,
         )
         yield PaneUpdate(index, result=result)
 
 
-def _key(pane: Pane) -> ModelKey:
+def _key(pane: Pane) -> ModelKey | None:
+    """What the pool knows the pane's model by; None for a server's."""
+    if isinstance(pane.file, RemoteModel) or pane.context is None:
+        return None
     return ModelKey(pane.file.path.absolute(), pane.context)
+
+
+def _keys(panes: Iterable[Pane]) -> list[ModelKey]:
+    return [key for key in map(_key, panes) if key is not None]

@@ -20,6 +20,7 @@ from playground.chat.export import code, one_line, settings_in_words, turn
 from playground.chat.pane import PaneResult
 from playground.chat.parting import Choice, FirstDifference, first_difference
 from playground.engine.messages import Finished, Sampling
+from playground.engine.remote_words import RemoteModel
 from playground.llama.parameters import ContextParameters
 from playground.machine.memory import MachineMemory
 from playground.machine.processors import Processors
@@ -39,19 +40,30 @@ _TITLES: Final[dict[Figure, str]] = {
 
 @dataclass(frozen=True)
 class PaneRecord:
-    """One side. digests: the SHA-256 of each of the file's shards, () where they were not computed.
+    """One side; context None where a server has its own.
 
+    digests: the SHA-256 of each of the file's shards, () where they were not computed.
     conversation: all that was said; result: of the last reply, None where there is none; failure: why.
     ends: the place among the messages of each whole reply, and how it ended.
     """
 
-    file: ModelFile
-    context: ContextParameters
+    file: ModelFile | RemoteModel
+    context: ContextParameters | None
     conversation: Conversation
     result: PaneResult | None = None
     failure: str = ""
     digests: tuple[str, ...] = ()
     ends: tuple[tuple[int, Finished], ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its shards; of a server's model nothing is known."""
+        return () if isinstance(self.file, RemoteModel) else tuple(shard.name for shard in self.file.shards)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all shards."""
+        return None if isinstance(self.file, RemoteModel) else self.file.size
 
     @property
     def title(self) -> str:
@@ -124,11 +136,12 @@ def _pane_data(pane: PaneRecord) -> dict[str, Any]:
         "model": pane.file.display_name,
         "level": pane.file.level,
         "requantized_from": pane.file.requantized_from,
-        "files": [shard.name for shard in pane.file.shards],
-        "size": pane.file.size,
+        "server": pane.file.server if isinstance(pane.file, RemoteModel) else None,
+        "files": list(pane.files),
+        "size": pane.size,
         "sha256": list(pane.digests) or None,
-        "context_size": pane.context.context_size,
-        "kv_type": pane.context.kv_type,
+        "context_size": pane.context.context_size if pane.context else None,
+        "kv_type": pane.context.kv_type if pane.context else None,
         **pane.conversation.to_json(),
         "error": pane.failure or None,
         "replies": [
@@ -141,19 +154,15 @@ def _pane_data(pane: PaneRecord) -> dict[str, Any]:
             "mode": result.mode,
             "finish_reason": result.finished.reason,
             "timings": dataclasses.asdict(result.finished.timings),
-            "memory_planned": result.plan.total,
-            "memory_measured": result.measured.resident,
+            "memory_planned": result.plan.total if result.plan else None,
+            "memory_measured": result.measured.resident if result.measured else None,
         }
     return data
 
 
 def _facts(record: ComparisonRecord) -> str:
     cores, memory = record.processors.usable, record.memory
-    lines = [
-        f"- {letter}: {one_line(pane.title)}, context {pane.context.context_size} tokens, "
-        f"KV cache {pane.context.kv_type}, {_files(pane)}"
-        for letter, pane in _lettered(record)
-    ]
+    lines = [f"- {letter}: {one_line(pane.title)}, {_how_it_ran(pane)}" for letter, pane in _lettered(record)]
     lines += [
         f"- Settings: {settings_in_words(record.sampling, record.max_tokens)}",
         f"- Machine: {cores} {'core' if cores == 1 else 'cores'} and {memory.usable // _MIB} MiB of memory usable, "
@@ -163,10 +172,16 @@ def _facts(record: ComparisonRecord) -> str:
     return "\n".join(lines)
 
 
+def _how_it_ran(pane: PaneRecord) -> str:
+    if pane.context is None:
+        return "a server's model, of whose file, level and context nothing is known here"
+    return f"context {pane.context.context_size} tokens, KV cache {pane.context.kv_type}, {_files(pane)}"
+
+
 def _files(pane: PaneRecord) -> str:
-    names = ", ".join(code(shard.name) for shard in pane.file.shards)
+    names = ", ".join(map(code, pane.files))
     digests = f", SHA-256 {', '.join(code(digest) for digest in pane.digests)}" if pane.digests else ""
-    return f"{names}, {pane.file.size} bytes{digests}"
+    return f"{names}, {pane.size} bytes{digests}"
 
 
 def _table(record: ComparisonRecord) -> str:

@@ -1,8 +1,8 @@
 """A conversation as a value, and the reply to it as a stream.
 
 Every change gives a new Conversation, so that earlier points stay to return to. `reply` joins the pieces: history to
-prompt (template.py), prompt to events (an engine, whichever), text to thoughts and answer (thinking.py). It starts no
-clock and shows nothing.
+prompt (template.py), prompt to events (an engine), text to thoughts and answer (thinking.py). A server makes the prompt
+itself: it is given the messages, and the rest is the same. It starts no clock and shows nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from playground.chat.history import HistoryLimits, checked_text, read_history
 from playground.chat.template import ChatTemplate, Message, chat_template
 from playground.chat.thinking import ReplyParser, Split, thinking_opener
 from playground.engine.messages import Event, Finished, Loaded, Sampling, Token
+from playground.engine.remote import RemoteEngine
 from playground.errors import RequestRefused
+from playground.fit.plan import MemoryPlan
 
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
 
@@ -32,7 +34,7 @@ class EventStream(Protocol):
 
 
 class Engine(Protocol):
-    """A loaded model, in a process of this computer or behind a server."""
+    """A loaded model in a process of this computer; it takes a prompt, where a RemoteEngine takes messages."""
 
     @property
     def loaded(self) -> Loaded: ...
@@ -46,6 +48,18 @@ class Engine(Protocol):
         reproducible: bool = False,
         alternatives: int = 0,
     ) -> EventStream: ...
+
+
+class Lease(Protocol):
+    """The right to use a model: of the pool's, in this computer's memory, or of a server's, which has no plan here."""
+
+    @property
+    def engine(self) -> Engine | RemoteEngine: ...
+    @property
+    def plan(self) -> MemoryPlan | None: ...
+    def release(self) -> None: ...
+    def __enter__(self) -> Lease: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -103,15 +117,16 @@ class ReplyUpdate:
     """Where a reply stands: the text so far, and the engine's events since the update before.
 
     left_out: messages at the beginning that had no room in this prompt; they stay in the conversation. prompt_tokens
-    and context_size: tokens. finished: the reason and the timings, in the last update.
+    and context_size: tokens, None where a server keeps them to itself. finished: the reason and the timings, in the
+    last update.
     """
 
     thinking: str
     answer: str
     events: tuple[Event, ...]
     left_out: int
-    prompt_tokens: int
-    context_size: int
+    prompt_tokens: int | None
+    context_size: int | None
 
     @property
     def event(self) -> Event | None:
@@ -137,8 +152,19 @@ class Prompt:
     left_out: int
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A reply under way: its events, who reads its text, and what is known of its prompt."""
+
+    stream: EventStream
+    parser: ReplyParser
+    context_size: int | None
+    prompt_tokens: int | None = None
+    left_out: int = 0
+
+
 def reply(
-    engine: Engine,
+    engine: Engine | RemoteEngine,
     conversation: Conversation,
     sampling: Sampling,
     max_tokens: int | None = None,
@@ -152,25 +178,53 @@ def reply(
 
     An update comes with each event, or, with interval_seconds, about that often with all events since then, and then
     also when there are none. Raises RequestRefused when even the last question has no room, TemplateRefused, and what
-    the engine raises.
+    the engine raises. thinking and reproducible are for a model of this computer; a server does as it is set up.
     """
-    loaded = engine.loaded
-    template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
-    prompt = fitting_prompt(engine, template, conversation, max_tokens, thinking=thinking)
-    opener = thinking_opener(prompt.text)
-    parser = ReplyParser(opener is not None, opener or "<think>")
+    if isinstance(engine, RemoteEngine):
+        asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
+    else:
+        asked = _ask_here(engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives)
+    stream, parser = asked.stream, asked.parser
     so_far = Split()
-    stream = engine.submit(prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives)
     try:
         while stream.is_open:
             events = [next(stream)] if interval_seconds is None else stream.waiting(interval_seconds)
             for event in events:
                 so_far += _said(parser, event)
             yield ReplyUpdate(
-                so_far.thinking, so_far.answer, tuple(events), prompt.left_out, prompt.tokens, loaded.context_size
+                so_far.thinking, so_far.answer, tuple(events), asked.left_out, asked.prompt_tokens, asked.context_size
             )
     finally:
         stream.close()
+
+
+def _ask_here(
+    engine: Engine,
+    conversation: Conversation,
+    sampling: Sampling,
+    max_tokens: int | None,
+    thinking: bool | None,
+    reproducible: bool,
+    alternatives: int,
+) -> _Asked:
+    loaded = engine.loaded
+    template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
+    prompt = fitting_prompt(engine, template, conversation, max_tokens, thinking=thinking)
+    opener = thinking_opener(prompt.text)
+    parser = ReplyParser(opener is not None, opener or "<think>")
+    stream = engine.submit(prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives)
+    return _Asked(stream, parser, loaded.context_size, prompt.tokens, prompt.left_out)
+
+
+def _ask_server(
+    engine: RemoteEngine, conversation: Conversation, sampling: Sampling, max_tokens: int | None, alternatives: int
+) -> _Asked:
+    """The whole conversation goes out: what has no room is the server's to refuse, since only it can count."""
+    _question_of(conversation)
+    system = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
+    turns = [{"role": message.role, "content": message.content} for message in conversation.messages]
+    stream = engine.submit([*system, *turns], sampling, max_tokens, alternatives)
+    return _Asked(stream, ReplyParser(), engine.model.context_size)
 
 
 def fitting_prompt(
@@ -187,8 +241,7 @@ def fitting_prompt(
     Raises RequestRefused when that is still too much.
     """
     messages = conversation.messages
-    if not messages or messages[-1].role != "user":
-        raise RequestRefused("There is no question to answer.", "Write a message first.")
+    _question_of(conversation)
     context_size = engine.loaded.context_size
     room = min(REPLY_ROOM_TOKENS, context_size // 4, max_tokens or REPLY_ROOM_TOKENS)
 
@@ -210,6 +263,13 @@ def fitting_prompt(
         f"{what} {needed:,} tokens; a context of {context_size:,} has room for {context_size - room:,} beside a reply.",
         "Shorten it, or choose a larger context.",
     )
+
+
+def _question_of(conversation: Conversation) -> Message:
+    """Raises RequestRefused where the conversation does not end with one."""
+    if not conversation.messages or conversation.messages[-1].role != "user":
+        raise RequestRefused("There is no question to answer.", "Write a message first.")
+    return conversation.messages[-1]
 
 
 def _said(parser: ReplyParser, event: Event) -> Split:

@@ -80,8 +80,8 @@ _VALUES: Final[dict[Figure, Callable[[PaneResult], Value]]] = {
     "generation_speed": lambda result: result.finished.timings.generation_speed,
     "prompt_speed": lambda result: result.finished.timings.prompt_speed,
     "time_to_first_token": lambda result: result.finished.timings.time_to_first_token,
-    "memory_planned": lambda result: result.plan.total,
-    "memory_measured": lambda result: result.measured.resident,
+    "memory_planned": lambda result: result.plan.total if result.plan else None,
+    "memory_measured": lambda result: result.measured.resident if result.measured else None,
     "tokens": lambda result: result.finished.timings.generated_tokens,
     "finish_reason": lambda result: result.finished.reason,
 }

@@ -11,6 +11,7 @@ from typing import Literal
 from playground.chat.conversation import Conversation, ReplyUpdate
 from playground.engine.messages import Finished, Memory, Sampling, Token
 from playground.engine.pool import Waiting
+from playground.engine.remote_words import RemoteModel
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.llama.parameters import ContextParameters
@@ -22,10 +23,13 @@ TurnsReason = Literal["no room for both", "one model"]
 
 @dataclass(frozen=True)
 class Pane:
-    """Its model, and its own history, which ends with the question."""
+    """Its model, and its own history, which ends with the question.
 
-    file: ModelFile
-    context: ContextParameters
+    file: on this computer, or a model that a server runs; a server has its own context, which is None here.
+    """
+
+    file: ModelFile | RemoteModel
+    context: ContextParameters | None
     conversation: Conversation = field(default_factory=Conversation)
 
 
@@ -36,18 +40,23 @@ class PaneResult:
     conversation: with the reply. tokens: in order, each with its log-probability and the top alternatives; the token
     that ends a text is not among them, but in `finished`. plan and measured: bytes. sampling: with the seed that was
     used. left_out: the oldest messages that had no room in the prompt. mode: how it was really made; at once the cores
-    were shared, so that its speeds are not the model's own.
+    were shared, so that its speeds are not the model's own. Memory and vocabulary are None where a server has them.
     """
 
     conversation: Conversation
     finished: Finished
-    plan: MemoryPlan
-    measured: Memory
+    plan: MemoryPlan | None
+    measured: Memory | None
     tokens: tuple[Token, ...]
     sampling: Sampling
     mode: Mode
     left_out: int
-    vocabulary_size: int
+    vocabulary_size: int | None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server answered."""
+        return self.vocabulary_size is None
 
 
 @dataclass(frozen=True)

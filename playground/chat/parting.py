@@ -1,7 +1,8 @@
 """Where two answers part: the first token that differs, and what each model thought of its own choice and the other's.
 
 Pure functions of results. Tokens are compared by their number, so both models must have one vocabulary, as all levels
-of a model do; of models with different ones nothing is said.
+of a model do; of models with different ones nothing is said. Servers keep the numbers to themselves: with one of them,
+tokens are compared by their text, where the server gives a log-probability for each and so shows what the tokens are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from playground.chat.pane import PaneResult
-from playground.engine.messages import Alternative, Token
+from playground.engine.messages import UNKNOWN_ID, Alternative, Token
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,30 @@ def first_difference(a: PaneResult, b: PaneResult) -> FirstDifference | None:
     """
     if not comparable(a, b):
         return None
-    place = _common_length(a.tokens, b.tokens)
+    by_text = a.is_remote or b.is_remote
+    place = _common_length(a.tokens, b.tokens, by_text)
     mine, theirs = _step(a, place), _step(b, place)
-    if mine is None or theirs is None or (mine.ends, mine.id) == (theirs.ends, theirs.id):
+    if mine is None or theirs is None or (mine.ends and theirs.ends):
+        return None
+    if not by_text and (mine.ends, mine.id) == (theirs.ends, theirs.id):
         return None
     before = "".join(token.text for token in a.tokens[:place])
-    return FirstDifference(place, before, _choice(mine, theirs), _choice(theirs, mine))
+    return FirstDifference(place, before, _choice(mine, theirs, by_text), _choice(theirs, mine, by_text))
 
 
 def comparable(a: PaneResult, b: PaneResult) -> bool:
-    """Whether the same number stands for the same token in both; their sizes tell vocabularies apart."""
+    """Whether the same number stands for the same token in both; their sizes tell vocabularies apart.
+
+    With a server's answer: whether it shows its tokens.
+    """
+    if a.is_remote or b.is_remote:
+        return all(shows_tokens(result) for result in (a, b))
     return a.vocabulary_size == b.vocabulary_size
+
+
+def shows_tokens(result: PaneResult) -> bool:
+    """Whether each Token of the answer is one token; a server that gives no log-probabilities sends pieces of text."""
+    return not result.is_remote or all(token.logprob is not None for token in result.tokens)
 
 
 @dataclass(frozen=True)
@@ -84,14 +98,19 @@ def _step(result: PaneResult, place: int) -> _Step | None:
     return _Step(end.text, end.id, True, end.logprob, result.finished.top)
 
 
-def _choice(own: _Step, other: _Step) -> Choice:
-    held = {alternative.id: alternative.logprob for alternative in own.top}
-    theirs = held.get(other.id) if other.id is not None else None
-    return Choice(own.text, own.id, own.ends, _probability(own.logprob), _probability(theirs))
+def _choice(own: _Step, other: _Step, by_text: bool) -> Choice:
+    if by_text:
+        theirs = None if other.ends else {one.text: one.logprob for one in reversed(own.top)}.get(other.text)
+    else:
+        theirs = None if other.id is None else {one.id: one.logprob for one in own.top}.get(other.id)
+    id = None if own.id == UNKNOWN_ID else own.id
+    return Choice(own.text, id, own.ends, _probability(own.logprob), _probability(theirs))
 
 
 def _own_text(token: Token) -> str:
     """What the token stands for; what it added to the answer may wait for the rest of a character."""
+    if token.id == UNKNOWN_ID:
+        return token.text
     return next((alternative.text for alternative in token.top if alternative.id == token.id), token.text)
 
 
@@ -99,8 +118,13 @@ def _probability(logprob: float | None) -> float | None:
     return None if logprob is None else math.exp(logprob)
 
 
-def _common_length(a: Sequence[Token], b: Sequence[Token]) -> int:
+def _common_length(a: Sequence[Token], b: Sequence[Token], by_text: bool) -> int:
     for place, (mine, theirs) in enumerate(zip(a, b, strict=False)):
-        if mine.id != theirs.id:
+        if not _same_text(_own_text(mine), _own_text(theirs)) if by_text else mine.id != theirs.id:
             return place
     return min(len(a), len(b))
+
+
+def _same_text(a: str, b: str) -> bool:
+    """Parts of a character have no text of their own: everyone writes them differently, and they pass as the same."""
+    return a == b or all(not text or "�" in text for text in (a, b))

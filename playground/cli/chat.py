@@ -80,15 +80,15 @@ def chosen_context(arguments: argparse.Namespace, services: Services, path: Path
 
 
 def reply_record(
-    message: Message, finished: Finished, memory: Memory, planned: int, context_size: int
+    message: Message, finished: Finished, memory: Memory | None, planned: int | None, context_size: int | None
 ) -> dict[str, Any]:
-    """A reply for scripts: bytes, seconds, tokens."""
+    """A reply for scripts: bytes, seconds, tokens; None where only a server knows."""
     return {
         "text": message.content,
         "thinking": message.thinking,
         "finish_reason": finished.reason,
         "timings": dataclasses.asdict(finished.timings),
-        "memory_measured": memory.resident,
+        "memory_measured": memory.resident if memory else None,
         "memory_planned": planned,
         "context_size": context_size,
     }
@@ -113,7 +113,7 @@ def _followed(updates: Iterable[ReplyUpdate], *, written: bool) -> tuple[ReplyUp
     return last, finished
 
 
-def figures(finished: Finished, memory: Memory) -> str:
+def figures(finished: Finished, memory: Memory | None) -> str:
     """A reply's figures on one line."""
     timings = finished.timings
     return " · ".join(
@@ -122,6 +122,6 @@ def figures(finished: Finished, memory: Memory) -> str:
             counted(timings.generated_tokens, "token"),
             f"{seconds(timings.time_to_first_token)} to first token",
             FINISH_WORDS[finished.reason],
-            f"{gibibytes(memory.resident)} of memory",
+            f"{gibibytes(memory.resident if memory else None)} of memory",
         )
     )

@@ -26,7 +26,7 @@ INTERVAL_SECONDS = 0.1  # between looks at what was written
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("compare", help="ask two models the same question")
-    parser.add_argument("models", metavar="MODEL", nargs=2)
+    parser.add_argument("models", metavar="MODEL", nargs=2, help="as elsewhere, or name@server for a server's")
     add_question_to(parser)
     parser.add_argument("--at-once", action="store_true", help="both at the same time, on shared cores")
     return parser
@@ -35,16 +35,19 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.chat.compare import Pane, compare, first_difference
     from playground.chat.conversation import Conversation
+    from playground.engine.remote_words import RemoteModel
     from playground.llama.parameters import ContextParameters
     from playground.services import Services
 
     conversation = Conversation(arguments.system).ask(arguments.prompt)
     with Services(settings) as services:
-        files = [services.library.find(model) for model in arguments.models]
+        files = [services.remotes.find(model) or services.library.find(model) for model in arguments.models]
         panes = [
             Pane(
                 file,
-                ContextParameters(chosen_context(arguments, services, file.path), slots=settings.slots),
+                None
+                if isinstance(file, RemoteModel)
+                else ContextParameters(chosen_context(arguments, services, file.path), slots=settings.slots),
                 conversation,
             )
             for file in files
@@ -57,6 +60,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             arguments.max_tokens or settings.max_reply_tokens,
             mode="at once" if arguments.at_once else "in turn",
             interval_seconds=INTERVAL_SECONDS,
+            remotes=services.remotes,
         )
         results, failures = _followed(updates, panes, written=not arguments.json)
     if not results:
@@ -107,12 +111,14 @@ def _note(update: PaneUpdate) -> str:
 
 
 def _pane_record(pane: Pane, result: PaneResult | None, error: PlaygroundError | None) -> Mapping[str, Any]:
-    names = {"model": pane.file.display_name, "level": pane.file.level, "file": str(pane.file.path)}
+    path = getattr(pane.file, "path", None)  # a server's model has none here
+    names = {"model": pane.file.display_name, "level": pane.file.level, "file": str(path) if path else None}
     if result is None:
         return {**names, "error": str(error)}
     message = result.conversation.messages[-1]
     plan = result.plan
-    reply = reply_record(message, result.finished, result.measured, plan.total, plan.context.cells)
+    planned, cells = (plan.total, plan.context.cells) if plan else (None, None)
+    reply = reply_record(message, result.finished, result.measured, planned, cells)
     return {**names, **reply, "mode": result.mode, "seed": result.sampling.seed}
 
 
@@ -157,8 +163,11 @@ def _parting(levels: Sequence[str], results: Sequence[PaneResult], parting: Firs
     from playground.chat.parting import comparable
 
     if parting is None:
-        same = comparable(*results)
-        return "The answers are the same." if same else "The models have different vocabularies, so tokens say nothing."
+        if comparable(*results):
+            return "The answers are the same."
+        if any(result.is_remote for result in results):
+            return "The server does not show its tokens, so nothing is said of where the answers part."
+        return "The models have different vocabularies, so tokens say nothing."
     lines = [f"The answers part after {count(parting.place)} tokens:"]
     for level, choice in zip(levels, (parting.mine, parting.theirs), strict=True):
         lines.append(f"  {level} {_chosen(choice)}, {_held(choice.own)}; the other's choice, {_held(choice.other)}")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from playground.engine.messages import LoadProgress
 from playground.engine.remote import RemoteEngine, ServerLine
 from playground.engine.remote_words import RemoteModel
+from playground.engine.residents import Opening
 from playground.errors import PlaygroundError, RemoteProblem, RequestRefused
 from playground.servers import RemoteServer
 
@@ -95,6 +95,15 @@ class Remotes:
         """All models known now, by server."""
         return tuple(model for offer in self.offers() for model in offer.models)
 
+    def find(self, reference: str) -> RemoteModel | None:
+        """The model that `id@server` means, of a server that is known; whether it has it, it will say when asked."""
+        id, _, name = reference.rpartition("@")
+        with self._news:
+            known = self._known.get(name)
+        if known is None or not id:
+            return None
+        return next((model for model in known.models if model.id == id), RemoteModel(name, id))
+
     def wait(self, seconds: float) -> bool:
         """Until no look is under way, at most so long; whether that came about."""
         with self._news:
@@ -122,9 +131,9 @@ class Remotes:
             self._known[server.name] = known
         return models
 
-    def open(self, model: RemoteModel) -> Generator[LoadProgress, None, RemoteLease]:
+    def open(self, model: RemoteModel) -> Generator[Opening, None, RemoteLease]:
         """A lease, as a generator like the pool's: nothing has to be loaded. Raises RemoteProblem."""
-        yield LoadProgress(1.0)
+        yield Opening(1.0)
         with self._news:
             known = self._known.get(model.server)
             if known is None:

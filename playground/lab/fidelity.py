@@ -26,6 +26,8 @@ from playground.chat.template import chat_template
 from playground.engine.client import LocalEngine
 from playground.engine.messages import Scored, TokenScore
 from playground.engine.pool import Lease, ModelPool
+from playground.engine.remote_words import RemoteModel
+from playground.errors import RequestRefused
 from playground.lab.unfinished import unfinished_file
 from playground.llama.parameters import ContextParameters
 
@@ -189,6 +191,8 @@ def _compared(
     pool: ModelPool, reference: Subject, candidate: Subject, what: _Text | _Answer, folder: Path | None
 ) -> Iterator[Progress | Fidelity]:
     tokens: list[TokenScore] = []
+    for subject in (reference, candidate):
+        _place(subject)  # before anything is loaded
     with _temporary_file(folder) as path:
         with (yield from _opened(pool, reference, "loading the reference")) as lease:
             reading = what.reading(lease.engine)
@@ -207,7 +211,7 @@ def _temporary_file(folder: Path | None) -> Iterator[Path]:
 
 
 def _opened(pool: ModelPool, subject: Subject, phase: Phase) -> Generator[Progress, None, Lease]:
-    path, context = (subject.file.path, subject.context) if isinstance(subject, Pane) else subject
+    path, context = _place(subject)
     with closing(pool.open(path, context, patient=True)) as loading:
         while True:
             try:
@@ -216,6 +220,19 @@ def _opened(pool: ModelPool, subject: Subject, phase: Phase) -> Generator[Progre
                 lease: Lease = end.value
                 return lease
             yield Progress(phase, progress.fraction)
+
+
+def _place(subject: Subject) -> tuple[Path, ContextParameters]:
+    """The file and its context; raises RequestRefused for a server's model."""
+    if not isinstance(subject, Pane):
+        return subject
+    if isinstance(subject.file, RemoteModel) or subject.context is None:
+        raise RequestRefused(
+            f"{subject.file.display_name} runs {subject.file.level}, and a server does not tell how likely it finds "
+            "a text that it is given.",
+            "Compare two models of this computer to see their agreement token by token.",
+        )
+    return subject.file.path, subject.context
 
 
 def _read(
