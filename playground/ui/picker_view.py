@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from playground.engine.remote_words import RemoteModel
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.dry_run import Planner
 from playground.fit.plan import MemoryPlan
@@ -22,6 +23,7 @@ from playground.llama.parameters import KV_TYPES, ContextParameters, KvType
 from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
 from playground.ui.offers import NO_WORDS, Offers, offer_row, plan_if_made
 from playground.ui.render_picker import ContextStep, LevelRow
+from playground.ui.servers import Servers, memory_words, server_row
 from playground.visits.ledger import Visitor, Visits
 
 MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
@@ -89,14 +91,17 @@ class Desk(Protocol):
 
     def ready(
         self, choice: Choice, stopped: Callable[[], bool], visitor: Visitor | None = None
-    ) -> Generator[Progress, None, ModelFile | None]: ...
+    ) -> Generator[Progress, None, ModelFile | RemoteModel | None]: ...
+
+    @property
+    def servers(self) -> Servers: ...
 
     @property
     def visits(self) -> Visits: ...
 
 
 class PickerDesk:
-    """Answers pickers from what is on this disk and in this computer. Safe to share between visitors.
+    """Answers pickers from what is on this disk, in this computer and on its servers. Safe to share between visitors.
 
     usable_for: the bytes that a load of this file could use, as the pool will judge it.
     maker: makes levels that are not here yet; None where that is not allowed.
@@ -111,6 +116,7 @@ class PickerDesk:
         slots: int,
         maker: LevelMaker | None = None,
         visits: Visits | None = None,
+        servers: Servers | None = None,
     ) -> None:
         self._library = library
         self._planner = planner
@@ -118,14 +124,15 @@ class PickerDesk:
         self._slots = slots
         self._visits = visits or Visits()
         self._offers = Offers(maker, self._visits)
+        self.servers = servers or Servers()
 
     @property
     def visits(self) -> Visits:
         return self._visits
 
-    def model_names(self) -> list[tuple[str, str]]:
-        """(name to read, base name) of every model here."""
-        return _names(self._library.models())
+    def model_names(self, *, wait: bool = False) -> list[tuple[str, str]]:
+        """(name to read, value) of every model here and on servers; wait: a moment for servers never asked before."""
+        return [*_names(self._library.models()), *self.servers.names(wait=wait)]
 
     def file(self, choice: Choice) -> ModelFile:
         """The file that a choice means; raises ModelNotFound for anything that is not on offer."""
@@ -135,15 +142,25 @@ class PickerDesk:
             raise ModelNotFound("That model is no longer on this computer.", "Choose another one from the list.")
         return files[choice.level or ""]
 
+    def find(self, path: Path) -> tuple[Choice, str] | None:
+        """The choice that means this file, and its title for people; None for a file that is not on offer."""
+        for base_name, files in self._library.models().items():
+            for value, file in _by_value(files).items():
+                if file.path.absolute() == path:
+                    return Choice(base_name, value), f"{file.display_name} · {value}"
+        return None
+
     def ready(
         self, choice: Choice, stopped: Callable[[], bool], visitor: Visitor | None = None
-    ) -> Generator[Progress, None, ModelFile | None]:
-        """The file that a choice means, made first where it is only on offer: Progress meanwhile.
+    ) -> Generator[Progress, None, ModelFile | RemoteModel | None]:
+        """The model that a choice means, made first where it is a file that is only on offer: Progress meanwhile.
 
         None when `stopped` says so. Raises as `file` and the maker do, and RequestRefused where the visitor has too
         much under way.
         """
         base_name, level = choice.model or "", choice.level or ""
+        if base_name not in self._library.models() and self.servers.means(base_name):
+            return self.servers.model(base_name)
         try:
             return self.file(choice)
         except ModelNotFound:
@@ -157,8 +174,21 @@ class PickerDesk:
 
     def views(self, choice: Choice) -> Iterator[PickerView]:
         """The view of a choice, first without and then with what has to be asked of llama.cpp."""
+        view = PickerView(choice, ())
+        for view in self._views(choice):
+            yield view
+        names = tuple(self.model_names(wait=True))  # what servers offer may have come to be known meanwhile
+        if names != view.models:
+            yield replace(view, models=names)
+
+    def _views(self, choice: Choice) -> Iterator[PickerView]:
         models = self._library.models()
-        names = tuple(_names(models))
+        if choice.model not in models:
+            value = choice.model if self.servers.means(choice.model) else None if models else self.servers.first()
+            if value is not None:
+                yield self._view_of_server(choice, value)
+                return
+        names = tuple(self.model_names())
         if not models:
             yield PickerView(
                 choice, names, problem="No model is on this computer yet: the tab Models finds and downloads one."
@@ -171,9 +201,7 @@ class PickerDesk:
         candidates = self._candidates(base_name, files, offers)
         value = choice.level if choice.level in candidates else _first_guess(files)
         view = self._with_rows(
-            PickerView(
-                replace(choice, model=base_name, level=value), names, {base: name for name, base in names}[base_name]
-            ),
+            PickerView(replace(choice, model=base_name, level=value), names, _readable(names)[base_name]),
             candidates,
         )
         yield view
@@ -181,6 +209,25 @@ class PickerDesk:
             yield from self._planned(view, files, choice.level in candidates)
         except PlaygroundError as error:
             yield replace(view, problem=str(error))
+
+    def _view_of_server(self, choice: Choice, value: str) -> PickerView:
+        names = tuple(self.model_names(wait=True))
+        view = PickerView(
+            replace(choice, model=value, level=None, context_size=None), names, _readable(names).get(value, value)
+        )
+        try:
+            model = self.servers.model(value)
+        except PlaygroundError as error:
+            return replace(view, problem=str(error))
+        row = server_row(model)
+        return replace(
+            view,
+            choice=replace(view.choice, level=row.value),
+            model_name=model.display_name,
+            levels=(row,),
+            level_name=row.name,
+            problem=memory_words(model),
+        )
 
     def _planned(self, view: PickerView, files: dict[str, ModelFile], level_is_chosen: bool) -> Iterator[PickerView]:
         base_name = view.choice.model or ""
@@ -278,6 +325,10 @@ class PickerDesk:
 
 def _judged(rows: tuple[LevelRow, ...], value: str | None, verdict: Verdict) -> tuple[LevelRow, ...]:
     return tuple(replace(row, verdict=verdict) if row.value == value else row for row in rows)
+
+
+def _readable(names: Sequence[tuple[str, str]]) -> dict[str, str]:
+    return {value: name for name, value in names}
 
 
 def _names(models: dict[str, list[ModelFile]]) -> list[tuple[str, str]]:

@@ -30,6 +30,7 @@ class LevelRow:
     verdict: Verdict | None  # None while it is being asked
     recommended: bool = False
     notes: tuple[str, ...] = ()  # "requantized from Q4_1"
+    is_elsewhere: bool = False  # on a server, of whose size and memory nothing is known
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ def level_rows(
             f'<details class="gp-offers"{is_open}><summary>More levels, made here from {escape(made_from)}</summary>'
             f"{more}</details>"
         )
+    about = "as the server has it" if all(row.is_elsewhere for row in rows) else "fewer bits: smaller, faster, coarser"
     return (
-        '<fieldset class="gp-levels"><legend><b>Level</b> <span>fewer bits: smaller, faster, coarser</span></legend>'
+        f'<fieldset class="gp-levels"><legend><b>Level</b> <span>{about}</span></legend>'
         f'<div class="gp-scroll">{body}{more}</div></fieldset>'
     )
 
@@ -68,13 +70,14 @@ def level_row(row: LevelRow, is_chosen: bool, group: str) -> str:
     """One level as a radio button of `group`."""
     recommended = '<span class="gp-recommended">Recommended</span>' if row.recommended else ""
     notes = "".join(f'<span class="gp-note">{escape(note)}</span>' for note in row.notes)
+    figures = f'<span class="gp-figures">{gibibytes(row.size)} · {bits(row.bits_per_weight)}</span>'
+    known = "" if row.is_elsewhere else f"{figures}{verdict_chip(row.verdict)}"
     return (
         f'<label class="gp-level"><input type="radio" name="{escape(group, quote=True)}"'
         f' value="{escape(row.value, quote=True)}"{" checked" if is_chosen else ""}>'
         '<span class="gp-level-body"><span class="gp-level-line">'
         f'<span class="gp-level-name">{escape(row.name)}</span>'
-        f'<span class="gp-figures">{gibibytes(row.size)} · {bits(row.bits_per_weight)}</span>'
-        f"{verdict_chip(row.verdict)}</span>{recommended}"
+        f"{known}</span>{recommended}"
         f'<span class="gp-summary">{escape(row.summary)}</span>{notes}</span></label>'
     )
 
