@@ -43,8 +43,9 @@ class Lease:
         self._held = True
 
     def release(self) -> None:
-        if self._held:
-            self._held = False
+        with self._pool._news:
+            held, self._held = self._held, False
+        if held:
             self._pool._release(self._entry)
 
     def __enter__(self) -> Lease:

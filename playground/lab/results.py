@@ -127,17 +127,25 @@ class VoteBook:
     open, so the next call works as soon as the cause is gone.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most: int = 1_000_000) -> None:
+        """most: votes that are kept; what comes after is refused."""
         self.path = path
+        self._most = most
 
     def add(self, vote: Vote) -> None:
-        """Keep a vote; raises RequestRefused for one that is none."""
+        """Keep a vote; raises RequestRefused for one that is none, and when the book is full."""
         if vote.preference not in PREFERENCES or vote.shown_as_a not in ("first", "second"):
             raise RequestRefused("That is no vote.", "Choose A, B, tie or both bad.")
         first, second = vote.pair.first, vote.pair.second
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         row = (now, first.model, first.level, second.model, second.level, vote.preference, vote.shown_as_a)
         with self._open("Your vote could not be kept", write=True) as database, database:
+            (count,) = database.execute("SELECT count(*) FROM votes").fetchone()
+            if count >= self._most:
+                raise RequestRefused(
+                    f"Your vote could not be kept: the book of votes is full ({count:,}).",
+                    "Whoever runs this playground can export the votes and begin a new book.",
+                )
             database.execute(f"INSERT INTO votes ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(row))})", row)
 
     def tallies(self) -> list[Tally]:

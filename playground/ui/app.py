@@ -34,6 +34,8 @@ from playground.ui.models_layout import build_models_tab
 from playground.ui.models_tab import wire_models_tab
 from playground.ui.picker_view import PickerDesk
 from playground.ui.render import page_head
+from playground.ui.residents import Residents
+from playground.ui.sessions import MOST_PAGES, UPLOADS_KEPT, forget_later
 from playground.ui.theme import launch_look
 
 LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions
@@ -44,26 +46,34 @@ def build_app(services: Services) -> gr.Blocks:
     """The page over these services; serve it with `serving` or Gradio's own `launch`."""
     settings = services.settings
     maker = services.maker if settings.allow_quantize else None
-    picker_desk = PickerDesk(services.library, services.planner, services.pool.usable_for, settings.slots, maker)
-    chat_desk = ChatDesk(settings, services.pool, picker_desk)
-    compare_desk = CompareDesk(services, picker_desk)
+    picker_desk = PickerDesk(
+        services.library, services.planner, services.pool.usable_for, settings.slots, maker, services.visits
+    )
+    residents = Residents(services.pool, services.planner, picker_desk)
+    chat_desk = ChatDesk(settings, services.pool, picker_desk, residents)
+    compare_desk = CompareDesk(services, picker_desk, residents)
     models_desk = ModelsDesk(services)
     fit_desk = FitDesk(services.library, services.planner, maker, services.pool.usable_for, settings.slots)
 
-    def tab_closed(request: gr.Request) -> None:
-        chat_desk.stop(str(request.session_hash))
-        compare_desk.stop(str(request.session_hash))
-
     page: gr.Blocks
-    with gr.Blocks(title="GGUF playground", analytics_enabled=False, fill_width=True) as page:
+
+    def tab_closed(request: gr.Request) -> None:
+        tab = str(request.session_hash)
+        services.visits.leave(tab)
+        forget_later(page, tab)
+
+    with gr.Blocks(
+        title="GGUF playground", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT
+    ) as page:
         head = gr.HTML(page_head(services.memory(), services.processors), elem_id="head", apply_default_css=False)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat", id="chat"):
-                chat = build_chat_tab(picker_desk, settings.max_reply_tokens)
+                chat = build_chat_tab(picker_desk, settings.max_reply_tokens, settings.tab_seconds)
             with gr.Tab("Compare", id="compare"):
                 compare = build_compare_tab(
-                    picker_desk, load_comparison_prompts(), compare_desk.usual_mode, settings.max_reply_tokens
-                )
+                    picker_desk, load_comparison_prompts(), compare_desk.usual_mode, settings.max_reply_tokens,
+                    settings.tab_seconds,
+                )  # fmt: skip
             with gr.Tab("Fit", id="fit") as fit_tab:
                 fit = build_fit_tab(fit_tab, fit_desk)
             with gr.Tab("Models", id="models") as models_tab:
@@ -123,6 +133,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
                 max_file_size=LARGEST_UPLOAD,
                 enable_monitoring=False,
                 run_history=False,
+                state_session_capacity=MOST_PAGES,
                 **launch_look(),
             )
         except OSError as error:

@@ -2,21 +2,21 @@
 
 Joins the picker's choice, the pool and the conversation. Knows no component: a frame says what is new on the page, and
 tests read frames. A stop is a flag that the running generator looks at several times a second, because a generator that
-is thrown away cannot say how far it came.
+is thrown away cannot say how far it came. The last frame comes when all that was held is given back.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import partial
+from typing import Final, Literal
 
 from playground.chat.conversation import ReplyUpdate, reply
 from playground.chat.history import HistoryLimits
 from playground.chat.template import Message
-from playground.engine.messages import Event, Memory, Sampling, Token
+from playground.engine.messages import Event, Memory, Queued, Sampling, Token
 from playground.engine.pool import Lease, ModelPool
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.models.library import ModelFile
@@ -26,8 +26,12 @@ from playground.ui.picker_view import Choice, PickerDesk
 from playground.ui.render import error_card, notice
 from playground.ui.render_memory import predicted_beside_measured
 from playground.ui.render_reply import context_meter, live_line, load_progress, reply_details
+from playground.ui.residents import Residents
 from playground.ui.talk import ModelUsed, Talk
 from playground.ui.words import counted, seconds
+from playground.visits.ledger import Run, Visitor, Work
+
+PLACE: Final = "chat"  # of a page, where one thing at a time goes on
 
 Phase = Literal["rest", "loading", "replying"]
 
@@ -45,6 +49,7 @@ class Frame:
     problem: str | None = None
     progress: str | None = None
     may_load_anyway: bool | None = None
+    residents: str | None = None  # what is in memory, as markup
     made: bool = False  # a level is on the disk that was not
 
 
@@ -59,92 +64,117 @@ class Wish:
 
 
 class ChatDesk:
-    """Serves every visitor's chat; `session` keeps them apart."""
+    """Serves every visitor's chat; the picker's ledger of visits keeps them apart and sees to their shares."""
 
-    def __init__(self, settings: Settings, pool: ModelPool, picker: PickerDesk) -> None:
+    def __init__(self, settings: Settings, pool: ModelPool, picker: PickerDesk, residents: Residents) -> None:
         self.picker = picker
+        self.residents = residents
+        self.visits = picker.visits
         self.limits = HistoryLimits.of(settings)
         self._settings = settings
         self._pool = pool
         self._interval_seconds = 1 / settings.updates_per_second
-        self._stops: dict[str, threading.Event] = {}
-        self._lock = threading.Lock()
 
     # --- what a person does ---
 
-    def send(self, session: str, talk: Talk, text: str, wish: Wish) -> Iterator[Frame]:
+    def send(self, visitor: Visitor, talk: Talk, text: str, wish: Wish) -> Iterator[Frame]:
         """The question into the chat, the model loaded if need be, the reply as it grows."""
         try:
             asked = talk.asked(text, self.limits)
+            self.visits.check_reply_length(wish.max_tokens)
         except PlaygroundError as error:
             yield Frame(problem=error_card(error))
             return
-        yield from self._answer(session, asked, wish)
+        yield from self._answer(visitor, asked, wish)
 
-    def regenerate(self, session: str, talk: Talk, wish: Wish) -> Iterator[Frame]:
+    def regenerate(self, visitor: Visitor, talk: Talk, wish: Wish) -> Iterator[Frame]:
         """Another reply to the last question."""
         try:
             asked = talk.asked_again()
+            self.visits.check_reply_length(wish.max_tokens)
         except PlaygroundError as error:
             yield Frame(problem=error_card(error))
             return
-        yield from self._answer(session, asked, wish)
+        yield from self._answer(visitor, asked, wish)
 
-    def load(self, session: str, choice: Choice, *, anyway: bool = False) -> Iterator[Frame]:
+    def load(self, visitor: Visitor, choice: Choice, *, anyway: bool = False) -> Iterator[Frame]:
         """The chosen model into memory, with progress, then predicted beside measured."""
-        try:
-            with self._running(session) as stop:
-                yield Frame(phase="loading", problem="", may_load_anyway=False)
-                file = yield from self._file(choice, stop)
-                lease = (yield from self._loading(file, choice, stop, anyway)) if file else None
-                if lease is None:
-                    yield Frame(phase="rest", progress=notice("Loading was cancelled; nothing is kept."))
-                    return
-                with lease:
-                    yield Frame(phase="rest", progress=_loaded(lease))
-        except PlaygroundError as error:
-            yield self._failed(error)
+        begin = Frame(phase="loading", problem="", may_load_anyway=False)
+        yield from self._running(visitor, "load", choice, begin, lambda run: self._loaded(visitor, choice, run, anyway))
 
-    def stop(self, session: str) -> None:
-        """Ends what this session has under way, within one update."""
-        with self._lock:
-            flag = self._stops.get(session)
-        if flag:
-            flag.set()
+    def stop(self, visitor: Visitor) -> None:
+        """Ends what this page's chat has under way, within one update."""
+        self.visits.stop(visitor, PLACE)
+
+    def join(self, visitor: Visitor, pressed: str) -> Choice:
+        """The choice that a button among the models in memory means; whatever waits for another is given up."""
+        self.visits.stop(visitor, PLACE, if_waiting=True)
+        return self.residents.joining(pressed)
 
     # --- how it goes ---
 
-    def _answer(self, session: str, talk: Talk, wish: Wish) -> Iterator[Frame]:
+    def _answer(self, visitor: Visitor, talk: Talk, wish: Wish) -> Iterator[Frame]:
         talk = talk.with_system(wish.system)
-        try:
-            with self._running(session) as stop:
-                yield Frame(talk, phase="replying", live=live_line(None), problem="", details="", may_load_anyway=False)
-                file = yield from self._file(wish.choice, stop)
-                lease = (yield from self._loading(file, wish.choice, stop, anyway=False)) if file else None
-                if file is None or lease is None:
-                    yield Frame(talk, phase="rest", progress="", problem=notice("Loading was cancelled."))
-                    return
-                talk = self._prepared(talk, wish, file)
-                with lease:
-                    yield Frame(progress="")
-                    yield from self._written(lease, talk, wish, stop)
-        except RequestRefused as error:
-            yield Frame(problem=error_card(error))
-        except PlaygroundError as error:
-            yield self._failed(error, talk)
+        begin = Frame(talk, phase="replying", live=live_line(None), problem="", details="", may_load_anyway=False)
+        replying = partial(self._replied, visitor, talk, wish)
+        yield from self._running(visitor, "reply", wish.choice, begin, replying, talk)
+
+    def _running(
+        self,
+        visitor: Visitor,
+        work: Work,
+        choice: Choice,
+        begin: Frame,
+        doing: Callable[[Run], Generator[Frame, None, Frame]],
+        talk: Talk | None = None,
+    ) -> Iterator[Frame]:
+        """The frames of a work inside the visitor's share; whatever went wrong in it, the last one is at rest."""
+        with ExitStack() as share:
+            try:
+                run = share.enter_context(self.visits.running(visitor, work, PLACE))
+            except RequestRefused as error:
+                yield Frame(problem=error_card(error))
+                return
+            yield begin
+            try:
+                last = yield from doing(run)
+            except PlaygroundError as error:
+                last = self._failed(error, talk)
+        yield replace(last, residents=self.residents.card(choice))
+
+    def _loaded(self, visitor: Visitor, choice: Choice, run: Run, anyway: bool) -> Generator[Frame, None, Frame]:
+        file = yield from self._file(visitor, choice, run)
+        lease = (yield from self._loading(file, choice, run, anyway)) if file else None
+        if lease is None:
+            said = notice("Loading was cancelled; nothing is kept.")
+            return Frame(phase="rest", progress=error_card(run.overdue) if run.overdue else said)
+        with lease:
+            return Frame(phase="rest", progress=_ready(lease))
+
+    def _replied(self, visitor: Visitor, talk: Talk, wish: Wish, run: Run) -> Generator[Frame, None, Frame]:
+        file = yield from self._file(visitor, wish.choice, run)
+        lease = (yield from self._loading(file, wish.choice, run, anyway=False)) if file else None
+        if file is None or lease is None:
+            said = error_card(run.overdue) if run.overdue else notice("Loading was cancelled.")
+            return Frame(talk, phase="rest", progress="", problem=said)
+        with lease:
+            run.owns(lease.release)
+            yield Frame(progress="")
+            return (yield from self._written(lease, self._prepared(talk, wish, file), wish, run))
 
     def _prepared(self, talk: Talk, wish: Wish, file: ModelFile) -> Talk:
         used = ModelUsed(file.display_name, file.path.name, file.level, wish.choice.context_size or 0)
         return replace(talk, model=used, sampling=wish.sampling, max_tokens=wish.max_tokens)
 
-    def _file(self, choice: Choice, stop: threading.Event) -> Generator[Frame, None, ModelFile | None]:
+    def _file(self, visitor: Visitor, choice: Choice, run: Run) -> Generator[Frame, None, ModelFile | None]:
         """The chosen file, made first with progress where it is only on offer; None when it was stopped."""
         made = False
-        with closing(self.picker.ready(choice, stop.is_set)) as making:
+        with closing(self.picker.ready(choice, run.is_stopped, visitor)) as making:
             try:
                 while True:
                     progress = next(making)
                     made = True
+                    run.waits()  # a making has its own longest time
                     yield Frame(progress=making_progress(choice.level, progress))
             except StopIteration as end:
                 file: ModelFile | None = end.value
@@ -152,46 +182,48 @@ class ChatDesk:
             yield Frame(made=True)
         return file
 
-    def _loading(
-        self, file: ModelFile, choice: Choice, stop: threading.Event, anyway: bool
-    ) -> Generator[Frame, None, Lease | None]:
-        """Frames with progress, then the lease; None when it was stopped."""
+    def _loading(self, file: ModelFile, choice: Choice, run: Run, anyway: bool) -> Generator[Frame, None, Lease | None]:
+        """Frames with progress, or why it has to wait, then the lease; None when it was stopped."""
         stage = f"Loading {file.display_name} · {file.level}"
         allow_unfit = anyway and self._settings.allow_load_anyway
-        loading = self._pool.open(file.path, self.picker.context(choice), allow_unfit=allow_unfit)
+        loading = self._pool.open(file.path, self.picker.context(choice), allow_unfit=allow_unfit, patient=True)
+        run.owns_generator(loading)
         try:
-            while not stop.is_set():
+            while not run.is_stopped():
                 try:
-                    yield Frame(progress=load_progress(next(loading).fraction, stage))
+                    progress = next(loading)
                 except StopIteration as end:
                     lease: Lease = end.value
                     return lease
+                waits = self.residents.waiting(progress.waiting)
+                yield Frame(progress=load_progress(None if waits else progress.fraction, waits or stage))
             return None
         finally:
             loading.close()
 
-    def _written(self, lease: Lease, talk: Talk, wish: Wish, stop: threading.Event) -> Iterator[Frame]:
-        longest = min(wish.max_tokens, self._settings.max_reply_tokens)
+    def _written(self, lease: Lease, talk: Talk, wish: Wish, run: Run) -> Generator[Frame, None, Frame]:
         updates = reply(
-            lease.engine, talk.conversation, wish.sampling, longest, interval_seconds=self._interval_seconds
+            lease.engine, talk.conversation, wish.sampling, wish.max_tokens, interval_seconds=self._interval_seconds
         )
+        run.owns_generator(updates)
         token: Token | None = None
         message = Message("assistant", "")
         try:
             for update in updates:
                 token = _last_token(update.events) or token
                 message = update.message
+                if update.event and not isinstance(update.event, Queued):
+                    run.works()
                 if update.finished:
-                    yield self._ended(lease, talk.answered(message, update.finished), update, token)
-                    return
-                if stop.is_set():
-                    yield Frame(_kept(talk, message), phase="rest", live=live_line(token, stopped=True))
-                    return
+                    return self._ended(lease, talk.answered(message, update.finished), update, token)
+                if run.is_stopped():
+                    return _broken_off(_kept(talk, message), token, run)
                 if update.event:
                     meter = _meter(token, update.context_size) if token else None
                     yield Frame(talk, message, live=live_line(update.event), meter=meter)
+            return _broken_off(_kept(talk, message), token, run)  # given up in our place meanwhile
         except PlaygroundError as error:
-            yield self._failed(error, _kept(talk, message))
+            return self._failed(error, _kept(talk, message))
         finally:
             updates.close()
 
@@ -213,19 +245,12 @@ class ChatDesk:
             talk, phase="rest", live=live_line(None), progress="", problem=error_card(error), may_load_anyway=anyway
         )
 
-    @contextmanager
-    def _running(self, session: str) -> Iterator[threading.Event]:
-        """One thing at a time for each session; the flag is set by `stop`."""
-        flag = threading.Event()
-        with self._lock:
-            if session in self._stops:
-                raise RequestRefused("This chat is still busy.", "Wait for the reply, or stop it first.")
-            self._stops[session] = flag
-        try:
-            yield flag
-        finally:
-            with self._lock:
-                del self._stops[session]
+
+def _broken_off(talk: Talk, token: Token | None, run: Run) -> Frame:
+    """Stopped by the person, or by the longest time a reply may take."""
+    if run.overdue:
+        return Frame(talk, phase="rest", live=live_line(token, stopped="time"), problem=error_card(run.overdue))
+    return Frame(talk, phase="rest", live=live_line(token, stopped="person"))
 
 
 def _kept(talk: Talk, message: Message) -> Talk:
@@ -237,7 +262,7 @@ def _last_token(events: tuple[Event, ...]) -> Token | None:
     return next((event for event in reversed(events) if isinstance(event, Token)), None)
 
 
-def _meter(token: Token | None, context_size: int) -> str:
+def _meter(token: Token | None, context_size: int | None) -> str:
     return context_meter(token.context_used if token else None, context_size)
 
 
@@ -251,7 +276,7 @@ def _left_out(messages: int) -> str:
     )
 
 
-def _loaded(lease: Lease) -> str:
+def _ready(lease: Lease) -> str:
     loaded = lease.engine.loaded
     memory: Memory = loaded.memory
     ready = notice(f"Loaded in {seconds(loaded.seconds)} and ready.", "good")

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import gradio as gr
 
+from playground.ui.buttons import button_rows
 from playground.ui.model_picker import ModelPicker, build_model_picker
 from playground.ui.picker_view import Desk
 from playground.ui.render import empty_state
@@ -71,6 +72,7 @@ class ChatTab:
     load_anyway: gr.Button
     cancel_load: gr.Button
     progress: gr.HTML
+    residents: gr.HTML  # what is in memory, with a button on each to join it
     parameters: Parameters
     talk: gr.State
     log: gr.Chatbot
@@ -91,7 +93,8 @@ class ChatTab:
     def drawn(self) -> list[Any]:
         return [
             self.talk, self.log, self.live, self.meter, self.details, self.problem, self.progress, self.load,
-            self.load_anyway, self.cancel_load, self.send, self.stop, self.picker.news, *self.tools.need_a_chat,
+            self.load_anyway, self.cancel_load, self.send, self.stop, self.picker.news, self.residents,
+            *self.tools.need_a_chat,
         ]  # fmt: skip
 
     @property
@@ -100,7 +103,7 @@ class ChatTab:
         return [self.log, self.live, self.meter, self.progress, self.picker.news]
 
 
-def build_chat_tab(desk: Desk, most_tokens: int = 4096) -> ChatTab:
+def build_chat_tab(desk: Desk, most_tokens: int = 4096, tab_seconds: float | None = None) -> ChatTab:
     """Two columns on a desk, one on a phone, where the picker folds to a line above the chat."""
     with gr.Row(elem_classes="gp-page"):
         with gr.Column(elem_classes="gp-side"):
@@ -110,9 +113,10 @@ def build_chat_tab(desk: Desk, most_tokens: int = 4096) -> ChatTab:
                 progress = _html("", "chat-progress")
                 cancel_load = gr.Button("Cancel", variant="stop", visible=False, elem_id="chat-cancel-load")
                 load_anyway = gr.Button("Load anyway", variant="stop", visible=False, elem_id="chat-load-anyway")
+                residents = button_rows("", "chat-residents")
             parameters = _lay_out_parameters(most_tokens)
         with gr.Column(elem_classes="gp-chat"):
-            talk = gr.State(Talk())
+            talk = gr.State(Talk(), time_to_live=tab_seconds)
             with gr.Column(elem_classes="gp-log-place"):
                 log = _lay_out_log()
                 with gr.Row(elem_classes="gp-starters"):  # theme.css shows them while the chat is empty
@@ -130,8 +134,8 @@ def build_chat_tab(desk: Desk, most_tokens: int = 4096) -> ChatTab:
             saved = gr.Textbox(visible="hidden", elem_id="chat-saved")
             kept = gr.Textbox(visible="hidden", elem_id="chat-kept")  # on its way to the browser tab's own storage
     return ChatTab(
-        picker, load, load_anyway, cancel_load, progress, parameters, talk, log, starters, live, meter, problem,
-        attached, message, send, stop, tools, details, saved, kept,
+        picker, load, load_anyway, cancel_load, progress, residents, parameters, talk, log, starters, live, meter,
+        problem, attached, message, send, stop, tools, details, saved, kept,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from html import escape
 from typing import Any, Final
 
@@ -20,12 +21,15 @@ from playground.engine.messages import Sampling
 from playground.errors import PlaygroundError, RequestRefused
 from playground.ui.chat_desk import ChatDesk, Frame, Wish
 from playground.ui.chat_layout import ChatTab
+from playground.ui.model_picker import draw as draw_picker
 from playground.ui.model_picker import news, wire_model_picker
 from playground.ui.picker_view import Choice
-from playground.ui.relay import Relay, session_of
+from playground.ui.relay import Relay
 from playground.ui.render import error_card, notice
 from playground.ui.render_reply import context_meter, live_line
+from playground.ui.sessions import discard_upload
 from playground.ui.talk import Talk, read_instructions, shown
+from playground.ui.visitors import visitor_of
 from playground.ui.words import counted
 
 _SAVE_JS: Final = """(text, name, type) => {
@@ -78,6 +82,8 @@ def draw(tab: ChatTab, frame: Frame) -> dict[Any, Any]:
         updates[tab.log] = shown(frame.talk, frame.growing)
     if frame.made:
         updates[tab.picker.news] = news()
+    if frame.residents is not None:
+        updates[tab.residents] = gr.HTML(value="", rows=frame.residents)
     if frame.may_load_anyway is not None:
         updates[tab.load_anyway] = gr.Button(visible=frame.may_load_anyway)
     if frame.phase is not None:
@@ -133,9 +139,10 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
     wire_model_picker(page, tab.picker, desk.picker, "chat")
     asked = [*tab.picker.choice, *tab.parameters.all]
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    visitor = partial(visitor_of, visits=desk.visits)
 
     def send(request: gr.Request, text: str, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
-        for number, frame in enumerate(desk.send(session_of(request), talk, text, wish(*values))):
+        for number, frame in enumerate(desk.send(visitor(request), talk, text, wish(*values))):
             yield draw(tab, frame) | ({tab.message: ""} if number == 0 and frame.talk else {})
 
     def sending(text: str) -> Callable[..., Iterator[dict[Any, Any]]]:
@@ -145,19 +152,19 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
         return send_it
 
     def regenerate(request: gr.Request, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
-        for frame in desk.regenerate(session_of(request), talk, wish(*values)):
+        for frame in desk.regenerate(visitor(request), talk, wish(*values)):
             yield draw(tab, frame)
 
     def load(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
-        for frame in desk.load(session_of(request), Choice.read(*choice)):
+        for frame in desk.load(visitor(request), Choice.read(*choice)):
             yield draw(tab, frame)
 
     def load_anyway(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
-        for frame in desk.load(session_of(request), Choice.read(*choice), anyway=True):
+        for frame in desk.load(visitor(request), Choice.read(*choice), anyway=True):
             yield draw(tab, frame)
 
     def stop(request: gr.Request) -> None:
-        desk.stop(session_of(request))
+        desk.stop(visitor(request))
 
     def kept(event: Any) -> None:
         """After what changes the chat, the browser keeps it for a reload."""
@@ -177,7 +184,31 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
     relay.wire([tab.load_anyway.click], load_anyway, tab.picker.choice, tab.drawn, tab.growing)
     gr.on([tab.stop.click, tab.cancel_load.click], stop, **quiet)
     gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")  # what was loaded is another choice's
+    _wire_residents(page, tab, desk, quiet)
     _wire_talk(tab, desk, quiet, kept)
+
+
+def _wire_residents(page: gr.Blocks, tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any]) -> None:
+    """What is in memory is told when the page opens and whenever the choice changes; a button makes it the choice."""
+    picker = tab.picker
+
+    def told(*choice: Any) -> gr.HTML:
+        return told_of(Choice.read(*choice))
+
+    def join(request: gr.Request, pressed: Any) -> Iterator[dict[Any, Any]]:
+        wanted = desk.join(visitor_of(request, desk.visits), str(pressed))
+        for view in desk.picker.views(wanted):
+            drawn = dict(zip(picker.shown, draw_picker(view, "chat"), strict=True))
+            yield drawn | {picker.kv_type: wanted.kv_type, tab.residents: told_of(view.choice)}
+
+    def told_of(choice: Choice) -> gr.HTML:
+        return gr.HTML(value="", rows=desk.residents.card(choice))
+
+    gr.on([page.load, picker.line.change], told, picker.choice, tab.residents, trigger_mode="always_last", **quiet)
+    tab.residents.input(
+        join, tab.residents, [*picker.shown, picker.kv_type, tab.residents], show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
 
 
 def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any], kept: Callable[[Any], None]) -> None:
@@ -194,6 +225,8 @@ def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any], kept: Callab
             talk = replace(talk, instructions=read_instructions(path, desk.limits))
         except PlaygroundError as error:
             return {tab.problem: error_card(error)}
+        finally:
+            discard_upload(path)
         return {tab.talk: talk, tab.attached: instructions_line(talk), tab.tools.detach: gr.Button(visible=True)}
 
     def detach(talk: Talk) -> dict[Any, Any]:
@@ -218,7 +251,3 @@ def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any], kept: Callab
         button.click(save(render), tab.talk, tab.saved, **quiet).then(
             None, tab.saved, None, js=f"text => ({_SAVE_JS})(text, '{name}', '{kind}')"
         )
-
-
-def _session(request: gr.Request) -> str:
-    return str(request.session_hash)

@@ -17,7 +17,7 @@ from playground.models.library import ModelFile
 from playground.ui.duel import LETTERS, Duel, names
 from playground.ui.render import error_card, notice
 from playground.ui.render_compare import hidden_line, pane_head, plain_line
-from playground.ui.render_reply import live_line, load_progress
+from playground.ui.render_reply import StoppedBy, live_line, load_progress
 
 PLACES = (0, 1)
 
@@ -51,6 +51,7 @@ class Board:
         self.duel = duel
         self.places = tuple(places)
         self.seated: list[int] = []  # the places whose file is ready, in the order of the comparison's panes
+        self.stopped_by: StoppedBy = "person"
         self._panes = {place: _Pane(live=self._waiting(place)) for place in places}
 
     def seat(self, place: int, file: ModelFile, context: ContextParameters) -> None:
@@ -69,13 +70,16 @@ class Board:
         stage = f"Making {level} from {made_from}, than which it cannot be better" if made_from else f"Making {level}"
         self._panes[place].note = load_progress(fraction, stage)
 
-    def take(self, update: PaneUpdate) -> None:
-        """What an update of a comparison changes; its index counts the places that are seated."""
+    def take(self, update: PaneUpdate, waits: str = "") -> None:
+        """What an update of a comparison changes; its index counts the places that are seated.
+
+        waits: in words, why a load has not begun.
+        """
         place = self.seated[update.pane]
         pane = self._panes[place]
         level = file.level if (file := self.duel.at(place).file) else LETTERS[place]
         if update.loading is not None:
-            pane.note = load_progress(update.loading, f"Loading {level}")
+            pane.note = load_progress(None if waits else update.loading, waits or f"Loading {level}")
         elif update.gave_way:
             pane.note = notice(f"{level} gave its memory to the other model; it comes back when it is asked again.")
         elif update.takes_turns:
@@ -97,6 +101,11 @@ class Board:
         """All of the panes that answer; nothing of another."""
         first, second = (self._frame(place) for place in PLACES)
         return first, second
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every place that answers now has ended, with an answer or with what went wrong."""
+        return all(pane.result or pane.failed for pane in self._panes.values())
 
     @property
     def failures(self) -> str:
@@ -123,7 +132,9 @@ class Board:
         pane = self._panes.get(place)
         if pane is None or pane.result is not None or self.duel.is_hidden:
             return frame
-        return replace(frame, live=live_line(pane.token, stopped=pane.works), note=pane.failed)
+        return replace(
+            frame, live=live_line(pane.token, stopped=self.stopped_by if pane.works else None), note=pane.failed
+        )
 
     def _frame(self, place: int) -> PaneFrame:
         pane = self._panes.get(place)

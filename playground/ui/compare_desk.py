@@ -7,10 +7,9 @@ is which, the pace of the writing least of all: both texts then appear together,
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -23,8 +22,10 @@ from playground.chat.comparison_export import (
 )
 from playground.chat.differences import spread_of
 from playground.chat.history import HistoryLimits
+from playground.engine.messages import Queued
 from playground.errors import PlaygroundError, RequestRefused
 from playground.lab.fidelity import Fidelity, score_answer
+from playground.lab.fidelity import Progress as Scoring
 from playground.lab.results import Pair, VoteBook
 from playground.llama.parameters import ContextParameters
 from playground.models.digests import FileDigests
@@ -46,8 +47,11 @@ from playground.ui.render_compare import (
 )
 from playground.ui.render_parting import parting_card
 from playground.ui.render_reply import live_line, load_progress
+from playground.ui.residents import Residents
+from playground.visits.ledger import Run, Visitor
 
 Phase = Literal["rest", "busy"]
+PLACE: Final = "comparison"  # of a page, where one thing at a time goes on
 FIRST_LEVELS: Final = ("Q8_0", "Q2_0")  # of the starter: sense beside babble
 
 
@@ -68,86 +72,98 @@ class Frame:
 
 
 class CompareDesk:
-    """Serves every visitor's comparison; `session` keeps them apart."""
+    """Serves every visitor's comparison; the picker's ledger of visits keeps them apart and sees to their shares."""
 
-    def __init__(self, services: Services, picker: PickerDesk) -> None:
+    def __init__(self, services: Services, picker: PickerDesk, residents: Residents) -> None:
         self.picker = picker
+        self.residents = residents
+        self.visits = picker.visits
         self.limits = HistoryLimits.of(services.settings)
         self.usual_mode = usual_mode(services.processors.usable)
-        self.votes = VoteBook(services.settings.data_dir / "votes.sqlite")
+        self.votes = VoteBook(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
         self._digests = FileDigests(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
-        self._stops: dict[str, threading.Event] = {}
-        self._lock = threading.Lock()
 
     # --- what a person does ---
 
-    def ask(self, session: str, duel: Duel, text: str, wish: Wish) -> Iterator[Frame]:
+    def ask(self, visitor: Visitor, duel: Duel, text: str, wish: Wish) -> Iterator[Frame]:
         """The question to both sides; what is missing is made and loaded first."""
         try:
             asked = duel.asked(text, wish, self.limits)
+            self.visits.check_reply_length(wish.max_tokens)
         except PlaygroundError as error:
             yield Frame(problem=error_card(error))
             return
-        yield from self._answers(session, asked, wish, PLACES)
+        yield from self._answers(visitor, asked, wish, PLACES)
 
-    def regenerate(self, session: str, duel: Duel, place: int, wish: Wish) -> Iterator[Frame]:
+    def regenerate(self, visitor: Visitor, duel: Duel, place: int, wish: Wish) -> Iterator[Frame]:
         """Another answer in one place, by the model that is chosen there now."""
         try:
             asked = duel.asked_again(place, wish)
+            self.visits.check_reply_length(wish.max_tokens)
         except PlaygroundError as error:
             yield Frame(problem=error_card(error))
             return
-        yield from self._answers(session, asked, wish, (place,))
+        yield from self._answers(visitor, asked, wish, (place,))
 
-    def control(self, session: str, duel: Duel) -> Iterator[Frame]:
+    def control(self, visitor: Visitor, duel: Duel) -> Iterator[Frame]:
         """The left side's model asked twice, so that its difference from itself can be told."""
+        begun = False
         try:
             side, wish = duel.at(0), duel.wish
             if not (side.file and side.context and wish and side.result) or duel.is_hidden:
                 raise RequestRefused("There is nothing to repeat yet.", "Ask both models something first.")
-            with self._running(session) as stop:
+            with self.visits.running(visitor, "control", PLACE) as run:
+                begun = True
                 yield Frame(phase="busy", problem="", control=notice(f"Asking {side.file.level} twice …"))
                 pane = Pane(side.file, side.context, side.conversation.without_last_reply())
-                results = yield from self._repeated(pane, wish, stop)
+                results = yield from self._repeated(pane, wish, run)
             if len(results) < 2:
-                yield Frame(phase="rest", control=notice("Stopped; the control says nothing."))
+                said = error_card(run.overdue) if run.overdue else notice("Stopped; the control says nothing.")
+                yield Frame(phase="rest", control=said)
                 return
             duel = replace(duel, spread=spread_of(results))
             text = control_card(names(duel)[0], results[0], results[1], duel.spread)
             yield Frame(duel, phase="rest", control=text, differences=self._differences(duel))
         except PlaygroundError as error:
-            yield Frame(phase="rest", control="", problem=error_card(error))
+            yield Frame(phase="rest", control="", problem=error_card(error)) if begun else _refused(error)
 
-    def score(self, session: str, duel: Duel) -> Iterator[Frame]:
+    def score(self, visitor: Visitor, duel: Duel) -> Iterator[Frame]:
         """A's answer read by both, token by token; one model in memory at a time is enough."""
+        begun = False
         try:
             first, second = (duel.at(place) for place in PLACES)
             if not (first.file and second.file and first.context and second.context and first.result) or duel.is_hidden:
                 raise RequestRefused("There is no answer to read yet.", "Ask both models something first.")
-            with self._running(session) as stop:
+            with self.visits.running(visitor, "scoring", PLACE) as run:
+                begun = True
                 yield Frame(duel, phase="busy", problem="", agreement=load_progress(None, "Reading A’s answer"))
-                scoring = score_answer(
+                scoring: Generator[Scoring | Fidelity, None, None] = score_answer(  # type: ignore[assignment]
                     self._services.pool,
                     Pane(first.file, first.context),
                     Pane(second.file, second.context),
                     first.conversation.without_last_reply(),
                     [token.id for token in first.result.tokens],
                 )
-                said = ""
-                with closing(scoring):  # type: ignore[type-var]
-                    for event in scoring:
-                        if isinstance(event, Fidelity):
-                            said = agreement_card(names(duel), event)
-                        elif stop.is_set():
-                            said = notice("Stopped; nothing is said about the agreement.")
-                            break
-                        else:
-                            yield Frame(agreement=load_progress(event.fraction, PHASES[event.phase]))
+                said = yield from self._scored(duel, scoring, run)
             yield Frame(duel, phase="rest", agreement=said)
         except PlaygroundError as error:
-            yield Frame(duel, phase="rest", agreement="", problem=error_card(error))
+            yield Frame(duel, phase="rest", agreement="", problem=error_card(error)) if begun else _refused(error)
+
+    def _scored(
+        self, duel: Duel, scoring: Generator[Scoring | Fidelity, None, None], run: Run
+    ) -> Generator[Frame, None, str]:
+        run.owns_generator(scoring)
+        with closing(scoring):
+            for event in scoring:
+                if isinstance(event, Fidelity):
+                    return agreement_card(names(duel), event)
+                if run.is_stopped():
+                    break
+                yield Frame(agreement=load_progress(event.fraction, PHASES[event.phase]))
+        stopped = notice("Stopped; nothing is said about the agreement.")
+        return error_card(run.overdue) if run.overdue else stopped
 
     def record(self, duel: Duel, kind: str) -> Iterator[float | str]:
         """The whole comparison as "markdown" or "json": the fraction of the checksums done, then the text."""
@@ -174,14 +190,15 @@ class CompareDesk:
         )
         yield comparison_as_json(record) if kind == "json" else comparison_as_markdown(record)
 
-    def vote(self, duel: Duel, ballot: str) -> Frame:
-        """The vote kept, and the names shown; a book that cannot be written is told and hides nothing."""
+    def vote(self, visitor: Visitor, duel: Duel, ballot: str) -> Frame:
+        """The vote kept, and the names shown; a vote that cannot be kept is told and hides nothing."""
         try:
             vote = duel.vote(ballot)
         except PlaygroundError as error:
             return Frame(problem=error_card(error))
         problem = ""
         try:
+            self.visits.add_result(visitor)
             self.votes.add(vote)
         except PlaygroundError as error:
             problem = error_card(error)
@@ -197,12 +214,9 @@ class CompareDesk:
         """Blind mode is off: the sides go back to where they were chosen."""
         return self.shown(duel.revealed())
 
-    def stop(self, session: str) -> None:
-        """Ends what this session has under way, within one update."""
-        with self._lock:
-            flag = self._stops.get(session)
-        if flag:
-            flag.set()
+    def stop(self, visitor: Visitor) -> None:
+        """Ends what this page's comparison has under way, within one update."""
+        self.visits.stop(visitor, PLACE)
 
     # --- what the page shows without a run ---
 
@@ -296,39 +310,46 @@ class CompareDesk:
 
     # --- how it goes ---
 
-    def _answers(self, session: str, duel: Duel, wish: Wish, places: Sequence[int]) -> Iterator[Frame]:
+    def _answers(self, visitor: Visitor, duel: Duel, wish: Wish, places: Sequence[int]) -> Iterator[Frame]:
         board = Board(duel, places)
-        try:
-            with self._running(session) as stop:
-                yield Frame(
-                    board.duel, board.panes(), "busy", problem="", differences="", parting="", control="", agreement=""
-                )
+        problem = ""
+        with ExitStack() as share:
+            try:
+                run = share.enter_context(self.visits.running(visitor, "comparison", PLACE))
+            except RequestRefused as error:
+                yield _refused(error)
+                return
+            yield Frame(
+                board.duel, board.panes(), "busy", problem="", differences="", parting="", control="", agreement=""
+            )
+            try:
                 for place in places:
-                    yield from self._seated(board, place, wish, stop)
-                if not stop.is_set():
-                    yield from self._compared(board, wish, stop)
-                yield self._ended(board)
-        except RequestRefused as error:
-            yield Frame(problem=error_card(error))
-        except PlaygroundError as error:
-            yield replace(self._ended(board), problem=error_card(error))
+                    yield from self._seated(visitor, board, place, wish, run)
+                if not run.is_stopped():
+                    yield from self._compared(board, wish, run)
+            except PlaygroundError as error:
+                problem = error_card(error)
+            if run.overdue and not board.is_finished:
+                board.stopped_by, problem = "time", error_card(run.overdue)
+        ended = self._ended(board)
+        yield replace(ended, problem=problem) if problem else ended
 
-    def _seated(self, board: Board, place: int, wish: Wish, stop: threading.Event) -> Iterator[Frame]:
+    def _seated(self, visitor: Visitor, board: Board, place: int, wish: Wish, run: Run) -> Iterator[Frame]:
         """The file that answers here made ready; what goes wrong with it is this place's alone."""
         side = board.duel.order[place]
         choice = self.settled(wish.choices[side], side)
         try:
-            file = None if stop.is_set() else (yield from self._ready(board, place, choice, stop))
+            file = None if run.is_stopped() else (yield from self._ready(visitor, board, place, choice, run))
             if file:
                 board.seat(place, file, self._context(file, choice))
         except PlaygroundError as error:
             board.fail(place, error)
 
     def _ready(
-        self, board: Board, place: int, choice: Choice, stop: threading.Event
+        self, visitor: Visitor, board: Board, place: int, choice: Choice, run: Run
     ) -> Generator[Frame, None, ModelFile | None]:
         """The file of a choice, made first where it is not here yet; None when it was stopped."""
-        making = self.picker.ready(choice, stop.is_set)
+        making = self.picker.ready(choice, run.is_stopped, visitor)
         made_from, told_at = "", 0.0
         with closing(making):
             while True:
@@ -339,6 +360,7 @@ class CompareDesk:
                     if made and made_from:
                         yield Frame(is_made=True)
                     return made
+                run.waits()  # a making has its own longest time
                 made_from = made_from or self._made_from(choice)
                 if time.monotonic() - told_at >= self._interval_seconds:
                     told_at = time.monotonic()
@@ -351,7 +373,7 @@ class CompareDesk:
         except PlaygroundError:
             return ""
 
-    def _compared(self, board: Board, wish: Wish, stop: threading.Event) -> Iterator[Frame]:
+    def _compared(self, board: Board, wish: Wish, run: Run) -> Iterator[Frame]:
         panes = [
             Pane(side.file, side.context, side.conversation)
             for place in board.seated
@@ -359,31 +381,35 @@ class CompareDesk:
         ]
         updates = compare(
             self._services.pool, self._services.planner, panes, wish.sampling,
-            min(wish.max_tokens, self._services.settings.max_reply_tokens),
+            wish.max_tokens,
             mode=wish.mode, interval_seconds=self._interval_seconds,
         )  # fmt: skip
+        run.owns_generator(updates)
         shown_at = 0.0
         with closing(updates):
             for update in updates:
-                board.take(update)
-                if stop.is_set():
+                board.take(update, self.residents.waiting(update.waiting))
+                if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):
+                    run.works()
+                if run.is_stopped():
                     return
                 now = time.monotonic()
                 if update.reply is None or update.reply.finished or now - shown_at >= self._interval_seconds:
                     shown_at = now
                     yield Frame(panes=board.panes())
 
-    def _repeated(self, pane: Pane, wish: Wish, stop: threading.Event) -> Generator[Frame, None, list[PaneResult]]:
+    def _repeated(self, pane: Pane, wish: Wish, run: Run) -> Generator[Frame, None, list[PaneResult]]:
         """Both results of one model asked twice; fewer when it was stopped. Raises what a pane failed with."""
         results: list[PaneResult] = []
         updates = compare(
             self._services.pool, self._services.planner, [pane, pane], wish.sampling,
-            min(wish.max_tokens, self._services.settings.max_reply_tokens),
+            wish.max_tokens,
             mode="in turn", interval_seconds=self._interval_seconds,
         )  # fmt: skip
+        run.owns_generator(updates)
         with closing(updates):
             for update in updates:
-                if stop.is_set():
+                if run.is_stopped():
                     break
                 if update.failed:
                     raise update.failed
@@ -411,19 +437,10 @@ class CompareDesk:
             return ""
         return parting_card(names(duel), results[0], results[1])
 
-    @contextmanager
-    def _running(self, session: str) -> Iterator[threading.Event]:
-        """One thing at a time for each session; the flag is set by `stop`."""
-        flag = threading.Event()
-        with self._lock:
-            if session in self._stops:
-                raise RequestRefused("This comparison is still busy.", "Wait for the answers, or stop it first.")
-            self._stops[session] = flag
-        try:
-            yield flag
-        finally:
-            with self._lock:
-                del self._stops[session]
+
+def _refused(error: PlaygroundError) -> Frame:
+    """Nothing has begun: whatever is under way stays as it is."""
+    return Frame(problem=error_card(error))
 
 
 def _live_at_rest(side: Side) -> str:

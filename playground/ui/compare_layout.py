@@ -122,11 +122,15 @@ class CompareTab:
 
 
 def build_compare_tab(
-    desk: Desk, examples: Sequence[ComparisonPrompt], usual_mode: Mode, most_tokens: int = 4096
+    desk: Desk,
+    examples: Sequence[ComparisonPrompt],
+    usual_mode: Mode,
+    most_tokens: int = 4096,
+    tab_seconds: float | None = None,
 ) -> CompareTab:
     """Two panes beside each other, on a phone one below the other; the question and what came of it under them."""
     with gr.Column(elem_classes="gp-compare"):
-        duel = gr.State(Duel())
+        duel = gr.State(Duel(), time_to_live=tab_seconds)
         with gr.Row(elem_classes="gp-panes"):
             left, right = (_lay_out_pane(desk, group, place) for place, group in enumerate(GROUPS))
         with gr.Column(visible=False, elem_classes="gp-ballot", elem_id="compare-ballot") as ballot_place:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import gradio as gr
@@ -22,11 +23,12 @@ from playground.ui.duel import USUAL_TOKENS, Duel, Wish
 from playground.ui.model_picker import draw as draw_picker
 from playground.ui.model_picker import news, wire_choices
 from playground.ui.picker_view import Choice
-from playground.ui.relay import Relay, session_of
+from playground.ui.relay import Relay
 from playground.ui.render import error_card
 from playground.ui.render_compare import look_for_line
 from playground.ui.render_reply import load_progress
 from playground.ui.talk import Talk, shown
+from playground.ui.visitors import visitor_of
 
 _SAVE_JS: Final = """(text, name, type) => {
   if (!text) return;
@@ -113,6 +115,7 @@ def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: 
     """Every event of the tab."""
     asked = [*tab.choices, *tab.settings.all]
     relay = Relay()
+    visitor = partial(visitor_of, visits=desk.visits)
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     outputs = [*tab.drawn, tab.message, tab.panes[0].picker.news]
 
@@ -122,7 +125,7 @@ def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: 
             yield draw(tab, frame) | made
 
     def ask(request: gr.Request, text: str, duel: Duel, *values: Any) -> Iterator[dict[Any, Any]]:
-        for number, updates in enumerate(told(desk.ask(session_of(request), duel, text, read_wish(*values)))):
+        for number, updates in enumerate(told(desk.ask(visitor(request), duel, text, read_wish(*values)))):
             taken = number == 0 and tab.duel in updates
             yield updates | ({tab.message: "", tab.look_for: ""} if taken else {})
 
@@ -132,24 +135,24 @@ def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: 
         def ask_it(request: gr.Request, duel: Duel, *values: Any) -> Iterator[dict[Any, Any]]:
             wish = replace(read_wish(*values), system=prompt.system)
             yield {tab.settings.system: prompt.system, tab.look_for: look_for_line(prompt.look_for)}
-            yield from told(desk.ask(session_of(request), duel.cleared(), prompt.text, wish))
+            yield from told(desk.ask(visitor(request), duel.cleared(), prompt.text, wish))
 
         return ask_it
 
     def regenerating(place: int) -> Callable[..., Iterator[dict[Any, Any]]]:
         def regenerate(request: gr.Request, duel: Duel, *values: Any) -> Iterator[dict[Any, Any]]:
-            yield from told(desk.regenerate(session_of(request), duel, place, read_wish(*values)))
+            yield from told(desk.regenerate(visitor(request), duel, place, read_wish(*values)))
 
         return regenerate
 
     def twice(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
-        yield from told(desk.control(session_of(request), duel))
+        yield from told(desk.control(visitor(request), duel))
 
     def score(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
-        yield from told(desk.score(session_of(request), duel))
+        yield from told(desk.score(visitor(request), duel))
 
     def stop(request: gr.Request) -> None:
-        desk.stop(session_of(request))
+        desk.stop(visitor(request))
 
     sent = [tab.send.click, tab.message.submit]
     relay.wire(sent, ask, [tab.message, tab.duel, *asked], [*outputs, tab.look_for], tab.growing)
@@ -167,8 +170,11 @@ def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: 
 
 
 def _wire_votes(tab: CompareTab, desk: CompareDesk, quiet: dict[str, Any]) -> None:
-    def voting(word: str) -> Callable[[Duel], dict[Any, Any]]:
-        return lambda duel: draw(tab, desk.vote(duel, word))
+    def voting(word: str) -> Callable[..., dict[Any, Any]]:
+        def vote(request: gr.Request, duel: Duel) -> dict[Any, Any]:
+            return draw(tab, desk.vote(visitor_of(request, desk.visits), duel, word))
+
+        return vote
 
     def blind(is_on: bool, duel: Duel) -> dict[Any, Any]:
         hidden = {pane.picker_place: gr.Column(visible=not is_on) for pane in tab.panes}
@@ -262,7 +268,3 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.
         tab.beforehand,
         **quiet,
     )
-
-
-def _session(request: gr.Request) -> str:
-    return str(request.session_hash)

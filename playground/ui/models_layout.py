@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import gradio as gr
 
 from playground.settings import Settings
+from playground.ui.buttons import button_rows
 from playground.ui.model_picker import radio_rows
 from playground.ui.render_memory import memory_bar_empty
-
-# Rows with buttons live in the prop `rows`; a click leaves what the button asks for in `value`.
-_BUTTONS_JS: Final = """
-element.addEventListener('click', event => {
-  const button = event.target.closest('button[data-value]');
-  if (!button) return;
-  props.value = button.dataset.value;
-  trigger('input');
-});
-"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +86,7 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
             making = _lay_out_making(settings)
         with gr.Column(elem_classes="gp-models-part"):
             hub = _lay_out_hub(settings)
-            on_the_way = _buttons("models-downloads")
+            on_the_way = button_rows("", "models-downloads")
             way_said = _html("models-downloads-said")
     timer = gr.Timer(0.5, active=False)
     news = gr.Textbox(visible="hidden", elem_id="models-news")
@@ -104,7 +95,7 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
 
 def _lay_out_shelf(settings: Settings) -> ShelfPart:
     _title("On this computer")
-    rows = _buttons("models-shelf")
+    rows = button_rows("", "models-shelf")
     asked = gr.State("")
     question = _html("models-question")
     with gr.Row(elem_classes="gp-question-buttons"):
@@ -140,7 +131,7 @@ def _lay_out_hub(settings: Settings) -> HubPart:
             show_label=False, container=False, max_lines=1, max_length=1000, elem_id="models-search",
         )  # fmt: skip
         find = gr.Button("Find", variant="primary", scale=0, elem_id="models-find")
-    results = _buttons("models-results")
+    results = button_rows("", "models-results")
     repo = gr.State("")
     head = _html("models-repository")
     with gr.Column(elem_classes="gp-picker"):
@@ -158,9 +149,3 @@ def _title(words: str) -> None:
 
 def _html(elem_id: str, value: str = "") -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, elem_id=elem_id)
-
-
-def _buttons(elem_id: str) -> gr.HTML:
-    return gr.HTML(
-        "", html_template="${rows}", js_on_load=_BUTTONS_JS, apply_default_css=False, rows="", elem_id=elem_id
-    )

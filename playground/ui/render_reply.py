@@ -7,7 +7,7 @@ moment, so that nothing on the page jumps while a reply streams.
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from playground.engine.messages import Event, Finished, Prefilled, Queued, Timings, Token
 from playground.ui.render_memory import predicted_beside_measured
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from playground.engine.messages import Memory
     from playground.fit.dry_run import MemoryPlan
 
+StoppedBy = Literal["person", "time"]
+_STOPPED_WORDS: Final[dict[StoppedBy, str]] = {"person": FINISH_WORDS["cancelled"], "time": "ended by the time limit"}
 NEARLY_FULL = 0.9  # of the context: from here the meter says so
 
 
-def live_line(event: Event | None, *, stopped: bool = False) -> str:
+def live_line(event: Event | None, *, stopped: StoppedBy | None = None) -> str:
     """What happens now: `12.3 tok/s · 512 tokens · 0.34 s to first token · end of text`.
 
-    None shows the line at rest. stopped: the person broke the reply off after this event.
+    None shows the line at rest. stopped: who broke the reply off after this event.
     """
     if stopped:
         written = _written(event) if isinstance(event, Token) else []
-        return _line("ended", [*written, FINISH_WORDS["cancelled"]], announce="Reply stopped.")
+        return _line("ended", [*written, _STOPPED_WORDS[stopped]], announce="Reply stopped.")
     if isinstance(event, Queued):
         return _line("waits", [_waiting(event.place), f"begins in {about(event.wait_seconds)}"])
     if isinstance(event, Prefilled):

@@ -14,10 +14,10 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from playground.errors import RequestRefused
 from playground.settings import Settings
@@ -62,8 +62,8 @@ class Run:
         self._lock = threading.Lock()
         self._owned: list[Callable[[], object]] = []
         self._stopped_at: float | None = None
-        self._is_waiting = work not in LAB
-        self._until = clock() + (limits.wait_seconds if self._is_waiting else limits.lab_seconds)
+        self.is_waiting = work not in LAB
+        self._until = clock() + (limits.wait_seconds if self.is_waiting else limits.lab_seconds)
 
     def stop(self) -> None:
         with self._lock:
@@ -77,14 +77,14 @@ class Run:
     def waits(self) -> None:
         """What it has to wait for begins only now: the time for waiting counts anew."""
         with self._lock:
-            if self._is_waiting:
+            if self.is_waiting:
                 self._until = self._clock() + self._limits.wait_seconds
 
     def works(self) -> None:
         """The waiting is over; from the first call on the time for the work itself counts."""
         with self._lock:
-            if self._is_waiting:
-                self._is_waiting = False
+            if self.is_waiting:
+                self.is_waiting = False
                 answers = 2 if self.work == "comparison" else 1
                 self._until = self._clock() + answers * self._limits.reply_seconds
 
@@ -93,7 +93,7 @@ class Run:
         """What to tell a person whose run was ended by the time alone."""
         if self._stopped_at is not None or not self.is_stopped():
             return None
-        if self._is_waiting:
+        if self.is_waiting:
             waited = in_minutes(self._limits.wait_seconds)
             return RequestRefused(
                 f"Nothing came free within {waited}, the longest wait here.",
@@ -112,6 +112,15 @@ class Run:
         """What the run holds: given back in its place, from another thread, if it does not end when it should."""
         with self._lock:
             self._owned.append(give_back)
+
+    def owns_generator(self, generator: Generator[object, Any, object]) -> None:
+        """The same for what a generator holds; one that runs at that moment ends by itself."""
+
+        def close() -> None:
+            with suppress(ValueError):
+                generator.close()
+
+        self.owns(close)
 
     def is_abandoned(self) -> bool:
         """Whether it was stopped a while ago and still has not ended."""
@@ -173,10 +182,10 @@ class Visits:
         finally:
             self._forget(run)
 
-    def stop(self, visitor: Visitor, place: str) -> None:
-        """End what this page has under way in this place, within one update."""
+    def stop(self, visitor: Visitor, place: str, *, if_waiting: bool = False) -> None:
+        """End what this page has under way in this place, within one update; or only if it still waits."""
         for run in self._of_tab(visitor.tab):
-            if run.place == place:
+            if run.place == place and (run.is_waiting or not if_waiting):
                 run.stop()
 
     def leave(self, tab: str) -> None:

@@ -18,8 +18,11 @@ from playground.settings import load_settings
 from playground.ui.chat_desk import ChatDesk, Frame, Wish
 from playground.ui.chat_tab import wish
 from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.residents import Residents
 from playground.ui.talk import Instructions, Talk, read_instructions, shown
+from playground.visits.ledger import Visitor
 
+ANNA, BEN = Visitor("a"), Visitor("b")
 STARTER = Choice("SmolLM2-135M-Instruct", "Q4_1", 2048)
 BRIEFLY = Wish(STARTER, sampling=GREEDY, max_tokens=12)
 AT_LENGTH = Wish(STARTER, sampling=GREEDY, max_tokens=2000)
@@ -35,8 +38,8 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def desk(services: Services) -> ChatDesk:
     settings, pool = services.settings, services.pool
-    picker = PickerDesk(services.library, services.planner, pool.usable_for, settings.slots)
-    return ChatDesk(settings, pool, picker)
+    picker = PickerDesk(services.library, services.planner, pool.usable_for, settings.slots, visits=services.visits)
+    return ChatDesk(settings, pool, picker, Residents(pool, services.planner, picker))
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def test_a_context_that_is_no_number_is_left_to_the_playground(size: object) -> 
 
 
 def test_a_reply_grows_and_ends_with_its_speed(desk: ChatDesk) -> None:
-    frames = list(desk.send("a", Talk(), "What is 2+2?", BRIEFLY))
+    frames = list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY))
     growing = [frame.growing.content for frame in frames if frame.growing]
     assert all(later.startswith(earlier) for earlier, later in pairwise(growing))
     assert frames[-1].phase == "rest"
@@ -113,8 +116,8 @@ def test_a_reply_grows_and_ends_with_its_speed(desk: ChatDesk) -> None:
 
 
 def test_a_second_turn_finds_the_first_in_the_cache(desk: ChatDesk) -> None:
-    talk = last_talk(list(desk.send("a", Talk(), "What is 2+2?", BRIEFLY)))
-    frames = list(desk.send("a", talk, "And 3+3?", BRIEFLY))
+    talk = last_talk(list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)))
+    frames = list(desk.send(ANNA, talk, "And 3+3?", BRIEFLY))
     cached = re.search(r"still in the KV cache (\d+)", text_of(frames[-1].details))
     assert cached and int(cached[1]) > 20
     assert len(last_talk(frames).conversation.messages) == 4
@@ -122,89 +125,89 @@ def test_a_second_turn_finds_the_first_in_the_cache(desk: ChatDesk) -> None:
 
 def test_a_stopped_reply_keeps_what_was_written_and_the_next_one_works(desk: ChatDesk) -> None:
     frames = []
-    for frame in desk.send("a", Talk(), "Write a long story about a fox.", AT_LENGTH):
+    for frame in desk.send(ANNA, Talk(), "Write a long story about a fox.", AT_LENGTH):
         frames.append(frame)
         if frame.growing and frame.growing.content:
-            desk.stop("a")
+            desk.stop(ANNA)
     assert "stopped by you" in text_of(frames[-1].live)
     assert frames[-1].phase == "rest"
     assert last_talk(frames).conversation.messages[-1].content
-    assert list(desk.send("a", Talk(), "What is 2+2?", BRIEFLY))[-1].details
+    assert list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY))[-1].details
 
 
 def test_one_visitor_cannot_stop_another(desk: ChatDesk) -> None:
-    chat = desk.send("a", Talk(), "What is 2+2?", BRIEFLY)
+    chat = desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)
     next(chat)
-    desk.stop("b")
+    desk.stop(BEN)
     assert "stopped" not in text_of(list(chat)[-1].live)
 
 
 def test_a_busy_chat_refuses_a_second_question_and_goes_on(desk: ChatDesk) -> None:
-    chat = desk.send("a", Talk(), "What is 2+2?", BRIEFLY)
+    chat = desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)
     next(chat)
-    (refusal,) = desk.send("a", Talk(), "And now?", BRIEFLY)
+    (refusal,) = desk.send(ANNA, Talk(), "And now?", BRIEFLY)
     assert "still busy" in text_of(refusal.problem)
     assert refusal.phase is None
     assert list(chat)[-1].phase == "rest"
 
 
 def test_a_chat_that_is_left_in_the_middle_frees_its_place(desk: ChatDesk) -> None:
-    chat = desk.send("a", Talk(), "Write a long story.", AT_LENGTH)
+    chat = desk.send(ANNA, Talk(), "Write a long story.", AT_LENGTH)
     for frame in chat:
         if frame.growing:
             break
     chat.close()  # type: ignore[attr-defined]
-    assert list(desk.send("a", Talk(), "What is 2+2?", BRIEFLY))[-1].phase == "rest"
+    assert list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY))[-1].phase == "rest"
 
 
 def test_another_reply_takes_the_place_of_the_last(desk: ChatDesk) -> None:
-    talk = last_talk(list(desk.send("a", Talk(), "What is 2+2?", BRIEFLY)))
-    again = last_talk(list(desk.regenerate("a", talk, BRIEFLY)))
+    talk = last_talk(list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)))
+    again = last_talk(list(desk.regenerate(ANNA, talk, BRIEFLY)))
     assert [message.role for message in again.conversation.messages] == ["user", "assistant"]
     assert [place for place, _ in again.finished] == [1]
 
 
 def test_an_edited_question_takes_the_place_of_the_old_one(desk: ChatDesk) -> None:
-    talk = last_talk(list(desk.send("a", Talk(), "What is 2+2?", BRIEFLY)))
-    edited = last_talk(list(desk.send("a", replace(talk, editing=True), "What is 3+3?", BRIEFLY)))
+    talk = last_talk(list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)))
+    edited = last_talk(list(desk.send(ANNA, replace(talk, editing=True), "What is 3+3?", BRIEFLY)))
     assert [message.content for message in edited.conversation.messages if message.role == "user"] == ["What is 3+3?"]
     assert not edited.editing
 
 
 def test_an_empty_message_is_answered_with_what_to_do(desk: ChatDesk) -> None:
-    (frame,) = desk.send("a", Talk(), "  ", BRIEFLY)
+    (frame,) = desk.send(ANNA, Talk(), "  ", BRIEFLY)
     assert "Write something first." in text_of(frame.problem)
 
 
 def test_a_message_beyond_the_context_is_refused_with_figures_and_kept(desk: ChatDesk) -> None:
-    frames = list(desk.send("a", Talk(), "word " * 5000, BRIEFLY))
+    frames = list(desk.send(ANNA, Talk(), "word " * 5000, BRIEFLY))
     assert re.search(r"takes [\d,]+ tokens; a context of 2,048", text_of(frames[-1].problem))
     assert frames[-1].phase == "rest"
     assert last_talk(frames).last_question.startswith("word")
 
 
 def test_a_model_that_is_gone_is_an_ordinary_error(desk: ChatDesk) -> None:
-    frames = list(desk.send("a", Talk(), "Hello", replace(BRIEFLY, choice=replace(STARTER, level="Q9"))))
+    frames = list(desk.send(ANNA, Talk(), "Hello", replace(BRIEFLY, choice=replace(STARTER, level="Q9"))))
     assert "Choose another one from the list." in text_of(frames[-1].problem)
     assert frames[-1].phase == "rest"
 
 
 def test_a_load_shows_progress_and_then_predicted_beside_measured(desk: ChatDesk) -> None:
-    frames = list(desk.load("a", replace(STARTER, context_size=1024)))
+    frames = list(desk.load(ANNA, replace(STARTER, context_size=1024)))
     assert any("Loading SmolLM2 135M Instruct · Q4_1" in text_of(frame.progress) for frame in frames)
     assert re.search(r"Together [\d.]+ MiB [\d.]+ MiB", text_of(frames[-1].progress))
 
 
 def test_a_cancelled_load_says_so(desk: ChatDesk) -> None:
-    loading = desk.load("a", replace(STARTER, context_size=768))
+    loading = desk.load(ANNA, replace(STARTER, context_size=768))
     next(loading)
-    desk.stop("a")
+    desk.stop(ANNA)
     assert "Loading was cancelled" in text_of(list(loading)[-1].progress)
 
 
 def test_attached_instructions_reach_the_model(desk: ChatDesk) -> None:
     talk = Talk(instructions=Instructions("skill.md", "Answer as a pirate."))
-    asked = last_talk(list(desk.send("a", talk, "Hello", replace(BRIEFLY, system="Be kind."))))
+    asked = last_talk(list(desk.send(ANNA, talk, "Hello", replace(BRIEFLY, system="Be kind."))))
     assert asked.conversation.system == "Be kind.\n\nAnswer as a pirate."
     assert asked.cleared().instructions == talk.instructions
 
@@ -220,7 +223,7 @@ def test_a_file_that_is_no_short_text_is_refused_as_instructions(
 
 
 def test_thoughts_are_folded_once_the_answer_begins(desk: ChatDesk) -> None:
-    talk = last_talk(list(desk.send("a", Talk(), "What is 2+2?", BRIEFLY)))
+    talk = last_talk(list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)))
     message = replace(talk.conversation.messages[-1], thinking="Two and two.")
     asked = talk.asked_again()
     (_, thinking) = shown(asked, replace(message, content=""))

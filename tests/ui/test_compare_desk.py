@@ -20,7 +20,10 @@ from playground.ui.compare_link import query_of
 from playground.ui.compare_tab import read_wish
 from playground.ui.duel import BALLOT, Duel, Wish
 from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.residents import Residents
+from playground.visits.ledger import Visitor
 
+ANNA, READER = Visitor("a"), Visitor("reader")
 MODEL = "SmolLM2-135M-Instruct"
 SHIPPED, COARSE = Choice(MODEL, "Q4_1", 2048), Choice(MODEL, "Q2_0", 2048)
 BRIEFLY = Wish((SHIPPED, COARSE), sampling=GREEDY, max_tokens=12)
@@ -39,14 +42,16 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def desk(services: Services) -> CompareDesk:
     settings = services.settings
-    picker = PickerDesk(services.library, services.planner, services.pool.usable_for, settings.slots, services.maker)
-    return CompareDesk(services, picker)
+    picker = PickerDesk(
+        services.library, services.planner, services.pool.usable_for, settings.slots, services.maker, services.visits
+    )
+    return CompareDesk(services, picker, Residents(services.pool, services.planner, picker))
 
 
 @pytest.fixture(scope="module")
 def answered(desk: CompareDesk) -> tuple[Duel, list[Frame]]:
     """A comparison with its frames, for the tests that only read."""
-    frames = list(desk.ask("reader", Duel(), SUM, BRIEFLY))
+    frames = list(desk.ask(READER, Duel(), SUM, BRIEFLY))
     return last_duel(frames), frames
 
 
@@ -97,21 +102,21 @@ def test_the_differences_and_the_parting_are_told(answered: tuple[Duel, list[Fra
 
 
 def test_in_turn_and_at_once_give_the_same_texts(desk: CompareDesk, answered: tuple[Duel, list[Frame]]) -> None:
-    frames = list(desk.ask("a", Duel(), SUM, replace(BRIEFLY, mode="at once")))
+    frames = list(desk.ask(ANNA, Duel(), SUM, replace(BRIEFLY, mode="at once")))
     texts = [side.conversation.messages for side in last_duel(frames).sides]
     assert texts == [side.conversation.messages for side in answered[0].sides]
     assert "shared the cores" in text_of(frames[-1].differences)
 
 
 def test_each_side_keeps_its_own_history(desk: CompareDesk, answered: tuple[Duel, list[Frame]]) -> None:
-    duel = last_duel(list(desk.ask("a", answered[0], "And 3+3?", BRIEFLY)))
+    duel = last_duel(list(desk.ask(ANNA, answered[0], "And 3+3?", BRIEFLY)))
     histories = [side.conversation.messages for side in duel.sides]
     assert [len(history) for history in histories] == [4, 4]
     assert histories[0][1] != histories[1][1]
 
 
 def test_one_side_answers_again_and_the_other_stays(desk: CompareDesk, answered: tuple[Duel, list[Frame]]) -> None:
-    frames = list(desk.regenerate("a", answered[0], 1, BRIEFLY))
+    frames = list(desk.regenerate(ANNA, answered[0], 1, BRIEFLY))
     again = last_duel(frames)
     assert again.sides[0] == answered[0].sides[0]
     assert len(again.sides[1].conversation.messages) == 2
@@ -120,19 +125,19 @@ def test_one_side_answers_again_and_the_other_stays(desk: CompareDesk, answered:
 
 def test_a_stop_keeps_what_was_written_and_the_next_question_works(desk: CompareDesk) -> None:
     frames = []
-    for frame in desk.ask("a", Duel(), "Write a long story about a fox.", replace(BRIEFLY, max_tokens=1500)):
+    for frame in desk.ask(ANNA, Duel(), "Write a long story about a fox.", replace(BRIEFLY, max_tokens=1500)):
         frames.append(frame)
         if frame.panes[0].growing and frame.panes[0].growing.content:
-            desk.stop("a")
+            desk.stop(ANNA)
     assert frames[-1].phase == "rest"
     assert last_duel(frames).sides[0].conversation.messages[-1].content
     assert "stopped by you" in text_of(frames[-1].panes[0].live)
-    assert last_duel(list(desk.ask("a", Duel(), SUM, BRIEFLY))).sides[1].result
+    assert last_duel(list(desk.ask(ANNA, Duel(), SUM, BRIEFLY))).sides[1].result
 
 
 def test_a_level_that_is_not_here_is_made_first(desk: CompareDesk, services: Services) -> None:
     wish = replace(BRIEFLY, choices=(SHIPPED, Choice(MODEL, "Q4_0", 2048)))
-    frames = list(desk.ask("a", Duel(), SUM, wish))
+    frames = list(desk.ask(ANNA, Duel(), SUM, wish))
     assert any("Making Q4_0 from Q4_1" in text_of(frame.panes[1].note) for frame in frames)
     assert any(frame.is_made for frame in frames)
     assert last_duel(frames).sides[1].result
@@ -141,28 +146,28 @@ def test_a_level_that_is_not_here_is_made_first(desk: CompareDesk, services: Ser
 
 def test_a_context_beyond_the_trained_one_is_cut_to_it(desk: CompareDesk) -> None:
     huge = replace(SHIPPED, context_size=90_000_000)
-    duel = last_duel(list(desk.ask("a", Duel(), SUM, replace(BRIEFLY, choices=(huge, COARSE)))))
+    duel = last_duel(list(desk.ask(ANNA, Duel(), SUM, replace(BRIEFLY, choices=(huge, COARSE)))))
     assert duel.sides[0].context and duel.sides[0].context.context_size == 8192
 
 
 @pytest.mark.parametrize("level", ["../../etc/passwd", "Q9"])
 def test_a_side_that_is_not_on_offer_says_why_and_the_other_answers(desk: CompareDesk, level: str) -> None:
-    frames = list(desk.ask("a", Duel(), SUM, replace(BRIEFLY, choices=(SHIPPED, Choice(MODEL, level)))))
+    frames = list(desk.ask(ANNA, Duel(), SUM, replace(BRIEFLY, choices=(SHIPPED, Choice(MODEL, level)))))
     assert "Choose another one from the list." in text_of(frames[-1].panes[1].note)
     assert [bool(side.result) for side in last_duel(frames).sides] == [True, False]
     assert (frames[-1].phase, frames[-1].differences) == ("rest", "")
 
 
 def test_a_busy_comparison_refuses_a_second_question(desk: CompareDesk) -> None:
-    running = desk.ask("a", Duel(), SUM, BRIEFLY)
+    running = desk.ask(ANNA, Duel(), SUM, BRIEFLY)
     next(running)
-    (refusal,) = desk.ask("a", Duel(), SUM, BRIEFLY)
+    (refusal,) = desk.ask(ANNA, Duel(), SUM, BRIEFLY)
     assert "still busy" in text_of(refusal.problem)
     running.close()  # type: ignore[attr-defined]
 
 
 def test_an_empty_question_is_answered_with_what_to_do(desk: CompareDesk) -> None:
-    (frame,) = desk.ask("a", Duel(), " ", BRIEFLY)
+    (frame,) = desk.ask(ANNA, Duel(), " ", BRIEFLY)
     assert "Write something first." in text_of(frame.problem)
 
 
@@ -172,7 +177,7 @@ def test_an_empty_question_is_answered_with_what_to_do(desk: CompareDesk) -> Non
 def test_the_control_says_that_the_same_model_says_the_same(
     desk: CompareDesk, answered: tuple[Duel, list[Frame]]
 ) -> None:
-    frames = list(desk.control("a", answered[0]))
+    frames = list(desk.control(ANNA, answered[0]))
     assert "beside itself: the same text, token for token" in text_of(frames[-1].control)
     assert last_duel(frames).spread.is_measured
     assert "by the control below" in text_of(frames[-1].differences)
@@ -180,15 +185,15 @@ def test_the_control_says_that_the_same_model_says_the_same(
 
 def test_the_answer_is_scored_token_by_token(desk: CompareDesk, answered: tuple[Duel, list[Frame]]) -> None:
     duel, _ = answered
-    frames = list(desk.score("a", duel))
+    frames = list(desk.score(ANNA, duel))
     card = frames[-1].agreement or ""
     assert card.count("data-top=") == len(duel.sides[0].result.tokens)  # type: ignore[union-attr]
     assert "KL divergence" in text_of(card)
 
 
 def test_a_model_beside_itself_agrees_wholly(desk: CompareDesk) -> None:
-    duel = last_duel(list(desk.ask("a", Duel(), SUM, replace(BRIEFLY, choices=(SHIPPED, SHIPPED)))))
-    card = text_of(list(desk.score("a", duel))[-1].agreement)
+    duel = last_duel(list(desk.ask(ANNA, Duel(), SUM, replace(BRIEFLY, choices=(SHIPPED, SHIPPED)))))
+    card = text_of(list(desk.score(ANNA, duel))[-1].agreement)
     assert "At 100% of the" in card and "KL divergence: 0 ." in card
 
 
@@ -196,7 +201,7 @@ def test_a_model_beside_itself_agrees_wholly(desk: CompareDesk) -> None:
 
 
 def test_nothing_tells_which_is_which_before_the_vote(desk: CompareDesk) -> None:
-    frames = list(desk.ask("a", Duel(), SUM, replace(BRIEFLY, blind=True)))
+    frames = list(desk.ask(ANNA, Duel(), SUM, replace(BRIEFLY, blind=True)))
     said = all_text(frames)
     assert not re.search(r"Q4_1|Q2_0|tok/s|Loading|Making", said)
     assert not any(pane.growing for frame in frames for pane in frame.panes)
@@ -204,29 +209,29 @@ def test_nothing_tells_which_is_which_before_the_vote(desk: CompareDesk) -> None
 
 
 def test_a_vote_names_both_and_is_counted(desk: CompareDesk) -> None:
-    duel = last_duel(list(desk.ask("a", Duel(), SUM, replace(BRIEFLY, blind=True))))
+    duel = last_duel(list(desk.ask(ANNA, Duel(), SUM, replace(BRIEFLY, blind=True))))
     shipped = 0 if duel.at(0).file and duel.at(0).file.level == "Q4_1" else 1  # type: ignore[union-attr]
-    frame = desk.vote(duel, BALLOT[shipped])
+    frame = desk.vote(ANNA, duel, BALLOT[shipped])
     assert "was Q4_1" in text_of(frame.panes[shipped].head)
     assert "tok/s" in text_of(frame.panes[0].live)
     assert "Q4_1 preferred in 1 of 1 (100%, between 21% and 100%)" in text_of(frame.tally)
     assert frame.duel and not frame.duel.may_vote
-    assert "nothing to vote on" in text_of(desk.vote(frame.duel, "Tie").problem)
+    assert "nothing to vote on" in text_of(desk.vote(ANNA, frame.duel, "Tie").problem)
 
 
 def test_a_word_that_is_no_vote_is_refused(desk: CompareDesk) -> None:
-    duel = last_duel(list(desk.ask("a", Duel(), SUM, replace(BRIEFLY, blind=True))))
-    assert "That is no vote." in text_of(desk.vote(duel, "C better").problem)
+    duel = last_duel(list(desk.ask(ANNA, Duel(), SUM, replace(BRIEFLY, blind=True))))
+    assert "That is no vote." in text_of(desk.vote(ANNA, duel, "C better").problem)
 
 
 def test_a_book_that_cannot_be_written_is_told_and_the_names_show(desk: CompareDesk) -> None:
-    duel = last_duel(list(desk.ask("a", Duel(), SUM, replace(BRIEFLY, blind=True))))
+    duel = last_duel(list(desk.ask(ANNA, Duel(), SUM, replace(BRIEFLY, blind=True))))
     good = desk.votes.path
     desk.votes.path = good.parent / "models" / "votes" / "x"
     desk.votes.path.parent.parent.mkdir(exist_ok=True)
     desk.votes.path.parent.write_text("in the way")
     try:
-        frame = desk.vote(duel, "Tie")
+        frame = desk.vote(ANNA, duel, "Tie")
     finally:
         desk.votes.path.parent.unlink()
         desk.votes.path = good

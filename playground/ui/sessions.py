@@ -1,0 +1,47 @@
+"""What Gradio itself keeps of an open page on the server, and its end: session state and uploaded files.
+
+Left alone, Gradio keeps the state of a closed page for an hour and its configuration until thousands of others have
+come. A page that only lost its connection reloads when it is back, and then begins a session of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+FORGOTTEN_AFTER_SECONDS: Final = 10.0  # from the closing of a page; what it still had under way has ended by then
+MOST_PAGES: Final = 2000  # open at once; beyond that the one that was still for longest loses what it had here
+UPLOADS_KEPT: Final = (60, 600)  # looked for so often, removed when so old (seconds): what no event took up
+
+
+def forget_later(page: gr.Blocks, tab: str) -> None:
+    """Forget a closed page in some seconds, unless it turns out to be in use."""
+    timer = threading.Timer(FORGOTTEN_AFTER_SECONDS, forget, (page, tab, FORGOTTEN_AFTER_SECONDS / 2))
+    timer.daemon = True
+    timer.start()
+
+
+def forget(page: gr.Blocks, tab: str, unused_seconds: float = 0.0) -> None:
+    """Drop all that Gradio keeps of this page, if it was not used for so long."""
+    sessions = page.state_holder
+    last_used = sessions.time_last_used.get(tab)
+    if last_used and (datetime.now() - last_used).total_seconds() < unused_seconds:
+        return
+    with sessions.lock:
+        sessions.session_data.pop(tab, None)
+        sessions.time_last_used.pop(tab, None)
+
+
+def discard_upload(path: str | Path) -> None:
+    """Remove an uploaded file that was read; of a file that is no upload nothing is touched."""
+    file, folder = Path(path).resolve(), Path(get_upload_folder()).resolve()
+    if folder in file.parents:
+        with suppress(OSError):
+            file.unlink()
+            file.parent.rmdir()
