@@ -23,7 +23,7 @@ class Transcript:
     title: str
     model_file: str  # the file's name, without the folders of this computer
     level: str
-    context_size: int  # tokens
+    context_size: int | None  # tokens; None where a server has its own
     sampling: Sampling
     max_tokens: int | None
     conversation: Conversation
@@ -62,10 +62,11 @@ def as_markdown(transcript: Transcript) -> str:
 
 
 def _facts(transcript: Transcript) -> str:
+    context = "–" if transcript.context_size is None else f"{transcript.context_size}"
     lines = [
         f"- Model: {code(transcript.model_file)}",
         f"- Level: {one_line(transcript.level)}",
-        f"- Context: {transcript.context_size} tokens",
+        f"- Context: {context} tokens",
         f"- Settings: {settings_in_words(transcript.sampling, transcript.max_tokens)}",
     ]
     return "\n".join(lines)

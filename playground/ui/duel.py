@@ -10,12 +10,13 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from playground.chat.compare import Mode, PaneResult
+from playground.chat.compare import Mode, Pane, PaneResult
 from playground.chat.conversation import Conversation
 from playground.chat.differences import Spread
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template import Message
 from playground.engine.messages import GREEDY, Finished, Sampling
+from playground.engine.remote_words import RemoteModel
 from playground.errors import RequestRefused
 from playground.lab.results import Contestant, Pair, Preference, Vote
 from playground.llama.parameters import ContextParameters
@@ -41,16 +42,21 @@ class Wish:
 
 @dataclass(frozen=True)
 class Side:
-    """One model's part: what it was asked and said, and by which file.
+    """One model's part: what it was asked and said, and by which model; context None where that is a server's.
 
     result: of its last reply; ends: the place among the messages of each whole reply, and how it ended.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
-    file: ModelFile | None = None
+    file: ModelFile | RemoteModel | None = None
     context: ContextParameters | None = None
     result: PaneResult | None = None
     ends: tuple[tuple[int, Finished], ...] = ()
+
+    @property
+    def pane(self) -> Pane | None:
+        """The side as a comparison takes it; None before a model answers here."""
+        return Pane(self.file, self.context, self.conversation) if self.file else None
 
     @property
     def contestant(self) -> Contestant:

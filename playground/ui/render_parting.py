@@ -9,8 +9,10 @@ from html import escape
 from typing import Final
 
 from playground.chat.compare import FirstDifference, PaneResult, first_difference
-from playground.ui.words import count, percent
+from playground.chat.parting import comparable
+from playground.ui.words import UNKNOWN, count, percent
 
+_BY_TEXT: Final = "A server does not tell the numbers of its tokens: they are compared by their text."
 _SEEN_BEFORE: Final = 220  # characters of the common text: enough to read the sentence
 _VISIBLE: Final = {"\n": "⏎", "\t": "⇥", "\r": "⏎"}
 
@@ -18,7 +20,8 @@ _VISIBLE: Final = {"\n": "⏎", "\t": "⇥", "\r": "⏎"}
 def parting_card(titles: tuple[str, str], a: PaneResult, b: PaneResult) -> str:
     """The first token in which two answers differ, or that none does."""
     difference = first_difference(a, b)
-    body = _same(a, b) if difference is None else _parted(titles, difference)
+    by_text = a.is_remote or b.is_remote
+    body = _same(a, b) if difference is None else _parted(titles, difference, by_text)
     dice = (
         '<p class="gp-hint">With a temperature above 0 the dice have a say in this, too: '
         "0 takes the likeliest token.</p>"
@@ -49,7 +52,25 @@ def bar(share: float | None, place: int) -> str:
     )
 
 
+def _told(share: float | None, place: int) -> str:
+    """The probability of an end, which servers seldom tell."""
+    return UNKNOWN if share is None else bar(share, place)
+
+
+def _same_beside_a_server(a: PaneResult, b: PaneResult) -> str:
+    if not comparable(a, b):
+        return (
+            "<p>The server tells neither the probabilities of its tokens nor where one ends and the next begins: so "
+            "this page cannot say at which of them the two part.</p>"
+        )
+    if [token.text for token in a.tokens] == [token.text for token in b.tokens]:
+        return f"<p>Nowhere: the two answers are the same, all {count(len(a.tokens))} tokens of them.</p>"
+    return "<p>Nowhere yet: the tokens are the same up to where one of the two was cut off.</p>"
+
+
 def _same(a: PaneResult, b: PaneResult) -> str:
+    if a.is_remote or b.is_remote:
+        return _same_beside_a_server(a, b)
     if a.vocabulary_size != b.vocabulary_size:
         return "<p>The two models have different vocabularies: their tokens cannot be told from each other.</p>"
     if len(a.tokens) == len(b.tokens):
@@ -60,7 +81,7 @@ def _same(a: PaneResult, b: PaneResult) -> str:
     )
 
 
-def _parted(titles: tuple[str, str], difference: FirstDifference) -> str:
+def _parted(titles: tuple[str, str], difference: FirstDifference, by_text: bool) -> str:
     mine, theirs = difference.mine, difference.theirs
     before = difference.before[-_SEEN_BEFORE:]
     dots = "… " if len(before) < len(difference.before) else ""
@@ -71,14 +92,16 @@ def _parted(titles: tuple[str, str], difference: FirstDifference) -> str:
         for letter, word in zip("AB", words, strict=True)
     )
     shares = ((mine.own, theirs.other), (mine.other, theirs.own))
+    cells = [_told if by_text and choice.ends else bar for choice in (mine, theirs)]
+    hint = f'<p class="gp-hint">{_BY_TEXT}</p>' if by_text else ""
     rows = "".join(
         f'<tr><th scope="row"><mark class="gp-part-{letter.lower()}">{escape(word)}</mark></th>'
-        f"<td>{bar(pair[0], 0)}</td><td>{bar(pair[1], 1)}</td></tr>"
-        for letter, word, pair in zip("AB", words, shares, strict=True)
+        f"<td>{cell(pair[0], 0)}</td><td>{cell(pair[1], 1)}</td></tr>"
+        for letter, word, pair, cell in zip("AB", words, shares, cells, strict=True)
     )
     heads = "".join(f'<th scope="col">{escape(title)} gave it</th>' for title in titles)
     at = "at the very first token" if difference.place == 0 else f"after {count(difference.place)} tokens in common"
     return (
         f'<p class="gp-hint">They part {at}:</p>{lines}<table class="gp-table"><thead><tr>'
-        f'<th scope="col">Next token</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+        f'<th scope="col">Next token</th>{heads}</tr></thead><tbody>{rows}</tbody></table>{hint}'
     )

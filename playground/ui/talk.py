@@ -36,7 +36,7 @@ class ModelUsed:
     title: str = ""
     file_name: str = ""
     level: str = ""
-    context_size: int = 0
+    context_size: int | None = 0
 
 
 @dataclass(frozen=True)
