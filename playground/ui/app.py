@@ -35,6 +35,7 @@ from playground.ui.models_tab import wire_models_tab
 from playground.ui.picker_view import PickerDesk
 from playground.ui.render import page_head
 from playground.ui.residents import Residents
+from playground.ui.servers import Servers
 from playground.ui.sessions import MOST_PAGES, UPLOADS_KEPT, forget_later
 from playground.ui.theme import launch_look
 
@@ -47,8 +48,9 @@ def build_app(services: Services) -> gr.Blocks:
     settings = services.settings
     maker = services.maker if settings.allow_quantize else None
     picker_desk = PickerDesk(
-        services.library, services.planner, services.pool.usable_for, settings.slots, maker, services.visits
-    )
+        services.library, services.planner, services.pool.usable_for, settings.slots, maker, services.visits,
+        Servers(services.remotes, may_add=settings.may_add_remotes),
+    )  # fmt: skip
     residents = Residents(services.pool, services.planner, picker_desk)
     chat_desk = ChatDesk(settings, services.pool, picker_desk, residents)
     compare_desk = CompareDesk(services, picker_desk, residents)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Literal
 
-from playground.chat.conversation import ReplyUpdate, reply
+from playground.chat.conversation import Lease, ReplyUpdate, reply
 from playground.chat.history import HistoryLimits
 from playground.chat.template import Message
 from playground.engine.messages import Event, Memory, Queued, Sampling, Token
-from playground.engine.pool import Lease, ModelPool
+from playground.engine.pool import ModelPool, Opening
+from playground.engine.remote_words import RemoteModel
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.models.library import ModelFile
 from playground.settings import Settings
@@ -162,12 +163,17 @@ class ChatDesk:
             yield Frame(progress="")
             return (yield from self._written(lease, self._prepared(talk, wish, file), wish, run))
 
-    def _prepared(self, talk: Talk, wish: Wish, file: ModelFile) -> Talk:
-        used = ModelUsed(file.display_name, file.path.name, file.level, wish.choice.context_size or 0)
+    def _prepared(self, talk: Talk, wish: Wish, file: ModelFile | RemoteModel) -> Talk:
+        if isinstance(file, RemoteModel):
+            used = ModelUsed(file.display_name, file.display_name, file.level, file.context_size)
+        else:
+            used = ModelUsed(file.display_name, file.path.name, file.level, wish.choice.context_size or 0)
         return replace(talk, model=used, sampling=wish.sampling, max_tokens=wish.max_tokens)
 
-    def _file(self, visitor: Visitor, choice: Choice, run: Run) -> Generator[Frame, None, ModelFile | None]:
-        """The chosen file, made first with progress where it is only on offer; None when it was stopped."""
+    def _file(
+        self, visitor: Visitor, choice: Choice, run: Run
+    ) -> Generator[Frame, None, ModelFile | RemoteModel | None]:
+        """The chosen model, made first with progress where it is only on offer; None when it was stopped."""
         made = False
         with closing(self.picker.ready(choice, run.is_stopped, visitor)) as making:
             try:
@@ -177,16 +183,22 @@ class ChatDesk:
                     run.waits()  # a making has its own longest time
                     yield Frame(progress=making_progress(choice.level, progress))
             except StopIteration as end:
-                file: ModelFile | None = end.value
+                file: ModelFile | RemoteModel | None = end.value
         if made and file:
             yield Frame(made=True)
         return file
 
-    def _loading(self, file: ModelFile, choice: Choice, run: Run, anyway: bool) -> Generator[Frame, None, Lease | None]:
+    def _loading(
+        self, file: ModelFile | RemoteModel, choice: Choice, run: Run, anyway: bool
+    ) -> Generator[Frame, None, Lease | None]:
         """Frames with progress, or why it has to wait, then the lease; None when it was stopped."""
         stage = f"Loading {file.display_name} · {file.level}"
-        allow_unfit = anyway and self._settings.allow_load_anyway
-        loading = self._pool.open(file.path, self.picker.context(choice), allow_unfit=allow_unfit, patient=True)
+        loading: Generator[Opening, None, Lease]
+        if isinstance(file, RemoteModel):
+            loading, stage = self.picker.servers.open(file), f"Asking {file.server}"
+        else:
+            allow_unfit = anyway and self._settings.allow_load_anyway
+            loading = self._pool.open(file.path, self.picker.context(choice), allow_unfit=allow_unfit, patient=True)
         run.owns_generator(loading)
         try:
             while not run.is_stopped():
@@ -229,7 +241,8 @@ class ChatDesk:
 
     def _ended(self, lease: Lease, talk: Talk, update: ReplyUpdate, token: Token | None) -> Frame:
         assert update.finished
-        memory = update.finished.memory or lease.engine.loaded.memory
+        loaded = lease.engine.loaded
+        memory = update.finished.memory or (loaded.memory if loaded else None)
         return Frame(
             talk,
             phase="rest",
@@ -278,6 +291,8 @@ def _left_out(messages: int) -> str:
 
 def _ready(lease: Lease) -> str:
     loaded = lease.engine.loaded
+    if loaded is None or lease.plan is None:
+        return notice("Nothing to load: this model runs on a server, in memory of its own.", "good")
     memory: Memory = loaded.memory
     ready = notice(f"Loaded in {seconds(loaded.seconds)} and ready.", "good")
     return f"{ready}{predicted_beside_measured(lease.plan, memory)}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from playground.chat.compare import PaneResult, PaneUpdate
 from playground.chat.template import Message
 from playground.engine.messages import Event, Token
+from playground.engine.remote_words import RemoteModel
 from playground.errors import PlaygroundError
 from playground.llama.parameters import ContextParameters
 from playground.models.library import ModelFile
@@ -54,8 +55,8 @@ class Board:
         self.stopped_by: StoppedBy = "person"
         self._panes = {place: _Pane(live=self._waiting(place)) for place in places}
 
-    def seat(self, place: int, file: ModelFile, context: ContextParameters) -> None:
-        """From now on this file answers here."""
+    def seat(self, place: int, file: ModelFile | RemoteModel, context: ContextParameters | None) -> None:
+        """From now on this model answers here; context None where a server has its own."""
         side = replace(self.duel.at(place), file=file, context=context)
         self.duel = self.duel.with_place(place, side)
         self._panes[place].note = ""
@@ -77,8 +78,11 @@ class Board:
         """
         place = self.seated[update.pane]
         pane = self._panes[place]
-        level = file.level if (file := self.duel.at(place).file) else LETTERS[place]
-        if update.loading is not None:
+        file = self.duel.at(place).file
+        level = file.level if file else LETTERS[place]
+        if update.loading is not None and isinstance(file, RemoteModel):
+            pane.live = plain_line(f"Asking {file.server}", "waits")
+        elif update.loading is not None:
             pane.note = load_progress(None if waits else update.loading, waits or f"Loading {level}")
         elif update.gave_way:
             pane.note = notice(f"{level} gave its memory to the other model; it comes back when it is asked again.")

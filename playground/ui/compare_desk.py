@@ -23,6 +23,7 @@ from playground.chat.comparison_export import (
 from playground.chat.differences import spread_of
 from playground.chat.history import HistoryLimits
 from playground.engine.messages import Queued
+from playground.engine.remote_words import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
 from playground.lab.fidelity import Fidelity, score_answer
 from playground.lab.fidelity import Progress as Scoring
@@ -112,12 +113,12 @@ class CompareDesk:
         begun = False
         try:
             side, wish = duel.at(0), duel.wish
-            if not (side.file and side.context and wish and side.result) or duel.is_hidden:
+            if not (side.pane and wish and side.result) or duel.is_hidden:
                 raise RequestRefused("There is nothing to repeat yet.", "Ask both models something first.")
+            pane = replace(side.pane, conversation=side.conversation.without_last_reply())
             with self.visits.running(visitor, "control", PLACE) as run:
                 begun = True
-                yield Frame(phase="busy", problem="", control=notice(f"Asking {side.file.level} twice …"))
-                pane = Pane(side.file, side.context, side.conversation.without_last_reply())
+                yield Frame(phase="busy", problem="", control=notice(f"Asking {pane.file.level} twice …"))
                 results = yield from self._repeated(pane, wish, run)
             if len(results) < 2:
                 said = error_card(run.overdue) if run.overdue else notice("Stopped; the control says nothing.")
@@ -134,15 +135,15 @@ class CompareDesk:
         begun = False
         try:
             first, second = (duel.at(place) for place in PLACES)
-            if not (first.file and second.file and first.context and second.context and first.result) or duel.is_hidden:
+            if not (first.pane and second.pane and first.result) or duel.is_hidden:
                 raise RequestRefused("There is no answer to read yet.", "Ask both models something first.")
             with self.visits.running(visitor, "scoring", PLACE) as run:
                 begun = True
                 yield Frame(duel, phase="busy", problem="", agreement=load_progress(None, "Reading A’s answer"))
                 scoring: Generator[Scoring | Fidelity, None, None] = score_answer(  # type: ignore[assignment]
                     self._services.pool,
-                    Pane(first.file, first.context),
-                    Pane(second.file, second.context),
+                    first.pane,
+                    second.pane,
                     first.conversation.without_last_reply(),
                     [token.id for token in first.result.tokens],
                 )
@@ -167,10 +168,10 @@ class CompareDesk:
 
     def record(self, duel: Duel, kind: str) -> Iterator[float | str]:
         """The whole comparison as "markdown" or "json": the fraction of the checksums done, then the text."""
-        panes = [side for place in PLACES if (side := duel.at(place)).file and side.context]
+        panes = [side for place in PLACES if (side := duel.at(place)).pane]
         if not panes or duel.is_hidden or duel.wish is None:
             raise RequestRefused("There is nothing to save yet.", "Ask both models something first.")
-        yield from self._digests.digest([side.file for side in panes if side.file])
+        yield from self._digests.digest([side.file for side in panes if isinstance(side.file, ModelFile)])
         records = tuple(
             PaneRecord(
                 side.file,
@@ -178,11 +179,11 @@ class CompareDesk:
                 side.conversation,
                 side.result,
                 "",
-                self._digests.known(side.file) or (),
+                (self._digests.known(side.file) or ()) if isinstance(side.file, ModelFile) else (),
                 side.ends,
             )
             for side in panes
-            if side.file and side.context
+            if side.file
         )
         sampling = next((side.result.sampling for side in panes if side.result), duel.wish.sampling)
         record = ComparisonRecord(
@@ -233,7 +234,8 @@ class CompareDesk:
         """The set-up that the page's address asks for; what is not on offer is told in it."""
         if not any(side in query for side in SIDES):
             return LinkedSetup()
-        named = {query.get(side, "").rpartition(":")[0] for side in SIDES} & set(self._services.library.models())
+        on_offer = {value for _, value in self.picker.model_names(wait=True)}
+        named = {query.get(side, "").rpartition(":")[0] for side in SIDES} & on_offer
         offered = {model: self._levels_of(model) for model in named}
         return read_query(query, offered, self.limits)
 
@@ -256,6 +258,8 @@ class CompareDesk:
 
     def beforehand(self, wish: Wish) -> str:
         """Whether both models will stay in memory, and what the mode means for the speeds."""
+        if any(self.picker.servers.means(choice.model) for choice in wish.choices):
+            return beforehand_line(wish.mode, None, with_server=True)
         to_make = [choice.level for choice in wish.choices if choice.level and not self._is_here(choice)]
         if to_make:
             return beforehand_line(wish.mode, None, tuple(dict.fromkeys(to_make)))
@@ -266,8 +270,10 @@ class CompareDesk:
         except PlaygroundError:
             return beforehand_line(wish.mode, None)
 
-    def _context(self, file: ModelFile, choice: Choice) -> ContextParameters:
+    def _context(self, file: ModelFile | RemoteModel, choice: Choice) -> ContextParameters | None:
         """The chosen context, at most what the model was trained for: a browser may ask for anything."""
+        if isinstance(file, RemoteModel):
+            return None
         context = self.picker.context(choice)
         trained = self._services.planner.trained_context(file.path)
         return replace(context, context_size=min(context.context_size, trained))
@@ -347,8 +353,8 @@ class CompareDesk:
 
     def _ready(
         self, visitor: Visitor, board: Board, place: int, choice: Choice, run: Run
-    ) -> Generator[Frame, None, ModelFile | None]:
-        """The file of a choice, made first where it is not here yet; None when it was stopped."""
+    ) -> Generator[Frame, None, ModelFile | RemoteModel | None]:
+        """The model of a choice, made first where it is not here yet; None when it was stopped."""
         making = self.picker.ready(choice, run.is_stopped, visitor)
         made_from, told_at = "", 0.0
         with closing(making):
@@ -356,7 +362,7 @@ class CompareDesk:
                 try:
                     progress = next(making)
                 except StopIteration as end:
-                    made: ModelFile | None = end.value
+                    made: ModelFile | RemoteModel | None = end.value
                     if made and made_from:
                         yield Frame(is_made=True)
                     return made
@@ -374,15 +380,11 @@ class CompareDesk:
             return ""
 
     def _compared(self, board: Board, wish: Wish, run: Run) -> Iterator[Frame]:
-        panes = [
-            Pane(side.file, side.context, side.conversation)
-            for place in board.seated
-            if (side := board.duel.at(place)).file and side.context
-        ]
+        panes = [pane for place in board.seated if (pane := board.duel.at(place).pane)]
         updates = compare(
             self._services.pool, self._services.planner, panes, wish.sampling,
             wish.max_tokens,
-            mode=wish.mode, interval_seconds=self._interval_seconds,
+            mode=wish.mode, interval_seconds=self._interval_seconds, remotes=self._services.remotes,
         )  # fmt: skip
         run.owns_generator(updates)
         shown_at = 0.0
@@ -404,7 +406,7 @@ class CompareDesk:
         updates = compare(
             self._services.pool, self._services.planner, [pane, pane], wish.sampling,
             wish.max_tokens,
-            mode="in turn", interval_seconds=self._interval_seconds,
+            mode="in turn", interval_seconds=self._interval_seconds, remotes=self._services.remotes,
         )  # fmt: skip
         run.owns_generator(updates)
         with closing(updates):

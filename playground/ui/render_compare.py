@@ -30,6 +30,11 @@ MODE_SENTENCES: Final[dict[Mode, str]] = {
     "in turn": "One answers after the other, each with all cores: the speeds are true.",
     "at once": "Both answer at the same moment and share the cores in short turns; the speeds leave the waiting out.",
 }
+_WITH_SERVER: Final[dict[Mode, str]] = {
+    "in turn": "One answers after the other.",
+    "at once": "Both answer at the same moment, and share nothing if each has a machine of its own.",
+}
+_SERVERS_SPEED: Final = "A server’s speed is measured here, so the way there counts, and so do its other visitors."
 _RESIDENCY: Final = {
     "together": "Both models stay in memory.",
     "one after the other": "Both do not fit into memory together: each gives way to the other, which takes a load.",
@@ -66,9 +71,18 @@ def hidden_line(*, is_writing: bool = False) -> str:
 
 
 def beforehand_line(
-    mode: Mode, residency: Literal["together", "one after the other"] | None, to_make: tuple[str, ...] = ()
+    mode: Mode,
+    residency: Literal["together", "one after the other"] | None,
+    to_make: tuple[str, ...] = (),
+    *,
+    with_server: bool = False,
 ) -> str:
-    """What to expect of the speeds and of the memory, said before anything runs; to_make: levels not here yet."""
+    """What to expect of the speeds and of the memory, said before anything runs.
+
+    to_make: levels not here yet; with_server: at least one side runs elsewhere.
+    """
+    if with_server:
+        return f'<p class="gp-hint">{_WITH_SERVER[mode]} {_SERVERS_SPEED}</p>'
     memory = f" {_RESIDENCY[residency]}" if residency else ""
     if to_make:
         memory = f" {escape(' and '.join(to_make))} will be made here first, when you ask."

@@ -6,12 +6,13 @@ a page may take.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
 from playground.engine.remote_words import RemoteModel
-from playground.engine.remotes import Offer, Remotes
+from playground.engine.remotes import Offer, RemoteLease, Remotes
+from playground.engine.residents import Opening
 from playground.errors import ModelNotFound, RequestRefused
 from playground.servers import read_server
 from playground.ui.render_picker import LevelRow
@@ -52,6 +53,10 @@ class Servers:
         if offer is not None and offer.problem is not None:
             raise offer.problem
         raise ModelNotFound("That model is not on offer any more.", "Choose another one from the list.")
+
+    def open(self, model: RemoteModel) -> Generator[Opening, None, RemoteLease]:
+        """A lease on a server's model, as the pool gives one on a file."""
+        return self._remotes.open(model)
 
     def first(self) -> str | None:
         """The value of the first model there is."""
