@@ -19,6 +19,7 @@ from playground.ui.making import MakingFrame, make_chosen
 from playground.ui.picker_view import Choice, Desk, PickerView
 from playground.ui.render_memory import memory_bar, memory_bar_empty
 from playground.ui.render_picker import context_steps, level_rows, picker_line
+from playground.ui.server_form import ServerForm, build_server_form, wire_server_form
 from playground.ui.visitors import visitor_of
 from playground.ui.words import gibibytes
 
@@ -90,6 +91,7 @@ class ModelPicker:
     kv_type: gr.Radio
     memory: gr.HTML
     actions: gr.Column  # room for what a tab does with the choice: `with picker.actions: gr.Button("Load")`
+    server: ServerForm | None = None  # where servers may be entered
 
     @property
     def choice(self) -> list[Any]:
@@ -140,7 +142,8 @@ def build_model_picker(desk: Desk, group: str) -> ModelPicker:
                     info="Fewer bits leave room for a longer context.",
                     elem_id=f"{group}-kv",
                 )
-    return ModelPicker(line, model, level, make, stop_making, making, news, context, kv_type, memory, actions)
+            server = build_server_form(group) if desk.servers.may_add else None
+    return ModelPicker(line, model, level, make, stop_making, making, news, context, kv_type, memory, actions, server)
 
 
 def radio_rows(rows: str, elem_id: str) -> gr.HTML:
@@ -199,6 +202,8 @@ def wire_choices(picker: ModelPicker, desk: Desk, group: str) -> None:
         **_REDRAW,
     )
     _wire_making(picker, desk, group)
+    if picker.server:
+        wire_server_form(picker.server, desk.servers, picker.news, news)
 
 
 def _redrawing(desk: Desk, group: str, redraws: _Redraws) -> Callable[..., Iterator[list[Any]]]:
