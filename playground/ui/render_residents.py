@@ -40,7 +40,7 @@ def resident_card(rows: Sequence[ResidentRow], swap: Swap | None) -> str:
     items = "".join(map(_row, rows))
     mine = f"<p>{_swap_sentence(swap)}</p>" if swap and swap.room != "never" else ""
     return (
-        '<section class="gp-residents" aria-label="Models in memory"><h3>In memory now</h3>'
+        '<section class="gp-residents" aria-label="Models in memory"><p>In memory now</p>'
         f"<ul>{items}</ul>{mine}</section>"
     )
 
@@ -50,7 +50,7 @@ def _row(row: ResidentRow) -> str:
         end = '<b class="gp-residents-mine">your choice</b>'
     elif row.value:
         end = (
-            f'<button type="button" data-value="{escape(row.value, quote=True)}"'
+            f'<button type="button" class="gp-small-button" data-value="{escape(row.value, quote=True)}"'
             f' aria-label="Use {escape(row.title, quote=True)}">Use this one</button>'
         )
     else:

@@ -146,3 +146,12 @@ def test_a_vote_that_is_none_is_not_kept(book: VoteBook) -> None:
     with pytest.raises(RequestRefused, match="Choose A, B, tie or both bad"):
         book.add(vote("third"))  # type: ignore[arg-type]
     assert book.tallies() == []
+
+
+def test_a_full_book_takes_no_more_votes_and_says_so(tmp_path: Path) -> None:
+    book = VoteBook(tmp_path / "votes.sqlite", most=2)
+    book.add(vote("tie"))
+    book.add(vote("first"))
+    with pytest.raises(RequestRefused, match=r"the book of votes is full \(2\)"):
+        book.add(vote("tie"))
+    assert book.tally(PAIR).count == 2
