@@ -20,6 +20,7 @@ from playground.models.downloads import Downloads
 from playground.models.headers import Headers
 from playground.models.hub import Hub
 from playground.models.library import Library
+from playground.models.usage import LastUsed
 from playground.settings import Settings
 from playground.visits.ledger import Visits
 
@@ -35,8 +36,14 @@ class Services:
         self.planner = self._resources.enter_context(Planner())
         cores = CoreShares(self.processors.usable)
         self._resources.callback(cores.close)
+        self.last_used = LastUsed(settings.data_dir / "last-used.json")
         self.pool = ModelPool(
-            cores, self.planner, lambda: read_memory().usable, settings.idle_seconds, settings.turn_seconds
+            cores,
+            self.planner,
+            lambda: read_memory().usable,
+            settings.idle_seconds,
+            settings.turn_seconds,
+            self.last_used.note,
         )
         self._resources.callback(self.pool.close)
         self.visits = self._resources.enter_context(Visits.of(settings))

@@ -61,6 +61,7 @@ class ModelPool:
     usable_bytes: the memory this computer can give now.
     idle_seconds: a model nobody uses for so long is unloaded.
     turn_seconds: after so long in the line, a load comes before new uses of the models in its way.
+    on_loaded: told the file of every model that has been loaded.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class ModelPool:
         usable_bytes: Callable[[], int],
         idle_seconds: float = 900,
         turn_seconds: float = 60,
+        on_loaded: Callable[[Path], None] = lambda path: None,
     ) -> None:
         self._cores = cores
         self._planner = planner
         self._usable_bytes = usable_bytes
         self._idle_seconds = idle_seconds
+        self._on_loaded = on_loaded
         self._entries: dict[ModelKey, Entry] = {}
         self._news = threading.Condition()
         self._line = Line(turn_seconds)
@@ -272,6 +275,7 @@ class ModelPool:
             self._load_times.add(entry.key.path, plan.weights, engine.loaded.seconds)
             entry.ready = True
             self._news.notify_all()
+        self._on_loaded(entry.key.path)
 
     def _tell(self, entry: Entry, fraction: float) -> None:
         with self._news:

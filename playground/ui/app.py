@@ -55,7 +55,10 @@ def build_app(services: Services) -> gr.Blocks:
     chat_desk = ChatDesk(settings, services.pool, picker_desk, residents)
     compare_desk = CompareDesk(services, picker_desk, residents)
     models_desk = ModelsDesk(services)
-    fit_desk = FitDesk(services.library, services.planner, maker, services.pool.usable_for, settings.slots)
+    fit_desk = FitDesk(
+        services.library, services.planner, maker, services.pool.usable_for, settings.slots,
+        models_desk.hub.subjects, models_desk.hub.find_subject,
+    )  # fmt: skip
 
     page: gr.Blocks
 
@@ -84,7 +87,7 @@ def build_app(services: Services) -> gr.Blocks:
                 learn = build_learn_tab()
         wire_chat_tab(page, chat, chat_desk)
         wire_compare_tab(page, compare, compare_desk, tabs)
-        wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk)
+        wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk, models.hub.wanted)
         wire_learn_tab(learn, tabs)
         wire_models_tab(page, models, models_desk)
         left, right = (pane.picker for pane in compare.panes)

@@ -30,6 +30,7 @@ from playground.fit.table import (
 )
 from playground.lab.maker import LevelMaker
 from playground.llama.parameters import KV_TYPES, ContextParameters, KvType
+from playground.models.hub_names import looks_like_reference
 from playground.models.library import Library
 from playground.ui.picker_view import Choice
 
@@ -42,6 +43,7 @@ USUAL_NUMBER_GB: Final = 48.0  # shown when somebody chooses to type a number
 LARGEST_COMPUTER_GB: Final = 65_536.0
 NO_FILE: Final = Path()  # stands for a model that is not on this disk: nothing loaded can be shared with it
 _SECONDS_BETWEEN_STAGES: Final = 0.3
+_ASKING: Final = "Asking the Hub for the levels and reading one header …"
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class FitDesk:
     """Answers the Fit tab of every visitor.
 
     usable_for: bytes that a load of a file could use here, as the pool will judge it. chats: that a loaded model serves
-    at once. elsewhere: further subjects, such as a repository on the Hub whose header has been read.
+    at once. elsewhere: further subjects, such as a repository on the Hub whose header has been read. find_elsewhere:
+    makes one of them of a name that a person typed, such as owner/repo; returns its key and the level that is meant.
     """
 
     def __init__(
@@ -140,6 +143,7 @@ class FitDesk:
         usable_for: Callable[[Path], int],
         chats: int,
         elsewhere: Callable[[], Sequence[FitSubject]] = tuple,
+        find_elsewhere: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
         self.chats = chats
         self._library = library
@@ -147,6 +151,7 @@ class FitDesk:
         self._maker = maker
         self._usable_for = usable_for
         self._elsewhere = elsewhere
+        self._find_elsewhere = find_elsewhere
 
     def subjects(self) -> list[FitSubject]:
         """Every model a table can be made of: those on disk, those from elsewhere, the catalogue's others."""
@@ -164,6 +169,20 @@ class FitDesk:
     def views(self, choice: FitChoice) -> Iterator[FitView]:
         """The view of a choice; before the last one, stages of a table that takes long."""
         subjects = {subject.key: subject for subject in self.subjects()}
+        if (
+            choice.model
+            and choice.model not in subjects
+            and self._find_elsewhere
+            and looks_like_reference(choice.model)
+        ):
+            yield FitView(choice, tuple(_names(list(subjects.values()))), choice.model, problem=_ASKING)
+            try:
+                key, level = self._find_elsewhere(choice.model)
+            except PlaygroundError as error:
+                yield FitView(choice, tuple(_names(list(subjects.values()))), choice.model, problem=str(error))
+                return
+            choice = replace(choice, model=key, level=choice.level or level)
+            subjects = {subject.key: subject for subject in self.subjects()}
         fallback = FIRST_MODEL if FIRST_MODEL in subjects else next(iter(subjects))
         subject = subjects[choice.model if choice.model in subjects else fallback]
         choice = replace(choice, model=subject.key, chats=choice.chats or self._usual_chats(subject))
@@ -185,7 +204,7 @@ class FitDesk:
         what = f"{subject.name} at {level} is not on this computer yet."
         if subject.repo is None:
             return Opening(problem=what, remedy="The tab Models searches the Hub for it.")
-        remedy = f"The tab Models can download it: look there for {subject.repo}."
+        remedy = f"The tab Models can download it from {subject.repo}."
         return Opening(problem=what, remedy=remedy, repo=subject.repo)
 
     def _usual_chats(self, subject: FitSubject) -> int:

@@ -51,6 +51,7 @@ class FitTab:
     rows: gr.HTML
     away: gr.HTML
     to_models: gr.Button
+    wanted: gr.State  # the repository that a cell of a model elsewhere led to
     charts: gr.HTML
     kv: gr.HTML
 
@@ -73,8 +74,9 @@ def build_fit_tab(tab: gr.Tab, desk: FitDesk) -> FitTab:
     with gr.Row(elem_classes="gp-page gp-fit"):
         with gr.Column(elem_classes="gp-side gp-fit-side"):
             model = gr.Dropdown(
-                desk.model_names(), value=FIRST_MODEL, label="Model", filterable=True, elem_id="fit-model"
-            )
+                desk.model_names(), value=FIRST_MODEL, label="Model", filterable=True, allow_custom_value=True,
+                info="Or type owner/repo of any GGUF model on the Hugging Face Hub.", elem_id="fit-model",
+            )  # fmt: skip
             computer = _switch("Computer", computer_choices(desk.usable_here()), THIS, "computer")
             other_gb = gr.Number(
                 USUAL_NUMBER_GB, label="Its memory in GB", minimum=1, maximum=LARGEST_COMPUTER_GB, visible=False,
@@ -103,11 +105,12 @@ def build_fit_tab(tab: gr.Tab, desk: FitDesk) -> FitTab:
             )  # fmt: skip
             away = _html("", "fit-away")
             to_models = gr.Button("Open Models", visible=False, size="sm", elem_id="fit-to-models")
+            wanted = gr.State("")
             charts = _html("", "fit-charts")
             kv = _html("", "fit-kv-sum")
     return FitTab(
         tab, model, computer, other_gb, kv_type, chats, levels, level, context, assumed, answer, rows, away,
-        to_models, charts, kv,
+        to_models, wanted, charts, kv,
     )  # fmt: skip
 
 

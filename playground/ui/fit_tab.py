@@ -43,8 +43,13 @@ def draw(view: FitView, usable_here: int) -> list[Any]:
     ]
 
 
-def wire_fit_tab(tab: FitTab, desk: FitDesk, tabs: gr.Tabs, chat: ChatTab, picker: Desk) -> None:
-    """Every event of the tab; the newest choice wins. The first table is drawn when the tab is first opened."""
+def wire_fit_tab(
+    tab: FitTab, desk: FitDesk, tabs: gr.Tabs, chat: ChatTab, picker: Desk, wanted_of_hub: gr.Textbox
+) -> None:
+    """Every event of the tab; the newest choice wins. The first table is drawn when the tab is first opened.
+
+    wanted_of_hub: of the Models tab, which opens the repository that it is given.
+    """
 
     def redraw(*values: Any) -> Iterator[list[Any]]:
         usable_here = desk.usable_here()
@@ -59,11 +64,12 @@ def wire_fit_tab(tab: FitTab, desk: FitDesk, tabs: gr.Tabs, chat: ChatTab, picke
         opening = desk.opening(FitChoice.read(*values), cell)
         if opening.chat is None:
             words = not_here(opening.problem, opening.remedy)
-            yield [gr.skip(), words, gr.Button(visible=opening.repo is not None), *[gr.skip()] * len(chat_parts)]
+            to_models = gr.Button(visible=opening.repo is not None)
+            yield [gr.skip(), words, to_models, opening.repo or "", *[gr.skip()] * len(chat_parts)]
             return
         for view in picker.views(opening.chat):
             yield [
-                gr.Tabs(selected="chat"), "", gr.Button(visible=False), *draw_picker(view, "chat"),
+                gr.Tabs(selected="chat"), "", gr.Button(visible=False), "", *draw_picker(view, "chat"),
                 opening.chat.kv_type, "",
             ]  # fmt: skip
 
@@ -78,5 +84,7 @@ def wire_fit_tab(tab: FitTab, desk: FitDesk, tabs: gr.Tabs, chat: ChatTab, picke
     )
     changed = [tab.computer.input, tab.other_gb.input, tab.kv_type.input, tab.chats.input, tab.levels.input]
     gr.on([*changed, tab.level.input, tab.context.input], redraw, tab.choice, tab.shown, **quiet)
-    tab.rows.input(open_cell, [tab.rows, *tab.choice], [tabs, tab.away, tab.to_models, *chat_parts], **quiet)
-    tab.to_models.click(lambda: gr.Tabs(selected="models"), None, tabs, **quiet)
+    tab.rows.input(
+        open_cell, [tab.rows, *tab.choice], [tabs, tab.away, tab.to_models, tab.wanted, *chat_parts], **quiet
+    )
+    tab.to_models.click(lambda repo: (gr.Tabs(selected="models"), repo), tab.wanted, [tabs, wanted_of_hub], **quiet)

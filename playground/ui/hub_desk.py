@@ -14,12 +14,15 @@ from typing import Final
 
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
+from playground.fit.subjects import FitSubject, hyperparameters_of
+from playground.fit.table import LevelSize
 from playground.fit.verdict import Verdict, judge, largest_context_that_fits
 from playground.llama.parameters import ContextParameters
 from playground.models.headers import LevelHeader
 from playground.models.hub import FoundRepository
 from playground.models.hub_names import looks_like_reference, parse_reference
-from playground.models.repository import HubLevel, Repository, recommended_level
+from playground.models.library import readable_name
+from playground.models.repository import HubLevel, HubModel, Repository, recommended_level
 from playground.services import Services
 from playground.ui.picker_view import USUAL_CONTEXT
 from playground.ui.render_picker import LevelRow
@@ -127,6 +130,27 @@ class HubDesk:
         names = {file.path.name for file in self._services.library.files() if file.repo == level.repo}
         return level.files[0].path.rpartition("/")[2] in names
 
+    # --- for the Fit tab ---
+
+    def subjects(self) -> list[FitSubject]:
+        """Every opened model of which a header was read, with the exact sizes of its levels."""
+        with self._lock:
+            opened = list(self._opened.values())
+        return [
+            _subject(one.repository, model, header)
+            for one in opened
+            for model in one.repository.models
+            if (header := next((one.headers[lv.key] for lv in model.levels if lv.key in one.headers), None))
+        ]
+
+    def find_subject(self, text: str) -> tuple[str, str]:
+        """(key of the subject, level) for a repository by name or address, which is opened if need be."""
+        *_, view = self.open(text)
+        if view.error:
+            raise view.error
+        assert view.repository and view.chosen
+        return f"hub/{view.repository.id}/{view.chosen.base_name}", view.chosen.level
+
     # --- how it goes ---
 
     def _level(self, repo: str, key: str) -> tuple[_Opened, HubLevel]:
@@ -232,6 +256,19 @@ class HubDesk:
         if header.level.key == level.key:
             return plan
         return plan.with_weights(max(0, level.size - (header.level.size - plan.weights)))
+
+
+def _subject(repository: Repository, model: HubModel, header: LevelHeader) -> FitSubject:
+    beside_weights = header.level.size - header.whole.weight_bytes
+    return FitSubject(
+        key=f"hub/{repository.id}/{model.base_name}",
+        name=f"{readable_name(model.base_name)} · {repository.id}",
+        planned=header.path,
+        parameter_count=header.whole.parameter_count,
+        sizes=tuple(LevelSize(level.level, max(0, level.size - beside_weights)) for level in model.levels),
+        hyperparameters=hyperparameters_of(header.whole),
+        repo=repository.id,
+    )
 
 
 def _row(level: HubLevel) -> LevelRow:

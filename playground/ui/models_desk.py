@@ -27,7 +27,7 @@ class ModelsDesk:
     def __init__(self, services: Services) -> None:
         self.settings = services.settings
         self.visits = services.visits
-        self.shelf = Shelf(services.settings, services.library)
+        self.shelf = Shelf(services.settings, services.library, services.last_used)
         self.hub = HubDesk(services)
         self._services = services
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import gradio as gr
 
@@ -11,6 +11,9 @@ from playground.settings import Settings
 from playground.ui.buttons import button_rows
 from playground.ui.model_picker import radio_rows
 from playground.ui.render_memory import memory_bar_empty
+
+OFTEN_SECONDS: Final = 0.5  # how often a page looks at the downloads while one is under way
+SELDOM_SECONDS: Final = 5.0  # and while none is: another visitor may start one
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class HubPart:
     """Search, an opened repository, its chosen level."""
 
     text: gr.Textbox
+    wanted: gr.Textbox  # a repository that another tab leads to
     find: gr.Button
     results: gr.HTML
     repo: gr.State  # the id of the opened repository, "" while none is
@@ -88,7 +92,7 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
             hub = _lay_out_hub(settings)
             on_the_way = button_rows("", "models-downloads")
             way_said = _html("models-downloads-said")
-    timer = gr.Timer(0.5, active=False)
+    timer = gr.Timer(SELDOM_SECONDS)
     news = gr.Textbox(visible="hidden", elem_id="models-news")
     return ModelsTab(tab, shelf, making, hub, on_the_way, way_said, timer, gr.State(0), news)
 
@@ -131,6 +135,7 @@ def _lay_out_hub(settings: Settings) -> HubPart:
             show_label=False, container=False, max_lines=1, max_length=1000, elem_id="models-search",
         )  # fmt: skip
         find = gr.Button("Find", variant="primary", scale=0, elem_id="models-find")
+    wanted = gr.Textbox(visible="hidden", elem_id="models-wanted")
     results = button_rows("", "models-results")
     repo = gr.State("")
     head = _html("models-repository")
@@ -140,7 +145,7 @@ def _lay_out_hub(settings: Settings) -> HubPart:
     facts = _html("models-facts")
     download = gr.Button("Download", variant="primary", visible=False, elem_id="models-download")
     said = _html("models-download-said")
-    return HubPart(text, find, results, repo, head, levels, memory, facts, download, said)
+    return HubPart(text, wanted, find, results, repo, head, levels, memory, facts, download, said)
 
 
 def _title(words: str) -> None:

@@ -16,7 +16,7 @@ from playground.models.hub_names import looks_like_reference
 from playground.ui.hub_desk import HubView
 from playground.ui.model_picker import news
 from playground.ui.models_desk import ModelsDesk, size_line
-from playground.ui.models_layout import ModelsTab
+from playground.ui.models_layout import OFTEN_SECONDS, SELDOM_SECONDS, ModelsTab
 from playground.ui.render import error_card, notice
 from playground.ui.render_memory import memory_bar, memory_bar_empty
 from playground.ui.render_models import (
@@ -101,6 +101,11 @@ def draw_hub(tab: ModelsTab, desk: ModelsDesk, view: HubView) -> Updates:
     }
 
 
+def pace(desk: ModelsDesk) -> gr.Timer:
+    """How often this page looks at the downloads from now on."""
+    return gr.Timer(OFTEN_SECONDS if desk.is_downloading() else SELDOM_SECONDS)
+
+
 def draw_downloads(tab: ModelsTab, desk: ModelsDesk, arrived: int, shown: object = "") -> Updates:
     """Every download as it stands; where one has arrived since, the disk's rows and the other tabs' lists too.
 
@@ -110,7 +115,7 @@ def draw_downloads(tab: ModelsTab, desk: ModelsDesk, arrived: int, shown: object
     done = sum(record.state == "done" for record in records)
     updates: Updates = {
         tab.on_the_way: gr.HTML(value="", rows=downloads(records)),
-        tab.timer: gr.Timer(active=desk.is_downloading()),
+        tab.timer: pace(desk),
         tab.arrived: done,
     }
     if done > arrived:
@@ -236,6 +241,10 @@ def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
         for view in desk.hub.open(str(text).removeprefix("open ")):
             yield draw_hub(tab, desk, view) | {part.results: gr.HTML(value="", rows="")}
 
+    def open_wanted(repo: Any) -> Iterator[Updates]:
+        for updates in open_named(repo) if repo else ():
+            yield {part.text: repo} | updates
+
     def choose(repo: str, key: Any) -> Iterator[Updates]:
         for view in desk.hub.choose(repo, str(key)):
             yield draw_hub(tab, desk, view)
@@ -248,6 +257,7 @@ def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
     part.text.input(search, part.text, part.results, js=_NEWEST_JS, **newest)
     gr.on([part.text.submit, part.find.click], find, part.text, [part.results, *part.opened], **newest)
     part.results.input(open_named, part.results, [part.results, *part.opened], **newest)
+    part.wanted.change(open_wanted, part.wanted, [part.text, part.results, *part.opened], **newest)
     part.levels.input(choose, [part.repo, part.levels], part.opened, **newest)
     part.download.click(download, [part.repo, part.levels, tab.arrived], _watched(tab), **_QUIET)
 
@@ -264,7 +274,7 @@ def _wire_downloads(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
     def greet() -> Updates:
         records = desk.downloads()
         return {
-            tab.timer: gr.Timer(active=desk.is_downloading()),
+            tab.timer: pace(desk),
             tab.arrived: sum(record.state == "done" for record in records),
         }
 

@@ -16,7 +16,7 @@ from playground.ui.hub_desk import HubView, SearchView
 from playground.ui.render import empty_state, error_card
 from playground.ui.render_picker import level_row
 from playground.ui.shelf import ShelfRow, ShelfView
-from playground.ui.words import bits, count, counted, gibibytes, gibibytes_apart, parameters, percent, seconds
+from playground.ui.words import bits, count, counted, day, gibibytes, gibibytes_apart, parameters, percent, seconds
 
 STATES: dict[State, str] = {
     "queued": "Waiting for its turn",
@@ -52,7 +52,8 @@ def _shelf_row(row: ShelfRow) -> str:
     return (
         f'<li><div class="gp-shelf-what"><p><b>{escape(file.display_name)}</b> '
         f'<span class="gp-level-name">{escape(file.level)}</span></p>'
-        f'<p class="gp-figures">{gibibytes(file.size)} · {bits(row.bits_per_weight)} · {escape(row.origin)}</p>'
+        f'<p class="gp-figures">{gibibytes(file.size)} · {bits(row.bits_per_weight)} · {escape(row.origin)} · '
+        f"last used {day(row.last_used)}</p>"
         f"{note}</div>{delete}</li>"
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.lab.quantize import made_note
@@ -15,7 +16,10 @@ from playground.models.folders import LeftOut
 from playground.models.hub_cache import free_bytes
 from playground.models.library import Library, ModelFile
 from playground.models.removal import delete, may_delete
+from playground.models.usage import LastUsed
 from playground.settings import Settings
+
+OTHER_PROGRAMS: Final = ("LM Studio", "Ollama", "llama.cpp")
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,15 @@ class ShelfRow:
     bits_per_weight: float | None
     note: str
     may_be_deleted: bool
+    last_used: int | None  # seconds since 1970
 
     @property
     def origin(self) -> str:
         """Where it comes from, in words."""
-        return f"from {self.file.repo}" if self.file.repo else self.file.origin
+        place = f"found in {self.file.origin}" if self.file.origin in OTHER_PROGRAMS else self.file.origin
+        if not self.file.repo:
+            return place
+        return f"from {self.file.repo}" + (f", {place}" if self.file.origin in OTHER_PROGRAMS else "")
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,10 @@ class ShelfView:
 class Shelf:
     """Answers for every visitor; what the settings forbid is refused here, whatever a browser sends."""
 
-    def __init__(self, settings: Settings, library: Library) -> None:
+    def __init__(self, settings: Settings, library: Library, last_used: LastUsed) -> None:
         self._settings = settings
         self._library = library
+        self._last_used = last_used
 
     def view(self) -> ShelfView:
         files, left_out = self._library.survey()
@@ -88,4 +97,4 @@ class Shelf:
         note = made_note(file.level, file.requantized_from, bits) or ""
         removable = self._settings.allow_delete and may_delete(file, self._settings.data_dir)
         key = hashlib.sha256(str(file.path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        return ShelfRow(key, file, bits, note, removable)
+        return ShelfRow(key, file, bits, note, removable, self._last_used.of(file.path))

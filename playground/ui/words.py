@@ -6,6 +6,7 @@ same, and nothing rounds to a claim (not quite all is not "100%", a little is no
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from playground.engine.messages import FinishReason
@@ -97,6 +98,20 @@ def about(duration: float | None) -> str:
     if whole < 90:
         return f"about {whole} s"
     return f"about {round(duration / 60)} min" if whole < 5400 else f"about {round(duration / 3600)} h"
+
+
+def day(moment: int | None) -> str:
+    """The day of a moment in seconds since 1970, where this computer is: "24 November 2026"."""
+    if moment is None:
+        return UNKNOWN
+    local = time.localtime(moment)
+    return f"{local.tm_mday} {_MONTHS[local.tm_mon - 1]} {local.tm_year}"
+
+
+_MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
 
 
 def speed(tokens_per_second: float | None) -> str:
