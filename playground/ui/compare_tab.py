@@ -250,10 +250,11 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.
             updates |= {settings.seed: setup.seed} if setup.seed is not None else {}
             updates[tab.problem] = error_card(" ".join(setup.problems)) if setup.problems else ""
         yield updates
+        shown: dict[Any, Any] = {}  # of both each time: for a tab that is not open yet, only the last update counts
         for place, choice in enumerate(desk.choices_to_open(setup)):
             for view in desk.picker.views(choice):
-                drawn = draw_picker(view, GROUPS[place])
-                yield dict(zip(pickers[place].shown, drawn, strict=True))
+                shown |= zip(pickers[place].shown, draw_picker(view, GROUPS[place]), strict=True)
+                yield dict(shown)
 
     shown_of_both = [*pickers[0].shown, *pickers[1].shown]
     linked = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed]

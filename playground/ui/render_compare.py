@@ -149,6 +149,8 @@ def _text(figure: Figure, value: Value) -> str:
         return UNKNOWN
     if isinstance(value, str):
         return FINISH_WORDS[value]  # type: ignore[index]
+    if figure.startswith("memory"):
+        return gibibytes(int(value))
     if figure == "tokens":
         return counted(int(value), "token")
     return seconds(value) if figure == "time_to_first_token" else speed(value)

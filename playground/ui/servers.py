@@ -75,7 +75,7 @@ class Servers:
 
 def server_row(model: RemoteModel) -> LevelRow:
     """The one row of a server's model, in place of levels; without size, bits and verdict, which only it knows."""
-    summary = f"Runs on {model.server}, in memory of its own. Its level is what it was started with."
+    summary = "In memory of its own, at the level with which it was started there."
     return LevelRow(model.level, f"runs on {model.server}", 0, None, summary, None, is_elsewhere=True)
 
 

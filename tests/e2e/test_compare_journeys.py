@@ -54,6 +54,12 @@ def test_a_newcomer_reads_two_levels_beside_each_other_after_two_clicks(compare:
     expect(compare.locator("#compare-parting")).to_contain_text("They part")
 
 
+def test_both_pickers_offer_their_levels_when_the_tab_is_opened(compare: Page) -> None:
+    for group in ("left", "right"):
+        expect(compare.locator(f"#{group}-level")).to_contain_text("Q4_1")
+        expect(compare.locator(f"#{group}-context")).to_contain_text("4K")
+
+
 def test_at_once_says_that_the_cores_are_shared(compare: Page) -> None:
     compare.locator("#compare-mode").get_by_label("At once").check()
     expect(compare.locator("#compare-beforehand")).to_contain_text("share the cores")

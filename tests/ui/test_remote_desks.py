@@ -175,6 +175,7 @@ def test_the_same_model_here_and_on_a_server_gives_the_same_text(compared: Compa
 def test_a_server_s_side_has_its_speed_and_dashes_for_memory(compared: CompareFrame) -> None:
     rows = dict(re.findall(r'<tr><th scope="row">([^<]*)</th>(.*?)</tr>', compared.differences or ""))
     assert re.search(r"<td>–</td>$", rows["Memory, planned"]) and re.search(r"<td>–</td>$", rows["Memory, measured"])
+    assert all(re.match(r"\d+ MiB –$", text_of(rows[name])) for name in ("Memory, planned", "Memory, measured"))
     assert text_of(rows["Length"]) == "11 tokens 11 tokens"
     assert len(re.findall(r"[\d.]+ tok/s", rows["Writing speed"])) == 2
     assert "runs on" not in text_of(compared.panes[0].head)
