@@ -16,20 +16,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import playground
 from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.dry_model import DryModel
 from playground.llama.log import LlamaLog, last_words
 from playground.llama.parameters import ContextParameters, context_parameters
+from playground.machine.confinement import child_environment, confine_this_process
+from playground.machine.heap import give_back_freed_memory, keep_freed_memory
 from playground.machine.process import end_when_parent_is_gone, offer_to_the_oom_killer_first, read_process_memory
 
 Json = dict[str, Any]
 
 _STDERR_TAIL_BYTES: Final = 16_384
 _LONGEST_ANSWER_BYTES: Final = 1_000_000
+_SERIES_SECONDS: Final = 0.2  # questions of one table, or of a slider, follow each other sooner
 _TRY_AGAIN: Final = "Try again; if it happens again, choose another file."
 _ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
 
@@ -127,14 +130,12 @@ class DryChild:
 
 
 def _start(stderr: BinaryIO) -> subprocess.Popen[bytes]:
-    root = str(Path(playground.__file__).parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-m", "playground.fit.dry_child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        env={**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(paths)},
+        env=child_environment(),
     )
 
 
@@ -149,12 +150,13 @@ def main() -> None:
     """Open the model of the first line, then answer each further line, until the parent closes the pipe."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what llama.cpp prints must not mix with the answers
+    confine_this_process()
     offer_to_the_oom_killer_first()
     end_when_parent_is_gone()
-    questions = sys.stdin.buffer
+    keep_freed_memory()
     with LlamaLog() as log:
         model: DryModel | None = None
-        for line in questions:
+        for line in _questions():
             question = json.loads(line)
             try:
                 if model is None:
@@ -166,6 +168,23 @@ def main() -> None:
                 answer = {"refused": [error.problem, error.remedy], "bad_file": isinstance(error, BadModelFile)}
             answers.write(json.dumps(answer).encode() + b"\n")
             answers.flush()
+
+
+def _questions() -> Iterator[bytes]:
+    """The parent's lines, one at a time; what an answer has freed goes back to the system where the next is not near.
+
+    A model with a recurrent state has all of it allocated for each answer, 600 MiB and more. Kept from one question of a
+    series to the next, those pages are had once; kept any longer, they would be missing where the model is to run.
+    """
+    with selectors.DefaultSelector() as selector:
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            if not selector.select(_SERIES_SECONDS):
+                give_back_freed_memory()
+            line = sys.stdin.buffer.readline()
+            if not line:
+                return
+            yield line
 
 
 def _open(subject: Json, log: LlamaLog) -> DryModel:
@@ -186,6 +205,7 @@ def _description(model: DryModel) -> Json:
 def _sizes(model: DryModel, context: ContextParameters) -> Json:
     """The context's parts, and this process's own memory while the context is open: a run's base is the same."""
     with model.context_sizes(context_parameters(context)) as sizes:
+        give_back_freed_memory()  # kept for the next question, it is no part of what this context takes
         parts = dataclasses.asdict(sizes)
         allocated = parts.pop("allocated")
         return {**parts, "base": read_process_memory(os.getpid()).resident - allocated}

@@ -14,12 +14,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-import playground
 from playground.errors import ModelStopped
+from playground.machine.confinement import child_environment
 
 _LAST_WORDS_BYTES: Final = 4096
 
@@ -28,8 +27,6 @@ class QuantizerProcess:
     """One `python -m playground.llama.quantizer`; a `with` resource, ended at its close whatever it is doing."""
 
     def __init__(self) -> None:
-        root = str(Path(playground.__file__).parents[1])  # importable in the child as here, wherever it was started
-        search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
         self._child = subprocess.Popen(
             [sys.executable, "-m", "playground.llama.quantizer"],
@@ -37,7 +34,7 @@ class QuantizerProcess:
             stdout=subprocess.PIPE,
             stderr=self._last_words,
             bufsize=0,
-            env={**os.environ, "GGML_NO_BACKTRACE": "1", "PYTHONPATH": search},
+            env=child_environment(),
         )
         self._unread = b""
         self._answers = selectors.DefaultSelector()  # select() itself knows only the first 1,024 files of a process

@@ -32,6 +32,7 @@ import llama_cpp
 from llama_cpp._ggml import libggml
 
 from playground.llama.quantizer_log import LogReader, Tensor
+from playground.machine.confinement import confine_this_process
 from playground.machine.process import offer_to_the_oom_killer_first
 
 ALIGNMENT: Final = 32  # bytes; the quantizer pads each tensor to the format's default, whatever the source chose
@@ -239,6 +240,7 @@ def main() -> NoReturn:
     """Give standard output to the answers alone: what llama.cpp prints goes to standard error."""
     answers = os.dup(1)
     os.dup2(2, 1)
+    confine_this_process()
     offer_to_the_oom_killer_first()
     declare_ggml_functions()
     Process(answers).run()

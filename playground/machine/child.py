@@ -14,10 +14,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
-import playground
+from playground.machine.confinement import child_environment, confine_this_process
 from playground.machine.process import end_when_parent_is_gone, offer_to_the_oom_killer_first
 
 _TAIL_LINES: Final = 60
@@ -33,7 +32,7 @@ class ChildProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_child_environment(),
+            env=child_environment(),
         )
         self._send_lock = threading.Lock()
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -92,22 +91,16 @@ class ChildProcess:
             pass
 
 
-def _child_environment() -> dict[str, str]:
-    """The parent's environment; this package importable, ggml's backtraces (a debugger) off, numpy kept small."""
-    root = str(Path(playground.__file__).resolve().parent.parent)
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
-    return {**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
 def speak_in_lines() -> tuple[BinaryIO, BinaryIO]:
     """The child's end: (commands, answers), called once at its start.
 
     Whatever llama.cpp prints to standard output goes to standard error from now on. The child ignores Ctrl-C (its
-    parent decides), goes first when memory runs out, and ends when its parent is gone.
+    parent decides), is confined, goes first when memory runs out, and ends when its parent is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
+    confine_this_process()
     offer_to_the_oom_killer_first()
     end_when_parent_is_gone()
     return sys.stdin.buffer, answers
