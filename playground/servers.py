@@ -20,16 +20,26 @@ KEY_VARIABLE: Final = "PLAYGROUND_REMOTE_KEY_"  # and the server's name
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _LONGEST_ADDRESS: Final = 500
 _LONGEST_KEY: Final = 1000
+MOST_ADDRESSES: Final = 32
+_BALANCER: Final = "Put a load balancer in front, and name its address."
 _FORM: Final = "Write name=address pairs with spaces between, such as workshop=http://192.168.1.20:8000/v1."
 
 
 @dataclass(frozen=True)
 class RemoteServer:
-    """A server by the name that people read; `url` ends before `/chat/completions`, usually in `/v1`."""
+    """A server by the name that people read; `url` ends before `/chat/completions`, usually in `/v1`.
+
+    others: more addresses where the same models run, for replies that would wait at the first.
+    """
 
     name: str
     url: str
     key: SecretStr | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return (self.url, *self.others)
 
     @property
     def key_variable(self) -> str:
@@ -40,16 +50,19 @@ class RemoteServer:
 def read_server(name: str, address: str, key: str = "") -> RemoteServer:
     """A server as a person names it; raises PlaygroundError with what is wrong, never with the key or a password in it.
 
-    An address without a path gets the usual `/v1`.
+    An address without a path gets the usual `/v1`; several, with `|` between, are one server of many workers.
     """
-    name, address, key = name.strip(), address.strip().rstrip("/"), key.strip()
+    name, key = name.strip(), key.strip()
     if not _NAME.fullmatch(name):
         raise PlaygroundError(
             f"{name[:60]!r} is no name for a server.", "Use up to 40 letters, digits, points, dashes and underscores."
         )
     if len(key) > _LONGEST_KEY or not (key.isascii() and key.isprintable()) or " " in key:
         raise PlaygroundError(f"The key for {name} is no key that can be sent.", "Copy it again, without line breaks.")
-    return RemoteServer(name, _checked_address(name, address), SecretStr(key) if key else None)
+    first, *others = dict.fromkeys(_checked_address(name, one.strip().rstrip("/")) for one in address.split("|"))
+    if len(others) >= MOST_ADDRESSES:
+        raise PlaygroundError(f"{name} has {len(others) + 1} addresses; up to {MOST_ADDRESSES} are taken.", _BALANCER)
+    return RemoteServer(name, first, SecretStr(key) if key else None, tuple(others))
 
 
 def read_servers(text: str, environ: Mapping[str, str]) -> tuple[RemoteServer, ...]:

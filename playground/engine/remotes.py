@@ -1,7 +1,7 @@
 """The servers that the playground may ask: what each offers now, and a lease on one of its models.
 
-Asks no server itself (remote.py does). The one idea: whoever lists models is answered at once with what is known, and
-a look that is due runs in the background, so that a server that hangs keeps no page waiting.
+Asks no server itself (remote_line.py does). The one idea: whoever lists models is answered at once with what is known,
+and a look that is due runs in the background, so that a server that hangs keeps no page waiting.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from playground.engine.remote import RemoteEngine, ServerLine
+from playground.engine.remote import RemoteEngine
+from playground.engine.remote_line import ServerLine
 from playground.engine.remote_words import RemoteModel
 from playground.engine.residents import Opening
 from playground.errors import PlaygroundError, RemoteProblem, RequestRefused

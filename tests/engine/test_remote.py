@@ -13,7 +13,8 @@ from server_process import KEY as SERVER_KEY
 from server_stand_in import KEY, ServerStandIn, closed_port
 
 from playground.engine.messages import GREEDY, UNKNOWN_ID, Event, Finished, Prefilled, Sampling, Token
-from playground.engine.remote import RemoteEngine, ServerLine
+from playground.engine.remote import RemoteEngine
+from playground.engine.remote_line import ServerLine
 from playground.engine.remote_words import RemoteModel
 from playground.engine.remotes import FRESH_SECONDS, Remotes
 from playground.errors import PlaygroundError, RemoteProblem, RequestRefused
@@ -254,6 +255,39 @@ def test_closing_a_reply_closes_its_request(stand_in: ServerStandIn, server: Rem
     for reader in readers:
         reader.join(30)
         assert not reader.is_alive()
+
+
+# --- a server of several workers ---
+
+
+def workers(*urls: str) -> RemoteServer:
+    return read_server("hall", "|".join(urls), KEY)
+
+
+def test_replies_are_spread_over_the_workers_that_have_the_least_to_do(stand_in: ServerStandIn) -> None:
+    with ServerStandIn() as second:
+        hall = engine(workers(stand_in.url, second.url), "plain")
+        hall_busy = RemoteEngine(hall._line, RemoteModel("hall", "hangs"))
+        with hall_busy.submit(QUESTION, GREEDY, 20) as stream:
+            next(stream)
+            for _ in range(3):
+                assert text_of(list(hall.submit(QUESTION, GREEDY, 20))) == "Two and two is four."
+        assert [len(one.bodies) for one in (stand_in, second)] in ([1, 3], [3, 1])
+        for _ in range(2):
+            list(hall.submit(QUESTION, GREEDY, 20))
+        assert min(len(one.bodies) for one in (stand_in, second)) >= 2
+
+
+def test_a_worker_that_is_gone_is_passed_over(stand_in: ServerStandIn) -> None:
+    hall = workers(f"http://127.0.0.1:{closed_port()}", stand_in.url)
+    assert text_of(reply(hall, "plain")) == "Two and two is four."
+    assert ServerLine(hall).models()
+
+
+def test_a_server_is_unreachable_only_when_every_worker_is(stand_in: ServerStandIn) -> None:
+    hall = workers(f"http://127.0.0.1:{closed_port()}", f"http://127.0.0.1:{closed_port()}")
+    assert "hall at http://127.0.0.1:" in refusal(hall, "plain") and "cannot be reached" in refusal(hall, "plain")
+    assert "hall is loading or overloaded" in refusal(workers(stand_in.url, stand_in.url + "/"), "loading")
 
 
 # --- lists of models ---
