@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     allow_downloads: bool = True
     max_message_characters: int = _usual(100_000, 20_000)
     max_history_messages: int = Field(200, ge=2)
+    max_dropped_bytes: int = Field(64 << 30, ge=1)  # of a model file that is dropped onto the page
     max_reply_tokens: int = _usual(4096, 1024)
     max_reply_seconds: float = _usual(1800, 300)  # from the first sign of a reply
     max_wait_seconds: float = _usual(1800, 600)  # for memory, a load and a free slot

@@ -39,7 +39,7 @@ from playground.ui.servers import Servers
 from playground.ui.sessions import MOST_PAGES, UPLOADS_KEPT, forget_later
 from playground.ui.theme import launch_look
 
-LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions
+LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions, where no model file may be dropped
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 
 
@@ -135,7 +135,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
                 show_error=False,
                 share=False,
                 ssr_mode=False,
-                max_file_size=LARGEST_UPLOAD,
+                max_file_size=settings.max_dropped_bytes if settings.allow_local_files else LARGEST_UPLOAD,
                 enable_monitoring=False,
                 run_history=False,
                 state_session_capacity=MOST_PAGES,

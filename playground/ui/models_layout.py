@@ -28,6 +28,7 @@ class ShelfPart:
     said: gr.HTML
     path: gr.Textbox
     open_path: gr.Button
+    drop: gr.File
 
     @property
     def all(self) -> list[Any]:
@@ -112,7 +113,11 @@ def _lay_out_shelf(settings: Settings) -> ShelfPart:
             max_lines=1, elem_id="models-path",
         )  # fmt: skip
         open_path = gr.Button("Open", scale=0, elem_id="models-open-path")
-    return ShelfPart(rows, asked, question, confirm, keep, said, path, open_path)
+    drop = gr.File(
+        label="Or drop a GGUF file here", file_count="multiple", file_types=[".gguf"], height=96,
+        visible=settings.allow_local_files, elem_id="models-drop",
+    )  # fmt: skip
+    return ShelfPart(rows, asked, question, confirm, keep, said, path, open_path, drop)
 
 
 def _lay_out_making(settings: Settings) -> MakePart:

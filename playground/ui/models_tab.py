@@ -184,7 +184,19 @@ def _wire_shelf(tab: ModelsTab, desk: ModelsDesk) -> None:
         words = f"{file.display_name} {file.level} is in every model list until the playground ends."
         return draw_shelf(tab, desk, notice(words, "good")) | {tab.news: news(), part.path: ""}
 
+    def drop(paths: Any) -> Updates:
+        try:
+            files = desk.shelf.drop(paths or [])
+        except PlaygroundError as error:
+            return draw_shelf(tab, desk, error_card(error)) | {part.drop: None}
+        words = ", ".join(f"{file.display_name} {file.level}" for file in files)
+        return draw_shelf(tab, desk, notice(f"Kept {words}: now in every model list.", "good")) | {
+            tab.news: news(),
+            part.drop: None,
+        }
+
     outputs = [*part.all, tab.news]
+    part.drop.upload(drop, part.drop, [*outputs, part.drop], **_QUIET)
     part.rows.input(ask, part.rows, part.all, **_QUIET)
     part.confirm.click(confirmed, part.asked, outputs, **_QUIET)
     part.keep.click(lambda: draw_shelf(tab, desk), None, part.all, **_QUIET)

@@ -6,11 +6,13 @@ Asks the library; knows no component. A row is named by a key that tells nothing
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from playground.errors import ModelNotFound, PlaygroundError
+from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.lab.quantize import made_note
 from playground.models.folders import LeftOut
 from playground.models.hub_cache import free_bytes
@@ -88,6 +90,42 @@ class Shelf:
         if not path.strip() or "\0" in path:
             raise ModelNotFound("No path was typed.", "Type the path of a GGUF file on this computer.")
         return self._library.add(Path(path.strip().strip("'\"")))
+
+    def drop(self, uploaded: Sequence[str]) -> list[ModelFile]:
+        """Keep model files that were dropped onto the page; all parts of a model come together.
+
+        Raises PlaygroundError for what is no model, or is here already; then nothing is kept.
+        """
+        if not self._settings.allow_local_files:
+            raise PlaygroundError("Files cannot be dropped here.", "Find the model on the Hub instead.")
+        paths = [Path(path) for path in uploaded]
+        kept: list[Path] = []
+        try:
+            for path in paths:
+                self._library.header(path)  # raises for what is no model
+                kept.append(self._kept(path))
+            files = [file for file in self._library.files() if set(file.shards) & set(kept)]
+            if not files:
+                raise BadModelFile(f"{paths[0].name} is only part of a model.", "Drop all of its parts together.")
+        except (PlaygroundError, OSError) as error:
+            for place in (*paths, *kept):
+                place.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise PlaygroundError(
+                    f"The file cannot be kept: {error.strerror}.", "Make room on the disk."
+                ) from error
+            raise
+        return files
+
+    def _kept(self, path: Path) -> Path:
+        """The uploaded file moved, not copied, into the folder of dropped ones."""
+        name = path.name if path.suffix.lower() == ".gguf" else f"{path.name}.gguf"
+        place = self._library.dropped_folder / name
+        if place.exists():
+            raise PlaygroundError(f"A file {name} was dropped here before.", "Delete that one first.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, place)
+        return place
 
     def _row(self, file: ModelFile) -> ShelfRow:
         try:

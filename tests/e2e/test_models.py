@@ -99,16 +99,17 @@ def test_a_model_is_found_judged_downloaded_cancelled_resumed_and_talked_to(visi
     open_models(page)
     find_repository(page)
     expect(page.locator("#models-level")).to_contain_text("Fits")
+    other = visit()  # downloads are everybody's
+    open_models(other)
     held = hub.hold("Fox-135M-Q4_1", 40 * MIB)
     page.get_by_role("button", name="Download Q4_1 (94 MiB)").click()
     way = page.locator("#models-downloads")
     expect(way).to_contain_text(re.compile(r"Downloading · \d+ MiB of 94 MiB · \d+%"))
     assert held.reached.wait(30)
+    expect(other.locator("#models-downloads")).to_contain_text("Downloading")
     page.get_by_role("button", name="Cancel Fox-135M Q4_1").click()
     expect(way).to_contain_text("Cancelled")
 
-    other = visit()  # downloads are everybody's
-    open_models(other)
     expect(other.locator("#models-downloads")).to_contain_text("Cancelled")
     held.release.set()
     page.get_by_role("button", name="Resume Fox-135M Q4_1").click()
@@ -122,6 +123,38 @@ def test_a_model_is_found_judged_downloaded_cancelled_resumed_and_talked_to(visi
     expect(page.locator("#chat-fold")).to_contain_text("Fox 135M")
     ask(page, "What is 2+2?")
     expect(page.get_by_test_id("bot").last).to_contain_text("4", timeout=REPLY_SECONDS * 1000)
+
+
+def test_the_fit_tab_plans_a_repository_of_the_hub_and_leads_to_it(page: Page) -> None:
+    page.get_by_role("tab", name="Fit").click()
+    box = page.locator("#fit-model input")
+    expect(page.locator("#fit-table table")).to_be_visible()
+    box.fill(REPO)
+    box.press("Enter")
+    cell = page.get_by_role("button", name=re.compile("Q4_1 with 8K: open in Chat"))
+    expect(cell).to_contain_text("Fits")
+    expect(cell).not_to_contain_text("≈")
+    cell.click()
+    expect(page.locator("#fit-away")).to_contain_text(f"can download it from {REPO}")
+    page.get_by_role("button", name="Open Models").click()
+    expect(page.locator("#models-repository")).to_contain_text(REPO)
+    expect(page.locator("#models-memory [role=img]")).to_be_visible()
+
+
+def test_a_dropped_model_is_kept_and_what_is_none_is_refused(page: Page, starter: Path, tmp_path: Path) -> None:
+    open_models(page)
+    dropped = tmp_path / "Dropped-Fox-Q4_1.gguf"
+    dropped.write_bytes(starter.read_bytes())
+    page.locator("#models-drop input[type=file]").set_input_files(dropped)
+    expect(page.locator("#models-said")).to_contain_text("Kept Dropped Fox Q4_1")
+    expect(page.locator("#models-shelf")).to_contain_text("dropped here")
+    broken = tmp_path / "Broken-Q4_1.gguf"
+    broken.write_bytes(b"no model at all")
+    page.locator("#models-drop input[type=file]").set_input_files(broken)
+    expect(page.locator("#models-said")).to_contain_text("A GGUF model file was expected")
+    page.get_by_role("button", name="Delete Dropped Fox Q4_1").click()
+    page.get_by_role("button", name="Delete Q4_1", exact=True).click()
+    expect(page.locator("#models-shelf")).not_to_contain_text("Dropped Fox")
 
 
 def test_what_the_hub_does_not_have_is_explained_and_the_rest_works(page: Page) -> None:
