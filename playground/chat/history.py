@@ -5,7 +5,7 @@ Knows shapes and limits only; what a conversation does is conversation.py's to s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
@@ -48,22 +48,34 @@ def read_history(data: object, limits: HistoryLimits) -> tuple[str, tuple[Messag
         system, listed = data.get("system", ""), data.get("messages", [])
     if not isinstance(listed, list | tuple):
         _refuse_form("its messages are not a list")
-    if len(listed) > limits.messages:
-        raise RequestRefused(
-            f"This chat has {len(listed):,} messages; the playground takes up to {limits.messages:,}.",
-            "Start a new chat.",
-        )
+    check_message_count(len(listed), limits)
     messages = [_read_message(entry, number, limits) for number, entry in enumerate(listed, start=1)]
     texts = [_read_text(system, "The system text", limits)]
     texts += [message.content for message in messages if message.role == "system"]
-    total = sum(map(len, texts)) + sum(len(message.content) + len(message.thinking) for message in messages)
+    system_text = "\n\n".join(text for text in texts if text)
+    kept = tuple(message for message in messages if message.role != "system")
+    check_chat(system_text, kept, limits)
+    return system_text, kept
+
+
+def check_message_count(count: int, limits: HistoryLimits) -> None:
+    """Raises RequestRefused for a chat of too many messages."""
+    if count > limits.messages:
+        raise RequestRefused(
+            f"This chat has {count:,} messages; the playground takes up to {limits.messages:,}.", "Start a new chat."
+        )
+
+
+def check_chat(system_text: str, messages: Sequence[Message], limits: HistoryLimits) -> None:
+    """Raises RequestRefused for a chat that has become too long, or whose system text is."""
+    checked_text(system_text, "The system text", limits)
+    check_message_count(len(messages), limits)
+    total = len(system_text) + sum(len(message.content) + len(message.thinking) for message in messages)
     if total > limits.all_characters:
         raise RequestRefused(
             f"This chat is {total:,} characters long; the playground takes up to {limits.all_characters:,}.",
             "Start a new chat.",
         )
-    system_text = "\n\n".join(text for text in texts if text)
-    return system_text, tuple(message for message in messages if message.role != "system")
 
 
 def checked_text(text: object, name: str, limits: HistoryLimits | None = None) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, Literal
 
 from playground.chat.conversation import Lease, ReplyUpdate, reply
-from playground.chat.history import HistoryLimits
+from playground.chat.history import HistoryLimits, check_chat
 from playground.chat.template import Message
 from playground.engine.messages import Event, Memory, Queued, Sampling, Token
 from playground.engine.pool import ModelPool, Opening
@@ -81,8 +81,7 @@ class ChatDesk:
     def send(self, visitor: Visitor, talk: Talk, text: str, wish: Wish) -> Iterator[Frame]:
         """The question into the chat, the model loaded if need be, the reply as it grows."""
         try:
-            asked = talk.asked(text, self.limits)
-            self.visits.check_reply_length(wish.max_tokens)
+            asked = self._within_limits(talk.asked(text, self.limits), wish)
         except PlaygroundError as error:
             yield Frame(problem=error_card(error))
             return
@@ -91,8 +90,7 @@ class ChatDesk:
     def regenerate(self, visitor: Visitor, talk: Talk, wish: Wish) -> Iterator[Frame]:
         """Another reply to the last question."""
         try:
-            asked = talk.asked_again()
-            self.visits.check_reply_length(wish.max_tokens)
+            asked = self._within_limits(talk.asked_again(), wish)
         except PlaygroundError as error:
             yield Frame(problem=error_card(error))
             return
@@ -114,8 +112,14 @@ class ChatDesk:
 
     # --- how it goes ---
 
-    def _answer(self, visitor: Visitor, talk: Talk, wish: Wish) -> Iterator[Frame]:
+    def _within_limits(self, talk: Talk, wish: Wish) -> Talk:
+        """The chat with its system text; raises RequestRefused for too much, asked or to be answered."""
+        self.visits.check_reply_length(wish.max_tokens)
         talk = talk.with_system(wish.system)
+        check_chat(talk.conversation.system, talk.conversation.messages, self.limits)
+        return talk
+
+    def _answer(self, visitor: Visitor, talk: Talk, wish: Wish) -> Iterator[Frame]:
         begin = Frame(talk, phase="replying", live=live_line(None), problem="", details="", may_load_anyway=False)
         replying = partial(self._replied, visitor, talk, wish)
         yield from self._running(visitor, "reply", wish.choice, begin, replying, talk)

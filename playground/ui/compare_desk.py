@@ -21,7 +21,7 @@ from playground.chat.comparison_export import (
     comparison_as_markdown,
 )
 from playground.chat.differences import spread_of
-from playground.chat.history import HistoryLimits
+from playground.chat.history import HistoryLimits, check_chat
 from playground.engine.messages import Queued
 from playground.engine.remote_words import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
@@ -91,8 +91,7 @@ class CompareDesk:
     def ask(self, visitor: Visitor, duel: Duel, text: str, wish: Wish) -> Iterator[Frame]:
         """The question to both sides; what is missing is made and loaded first."""
         try:
-            asked = duel.asked(text, wish, self.limits)
-            self.visits.check_reply_length(wish.max_tokens)
+            asked = self._within_limits(duel.asked(text, wish, self.limits), wish)
         except PlaygroundError as error:
             yield Frame(problem=error_card(error))
             return
@@ -101,8 +100,7 @@ class CompareDesk:
     def regenerate(self, visitor: Visitor, duel: Duel, place: int, wish: Wish) -> Iterator[Frame]:
         """Another answer in one place, by the model that is chosen there now."""
         try:
-            asked = duel.asked_again(place, wish)
-            self.visits.check_reply_length(wish.max_tokens)
+            asked = self._within_limits(duel.asked_again(place, wish), wish)
         except PlaygroundError as error:
             yield Frame(problem=error_card(error))
             return
@@ -315,6 +313,13 @@ class CompareDesk:
         )
 
     # --- how it goes ---
+
+    def _within_limits(self, duel: Duel, wish: Wish) -> Duel:
+        """Raises RequestRefused for too much, asked or to be answered."""
+        self.visits.check_reply_length(wish.max_tokens)
+        for side in duel.sides:
+            check_chat(side.conversation.system, side.conversation.messages, self.limits)
+        return duel
 
     def _answers(self, visitor: Visitor, duel: Duel, wish: Wish, places: Sequence[int]) -> Iterator[Frame]:
         board = Board(duel, places)

@@ -303,3 +303,14 @@ def test_speeds_count_decode_time_only_and_queueing_is_told_apart():
     assert first.time_to_first_token == pytest.approx(0.1)
     assert second.queued_seconds == pytest.approx(first.total_seconds)
     assert second.total_seconds == pytest.approx(second.queued_seconds + 0.06)
+
+
+def test_chats_and_those_who_want_to_be_alone_are_served_in_the_order_in_which_they_came():
+    desk = Desk(slots=4)
+    for number in range(1, 7):
+        desk.ask(number, "w", reproducible=number in (2, 5))
+    desk.run()
+    ends = [event.request for event in desk.order if isinstance(event, Finished)]
+    assert ends == [1, 2, 3, 4, 5, 6]
+    beside = [{sequence for sequence, _, _ in batch} for batch in desk.decoder.batches]
+    assert max(map(len, beside)) == 2  # the chats between them shared their steps

@@ -26,6 +26,8 @@ from playground.ui.picker_view import Choice, PickerDesk, PickerView
 from playground.ui.render_models import downloads, hub_facts, hub_levels, repository_head, search_results, shelf
 from playground.ui.render_picker import LevelRow, level_rows
 from playground.ui.shelf import ShelfView
+from playground.visits.ledger import Visitor, Visits
+from playground.visits.limits import Limits
 
 STARTER = "SmolLM2-135M-Instruct"
 REPO = "test/Fox-135M-GGUF"
@@ -352,6 +354,25 @@ def test_an_action_that_no_button_asks_for_does_nothing_or_says_why(desk: Models
     assert desk.act("") == "" and desk.act("delete x") == ""
     assert "There is no download" in text_of(desk.act("cancel x"))
     assert "does not offer" in text_of(desk.download(REPO, "test/Fox-135M-GGUF/../../x.gguf"))
+
+
+def test_one_visitor_fetches_no_more_than_a_share_and_ends_only_what_is_theirs(
+    services: Services, server: HubStandIn
+) -> None:
+    services.settings = services.settings.model_copy(update={"on_space": True})
+    services.visits = Visits(Limits(downloads_each=1))
+    desk = ModelsDesk(services)
+    anna, ben = Visitor("a", "198.51.100.1"), Visitor("b", "198.51.100.2")
+    first, second = (level_of(opened(desk), level) for level in ("Q2_0", "Q4_1"))
+    hold = server.hold("Q2_0", 30 * MIB)
+    assert "is on its way" in text_of(desk.download(REPO, first.key, anna))
+    assert "You have 1 download under way" in text_of(desk.download(REPO, second.key, anna))
+    assert "Another visitor began this download" in text_of(desk.act(f"cancel {first.key}", ben))
+    assert desk.act(f"cancel {first.key}", anna) == ""
+    hold.release.set()
+    assert services.downloads.wait(first.key, SOON).state == "cancelled"
+    assert "You have" not in text_of(desk.download(REPO, second.key, anna))
+    services.downloads.cancel(second.key)
 
 
 def test_where_downloads_are_forbidden_none_begins(desk: ModelsDesk, services: Services) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from playground.chat.conversation import Conversation
+from playground.chat.template import Message
 from playground.engine.cores import CoreShares
 from playground.engine.messages import GREEDY
 from playground.engine.pool import ModelPool
@@ -170,6 +172,21 @@ def test_pages_of_one_person_share_one_share_and_others_have_theirs(desk: ChatDe
 def test_a_reply_that_is_asked_to_be_too_long_is_refused_with_the_figure(desk: ChatDesk) -> None:
     (refusal,) = desk.send(ANNA, Talk(), SUM, replace(BRIEFLY, max_tokens=1_000_000))
     assert "up to 1,500 tokens here; 1,000,000 were asked for" in text_of(refusal.problem)
+
+
+@pytest.mark.parametrize(
+    ("wish", "messages", "sentence"),
+    [
+        (replace(BRIEFLY, system="x" * 100_001), 0, "The system text is 100,001 characters long; the playground takes"),
+        (BRIEFLY, 200, "This chat has 201 messages; the playground takes up to 200. Start a new chat."),
+    ],
+)
+def test_a_chat_that_has_become_too_long_is_refused_with_the_figures(
+    desk: ChatDesk, wish: Wish, messages: int, sentence: str
+) -> None:
+    talk = Talk(Conversation("", (Message("user", "Hi"), Message("assistant", "Hi")) * (messages // 2)))
+    (refusal,) = desk.send(ANNA, talk, SUM, wish)
+    assert sentence in text_of(refusal.problem)
 
 
 def test_a_reply_ends_with_its_time_and_keeps_what_was_written(desk: ChatDesk, clock: Clock) -> None:
