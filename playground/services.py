@@ -16,6 +16,7 @@ from playground.fit.dry_run import Planner
 from playground.lab.maker import LevelMaker
 from playground.machine.memory import MachineMemory, read_memory
 from playground.machine.processors import Processors, read_processors
+from playground.models.allowed import allowed_by
 from playground.models.downloads import Downloads
 from playground.models.headers import Headers
 from playground.models.hub import Hub
@@ -56,7 +57,7 @@ class Services:
 
     @cached_property
     def hub(self) -> Hub:
-        return Hub()
+        return Hub(allowed=allowed_by(self.settings.allowed_repos))
 
     @cached_property
     def headers(self) -> Headers:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from playground.errors import PlaygroundError
@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     allow_delete: bool = Field(default_factory=lambda: "SPACE_ID" not in os.environ)  # models of all visitors
     allow_local_files: bool = Field(default_factory=lambda: "SPACE_ID" not in os.environ)  # any path a visitor types
     allow_downloads: bool = True
+    allow_lab: bool = True  # controls and scorings; making levels has a switch of its own
+    allowed_repos: Annotated[tuple[str, ...] | None, NoDecode] = Field(  # `owner/name`, `owner/*`; None: every one
+        default_factory=lambda: ("catalogue",) if "SPACE_ID" in os.environ else None
+    )
+    password: SecretStr = SecretStr("")  # asked of everybody who opens the page; "" asks nobody
     max_message_characters: int = _usual(100_000, 20_000)
     max_history_messages: int = Field(200, ge=2)
     max_dropped_bytes: int = Field(64 << 30, ge=1)  # of a model file that is dropped onto the page
@@ -70,6 +75,15 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
         return value
+
+    @field_validator("allowed_repos", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        """Names with spaces or commas between; `*` is every repository, "" none at all."""
+        if not isinstance(value, str):
+            return value
+        names = tuple(value.replace(",", " ").split())
+        return None if "*" in names else names
 
     @field_validator("remotes", mode="before")
     @classmethod

@@ -107,7 +107,10 @@ class FoundRepository:
 
 
 class Hub:
-    """Asks the Hub. Methods raise HubProblem with a sentence; each request carries the token, storage never sees it."""
+    """Asks the Hub. Methods raise HubProblem with a sentence; each request carries the token, storage never sees it.
+
+    allowed: whether a repository may be asked for; the others are neither found, nor opened, nor fetched.
+    """
 
     def __init__(
         self,
@@ -115,7 +118,9 @@ class Hub:
         token: str | None = None,
         cache_dir: Path | None = None,
         patience: Patience = Patience(),
+        allowed: Callable[[str], bool] = lambda repo: True,
     ) -> None:
+        self._allowed = allowed
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
         self.cache_dir = cache_dir or Path(constants.HF_HUB_CACHE)
         self._token = token
@@ -142,18 +147,21 @@ class Hub:
         asked = self._asked()
         answer = self._ask(f"{self.endpoint}/api/models", question, asked)
         try:
-            return tuple(_found(ModelInfo(**row)) for row in answer[:limit])  # type: ignore[no-untyped-call]
+            found = [_found(ModelInfo(**row)) for row in answer[:limit]]  # type: ignore[no-untyped-call]
+            return tuple(one for one in found if self._allowed(one.id))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise describe_odd_answer(asked) from error
 
     def repository(self, repo: str, patience: Patience | None = None) -> Repository:
         """What the repository offers now. One request, whatever the number of levels."""
-        asked = self._asked(check_repo_name(repo))
+        asked = self._asked(self._checked(repo))
         answer = self._ask(f"{self.endpoint}/api/models/{repo}", {"blobs": True}, asked, patience)
         try:
-            return _repository(ModelInfo(**answer), repo)  # type: ignore[no-untyped-call]
+            found = _repository(ModelInfo(**answer), repo)  # type: ignore[no-untyped-call]
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise describe_odd_answer(asked) from error
+        self._checked(found.id)  # it may have been renamed
+        return found
 
     def receive(
         self, repo: str, commit: str, file: HubFile, start: int, end: int, patience: Patience | None = None
@@ -163,7 +171,7 @@ class Hub:
         A connection that is cut is taken up again where it broke off. Raises Stopped, and HubProblem where the Hub
         refuses, where nothing more comes after all tries, or where the file no longer has its size.
         """
-        url = hf_hub_url(check_repo_name(repo), check_file_path(file.path), revision=commit, endpoint=self.endpoint)
+        url = hf_hub_url(self._checked(repo), check_file_path(file.path), revision=commit, endpoint=self.endpoint)
         patience = patience or self._patience
         tries = _Tries(patience, self._asked(repo, file.path))
         at = start
@@ -211,6 +219,14 @@ class Hub:
                 tries.failed(error)
             except ValueError as error:
                 raise describe_odd_answer(asked) from error
+
+    def _checked(self, repo: str) -> str:
+        """`repo` itself; raises HubProblem unless it is a name, and one that whoever runs this playground allows."""
+        if not self._allowed(check_repo_name(repo)):
+            raise HubProblem(
+                f"Models of {repo} are not allowed here.", "Choose one of the repositories that the tab Fit names."
+            )
+        return repo
 
     def _headers(self) -> dict[str, str]:
         return build_hf_headers(token=self._token, library_name="gguf-playground")

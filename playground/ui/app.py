@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Final
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from playground.chat.prompts import load_comparison_prompts
 from playground.errors import PlaygroundError
@@ -27,11 +28,13 @@ from playground.ui.compare_tab import wire_compare_tab
 from playground.ui.fit_desk import FitDesk
 from playground.ui.fit_layout import build_fit_tab
 from playground.ui.fit_tab import wire_fit_tab
+from playground.ui.gate import Gate
 from playground.ui.learn_tab import build_learn_tab, wire_learn_tab
 from playground.ui.model_picker import keep_pickers_current
 from playground.ui.models_desk import ModelsDesk
 from playground.ui.models_layout import build_models_tab
 from playground.ui.models_tab import wire_models_tab
+from playground.ui.password import PASSWORD_WANTED, password_check, private_places
 from playground.ui.picker_view import PickerDesk
 from playground.ui.render import page_head
 from playground.ui.residents import Residents
@@ -139,6 +142,11 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
                 enable_monitoring=False,
                 run_history=False,
                 state_session_capacity=MOST_PAGES,
+                allowed_paths=[],
+                blocked_paths=private_places(settings),
+                auth=password_check(settings),  # type: ignore[arg-type]  # Gradio waits for one that takes time, too
+                auth_message=PASSWORD_WANTED,
+                app_kwargs={"middleware": [Middleware(Gate, settings)]},
                 **launch_look(),
             )
         except OSError as error:
