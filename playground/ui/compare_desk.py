@@ -110,6 +110,7 @@ class CompareDesk:
         """The left side's model asked twice, so that its difference from itself can be told."""
         begun = False
         try:
+            self._refuse_lab()
             side, wish = duel.at(0), duel.wish
             if not (side.pane and wish and side.result) or duel.is_hidden:
                 raise RequestRefused("There is nothing to repeat yet.", "Ask both models something first.")
@@ -132,6 +133,7 @@ class CompareDesk:
         """A's answer read by both, token by token; one model in memory at a time is enough."""
         begun = False
         try:
+            self._refuse_lab()
             first, second = (duel.at(place) for place in PLACES)
             if not (first.pane and second.pane and first.result) or duel.is_hidden:
                 raise RequestRefused("There is no answer to read yet.", "Ask both models something first.")
@@ -149,6 +151,10 @@ class CompareDesk:
             yield Frame(duel, phase="rest", agreement=said)
         except PlaygroundError as error:
             yield Frame(duel, phase="rest", agreement="", problem=error_card(error)) if begun else _refused(error)
+
+    def _refuse_lab(self) -> None:
+        if not self._services.settings.allow_lab:
+            raise RequestRefused("Nothing is measured here.", "Whoever runs this playground decided so.")
 
     def _scored(
         self, duel: Duel, scoring: Generator[Scoring | Fidelity, None, None], run: Run
