@@ -100,7 +100,7 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
 
 def _lay_out_shelf(settings: Settings) -> ShelfPart:
     _title("On this computer")
-    rows = button_rows("", "models-shelf")
+    rows = button_rows('<p class="gp-hint">Looking at this disk …</p>', "models-shelf")
     asked = gr.State("")
     question = _html("models-question")
     with gr.Row(elem_classes="gp-question-buttons"):
@@ -114,7 +114,7 @@ def _lay_out_shelf(settings: Settings) -> ShelfPart:
         )  # fmt: skip
         open_path = gr.Button("Open", scale=0, elem_id="models-open-path")
     drop = gr.File(
-        label="Or drop a GGUF file here", file_count="multiple", file_types=[".gguf"], height=96,
+        label="Or drop a GGUF file here", file_count="multiple", file_types=[".gguf"], height=132,
         visible=settings.allow_local_files, elem_id="models-drop",
     )  # fmt: skip
     return ShelfPart(rows, asked, question, confirm, keep, said, path, open_path, drop)
