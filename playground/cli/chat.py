@@ -44,7 +44,8 @@ def add_question_to(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.chat.conversation import Conversation, reply
-    from playground.cli.loading import loaded
+    from playground.cli.loading import leased
+    from playground.engine.remote_words import RemoteModel
     from playground.llama.parameters import ContextParameters
     from playground.services import Services
 
@@ -52,14 +53,17 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     sampling = chosen_sampling(arguments)
     repeatable = sampling.temperature == 0 or sampling.seed is not None
     with Services(settings) as services:
-        path = services.library.find(arguments.model).path
-        context_size = chosen_context(arguments, services, path)
-        with loaded(services, path, ContextParameters(context_size, slots=settings.slots)) as lease:
+        model = services.remotes.find(arguments.model) or services.library.find(arguments.model)
+        context = None
+        if not isinstance(model, RemoteModel):
+            context = ContextParameters(chosen_context(arguments, services, model.path), slots=settings.slots)
+        with leased(services, model, context) as lease:
             longest = arguments.max_tokens or settings.max_reply_tokens
             updates = reply(lease.engine, conversation, sampling, longest, reproducible=repeatable)
             last, finished = _followed(updates, written=not arguments.json)
-            memory = finished.memory or lease.engine.loaded.memory
-            planned = lease.plan.total
+            facts = lease.engine.loaded
+            memory = finished.memory or (facts.memory if facts else None)
+            planned = lease.plan.total if lease.plan else None
     if not arguments.json:
         print(figures(finished, memory), file=sys.stderr)
     return Report(reply_record(last.message, finished, memory, planned, last.context_size), "")

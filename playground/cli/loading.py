@@ -1,4 +1,4 @@
-"""Loads a model for a command, with progress where somebody watches."""
+"""Loads a model for a command, with progress where somebody watches; a server's model is only asked for."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from playground.engine.pool import Lease, Opening
+from playground.engine.remote_words import RemoteModel
+from playground.engine.remotes import RemoteLease
 from playground.llama.parameters import ContextParameters
+from playground.models.library import ModelFile
 from playground.services import Services
+
+Held = TypeVar("Held", Lease, RemoteLease)
 
 
 @contextmanager
@@ -19,7 +25,21 @@ def loaded(services: Services, path: Path, context: ContextParameters) -> Iterat
         yield lease
 
 
-def _followed(loading: Generator[Opening, None, Lease]) -> Lease:
+@contextmanager
+def leased(
+    services: Services, model: ModelFile | RemoteModel, context: ContextParameters | None
+) -> Iterator[Lease | RemoteLease]:
+    """The same for a model of a server, too, whose context is its own."""
+    if isinstance(model, RemoteModel):
+        with _followed(services.remotes.open(model)) as remote:
+            yield remote
+    else:
+        assert context is not None
+        with loaded(services, model.path, context) as lease:
+            yield lease
+
+
+def _followed(loading: Generator[Opening, None, Held]) -> Held:
     shown = sys.stderr.isatty()
     try:
         while True:
@@ -27,7 +47,7 @@ def _followed(loading: Generator[Opening, None, Lease]) -> Lease:
             if shown:
                 print(f"\rLoading {progress.fraction:4.0%}", end="", file=sys.stderr, flush=True)
     except StopIteration as end:
-        lease: Lease = end.value
+        lease: Held = end.value
         return lease
     finally:
         if shown:

@@ -19,9 +19,9 @@ from playground.chat.comparison_export import (
 from playground.chat.conversation import Conversation
 from playground.chat.differences import Row, Spread, differences, spread_of
 from playground.chat.pane import Mode, PaneResult
-from playground.chat.parting import first_difference
+from playground.chat.parting import comparable, first_difference
 from playground.chat.template import Message
-from playground.engine.messages import Alternative, Finished, FinishReason, Memory, Sampling, Token
+from playground.engine.messages import UNKNOWN_ID, Alternative, Finished, FinishReason, Memory, Sampling, Token
 from playground.fit.plan import MemoryPlan
 from playground.llama.parameters import ContextParameters
 from playground.machine.memory import MachineMemory
@@ -85,6 +85,38 @@ def test_a_reply_that_was_cut_off_does_not_part_from_one_that_went_on() -> None:
 
 def test_tokens_of_different_vocabularies_are_not_compared() -> None:
     assert first_difference(result(token(FOUR)), result(token(FIVE), vocabulary=11)) is None
+
+
+def on_a_server(*pieces: tuple[str, float | None], top: tuple[Alternative, ...] = ()) -> PaneResult:
+    """A server's answer: no numbers of tokens, and log-probabilities where they are given."""
+    tokens = tuple(Token(1, text, UNKNOWN_ID, 1, None, None, logprob=share, top=top) for text, share in pieces)
+    return replace(result(*tokens), plan=None, measured=None, vocabulary_size=None)
+
+
+def test_beside_a_server_tokens_are_compared_by_their_text() -> None:
+    here = result(token(FOUR), token(FIVE, FOUR))
+    there = on_a_server(("4", -0.1), ("4", -0.2), top=(replace(FIVE, id=UNKNOWN_ID), replace(FOUR, id=UNKNOWN_ID)))
+    parting = first_difference(here, there)
+    assert parting is not None and (parting.place, parting.before) == (1, "4")
+    assert parting.mine.own == pytest.approx(0.2) and parting.mine.other == pytest.approx(0.75)
+    assert parting.theirs.own == pytest.approx(math.exp(-0.2)) and parting.theirs.other == pytest.approx(0.2)
+    assert parting.theirs.id is None
+
+
+def test_parts_of_a_character_do_not_part_two_answers() -> None:
+    here = result(token(Alternative(7, "", -0.1)), token(FOUR))
+    assert first_difference(here, on_a_server(("\ufffd", -0.1), ("4", -0.1))) is None
+
+
+def test_of_a_server_that_does_not_show_its_tokens_nothing_is_said() -> None:
+    here, there = result(token(FOUR)), on_a_server(("5", None))
+    assert not comparable(here, there) and first_difference(here, there) is None
+
+
+def test_what_a_server_keeps_to_itself_is_unknown_in_the_figures() -> None:
+    rows = differences([result(token(FOUR)), on_a_server(("4", None))])
+    assert row("memory_planned", rows).values[1] is None and row("memory_measured", rows).values[1] is None
+    assert row("memory_measured", rows).better is None
 
 
 # --- the figures ---
