@@ -25,13 +25,14 @@ from playground.llama.dry_model import DryModel
 from playground.llama.log import LlamaLog, last_words
 from playground.llama.parameters import ContextParameters, context_parameters
 from playground.machine.confinement import child_environment, confine_this_process
-from playground.machine.heap import give_back_freed_memory, keep_freed_memory
+from playground.machine.heap import KeptPages
 from playground.machine.process import end_when_parent_is_gone, offer_to_the_oom_killer_first, read_process_memory
 
 Json = dict[str, Any]
 
 _STDERR_TAIL_BYTES: Final = 16_384
 _LONGEST_ANSWER_BYTES: Final = 1_000_000
+_NOTED_BYTES_PER_CELL: Final = 52  # in llama_kv_cells: a position, and a bit for each of 256 sequences; as measured
 _SERIES_SECONDS: Final = 0.2  # questions of one table, or of a slider, follow each other sooner
 _TRY_AGAIN: Final = "Try again; if it happens again, choose another file."
 _ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
@@ -153,38 +154,44 @@ def main() -> None:
     confine_this_process()
     offer_to_the_oom_killer_first()
     end_when_parent_is_gone()
-    keep_freed_memory()
-    with LlamaLog() as log:
+    pages = KeptPages()
+    with LlamaLog(on_line=lambda said: _keep_recurrent_state(pages, said)) as log:
         model: DryModel | None = None
-        for line in _questions():
+        base = _Base()
+        for line in _questions(pages):
             question = json.loads(line)
             try:
                 if model is None:
                     model = _open(question["open"], log)
                     answer = _description(model)
                 else:
-                    answer = _sizes(model, ContextParameters(**question["context"]))
+                    answer = _sizes(model, ContextParameters(**question["context"]), base)
             except PlaygroundError as error:
                 answer = {"refused": [error.problem, error.remedy], "bad_file": isinstance(error, BadModelFile)}
             answers.write(json.dumps(answer).encode() + b"\n")
             answers.flush()
 
 
-def _questions() -> Iterator[bytes]:
-    """The parent's lines, one at a time; what an answer has freed goes back to the system where the next is not near.
-
-    A model with a recurrent state has all of it allocated for each answer, 600 MiB and more. Kept from one question of a
-    series to the next, those pages are had once; kept any longer, they would be missing where the model is to run.
-    """
+def _questions(pages: KeptPages) -> Iterator[bytes]:
+    """The parent's lines, one at a time; what is kept goes back to the system where the next is not there soon."""
     with selectors.DefaultSelector() as selector:
         selector.register(sys.stdin, selectors.EVENT_READ)
         while True:
             if not selector.select(_SERIES_SECONDS):
-                give_back_freed_memory()
+                pages.give_back()
             line = sys.stdin.buffer.readline()
             if not line:
                 return
             yield line
+
+
+def _keep_recurrent_state(pages: KeptPages, said: str) -> None:
+    """A recurrent state is really allocated in a dry run too, 600 MiB and more, and alike for every context size.
+
+    llama.cpp speaks of its layers just before it makes one. Should it speak otherwise one day, a table of such a model
+    takes seconds longer, and nothing worse.
+    """
+    pages.keeping = said.startswith("llama_memory_recurrent") and "layer " in said
 
 
 def _open(subject: Json, log: LlamaLog) -> DryModel:
@@ -202,13 +209,29 @@ def _description(model: DryModel) -> Json:
     }
 
 
-def _sizes(model: DryModel, context: ContextParameters) -> Json:
-    """The context's parts, and this process's own memory while the context is open: a run's base is the same."""
+def _sizes(model: DryModel, context: ContextParameters, base: _Base) -> Json:
     with model.context_sizes(context_parameters(context)) as sizes:
-        give_back_freed_memory()  # kept for the next question, it is no part of what this context takes
         parts = dataclasses.asdict(sizes)
         allocated = parts.pop("allocated")
-        return {**parts, "base": read_process_memory(os.getpid()).resident - allocated}
+        return {**parts, "base": base.with_a_context_of(context.cells, allocated)}
+
+
+class _Base:
+    """This process's own memory while a context is open, which is a run's base; but only the first one tells it.
+
+    Later ones lie in memory that earlier ones have used, up to 60 MiB of it, which a run has not. They differ by what
+    is noted of each cell.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[int, int] | None = None  # cells, bytes
+
+    def with_a_context_of(self, cells: int, allocated: int) -> int:
+        """Bytes beside the context's own parts; `allocated` are those of them that are really there in a dry run."""
+        if self._first is None:
+            self._first = cells, read_process_memory(os.getpid()).resident - allocated
+        first_cells, first_bytes = self._first
+        return max(0, first_bytes + (cells - first_cells) * _NOTED_BYTES_PER_CELL)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,13 +35,16 @@ class LogLine:
 class LlamaLog:
     """Collects what llama.cpp says in this process while it is open, debug lines left out; silent afterwards.
 
+    on_line: is told every line as it comes, debug lines too, in llama.cpp's own thread.
+
     >>> with LlamaLog() as log:
     ...     model = llama_cpp.llama_model_load_from_file(path, parameters)
     ...     why = reason(log.take())
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_line: Callable[[str], None] | None = None) -> None:
         self._lines: deque[LogLine] = deque(maxlen=_MOST_LINES)
+        self._on_line = on_line
         self._level = DEBUG
         self._callback = llama_cpp.llama_log_callback(self._hear)
 
@@ -62,6 +65,8 @@ class LlamaLog:
         continued = level == CONTINUED
         if not continued:
             self._level = level
+        if self._on_line is not None:
+            self._on_line(text.decode("utf-8", "replace"))
         if self._level == DEBUG:
             return
         words = text.decode("utf-8", "replace").rstrip("\n")

@@ -1,7 +1,7 @@
-"""Says what becomes of memory that this process has freed, where the C library is glibc; elsewhere nothing happens.
+"""Keeps the pages of large blocks that this process frees and needs again, where the C library is glibc.
 
-glibc gives a large block back to the kernel the moment it is freed. A process that asks for the same block again and
-again then pays each time for hundreds of megabytes of fresh pages, which costs far more than filling them.
+glibc gives a large block back to the kernel the moment it is freed; to have hundreds of megabytes of fresh pages again
+costs ten times what filling them does. With other C libraries nothing happens here.
 """
 
 from __future__ import annotations
@@ -9,24 +9,43 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Final
 
-_M_TRIM_THRESHOLD: Final = -1  # malloc.h
+_M_TRIM_THRESHOLD: Final = -1  # these three numbers: malloc.h
+_M_MMAP_THRESHOLD: Final = -3
 _M_MMAP_MAX: Final = -4
+_USUAL_MMAP_MAX: Final = 65_536
+_USUAL_MMAP_THRESHOLD: Final = 128 * 1024  # bytes; glibc moves it as blocks come and go, unless it is told
 _NEVER: Final = 2**31 - 1  # bytes, as much as mallopt's int can say
 
 
-def keep_freed_memory() -> None:
-    """From now on what is freed stays with this process for its next allocations, large blocks too."""
-    if (mallopt := _c_function("mallopt")) is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+class KeptPages:
+    """While `keeping` is true, large blocks take pages that stay with this process when they are freed.
 
+    At other times large blocks have pages of their own, fresh from the kernel. One for a process, for all its life.
+    """
 
-def give_back_freed_memory() -> None:
-    """The kernel gets what is free now; what is in use stays where it is."""
-    if (trim := _c_function("malloc_trim")) is not None:
-        trim(ctypes.c_size_t(0))
+    def __init__(self) -> None:
+        library: Any = ctypes.CDLL(None)
+        self._glibc: Any = library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+        self._keeping = False
+        if self._glibc is not None:
+            self._glibc.mallopt(_M_MMAP_THRESHOLD, _USUAL_MMAP_THRESHOLD)
+            self._glibc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
+    @property
+    def keeping(self) -> bool:
+        return self._keeping
 
-def _c_function(name: str) -> Any:
-    """A function of the C library in this process; None where it has none of that name."""
-    return getattr(ctypes.CDLL(None), name, None)
+    @keeping.setter
+    def keeping(self, wanted: bool) -> None:
+        if wanted == self._keeping:
+            return
+        self._keeping = wanted
+        if self._glibc is not None:
+            self._glibc.mallopt(_M_MMAP_MAX, 0 if wanted else _USUAL_MMAP_MAX)
+        if not wanted:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """The kernel gets the kept pages that are under no block now."""
+        if self._glibc is not None:
+            self._glibc.malloc_trim(ctypes.c_size_t(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -127,6 +128,18 @@ def test_a_recurrent_state_is_counted_once(planner: Planner) -> None:
     assert one.recurrent / MIB == pytest.approx(19.27, abs=0.01)
     assert four.recurrent == pytest.approx(4 * one.recurrent, rel=0.001)
     assert abs(four.base - one.base) < 10 * MIB
+
+
+@pytest.mark.parametrize("model", ["qwen3.5-0.8b", "gemma3-1b"])
+def test_a_context_is_planned_alike_as_the_first_of_its_model_and_after_others(model: str) -> None:
+    """A state with a recurrent part and one without; earlier contexts leave used memory behind in the child."""
+    blueprint, last = CATALOG[model].blueprint, ContextParameters(131_072)
+    with Planner() as planner:
+        alone = planner.plan(blueprint, last)
+    with Planner() as planner:
+        after_others = [planner.plan(blueprint, ContextParameters(size)) for size in (4096, 8192, 32_768, 131_072)][-1]
+    assert after_others.base == pytest.approx(alone.base, abs=2 * MIB)
+    assert dataclasses.replace(after_others, base=0) == dataclasses.replace(alone, base=0)
 
 
 @pytest.mark.parametrize(
