@@ -98,9 +98,7 @@ class Library:
 
     def add(self, path: Path) -> ModelFile:
         """Show a file that lies elsewhere among the others, for this run; raises ModelNotFound or BadModelFile."""
-        path = path.expanduser().absolute()
-        if not path.is_file():
-            raise ModelNotFound(f"There is no file {path}.", "Type the path of a GGUF file on this computer.")
+        path = existing_file(path)
         try:
             file = self._at_path(path)
         except OSError as error:
@@ -291,6 +289,17 @@ class Library:
         if reference.lower().endswith(".gguf") or reference.startswith((".", "/", "~")):
             return ModelNotFound(f"There is no file {reference}.", here)
         return ModelNotFound(f"There is no model {reference} on this computer.", here)
+
+
+def existing_file(path: Path) -> Path:
+    """The path made absolute; raises ModelNotFound where no file is, or what was typed can be no path at all."""
+    try:
+        path = path.expanduser().absolute()
+        if path.is_file():
+            return path
+    except (OSError, RuntimeError, ValueError):  # too long a name, nobody's home folder, no path's characters
+        pass
+    raise ModelNotFound(f"There is no file {str(path)[:200]}.", "Type the path of a GGUF file on this computer.")
 
 
 def readable_name(base_name: str) -> str:

@@ -7,14 +7,14 @@ values mean is its desk's to judge.
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
+import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
-
-import orjson
 
 from playground.settings import Settings
 
@@ -30,6 +30,7 @@ OPEN: Final = frozenset((
     *("queue", "run", "call", "cancel", "reset", "heartbeat", "upload", "upload_progress", "startup-events", "app_id"),
     *("info", "openapi.json", "login_check", "user", "theme.css", "mcp", "healthz", "metrics"),
 ))  # fmt: skip
+ASKED_HERE: Final = frozenset(("mcp", "metrics"))  # Gradio asks for no password there
 SHUT: Final = frozenset(("monitoring", "svelte", "custom_component"))  # beside the API
 MOST_BODY_BYTES: Final = 12 << 20  # the longest chat that a browser may have kept, in escapes, and the rest of an event
 MOST_UPLOADED_BYTES: Final = 256 << 20  # of all visitors within the time that uploads are kept, where strangers come
@@ -58,6 +59,7 @@ class Gate:
         self._app = app
         self._only_loopback = _is_loopback(settings.host) and not settings.on_space and not settings.proxies
         self._headers = [(name.encode(), value.encode()) for name, value in response_headers(settings).items()]
+        self._password = settings.password.get_secret_value().encode()
         self._uploads = None if settings.allow_local_files else _Uploads(MOST_UPLOADED_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,10 +88,17 @@ class Gate:
                 421, "This page is for this computer alone. Behind a proxy, PLAYGROUND_PROXIES has to say so."
             )
         path = str(scope["path"])
+        if self._password and path.removeprefix(API).strip("/").partition("/")[0] in ASKED_HERE:
+            self._check_password(scope)
         first, _, _ = path.removeprefix(API).strip("/").partition("/")
         is_open = first in OPEN if path.startswith(API) else first not in SHUT
         if not is_open or ".." in path.split("/"):
             raise _Refused(404, "Nothing is served here.")
+
+    def _check_password(self, scope: Scope) -> None:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if not hmac.compare_digest(given, b"Bearer " + self._password):
+            raise _Refused(401, "Send the password of this playground as the bearer token.")
 
     async def _checked_body(self, scope: Scope, receive: Receive) -> Receive:
         if scope["method"] != "POST":
@@ -168,7 +177,9 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 def _check_values(body: bytes) -> None:
     """Refuses a file that lies elsewhere: Gradio would fetch it, from any address, before an event is asked."""
     try:
-        values = orjson.loads(body)
+        values = json.loads(body)  # as Gradio's own framework reads it: another parser may read something else
+    except RecursionError:
+        raise _Refused(400, "Those values are nested too deeply.") from None
     except ValueError:
         return  # Gradio refuses it in its own words
     for one in _dictionaries(values):
@@ -190,7 +201,7 @@ def _dictionaries(values: Any) -> Iterator[dict[str, Any]]:
 
 
 async def _answer(send: Send, refusal: _Refused) -> None:
-    body = orjson.dumps({"detail": refusal.words})
+    body = json.dumps({"detail": refusal.words}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -28,6 +28,7 @@ from playground.ui.render_models import (
     search_results,
     shelf,
 )
+from playground.ui.sessions import is_upload
 from playground.ui.visitors import visitor_of
 from playground.ui.words import bits, gibibytes
 
@@ -186,7 +187,7 @@ def _wire_shelf(tab: ModelsTab, desk: ModelsDesk) -> None:
 
     def drop(paths: Any) -> Updates:
         try:
-            files = desk.shelf.drop(paths or [])
+            files = desk.shelf.drop([path for path in paths or [] if is_upload(path)])
         except PlaygroundError as error:
             return draw_shelf(tab, desk, error_card(error)) | {part.drop: None}
         words = ", ".join(f"{file.display_name} {file.level}" for file in files)

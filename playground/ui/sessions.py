@@ -40,8 +40,13 @@ def forget(page: gr.Blocks, tab: str, unused_seconds: float = 0.0) -> None:
 
 def discard_upload(path: str | Path) -> None:
     """Remove an uploaded file that was read; of a file that is no upload nothing is touched."""
-    file, folder = Path(path).resolve(), Path(get_upload_folder()).resolve()
-    if folder in file.parents:
+    file = Path(path).resolve()
+    if is_upload(file):
         with suppress(OSError):
             file.unlink()
             file.parent.rmdir()
+
+
+def is_upload(path: str | Path) -> bool:
+    """Whether the file came with an upload, and lies nowhere else, through links either."""
+    return Path(get_upload_folder()).resolve() in Path(path).resolve().parents
