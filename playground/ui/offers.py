@@ -59,7 +59,9 @@ class Offers:
         if visitor is None:
             return (yield from self._made(base_name, level, stopped))
         with self._visits.running(visitor, "making", "making", f"{base_name}:{level}") as run:
-            made = yield from self._made(base_name, level, lambda: stopped() or run.is_stopped())
+            making = self._made(base_name, level, lambda: stopped() or run.is_stopped())
+            run.owns_generator(making)
+            made = yield from making
             if made is None and run.overdue:
                 raise run.overdue
         return made

@@ -85,8 +85,7 @@ class Run:
         with self._lock:
             if self.is_waiting:
                 self.is_waiting = False
-                answers = 2 if self.work == "comparison" else 1
-                self._until = self._clock() + answers * self._limits.reply_seconds
+                self._until = self._clock() + self._longest
 
     @property
     def overdue(self) -> RequestRefused | None:
@@ -102,11 +101,16 @@ class Run:
         if self.work in LAB:
             most = in_minutes(self._limits.lab_seconds)
             return RequestRefused(f"This was ended after {most}, the longest one may take here.", "Try a smaller one.")
-        longest = in_minutes(self._limits.reply_seconds)
+        what = "comparison" if self.work == "comparison" else "reply"
         return RequestRefused(
-            f"The reply was ended after {longest}, the longest it may take here.",
+            f"The {what} was ended after {in_minutes(self._longest)}, the longest it may take here.",
             "What was written is kept; ask the model to go on.",
         )
+
+    @property
+    def _longest(self) -> float:
+        """Seconds for the work itself: a comparison is two replies."""
+        return (2 if self.work == "comparison" else 1) * self._limits.reply_seconds
 
     def owns(self, give_back: Callable[[], object]) -> None:
         """What the run holds: given back in its place, from another thread, if it does not end when it should."""

@@ -25,9 +25,11 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
+        """One person never gets all slots of a model, whatever the settings say, unless it has only one."""
+        most_each = settings.slots - 1 if settings.slots > 1 else settings.max_replies_per_visitor
         return cls(
             replies=settings.max_replies,
-            replies_each=settings.max_replies_per_visitor,
+            replies_each=min(settings.max_replies_per_visitor, most_each),
             lab_runs=settings.max_lab_runs,
             lab_runs_each=settings.max_lab_runs_per_visitor,
             downloads=settings.max_downloads,

@@ -21,7 +21,8 @@ from playground.ui.compare_tab import read_wish
 from playground.ui.duel import BALLOT, Duel, Wish
 from playground.ui.picker_view import Choice, PickerDesk
 from playground.ui.residents import Residents
-from playground.visits.ledger import Visitor
+from playground.visits.ledger import Visitor, Visits
+from playground.visits.limits import Limits
 
 ANNA, READER = Visitor("a"), Visitor("reader")
 MODEL = "SmolLM2-135M-Instruct"
@@ -288,3 +289,34 @@ def test_whatever_a_browser_sends_becomes_a_possible_wish() -> None:
     wish = read_wish("m", "Q4_1", "x", "q9", None, "", "9" * 12, None, None, 99, None, -1, "both", 1)
     assert wish.choices == (Choice("m", "Q4_1"), Choice(None, None, None))
     assert (wish.mode, wish.blind, wish.sampling.temperature, wish.sampling.seed) == ("in turn", True, 2.0, None)
+
+
+# --- a page that is gone, a time that is over ---
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("ended_by", ["the page", "the time"])
+def test_a_comparison_ends_with_its_page_or_its_time_and_gives_its_models_back(
+    services: Services, ended_by: str
+) -> None:
+    clock = Clock()
+    visits = Visits(Limits(reply_seconds=60), clock=clock)
+    picker = PickerDesk(services.library, services.planner, services.pool.usable_for, services.settings.slots,
+                        visits=visits)  # fmt: skip
+    desk = CompareDesk(services, picker, Residents(services.pool, services.planner, picker))
+    asked = desk.ask(ANNA, Duel(), "Write a long story about a fox.", replace(BRIEFLY, max_tokens=1500))
+    next(frame for frame in asked if any(pane.growing and pane.growing.content for pane in frame.panes))
+    if ended_by == "the page":
+        visits.leave(ANNA.tab)
+    else:
+        clock.now += 120
+    last = list(asked)[-1]
+    assert last.phase == "rest" and last.duel and last.duel.at(0).conversation.messages[-1].content
+    assert ("The comparison was ended after 2 minutes" in text_of(last.problem)) is (ended_by == "the time")
+    assert all(model.users == 0 for model in services.pool.resident())

@@ -263,9 +263,9 @@ def test_a_space_is_stricter_than_ones_own_computer(monkeypatch: pytest.MonkeyPa
     assert all(getattr(there, name) < getattr(here, name) for name in vars(here))
 
 
-def test_by_default_one_visitor_cannot_hold_all_slots() -> None:
-    settings = load_settings()
-    assert settings.max_replies_per_visitor < settings.slots
+@pytest.mark.parametrize(("slots", "wanted", "given"), [(4, 3, 3), (4, 99, 3), (2, 3, 1), (1, 2, 2)])
+def test_one_visitor_cannot_hold_all_slots(slots: int, wanted: int, given: int) -> None:
+    assert Limits.of(load_settings(slots=slots, max_replies_per_visitor=wanted)).replies_each == given
 
 
 @pytest.mark.parametrize(
