@@ -53,7 +53,7 @@ def test_levels_of_a_repository_have_verdicts_before_anything_is_downloaded(
     chosen = levels[1]
     assert chosen["size"] == starter.stat().st_size and chosen["verdict"] in ("fits", "tight", "wont_fit")
     assert not chosen["estimated"] and levels[0]["estimated"]
-    assert server.bytes_sent() < 0.15 * starter.stat().st_size
+    assert server.bytes_sent() < 0.08 * starter.stat().st_size
     assert main(["levels", WHOLE]) == 0
     assert "2 levels on the Hub." in capsys.readouterr().out
 

@@ -250,7 +250,7 @@ def test_a_repository_shows_its_levels_at_once_and_exact_verdicts_after_one_head
     last = views[-1]
     assert [row.name for row in last.rows] == ["Q2_0", "Q4_1"] and all(row.verdict for row in last.rows)
     assert len({request.path for request in server.requests if "/resolve/" in request.path}) == 1
-    assert server.bytes_sent() < 0.15 * starter.stat().st_size
+    assert server.bytes_sent() < 0.08 * starter.stat().st_size
 
 
 def test_the_chosen_level_is_planned_exactly_as_the_file_itself_would_be(
