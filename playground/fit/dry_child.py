@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final
 
 from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.dry_model import DryModel
-from playground.llama.log import LlamaLog, last_words
+from playground.llama.log import LlamaLog, last_words, printable
 from playground.llama.parameters import ContextParameters, context_parameters
 from playground.machine.confinement import child_environment, confine_this_process
 from playground.machine.heap import KeptPages
@@ -51,6 +51,7 @@ class DryChild:
 
     def __init__(self, subject: Json, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
+        self._name = printable(Path(subject["path"]).name) if "path" in subject else "this model"
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         try:
             self._process = _start(self._stderr)
@@ -91,7 +92,7 @@ class DryChild:
         except TimeoutError:
             self._process.kill()
             raise PlaygroundError(
-                f"llama.cpp did not answer within {self._timeout_seconds:g} seconds what this model needs.",
+                f"llama.cpp did not answer within {self._timeout_seconds:g} seconds what {self._name} needs.",
                 _TRY_AGAIN,
             ) from None
         except (OSError, EOFError, ValueError):
@@ -126,8 +127,8 @@ class DryChild:
         self._stderr.seek(max(0, size - _STDERR_TAIL_BYTES))
         words = last_words(self._stderr.read().decode("utf-8", "replace"))
         if not words:
-            return ChildKilled(f"The planning of this model was stopped: {_ending(code)}.", _TRY_AGAIN)
-        return BadModelFile(f"llama.cpp stopped while planning this model: {words}.", _ANOTHER_FILE)
+            return ChildKilled(f"The planning of {self._name} was stopped: {_ending(code)}.", _TRY_AGAIN)
+        return BadModelFile(f"llama.cpp stopped while planning {self._name}: {words}.", _ANOTHER_FILE)
 
 
 def _start(stderr: BinaryIO) -> subprocess.Popen[bytes]:

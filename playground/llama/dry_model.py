@@ -16,7 +16,7 @@ import llama_cpp
 import llama_cpp.llama_cpp as bindings
 
 from playground.errors import BadModelFile, PlaygroundError
-from playground.llama.log import ContextSizes, LlamaLog, read_context_sizes, reason
+from playground.llama.log import ContextSizes, LlamaLog, printable, read_context_sizes, reason
 from playground.llama.parameters import model_parameters
 from playground.llama.weight_buffers import repacked_bytes
 
@@ -57,7 +57,7 @@ class DryModel:
         log.take()
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters(dry=True))
         if not model:
-            raise _refused(log)
+            raise _refused(log, printable(path.name))
         return cls(model, log, has_weights=True)
 
     @classmethod
@@ -73,7 +73,7 @@ class DryModel:
         with _metadata(architecture, {**hyperparameters, "vocab_size": vocabulary_size}) as metadata:
             model = llama_cpp.llama_model_init_from_user(metadata, _NO_WEIGHTS, ctypes.c_void_p(0), parameters)
         if not model:
-            raise _refused(log)
+            raise _refused(log, "this model")
         return cls(model, log, has_weights=False)
 
     @contextmanager
@@ -98,11 +98,11 @@ class DryModel:
         llama_cpp.llama_model_free(self._model)
 
 
-def _refused(log: LlamaLog) -> BadModelFile:
+def _refused(log: LlamaLog, name: str) -> BadModelFile:
     words = reason(log.take()) or "it gave no reason"
     unknown = words.startswith(("unknown model architecture", "unknown pre-tokenizer", "unknown tokenizer"))
     remedy = "Choose a model this llama.cpp knows." if unknown else "Fetch the file again, or choose another one."
-    return BadModelFile(f"llama.cpp cannot open this model: {words}.", remedy)
+    return BadModelFile(f"llama.cpp cannot open {name}: {words}.", remedy)
 
 
 @llama_cpp.llama_cpp.llama_model_set_tensor_data_t  # type: ignore[untyped-decorator]

@@ -162,6 +162,7 @@ def test_a_bad_file_is_refused_in_the_words_of_llama_cpp(
     with pytest.raises(BadModelFile, match=words) as refusal:
         planner.plan(path, SMALL)
     assert "\n" not in str(refusal.value) and str(path.parent) not in str(refusal.value)
+    assert path.name in str(refusal.value)
     assert str(refusal.value).count("..") == 0
 
 
