@@ -25,7 +25,7 @@ from playground.chat.pane import Pane
 from playground.chat.template import chat_template
 from playground.engine.client import LocalEngine
 from playground.engine.messages import Scored, TokenScore
-from playground.engine.pool import Lease, ModelPool
+from playground.engine.pool import Lease, ModelPool, Waiting
 from playground.engine.remote_words import RemoteModel
 from playground.errors import RequestRefused
 from playground.lab.unfinished import unfinished_file
@@ -43,7 +43,7 @@ Phase = Literal["loading the reference", "reading the reference", "loading the c
 class Progress:
     """What is being done, and how much of that is done; done and total are tokens, 0 while a model loads.
 
-    disk_bytes: what the temporary file will take; 0 until that is known.
+    disk_bytes: what the temporary file will take; 0 until that is known. waiting: why a load has not begun.
     """
 
     phase: Phase
@@ -51,6 +51,7 @@ class Progress:
     done: int = 0
     total: int = 0
     disk_bytes: int = 0
+    waiting: Waiting | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _opened(pool: ModelPool, subject: Subject, phase: Phase) -> Generator[Progre
             except StopIteration as end:
                 lease: Lease = end.value
                 return lease
-            yield Progress(phase, progress.fraction)
+            yield Progress(phase, progress.fraction, waiting=progress.waiting)
 
 
 def _place(subject: Subject) -> tuple[Path, ContextParameters]:

@@ -166,7 +166,8 @@ class CompareDesk:
                     return agreement_card(names(duel), event)
                 if run.is_stopped():
                     break
-                yield Frame(agreement=load_progress(event.fraction, PHASES[event.phase]))
+                waits = self.residents.waiting(event.waiting)
+                yield Frame(agreement=load_progress(None if waits else event.fraction, waits or PHASES[event.phase]))
         stopped = notice("Stopped; nothing is said about the agreement.")
         return error_card(run.overdue) if run.overdue else stopped
 
