@@ -59,6 +59,7 @@ class ReplyStream:
         self._mailbox = mailbox
         self._on_close = on_close
         self._open = True
+        self._held: Mail | None = None  # trouble that came close behind events, for the next look
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -66,18 +67,29 @@ class ReplyStream:
     def __next__(self) -> Event:
         if not self._open:
             raise StopIteration
-        return self._opened(self._mailbox.get())
+        return self._opened(self._taken(None))
 
     def waiting(self, seconds: float) -> list[Event]:
-        """All events that come within `seconds`, sooner if the reply ends; for whoever shows many at a time."""
+        """All events that come within `seconds`, sooner if the reply ends; for whoever shows many at a time.
+
+        What ends the reply with an error is raised by the next call where events came before it: none is lost.
+        """
         until = time.monotonic() + seconds
         events: list[Event] = []
         while self._open:
             try:
-                events.append(self._opened(self._mailbox.get(timeout=max(0.0, until - time.monotonic()))))
+                mail = self._taken(max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
+            if events and isinstance(mail, Failed | PlaygroundError):
+                self._held = mail
+                break
+            events.append(self._opened(mail))
         return events
+
+    def _taken(self, timeout_seconds: float | None) -> Mail:
+        held, self._held = self._held, None
+        return held if held is not None else self._mailbox.get(timeout=timeout_seconds)
 
     @property
     def is_open(self) -> bool:

@@ -213,3 +213,11 @@ def test_a_history_that_is_too_much_or_malformed_is_refused_with_one_sentence(da
 def test_system_messages_in_a_history_join_the_system_text() -> None:
     history = {"system": "A.", "messages": [{"role": "system", "content": "B."}, {"role": "user", "content": "Hi"}]}
     assert Conversation.from_untrusted(history) == Conversation("A.\n\nB.", (HI,))
+
+
+def test_what_was_written_just_before_a_death_is_told_before_the_death() -> None:
+    engine = ScriptedEngine(("Yes",), dies_with=ModelStopped("It ended."))
+    updates = reply(engine, Conversation().ask("Well?"), GREEDY, interval_seconds=5)
+    assert next(updates).answer == "Yes"
+    with pytest.raises(ModelStopped):
+        next(updates)

@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 from server_process import ALIAS, KEY, ServerProcess
+from server_stand_in import KEY as STAND_IN_KEY
+from server_stand_in import ServerStandIn
 
 from playground.engine.messages import GREEDY
 from playground.errors import ModelNotFound, RequestRefused
@@ -150,6 +152,29 @@ def test_a_talk_goes_on_with_a_server_as_it_does_here(chat: ChatDesk) -> None:
 def test_there_is_nothing_to_load_of_a_server_s_model(chat: ChatDesk) -> None:
     last = list(chat.load(ANN, THERE))[-1]
     assert "Nothing to load" in text_of(last.progress) and last.phase == "rest"
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "kept"),
+    [
+        ("cut", "The connection to bad broke off in the middle of its answer. Ask again.", "Well, "),
+        ("filters", "bad gave the reply up (content_filter).", "Well, "),
+        ("busy", "bad has more requests than it takes. Try again in 7 seconds.", ""),
+        ("login page", "answered, but not as an OpenAI-compatible server does.", ""),
+    ],
+)
+def test_a_server_s_trouble_is_a_sentence_what_was_written_stays_and_the_chat_goes_on(
+    services: Services, chat: ChatDesk, model: str, said: str, kept: str
+) -> None:
+    with ServerStandIn() as bad:
+        bad.models = {"data": [{"id": model}, {"id": "plain"}]}
+        services.remotes.add(read_server("bad", bad.url, STAND_IN_KEY))
+        frames = list(chat.send(ANN, Talk(), SUM, Wish(Choice(f"{model}@bad", "on bad"))))
+        assert said in text_of([frame.problem for frame in frames if frame.problem][-1])
+        talk = [frame.talk for frame in frames if frame.talk][-1]
+        assert [message.content for message in talk.conversation.messages[1:]] == ([kept] if kept else [])
+        frames = list(chat.send(ANN, Talk(), SUM, Wish(Choice("plain@bad", "on bad"))))
+        assert text_of(frames[-1].live).startswith("– tok/s · – tokens · ")
 
 
 def test_stop_ends_a_server_s_reply_with_what_it_has_written(chat: ChatDesk) -> None:
