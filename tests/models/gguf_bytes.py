@@ -74,7 +74,7 @@ def _piece_size(piece: bytes | Slice) -> int:
     return len(piece) if isinstance(piece, bytes) else piece.size
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _sha256(blob: Blob) -> str:
     digest, offset = hashlib.sha256(), 0
     while part := blob.read(offset, 1 << 20):
