@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from playground.chat.conversation import Conversation
 from playground.chat.export import Transcript
+from playground.chat.harmless import harmless
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template import Message
 from playground.engine.messages import Finished, Sampling
@@ -111,10 +112,14 @@ def shown(talk: Talk, growing: Message | None = None) -> list[dict[str, Any]]:
             title = THINKING_TITLE if still_thinking else THOUGHTS_TITLE
             status = "pending" if still_thinking else "done"
             turns.append(
-                {"role": "assistant", "content": message.thinking, "metadata": {"title": title, "status": status}}
+                {
+                    "role": "assistant",
+                    "content": harmless(message.thinking),
+                    "metadata": {"title": title, "status": status},
+                }
             )
         if message.content:
-            turns.append({"role": message.role, "content": message.content})
+            turns.append({"role": message.role, "content": harmless(message.content)})
     return turns
 
 
