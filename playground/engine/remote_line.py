@@ -106,7 +106,9 @@ class ServerLine:
             body = {"model": model, "prompt": text, "content": text, "input": text, "add_special_tokens": False}
             try:
                 count = read_token_count(self._ask("POST", path, body, below_v1=False))
-            except PlaygroundError:
+            except PlaygroundError as error:
+                if error.__cause__ is not None:  # not refused, but not reached either: another time, perhaps
+                    return None
                 count = None
             if count is not None:
                 self._counter = path
