@@ -14,6 +14,7 @@ from playground.engine.pool import ModelPool
 from playground.engine.remotes import Remotes
 from playground.fit.dry_run import Planner
 from playground.lab.maker import LevelMaker
+from playground.lab.unfinished import remove_leftovers
 from playground.machine.memory import MachineMemory, read_memory
 from playground.machine.processors import Processors, read_processors
 from playground.models.allowed import allowed_by
@@ -52,6 +53,8 @@ class Services:
         self._resources.callback(self.remotes.close)
         self.maker = LevelMaker(self.library, self.processors.usable)
         self._resources.callback(self.maker.close)
+        for folder in ("models", "scores"):
+            remove_leftovers(settings.data_dir / folder)  # of runs that were killed
         self._opening = threading.Lock()
         self._downloads: Downloads | None = None
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from playground.cli import main
+from playground.services import Services
+from playground.settings import load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +63,35 @@ def test_what_is_no_text_is_refused(capsys: pytest.CaptureFixture[str], tmp_path
     (tmp_path / "picture").write_bytes(b"\xff\xd8\xff\xe0")
     assert main(["fidelity", "starter", "starter", "--text", str(tmp_path / "picture")]) == 1
     assert "UTF-8" in capsys.readouterr().err
+
+
+def begin(folder: Path) -> tuple[subprocess.Popen[bytes], list[Path]]:
+    """A scoring that would take minutes, once its temporary file is there; and the files in its folder."""
+    (folder / "long.txt").write_text("The ferry leaves at six, when the lamps along the quay are still lit. " * 2000)
+    command = ["fidelity", "starter", "starter", "--text", str(folder / "long.txt"), "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "playground", *command], env=os.environ | {"PYTHONPATH": os.getcwd()},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    scores = folder / "data" / "scores"
+    while not (found := list(scores.glob(".*"))) and process.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    return process, found
+
+
+def test_sigterm_ends_a_scoring_and_leaves_none_of_its_files(starter: Path, tmp_path: Path) -> None:
+    process, files = begin(tmp_path)
+    assert files
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert not any(file.exists() for file in files)
+
+
+def test_what_a_killed_scoring_leaves_behind_is_gone_after_the_next_start(starter: Path, tmp_path: Path) -> None:
+    process, files = begin(tmp_path)
+    process.kill()
+    process.wait()
+    assert all(file.exists() for file in files)
+    with Services(load_settings(data_dir=tmp_path / "data")):
+        assert not any(file.exists() for file in files)

@@ -2,7 +2,8 @@
 
 One file per command; each has `add_to`, which describes its arguments, and `run`, which returns a Report. Every command
 takes --json and then prints exactly one JSON object. Errors are one line on standard error, and the exit code is 1 for
-what went wrong, 2 for misuse, 130 for Ctrl-C. What a command needs is imported when it runs, so that --help is instant.
+what went wrong, 2 for misuse, 130 for Ctrl-C, 143 for SIGTERM. What a command needs is imported when it runs, so that
+--help is instant.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from types import FrameType
 
 from playground import __version__
 from playground.cli import chat, compare, download, fidelity, levels, machine, plan, quantize, serve, speed
@@ -27,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without emoji shows "?" instead of failing
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
     try:
         report: Report = parsed.run(parsed, load_settings())
         show(report, as_json=parsed.json)
@@ -40,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("playground: " + " ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a command as an error does, so that every `with` on the way gives back what it holds."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the tidying short
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def build_parser() -> argparse.ArgumentParser:

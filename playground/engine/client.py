@@ -273,16 +273,28 @@ class LocalEngine:
     # --- the reader thread ---
 
     def _read(self) -> None:
-        for line in self._child.lines():
-            event = decode(line)
-            match event:
-                case LoadProgress() | Loaded() | Failed(request=None):
-                    self._loading.put(event)
-                case ThreadsSet():
-                    self._threads_set.put(event.threads)
-                case _:
-                    self._deliver(event)
-        self._end_everything(self._cause_of_death())
+        """Sort lines until the child ends; one that cannot be read ends the model, never just this thread.
+
+        A child that is killed in the middle of a line leaves half of it: then its death is the cause.
+        """
+        unreadable = False
+        try:
+            for line in self._child.lines():
+                unreadable = line.endswith(b"\n")
+                self._sort(decode(line))
+                unreadable = False
+        except Exception:  # whatever was wrong with it: whoever waits must not wait for ever
+            self._child.kill()
+        self._end_everything(self._said_nonsense() if unreadable and not self._closing else self._cause_of_death())
+
+    def _sort(self, event: Event) -> None:
+        match event:
+            case LoadProgress() | Loaded() | Failed(request=None):
+                self._loading.put(event)
+            case ThreadsSet():
+                self._threads_set.put(event.threads)
+            case _:
+                self._deliver(event)
 
     def _deliver(self, event: Event) -> None:
         assert not isinstance(event, LoadProgress | Loaded | ThreadsSet)
@@ -307,6 +319,12 @@ class LocalEngine:
             mailbox.put(cause)
         self._loading.put(cause)
         self._threads_set.put(None)
+
+    def _said_nonsense(self) -> PlaygroundError:
+        return ModelStopped(
+            f"The process that ran {self.path.name} said something that cannot be read, and was ended.",
+            "The next message starts it again.",
+        )
 
     def _cause_of_death(self) -> PlaygroundError:
         code = self._child.exit_code()

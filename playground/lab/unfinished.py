@@ -48,7 +48,7 @@ def unfinished_file(target: Path) -> Iterator[Path]:
 def _create(path: Path) -> int:
     """A descriptor of the new, locked file; raises FileExistsError where a living process has it."""
     while True:
-        _remove_leftovers(path.parent)
+        remove_leftovers(path.parent)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
         with suppress(OSError):  # a disk that knows no locks; leftovers on it are for a person to remove
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -57,7 +57,8 @@ def _create(path: Path) -> int:
         os.close(descriptor)  # someone took it for a leftover before it was locked
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
+    """Delete the unfinished files whose makers are gone; what is locked, or not ours to delete, stays."""
     for path in folder.glob(f".*{ENDING}"):
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDWR)
