@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,6 +25,7 @@ from playground.gguf.levels import find_level
 Preference = Literal["first", "second", "tie", "both bad"]
 PREFERENCES: Final[tuple[Preference, ...]] = get_args(Preference)
 
+_LOG: Final = logging.getLogger(__name__)
 NORMAL_95: Final = 1.959964  # the standard normal's 97.5 % point
 _WAIT_SECONDS: Final = 5.0  # for another writer to finish
 _CSV_STARTS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -123,14 +126,25 @@ def wilson_interval(successes: int, trials: int, z: float = NORMAL_95) -> tuple[
 class VoteBook:
     """The votes in one file, made at the first vote. Thread-safe.
 
-    Every method raises PlaygroundError with what to do when the file is damaged or cannot be written; nothing is kept
-    open, so the next call works as soon as the cause is gone.
+    A damaged file is moved aside under a name of its own and a new book begun; `set_aside` says so from then on. Every
+    method raises PlaygroundError with what to do when the file cannot be read or written; nothing is kept open, so the
+    next call works as soon as the cause is gone.
     """
 
     def __init__(self, path: Path, most: int = 1_000_000) -> None:
         """most: votes that are kept; what comes after is refused."""
         self.path = path
+        self.set_aside = ""  # a sentence for the page, once a damaged file was found
         self._most = most
+        self._mending = threading.Lock()
+
+    def mend(self) -> None:
+        """Look whether the file is sound, and move it aside where it is damaged; for the start of the playground."""
+        with suppress(PlaygroundError):  # told again by whatever call needs the file
+            with self._open("The votes cannot be counted") as database:
+                (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                self._move_aside(verdict)
 
     def add(self, vote: Vote) -> None:
         """Keep a vote; raises RequestRefused for one that is none, and when the book is full."""
@@ -193,14 +207,47 @@ class VoteBook:
         except sqlite3.OperationalError as error:
             raise PlaygroundError(f"{what_failed}: {error}.", f"Check that {self.path} can be written to.") from error
         except sqlite3.DatabaseError as error:
-            raise PlaygroundError(
-                f"{what_failed}: {self.path} is damaged ({error}).",
-                "Move the file away; the next vote begins a new one.",
-            ) from error
+            self._move_aside(str(error))
+            raise PlaygroundError(f"{what_failed}. {self.set_aside}", "Try again.") from error
         except OSError as error:
             raise PlaygroundError(
                 f"{what_failed}: {error.strerror or error}.", f"Check that {self.path.parent} can be written to."
             ) from error
+
+    def _move_aside(self, why: str) -> None:
+        """Raises PlaygroundError where the folder does not let it go."""
+        with self._mending:
+            if _is_sound(self.path):  # somebody else saw to it
+                return
+            moment = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
+            kept = self.path.with_name(f"{self.path.name}.damaged-{moment}")
+            try:
+                for ending in ("-journal", "-wal", "-shm", ""):  # what SQLite could still repair it from goes with it
+                    with suppress(FileNotFoundError):
+                        self.path.with_name(self.path.name + ending).rename(kept.with_name(kept.name + ending))
+            except OSError as error:
+                raise PlaygroundError(
+                    f"{self.path} is damaged ({why}) and cannot be moved aside: {error.strerror or error}.",
+                    "Move the file away; the next vote begins a new one.",
+                ) from error
+            self.set_aside = (
+                f"The book of votes was damaged ({why}). It is kept as {kept.name} in the data folder, and a new one "
+                "was begun."
+            )
+            _LOG.warning("%s", self.set_aside)
+
+
+def _is_sound(path: Path) -> bool:
+    """A file that is not there is sound: the next vote makes it."""
+    if not path.exists():
+        return True
+    try:
+        with closing(sqlite3.connect(path, timeout=_WAIT_SECONDS)) as database:
+            return bool(database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.OperationalError:
+        return True  # locked or unreadable is not damaged
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _bits(level: str) -> float:

@@ -108,23 +108,43 @@ def test_many_visitors_vote_at_once_and_none_is_lost(book: VoteBook) -> None:
 
 
 @pytest.mark.parametrize("content", [b"this is no database at all, but long enough to be one" * 40, b"\x00" * 5000])
-def test_a_damaged_file_is_told_with_what_to_do_and_left_alone(book: VoteBook, content: bytes) -> None:
+def test_a_damaged_file_is_moved_aside_whole_and_a_new_book_begun(book: VoteBook, content: bytes) -> None:
     book.path.parent.mkdir()
     book.path.write_bytes(content)
-    for ask in (lambda: book.add(vote("tie")), book.tallies, book.as_csv):
-        with pytest.raises(PlaygroundError, match="Move the file away"):
-            ask()
-    assert book.path.read_bytes() == content
-
-
-def test_after_a_damaged_file_was_moved_away_votes_are_kept_again(book: VoteBook) -> None:
-    book.path.parent.mkdir()
-    book.path.write_bytes(b"damaged" * 1000)
-    with pytest.raises(PlaygroundError):
-        book.add(vote("tie"))
-    book.path.rename(book.path.with_suffix(".old"))
+    book.mend()
+    (kept,) = book.path.parent.glob("*.damaged-*")
+    assert kept.read_bytes() == content
+    assert "damaged" in book.set_aside and kept.name in book.set_aside
+    assert book.tallies() == []
     book.add(vote("tie"))
     assert book.tally(PAIR).count == 1
+
+
+def test_a_file_that_is_damaged_while_the_playground_runs_is_told_and_moved_aside(book: VoteBook) -> None:
+    book.path.parent.mkdir()
+    book.path.write_bytes(b"damaged" * 1000)
+    with pytest.raises(PlaygroundError, match=r"could not be kept\. The book of votes was damaged .* Try again"):
+        book.add(vote("tie"))
+    book.add(vote("tie"))
+    assert book.tally(PAIR).count == 1
+
+
+def test_damage_in_the_middle_of_a_book_is_found_at_the_start(book: VoteBook) -> None:
+    for _ in range(200):
+        book.add(vote("first"))
+    whole = bytearray(book.path.read_bytes())
+    whole[4096:8192] = b"\xff" * 4096
+    book.path.write_bytes(whole)
+    book.mend()
+    (kept,) = book.path.parent.glob("*.damaged-*")
+    assert kept.read_bytes() == bytes(whole)
+    assert book.tallies() == []
+
+
+def test_a_sound_book_stays_where_it_is(book: VoteBook) -> None:
+    book.add(vote("tie"))
+    book.mend()
+    assert book.set_aside == "" and book.tally(PAIR).count == 1
 
 
 def test_a_database_of_something_else_is_told(book: VoteBook) -> None:
