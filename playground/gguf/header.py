@@ -218,7 +218,7 @@ def _not_gguf(magic: bytes) -> BadModelFile:
             "Choose a GGUF file of the model.",
         )
     return BadModelFile(
-        f"A GGUF model file was expected (its first letters are GGUF), and this one starts with {magic!r}.",
+        "A GGUF model file was expected (its first letters are GGUF), and this one starts otherwise.",
         "Choose a file that ends in .gguf.",
     )
 

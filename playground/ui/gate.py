@@ -13,10 +13,14 @@ import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from gradio.utils import get_upload_folder
+
 from playground.settings import Settings
+from playground.ui.arrivals import Arrival
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -44,7 +48,7 @@ _NO_REMOTE_PARTS: Final = (
 )
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Not let through: an HTTP status and a sentence."""
 
     def __init__(self, status: int, words: str) -> None:
@@ -60,7 +64,8 @@ class Gate:
         self._only_loopback = _is_loopback(settings.host) and not settings.on_space and not settings.proxies
         self._headers = [(name.encode(), value.encode()) for name, value in response_headers(settings).items()]
         self._password = settings.password.get_secret_value().encode()
-        self._uploads = None if settings.allow_local_files else _Uploads(MOST_UPLOADED_BYTES)
+        self._uploads = None if settings.allow_local_files else Uploads(MOST_UPLOADED_BYTES)
+        self._most_model_bytes = settings.max_dropped_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,14 +82,19 @@ class Gate:
         try:
             self._check_address(scope)
             receive = await self._checked_body(scope, receive)
-        except _Refused as refusal:
+        except Refused as refusal:
             await _answer(send_guarded, refusal)
+            return
+        if self._uploads is None and _is_upload(scope):
+            folder = Path(get_upload_folder())
+            arrival = Arrival(dict(scope["headers"]), receive, send_guarded, folder, self._most_model_bytes)
+            await self._app(scope, arrival.receive, arrival.send)
             return
         await self._app(scope, receive, send_guarded)
 
     def _check_address(self, scope: Scope) -> None:
         if self._only_loopback and not _is_loopback(_host_of(scope)):
-            raise _Refused(
+            raise Refused(
                 421, "This page is for this computer alone. Behind a proxy, PLAYGROUND_PROXIES has to say so."
             )
         path = str(scope["path"])
@@ -93,17 +103,17 @@ class Gate:
         first, _, _ = path.removeprefix(API).strip("/").partition("/")
         is_open = first in OPEN if path.startswith(API) else first not in SHUT
         if not is_open or ".." in path.split("/"):
-            raise _Refused(404, "Nothing is served here.")
+            raise Refused(404, "Nothing is served here.")
 
     def _check_password(self, scope: Scope) -> None:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         if not hmac.compare_digest(given, b"Bearer " + self._password):
-            raise _Refused(401, "Send the password of this playground as the bearer token.")
+            raise Refused(401, "Send the password of this playground as the bearer token.")
 
     async def _checked_body(self, scope: Scope, receive: Receive) -> Receive:
         if scope["method"] != "POST":
             return receive
-        if scope["path"].startswith(f"{API}upload"):
+        if _is_upload(scope):
             return self._uploads.counting(receive) if self._uploads else receive
         body = await _read(receive, MOST_BODY_BYTES)
         if scope["path"].startswith(API):
@@ -125,7 +135,7 @@ def response_headers(settings: Settings) -> dict[str, str]:
     }
 
 
-class _Uploads:
+class Uploads:
     """Bytes that were uploaded lately, of everybody: what comes beyond is refused until older ones are removed."""
 
     def __init__(self, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -138,7 +148,7 @@ class _Uploads:
         while self._lately and self._lately[0][0] < now - UPLOAD_SECONDS:
             self._sum -= self._lately.popleft()[1]
         if self._sum >= self._most:
-            raise _Refused(429, "Too much was uploaded in the last minutes. Try again later.")
+            raise Refused(429, "Too much was uploaded in the last minutes. Try again later.")
 
         async def counted() -> Message:
             message = await receive()
@@ -155,11 +165,11 @@ async def _read(receive: Receive, most: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Refused(400, "The request broke off.")
+            raise Refused(400, "The request broke off.")
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > most:
-            raise _Refused(413, f"A request may have {most:,} bytes.")
+            raise Refused(413, f"A request may have {most:,} bytes.")
         if not message.get("more_body"):
             return b"".join(pieces)
 
@@ -179,12 +189,12 @@ def _check_values(body: bytes) -> None:
     try:
         values = json.loads(body)  # as Gradio's own framework reads it: another parser may read something else
     except RecursionError:
-        raise _Refused(400, "Those values are nested too deeply.") from None
+        raise Refused(400, "Those values are nested too deeply.") from None
     except ValueError:
         return  # Gradio refuses it in its own words
     for one in _dictionaries(values):
         if "meta" in one and "://" in str(one.get("path")):
-            raise _Refused(400, "A file has to be uploaded here.")
+            raise Refused(400, "A file has to be uploaded here.")
 
 
 def _dictionaries(values: Any) -> Iterator[dict[str, Any]]:
@@ -192,7 +202,7 @@ def _dictionaries(values: Any) -> Iterator[dict[str, Any]]:
     while left:
         one, depth = left.pop()
         if depth > MOST_DEPTH:
-            raise _Refused(400, "Those values are nested too deeply.")
+            raise Refused(400, "Those values are nested too deeply.")
         if isinstance(one, dict):
             yield one
             one = list(one.values())
@@ -200,11 +210,15 @@ def _dictionaries(values: Any) -> Iterator[dict[str, Any]]:
             left.extend((part, depth + 1) for part in one if isinstance(part, dict | list))
 
 
-async def _answer(send: Send, refusal: _Refused) -> None:
+async def _answer(send: Send, refusal: Refused) -> None:
     body = json.dumps({"detail": refusal.words}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _is_upload(scope: Scope) -> bool:
+    return scope["method"] == "POST" and str(scope["path"]).startswith(f"{API}upload")
 
 
 def _host_of(scope: Scope) -> str:

@@ -39,8 +39,8 @@ BEYOND = struct.pack("<Q", 2**63)
 DAMAGE = {
     # not GGUF, or not the kind that is read
     "empty": (b"", "the file is empty"),
-    "text": (b"# Read me\n", "starts with b'# Re'"),
-    "two bytes": (b"GG", "starts with b'GG'"),
+    "text": (b"# Read me\n", "starts otherwise"),
+    "two bytes": (b"GG", "starts otherwise"),
     "a note of Git LFS": (b"version https://git-lfs\n", "Git LFS pointer"),
     "before GGUF": (b"tjgg" + bytes(100), "before GGUF"),
     "version 1": (model(version=1), "GGUF version 1"),

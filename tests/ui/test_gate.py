@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import urllib.error
@@ -15,7 +16,7 @@ from gradio_client import Client
 from playground_process import PlaygroundProcess
 
 from playground.settings import Settings, load_settings
-from playground.ui.gate import MOST_BODY_BYTES, Gate, response_headers
+from playground.ui.gate import MOST_BODY_BYTES, UPLOAD_SECONDS, Gate, Refused, Uploads, response_headers
 
 PASSWORD = "correct horse battery staple"
 
@@ -183,3 +184,23 @@ def test_the_password_is_never_printed(running: PlaygroundProcess) -> None:
     assert PASSWORD not in repr(load_settings(password=PASSWORD))
     _, config = ask(running.address, "/config", cookie=signed_in(running.address))
     assert PASSWORD not in config
+
+
+# --- uploads ---
+
+
+def test_uploads_of_all_visitors_together_have_a_bound() -> None:
+    seconds = 0.0
+    uploads = Uploads(100, clock=lambda: seconds)
+
+    def sent(size: int) -> str:
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": b"x" * size}
+
+        return str(asyncio.run(uploads.counting(receive)())["type"])
+
+    assert [sent(60), sent(39), sent(2)] == ["http.request", "http.request", "http.disconnect"]
+    with pytest.raises(Refused, match="uploaded"):
+        sent(1)
+    seconds = UPLOAD_SECONDS + 1
+    assert sent(60) == "http.request"
