@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Final
 
@@ -39,10 +39,11 @@ from playground.ui.picker_view import PickerDesk
 from playground.ui.render import page_head
 from playground.ui.residents import Residents
 from playground.ui.servers import Servers
-from playground.ui.sessions import MOST_PAGES, UPLOADS_KEPT, forget_later
+from playground.ui.sessions import MOST_PAGES, UPLOADS, UPLOADS_KEPT, forget_later, uploads_in
 from playground.ui.theme import launch_look
 
 LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions, where no model file may be dropped
+FAREWELL_SECONDS: Final = 5.0  # for what is under way to end by itself when the playground ends
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 
 
@@ -126,7 +127,9 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     Raises PlaygroundError when the port is taken.
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio greets itself at the start
-    with Services(settings) as services:
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # an upload that is refused is told to its sender
+    own_disk = uploads_in(settings.data_dir / UPLOADS) if settings.allow_local_files else nullcontext()
+    with own_disk, Services(settings) as services:
         page = build_app(services)
         try:
             _, address, _ = page.launch(
@@ -157,6 +160,8 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
         try:
             yield address
         finally:
+            services.visits.close()  # replies end with a sentence while there is still a page to show it
+            services.visits.wait_until_idle(FAREWELL_SECONDS)
             page.close(verbose=False)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import anyio
 
 from playground.settings import Settings
+from playground.ui.sessions import UPLOADS
 
 WRONG_GUESS_SECONDS: Final = 1.0  # until a wrong password is answered
 PASSWORD_WANTED: Final = "This playground asks for its password. Any name will do."
@@ -36,5 +38,12 @@ def password_check(settings: Settings) -> Callable[[str, str], Awaitable[bool]] 
 
 
 def private_places(settings: Settings) -> list[str]:
-    """Folders that are not served even where Gradio would: everything of the playground's and of the person's own."""
-    return [str(place) for place in (settings.data_dir, Path.home() / ".cache", *settings.model_dirs)]
+    """Places that are not served even where Gradio would: everything of the playground's and of the person's own.
+
+    Of the data folder all but the uploads, which Gradio would else not take from its own hands.
+    """
+    rooms = {settings.data_dir / name for name in ("models", "dropped", "headers", "scores")}
+    with suppress(OSError):
+        rooms |= set(settings.data_dir.iterdir())
+    rooms.discard(settings.data_dir / UPLOADS)
+    return [str(place) for place in (*sorted(rooms), Path.home() / ".cache", *settings.model_dirs)]

@@ -6,8 +6,12 @@ come. A page that only lost its connection reloads when it is back, and then beg
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -17,6 +21,8 @@ from gradio.utils import get_upload_folder
 
 FORGOTTEN_AFTER_SECONDS: Final = 10.0  # from the closing of a page; what it still had under way has ended by then
 MOST_PAGES: Final = 2000  # open at once; beyond that the one that was still for longest loses what it had here
+UPLOADS: Final = "uploads"  # in the data folder
+_LEFT_BEHIND_SECONDS: Final = 86_400  # an upload so old was left by a run that ended badly
 UPLOADS_KEPT: Final = (60, 600)  # looked for so often, removed when so old (seconds): what no event took up
 
 
@@ -36,6 +42,28 @@ def forget(page: gr.Blocks, tab: str, unused_seconds: float = 0.0) -> None:
     with sessions.lock:
         sessions.session_data.pop(tab, None)
         sessions.time_last_used.pop(tab, None)
+
+
+@contextmanager
+def uploads_in(folder: Path) -> Iterator[None]:
+    """Let uploads come to lie in this folder, on the disk where model files stay: these are then moved, not copied.
+
+    Gradio's own place may be in memory. Where GRADIO_TEMP_DIR names one, that is kept.
+    """
+    if os.environ.get("GRADIO_TEMP_DIR"):
+        yield
+        return
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    try:
+        for left in folder.glob("*"):
+            if time.time() - left.stat().st_mtime > _LEFT_BEHIND_SECONDS:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    except OSError:  # it is tried again at the next start
+        pass
+    try:
+        yield
+    finally:
+        del os.environ["GRADIO_TEMP_DIR"]
 
 
 def discard_upload(path: str | Path) -> None:

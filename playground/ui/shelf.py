@@ -99,6 +99,8 @@ class Shelf:
         if not self._settings.allow_local_files:
             raise PlaygroundError("Files cannot be dropped here.", "Find the model on the Hub instead.")
         paths = [Path(path) for path in uploaded]
+        if not paths:
+            raise PlaygroundError("No file arrived.", "Drop it once more.")
         kept: list[Path] = []
         try:
             for path in paths:
