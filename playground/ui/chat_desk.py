@@ -264,9 +264,9 @@ class ChatDesk:
 
 
 def _broken_off(talk: Talk, token: Token | None, run: Run) -> Frame:
-    """Stopped by the person, or by the longest time a reply may take."""
+    """Stopped by the person, by the longest time a reply may take, or by the end of the playground."""
     if run.overdue:
-        return Frame(talk, phase="rest", live=live_line(token, stopped="time"), problem=error_card(run.overdue))
+        return Frame(talk, phase="rest", live=live_line(token, stopped=run.ended_by), problem=error_card(run.overdue))
     return Frame(talk, phase="rest", live=live_line(token, stopped="person"))
 
 

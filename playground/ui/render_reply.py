@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from playground.engine.messages import Memory
     from playground.fit.dry_run import MemoryPlan
 
-StoppedBy = Literal["person", "time"]
-_STOPPED_WORDS: Final[dict[StoppedBy, str]] = {"person": FINISH_WORDS["cancelled"], "time": "ended by the time limit"}
+StoppedBy = Literal["person", "time", "shutdown"]
+_STOPPED_WORDS: Final[dict[StoppedBy, str]] = {
+    "person": FINISH_WORDS["cancelled"],
+    "time": "ended by the time limit",
+    "shutdown": "the playground is shutting down",
+}
 NEARLY_FULL = 0.9  # of the context: from here the meter says so
 
 

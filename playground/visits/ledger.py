@@ -62,13 +62,15 @@ class Run:
         self._lock = threading.Lock()
         self._owned: list[Callable[[], object]] = []
         self._stopped_at: float | None = None
+        self._ended_by_us: RequestRefused | None = None
         self.is_waiting = work not in LAB
         self._until = clock() + (limits.wait_seconds if self.is_waiting else limits.lab_seconds)
 
-    def stop(self) -> None:
+    def stop(self, why: RequestRefused | None = None) -> None:
+        """why: what to tell its person, where it was not they who ended it."""
         with self._lock:
             if self._stopped_at is None:
-                self._stopped_at = self._clock()
+                self._stopped_at, self._ended_by_us = self._clock(), why
 
     def is_stopped(self) -> bool:
         """Whether it should end now: somebody stopped it, its page is gone, or its time is over."""
@@ -88,8 +90,17 @@ class Run:
                 self._until = self._clock() + self._longest
 
     @property
+    def ended_by(self) -> Literal["person", "time", "shutdown"]:
+        """Who broke it off, once it is stopped."""
+        if self._ended_by_us:
+            return "shutdown"
+        return "person" if self._stopped_at is not None else "time"
+
+    @property
     def overdue(self) -> RequestRefused | None:
-        """What to tell a person whose run was ended by the time alone."""
+        """What to tell a person whose run was ended by the time alone, or by the end of the playground."""
+        if self._ended_by_us:
+            return self._ended_by_us
         if self._stopped_at is not None or not self.is_stopped():
             return None
         if self.is_waiting:
@@ -153,6 +164,7 @@ class Visits:
         self._proxies, self._on_space = proxies, on_space
         self._clock = clock
         self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
         self._runs: list[Run] = []
         self._numbers = itertools.count(1)
         self._results: dict[str, tuple[float, ...]] = {}
@@ -215,9 +227,14 @@ class Visits:
         with self._lock:
             runs, sweeper = list(self._runs), self._sweeper
         for run in runs:
-            run.stop()
+            run.stop(RequestRefused("The playground is shutting down.", "What was written is kept on this page."))
         if sweeper:
             sweeper.join(timeout=5)
+
+    def wait_until_idle(self, seconds: float) -> None:
+        """Return when nothing runs any more, or when the time is over."""
+        with self._ended:
+            self._ended.wait_for(lambda: not self._runs, seconds)
 
     def __enter__(self) -> Visits:
         return self
@@ -299,6 +316,7 @@ class Visits:
     def _forget(self, run: Run) -> None:
         with self._lock:
             self._runs = [other for other in self._runs if other is not run]
+            self._ended.notify_all()
 
     def _of_tab(self, tab: str) -> list[Run]:
         with self._lock:

@@ -242,3 +242,24 @@ def test_the_parameters_arrive_where_they_belong() -> None:
 
 def test_a_seed_of_minus_one_throws_new_dice_each_time() -> None:
     assert wish("m", "Q4_1", "4096", "f16", "", 0.5, 20, 0.9, 0.1, 1.1, 256, -1).sampling.seed is None
+
+
+def test_the_end_of_the_playground_ends_a_reply_with_a_sentence_and_keeps_its_text(
+    starter: Path, tmp_path: Path
+) -> None:
+    with Services(load_settings(data_dir=tmp_path, updates_per_second=10)) as services:
+        settings, pool = services.settings, services.pool
+        picker = PickerDesk(services.library, services.planner, pool.usable_for, settings.slots, visits=services.visits)
+        desk = ChatDesk(settings, pool, picker, Residents(pool, services.planner, picker))
+        frames = []
+        for frame in desk.send(ANNA, Talk(), "Tell me a long story.", AT_LENGTH):
+            frames.append(frame)
+            if frame.growing and frame.growing.content:
+                services.visits.close()
+        services.visits.wait_until_idle(0)
+        assert not services.visits.under_way()
+        assert "The playground is shutting down." in text_of(frames[-1].problem)
+        assert "the playground is shutting down" in text_of(frames[-1].live)
+        assert last_talk(frames).conversation.messages[-1].content
+        refused = list(desk.send(ANNA, Talk(), "Hello", BRIEFLY))
+        assert "shutting down" in text_of(refused[-1].problem)
