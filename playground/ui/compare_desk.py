@@ -8,12 +8,12 @@ is which, the pace of the writing least of all: both texts then appear together,
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from playground.chat.compare import Pane, PaneResult, compare, residency, usual_mode
+from playground.chat.compare import Pane, PaneResult, compare, usual_mode
 from playground.chat.comparison_export import (
     ComparisonRecord,
     PaneRecord,
@@ -28,18 +28,16 @@ from playground.errors import PlaygroundError, RequestRefused
 from playground.lab.fidelity import Fidelity, score_answer
 from playground.lab.fidelity import Progress as Scoring
 from playground.lab.results import Pair, VoteBook
-from playground.llama.parameters import ContextParameters
 from playground.models.digests import FileDigests
 from playground.models.library import ModelFile
 from playground.services import Services
 from playground.ui.compare_board import PLACES, Board, PaneFrame
-from playground.ui.compare_link import SIDES, LinkedSetup, read_query
+from playground.ui.compare_setup import CompareSetup
 from playground.ui.duel import Duel, Side, Wish, names
 from playground.ui.picker_view import Choice, PickerDesk
 from playground.ui.render import error_card, notice
 from playground.ui.render_agreement import PHASES, agreement_card
 from playground.ui.render_compare import (
-    beforehand_line,
     control_card,
     differences_table,
     hidden_line,
@@ -53,7 +51,6 @@ from playground.visits.ledger import Run, Visitor
 
 Phase = Literal["rest", "busy"]
 PLACE: Final = "comparison"  # of a page, where one thing at a time goes on
-FIRST_LEVELS: Final = ("Q8_0", "Q2_0")  # of the starter: sense beside babble
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,10 @@ class CompareDesk:
         self.residents = residents
         self.visits = picker.visits
         self.limits = HistoryLimits.of(services.settings)
+        self.setup = CompareSetup(services, picker, self.limits)
         self.usual_mode = usual_mode(services.processors.usable)
         self.votes = VoteBook(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
+        self.votes.mend()
         self._digests = FileDigests(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
@@ -224,70 +223,7 @@ class CompareDesk:
         """Ends what this page's comparison has under way, within one update."""
         self.visits.stop(visitor, PLACE)
 
-    # --- what the page shows without a run ---
-
-    def first_choices(self) -> tuple[Choice, Choice]:
-        """What a newcomer sees: two levels of the starter that show something, or of the first model there is."""
-        models = self._services.library.models()
-        if not models:
-            return Choice(), Choice()
-        starters = [name for name, files in models.items() if any(file.origin == "starter" for file in files)]
-        base_name = next(iter([*starters, *models]))
-        return Choice(base_name, FIRST_LEVELS[0]), Choice(base_name, FIRST_LEVELS[1])
-
-    def linked(self, query: Mapping[str, str]) -> LinkedSetup:
-        """The set-up that the page's address asks for; what is not on offer is told in it."""
-        if not any(side in query for side in SIDES):
-            return LinkedSetup()
-        on_offer = {value for _, value in self.picker.model_names(wait=True)}
-        named = {query.get(side, "").rpartition(":")[0] for side in SIDES} & on_offer
-        offered = {model: self._levels_of(model) for model in named}
-        return read_query(query, offered, self.limits)
-
-    def _levels_of(self, model: str) -> frozenset[str]:
-        """What can be chosen of a model: what is here and what can be made."""
-        views = self.picker.views(Choice(model))
-        return frozenset(row.value for view in views for row in (*view.levels, *view.offers))
-
-    def choices_to_open(self, setup: LinkedSetup) -> tuple[Choice, Choice]:
-        """What the pickers show when the page opens."""
-        first, second = self.first_choices()
-        return setup.choices[0] or first, setup.choices[1] or second
-
-    def settled(self, choice: Choice, side: int) -> Choice:
-        """The choice with a level and a context where none came: the picker was not filled yet."""
-        if choice.model and choice.level:
-            return choice
-        first = self.first_choices()[side]
-        return replace(choice, model=choice.model or first.model, level=choice.level or first.level)
-
-    def beforehand(self, wish: Wish) -> str:
-        """Whether both models will stay in memory, and what the mode means for the speeds."""
-        if any(self.picker.servers.means(choice.model) for choice in wish.choices):
-            return beforehand_line(wish.mode, None, with_server=True)
-        to_make = [choice.level for choice in wish.choices if choice.level and not self._is_here(choice)]
-        if to_make:
-            return beforehand_line(wish.mode, None, tuple(dict.fromkeys(to_make)))
-        try:
-            files = [self.picker.file(choice) for choice in wish.choices]
-            panes = [Pane(file, self._context(file, choice)) for file, choice in zip(files, wish.choices, strict=True)]
-            return beforehand_line(wish.mode, residency(self._services.pool, self._services.planner, panes))
-        except PlaygroundError:
-            return beforehand_line(wish.mode, None)
-
-    def _context(self, file: ModelFile | RemoteModel, choice: Choice) -> ContextParameters | None:
-        """The chosen context, at most what the model was trained for: a browser may ask for anything."""
-        if isinstance(file, RemoteModel):
-            return None
-        context = self.picker.context(choice)
-        trained = self._services.planner.trained_context(file.path)
-        return replace(context, context_size=min(context.context_size, trained))
-
-    def _is_here(self, choice: Choice) -> bool:
-        try:
-            return bool(self.picker.file(choice))
-        except PlaygroundError:
-            return False
+    # --- what the page shows of a comparison at rest ---
 
     def tally(self, duel: Duel | None = None) -> str:
         """The votes so far, those on this pair first."""
@@ -298,7 +234,8 @@ class CompareDesk:
         pair = None
         if duel and not duel.is_hidden and all(side.file for side in duel.sides):
             pair = Pair.of(duel.sides[0].contestant, duel.sides[1].contestant)
-        return tally_table(tallies, pair)
+        aside = notice(self.votes.set_aside, "warning") if self.votes.set_aside else ""
+        return aside + tally_table(tallies, pair)
 
     def shown(self, duel: Duel) -> Frame:
         """Everything about a comparison at rest."""
@@ -348,18 +285,18 @@ class CompareDesk:
             except PlaygroundError as error:
                 problem = error_card(error)
             if run.overdue and not board.is_finished:
-                board.stopped_by, problem = "time", error_card(run.overdue)
+                board.stopped_by, problem = run.ended_by, error_card(run.overdue)
         ended = self._ended(board)
         yield replace(ended, problem=problem) if problem else ended
 
     def _seated(self, visitor: Visitor, board: Board, place: int, wish: Wish, run: Run) -> Iterator[Frame]:
         """The file that answers here made ready; what goes wrong with it is this place's alone."""
         side = board.duel.order[place]
-        choice = self.settled(wish.choices[side], side)
+        choice = self.setup.settled(wish.choices[side], side)
         try:
             file = None if run.is_stopped() else (yield from self._ready(visitor, board, place, choice, run))
             if file:
-                board.seat(place, file, self._context(file, choice))
+                board.seat(place, file, self.setup.context(file, choice))
         except PlaygroundError as error:
             board.fail(place, error)
 

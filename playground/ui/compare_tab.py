@@ -241,7 +241,7 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.
     quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
 
     def opened(request: gr.Request) -> Iterator[dict[Any, Any]]:
-        setup = desk.linked(dict(request.query_params))
+        setup = desk.setup.linked(dict(request.query_params))
         updates: dict[Any, Any] = {tab.tally: desk.tally()}
         if setup.is_asked_for or setup.problems:
             updates |= {tabs: gr.Tabs(selected="compare"), tab.message: setup.prompt, settings.system: setup.system}
@@ -251,7 +251,7 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.
             updates[tab.problem] = error_card(" ".join(setup.problems)) if setup.problems else ""
         yield updates
         shown: dict[Any, Any] = {}  # of both each time: for a tab that is not open yet, only the last update counts
-        for place, choice in enumerate(desk.choices_to_open(setup)):
+        for place, choice in enumerate(desk.setup.choices_to_open(setup)):
             for view in desk.picker.views(choice):
                 shown |= zip(pickers[place].shown, draw_picker(view, GROUPS[place]), strict=True)
                 yield dict(shown)
@@ -264,7 +264,7 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.
         wire_choices(picker, desk.picker, group)
     gr.on(
         [pickers[0].line.change, pickers[1].line.change, settings.mode.input],
-        lambda *values: desk.beforehand(read_wish(*values)),
+        lambda *values: desk.setup.beforehand(read_wish(*values)),
         [*tab.choices, *settings.all],
         tab.beforehand,
         **quiet,

@@ -260,29 +260,31 @@ def test_a_link_reopens_the_same_set_up(desk: CompareDesk) -> None:
     from urllib.parse import parse_qsl
 
     wish = replace(BRIEFLY, mode="at once", system="Be brief.")
-    setup = desk.linked(dict(parse_qsl(query_of(wish, "Why?"))))
+    setup = desk.setup.linked(dict(parse_qsl(query_of(wish, "Why?"))))
     assert setup.choices == wish.choices
     assert (setup.prompt, setup.system, setup.mode, setup.temperature) == ("Why?", "Be brief.", "at once", 0)
     assert setup.problems == ()
 
 
 def test_a_link_to_what_is_not_here_is_told_and_opens_the_usual(desk: CompareDesk) -> None:
-    setup = desk.linked({"left": "../../etc/passwd:Q4_1", "right": f"{MODEL}:Q9", "mode": "never", "prompt": "Hi"})
+    setup = desk.setup.linked(
+        {"left": "../../etc/passwd:Q4_1", "right": f"{MODEL}:Q9", "mode": "never", "prompt": "Hi"}
+    )
     assert len(setup.problems) == 2 and "not on this computer" in setup.problems[0]
-    assert desk.choices_to_open(setup) == desk.first_choices()
+    assert desk.setup.choices_to_open(setup) == desk.setup.first_choices()
     assert setup.mode is None and setup.prompt == "Hi"
 
 
 def test_a_newcomer_sees_sense_beside_babble(desk: CompareDesk) -> None:
-    assert [choice.level for choice in desk.first_choices()] == ["Q8_0", "Q2_0"]
+    assert [choice.level for choice in desk.setup.first_choices()] == ["Q8_0", "Q2_0"]
 
 
 def test_what_will_happen_is_said_beforehand(desk: CompareDesk) -> None:
-    said = text_of(desk.beforehand(BRIEFLY))
+    said = text_of(desk.setup.beforehand(BRIEFLY))
     assert "each with all cores" in said and "Both models stay in memory." in said
     to_make = replace(BRIEFLY, choices=(SHIPPED, Choice(MODEL, "Q6_K", 2048)), mode="at once")
-    assert "share the cores" in text_of(desk.beforehand(to_make))
-    assert "Q6_K will be made here first" in text_of(desk.beforehand(to_make))
+    assert "share the cores" in text_of(desk.setup.beforehand(to_make))
+    assert "Q6_K will be made here first" in text_of(desk.setup.beforehand(to_make))
 
 
 def test_whatever_a_browser_sends_becomes_a_possible_wish() -> None:
