@@ -37,6 +37,7 @@ class TemplateLimits:
     call_depth: int = 50
     seconds: float = 5.0
     source_characters: int = 200_000
+    source_words: int = 30_000  # names, signs, spaces and pieces of text; published templates have some thousands
 
 
 class Budget:

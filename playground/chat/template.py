@@ -7,6 +7,7 @@ expect to be given, how they differ in what they take, and how to say what went 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import traceback
 from collections.abc import Callable, Sequence
@@ -131,6 +132,9 @@ class ChatTemplate:
             return False
 
     def _read(self, source: str) -> tuple[jinja2.Template, frozenset[str]]:
+        words = sum(1 for _ in itertools.islice(self._sandbox.lex(source), self._limits.source_words + 1))
+        if words > self._limits.source_words:  # reading would take seconds, which no clock could end
+            raise Refusal(f"has more than {self._limits.source_words:,} words and signs")
         names = meta.find_undeclared_variables(self._sandbox.parse(source))
         return self._sandbox.from_string(source), frozenset(names)
 

@@ -207,3 +207,13 @@ def test_one_refusal_leaves_the_next_rendering_its_full_budget() -> None:
     with pytest.raises(TemplateRefused, match=TOO_MUCH_WORK):
         template.render([Message("user", "loop")])
     assert template.render([Message("user", "x")]) == "fine"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ " + "~".join(["a"] * 60_000) + " }}", "{{ " + "<".join(["1"] * 60_000) + " }}", "{{ a }}" * 28_000],
+    ids=["sums", "comparisons", "outputs"],
+)
+def test_a_template_that_takes_long_to_read_is_not_read(source: str) -> None:
+    with pytest.raises(TemplateRefused, match="more than 30,000 words and signs"):
+        ChatTemplate(source, "", "")
