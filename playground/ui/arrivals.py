@@ -154,4 +154,4 @@ class _Parts:
         if len(self._beginning) < len(MAGIC):
             self._beginning += data[start : min(end, start + len(MAGIC))]
             if not MAGIC.startswith(self._beginning[: len(MAGIC)]):
-                raise _Unwanted(415, f"{self._name} is no GGUF model: it does not begin as one.")
+                raise _Unwanted(415, f"{self._name} is no GGUF model: it does not begin as one. Choose another file.")
