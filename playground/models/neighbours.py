@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from playground.gguf.naming import FileName, parse_file_name
-from playground.models.folders import WholeModel, gguf_paths, whole_models
+from playground.models.folders import WholeModel, cached_repositories, gguf_paths, whole_models
 
 Program = Literal["LM Studio", "Ollama", "llama.cpp"]
 
 _MOST_LIST_BYTES: Final = 1 << 20  # of a settings file or a manifest; theirs have some hundred
+_HUB_HOSTS: Final = ("hf.co", "huggingface.co")  # registries whose models are the Hub's repositories
 _OLLAMA_MODEL: Final = "application/vnd.ollama.image.model"
 
 
@@ -42,7 +44,7 @@ def neighbours(
         models, _ = whole_models(folder, gguf_paths(folder))
         yield from (Neighbour(model, "LM Studio") for model in models)
     for folder in _existing(_ollama_folders(home, environ, platform)):
-        yield from (Neighbour(model, "Ollama") for model in _ollama_models(folder))
+        yield from _ollama_models(folder)
     for folder in _existing([_llama_cpp_folder(home, environ, platform)]):
         yield from _llama_cpp_models(folder)
 
@@ -55,9 +57,16 @@ def _existing(folders: list[Path]) -> list[Path]:
 
 
 def _lm_studio_folders(home: Path) -> list[Path]:
-    moved = _read_list(home / ".lmstudio" / "settings.json").get("downloadsFolder")
-    folders = [home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models"]
-    return [Path(moved), *folders] if isinstance(moved, str) and moved else folders
+    """`models` in its own folder, which ~/.lmstudio-home-pointer names, and where its settings say it was moved to."""
+    own_folders = [home / ".lmstudio", home / ".cache" / "lm-studio"]
+    if named := _read_text(home / ".lmstudio-home-pointer").strip():
+        own_folders.insert(0, Path(named))
+    folders = []
+    for own in own_folders:
+        moved = _read_list(own / "settings.json").get("downloadsFolder")
+        folders += [Path(moved)] if isinstance(moved, str) and moved else []
+        folders.append(own / "models")
+    return folders
 
 
 # --- Ollama: contents named by their SHA-256, and manifests that say which of them is which model ---
@@ -70,7 +79,7 @@ def _ollama_folders(home: Path, environ: Mapping[str, str], platform: str) -> li
     return folders if platform == "darwin" else [*folders, Path("/usr/share/ollama/.ollama/models")]
 
 
-def _ollama_models(folder: Path) -> Iterator[WholeModel]:
+def _ollama_models(folder: Path) -> Iterator[Neighbour]:
     """Such as manifests/registry.ollama.ai/library/llama3.2/3b, whose model layer is blobs/sha256-…"""
     manifests = folder / "manifests"
     for directory, folders, names in os.walk(manifests):
@@ -80,7 +89,9 @@ def _ollama_models(folder: Path) -> Iterator[WholeModel]:
             for layer in layers if isinstance(layers, list) else []:
                 blob = _ollama_blob(folder, layer)
                 if blob is not None:
-                    yield WholeModel(_ollama_name(Path(directory).name, tag), (blob,))
+                    host, *owner = Path(directory).relative_to(manifests).parts or ("",)
+                    repo = "/".join(owner) if host in _HUB_HOSTS and len(owner) == 2 else None
+                    yield Neighbour(WholeModel(_ollama_name(Path(directory).name, tag), (blob,)), "Ollama", repo)
 
 
 def _ollama_blob(folder: Path, layer: Any) -> Path | None:
@@ -95,11 +106,12 @@ def _ollama_blob(folder: Path, layer: Any) -> Path | None:
 
 def _ollama_name(model: str, tag: str) -> FileName:
     """`llama3.2` and `3b-instruct-q8_0` -> llama3.2-3b-instruct at Q8_0; the header tells what the tag does not."""
+    model = re.sub("-gguf$", "", model, flags=re.IGNORECASE)  # as repositories of the Hub are called
     spelled = model if tag == "latest" else f"{model}-{tag}"
     return parse_file_name(f"{spelled}.gguf") or FileName(spelled, None, 1, 1, "model")
 
 
-# --- llama.cpp: one flat folder; what it takes from the Hub since then lies in the Hub's own cache ---
+# --- llama.cpp: once one flat folder, now laid out as the Hub's own cache, which it is where LLAMA_CACHE is not set ---
 
 
 def _llama_cpp_folder(home: Path, environ: Mapping[str, str], platform: str) -> Path:
@@ -111,24 +123,39 @@ def _llama_cpp_folder(home: Path, environ: Mapping[str, str], platform: str) -> 
 
 
 def _llama_cpp_models(folder: Path) -> Iterator[Neighbour]:
-    """Files are called owner_repository_file.gguf; lists called manifest=owner=repository=tag.json tell these apart."""
+    """Flat files are called owner_repository_file.gguf; lists manifest=owner=repository=tag.json tell these apart.
+
+    Beside them, models--owner--repository/snapshots/commit/file.gguf: the newest commit counts.
+    """
     repos = {}
     for path in sorted(folder.glob("manifest=*=*=*.json")):
         _, owner, repository, _ = path.name.split("=", 3)
         repos[f"{owner}_{repository}_"] = f"{owner}/{repository}"
-    models, _ = whole_models(folder, gguf_paths(folder))
+    models, _ = whole_models(folder, (path for path in sorted(folder.glob("*.gguf")) if path.is_file()))
     for model in models:
         prefix = next((prefix for prefix in repos if model.shards[0].name.startswith(prefix)), "")
         name = replace(model.name, base_name=model.name.base_name.removeprefix(prefix))
         yield Neighbour(replace(model, name=name), "llama.cpp", repos.get(prefix))
+    for repo, snapshots in cached_repositories(folder):
+        for snapshot in snapshots[:1]:
+            models, _ = whole_models(snapshot, gguf_paths(snapshot))
+            yield from (Neighbour(model, "llama.cpp", repo) for model in models)
 
 
 def _read_list(path: Path) -> dict[str, Any]:
     """A small JSON object of another program; empty where it is none."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MOST_LIST_BYTES + 1)
-        found = json.loads(raw) if len(raw) <= _MOST_LIST_BYTES else {}
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(_read_text(path) or "{}")
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _read_text(path: Path) -> str:
+    """A small text of another program; empty where it is none."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_LIST_BYTES + 1)
+        return raw.decode("utf-8") if len(raw) <= _MOST_LIST_BYTES else ""
+    except (OSError, ValueError):
+        return ""

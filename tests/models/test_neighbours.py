@@ -26,12 +26,14 @@ def put(path: Path, content: bytes | None = None) -> Path:
     return path
 
 
-def ollama(folder: Path, model: str, tag: str, digest: str = f"sha256:{DIGEST}") -> Path:
+def ollama(
+    folder: Path, model: str, tag: str, digest: str = f"sha256:{DIGEST}", host: str = "registry.ollama.ai/library"
+) -> Path:
     layers = [
         {"mediaType": "application/vnd.ollama.image.template", "digest": f"sha256:{'cd' * 32}", "size": 3},
         {"mediaType": "application/vnd.ollama.image.model", "digest": digest, "size": 3},
     ]
-    put(folder / "manifests" / "registry.ollama.ai" / "library" / model / tag, json.dumps({"layers": layers}).encode())
+    put(folder / "manifests" / host / model / tag, json.dumps({"layers": layers}).encode())
     return put(folder / "blobs" / f"sha256-{DIGEST}")
 
 
@@ -41,6 +43,13 @@ def test_lm_studios_models_are_found_in_its_folder_and_where_it_was_moved(tmp_pa
     put(tmp_path / ".lmstudio" / "settings.json", json.dumps({"downloadsFolder": str(tmp_path / "elsewhere")}).encode())
     names = {(one.model.name.base_name, one.model.name.level, one.program) for one in found(tmp_path)}
     assert names == {("Tiny", "Q4_K_M", "LM Studio"), ("Other", "Q8_0", "LM Studio")}
+
+
+def test_lm_studios_own_folder_may_be_elsewhere(tmp_path: Path) -> None:
+    put(tmp_path / "big disk" / "models" / "maker" / "Tiny-GGUF" / "Tiny-Q4_K_M.gguf")
+    put(tmp_path / ".lmstudio-home-pointer", f"{tmp_path}/big disk\n".encode())
+    (one,) = found(tmp_path)
+    assert (one.model.name.base_name, one.program) == ("Tiny", "LM Studio")
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
@@ -55,6 +64,20 @@ def test_ollama_may_keep_its_models_elsewhere(tmp_path: Path) -> None:
     ollama(tmp_path / "big disk", "tiny", "latest")
     (one,) = found(tmp_path, {"OLLAMA_MODELS": str(tmp_path / "big disk")})
     assert (one.model.name.base_name, one.model.name.level) == ("tiny", None)
+
+
+@pytest.mark.parametrize("place", ["hf.co", "hf.co/owner", "hf.co/a/b/c", "."])
+def test_a_manifest_in_an_odd_place_is_a_model_without_a_repository(tmp_path: Path, place: str) -> None:
+    ollama(tmp_path / ".ollama" / "models", "tiny", "latest", host=place)
+    (one,) = found(tmp_path)
+    assert one.repo is None or place == "hf.co/owner"
+
+
+def test_what_ollama_took_from_the_hub_keeps_its_repository(tmp_path: Path) -> None:
+    folder = tmp_path / ".ollama" / "models"
+    ollama(folder, "Tiny-GGUF", "Q4_K_M", host="hf.co/maker")
+    (one,) = found(tmp_path)
+    assert (one.model.name.base_name, one.model.name.level, one.repo) == ("Tiny", "Q4_K_M", "maker/Tiny-GGUF")
 
 
 @pytest.mark.parametrize(
@@ -84,9 +107,23 @@ def test_llama_cpps_cache_goes_by_the_hubs_names(
     assert (one.model.name.base_name, one.model.name.level, one.repo) == ("Tiny", "Q4_0", "maker/Tiny-GGUF")
 
 
+def test_llama_cpps_newer_cache_is_laid_out_as_the_hubs_and_its_newest_commit_counts(tmp_path: Path) -> None:
+    repository = tmp_path / "mine" / "models--maker--Tiny-GGUF"
+    for digit in ("a", "b"):
+        put(repository / "blobs" / (digit * 64), small_model(ord(digit)))
+        snapshot = repository / "snapshots" / (digit * 40)
+        snapshot.mkdir(parents=True)
+        (snapshot / "Tiny-Q4_0.gguf").symlink_to(repository / "blobs" / (digit * 64))
+    put(repository / "refs" / "main", b"b" * 40)
+    (one,) = found(tmp_path, {"LLAMA_CACHE": str(tmp_path / "mine")})
+    assert (one.model.name.base_name, one.repo, one.program) == ("Tiny", "maker/Tiny-GGUF", "llama.cpp")
+    assert one.model.shards[0].resolve().name == "b" * 64
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"layers": 7}', b'{"layers": [7, {}]}', b"\xff\xfe"])
 def test_a_broken_list_of_another_program_spoils_nothing(tmp_path: Path, content: bytes) -> None:
-    put(tmp_path / ".ollama" / "models" / "manifests" / "r" / "l" / "m" / "latest", content)
+    for place in ("r/l/m/latest", "hf.co/latest", "latest"):
+        put(tmp_path / ".ollama" / "models" / "manifests" / place, content)
     put(tmp_path / ".lmstudio" / "settings.json", content)
     assert found(tmp_path) == []
 
