@@ -6,29 +6,32 @@ a new start of the app goes on where the last one ended. How a level is brought 
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.models.delivery import Delivery
+from playground.models.download_journal import DownloadJournal
 from playground.models.headers import Headers
 from playground.models.hub import Hub, Stop, Stopped
 from playground.models.hub_cache import free_bytes
 from playground.models.removal import note_downloaded
-from playground.models.repository import HubFile, HubLevel
+from playground.models.repository import HubLevel
 from playground.settings import Settings
 
 State = Literal["queued", "preparing", "checking", "downloading", "waiting", "cancelled", "failed", "done"]
 ENDED: Final = ("cancelled", "failed", "done")
 SPEED_SECONDS: Final = 4.0  # speed is the mean over so long
+FAREWELL_SECONDS: Final = 10.0  # for the download under way to end when the app does
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,29 @@ class Downloads:
     ) -> None:
         self._hub, self._headers, self._clock, self._pause, self._free = hub, headers, clock, pause, free
         self._data_dir = settings.data_dir
-        self._journal = settings.data_dir / "downloads.json"
+        self._journal = DownloadJournal(settings.data_dir)
         self._changed = threading.Condition(threading.RLock())
         self._jobs: dict[str, _Job] = {}
         self._closed = False
         self._thread: threading.Thread | None = None
-        for level, wish, note in _read_journal(self._journal):
-            with suppress(PlaygroundError):  # an entry that nothing can be made of
-                self._add(level).take_up(wish, note)
-        self._wake()
+        with self._changed:
+            self._take_up()
+
+    @property
+    def said(self) -> str:
+        """What a person should know of the queue: that another process has it, or that its journal was damaged."""
+        with self._changed:
+            return self._journal.said
 
     def start(self, level: HubLevel) -> str:
-        """Put a level at the end of the queue, unless it is under way already; the id of its download."""
+        """Put a level at the end of the queue, unless it is under way already; the id of its download.
+
+        Raises RequestRefused where another process has the downloads of this data folder.
+        """
         with self._changed:
+            if not (self._journal.is_ours or self._closed):  # the other may have ended since
+                self._take_up()
+            self._journal.check_ours()
             job = self._jobs.get(level.key)
             if job is None or job.state in ENDED:
                 self._jobs.pop(level.key, None)
@@ -127,20 +140,38 @@ class Downloads:
         return self.wait_for(id, lambda record: record.has_ended, timeout_seconds)
 
     def close(self) -> None:
-        """Stop for now: what is wanted stays in the journal, for the next start."""
+        """Stop for now: what is wanted stays in the journal, for the next start.
+
+        A disk that takes no more may hold a download up for ever, but not the end of the app.
+        """
         with self._changed:
             self._closed = True
             thread = self._thread
             for job in self._jobs.values():
                 job.delivery.stop.set()
         if thread is not None:
-            thread.join()
+            thread.join(FAREWELL_SECONDS)
+        if thread is None or not thread.is_alive():  # else it may still write
+            with self._changed:
+                self._journal.give_back()
 
     def __enter__(self) -> Downloads:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _take_up(self) -> None:
+        """Go on with what an earlier run left, unless another process is at it."""
+        if not self._journal.take():
+            _LOG.warning("%s", self._journal.said)
+            return
+        for level, wish, note in self._journal.read():
+            with suppress(PlaygroundError):  # an entry that nothing can be made of
+                self._add(level).take_up(wish, note)
+        if self._journal.set_aside:
+            self._note_and_tell()  # what could be read of it is in the new one at once
+        self._wake()
 
     def _find(self, id: str) -> _Job:
         try:
@@ -181,7 +212,7 @@ class Downloads:
 
     def _note_and_tell(self) -> None:
         unfinished = (job for job in self._jobs.values() if job.state != "done")
-        _write_journal(self._journal, [(job.level, job.wish, job.note) for job in unfinished])
+        self._journal.write((job.level, job.wish, job.note) for job in unfinished)
         self._changed.notify_all()
 
 
@@ -265,24 +296,3 @@ class _Meter:
         """Let go of what was seen before the moment, but for the last of it."""
         while len(self._seen) > 1 and self._seen[1][0] <= moment:
             self._seen.popleft()
-
-
-def _write_journal(path: Path, entries: Iterable[tuple[HubLevel, str, str]]) -> None:
-    rows = [{"level": dataclasses.asdict(level), "state": state, "note": note} for level, state, note in entries]
-    arriving = path.with_name(f"{path.name}.arriving")
-    with suppress(OSError):  # a journal that cannot be written must not end the download
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arriving.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-        arriving.replace(path)
-
-
-def _read_journal(path: Path) -> list[tuple[HubLevel, str, str]]:
-    """What an earlier run left unfinished; nothing where the journal is missing or unreadable."""
-    try:
-        return [(_level(row["level"]), str(row["state"]), str(row["note"])) for row in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError, KeyError, PlaygroundError):
-        return []
-
-
-def _level(fields: dict[str, Any]) -> HubLevel:
-    return HubLevel(**{**fields, "files": tuple(HubFile(**file) for file in fields["files"])})

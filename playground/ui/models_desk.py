@@ -109,10 +109,14 @@ class ModelsDesk:
 
     @property
     def away(self) -> str:
-        """What to say where the Hub is not to be asked; "" otherwise."""
+        """What to say where the Hub is not to be asked, or the downloads are not as they should be; "" otherwise."""
+        said = self._services.downloads.said
+        queue = notice(said, "warning") if said else ""
         if not self._services.hub.is_offline:
-            return ""
-        return notice("The Hub is not asked: offline mode is on (HF_HUB_OFFLINE). All that is on this disk works.")
+            return queue
+        return queue + notice(
+            "The Hub is not asked: offline mode is on (HF_HUB_OFFLINE). All that is on this disk works."
+        )
 
     def _refuse_downloads(self) -> None:
         if not self.settings.allow_downloads:

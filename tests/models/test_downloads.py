@@ -5,7 +5,9 @@ Nothing sleeps: the server stands still where a test tells it to, and the tests 
 
 from __future__ import annotations
 
+import json
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -305,6 +307,79 @@ def test_a_damaged_journal_is_no_reason_not_to_start(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "downloads.json").write_text(content)
     assert open_downloads().all() == ()
+
+
+def test_a_damaged_journal_is_kept_aside_and_told(
+    open_downloads: Callable[..., Downloads], level: HubLevel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "downloads.json").write_text('[{"level": {"repo": "owner/Mine')
+    downloads = open_downloads()
+    assert downloads.wait(downloads.start(level), SOON).state == "done"
+    (kept,) = (tmp_path / "data").glob("downloads.json.damaged-*")
+    assert kept.read_text() == '[{"level": {"repo": "owner/Mine'
+    assert kept.name in downloads.said and kept.name in caplog.text
+
+
+def test_what_can_be_read_of_a_damaged_journal_goes_on(
+    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel, tmp_path: Path
+) -> None:
+    before = open_downloads()
+    id, hold = held_midway(server, before, level)
+    before.close()
+    hold.release.set()
+    journal = tmp_path / "data" / "downloads.json"
+    journal.write_text(json.dumps([{"level": 5}, *json.loads(journal.read_text())]))
+    after = open_downloads()
+    assert after.wait(id, SOON).state == "done"
+    assert "damaged" in after.said
+
+
+def test_a_second_playground_on_one_data_folder_leaves_the_downloads_to_the_first(
+    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel, tmp_path: Path
+) -> None:
+    first = open_downloads()
+    id, hold = held_midway(server, first, level)
+    written = (tmp_path / "data" / "downloads.json").read_bytes()
+    second = open_downloads()
+    assert second.all() == () and "Another playground" in second.said and first.said == ""
+    with pytest.raises(PlaygroundError, match="Another playground"):
+        second.start(level)
+    second.close()
+    assert (tmp_path / "data" / "downloads.json").read_bytes() == written
+    hold.release.set()
+    assert first.wait(id, SOON).state == "done"
+
+
+def test_the_second_playground_takes_the_downloads_over_once_the_first_has_ended(
+    server: HubStandIn, hub: Hub, open_downloads: Callable[..., Downloads], level: HubLevel
+) -> None:
+    first, second = open_downloads(), open_downloads()
+    id, hold = held_midway(server, first, level)
+    first.close()
+    hold.release.set()
+    other = second.start(hub.repository(REPO).find("Q8_0"))
+    assert second.wait(id, SOON).state == "done" and second.wait(other, SOON).state == "done"
+    assert second.said == ""
+
+
+def test_a_download_that_hangs_does_not_hold_up_the_end_and_keeps_its_journal(
+    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("playground.models.downloads.FAREWELL_SECONDS", 0.01)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def free(path: Path) -> int:
+        hangs.set()
+        return SIZE * 2 if goes_on.wait(SOON) else 0
+
+    hanging = open_downloads(free=free)
+    hanging.start(level)
+    assert hangs.wait(SOON)
+    hanging.close()
+    assert not goes_on.is_set()
+    assert "Another playground" in open_downloads().said
+    goes_on.set()
 
 
 def test_forgetting_a_cancelled_download_gives_its_room_back(

@@ -401,3 +401,10 @@ def test_names_from_the_hub_and_from_files_are_escaped(desk: ModelsDesk) -> None
         shelf(ShelfView((), (LeftOut(Path(EVIL.replace("/", "")), EVIL),), 0)),
     ):
         assert "<img" not in markup and "onerror=alert(1)>" not in markup
+
+
+def test_the_tab_says_that_the_list_of_downloads_was_damaged(services: Services, desk: ModelsDesk) -> None:
+    folder = services.settings.data_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "downloads.json").write_text("{")
+    assert "The list of unfinished downloads was damaged" in text_of(desk.away)
