@@ -234,7 +234,7 @@ def test_a_server_that_refuses_leaves_the_other_side_its_answer(comparison: Comp
 
 def test_both_sides_answer_at_once_and_count_as_undisturbed(comparison: CompareDesk) -> None:
     wish = CompareWish((HERE, THERE), sampling=GREEDY, max_tokens=12, mode="at once")
-    assert "share nothing if each has a machine of its own" in comparison.beforehand(wish)
+    assert "share nothing if each has a machine of its own" in comparison.setup.beforehand(wish)
     last = list(comparison.ask(ANN, Duel(), SUM, wish))[-1]
     assert last.duel and all(side.result for side in last.duel.sides)
     assert "shared the cores" not in text_of(last.differences)
@@ -242,6 +242,6 @@ def test_both_sides_answer_at_once_and_count_as_undisturbed(comparison: CompareD
 
 def test_a_link_opens_a_comparison_with_a_server(comparison: CompareDesk) -> None:
     wish = CompareWish((HERE, THERE), sampling=GREEDY)
-    setup = comparison.linked(dict(parse_qsl(query_of(wish, SUM))))
+    setup = comparison.setup.linked(dict(parse_qsl(query_of(wish, SUM))))
     assert setup.problems == ()
     assert setup.choices[1] and (setup.choices[1].model, setup.choices[1].level) == (THERE.model, THERE.level)
