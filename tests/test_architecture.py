@@ -18,13 +18,13 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "playground"
 
 FLOORS = (  # from the ground up; rooms of one floor may use each other, but not in a circle
-    ("errors", "settings", "servers", "assets", "visits", "gguf", "machine"),
+    ("errors", "journal", "settings", "servers", "assets", "visits", "gguf", "machine"),
     ("models", "llama"),
     ("fit",),
     ("engine",),
     ("chat",),
     ("lab",),
-    ("services",),
+    ("services", "records"),
     ("ui",),
     ("cli", "__main__"),
 )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from playground.cli.arguments import seed, temperature, tokens
 from playground.cli.output import Report
@@ -17,12 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playground.chat.conversation import ReplyUpdate
-    from playground.chat.template import Message
     from playground.cli.arguments import Commands
     from playground.engine.messages import Finished, Memory, Sampling
     from playground.services import Services
-
-USUAL_CONTEXT = 4096  # tokens, or the most that the model was trained for
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -47,6 +43,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.cli.loading import leased
     from playground.engine.remote_words import RemoteModel
     from playground.llama.parameters import ContextParameters
+    from playground.records import reply_record
     from playground.services import Services
 
     conversation = Conversation(arguments.system).ask(arguments.prompt)
@@ -79,23 +76,10 @@ def chosen_sampling(arguments: argparse.Namespace) -> Sampling:
 
 def chosen_context(arguments: argparse.Namespace, services: Services, path: Path) -> int:
     """In tokens. Raises what the planner raises for a file that is no model."""
+    from playground.records import USUAL_CONTEXT
+
     size: int | None = arguments.context
     return size or min(USUAL_CONTEXT, services.planner.trained_context(path))
-
-
-def reply_record(
-    message: Message, finished: Finished, memory: Memory | None, planned: int | None, context_size: int | None
-) -> dict[str, Any]:
-    """A reply for scripts: bytes, seconds, tokens; None where only a server knows."""
-    return {
-        "text": message.content,
-        "thinking": message.thinking,
-        "finish_reason": finished.reason,
-        "timings": dataclasses.asdict(finished.timings),
-        "memory_measured": memory.resident if memory else None,
-        "memory_planned": planned,
-        "context_size": context_size,
-    }
 
 
 def _followed(updates: Iterable[ReplyUpdate], *, written: bool) -> tuple[ReplyUpdate, Finished]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from playground.cli.chat import add_question_to, chosen_context, chosen_sampling, figures, reply_record
+from playground.cli.chat import add_question_to, chosen_context, chosen_sampling, figures
 from playground.cli.output import Report, table
 from playground.settings import Settings
 from playground.ui.words import FINISH_WORDS, UNKNOWN, count, gibibytes, percent, seconds, speed
@@ -37,6 +36,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.chat.conversation import Conversation
     from playground.engine.remote_words import RemoteModel
     from playground.llama.parameters import ContextParameters
+    from playground.records import difference_record, pane_record
     from playground.services import Services
 
     conversation = Conversation(arguments.system).ask(arguments.prompt)
@@ -68,8 +68,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     both = [results[index] for index in range(len(panes)) if index in results]
     parting = first_difference(*both) if len(both) == 2 else None
     record = {
-        "panes": [_pane_record(pane, results.get(index), failures.get(index)) for index, pane in enumerate(panes)],
-        "first_difference": dataclasses.asdict(parting) if parting else None,
+        "panes": [pane_record(pane, results.get(index), failures.get(index)) for index, pane in enumerate(panes)],
+        "first_difference": difference_record(parting),
     }
     return Report(record, _text([pane.file.level for pane in panes], both, parting) if len(both) == 2 else "")
 
@@ -108,18 +108,6 @@ def _note(update: PaneUpdate) -> str:
     if update.takes_turns == "one model":
         return "the same model as the other, so they answer in turn"
     return ""
-
-
-def _pane_record(pane: Pane, result: PaneResult | None, error: PlaygroundError | None) -> Mapping[str, Any]:
-    path = getattr(pane.file, "path", None)  # a server's model has none here
-    names = {"model": pane.file.display_name, "level": pane.file.level, "file": str(path) if path else None}
-    if result is None:
-        return {**names, "error": str(error)}
-    message = result.conversation.messages[-1]
-    plan = result.plan
-    planned, cells = (plan.total, plan.context.cells) if plan else (None, None)
-    reply = reply_record(message, result.finished, result.measured, planned, cells)
-    return {**names, **reply, "mode": result.mode, "seed": result.sampling.seed}
 
 
 def _text(levels: Sequence[str], results: Sequence[PaneResult], parting: FirstDifference | None) -> str:

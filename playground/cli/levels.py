@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from playground.cli import on_hub
 from playground.cli.arguments import tokens
@@ -13,10 +14,7 @@ from playground.ui.words import bits, counted, gibibytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
-    from playground.fit.dry_run import Planner
-    from playground.models.library import Library, ModelFile
-
-USUAL_CONTEXT = 4096  # tokens; what a verdict without a chosen context is about, or the most the model was trained for
+    from playground.records import LevelRecord
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -31,6 +29,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.fit.dry_run import Planner
     from playground.machine.memory import read_memory
     from playground.models.library import Library
+    from playground.records import level_record
 
     library = Library(settings)
     if arguments.hub or on_hub.is_meant(arguments.model, library):
@@ -38,11 +37,11 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     files = library.levels(arguments.model)
     usable = read_memory().usable
     with Planner() as planner:
-        levels = [_level(file, library, planner, arguments.context, settings.slots, usable) for file in files]
+        levels = [level_record(file, library, planner, arguments.context, settings.slots, usable) for file in files]
     return _report(levels, "on this computer")
 
 
-def _report(levels: list[dict[str, Any]], where: str) -> Report:
+def _report(levels: Sequence[LevelRecord], where: str) -> Report:
     rows = [["MODEL", "LEVEL", "SIZE", "BITS PER WEIGHT", "FILES", "CONTEXT", "VERDICT"]]
     rows += [
         [
@@ -59,33 +58,4 @@ def _report(levels: list[dict[str, Any]], where: str) -> Report:
     closing = f"{counted(len(levels), 'level')} {where}."
     if any(level.get("estimated") for level in levels):
         closing += " One header was read; the other verdicts are worked out from the sizes."
-    return Report({"levels": levels}, f"{table(rows, right=(2, 3, 4, 5))}\n{closing}")
-
-
-def _level(
-    file: ModelFile, library: Library, planner: Planner, context: int | None, slots: int, usable: int
-) -> dict[str, Any]:
-    """One row; a file that llama.cpp refuses is a row that says so."""
-    from playground.errors import PlaygroundError
-    from playground.fit.verdict import judge
-    from playground.llama.parameters import ContextParameters
-
-    row: dict[str, Any] = {
-        "model": file.base_name,
-        "level": file.level,
-        "bits_per_weight": None,
-        "size": file.size,
-        "files": [str(shard) for shard in file.shards],
-        "verdict": "unusable",
-        "reason": "",
-        "context_size": None,
-        "origin": file.origin,
-        "requantized_from": file.requantized_from,
-    }
-    try:
-        row["bits_per_weight"] = library.whole_header(file).bits_per_weight
-        row["context_size"] = context or min(USUAL_CONTEXT, planner.trained_context(file.path))
-        verdict = judge(planner.plan(file.path, ContextParameters(row["context_size"], slots=slots)), usable)
-        return {**row, "verdict": verdict.kind, "reason": f"{verdict.label}: {verdict.reason}"}
-    except PlaygroundError as error:
-        return {**row, "reason": str(error)}
+    return Report({"levels": list(levels)}, f"{table(rows, right=(2, 3, 4, 5))}\n{closing}")

@@ -20,19 +20,12 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.machine.memory import read_memory
     from playground.machine.processors import read_processors
+    from playground.records import machine_record
 
     memory, processors = read_memory(), read_processors()
-    record = {
-        "memory_total": memory.total,
-        "memory_usable": memory.usable,
-        "memory_limit": memory.limit,
-        "limited_by": memory.limited_by,
-        "cores_usable": processors.usable,
-        "cores_limited_by": processors.limited_by,
-    }
     rows = [
         ["Memory in all", gibibytes(memory.total)],
         ["Usable now", f"{gibibytes(memory.usable)}, limited by {memory.limited_by}"],
         ["Usable cores", f"{counted(processors.usable, 'core')}, limited by {processors.limited_by}"],
     ]
-    return Report(record, table(rows))
+    return Report(machine_record(memory, processors), table(rows))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from playground.settings import Settings
 
 if TYPE_CHECKING:
     from playground.models.library import Library
+    from playground.records import LevelRecord
 
 
 def is_meant(reference: str, library: Library) -> bool:
@@ -27,36 +28,16 @@ def is_meant(reference: str, library: Library) -> bool:
     return False
 
 
-def levels(reference: str, context: int | None, settings: Settings) -> list[dict[str, Any]]:
+def levels(reference: str, context: int | None, settings: Settings) -> list[LevelRecord]:
     """A row for each level of a repository, as `levels` prints it; one header is read. Raises PlaygroundError."""
     from playground.services import Services
-    from playground.ui.hub_desk import WORKED_OUT, HubDesk
+    from playground.ui.hub_desk import HubDesk
+    from playground.ui.hub_records import level_records
     from playground.ui.picker_view import USUAL_CONTEXT
 
     with Services(settings) as services:
         *_, view = HubDesk(services, context or USUAL_CONTEXT).open(reference)
-    if view.error is not None:
-        raise view.error
-    assert view.repository is not None
-    return [
-        {
-            "model": level.base_name,
-            "level": level.level,
-            "bits_per_weight": row.bits_per_weight,
-            "size": level.size,
-            "files": [file.path for file in level.files],
-            "verdict": row.verdict.kind if row.verdict else "unknown",
-            "reason": f"{row.verdict.label}: {row.verdict.reason}"
-            if row.verdict
-            else "Another model: ask for it alone.",
-            "context_size": view.context_size,
-            "origin": "hub",
-            "requantized_from": None,
-            "recommended": row.recommended,
-            "estimated": WORKED_OUT in row.notes or row.verdict is None,
-        }
-        for level, row in zip(view.repository.levels, view.rows, strict=True)
-    ]
+    return level_records(view)
 
 
 def header_path(reference: str, settings: Settings) -> Path:

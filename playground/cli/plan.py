@@ -60,18 +60,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
 
 def _report(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None) -> Report:
-    parts = {name: getattr(plan, name) for name in PARTS}
-    record = {
-        **parts,
-        "total": plan.total,
-        "must_stay": plan.must_stay,
-        "usable": usable,
-        "verdict": verdict.kind,
-        "reason": verdict.reason,
-        "largest_context": largest,
-        "context_size": plan.context.cells,
-    }
-    rows = [[words, gibibytes(parts[name])] for name, words in PARTS.items() if parts[name]]
+    from playground.records import plan_record
+
+    rows = [[words, gibibytes(getattr(plan, name))] for name, words in PARTS.items() if getattr(plan, name)]
     rows += [["In all", gibibytes(plan.total)], ["Usable now", gibibytes(usable)]]
     fits = f"The largest context that fits: {largest:,} tokens." if largest else "No context of this model fits here."
-    return Report(record, f"{table(rows, right=(1,))}\n{verdict.label}: {verdict.reason}\n{fits}")
+    return Report(
+        plan_record(plan, verdict, usable, largest),
+        f"{table(rows, right=(1,))}\n{verdict.label}: {verdict.reason}\n{fits}",
+    )
