@@ -12,7 +12,7 @@ from playground.ui.buttons import button_rows
 from playground.ui.model_picker import radio_rows
 from playground.ui.render_memory import memory_bar_empty
 
-OFTEN_SECONDS: Final = 0.5  # how often a page looks at the downloads while one is under way
+OFTEN_SECONDS: Final = 0.4  # how often a page looks at the downloads while one is under way: to move twice a second
 SELDOM_SECONDS: Final = 5.0  # and while none is: another visitor may start one
 
 

@@ -16,7 +16,7 @@ from playground.ui.hub_desk import HubView, SearchView
 from playground.ui.render import empty_state, error_card
 from playground.ui.render_picker import level_row
 from playground.ui.shelf import ShelfRow, ShelfView
-from playground.ui.words import bits, count, counted, day, gibibytes, gibibytes_apart, parameters, percent, seconds
+from playground.ui.words import about, bits, count, counted, day, gibibytes, gibibytes_apart, parameters, percent
 
 STATES: dict[State, str] = {
     "queued": "Waiting for its turn",
@@ -146,7 +146,8 @@ def downloads(records: Sequence[Download]) -> str:
     """Every download with its progress; empty where there is none."""
     if not records:
         return ""
-    return f'<ul class="gp-shelf gp-downloads">{"".join(map(_download_row, records))}</ul>'
+    rows = "".join(map(_download_row, records))
+    return f'<h3 class="gp-part-title">Downloads</h3><ul class="gp-shelf gp-downloads">{rows}</ul>'
 
 
 def _download_row(record: Download) -> str:
@@ -181,7 +182,7 @@ def _download_words(record: Download, share: float) -> str:
     if record.speed:
         words.append(f"{gibibytes(round(record.speed))}/s")
     if record.seconds_left is not None:
-        words.append(f"{seconds(record.seconds_left)} left")
+        words.append(f"{about(record.seconds_left)} left")
     return " · ".join(words)
 
 
