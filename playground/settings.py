@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     tab_seconds: float = _usual(7 * 86_400, 6 * 3600)  # what an open page left on the server is kept so long
     proxies: int = Field(0, ge=0, le=10)  # in front of the page, whose X-Forwarded-For is believed
     updates_per_second: float = Field(5, gt=0, le=10)  # each costs the model some speed
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    log_chats: bool = False  # questions and answers in the log, too
 
     @field_validator("model_dirs", mode="before")
     @classmethod
@@ -84,6 +87,11 @@ class Settings(BaseSettings):
             return value
         names = tuple(value.replace(",", " ").split())
         return None if "*" in names else names
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _in_small_letters(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("remotes", mode="before")
     @classmethod

@@ -50,15 +50,25 @@ def compare(
     interval_seconds: float,
     alternatives: int = 5,
     remotes: Remotes | None = None,
+    visitor: str = "",
 ) -> Generator[PaneUpdate, None, None]:
     """Each pane's answer to the question that its conversation ends with; one pane alone does too.
 
     An update of one pane or another comes about every interval_seconds, also when there is no news. A pane ends with
     its `result` or with why it `failed`; nothing is raised for it. A sampling without a seed gets one for all panes
-    (told in each result). Closing the generator stops every pane and leaves the engines ready.
+    (told in each result). Closing the generator stops every pane and leaves the engines ready. visitor: who asked, as
+    the log knows them.
     """
     comparison = _Comparison(
-        pool, planner, remotes or Remotes(), panes, seeded(sampling), max_tokens, interval_seconds, alternatives
+        pool,
+        planner,
+        remotes or Remotes(),
+        panes,
+        seeded(sampling),
+        max_tokens,
+        interval_seconds,
+        alternatives,
+        visitor,
     )
     everyone = range(len(panes))
     return comparison.in_turn(everyone) if mode == "in turn" else comparison.at_once(everyone)
@@ -104,6 +114,7 @@ class _Comparison:
     max_tokens: int | None
     interval_seconds: float
     alternatives: int
+    visitor: str
 
     def in_turn(self, which: Iterable[int]) -> Generator[PaneUpdate, None, None]:
         """One after the other; each model is released before the next one is asked for."""
@@ -227,6 +238,7 @@ class _Comparison:
             reproducible=True,
             alternatives=self.alternatives,
             interval_seconds=self.interval_seconds,
+            visitor=self.visitor,
         )
         tokens: list[Token] = []
         try:

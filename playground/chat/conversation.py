@@ -12,6 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+from playground.chat.account import Account
 from playground.chat.history import HistoryLimits, checked_text, read_history
 from playground.chat.template import ChatTemplate, Message, chat_template
 from playground.chat.thinking import ReplyParser, Split, thinking_opener
@@ -38,6 +39,8 @@ class Engine(Protocol):
 
     @property
     def loaded(self) -> Loaded: ...
+    @property
+    def name(self) -> str: ...
     def count_tokens(self, text: str) -> int: ...
     def submit(
         self,
@@ -173,17 +176,25 @@ def reply(
     reproducible: bool = False,
     alternatives: int = 0,
     interval_seconds: float | None = None,
+    visitor: str = "",
 ) -> Generator[ReplyUpdate, None, None]:
     """The assistant's reply to the last question, as it grows; closing the generator cancels it.
 
     An update comes with each event, or, with interval_seconds, about that often with all events since then, and then
     also when there are none. Raises RequestRefused when even the last question has no room, TemplateRefused, and what
     the engine raises. thinking and reproducible are for a model of this computer; a server does as it is set up.
+    visitor: who asked, as the log knows them.
     """
-    if isinstance(engine, RemoteEngine):
-        asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
-    else:
-        asked = _ask_here(engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives)
+    account = Account(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
+    with account.kept():
+        if isinstance(engine, RemoteEngine):
+            asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
+        else:
+            asked = _ask_here(engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives)
+        yield from _followed(asked, account, interval_seconds)
+
+
+def _followed(asked: _Asked, account: Account, interval_seconds: float | None) -> Generator[ReplyUpdate, None, None]:
     stream, parser = asked.stream, asked.parser
     so_far = Split()
     try:
@@ -191,6 +202,8 @@ def reply(
             events = [next(stream)] if interval_seconds is None else stream.waiting(interval_seconds)
             for event in events:
                 so_far += _said(parser, event)
+            account.hear(events)
+            account.answer = so_far.answer
             yield ReplyUpdate(
                 so_far.thinking, so_far.answer, tuple(events), asked.left_out, asked.prompt_tokens, asked.context_size
             )

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from playground import journal
 from playground.engine.cores import CoreShares
 from playground.engine.messages import (
     Cancel,
@@ -173,6 +174,10 @@ class LocalEngine:
         return self._loaded
 
     @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
     def pid(self) -> int:
         return self._child.pid
 
@@ -285,7 +290,10 @@ class LocalEngine:
                 unreadable = False
         except Exception:  # whatever was wrong with it: whoever waits must not wait for ever
             self._child.kill()
-        self._end_everything(self._said_nonsense() if unreadable and not self._closing else self._cause_of_death())
+        cause = self._said_nonsense() if unreadable and not self._closing else self._cause_of_death()
+        self._end_everything(cause)
+        if not self._closing:
+            journal.model_died(self.path.name, self.pid, cause.problem)
 
     def _sort(self, event: Event) -> None:
         match event:

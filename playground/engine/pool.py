@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final
 
+from playground import journal
 from playground.engine.client import LocalEngine
 from playground.engine.cores import CoreShares
 from playground.engine.line import Entry, Line
@@ -258,6 +259,8 @@ class ModelPool:
                 if self._entries.get(entry.key) is entry:
                     del self._entries[entry.key]
                 self._news.notify_all()
+            if not entry.given_up:
+                journal.model_not_loaded(entry.key.path.name, str(entry.error))
             self._end(entry)
         finally:
             self._leave_line(entry)
@@ -275,6 +278,7 @@ class ModelPool:
             self._load_times.add(entry.key.path, plan.weights, engine.loaded.seconds)
             entry.ready = True
             self._news.notify_all()
+        journal.model_loaded(entry.key.path.name, entry.key.context.context_size, engine.loaded.seconds, plan.total)
         self._on_loaded(entry.key.path)
 
     def _tell(self, entry: Entry, fraction: float) -> None:

@@ -36,6 +36,10 @@ class RemoteEngine:
         self._beyond: frozenset[tuple[bool, bool]] = frozenset()  # kinds of request that were too much for the server
         self._empty_text: int | None = None
 
+    @property
+    def name(self) -> str:
+        return f"{self.model.id}@{self.model.server}"
+
     def submit(
         self, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None = None, alternatives: int = 0
     ) -> ReplyStream:

@@ -7,11 +7,13 @@ a run belongs to everyone who waits for it, and it is stopped only when the last
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from playground import journal
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.lab.quantize import HEARTBEAT_SECONDS, Made, Progress, QuantizedSize, estimates, quantize
 from playground.machine.processors import read_processors
@@ -136,6 +138,7 @@ class _Run:
 
     def __init__(self, source: ModelFile, level: str, target: Path, threads: int) -> None:
         self.askers = 1
+        self._model, self._level, self._since = source.base_name, level, time.monotonic()
         self._work = quantize(source.path, level, target, threads)
         self._latest: Progress | Made | Exception = Progress(0.0, "", 0, 0)
         self._changed = threading.Condition()
@@ -167,11 +170,14 @@ class _Run:
         try:
             with closing(self._work):
                 for event in self._work:
+                    if isinstance(event, Made):
+                        journal.level_made(self._model, self._level, event.size, time.monotonic() - self._since)
                     self._tell(event)
                     if self._stopped.is_set() and not isinstance(event, Made):
                         self._tell(PlaygroundError("The making of this level was stopped.", "Start it again."))
                         return
         except Exception as error:
+            journal.level_not_made(self._model, self._level, str(error))
             self._tell(error)
 
     def _tell(self, news: Progress | Made | Exception) -> None:

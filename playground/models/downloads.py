@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from playground import journal
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.models.delivery import Delivery
 from playground.models.download_journal import DownloadJournal
@@ -207,6 +208,9 @@ class Downloads:
             job.run()
             if (path := job.record().path) is not None and job.delivery.bytes_received:
                 note_downloaded(self._data_dir, path)
+            record = job.record()
+            state = "interrupted" if record.state == "cancelled" and job.wish == "wanted" else record.state
+            journal.download_ended(record.level.reference, state, job.delivery.bytes_received, record.note)
             with self._changed:
                 self._note_and_tell()
 

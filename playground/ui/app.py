@@ -15,6 +15,7 @@ from typing import Final
 import gradio as gr
 from starlette.middleware import Middleware
 
+from playground import __version__, journal
 from playground.chat.prompts import load_comparison_prompts
 from playground.errors import PlaygroundError
 from playground.services import Services
@@ -167,9 +168,12 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
 
 def launch(settings: Settings, *, open_browser: bool = False) -> None:
     """Serve the page until Ctrl-C or SIGTERM."""
+    journal.write_to_stderr(settings.log_level, settings.log_format, chats=settings.log_chats)
     with serving(settings, open_browser=open_browser) as address:
+        journal.started(__version__, address, settings.on_space)
         print(f"The playground is open at {address} (Ctrl-C ends it).", flush=True)
         _wait_for_the_end()
+    journal.shut_down()
 
 
 def _wait_for_the_end() -> None:

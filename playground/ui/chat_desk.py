@@ -219,7 +219,12 @@ class ChatDesk:
 
     def _written(self, lease: Lease, talk: Talk, wish: Wish, run: Run) -> Generator[Frame, None, Frame]:
         updates = reply(
-            lease.engine, talk.conversation, wish.sampling, wish.max_tokens, interval_seconds=self._interval_seconds
+            lease.engine,
+            talk.conversation,
+            wish.sampling,
+            wish.max_tokens,
+            interval_seconds=self._interval_seconds,
+            visitor=run.visitor.short_id,
         )
         run.owns_generator(updates)
         token: Token | None = None

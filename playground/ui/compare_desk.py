@@ -334,6 +334,7 @@ class CompareDesk:
             self._services.pool, self._services.planner, panes, wish.sampling,
             wish.max_tokens,
             mode=wish.mode, interval_seconds=self._interval_seconds, remotes=self._services.remotes,
+            visitor=run.visitor.short_id,
         )  # fmt: skip
         run.owns_generator(updates)
         shown_at = 0.0
@@ -356,6 +357,7 @@ class CompareDesk:
             self._services.pool, self._services.planner, [pane, pane], wish.sampling,
             wish.max_tokens,
             mode="in turn", interval_seconds=self._interval_seconds, remotes=self._services.remotes,
+            visitor=run.visitor.short_id,
         )  # fmt: skip
         run.owns_generator(updates)
         with closing(updates):

@@ -10,6 +10,7 @@ no longer moves its generator on), the ledger gives that back in its place.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 import time
@@ -19,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from playground import journal
 from playground.errors import RequestRefused
 from playground.settings import Settings
 from playground.visits.addresses import address_of
@@ -49,6 +51,11 @@ class Visitor:
     @property
     def person(self) -> str:
         return self.address or f"tab {self.tab}"
+
+    @property
+    def short_id(self) -> str:
+        """Tells pages apart in the log; neither a page's name nor its address can be told from it."""
+        return hashlib.sha256(self.tab.encode()).hexdigest()[:8]
 
 
 class Run:
@@ -189,10 +196,14 @@ class Visits:
         about: lab runs about the same thing are one run that several wait for. Raises RequestRefused with what to do.
         """
         run = Run(visitor, place, work, about if about is not None else next(self._numbers), self.limits, self._clock)
-        with self._lock:
-            self._admit(run)
-            self._runs.append(run)
-            self._keep_sweeping()
+        try:
+            with self._lock:
+                self._admit(run)
+                self._runs.append(run)
+                self._keep_sweeping()
+        except RequestRefused as refusal:
+            journal.refused(visitor.short_id, work, refusal.problem)
+            raise
         try:
             yield run
         finally:

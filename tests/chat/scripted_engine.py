@@ -29,6 +29,10 @@ class ScriptedEngine:
     _finished: bool = False
 
     @property
+    def name(self) -> str:
+        return "scripted.gguf"
+
+    @property
     def loaded(self) -> Loaded:
         return Loaded(
             "scripted",
