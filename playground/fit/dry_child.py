@@ -166,7 +166,7 @@ def main() -> None:
                     model = _open(question["open"], log)
                     answer = _description(model)
                 else:
-                    answer = _sizes(model, ContextParameters(**question["context"]), base)
+                    answer = _sizes(model, ContextParameters(**question["context"]), base, pages)
             except PlaygroundError as error:
                 answer = {"refused": [error.problem, error.remedy], "bad_file": isinstance(error, BadModelFile)}
             answers.write(json.dumps(answer).encode() + b"\n")
@@ -210,11 +210,13 @@ def _description(model: DryModel) -> Json:
     }
 
 
-def _sizes(model: DryModel, context: ContextParameters, base: _Base) -> Json:
+def _sizes(model: DryModel, context: ContextParameters, base: _Base, pages: KeptPages) -> Json:
     with model.context_sizes(context_parameters(context)) as sizes:
         parts = dataclasses.asdict(sizes)
         allocated = parts.pop("allocated")
-        return {**parts, "base": base.with_a_context_of(context.cells, allocated)}
+        answer = {**parts, "base": base.with_a_context_of(context.cells, allocated)}
+    pages.hold(allocated)
+    return answer
 
 
 class _Base:

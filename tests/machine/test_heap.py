@@ -1,0 +1,71 @@
+"""Kept pages, in a process of their own: what a block costs the second time, and that it is all given back."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import subprocess
+import sys
+
+import pytest
+
+MIB = 1 << 20
+BLOCK = 64 * MIB
+PAGES = BLOCK // 4096
+
+SCRIPT = """
+import ctypes, json, os, resource, sys
+from playground.machine.heap import KeptPages
+from playground.machine.process import read_process_memory
+
+library, block, others = ctypes.CDLL(None), int(sys.argv[1]), []
+library.malloc.restype = ctypes.c_void_p
+pages = KeptPages()
+said = {"faults": [], "resident": []}
+
+def use_a_block():
+    pages.keeping = True
+    place = ctypes.c_void_p(library.malloc(ctypes.c_size_t(block)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    library.memset(place, 1, ctypes.c_size_t(block))
+    said["faults"].append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    pages.keeping = False
+    library.free(place)
+    pages.hold(block)
+
+for number in range(4):
+    use_a_block()
+    others.append(library.malloc(ctypes.c_size_t(100_000 + 4096 * number)))  # must not lie where the next block will
+    said["resident"].append(read_process_memory(os.getpid()).resident)
+pages.give_back()
+said["resident"].append(read_process_memory(os.getpid()).resident)
+use_a_block()
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, list[int]]:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("pages are kept only where the C library is glibc")
+    run = subprocess.run([sys.executable, "-c", SCRIPT, str(BLOCK)], capture_output=True, check=True)
+    answer: dict[str, list[int]] = json.loads(run.stdout)
+    if answer["faults"][0] < PAGES / 2:
+        pytest.skip("this kernel gives huge pages, of which faults tell nothing")
+    return answer
+
+
+def test_the_next_block_of_the_size_needs_no_fresh_pages(said: dict[str, list[int]]) -> None:
+    first, *others, _ = said["faults"]
+    assert max(others) < first / 10
+
+
+def test_the_room_of_one_block_is_kept_and_not_one_for_each(said: dict[str, list[int]]) -> None:
+    *kept, _ = said["resident"]
+    assert max(kept) - min(kept) < BLOCK / 4
+
+
+def test_giving_back_frees_the_pages_and_the_next_block_has_fresh_ones(said: dict[str, list[int]]) -> None:
+    *_, kept, given_back = said["resident"]
+    assert kept - given_back > BLOCK * 0.9
+    assert said["faults"][-1] > PAGES / 2
