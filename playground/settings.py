@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     updates_per_second: float = Field(5, gt=0, le=10)  # each costs the model some speed
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    metrics: bool = False  # readiness and figures for Prometheus under /gradio_api/
     log_chats: bool = False  # questions and answers in the log, too
 
     @field_validator("model_dirs", mode="before")

@@ -30,6 +30,7 @@ from playground.ui.fit_desk import FitDesk
 from playground.ui.fit_layout import build_fit_tab
 from playground.ui.fit_tab import wire_fit_tab
 from playground.ui.gate import Gate
+from playground.ui.health import Health, check_metrics
 from playground.ui.learn_tab import build_learn_tab, wire_learn_tab
 from playground.ui.model_picker import keep_pickers_current
 from playground.ui.models_desk import ModelsDesk
@@ -129,9 +130,11 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio greets itself at the start
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # an upload that is refused is told to its sender
+    check_metrics(settings.metrics)
     own_disk = uploads_in(settings.data_dir / UPLOADS) if settings.allow_local_files else nullcontext()
     with own_disk, Services(settings) as services:
         page = build_app(services)
+        health = [Middleware(Health, services)] if settings.metrics else []
         try:
             _, address, _ = page.launch(
                 server_name=settings.host,
@@ -150,7 +153,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
                 blocked_paths=private_places(settings),
                 auth=password_check(settings),  # type: ignore[arg-type]  # Gradio waits for one that takes time, too
                 auth_message=PASSWORD_WANTED,
-                app_kwargs={"middleware": [Middleware(Gate, settings)]},
+                app_kwargs={"middleware": [Middleware(Gate, settings), *health]},
                 **launch_look(),
             )
         except OSError as error:
