@@ -28,7 +28,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PLAYGROUND_", frozen=True, extra="ignore")
 
-    host: str = "127.0.0.1"
+    host: str = Field(default_factory=lambda: "0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
     port: int = Field(7860, ge=0, le=65535)  # 0 lets the system choose
     on_space: bool = Field(default_factory=lambda: "SPACE_ID" in os.environ)
     model_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     tab_seconds: float = _usual(7 * 86_400, 6 * 3600)  # what an open page left on the server is kept so long
     proxies: int = Field(0, ge=0, le=10)  # in front of the page, whose X-Forwarded-For is believed
     updates_per_second: float = Field(5, gt=0, le=10)  # each costs the model some speed
+    mcp: bool = False  # the API's endpoints as tools for MCP programs, too
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     metrics: bool = False  # readiness and figures for Prometheus under /gradio_api/

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from gradio_client import Client
 from playground_process import PlaygroundProcess
 
 from playground.errors import PlaygroundError
@@ -56,11 +55,6 @@ def test_the_page_reports_to_nobody_and_is_shared_with_nobody(running: Playgroun
     assert config["analytics_enabled"] is False
     assert not config.get("share_url")
     assert config["is_space"] is False if "is_space" in config else True
-
-
-def test_no_event_is_offered_as_an_api(running: PlaygroundProcess) -> None:
-    offered = Client(running.address, verbose=False).view_api(return_format="dict", print_info=False)
-    assert offered == {"named_endpoints": {}, "unnamed_endpoints": {}}
 
 
 def test_a_file_of_this_computer_cannot_be_fetched(running: PlaygroundProcess) -> None:

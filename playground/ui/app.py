@@ -20,6 +20,8 @@ from playground.chat.prompts import load_comparison_prompts
 from playground.errors import PlaygroundError
 from playground.services import Services
 from playground.settings import Settings
+from playground.ui.api import offer_api
+from playground.ui.api_desk import ApiDesk
 from playground.ui.chat_desk import ChatDesk
 from playground.ui.chat_layout import build_chat_tab
 from playground.ui.chat_tab import wire_chat_tab
@@ -32,6 +34,7 @@ from playground.ui.fit_tab import wire_fit_tab
 from playground.ui.gate import Gate
 from playground.ui.health import Health, check_metrics
 from playground.ui.learn_tab import build_learn_tab, wire_learn_tab
+from playground.ui.mcp import check_mcp, prepare_tools
 from playground.ui.model_picker import keep_pickers_current
 from playground.ui.models_desk import ModelsDesk
 from playground.ui.models_layout import build_models_tab
@@ -96,6 +99,7 @@ def build_app(services: Services) -> gr.Blocks:
         wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk, models.hub.wanted)
         wire_learn_tab(learn, tabs)
         wire_models_tab(page, models, models_desk)
+        offer_api(ApiDesk(services, models_desk.hub))
         left, right = (pane.picker for pane in compare.panes)
         keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_desk, [models.news])
         page.load(
@@ -130,6 +134,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio greets itself at the start
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # an upload that is refused is told to its sender
+    check_mcp(settings)
     check_metrics(settings.metrics)
     own_disk = uploads_in(settings.data_dir / UPLOADS) if settings.allow_local_files else nullcontext()
     with own_disk, Services(settings) as services:
@@ -149,6 +154,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
                 enable_monitoring=False,
                 run_history=False,
                 state_session_capacity=MOST_PAGES,
+                mcp_server=settings.mcp,
                 allowed_paths=[],
                 blocked_paths=private_places(settings),
                 auth=password_check(settings),  # type: ignore[arg-type]  # Gradio waits for one that takes time, too
@@ -161,6 +167,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
                 f"The port {settings.port} on {settings.host} is taken or not allowed.",
                 "Choose another one with --port or PLAYGROUND_PORT; 0 looks for a free one.",
             ) from error
+        prepare_tools(page, settings)
         try:
             yield address
         finally:

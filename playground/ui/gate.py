@@ -21,6 +21,7 @@ from gradio.utils import get_upload_folder
 
 from playground.settings import Settings
 from playground.ui.arrivals import Arrival
+from playground.ui.mcp import with_own_address
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -66,6 +67,7 @@ class Gate:
         self._password = settings.password.get_secret_value().encode()
         self._uploads = None if settings.allow_local_files else Uploads(MOST_UPLOADED_BYTES)
         self._most_model_bytes = settings.max_dropped_bytes
+        self._is_reached_directly = not settings.proxies and not settings.on_space
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,6 +92,8 @@ class Gate:
             arrival = Arrival(dict(scope["headers"]), receive, send_guarded, folder, self._most_model_bytes)
             await self._app(scope, arrival.receive, arrival.send)
             return
+        if self._is_reached_directly and str(scope["path"]).startswith(f"{API}mcp"):
+            scope = with_own_address(scope)
         await self._app(scope, receive, send_guarded)
 
     def _check_address(self, scope: Scope) -> None:
