@@ -62,7 +62,8 @@ KEPT = json.dumps(
 @pytest.fixture
 def visit(browser: Browser, playground_process: PlaygroundProcess) -> Iterator[Visitor]:
     visitor = Visitor(browser, playground_process.address)
-    visitor.expected = [r"AbortError", r"Connection errored out"]  # a page that is reloaded lets go of what it had asked for
+    # A page that is reloaded lets go of what it had asked for.
+    visitor.expected = [r"AbortError", r"Connection errored out"]
     yield visitor
     visitor.leave()
     assert not visitor.unexpected, visitor.unexpected
