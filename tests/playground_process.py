@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -33,19 +34,29 @@ class PlaygroundProcess:
     """`python -m playground serve` in a `with`; `address` is where its page is.
 
     home: an empty folder for its data and the Hub's cache. variables: of its environment, such as HF_ENDPOINT with
-    the address of the Hub stand-in and HF_HUB_OFFLINE "0"; without these nothing can be asked of the Hub.
+    the address of the Hub stand-in and HF_HUB_OFFLINE "0"; without these nothing can be asked of the Hub. command: what
+    to run in its place, in this folder.
     """
 
-    def __init__(self, home: Path, port: int | None = None, **variables: str) -> None:
+    def __init__(
+        self,
+        home: Path,
+        port: int | None = None,
+        *,
+        command: Sequence[str] | None = None,
+        folder: Path = ROOT,
+        **variables: str,
+    ) -> None:
         self.home = home
         self.port = port or free_port()
         self._lines: list[str] = []
         self._open_or_ended = threading.Event()
         self.address = ""
+        usual = [sys.executable, "-m", "playground", "serve", "--port", str(self.port), "--no-browser"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "playground", "serve", "--port", str(self.port), "--no-browser"],
-            cwd=ROOT,
-            env=_environment(home) | variables,
+            command or usual,
+            cwd=folder,
+            env=_environment(home) | {"PLAYGROUND_PORT": str(self.port)} | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

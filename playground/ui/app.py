@@ -71,6 +71,9 @@ def build_app(services: Services) -> gr.Blocks:
 
     page: gr.Blocks
 
+    def told_head() -> str:
+        return page_head(services.memory(), services.processors, on_space=settings.on_space)
+
     def tab_closed(request: gr.Request) -> None:
         tab = str(request.session_hash)
         services.visits.leave(tab)
@@ -79,7 +82,12 @@ def build_app(services: Services) -> gr.Blocks:
     with gr.Blocks(
         title="GGUF playground", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT
     ) as page:
-        head = gr.HTML(page_head(services.memory(), services.processors), elem_id="head", apply_default_css=False)
+        head = gr.HTML(told_head(), elem_id="head", apply_default_css=False)
+        if settings.on_space:
+            gr.DuplicateButton(
+                "Duplicate this Space", variant="secondary", size="sm", elem_id="duplicate",
+                elem_classes="gp-duplicate",
+            )  # fmt: skip
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat", id="chat"):
                 chat = build_chat_tab(picker_desk, settings.max_reply_tokens, settings.tab_seconds)
@@ -103,13 +111,14 @@ def build_app(services: Services) -> gr.Blocks:
         left, right = (pane.picker for pane in compare.panes)
         keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_desk, [models.news])
         page.load(
-            lambda: page_head(services.memory(), services.processors),
+            told_head,
             None,
             head,
             show_progress="hidden",
             api_visibility="private",
         )
         page.unload(tab_closed)
+    page.space_id = None  # on a Space Gradio would add a header of its own, with parts from other servers
     _spare_the_browser(page, head)
     page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
     return page

@@ -33,12 +33,19 @@ class CompareSetup:
         self._pool = services.pool
         self._picker = picker
         self._limits = limits
+        self._may_make = services.settings.allow_quantize
 
     def first_choices(self) -> tuple[Choice, Choice]:
-        """What a newcomer sees: two levels of the starter that show something, or of the first model there is."""
+        """What a newcomer sees: two levels of the starter that show something, or of the first model there is.
+
+        Where no levels are made, those that are here have to do: the largest and the smallest of a model with several.
+        """
         models = self._library.models()
         if not models:
             return Choice(), Choice()
+        if not self._may_make:
+            base_name = max(models, key=lambda name: len(models[name]) > 1)
+            return Choice(base_name, models[base_name][-1].level), Choice(base_name, models[base_name][0].level)
         starters = [name for name, files in models.items() if any(file.origin == "starter" for file in files)]
         base_name = next(iter([*starters, *models]))
         return Choice(base_name, FIRST_LEVELS[0]), Choice(base_name, FIRST_LEVELS[1])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NoticeKind = Literal["info", "good", "warning"]
 
 
-def page_head(memory: MachineMemory, processors: Processors) -> str:
+def page_head(memory: MachineMemory, processors: Processors, *, on_space: bool = False) -> str:
     """The strip on top of every tab: the page's name, and what this computer is."""
     logo = asset("logo.svg").read_text(encoding="utf-8")
     return (
@@ -29,16 +29,20 @@ def page_head(memory: MachineMemory, processors: Processors) -> str:
         f'<div class="gp-brand"><span class="gp-logo" aria-hidden="true">{logo}</span>'
         '<div><h1 class="gp-title">GGUF playground</h1>'
         '<p class="gp-tagline">Feel what quantization does to a language model</p></div></div>'
-        f"{machine_strip(memory, processors)}</header>"
+        f"{machine_strip(memory, processors, on_space=on_space)}</header>"
     )
 
 
-def machine_strip(memory: MachineMemory, processors: Processors) -> str:
-    """`This computer: 21.4 GiB usable of 23.5 GiB · 2 cores`, with what limits each in a hint."""
+def machine_strip(memory: MachineMemory, processors: Processors, *, on_space: bool = False) -> str:
+    """`This computer: 21.4 GiB usable of 23.5 GiB · 2 cores`, with what limits each in a hint.
+
+    on_space: the computer is not the reader's own, and is called what it is.
+    """
+    name = "This Space" if on_space else "This computer"
     usable, total = gibibytes_apart(memory.usable, memory.total)
     cores = counted(processors.usable, "core")
     return (
-        '<p class="gp-machine"><span class="gp-machine-name">This computer</span> '
+        f'<p class="gp-machine"><span class="gp-machine-name">{name}</span> '
         f'<span title="Limited by {escape(memory.limited_by, quote=True)}"><b>{usable}</b> usable of {total}</span>'
         '<span class="gp-dot" aria-hidden="true"> · </span>'
         f'<span title="Limited by {escape(processors.limited_by, quote=True)}"><b>{cores}</b></span></p>'
