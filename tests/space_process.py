@@ -6,6 +6,8 @@ it is only told, as the Space tells it.
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -45,6 +47,7 @@ VARIABLES = {  # as Spaces set them
 }
 PRELOADED = "ggml-org/gemma-3-1b-it-GGUF"
 _GROUPS = Path("/sys/fs/cgroup")
+_numbers = itertools.count()
 
 
 def project_table() -> dict[str, Any]:
@@ -79,7 +82,8 @@ def preload(home: Path, starter: Path) -> None:
 def group_of_processes(most_bytes: int) -> Iterator[Path | None]:
     """A cgroup that may have so much memory; None where none can be made here."""
     version_2 = (_GROUPS / "cgroup.controllers").exists()
-    group = _GROUPS / ("playground-space" if version_2 else "memory/playground-space")
+    name = f"playground-space-{os.getpid()}-{next(_numbers)}"  # of its own: what others used would count
+    group = _GROUPS / (name if version_2 else f"memory/{name}")
     try:
         group.mkdir(exist_ok=True)
         (group / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(str(most_bytes))

@@ -117,7 +117,7 @@ def test_a_hostile_reply_covers_nothing_of_the_page(visit: Visitor) -> None:
 def test_without_gradios_own_cleaning_the_policy_alone_would_stop_pictures_scripts_and_messages(
     visit: Visitor,
 ) -> None:
-    visit.expected = [r"attacker\.example", r"Content Security Policy", r"Connection errored out"]
+    visit.expected = [r"attacker\.example", r"Content Security Policy", r"Connection errored out", r"AbortError"]
     page = visit()
     blocked = page.evaluate(
         """async far => {
