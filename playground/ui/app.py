@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from types import FrameType
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Final
 
 import gradio as gr
@@ -196,12 +196,10 @@ def launch(settings: Settings, *, open_browser: bool = False) -> None:
 
 
 def _wait_for_the_end() -> None:
-    def end(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        while True:
-            signal.pause()
-    except KeyboardInterrupt:
-        print("Ending the playground.", flush=True)
+    """Looks every second: the system may hand a signal to another thread, which would not wake this one."""
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
+    with suppress(KeyboardInterrupt):
+        while not ended.wait(1):
+            pass
+    print("Ending the playground.", flush=True)
