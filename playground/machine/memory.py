@@ -106,7 +106,7 @@ def _limits(root: Path, environ: Mapping[str, str]) -> Iterator[_Limit]:
             yield _Limit(size, size - _held_by(group), name)
     space = parse_size(environ.get("MEMORY", "")) if on_space else None
     if space is not None:
-        yield _Limit(space, space - _held_by_visible_processes(root), "the Space's memory")
+        yield _Limit(space, space - _held_by_processes_of_the_space(root), "the Space's memory")
 
 
 def _limit_of(group: Cgroup) -> int | None:
@@ -140,11 +140,14 @@ def _held_by(group: Cgroup) -> int:
     return usage - cache
 
 
-def _held_by_visible_processes(root: Path) -> int:
-    """Anonymous bytes of all processes that can be seen, which in a Space are the Space's own."""
+def _held_by_processes_of_the_space(root: Path) -> int:
+    """Anonymous bytes of all processes that share this one's groups: in a Space, the Space's own and no others."""
+    own_groups = read_text(root / "proc/self/cgroup")
     held = 0
-    for status in root.glob("proc/[0-9]*/status"):
-        for line in read_text(status).splitlines():
+    for process in root.glob("proc/[0-9]*"):
+        if read_text(process / "cgroup") != own_groups:
+            continue
+        for line in read_text(process / "status").splitlines():
             if line.startswith("RssAnon:"):
                 held += (whole_number(line.removeprefix("RssAnon:").removesuffix("kB")) or 0) * 1024
     return held

@@ -136,6 +136,9 @@ def restored(kept: str, limits: HistoryLimits) -> Frame | None:
 def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
     """Every event of the tab. Generators run side by side: the pool and the engine guard the model, not the queue."""
     relay = Relay()
+    # What was loaded is another choice's. First of all: the page runs an event's listeners one after the other, and after
+    # the redraw it would wipe what a Load pressed meanwhile has told.
+    gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")
     wire_model_picker(page, tab.picker, desk.picker, "chat")
     asked = [*tab.picker.choice, *tab.parameters.all]
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
@@ -183,7 +186,6 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
     relay.wire([tab.load.click], load, tab.picker.choice, tab.drawn, tab.growing)
     relay.wire([tab.load_anyway.click], load_anyway, tab.picker.choice, tab.drawn, tab.growing)
     gr.on([tab.stop.click, tab.cancel_load.click], stop, **quiet)
-    gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")  # what was loaded is another choice's
     _wire_residents(page, tab, desk, quiet)
     _wire_talk(tab, desk, quiet, kept)
 

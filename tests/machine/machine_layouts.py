@@ -275,9 +275,12 @@ total_active_file 0
 50000
 """
 
-# Nothing of the groups is mounted; the environment is all that tells. Two processes hold memory.
+# Nothing of the groups is mounted; the environment is all that tells. Two processes of the Space hold memory, and a
+# third that is in a group of its own.
 SPACE = """
 == proc/self/cgroup
+0::/
+== proc/1/cgroup
 0::/
 == proc/1/status
 Name:	python
@@ -286,6 +289,8 @@ VmRSS:	  614400 kB
 RssAnon:	  524288 kB
 RssFile:	   90112 kB
 RssShmem:	       0 kB
+== proc/77/cgroup
+0::/
 == proc/77/status
 Name:	python
 State:	R (running)
@@ -293,6 +298,11 @@ VmRSS:	 1638400 kB
 RssAnon:	  524288 kB
 RssFile:	 1114112 kB
 RssShmem:	       0 kB
+== proc/88/cgroup
+0::/another
+== proc/88/status
+Name:	chromium
+RssAnon:	 8388608 kB
 """
 
 MAC = ""  # no /proc, no /sys
