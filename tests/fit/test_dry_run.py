@@ -118,7 +118,7 @@ def test_a_blueprint_is_planned_without_any_file(planner: Planner) -> None:
     blueprint = CATALOG["gemma4-12b"].blueprint
     plan = planner.plan(blueprint, ContextParameters(262_144, slots=1))
     assert plan.weights == plan.repacked == 0
-    assert plan.kv_cache / 1024**3 == pytest.approx(4.47, abs=0.01)  # not the 96 GB of the naive sum
+    assert plan.kv_cache / 1024**3 == pytest.approx(4.39, abs=0.01)  # not the 96 GB of the naive sum
     assert planner.trained_context(blueprint) == 262_144
 
 

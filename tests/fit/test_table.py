@@ -139,7 +139,7 @@ def test_the_sliding_window_makes_a_20_fold_difference(planner: Planner) -> None
     attention = read_attention(GEMMA.blueprint.metadata)
     planned = planner.plan(GEMMA.blueprint, ContextParameters(262_144, slots=1))
     assert attention and 20 < naive_kv_bytes(attention, 262_144, "f16") / planned.kv_cache < 23
-    assert planned.kv_cache / GIB == pytest.approx(4.47, abs=0.01)
+    assert planned.kv_cache / GIB == pytest.approx(4.39, abs=0.01)
 
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0", "q4_0"])
