@@ -24,6 +24,7 @@ from playground.engine.messages import (
     Event,
     Failed,
     Finished,
+    ForgetChat,
     Generate,
     Load,
     Loaded,
@@ -195,12 +196,17 @@ class LocalEngine:
         stop: tuple[str, ...] = (),
         reproducible: bool = False,
         alternatives: int = 0,
+        chat: str = "",
     ) -> ReplyStream:
-        """Start a reply; its events come through the stream."""
+        """Start a reply; its events come through the stream. See messages.Generate for the meaning of each."""
         number = next(self._numbers)
         stream = self._open_mailbox(number, whole_cores=reproducible)
-        self._child.send(encode(Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives)))
+        self._child.send(encode(Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat)))
         return stream
+
+    def forget_chat(self, chat: str) -> None:
+        """Let the chat's sequences go; one that still has a reply, when that ends."""
+        self._child.send(encode(ForgetChat(chat)))
 
     def score(
         self,

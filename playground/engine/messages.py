@@ -72,7 +72,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Generate:
-    """Continue `prompt`; `reproducible` decodes alone, in fixed chunks, with all cores: the same text every time."""
+    """Continue `prompt`; `reproducible` decodes alone, in fixed chunks, with all cores: the same text every time.
+
+    chat: whose prompt it is, where that is known: a chat has one sequence, which its next prompt takes over.
+    """
 
     request: int
     prompt: str
@@ -81,6 +84,7 @@ class Generate:
     stop: tuple[str, ...] = ()
     reproducible: bool = False
     alternatives: int = 0  # how many top tokens come with each Token
+    chat: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,13 @@ class CountTokens:
 @dataclass(frozen=True)
 class Cancel:
     request: int
+
+
+@dataclass(frozen=True)
+class ForgetChat:
+    """The chat is over: its sequence is given up, after its reply where one is under way."""
+
+    chat: str
 
 
 @dataclass(frozen=True)
@@ -267,7 +278,7 @@ class Failed:
     remedy: str = ""
 
 
-Command = Load | Generate | Score | CountTokens | Cancel | SetThreads
+Command = Load | Generate | Score | CountTokens | Cancel | ForgetChat | SetThreads
 Event = (
     LoadProgress | Loaded | ThreadsSet | Queued | Prefilled | Token | Finished
     | Scored | ScoringEnded | TokenCount | Failed
@@ -276,7 +287,7 @@ Event = (
 _WORDS: Final[dict[str, type]] = {
     word.__name__: word
     for word in (
-        Load, Generate, Score, CountTokens, Cancel, SetThreads,
+        Load, Generate, Score, CountTokens, Cancel, ForgetChat, SetThreads,
         LoadProgress, Loaded, ThreadsSet, Queued, Prefilled, Token, Finished,
         Scored, ScoringEnded, TokenCount, Failed,
     )

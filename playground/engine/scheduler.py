@@ -84,6 +84,8 @@ class Slot:
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
         self.tokens: list[int] = []  # left by a finished reply; a living one keeps its own
+        self.chat = ""
+        self.is_over = False  # its chat: nothing is kept when the reply ends
         self.reply: Reply | None = None
         self.last_used = 0
 
@@ -134,6 +136,14 @@ class Scheduler:
             assert slot.reply
             if slot.reply.request == request:
                 self._finish(slot, "cancelled")
+
+    def forget_chat(self, chat: str) -> None:
+        """Give up the chat's sequences: nobody will go on with them, and their cells would only slow others down."""
+        for slot in self._slots:
+            if slot.chat == chat:
+                slot.is_over = True
+                if not slot.reply:
+                    self._empty(slot)
 
     def decodes_alone(self, request: int) -> bool:
         """Whether an abort of the running step would cost nobody else anything."""
@@ -297,7 +307,7 @@ class Scheduler:
                 random.getrandbits(32) if sampling.seed is None else sampling.seed,
                 reply.tokens,
             )
-            slot.reply, slot.tokens = reply, []
+            slot.reply, slot.tokens, slot.chat, slot.is_over = reply, [], reply.wanted.chat, False
         self._tell_places()
 
     def _tell_places(self) -> None:
@@ -326,13 +336,12 @@ class Scheduler:
         exclusive = any(other.wanted.reproducible for other in active)
         if not idle or exclusive or reserved > self._decoder.context_size:
             return None
-        slot = _best_slot(idle, reply.tokens)
+        slot = _best_slot(idle, reply.tokens, reply.wanted.chat)
         others = sorted((other for other in idle if other is not slot), key=lambda other: other.last_used)
         for other in others:
             if reserved + sum(len(kept.tokens) for kept in others) <= self._decoder.context_size:
                 break
-            self._decoder.keep_prefix(other.sequence, 0)
-            other.tokens = []
+            self._empty(other)
         kept = _reusable(slot.tokens, reply.tokens, alone=not active)
         reply.cached = reply.evaluated = self._decoder.keep_prefix(slot.sequence, kept)
         return slot
@@ -347,6 +356,8 @@ class Scheduler:
         slot.tokens = reply.tokens[: reply.evaluated]
         slot.reply = None
         slot.last_used = next(self._ticks)
+        if slot.is_over:
+            self._empty(slot)
         self._pace.ended(reply.served_seconds(self._clock()))
         self._tell_end(reply, reason, end, top)
 
@@ -367,8 +378,7 @@ class Scheduler:
         """The accounting promised room that the cache did not have: give up idle sequences, then the youngest reply."""
         idle = [slot for slot in self._slots if not slot.reply and slot.tokens]
         for slot in idle:
-            self._decoder.keep_prefix(slot.sequence, 0)
-            slot.tokens = []
+            self._empty(slot)
         self._recover()
         if not idle:
             self._finish(self._active()[-1], "context full")
@@ -380,6 +390,10 @@ class Scheduler:
             slot.reply.close()
             slot.reply = None
         self._forget_everything()
+
+    def _empty(self, slot: Slot) -> None:
+        self._decoder.keep_prefix(slot.sequence, 0)
+        slot.tokens = []
 
     def _forget_everything(self) -> None:
         self._decoder.forget_all()
@@ -406,10 +420,18 @@ def _reusable(cached: Sequence[int], prompt: Sequence[int], *, alone: bool) -> i
     return shared if alone or shared == len(cached) or shared >= WORTH_CUTTING else 0
 
 
-def _best_slot(idle: Sequence[Slot], prompt: Sequence[int]) -> Slot:
-    """The slot whose cache serves this prompt best, without wiping another chat's for a few common words."""
+def _best_slot(idle: Sequence[Slot], prompt: Sequence[int], chat: str) -> Slot:
+    """The chat's own slot, else the one whose cache serves best without wiping another chat's for a few common words.
+
+    Who does not name a chat and begins as a nameless sequence does goes on with it: a stale one beside it would lie in
+    the way of every token, since attention visits all cells up to the last that is taken.
+    """
+    own = next((slot for slot in idle if chat and slot.chat == chat), None)
+    if own:
+        return own
     best = max(idle, key=lambda slot: _common_prefix(slot.tokens, prompt))
     shared = _common_prefix(best.tokens, prompt)
-    if shared and shared * 2 >= len(best.tokens):
+    worth = len(best.tokens) if best.chat or chat else min(len(best.tokens), len(prompt))
+    if shared and shared * 2 >= worth:
         return best
     return min(idle, key=lambda slot: (len(slot.tokens) > 0, slot.last_used))

@@ -21,6 +21,7 @@ from playground.engine.messages import (
     Event,
     Failed,
     Finished,
+    ForgetChat,
     Generate,
     Load,
     Loaded,
@@ -92,6 +93,8 @@ class Worker:
             case Cancel():
                 self._scheduler.cancel(command.request)
                 self._scorer.cancel(command.request)
+            case ForgetChat():
+                self._scheduler.forget_chat(command.chat)
             case CountTokens():
                 self._emit(TokenCount(command.request, len(self._decoder.tokenize(command.text))))
             case SetThreads():

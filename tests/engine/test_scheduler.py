@@ -164,6 +164,38 @@ def test_another_chats_cache_is_spared_while_an_empty_slot_is_left():
     assert desk.end(3).timings.cached_tokens == 7
 
 
+def test_a_reply_asked_for_again_takes_the_place_of_the_first_try():
+    desk = Desk(slots=2)
+    for number in (1, 2):
+        desk.ask(number, "abc", max_tokens=8)
+        desk.run()
+    assert sorted(len(cells) for cells in desk.decoder.cells.values()) == [10]
+
+
+def test_a_chat_begun_anew_takes_its_own_place_and_no_other_chats():
+    desk = Desk(slots=3)
+    desk.ask(1, "abcdefgh", max_tokens=2, chat="Ann")
+    desk.run()
+    desk.ask(2, "abcXYZ", max_tokens=2, chat="Ben")
+    desk.run()
+    desk.ask(3, "mno", max_tokens=2, chat="Ann")
+    desk.run()
+    assert sorted(bytes(cells) for cells in desk.decoder.cells.values()) == [b"abcXYZ[", b"mnop"]
+
+
+def test_a_chat_that_is_over_gives_up_its_sequence_at_once_or_when_its_reply_ends():
+    desk = Desk(slots=2)
+    desk.ask(1, "abc", max_tokens=2, chat="Ann")
+    desk.run()
+    desk.ask(2, "mno", max_tokens=3, chat="Ben")
+    desk.scheduler.step()
+    for chat in ("Ann", "Ben", "nobody"):
+        desk.scheduler.forget_chat(chat)
+    assert sorted(map(len, desk.decoder.cells.values())) == [0, 3]
+    desk.run()
+    assert desk.text(2) == "pqr" and not any(desk.decoder.cells.values())
+
+
 def test_the_oldest_idle_sequence_makes_room_first():
     desk = Desk(slots=3, context_size=32)
     desk.ask(1, "a" * 10, max_tokens=1)
