@@ -1,0 +1,286 @@
+"""One open page of the playground without a browser: what its JavaScript would send, and what the server answers.
+
+Speaks Gradio's own protocol over HTTP, so that many visitors fit on a machine that no two browsers would: a heartbeat
+for as long as the page is open, events that join the queue, one stream with the news of all of them, and the events
+that follow one another. Knows no tab by name: components are found by their `elem_id`, as a test finds them. Nothing
+is drawn, and nothing happens because something has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx2
+
+API: Final = "/gradio_api"
+ANSWER_SECONDS: Final = 60.0  # for anything but a stream; the machine is meant to be busy
+_OVER: Final = object()
+
+
+class Broken(Exception):
+    """The server answered with something that no page should get."""
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What the server says of every page: its components with their first values, and its events."""
+
+    ids: dict[str, int]  # by elem_id
+    values: dict[int, Any]
+    events: dict[int, dict[str, Any]]
+
+    @classmethod
+    def read(cls, config: dict[str, Any]) -> Blueprint:
+        parts = config["components"]
+        return cls(
+            {part["props"]["elem_id"]: part["id"] for part in parts if part["props"].get("elem_id")},
+            {part["id"]: part["props"].get("value") for part in parts if part["type"] != "state"},
+            {event["id"]: event for event in config["dependencies"]},
+        )
+
+    def triggered(self, trigger: str, part: int | None = None) -> list[dict[str, Any]]:
+        """The events that this trigger of a component starts; of any component where none is named."""
+        return [
+            event
+            for event in self.events.values()
+            if any(name == trigger and part in (None, owner) for owner, name in event["targets"])
+        ]
+
+    def after(self, event: int) -> list[dict[str, Any]]:
+        return [one for one in self.events.values() if one["trigger_after"] == event]
+
+
+@dataclass
+class Request:
+    """Something a visitor has begun: its events so far, how many updates came, and all that was told at last.
+
+    `told` holds what the page shows when each of its events has ended, as JSON.
+    """
+
+    updates: int = 0
+    told: list[str] = field(default_factory=list)
+    is_over: bool = False
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def note(self, *, told: str | None = None, over: bool = False) -> None:
+        self.updates += told is None and not over
+        self.told += [told] if told is not None else []
+        self.is_over = self.is_over or over
+        self._news.set()
+
+    async def after(self, updates: int) -> None:
+        """Until so many updates have come, or it is over."""
+        while self.updates < updates and not self.is_over:
+            self._news.clear()
+            await self._news.wait()
+
+
+class OpenPage:
+    """A page that is open; see `opened`."""
+
+    def __init__(self, client: httpx2.AsyncClient, blueprint: Blueprint, address: str) -> None:
+        self.session = secrets.token_hex(6)
+        self.values = dict(blueprint.values)
+        self._client, self._blueprint = client, blueprint
+        self._headers = {"X-Forwarded-For": address}
+        self._messages: dict[str, asyncio.Queue[Any]] = {}  # of events under way
+        self._early: dict[str, list[Any]] = {}  # messages that came before the answer that says whose they are
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stream: asyncio.Task[None] | None = None
+
+    # --- what a person does ---
+
+    def fill(self, elem_id: str, value: Any) -> None:
+        self.values[self._blueprint.ids[elem_id]] = value
+
+    def press(self, elem_id: str) -> Request:
+        """Press a button; what follows goes on while the page is open."""
+        (event,) = self._blueprint.triggered("click", self._blueprint.ids[elem_id])
+        request = Request()
+        self._begin(self._whole(event, request))
+        return request
+
+    async def press_and_wait(self, elem_id: str) -> None:
+        (event,) = self._blueprint.triggered("click", self._blueprint.ids[elem_id])
+        await self._run(event, Request())
+
+    # --- how the page works ---
+
+    async def load(self) -> None:
+        """The document, the heartbeat, and all events of a page that opens."""
+        document = await self._client.get("/", headers=self._headers)
+        if document.status_code != 200:
+            raise Broken(f"the page itself: {document.status_code}")
+        beats = asyncio.Event()
+        self._begin(self._beat(beats))
+        await beats.wait()
+        await asyncio.gather(*(self._run(event, Request()) for event in self._blueprint.triggered("load")))
+
+    async def close(self) -> None:
+        """As a closed tab does: every connection ends at once, whatever was under way."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _beat(self, beats: asyncio.Event) -> None:
+        heartbeat = self._client.stream("GET", f"{API}/heartbeat/{self.session}", headers=self._headers, timeout=None)
+        async with heartbeat as answer:
+            async for _ in answer.aiter_raw():
+                beats.set()
+
+    async def _whole(self, event: dict[str, Any], request: Request) -> None:
+        """An event and all that follow it."""
+        try:
+            await self._run(event, request)
+            following = self._blueprint.after(event["id"])
+            while following:
+                event = following.pop(0)
+                if event["backend_fn"]:
+                    await self._run(event, request)
+                following += self._blueprint.after(event["id"])
+        except (Broken, httpx2.HTTPError) as error:
+            request.note(told=f"broken: {error!r}")
+        finally:
+            request.note(over=True)
+
+    async def _run(self, event: dict[str, Any], request: Request) -> None:
+        data = [self.values.get(part) for part in event["inputs"]]
+        body = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": None}
+        if event["queue"]:
+            output = await self._queued(body, request)
+        else:
+            output = await self._answered(f"{API}/run/predict", body)
+        self._take(event, output, request)
+
+    async def _answered(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._client.post(path, json=body, headers=self._headers)
+        if answer.status_code != 200:
+            raise Broken(f"{answer.status_code} {answer.text[:300]}")
+        return dict(answer.json())
+
+    async def _queued(self, body: dict[str, Any], request: Request) -> dict[str, Any]:
+        event = str((await self._answered(f"{API}/queue/join", body))["event_id"])
+        mailbox = self._messages[event] = asyncio.Queue()
+        for message in self._early.pop(event, ()):
+            mailbox.put_nowait(message)
+        try:
+            if self._stream is None or self._stream.done():
+                self._stream = self._begin(self._listen())
+            while (message := await mailbox.get()) is not _OVER:
+                if message["msg"] in ("process_generating", "process_streaming"):
+                    request.note()
+                elif message["msg"] == "process_completed":
+                    if not message.get("success"):
+                        raise Broken(f"event {body['fn_index']}: {json.dumps(message.get('output'))[:300]}")
+                    return dict(message["output"])
+            raise Broken(f"event {body['fn_index']} was left without its end")
+        finally:
+            self._messages.pop(event, None)
+
+    async def _listen(self) -> None:
+        """The stream of this page's news, opened again while anything waits for more."""
+        failures = 0
+        try:
+            while self._messages and failures < 3:
+                path = f"{API}/queue/data?session_hash={self.session}"
+                async with self._client.stream("GET", path, headers=self._headers, timeout=None) as answer:
+                    failures += answer.status_code != 200
+                    async for message in _messages(answer):
+                        if message["msg"] == "unexpected_error":
+                            failures += 1
+                        elif message["msg"] != "close_stream":
+                            self._sort(message)
+        finally:
+            for mailbox in self._messages.values():
+                mailbox.put_nowait(_OVER)
+
+    def _sort(self, message: dict[str, Any]) -> None:
+        event = message.get("event_id")
+        if event in self._messages:
+            self._messages[event].put_nowait(message)
+        elif event:
+            self._early.setdefault(event, []).append(message)
+
+    def _take(self, event: dict[str, Any], output: dict[str, Any], request: Request) -> None:
+        """The page's new values, and what they say."""
+        data = output.get("data") or []
+        for part, value in zip(event["outputs"], data, strict=False):
+            if isinstance(value, dict) and value.get("__type__") == "update":
+                if "value" in value:
+                    self.values[part] = value["value"]
+            else:
+                self.values[part] = value
+        request.note(told=json.dumps(data, ensure_ascii=False))
+
+    def _begin(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+@asynccontextmanager
+async def opened(
+    client: httpx2.AsyncClient, blueprint: Blueprint, address: str, kept: dict[str, Any] | None = None
+) -> AsyncIterator[OpenPage]:
+    """A page for as long as the `with`, everything loaded; at its end the tab is closed, whatever is under way.
+
+    client: has the playground's address as its base. address: where the visitor seems to come from. kept: what the
+    browser kept of the page before a reload, by elem_id.
+    """
+    page = OpenPage(client, blueprint, address)
+    for elem_id, value in (kept or {}).items():
+        page.fill(elem_id, value)
+    try:
+        await page.load()
+        yield page
+    finally:
+        await page.close()
+
+
+async def _messages(answer: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in answer.aiter_lines():
+        if line.startswith("data:"):
+            with suppress(ValueError):
+                yield json.loads(line[5:])
+
+
+def page_client(address: str) -> httpx2.AsyncClient:
+    """Connections to a playground, as many as its visitors need."""
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+    return httpx2.AsyncClient(base_url=address, timeout=ANSWER_SECONDS, limits=limits, trust_env=False, verify=False)
+
+
+async def read_blueprint(client: httpx2.AsyncClient) -> Blueprint:
+    return Blueprint.read((await client.get("/config")).json())
+
+
+async def call(
+    client: httpx2.AsyncClient, name: str, values: list[Any], address: str, leave_after: int | None = None
+) -> str:
+    """Call an endpoint as a program does, and return all that was told; or leave after so many updates.
+
+    Raises Broken where the stream ends without a word.
+    """
+    headers = {"X-Forwarded-For": address}
+    joined = await client.post(f"{API}/call/{name}", json={"data": values}, headers=headers)
+    if joined.status_code != 200:
+        raise Broken(f"{name}: {joined.status_code} {joined.text[:300]}")
+    told: list[str] = []
+    path = f"{API}/call/{name}/{joined.json()['event_id']}"
+    async with client.stream("GET", path, headers=headers, timeout=None) as answer:
+        async for line in answer.aiter_lines():
+            told.append(line)
+            if line in ("event: complete", "event: error"):
+                leave_after = None
+            if leave_after is not None and told.count("event: generating") > leave_after:
+                break
+    if leave_after is None and not any(line in ("event: complete", "event: error") for line in told):
+        raise Broken(f"{name} was left without its end")
+    return "\n".join(told)

@@ -1,0 +1,233 @@
+"""Many visitors at the playground for some minutes, its models' processes killed at random: does anything stay behind?
+
+The visitors chat, compare, stop, close tabs in the middle of a reply, reload, and ask as programs do, over the page's
+own protocol (open_page.py), within limits that are set so low that they bite. After a round to warm up and after the
+long one everybody leaves, and what the playground then holds is counted from outside (census.py). It holds when no
+request was left without an answer, a sentence or its own cancel, nothing is held that was not held before, and memory
+has stayed flat. Chance is seeded; which reply a kill meets is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx2
+import psutil
+
+from benchmarks.bench import report
+from benchmarks.census import Census, busy_seconds, count, gauges, workers
+from benchmarks.open_page import API, page_client, read_blueprint
+from benchmarks.soak_visitors import MOST_MESSAGE_CHARACTERS, Outcome, Visitor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests"))
+from playground_process import PlaygroundProcess  # noqa: E402 - as the tests start it, which are no package
+
+IDLE_SECONDS: Final = 4
+SETTINGS: Final[Mapping[str, str]] = {
+    "PLAYGROUND_METRICS": "true",
+    "PLAYGROUND_PROXIES": "1",  # each visitor comes from an address of their own
+    "PLAYGROUND_SLOTS": "4",
+    "PLAYGROUND_MAX_REPLIES": "10",
+    "PLAYGROUND_MAX_REPLIES_PER_VISITOR": "2",
+    "PLAYGROUND_MAX_REPLY_TOKENS": "128",
+    "PLAYGROUND_MAX_MESSAGE_CHARACTERS": str(MOST_MESSAGE_CHARACTERS),
+    "PLAYGROUND_MAX_REPLY_SECONDS": "20",
+    "PLAYGROUND_MAX_WAIT_SECONDS": "30",
+    "PLAYGROUND_TURN_SECONDS": "5",
+    "PLAYGROUND_IDLE_SECONDS": str(IDLE_SECONDS),
+}
+MOST_GROWTH: Final = 1.05  # of memory, from the end of the warm-up to the end
+REST_SECONDS: Final = 60.0  # for the last run to end and the last model to be unloaded
+FORGET_SECONDS: Final = 45.0  # beyond that, for closed pages to be forgotten and idle threads to end
+LOOK_SECONDS: Final = 0.5
+_BUSY_SHARE: Final = 0.2  # of a core: a model that decodes uses far more, one that waits nearly none
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What was held when everybody had gone, and what was still at work that should not have been."""
+
+    census: Census
+    under_way: float  # runs
+    restless: tuple[str, ...]  # models that decoded although nobody waited for them
+
+
+class Soak:
+    """Visitors at a playground that runs; rounds of them, and a look at what they leave behind."""
+
+    def __init__(
+        self, client: httpx2.AsyncClient, pid: int, home: Path, visitors: int, seed: int, kill_after: tuple[int, int]
+    ) -> None:
+        """kill_after: a model's process is killed after so many requests have ended, at least and at most."""
+        self.outcomes: list[Outcome] = []
+        self.killed = 0
+        self._client, self._pid, self._home, self._visitors, self._seed = client, pid, home, visitors, seed
+        self._kill_after = kill_after
+        self._rng = random.Random(f"killer {seed}")
+        self._next_kill = self._rng.randint(*kill_after)
+        self._rounds = 0
+
+    async def round(self, more: Callable[[], bool], visitors: int | None = None) -> None:
+        """Everybody comes, does things for as long as there is more to do, and leaves."""
+        self._rounds += 1
+        blueprint = await read_blueprint(self._client)
+        everybody = [
+            Visitor(self._client, blueprint, number, random.Random(f"{self._seed} {self._rounds} {number}"), self._note)
+            for number in range(visitors or self._visitors)
+        ]
+        await asyncio.gather(*(visitor.visit(more) for visitor in everybody))
+
+    async def rested(self, before: Census | None = None) -> Leftover:
+        """What is held when nothing is under way any more: no more than `before`, or as little as it becomes."""
+        until = time.monotonic() + REST_SECONDS
+        seen: dict[int, float] = {}
+        restless: dict[int, str] = {}
+        while True:
+            under_way = await self._under_way()
+            models = {model.pid: busy_seconds(model) for model in workers(self._pid)}
+            if not under_way:
+                for pid, seconds in models.items():
+                    if pid in seen and seconds - seen[pid] > _BUSY_SHARE * LOOK_SECONDS:
+                        restless[pid] = f"process {pid}"
+                    elif pid in seen:
+                        restless.pop(pid, None)
+                seen = models
+                if not models:
+                    break
+            if time.monotonic() > until:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+        return Leftover(await self._least(before), under_way, tuple(restless.values()))
+
+    async def _least(self, before: Census | None) -> Census:
+        """The census once it is no more than before; where there is no before, once it has not fallen for a while."""
+        until = time.monotonic() + FORGET_SECONDS
+        while True:
+            census = count(self._pid, self._home)
+            if (before and not census.leaks(before)) or time.monotonic() > until:
+                return census
+            await self._client.get("/config")  # a server ends idle threads when it is asked for something
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _under_way(self) -> float:
+        told = gauges((await self._client.get(f"{API}/metrics")).text)
+        return told["playground_runs"]
+
+    def _note(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self._next_kill -= 1
+        if self._next_kill <= 0 and self._kill_one():
+            self._next_kill = self._rng.randint(*self._kill_after)
+
+    def _kill_one(self) -> bool:
+        """One of the processes that the playground started, a model's if there is one. False where there are none."""
+        processes = workers(self._pid) or psutil.Process(self._pid).children()
+        if not processes:
+            return False
+        with suppress(psutil.Error):
+            self._rng.choice(processes).send_signal(signal.SIGKILL)
+            self.killed += 1
+        return True
+
+
+def tracebacks(output: str) -> int:
+    """How often the playground met what its code did not expect."""
+    return output.count("Traceback (most recent call last)")
+
+
+def counted(outcomes: list[Outcome]) -> list[tuple[str, str]]:
+    """A row for each kind of ending, and one for each sentence that was told in place of an answer."""
+    endings = Counter(outcome.ending for outcome in outcomes)
+    rows = [(ending, f"{number:,}") for ending, number in endings.most_common()]
+    told = Counter(outcome.words for outcome in outcomes if outcome.ending == "told why not")
+    return rows + [(f"  {number}×", words[:120]) for words, number in told.most_common(12)]
+
+
+async def _soaked(soak: Soak, minutes: float, warm_up_minutes: float) -> tuple[Leftover, Leftover]:
+    async def for_minutes(length: float) -> None:
+        until = time.monotonic() + 60 * length
+        await asyncio.wait_for(soak.round(lambda: time.monotonic() < until), 60 * length + 600)
+
+    await for_minutes(warm_up_minutes)
+    before = await soak.rested()
+    print(f"warm: {before.census}", flush=True)
+    soak.outcomes.clear()
+    await for_minutes(minutes)
+    return before, await soak.rested(before.census)
+
+
+def _verdict(soak: Soak, before: Leftover, after: Leftover, output: str, survivors: int) -> list[str]:
+    """Everything that does not hold."""
+    wrong = after.census.leaks(before.census)
+    wrong += [f"lost: {one.what}: {one.words}" for one in soak.outcomes if one.ending == "lost"]
+    wrong += [f"{after.under_way:.0f} runs under way that nobody waits for"] if after.under_way else []
+    wrong += [f"still decoding: {which}" for which in after.restless]
+    wrong += [f"{tracebacks(output)} tracebacks in the log"] if tracebacks(output) else []
+    wrong += [f"{survivors} processes outlived the playground"] if survivors else []
+    growth = after.census.memory_bytes / before.census.memory_bytes
+    wrong += [f"memory grew to {growth:.3f} of what it was"] if growth > MOST_GROWTH else []
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--warm-up", type=float, default=2, help="minutes before what is held is first counted")
+    parser.add_argument("--visitors", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", type=Path, help="a file for what the playground printed")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        (home / "tmp").mkdir()
+        with PlaygroundProcess(home, **SETTINGS, TMPDIR=str(home / "tmp")) as playground:
+
+            async def everything() -> tuple[Soak, Leftover, Leftover]:
+                async with page_client(playground.address) as client:
+                    soak = Soak(client, playground.pid, home, asked.visitors, asked.seed, (8, 40))
+                    return soak, *await _soaked(soak, asked.minutes, asked.warm_up)
+
+            soak, before, after = asyncio.run(everything())
+            children = psutil.Process(playground.pid).children(recursive=True)
+            playground.end()
+            _, survivors = psutil.wait_procs(children, timeout=5)
+        output = playground.output
+    if asked.log:
+        asked.log.write_text(output)
+    wrong = _verdict(soak, before, after, output, len(survivors))
+    _tell(soak, asked, before, after, wrong)
+    return 1 if wrong else 0
+
+
+def _tell(soak: Soak, asked: argparse.Namespace, before: Leftover, after: Leftover, wrong: list[str]) -> None:
+    then, now = before.census, after.census
+    rows = [
+        ("requests ended", f"{len(soak.outcomes):,}, {soak.killed} processes killed"),
+        *counted(soak.outcomes),
+        ("threads", f"{now.threads}, after the warm-up {then.threads}"),
+        ("open files", f"{now.open_files}, after the warm-up {then.open_files}"),
+        ("children", f"{now.workers + now.other_children}, after the warm-up {then.workers + then.other_children}"),
+        ("files on the disk", f"{now.files_on_disk}, after the warm-up {then.files_on_disk}"),
+        ("memory, MiB", f"{now.memory_bytes / 2**20:.1f}, after the warm-up {then.memory_bytes / 2**20:.1f}"),
+        *(("does not hold", words) for words in wrong[:40]),
+        ("verdict", "does not hold" if wrong else "holds"),
+    ]
+    title = f"{asked.visitors} visitors for {asked.minutes:g} minutes, seed {asked.seed}"
+    report(title, rows, now.memory_bytes / then.memory_bytes, f"at most {MOST_GROWTH}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

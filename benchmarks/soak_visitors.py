@@ -1,0 +1,162 @@
+"""What the visitors of the soak do, drawn at random, and how each of their requests ended.
+
+A visitor comes back again and again, to a page that is new or one that was reloaded, and does a few things there. Each
+asks no more of the page than a person could. Knows nothing of what the playground holds; see census.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import httpx2
+
+from benchmarks.open_page import Blueprint, Broken, OpenPage, Request, call, opened
+
+PATIENCE_SECONDS: Final = 180.0  # for one request: longer than the playground's own limits can add up to
+MOST_MESSAGE_CHARACTERS: Final = 2000  # as the soak's playground is set; what is longer is refused
+
+Ending = Literal["answered", "told why not", "cancelled", "left", "lost"]
+Way = Literal["to the end", "stop", "leave"]
+
+_ERROR: Final = re.compile(r'gp-error\\" role=\\"alert\\"><p><strong>(.*?)</strong>')
+_LIVE: Final = re.compile(r"gp-live gp-live-(.*?)</div>")
+_QUESTIONS: Final = (
+    "What is 2+2?",
+    "Why is the sky blue? Answer in one sentence.",
+    "Tell me a long story about a fox who learns to read.",
+    "Give me three tips for a good night's sleep, and say of each why it helps.",
+    "x" * (MOST_MESSAGE_CHARACTERS + 1),
+)
+_WEIGHTS: Final = (4, 4, 6, 4, 1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one request ended. words: what was told where there was no answer."""
+
+    what: str
+    ending: Ending
+    words: str = ""
+
+
+class Visitor:
+    """One person with a browser at an address of their own.
+
+    rng: decides everything that they do. note: told of every request that has ended.
+    """
+
+    def __init__(
+        self,
+        client: httpx2.AsyncClient,
+        blueprint: Blueprint,
+        number: int,
+        rng: random.Random,
+        note: Callable[[Outcome], None],
+    ) -> None:
+        self._client, self._blueprint = client, blueprint
+        self._address = f"203.0.113.{number + 1}"  # TEST-NET-3: nobody's
+        self._rng, self._note = rng, note
+
+    async def visit(self, more: Callable[[], bool]) -> None:
+        """Come and go for as long as there is more to do."""
+        kept: dict[str, str] = {}
+        while more():
+            try:
+                async with opened(self._client, self._blueprint, self._address, kept) as page:
+                    self._note(Outcome("open", "answered"))
+                    while more() and await self._do_something(page):
+                        pass
+                    chat = page.values.get(self._blueprint.ids["chat-kept"])
+                kept = {"chat-kept": chat} if chat and self._rng.random() < 0.5 else {}  # reloaded, or a new visit
+            except (Broken, httpx2.HTTPError) as error:
+                self._note(Outcome("open", "lost", repr(error)))
+
+    async def _do_something(self, page: OpenPage) -> bool:
+        """False when the page is closed after it."""
+        draw = self._rng.random()
+        way: Way = self._rng.choices(("to the end", "stop", "leave"), (5, 3, 3))[0]
+        if draw < 0.6:
+            return await self._ask(page, "chat", way)
+        if draw < 0.8:
+            return await self._ask(page, "compare", way)
+        if draw < 0.95:
+            await self._call(way)
+            return True
+        return False
+
+    async def _ask(self, page: OpenPage, tab: Literal["chat", "compare"], way: Way) -> bool:
+        rng = self._rng
+        page.fill(f"{tab}-message", rng.choices(_QUESTIONS, _WEIGHTS)[0])
+        for picker in ("chat",) if tab == "chat" else ("left", "right"):
+            page.fill(f"{picker}-level", rng.choice(("Q4_1", "Q8_0")))
+            page.fill(f"{picker}-context", rng.choice(("2048", "4096")))
+        page.fill("chat-longest-reply" if tab == "chat" else "compare-max-tokens", rng.choice((32, 64, 128)))
+        request = page.press(f"{tab}-send")
+        if rng.random() < 0.1:  # an impatient finger
+            again = page.press(f"{tab}-send")
+            await self._watched(f"{tab}, pressed twice", again, "stop")
+        if way != "to the end":
+            await _within_patience(request.after(rng.randint(0, 12)))
+        if way == "leave" and not request.is_over:
+            self._note(Outcome(f"{tab}, tab closed", "left"))
+            return False
+        if way == "stop":
+            await page.press_and_wait(f"{tab}-stop")
+        await self._watched(f"{tab}, {way}", request, way)
+        return True
+
+    async def _watched(self, what: str, request: Request, way: Way) -> None:
+        if not await _within_patience(request.after(10**9)):
+            self._note(Outcome(what, "lost", f"no end after {PATIENCE_SECONDS:.0f} s; {request.told[-1:]}"))
+            return
+        self._note(_judged(what, request, way))
+
+    async def _call(self, way: Way) -> None:
+        """A program asks something, and may go away before it is told."""
+        name = self._rng.choice(("machine", "plan", "levels", "chat"))
+        values = {"machine": [], "chat": ["What is 2+2?", "starter", "", None, 2048, 48, None, None]}.get(
+            name, ["starter"] if name == "levels" else ["starter", 4096, "f16", 4]
+        )
+        if name == "levels":
+            values.append(4096)
+        leave_after = self._rng.randint(0, 4) if way == "leave" else None
+        try:
+            asked = call(self._client, name, values, self._address, leave_after)
+            told = await asyncio.wait_for(asked, PATIENCE_SECONDS)
+        except (Broken, httpx2.HTTPError, asyncio.TimeoutError) as error:
+            self._note(Outcome(f"program: {name}", "lost", repr(error)))
+            return
+        ending: Ending = "answered" if "event: complete" in told else "told why not"
+        if "event: complete" not in told and "event: error" not in told:
+            ending = "left"
+        if ending == "told why not" and "data: null" in told:  # an error without a sentence is no answer
+            ending = "lost"
+        self._note(Outcome(f"program: {name}", ending, "" if ending in ("answered", "left") else told[-300:]))
+
+
+def _judged(what: str, request: Request, way: Way) -> Outcome:
+    told = "".join(request.told)
+    problem = _ERROR.search(told)
+    if "broken: " in told:
+        return Outcome(what, "lost", told[told.index("broken: ") :][:300])
+    if "Reply ended: " in told:
+        return Outcome(what, "answered")
+    if problem:
+        return Outcome(what, "told why not", problem[1])
+    if way == "stop":
+        return Outcome(what, "cancelled")
+    return Outcome(what, "lost", " | ".join(_LIVE.findall(told)) or told[-300:])
+
+
+async def _within_patience(waiting: object) -> bool:
+    assert asyncio.iscoroutine(waiting)
+    try:
+        await asyncio.wait_for(waiting, PATIENCE_SECONDS)
+    except asyncio.TimeoutError:
+        return False
+    return True
