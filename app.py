@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from playground.settings import load_settings
-from playground.ui.app import launch
+import sys
+
+from playground.cli import main
 
 if __name__ == "__main__":
-    launch(load_settings())
+    sys.exit(main(["serve", "--no-browser"]))

@@ -35,7 +35,7 @@ class PlaygroundProcess:
 
     home: an empty folder for its data and the Hub's cache. variables: of its environment, such as HF_ENDPOINT with
     the address of the Hub stand-in and HF_HUB_OFFLINE "0"; without these nothing can be asked of the Hub. command: what
-    to run in its place, in this folder.
+    to run in its place, in this folder. within: what runs that, such as a place from `narrow_places`.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class PlaygroundProcess:
         *,
         command: Sequence[str] | None = None,
         folder: Path = ROOT,
+        within: Sequence[str] = (),
         **variables: str,
     ) -> None:
         self.home = home
@@ -54,9 +55,9 @@ class PlaygroundProcess:
         self.address = ""
         usual = [sys.executable, "-m", "playground", "serve", "--port", str(self.port), "--no-browser"]
         self.process = subprocess.Popen(
-            command or usual,
+            [*within, *(command or usual)],
             cwd=folder,
-            env=_environment(home) | {"PLAYGROUND_PORT": str(self.port)} | variables,
+            env=environment(home) | {"PLAYGROUND_PORT": str(self.port)} | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -120,7 +121,7 @@ class PlaygroundProcess:
         self._open_or_ended.set()
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
     """This process's, without any setting of its person."""
     own = {
         name: value

@@ -48,7 +48,7 @@ DOORS = {  # outside thing -> the rooms or files that may import it
     "gradio": ("playground/ui/", "app.py"),
     "mcp": ("playground/ui/mcp.py",),
     "huggingface_hub": ("playground/models/hub", "playground/models/folders.py"),
-    **dict.fromkeys(NETWORK, ("playground/models/hub", "playground/engine/remote")),
+    **dict.fromkeys(NETWORK, ("playground/models/hub", "playground/engine/remote", "playground/machine/ports.py")),
 }
 
 

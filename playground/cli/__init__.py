@@ -14,13 +14,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 from playground import __version__
 from playground.cli import chat, compare, download, fidelity, levels, machine, plan, quantize, serve, speed
 from playground.cli.output import Report, show
 from playground.errors import PlaygroundError
+from playground.machine.storage import settle_temporary_folder
 from playground.settings import load_settings
 
 COMMANDS = (serve, machine, levels, plan, chat, compare, speed, fidelity, quantize, download)
@@ -31,12 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without emoji shows "?" instead of failing
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _end)
+    settle_temporary_folder()
     try:
-        report: Report = parsed.run(parsed, load_settings())
-        show(report, as_json=parsed.json)
-        sys.stdout.flush()
+        with _ended_by_sigterm():
+            report: Report = parsed.run(parsed, load_settings())
+            show(report, as_json=parsed.json)
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
@@ -48,8 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends a command as an error does, so that every `with` on the way gives back what it holds.
+
+    A thread other than the main one hears no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _end(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a command as an error does, so that every `with` on the way gives back what it holds."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the tidying short
     raise SystemExit(128 + signal.SIGTERM)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from playground.cli.arguments import port
 from playground.cli.output import Report
+from playground.machine.ports import check_port
 from playground.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     chosen = {"host": arguments.host, "port": arguments.port}
     settings = settings.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+    check_port(settings.host, settings.port)
     if not arguments.json:
         print("Starting the playground; Ctrl-C ends it.", flush=True)
 

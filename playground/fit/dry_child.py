@@ -14,7 +14,6 @@ import os
 import selectors
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from playground.llama.parameters import ContextParameters, context_parameters
 from playground.machine.confinement import child_environment, confine_this_process
 from playground.machine.heap import KeptPages
 from playground.machine.process import end_when_parent_is_gone, offer_to_the_oom_killer_first, read_process_memory
+from playground.machine.storage import nameless_file
 
 Json = dict[str, Any]
 
@@ -52,7 +52,7 @@ class DryChild:
     def __init__(self, subject: Json, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self._name = printable(Path(subject["path"]).name) if "path" in subject else "this model"
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self._stderr = nameless_file()
         try:
             self._process = _start(self._stderr)
         except BaseException:

@@ -12,13 +12,13 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final
 
 from playground.errors import ModelStopped
 from playground.machine.confinement import child_environment
+from playground.machine.storage import nameless_file
 
 _LAST_WORDS_BYTES: Final = 4096
 
@@ -27,7 +27,7 @@ class QuantizerProcess:
     """One `python -m playground.llama.quantizer`; a `with` resource, ended at its close whatever it is doing."""
 
     def __init__(self) -> None:
-        self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 closed by __exit__
+        self._last_words = nameless_file()
         self._child = subprocess.Popen(
             [sys.executable, "-m", "playground.llama.quantizer"],
             stdin=subprocess.PIPE,

@@ -21,6 +21,7 @@ from typing import Final, Literal, get_args
 
 from playground.errors import PlaygroundError, RequestRefused
 from playground.gguf.levels import find_level
+from playground.machine.storage import remedy
 
 Preference = Literal["first", "second", "tie", "both bad"]
 PREFERENCES: Final[tuple[Preference, ...]] = get_args(Preference)
@@ -140,11 +141,14 @@ class VoteBook:
 
     def mend(self) -> None:
         """Look whether the file is sound, and move it aside where it is damaged; for the start of the playground."""
-        with suppress(PlaygroundError):  # told again by whatever call needs the file
+        try:
             with self._open("The votes cannot be counted") as database:
                 (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 self._move_aside(verdict)
+        except PlaygroundError as error:  # told again by whatever call needs the file
+            if not self.set_aside:
+                _LOG.warning("%s", error)
 
     def add(self, vote: Vote) -> None:
         """Keep a vote; raises RequestRefused for one that is none, and when the book is full."""
@@ -159,6 +163,7 @@ class VoteBook:
                 raise RequestRefused(
                     f"Your vote could not be kept: the book of votes is full ({count:,}).",
                     "Whoever runs this playground can export the votes and begin a new book.",
+                    setting="max_results",
                 )
             database.execute(f"INSERT INTO votes ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(row))})", row)
 
@@ -199,20 +204,22 @@ class VoteBook:
         try:
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            here = write or self.path.exists()
+            if self.path.is_dir():
+                raise sqlite3.DatabaseError("a folder has its name")
+            here = write or _is_begun(self.path)
             with closing(sqlite3.connect(self.path if here else ":memory:", timeout=_WAIT_SECONDS)) as database:
                 if write or not here:
                     database.execute(_SCHEMA)
                 yield database
         except sqlite3.OperationalError as error:
-            raise PlaygroundError(f"{what_failed}: {error}.", f"Check that {self.path} can be written to.") from error
+            to_do = "Make room on its disk." if "full" in str(error) else f"Check that {self.path} can be written to."
+            raise PlaygroundError(f"{what_failed}: {error}.", to_do) from error
         except sqlite3.DatabaseError as error:
             self._move_aside(str(error))
             raise PlaygroundError(f"{what_failed}. {self.set_aside}", "Try again.") from error
         except OSError as error:
-            raise PlaygroundError(
-                f"{what_failed}: {error.strerror or error}.", f"Check that {self.path.parent} can be written to."
-            ) from error
+            to_do = remedy(error, f"Check that {self.path.parent} can be written to")
+            raise PlaygroundError(f"{what_failed}: {error.strerror or error}.", f"{to_do}.") from error
 
     def _move_aside(self, why: str) -> None:
         """Raises PlaygroundError where the folder does not let it go."""
@@ -237,10 +244,20 @@ class VoteBook:
             _LOG.warning("%s", self.set_aside)
 
 
+def _is_begun(path: Path) -> bool:
+    """False for a file that is not there or empty, as a full disk leaves it: it has no table yet."""
+    try:
+        return path.stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def _is_sound(path: Path) -> bool:
     """A file that is not there is sound: the next vote makes it."""
     if not path.exists():
         return True
+    if path.is_dir():
+        return False
     try:
         with closing(sqlite3.connect(path, timeout=_WAIT_SECONDS)) as database:
             return bool(database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from playground.errors import PlaygroundError
+from playground.machine.storage import remedy
 
 ENDING: Final = ".making"  # not .gguf: nobody lists it as a model
 
@@ -36,7 +37,8 @@ def unfinished_file(target: Path) -> Iterator[Path]:
         _remove_empty(missing)
         if isinstance(error, FileExistsError) and folder.is_dir():
             raise PlaygroundError(f"{target.name} is being made right now.", "Wait for it.") from None
-        raise PlaygroundError(f"{folder} cannot be written to: {error.strerror}.", "Choose another folder.") from error
+        to_do = remedy(error, "Allow writing there, or choose another folder")
+        raise PlaygroundError(f"{folder} cannot be written to: {error.strerror}.", f"{to_do}.") from error
     try:
         yield path
     finally:

@@ -1,7 +1,7 @@
 """SHA-256 digests of model files, computed when somebody asks and remembered until the file changes.
 
-A file is known by its path, size and time of change. The memory is one small JSON file; one that is lost or damaged
-costs time, nothing else.
+A file is known by its path, size and time of change. The memory is one small JSON file; one that is lost or damaged,
+or cannot be written, costs time, nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ class FileDigests:
 
     def __init__(self, memory: Path) -> None:
         self._memory = memory
+        self._computed: dict[str, str] = {}  # in this run
         self._lock = threading.Lock()
 
     def known(self, file: ModelFile) -> tuple[str, ...] | None:
@@ -50,18 +52,20 @@ class FileDigests:
 
     def _remember(self, identity: str, digest: str) -> None:
         with self._lock:
-            remembered = self._read() | {identity: digest}
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            self._computed[identity] = digest
+            remembered = self._read()
             unfinished = self._memory.with_name(f".{self._memory.name}.{os.getpid()}")
-            unfinished.write_text(json.dumps(remembered), encoding="utf-8")
-            unfinished.replace(self._memory)
+            with suppress(OSError):
+                self._memory.parent.mkdir(parents=True, exist_ok=True)
+                unfinished.write_text(json.dumps(remembered), encoding="utf-8")
+                unfinished.replace(self._memory)
 
     def _read(self) -> dict[str, str]:
         try:
             data = json.loads(self._memory.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return data if isinstance(data, dict) else {}
+        except (OSError, ValueError, RecursionError):
+            data = None
+        return (data if isinstance(data, dict) else {}) | self._computed
 
 
 def _identity(shard: Path) -> str:

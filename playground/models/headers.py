@@ -15,6 +15,7 @@ from typing import Final
 
 from playground.errors import BadModelFile, HubProblem
 from playground.gguf.header import BytesSource, FileSource, GgufHeader, merge_shards, read_header, write_stand_in
+from playground.machine.storage import remedy
 from playground.models.hub import Hub, Patience
 from playground.models.repository import HubFile, HubLevel
 
@@ -78,7 +79,7 @@ class Headers:
         except OSError as error:
             raise HubProblem(
                 f"The header of {level.reference} could not be kept in {self._folder} ({error.strerror or error}).",
-                "Make room there, or set PLAYGROUND_DATA_DIR to another folder.",
+                f"{remedy(error, 'Allow writing there')}, or set PLAYGROUND_DATA_DIR to another folder.",
             ) from error
 
     def forget(self, level: HubLevel) -> None:

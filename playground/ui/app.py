@@ -45,6 +45,7 @@ from playground.ui.render import page_head
 from playground.ui.residents import Residents
 from playground.ui.servers import Servers
 from playground.ui.sessions import MOST_PAGES, UPLOADS, UPLOADS_KEPT, forget_later, uploads_in
+from playground.ui.surroundings import asked_directly, tell_what_is_amiss
 from playground.ui.theme import launch_look
 
 LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions, where no model file may be dropped
@@ -146,8 +147,14 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     check_mcp(settings)
     check_metrics(settings.metrics)
     own_disk = uploads_in(settings.data_dir / UPLOADS) if settings.allow_local_files else nullcontext()
-    with own_disk, Services(settings) as services:
-        page = build_app(services)
+    with own_disk, asked_directly(settings.host), Services(settings) as services:
+        tell_what_is_amiss(services)
+        try:
+            page = build_app(services)
+        except OSError as error:  # Gradio makes a folder for itself
+            raise PlaygroundError(
+                f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."
+            ) from error
         health = [Middleware(Health, services)] if settings.metrics else []
         try:
             _, address, _ = page.launch(

@@ -253,7 +253,7 @@ def test_a_model_llama_cpp_does_not_know_is_refused_in_its_words(tmp_path: Path)
 
 def test_a_folder_that_cannot_be_made_is_told(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PlaygroundError, match=r"cannot be written to: .*Choose another folder"):
+    with pytest.raises(PlaygroundError, match=r"cannot be written to: .*choose another folder"):
         make(tiny, "Q8_0", tmp_path / "file" / "Tiny-Q8_0.gguf")
 
 
