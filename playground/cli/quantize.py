@@ -53,7 +53,8 @@ def _followed(work: Iterator[Progress | Made]) -> Made:
             if isinstance(event, Made):
                 return event
             if shown:
-                print(f"\rMaking {event.fraction:4.0%}", end="", file=sys.stderr, flush=True)
+                stage = "Reading a text to weigh by" if event.is_weighing else "Making"
+                print(f"\r\033[K{stage} {event.fraction:4.0%}", end="", file=sys.stderr, flush=True)
     finally:
         if shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -2,7 +2,8 @@
 
 First exactly how large and how good (a dry run), then the file itself, which appears under its name only when it is
 whole. Knows nothing of pages; what tensors become is llama/quantizer.py's to ask. The one idea: a level made from a
-quantized file cannot be better than that file, and says so in its own metadata from then on.
+quantized file cannot be better than that file, and says so in its own metadata from then on. The lowest levels want to
+know which weights matter; for them the model reads a text first.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import math
 import os
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from playground.assets import asset
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.header import REQUANTIZED_FROM, FileSource, GgufHeader, merge_shards, read_header
 from playground.gguf.levels import LEVELS, Level, find_level
@@ -29,6 +31,7 @@ NAMED_ASTRAY: Final = 0.1  # of the nominal bits per weight: from here on a file
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"})  # types that are no quantization
 _NEVER_MADE: Final = frozenset({"NVFP4"})  # llama.cpp runs it, but its quantizer answers "invalid output file type"
 _MIB: Final = 1 << 20
+_WEIGHED_WITH: Final = {"quantize.imatrix.dataset": "calibration.txt of the GGUF playground"}  # llama.cpp's own key
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class QuantizedSize:
 
     fallbacks: tensors whose rows do not divide by the level's blocks, and the larger type each takes.
     requantized_from: the level the made file cannot be better than; None where the source is not quantized.
+    is_weighed: llama.cpp makes it only with an importance matrix, which is measured here first.
     """
 
     level: str
@@ -45,13 +49,15 @@ class QuantizedSize:
     tensor_count: int
     fallbacks: tuple[Fallback, ...]
     requantized_from: str | None
+    is_weighed: bool = False
 
     @property
     def note(self) -> str | None:
         """What the level's name does not say, in plain sentences; None where it says it all."""
         named = made_note(self.level, None, self.bits_per_weight)
         origin = made_note(self.level, self.requantized_from, None)
-        return " ".join(filter(None, (named, self._fallbacks_in_words(), origin))) or None
+        weighed = "Made with an importance matrix, for which the model reads a text first." if self.is_weighed else None
+        return " ".join(filter(None, (named, self._fallbacks_in_words(), origin, weighed))) or None
 
     def _fallbacks_in_words(self) -> str | None:
         if not self.fallbacks:
@@ -69,12 +75,16 @@ class QuantizedSize:
 
 @dataclass(frozen=True)
 class Progress:
-    """So much of the weights is done; `tensor` is the one in work, `number` of `count`."""
+    """So much of the weights is done; `tensor` is the one in work, `number` of `count`.
+
+    is_weighing: so much of the text is read that tells which weights matter; no tensor is in work yet.
+    """
 
     fraction: float
     tensor: str
     number: int
     count: int
+    is_weighing: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,12 @@ def quantize(source: Path, level: str, target: Path, threads: int) -> Generator[
         planned = _plan(process, model, level)
         with unfinished_file(target) as unfinished:
             _refuse_full_disk(target.parent, planned)
-            order = _order("make", model, level) | {"target": str(unfinished), "threads": max(1, threads)}
+            order = _order("make", model, level, planned.is_weighed) | {
+                "target": str(unfinished),
+                "threads": max(1, threads),
+            }
+            if planned.is_weighed:
+                yield from _weighing(process, model, planned, threads)
             yield Progress(0.0, "", 0, planned.tensor_count)
             process.send(order)
             yield from _progress(process, planned)
@@ -215,13 +230,15 @@ def _is_quantized(header: GgufHeader) -> bool:
 # --- the talk with the child ---
 
 
-def _order(word: str, model: _Source, level: str) -> dict[str, Any]:
+def _order(word: str, model: _Source, level: str, is_weighed: bool) -> dict[str, Any]:
+    notes = {} if model.origin is None else {REQUANTIZED_FROM: model.origin}
     return {
         "order": word,
         "source": str(model.shards[0]),
         "shards": [str(shard) for shard in model.shards],
         "file_type": _known(level).file_type,
-        "notes": {} if model.origin is None else {REQUANTIZED_FROM: model.origin},
+        "notes": notes | _WEIGHED_WITH if is_weighed else notes,
+        "weighed": is_weighed,
     }
 
 
@@ -233,8 +250,9 @@ def _known(name: str) -> Level:
     raise PlaygroundError(f"llama.cpp makes no level named {name}.", f"It makes {', '.join(levels_offered())}.")
 
 
-def _plan(process: QuantizerProcess, model: _Source, level: str) -> QuantizedSize:
-    process.send(_order("plan", model, level))
+def _plan(process: QuantizerProcess, model: _Source, level: str, is_weighed: bool = False) -> QuantizedSize:
+    """What the level would be; weighed where llama.cpp will not make it otherwise, and then it is another one."""
+    process.send(_order("plan", model, level, is_weighed))
     answer = process.read(SILENCE_SECONDS)
     if answer is None:
         raise BadModelFile(
@@ -242,12 +260,8 @@ def _plan(process: QuantizerProcess, model: _Source, level: str) -> QuantizedSiz
         )
     if answer["is"] == "refused":
         raise _refusal(level, answer)
-    if answer["needs_imatrix"]:
-        raise PlaygroundError(
-            f"llama.cpp makes {level} of this model only with an importance matrix (an imatrix file, measured "
-            "beforehand), and the playground makes none.",
-            "Choose another level, or fetch this one ready-made.",
-        )
+    if answer["needs_imatrix"] and not is_weighed:
+        return _plan(process, model, level, is_weighed=True)
     return QuantizedSize(
         _known(level).name,
         answer["size"],
@@ -255,7 +269,28 @@ def _plan(process: QuantizerProcess, model: _Source, level: str) -> QuantizedSiz
         answer["tensors"],
         _fallbacks(answer),
         model.origin,
+        is_weighed,
     )
+
+
+def _weighing(process: QuantizerProcess, model: _Source, planned: QuantizedSize, threads: int) -> Iterator[Progress]:
+    """How far the child has read the text, the latest again while it is silent."""
+    text = asset("calibration.txt").read_text(encoding="utf-8")
+    process.send({"order": "weigh", "source": str(model.shards[0]), "text": text, "threads": max(1, threads)})
+    latest = Progress(0.0, "", 0, planned.tensor_count, is_weighing=True)
+    while True:
+        answer = process.read(HEARTBEAT_SECONDS)
+        if answer is not None and answer["is"] == "refused":
+            raise PlaygroundError(
+                f"{planned.level} is made with an importance matrix, and none can be measured of this model: "
+                f"{answer['reason']}.",
+                "Choose another level, or fetch this one ready-made.",
+            )
+        if answer is not None and answer["is"] == "weighed":
+            return
+        if answer is not None:
+            latest = replace(latest, fraction=answer["fraction"])
+        yield latest
 
 
 def _progress(process: QuantizerProcess, planned: QuantizedSize) -> Iterator[Progress]:

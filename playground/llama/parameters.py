@@ -18,7 +18,7 @@ KV_TYPES: Final[dict[KvType, int]] = {
     "q4_0": llama_cpp.GGML_TYPE_Q4_0,
 }
 
-BATCH_TOKENS: Final = 256  # most tokens in one llama_decode; on a CPU 512 are no faster and need twice the compute buffer
+BATCH_TOKENS: Final = 256  # most tokens in one llama_decode; 512 are no faster on a CPU, and need twice the buffer
 SCORED_ROWS: Final = 64  # tokens in one llama_decode when every one of them is scored; each takes a row of logits
 CONTEXT_STEP: Final = 256  # llama.cpp rounds a context up to a multiple of this
 

@@ -7,10 +7,12 @@ when its orders end, so at the latest with its parent, and takes the file it was
     {"order": "plan", "source": path, "shards": [path], "file_type": 7, "notes": {key: text}}
         -> {"is": "planned", "size": bytes, "bits_per_weight": 8.5, "tensors": 272, "fallbacks": […],
             "needs_imatrix": false}
+    {"order": "weigh", "source": path, "text": text, "threads": 2}
+        -> {"is": "weighing", "fraction": 0.4} …, {"is": "weighed"}
     {"order": "make", …what was planned last…, "target": path, "threads": 2}
         -> {"is": "progress", "fraction": 0.4, "tensor": name, "number": 12, "tensors": 272} …,
            {"is": "made"}
-    either -> {"is": "refused", "reason": llama.cpp's words, "fallbacks": […]}
+    each -> {"is": "refused", "reason": llama.cpp's words, "fallbacks": […]}
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 import llama_cpp
+import numpy as np
 from llama_cpp._ggml import libggml
 
+from playground.llama.importance import Importance, Unreadable, declare_tensor_functions, measure
 from playground.llama.quantizer_log import LogReader, Tensor
 from playground.machine.confinement import confine_this_process
 from playground.machine.process import offer_to_the_oom_killer_first
@@ -46,11 +50,20 @@ class Refused(Exception):
 
 
 def quantize(
-    source: str, target: str, file_type: int, log: LogReader, *, notes: Mapping[str, str], dry: bool, threads: int = 1
+    source: str,
+    target: str,
+    file_type: int,
+    log: LogReader,
+    *,
+    notes: Mapping[str, str],
+    importance: Importance | None = None,
+    dry: bool,
+    threads: int = 1,
 ) -> None:
     """Write `source` as `file_type` to `target`; `dry` writes nothing and only says in the log what that would give.
 
-    notes: texts added to the made file's metadata. Raises Refused.
+    notes: texts added to the made file's metadata. importance: an importance matrix; what is in it does not change what
+    a dry run says, but that there is one does. Raises Refused.
     """
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.dry_run = file_type, threads, dry
@@ -61,6 +74,12 @@ def quantize(
         override.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR
         override.key, override.value.val_str = key.encode(), _cut(text)
     params.kv_overrides = overrides
+    matrix = (llama_cpp.llama_model_imatrix_data * (len(importance or ()) + 1))()  # the nameless last one ends it
+    for entry, (tensor, values) in zip(matrix, (importance or {}).items(), strict=False):
+        entry.name, entry.size = tensor.encode(), values.size
+        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    if importance:
+        params.imatrix = matrix
 
     on_log = llama_cpp.llama_log_callback(lambda level, text, data: log.feed(text.decode("utf-8", "replace")))
     llama_cpp.llama_log_set(on_log, ctypes.c_void_p(0))
@@ -141,12 +160,16 @@ def declare_ggml_functions() -> None:
         function.restype, function.argtypes = result, arguments
 
 
+_ANY_IMPORTANCE: Final[Importance] = {"output.weight": np.ones(1, np.float32)}
+
+
 def plan(order: Mapping[str, Any], log: LogReader) -> dict[str, Any]:
     """What the order would give, by a dry run: the made file's size in bytes and its true bits per weight.
 
     Raises Refused.
     """
-    quantize(order["source"], "", order["file_type"], log, notes=order["notes"], dry=True)
+    importance = _ANY_IMPORTANCE if order["weighed"] else None
+    quantize(order["source"], "", order["file_type"], log, notes=order["notes"], importance=importance, dry=True)
     if not log.tensors or len(log.tensors) != log.tensors[0].count:
         log.reasons.append("its list of tensors cannot be read")
         raise Refused
@@ -176,6 +199,7 @@ class Process:
         self._orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._weights = 0  # of the model last planned: what progress is a fraction of
         self._unfinished: str | None = None
+        self._importance: Importance = {}  # of the model last weighed
 
     def run(self) -> NoReturn:
         threading.Thread(target=self._read_orders, daemon=True).start()
@@ -195,12 +219,20 @@ class Process:
             if order["order"] == "plan":
                 self._answer(plan(order, log))
                 self._weights = sum(tensor.weights for tensor in log.tensors)
+            elif order["order"] == "weigh":
+                self._importance = measure(order["source"], order["text"], order["threads"], self._tell_weighing)
+                self._answer({"is": "weighed"})
             else:
                 self._make(order, log)
                 self._answer({"is": "made"})
+        except Unreadable as error:
+            self._answer({"is": "refused", "reason": str(error), "fallbacks": []})
         except Refused:
             fallbacks = [dataclasses.asdict(fallback) for fallback in log.fallbacks]
             self._answer({"is": "refused", "reason": log.reason, "fallbacks": fallbacks})
+
+    def _tell_weighing(self, fraction: float) -> None:
+        self._answer({"is": "weighing", "fraction": fraction})
 
     def _make(self, order: Mapping[str, Any], log: LogReader) -> None:
         """Write the target, telling how many of the planned weights are done whenever a tensor begins."""
@@ -219,7 +251,8 @@ class Process:
         self._unfinished = order["target"]
         quantize(
             order["source"], order["target"], order["file_type"], log,
-            notes=order["notes"], dry=False, threads=order["threads"],
+            notes=order["notes"], importance=self._importance if order["weighed"] else None, dry=False,
+            threads=order["threads"],
         )  # fmt: skip
 
     def _answer(self, answer: Mapping[str, Any]) -> None:
@@ -243,6 +276,7 @@ def main() -> NoReturn:
     confine_this_process()
     offer_to_the_oom_killer_first()
     declare_ggml_functions()
+    declare_tensor_functions()
     Process(answers).run()
 
 

@@ -131,8 +131,8 @@ def test_one_level_that_is_refused_does_not_spoil_the_estimates_of_the_others(st
     outcomes = estimates(starter, ("Q1_0", "IQ2_XXS", "Q4_0", "Q8_0"))
     refused = [level for level, outcome in outcomes.items() if isinstance(outcome, PlaygroundError)]
     sizes = [outcome.size for outcome in outcomes.values() if isinstance(outcome, QuantizedSize)]
-    assert refused == ["Q1_0", "IQ2_XXS"] and len(sizes) == 2
-    assert sizes[0] < starter.stat().st_size < sizes[1]
+    assert refused == ["Q1_0"] and len(sizes) == 3
+    assert sizes[0] < sizes[1] < starter.stat().st_size < sizes[2]
 
 
 def test_a_disk_too_full_is_noticed_before_anything_is_written(
@@ -158,9 +158,13 @@ def test_every_level_that_is_foretold_is_made_to_the_byte(tiny: Path, tmp_path: 
         assert make(tiny, level, tmp_path / f"{level}.gguf").size == foretold[level].size, level
 
 
-def test_a_level_that_needs_an_importance_matrix_says_so(tiny: Path) -> None:
-    with pytest.raises(PlaygroundError, match=r"IQ1_S of this model only with an importance matrix.*ready-made"):
-        estimate(tiny, "IQ1_S")
+def test_a_level_that_wants_an_importance_matrix_is_refused_where_no_text_can_be_read(
+    tiny: Path, tmp_path: Path
+) -> None:
+    assert estimate(tiny, "IQ1_S").is_weighed
+    with pytest.raises(PlaygroundError, match=r"IQ1_S is made with an importance matrix, and none can be measured"):
+        make(tiny, "IQ1_S", tmp_path / "Tiny-IQ1_S.gguf")
+    assert not any(tmp_path.glob("*IQ1_S*"))
 
 
 def test_a_level_made_from_floats_is_not_called_requantized(tiny: Path, tmp_path: Path) -> None:
