@@ -28,6 +28,7 @@ from playground.ui.chat_tab import wire_chat_tab
 from playground.ui.compare_desk import CompareDesk
 from playground.ui.compare_layout import build_compare_tab
 from playground.ui.compare_tab import wire_compare_tab
+from playground.ui.farewell import see_off
 from playground.ui.fit_desk import FitDesk
 from playground.ui.fit_layout import build_fit_tab
 from playground.ui.fit_tab import wire_fit_tab
@@ -41,6 +42,7 @@ from playground.ui.models_layout import build_models_tab
 from playground.ui.models_tab import wire_models_tab
 from playground.ui.password import PASSWORD_WANTED, password_check, private_places
 from playground.ui.picker_view import PickerDesk
+from playground.ui.relay import Relay
 from playground.ui.render import page_head
 from playground.ui.residents import Residents
 from playground.ui.servers import Servers
@@ -53,9 +55,12 @@ FAREWELL_SECONDS: Final = 5.0  # for what is under way to end by itself when the
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 
 
-def build_app(services: Services) -> gr.Blocks:
-    """The page over these services; serve it with `serving` or Gradio's own `launch`."""
-    settings = services.settings
+def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
+    """The page over these services; serve it with `serving` or Gradio's own `launch`.
+
+    relay: what passes long work from event to event; whoever ends the page waits for it.
+    """
+    settings, relay = services.settings, relay or Relay()
     maker = services.maker if settings.allow_quantize else None
     picker_desk = PickerDesk(
         services.library, services.planner, services.pool.usable_for, settings.slots, maker, services.visits,
@@ -78,6 +83,7 @@ def build_app(services: Services) -> gr.Blocks:
     def tab_closed(request: gr.Request) -> None:
         tab = str(request.session_hash)
         services.visits.leave(tab)
+        services.pool.forget_chat(tab)
         forget_later(page, tab)
 
     with gr.Blocks(
@@ -103,8 +109,8 @@ def build_app(services: Services) -> gr.Blocks:
                 models = build_models_tab(models_tab, settings)
             with gr.Tab("Learn", id="learn"):
                 learn = build_learn_tab()
-        wire_chat_tab(page, chat, chat_desk)
-        wire_compare_tab(page, compare, compare_desk, tabs)
+        wire_chat_tab(page, chat, chat_desk, relay)
+        wire_compare_tab(page, compare, compare_desk, tabs, relay)
         wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk, models.hub.wanted)
         wire_learn_tab(learn, tabs)
         wire_models_tab(page, models, models_desk)
@@ -149,8 +155,9 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     own_disk = uploads_in(settings.data_dir / UPLOADS) if settings.allow_local_files else nullcontext()
     with own_disk, asked_directly(settings.host), Services(settings) as services:
         tell_what_is_amiss(services)
+        relay = Relay()
         try:
-            page = build_app(services)
+            page = build_app(services, relay)
         except OSError as error:  # Gradio makes a folder for itself
             raise PlaygroundError(
                 f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."
@@ -187,8 +194,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
         try:
             yield address
         finally:
-            services.visits.close()  # replies end with a sentence while there is still a page to show it
-            services.visits.wait_until_idle(FAREWELL_SECONDS)
+            see_off(page, relay, services.visits, FAREWELL_SECONDS)
             page.close(verbose=False)
 
 

@@ -133,9 +133,8 @@ def restored(kept: str, limits: HistoryLimits) -> Frame | None:
 # --- wire ---
 
 
-def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk) -> None:
+def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk, relay: Relay) -> None:
     """Every event of the tab. Generators run side by side: the pool and the engine guard the model, not the queue."""
-    relay = Relay()
     # What was loaded is another choice's. First of all: the page runs an event's listeners one after the other, and after
     # the redraw it would wipe what a Load pressed meanwhile has told.
     gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")

@@ -111,10 +111,9 @@ def _draw_phase(tab: CompareTab, frame: Frame) -> dict[Any, Any]:
 # --- wire ---
 
 
-def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.Tabs) -> None:
+def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.Tabs, relay: Relay) -> None:
     """Every event of the tab."""
     asked = [*tab.choices, *tab.settings.all]
-    relay = Relay()
     visitor = partial(visitor_of, visits=desk.visits)
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     outputs = [*tab.drawn, tab.message, tab.panes[0].picker.news]

@@ -52,6 +52,12 @@ class Relay:
         self._lock = threading.Lock()
         self._wired = 0
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether some work is between two events: its page has still to ask for the rest."""
+        with self._lock:
+            return bool(self._between)
+
     def wire(
         self,
         triggers: Sequence[Callable[..., Any]],
