@@ -134,7 +134,7 @@ class Visitor:
         ending: Ending = "answered" if "event: complete" in told else "told why not"
         if "event: complete" not in told and "event: error" not in told:
             ending = "left"
-        if ending == "told why not" and "data: null" in told:  # an error without a sentence is no answer
+        if ending == "told why not" and '"error": null' in told:  # an error without a sentence is no answer
             ending = "lost"
         self._note(Outcome(f"program: {name}", ending, "" if ending in ("answered", "left") else told[-300:]))
 

@@ -230,10 +230,15 @@ class PickerDesk:
         )
 
     def _planned(self, view: PickerView, files: dict[str, ModelFile], level_is_chosen: bool) -> Iterator[PickerView]:
-        base_name = view.choice.model or ""
-        view = self._with_plan(view, self._candidates(base_name, files, self._offers.known(base_name)))
-        yield view
-        candidates = self._candidates(base_name, files, self._offers.of(base_name))
+        base_name, value = view.choice.model or "", view.choice.level or ""
+        candidates = self._candidates(base_name, files, self._offers.known(base_name))
+        if value in candidates:
+            view = self._with_plan(view, candidates)
+            yield view
+            candidates = self._candidates(base_name, files, self._offers.of(base_name))
+        if value not in candidates:  # it was on offer, and somebody has made it meanwhile
+            yield from self._views(view.choice)
+            return
         view = self._with_verdicts(self._with_rows(view, candidates), candidates)
         recommended = _recommended(view.levels, files) if len(files) > 1 else None
         view = replace(view, levels=tuple(replace(row, recommended=row.value == recommended) for row in view.levels))

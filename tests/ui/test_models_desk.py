@@ -145,6 +145,15 @@ def test_a_stopped_making_says_so_and_the_level_stays_on_offer(picker: PickerDes
     assert "Q8_0" in [row.name for row in list(picker.views(Choice()))[-1].offers]
 
 
+def test_a_level_that_somebody_makes_while_the_picker_is_drawn_is_drawn_as_one_that_is_here(picker: PickerDesk) -> None:
+    wanted = Choice(STARTER, "Q2_0")
+    views = picker.views(wanted)
+    assert next(views).to_make
+    assert list(make_chosen(picker, wanted, never))[-1].is_made
+    last = list(views)[-1]
+    assert last.choice.level == "Q2_0" and last.plan and not last.to_make
+
+
 @pytest.mark.parametrize("level", ["Q1_0", "../x", "Q4_K_M\x00", ""])
 def test_what_is_not_on_offer_is_not_made(picker: PickerDesk, level: str) -> None:
     (_, refused) = make_chosen(picker, Choice(STARTER, level), never)
