@@ -154,6 +154,20 @@ def test_two_who_want_the_same_model_share_one_process(make_pool: MakePool, star
     assert "4" in answer(second)
 
 
+def test_a_chat_that_is_over_leaves_nothing_in_any_models_cache(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+
+    def cached(chat: str) -> int:
+        *_, end = lease.engine.submit(SUM, GREEDY, max_tokens=2, chat=chat)
+        assert isinstance(end, Finished)
+        return end.timings.cached_tokens
+
+    with finish(pool.open(starter, SMALL)) as lease:
+        assert cached("Ann") == 0 and cached("Ann") > 0
+        pool.forget_chat("Ann")
+        assert cached("Ben") == 0
+
+
 def test_a_load_tells_its_progress_up_to_the_end(make_pool: MakePool, starter: Path) -> None:
     opening = make_pool().open(starter, SMALL)
     fractions = []
