@@ -35,7 +35,14 @@ class ModelStopped(PlaygroundError):
 
 
 class RequestRefused(PlaygroundError):
-    """A request outside the limits: too long, too many, or not allowed here."""
+    """A request outside the limits: too long, too many, or not allowed here.
+
+    setting: the field of Settings that decided so; "" where no setting would allow it.
+    """
+
+    def __init__(self, problem: str, remedy: str = "", *, setting: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.setting = setting
 
 
 class TemplateRefused(PlaygroundError):

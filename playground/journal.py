@@ -2,7 +2,8 @@
 
 Every event has its words and its field names here, and a function that whoever saw it happen calls. Nobody's chat is
 in a line: what people and models wrote travels beside the fields, and only a formatter that was asked for it shows it.
-Without `write_to_stderr`, as on the command line, none of it is written.
+Without `write_to_stderr`, as on the command line, none of it is written. Whoever counts (ui/metrics.py) hears the same
+events, whether or not they are written.
 
     2026-11-24 10:55:01 info reply model=Qwen3-0.6B-Q4_K_M.gguf reason="end of text" tokens=210 tokens_per_second=14.2
 """
@@ -14,16 +15,20 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, Final, Literal
 
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
+Fields = Mapping[str, Any]  # of one event, unrounded
 
 _ROOT: Final = "playground"
 _LOG: Final = logging.getLogger("playground.journal")
 _LOG.addHandler(logging.NullHandler())  # a command says on standard error what went wrong, and no more
+_LOG.setLevel(logging.DEBUG)  # for whoever counts; what is written, its own handler decides
 _PLAIN: Final = re.compile(r"[\w.:/@+\-]+", re.ASCII)  # a value that stands in a line of text as it is
 _LONGEST_VALUE: Final = 2000  # characters
 
@@ -36,24 +41,36 @@ def started(version: str, address: str, on_space: bool) -> None:
 
 
 def model_loaded(model: str, context_size: int, seconds: float, plan_bytes: int) -> None:
-    _note("model loaded", model=model, context_size=context_size, seconds=round(seconds, 2), plan_bytes=plan_bytes)
+    _note("model loaded", model=model, context_size=context_size, seconds=seconds, plan_bytes=plan_bytes)
 
 
-def model_not_loaded(model: str, why: str) -> None:
-    _note("model not loaded", logging.WARNING, model=model, why=why)
+def model_not_loaded(model: str, error: str, why: str) -> None:
+    """error: the kind of failure, as for a reply."""
+    _note("model not loaded", logging.WARNING, model=model, error=error, why=why)
 
 
 def model_died(model: str, pid: int, why: str) -> None:
     _note("model died", logging.ERROR, model=model, worker_pid=pid, why=why)
 
 
+@dataclass(frozen=True)
+class ReplyFigures:
+    """What the engine (or a server) told of one reply, in tokens and seconds; None where it did not."""
+
+    tokens: int = 0  # generated
+    prompt_tokens: int | None = None  # evaluated, without those that were in the cache
+    queued_seconds: float | None = None
+    time_to_first_token: float | None = None
+    tokens_per_second: float | None = None
+    seconds: float | None = None
+
+
 def reply_ended(
     model: str,
     visitor: str,
+    via: str,
     reason: str,
-    tokens: int,
-    tokens_per_second: float | None,
-    seconds: float | None,
+    figures: ReplyFigures,
     *,
     error: str = "",
     chat: Mapping[str, str],
@@ -62,17 +79,16 @@ def reply_ended(
 
     What a failure says belongs to `chat`: a template or a server can put the question into it.
     """
-    speed = None if tokens_per_second is None else round(tokens_per_second, 2)
-    took = None if seconds is None else round(seconds, 2)
     level = logging.WARNING if reason == "failed" else logging.INFO
     _note(
-        "reply", level, chat, model=model, visitor=visitor or None, reason=reason, error=error or None, tokens=tokens,
-        tokens_per_second=speed, seconds=took,
+        "reply", level, chat, model=model, visitor=visitor or None, via=via or None, reason=reason,
+        error=error or None, **asdict(figures),
     )  # fmt: skip
 
 
-def refused(visitor: str, work: str, why: str) -> None:
-    _note("refused", visitor=visitor, work=work, why=why)
+def refused(visitor: str, via: str, setting: str, why: str) -> None:
+    """setting: the one that decided so, "" for none."""
+    _note("refused", visitor=visitor or None, via=via or None, setting=setting or None, why=why)
 
 
 def download_ended(model: str, state: str, received_bytes: int, why: str) -> None:
@@ -81,7 +97,7 @@ def download_ended(model: str, state: str, received_bytes: int, why: str) -> Non
 
 
 def level_made(model: str, level: str, size_bytes: int, seconds: float) -> None:
-    _note("level made", model=model, level_name=level, size_bytes=size_bytes, seconds=round(seconds, 2))
+    _note("level made", model=model, level_name=level, size_bytes=size_bytes, seconds=seconds)
 
 
 def level_not_made(model: str, level: str, why: str) -> None:
@@ -92,17 +108,44 @@ def shut_down() -> None:
     _note("shutdown", pid=os.getpid())
 
 
-# --- how it is written ---
+# --- who hears it ---
+
+
+@contextmanager
+def heard_by(hear: Callable[[str, Fields], None]) -> Iterator[None]:
+    """Meanwhile `hear` is called with each event and its fields, in the thread in which it happens."""
+    ear = _Ear(hear)
+    _LOG.addHandler(ear)
+    try:
+        yield
+    finally:
+        _LOG.removeHandler(ear)
+
+
+class _Ear(logging.Handler):
+    def __init__(self, hear: Callable[[str, Fields], None]) -> None:
+        super().__init__()
+        self._hear = hear
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._hear(record.getMessage(), getattr(record, "fields", {}))
+        except Exception:  # who counts wrongly must not break what is counted
+            self.handleError(record)
 
 
 def write_to_stderr(level: Level, format: Format, *, chats: bool) -> None:
     """From now on, in this process; a second call takes the first one's place."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level.upper())
     handler.setFormatter(LineFormatter(format, chats=chats))
     root = logging.getLogger(_ROOT)
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     root.propagate = False
+
+
+# --- how it is written ---
 
 
 class LineFormatter(logging.Formatter):
@@ -131,7 +174,11 @@ def _of(record: logging.LogRecord, *, chats: bool) -> tuple[str, dict[str, Any]]
     if fields is None:
         return "note", {"of": record.name, "why": record.getMessage()}
     chat: Mapping[str, str] = getattr(record, "chat", {}) if chats else {}
-    return record.getMessage(), {**fields, **chat}
+    return record.getMessage(), {**{name: _rounded(value) for name, value in fields.items()}, **chat}
+
+
+def _rounded(value: object) -> object:
+    return round(value, 2) if isinstance(value, float) else value
 
 
 def _as_text(value: object) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from page_events import STARTER_CHOICE, PageEvents
 from playground_process import PlaygroundProcess
 
 from playground.errors import PlaygroundError
@@ -28,17 +29,6 @@ def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def fetch(address: str) -> str:
     with urllib.request.urlopen(address, timeout=30) as answer:
         return str(answer.read().decode())
-
-
-def load_events(address: str) -> tuple[dict, list[dict]]:
-    """(the page's configuration, the events behind the button Load, one after the other)."""
-    config = json.loads(fetch(f"{address}/config"))
-    (button,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "chat-load"]
-    (event,) = [one for one in config["dependencies"] if [button, "click"] in [list(t) for t in one["targets"]]]
-    chain = [event]
-    while after := [one for one in config["dependencies"] if one["trigger_after"] == chain[-1]["id"]]:
-        chain += after
-    return config, chain
 
 
 # --- what it serves ---
@@ -87,43 +77,13 @@ def test_a_page_can_be_built_without_being_served(tmp_path: Path) -> None:
 # --- how it ends ---
 
 
-def press_load(address: str) -> Callable[[], None]:
-    """Presses Load as a browser would, and waits for the model's process; the returned function, until it is loaded."""
-    config, chain = load_events(address)
-    by_id = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
-    chosen = {"chat-model": "SmolLM2-135M-Instruct", "chat-level": "Q4_1", "chat-context": "512", "chat-kv": "f16"}
-    ended = [threading.Event() for _ in chain]
-
-    def run_all() -> None:
-        for event, end in zip(chain, ended, strict=True):
-            run_event(address, event["id"], [chosen[by_id[number]] for number in event["inputs"]])
-            end.set()
-
-    threading.Thread(target=run_all, daemon=True).start()
-    assert ended[0].wait(60)
-
-    def wait() -> None:
-        assert ended[-1].wait(60)
-
-    return wait
-
-
-def run_event(address: str, number: int, data: list[str]) -> None:
-    """Returns when the event has told its last word, or the server is gone."""
-    body = {"data": data, "fn_index": number, "session_hash": "a-test", "trigger_id": None}
-    ask = urllib.request.Request(
-        f"{address}/gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    urllib.request.urlopen(ask, timeout=30).close()
-    with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=a-test", timeout=60) as stream:
-        for line in stream:
-            if b"process_completed" in line:
-                return
+def load_the_starter(process: PlaygroundProcess) -> None:
+    PageEvents(process.address).press("chat-load", STARTER_CHOICE)
 
 
 def test_sigterm_ends_the_playground_and_every_process_it_started(starter: Path, tmp_path: Path) -> None:
     with PlaygroundProcess(tmp_path / "home") as process:
-        press_load(process.address)()
+        load_the_starter(process)
         (model,) = process.models()
         started = psutil.Process(process.pid).children(recursive=True)
         assert model in started
@@ -135,7 +95,7 @@ def test_sigterm_ends_the_playground_and_every_process_it_started(starter: Path,
 
 def test_a_killed_playground_leaves_no_model_behind(starter: Path, tmp_path: Path) -> None:
     with PlaygroundProcess(tmp_path / "home") as process:
-        press_load(process.address)()
+        load_the_starter(process)
         started = psutil.Process(process.pid).children(recursive=True)
         assert started
         process.process.kill()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from log_lines import Log, written
+from page_events import STARTER_CHOICE, PageEvents
 from playground_process import PlaygroundProcess
+from prometheus_client.parser import text_string_to_metric_families
 
 from playground import journal
-from playground.errors import PlaygroundError, RequestRefused
+from playground.errors import PlaygroundError
 from playground.settings import load_settings
-from playground.visits.ledger import Visitor, Visits
-from playground.visits.limits import Limits
 
 QUESTION = "Which Zanzibarian secret must nobody read?"
 
@@ -53,7 +55,7 @@ def test_a_line_of_json_has_the_same_fields(records: Log) -> None:
 
 
 def test_what_cannot_be_told_is_left_out(text: Log) -> None:
-    journal.reply_ended("a.gguf", "", "stopped", 3, None, None, chat={})
+    journal.reply_ended("a.gguf", "", "", "stopped", journal.ReplyFigures(3), chat={})
     (line,) = text.lines
     assert line.endswith("info reply model=a.gguf reason=stopped tokens=3")
 
@@ -70,65 +72,123 @@ def test_what_others_log_is_a_line_too(text: Log) -> None:
     assert line.endswith(r'warning note of=playground.models.downloads why="The list\nwas damaged"')
 
 
-# --- visitors ---
+def test_whoever_counts_hears_events_that_are_not_written(text: Log) -> None:
+    heard: list[tuple[str, object]] = []
+    logging.getLogger("playground").setLevel(logging.ERROR)
+    with journal.heard_by(lambda event, told: heard.append((event, told["seconds"]))):
+        journal.level_made("Small", "Q4_0", 17, 1.2345)
+    journal.level_made("Small", "Q4_0", 17, 1.2345)
+    assert heard == [("level made", 1.2345)]
 
 
-def test_a_refusal_is_a_line_with_the_visitors_short_name_alone(records: Log) -> None:
-    visits, anna = Visits(Limits(replies_each=1)), Visitor("tab-of-anna", "198.51.100.7")
-    with (
-        visits.running(anna, "reply"),
-        pytest.raises(RequestRefused),
-        visits.running(anna, "reply", "elsewhere"),
-    ):
-        pass
-    (line,) = records.lines
-    assert json.loads(line)["event"] == "refused" and json.loads(line)["visitor"] == anna.short_id
-    assert "tab-of-anna" not in line and "198.51.100.7" not in line
+def test_whoever_counts_wrongly_breaks_nothing(text: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    def count_wrongly(event: str, told: journal.Fields) -> None:
+        raise ZeroDivisionError
+
+    with journal.heard_by(count_wrongly):
+        journal.shut_down()
+    assert len(text.lines) == 1 and "ZeroDivisionError" in capsys.readouterr().err
 
 
 # --- the real one ---
 
 
-def events_behind(address: str, button: str) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
-    """(the page's components, the events that a press of the button begins, one after the other)."""
-    with urllib.request.urlopen(f"{address}/config", timeout=30) as answer:
-        config = json.load(answer)
-    parts = {part["id"]: part["props"] for part in config["components"]}
-    (number,) = [id for id, props in parts.items() if props.get("elem_id") == button]
-    chain = [event for event in config["dependencies"] if [number, "click"] in [list(t) for t in event["targets"]]]
-    while after := [one for one in config["dependencies"] if one["trigger_after"] == chain[-1]["id"]]:
-        chain += after
-    return parts, [event for event in chain if event["backend_fn"]]
+@dataclass(frozen=True)
+class Visit:
+    """What is left of a visit to the real playground: its output, and what Prometheus read at the end."""
+
+    output: str
+    figures: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
 
 
-def ask(address: str, question: str, tokens: int) -> None:
-    """One message, sent as a browser would."""
-    parts, chain = events_behind(address, "chat-send")
-    chosen = {
-        "chat-message": question, "chat-model": "SmolLM2-135M-Instruct", "chat-level": "Q4_1", "chat-context": "512",
-        "chat-kv": "f16", "chat-longest-reply": tokens,
-    }  # fmt: skip
-    for event in chain:
-        data = [chosen.get(parts[id].get("elem_id"), parts[id].get("value")) for id in event["inputs"]]
-        body = {"data": data, "fn_index": event["id"], "session_hash": "a-test", "trigger_id": None}
-        request = urllib.request.Request(
-            f"{address}/gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        urllib.request.urlopen(request, timeout=30).close()
-        with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=a-test", timeout=60) as stream:
-            for line in stream:
-                if b"process_completed" in line:
-                    break
+def upload(address: str, name: str, content: bytes) -> int:
+    """Drops a file onto the page; the HTTP status."""
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="' + name.encode() + b'"\r\n\r\n'
+        + content + b"\r\n--x--\r\n"
+    )  # fmt: skip
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    try:
+        ask = urllib.request.Request(f"{address}/gradio_api/upload", body, headers)
+        urllib.request.urlopen(ask, timeout=30).close()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code
+    return 200
 
 
-def test_a_visit_to_the_real_playground_leaves_a_line_for_each_event(starter: Path, tmp_path: Path) -> None:
-    with PlaygroundProcess(tmp_path, PLAYGROUND_LOG_FORMAT="json") as process:
-        ask(process.address, QUESTION, 16)
+def call(address: str, endpoint: str, *values: object) -> str:
+    """Asks as a program would; all that is answered."""
+    body = json.dumps({"data": values}).encode()
+    ask = urllib.request.Request(f"{address}/gradio_api/call/{endpoint}", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(ask, timeout=30) as answer:
+        number = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{address}/gradio_api/call/{endpoint}/{number}", timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.fixture(scope="module")
+def visit(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """A question, one that is too long, a model file that is none, and a program that asks for too much."""
+    with PlaygroundProcess(
+        tmp_path_factory.mktemp("home"),
+        PLAYGROUND_LOG_FORMAT="json",
+        PLAYGROUND_METRICS="true",
+        PLAYGROUND_MAX_MESSAGE_CHARACTERS="100",
+    ) as process:
+        page = PageEvents(process.address)
+        for question in (QUESTION, QUESTION * 10):
+            page.press("chat-send", {**STARTER_CHOICE, "chat-message": question, "chat-longest-reply": 16})
+        assert upload(process.address, "holiday.gguf", b"\xff\xd8 a photograph") == 415
+        assert "event: error" in call(process.address, "plan", "starter", 512, "f16", 1000)
+        with urllib.request.urlopen(f"{process.address}/gradio_api/metrics", timeout=30) as answer:
+            figures = answer.read().decode()
         assert process.end() == 0
-    lines = [json.loads(line) for line in process.output.splitlines() if line.startswith("{")]
-    assert [line["event"] for line in lines] == ["start", "model loaded", "reply", "shutdown"]
-    assert 0 < lines[2]["tokens"] <= 16 and lines[2]["visitor"] and lines[1]["plan_bytes"] > 0
-    assert "Zanzibarian" not in process.output and "a-test" not in process.output
+    return Visit(process.output, figures)
+
+
+def test_a_visit_to_the_real_playground_leaves_a_line_for_each_event(visit: Visit) -> None:
+    events = [line["event"] for line in visit.lines]
+    assert events == ["start", "model loaded", "reply", "refused", "refused", "refused", "shutdown"]
+    _, load, reply, too_long, no_model, too_much, _ = visit.lines
+    assert load["plan_bytes"] > 0
+    assert 0 < reply["tokens"] <= 16 and reply["visitor"] == too_long["visitor"] and reply["via"] == "chat"
+    assert (too_long["via"], too_long["setting"]) == ("chat", "max_message_characters")
+    assert too_much["via"] == "api" and "slots" in too_much["why"]
+    assert no_model["via"] == "upload" and "no GGUF model" in no_model["why"]
+
+
+def test_nobodys_words_and_no_pages_name_are_in_the_log_or_the_figures(visit: Visit) -> None:
+    for told in (visit.output, visit.figures):
+        assert "Zanzibarian" not in told and "a-test" not in told
+
+
+def test_the_figures_for_prometheus_are_those_of_the_log(visit: Visit) -> None:
+    _, load, reply, *_ = visit.lines
+    samples = {
+        sample.name + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(visit.figures)
+        for sample in family.samples
+    }
+    assert samples[f"playground_replies_total {reply['reason']} chat"] == 1
+    assert samples["playground_generated_tokens_total"] == reply["tokens"]
+    assert samples["playground_prompt_tokens_total"] == reply["prompt_tokens"] > 10
+    for name, told in (
+        ("playground_generation_tokens_per_second", reply["tokens_per_second"]),
+        ("playground_time_to_first_token_seconds", reply["time_to_first_token"]),
+        ("playground_queue_wait_seconds", reply["queued_seconds"]),
+        ("playground_reply_seconds", reply["seconds"]),
+        ("playground_model_load_seconds", load["seconds"]),
+    ):
+        assert samples[f"{name}_count"] == 1
+        assert samples[f"{name}_sum"] == pytest.approx(told, abs=0.006)
+    assert samples["playground_model_loads_total loaded"] == 1
+    assert samples["playground_refusals_total max_message_characters chat"] == 1
+    assert samples["playground_refusals_total none upload"] == 1
+    assert samples["playground_models ready"] == 1 and samples["playground_runs reply"] == 0
 
 
 def test_a_setting_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

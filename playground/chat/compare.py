@@ -28,6 +28,7 @@ from playground.engine.remotes import Remotes
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.dry_run import Planner
 from playground.fit.verdict import judge
+from playground.visits.ledger import Visitor
 
 __all__ = [
     "FirstDifference", "Mode", "Pane", "PaneResult", "PaneUpdate", "TurnsReason",
@@ -50,14 +51,14 @@ def compare(
     interval_seconds: float,
     alternatives: int = 5,
     remotes: Remotes | None = None,
-    visitor: str = "",
+    visitor: Visitor | None = None,
 ) -> Generator[PaneUpdate, None, None]:
     """Each pane's answer to the question that its conversation ends with; one pane alone does too.
 
     An update of one pane or another comes about every interval_seconds, also when there is no news. A pane ends with
     its `result` or with why it `failed`; nothing is raised for it. A sampling without a seed gets one for all panes
-    (told in each result). Closing the generator stops every pane and leaves the engines ready. visitor: who asked, as
-    the log knows them.
+    (told in each result). Closing the generator stops every pane and leaves the engines ready. visitor: who asked,
+    for the log.
     """
     comparison = _Comparison(
         pool,
@@ -114,7 +115,7 @@ class _Comparison:
     max_tokens: int | None
     interval_seconds: float
     alternatives: int
-    visitor: str
+    visitor: Visitor | None
 
     def in_turn(self, which: Iterable[int]) -> Generator[PaneUpdate, None, None]:
         """One after the other; each model is released before the next one is asked for."""

@@ -20,6 +20,7 @@ from playground.engine.messages import Event, Finished, Loaded, Sampling, Token
 from playground.engine.remote import RemoteEngine
 from playground.errors import RequestRefused
 from playground.fit.plan import MemoryPlan
+from playground.visits.ledger import Visitor
 
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
 
@@ -176,14 +177,14 @@ def reply(
     reproducible: bool = False,
     alternatives: int = 0,
     interval_seconds: float | None = None,
-    visitor: str = "",
+    visitor: Visitor | None = None,
 ) -> Generator[ReplyUpdate, None, None]:
     """The assistant's reply to the last question, as it grows; closing the generator cancels it.
 
     An update comes with each event, or, with interval_seconds, about that often with all events since then, and then
     also when there are none. Raises RequestRefused when even the last question has no room, TemplateRefused, and what
     the engine raises. thinking and reproducible are for a model of this computer; a server does as it is set up.
-    visitor: who asked, as the log knows them.
+    visitor: who asked, for the log.
     """
     account = Account(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
     with account.kept():

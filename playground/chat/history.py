@@ -62,7 +62,9 @@ def check_message_count(count: int, limits: HistoryLimits) -> None:
     """Raises RequestRefused for a chat of too many messages."""
     if count > limits.messages:
         raise RequestRefused(
-            f"This chat has {count:,} messages; the playground takes up to {limits.messages:,}.", "Start a new chat."
+            f"This chat has {count:,} messages; the playground takes up to {limits.messages:,}.",
+            "Start a new chat.",
+            setting="max_history_messages",
         )
 
 
@@ -75,6 +77,7 @@ def check_chat(system_text: str, messages: Sequence[Message], limits: HistoryLim
         raise RequestRefused(
             f"This chat is {total:,} characters long; the playground takes up to {limits.all_characters:,}.",
             "Start a new chat.",
+            setting="max_message_characters",  # ten times as many in all
         )
 
 
@@ -86,6 +89,7 @@ def checked_text(text: object, name: str, limits: HistoryLimits | None = None) -
         raise RequestRefused(
             f"{name} is {len(text):,} characters long; the playground takes up to {limits.message_characters:,}.",
             _SHORTER,
+            setting="max_message_characters",
         )
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise RequestRefused(f"{name} holds half a character, which no model can read.", "Type it again.")

@@ -260,7 +260,7 @@ class ModelPool:
                     del self._entries[entry.key]
                 self._news.notify_all()
             if not entry.given_up:
-                journal.model_not_loaded(entry.key.path.name, str(entry.error))
+                journal.model_not_loaded(entry.key.path.name, type(error).__name__, str(entry.error))
             self._end(entry)
         finally:
             self._leave_line(entry)

@@ -163,6 +163,7 @@ class VoteBook:
                 raise RequestRefused(
                     f"Your vote could not be kept: the book of votes is full ({count:,}).",
                     "Whoever runs this playground can export the votes and begin a new book.",
+                    setting="max_results",
                 )
             database.execute(f"INSERT INTO votes ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(row))})", row)
 

@@ -20,7 +20,7 @@ import httpx2
 from huggingface_hub import ModelInfo, constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
-from playground.errors import HubProblem
+from playground.errors import HubProblem, RequestRefused
 from playground.models.hub_faults import FAULTS, Asked, describe_fault, describe_odd_answer, is_transient, seconds_told
 from playground.models.hub_names import check_file_path, check_repo_name
 from playground.models.repository import HubFile, Repository, read_models
@@ -221,10 +221,12 @@ class Hub:
                 raise describe_odd_answer(asked) from error
 
     def _checked(self, repo: str) -> str:
-        """`repo` itself; raises HubProblem unless it is a name, and one that whoever runs this playground allows."""
+        """`repo` itself; raises HubProblem for what is no name, RequestRefused for one that is not allowed here."""
         if not self._allowed(check_repo_name(repo)):
-            raise HubProblem(
-                f"Models of {repo} are not allowed here.", "Choose one of the repositories that the tab Fit names."
+            raise RequestRefused(
+                f"Models of {repo} are not allowed here.",
+                "Choose one of the repositories that the tab Fit names.",
+                setting="allowed_repos",
             )
         return repo
 

@@ -7,7 +7,7 @@ types and words, and errors become what Gradio's clients raise. Everything else 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Final, Literal, TypedDict, get_type_hints
@@ -18,6 +18,7 @@ from gradio.events import api
 from playground.errors import PlaygroundError
 from playground.records import LevelRecord, MachineRecord, PlanRecord
 from playground.ui.api_desk import ApiDesk, StreamedComparison, StreamedReply
+from playground.ui.refusals import note
 from playground.ui.visitors import visitor_of
 
 QUESTIONS_AT_ONCE: Final = 4  # of each kind that runs no model; whoever runs one waits in the engine's own line
@@ -34,7 +35,7 @@ def offer_api(desk: ApiDesk) -> None:
         """What this computer has for a model: memory in bytes, cores, and what limits them."""
         return desk.machine()
 
-    def levels(model: str, context: int | None = None) -> Levels:
+    def levels(model: str, request: gr.Request, context: int | None = None) -> Levels:
         """The quantization levels of a model, each with its size and whether it fits this computer.
 
         Args:
@@ -45,6 +46,7 @@ def offer_api(desk: ApiDesk) -> None:
 
     def plan(
         model: str,
+        request: gr.Request,
         context: int | None = None,
         kv_type: Literal["f16", "q8_0", "q4_0"] = "f16",
         slots: int | None = None,
@@ -83,7 +85,7 @@ def offer_api(desk: ApiDesk) -> None:
             seed: the same seed gives the same answer.
         """
         yield from desk.chat(
-            visitor_of(request, desk.visits), model, prompt=prompt, system=system, history=history,
+            visitor_of(request, desk.visits, "api"), model, prompt=prompt, system=system, history=history,
             context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
         )  # fmt: skip
 
@@ -113,17 +115,17 @@ def offer_api(desk: ApiDesk) -> None:
             seed: the same seed gives the same answers.
         """
         yield from desk.compare(
-            visitor_of(request, desk.visits), (model_a, model_b), at_once, prompt=prompt, system=system,
+            visitor_of(request, desk.visits, "api"), (model_a, model_b), at_once, prompt=prompt, system=system,
             context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
         )  # fmt: skip
 
     for quick in (machine, levels, plan):
-        api(_told(quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
-    api(_told(chat, StreamedReply), api_name="chat", concurrency_limit=None)
-    api(_told(compare, StreamedComparison), api_name="compare", concurrency_limit=None)
+        api(_told(desk, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
+    api(_told(desk, chat, StreamedReply), api_name="chat", concurrency_limit=None)
+    api(_told(desk, compare, StreamedComparison), api_name="compare", concurrency_limit=None)
 
 
-def _told(function: Callable[..., Any], each: type | None = None) -> Callable[..., Any]:
+def _told(desk: ApiDesk, function: Callable[..., Any], each: type | None = None) -> Callable[..., Any]:
     """The function with its types spelled out, as Gradio reads them, and with its errors for clients.
 
     each: what a stream consists of.
@@ -132,13 +134,13 @@ def _told(function: Callable[..., Any], each: type | None = None) -> Callable[..
 
         @wraps(function)
         def call(*values: Any) -> Any:
-            with _errors_told():
+            with _errors_told(desk, values):
                 return function(*values)
     else:
 
         @wraps(function)
         def call(*values: Any) -> Any:
-            with _errors_told():
+            with _errors_told(desk, values):
                 yield from function(*values)
 
     hints = get_type_hints(function)
@@ -152,8 +154,10 @@ def _told(function: Callable[..., Any], each: type | None = None) -> Callable[..
 
 
 @contextmanager
-def _errors_told() -> Iterator[None]:
+def _errors_told(desk: ApiDesk, values: Sequence[Any]) -> Iterator[None]:
     try:
         yield
     except PlaygroundError as error:
+        request = next((value for value in values if isinstance(value, gr.Request)), None)
+        note(error, visitor_of(request, desk.visits, "api") if request else None)
         raise gr.Error(str(error), print_exception=False) from error

@@ -45,6 +45,7 @@ from playground.services import Services
 from playground.ui.api_values import MOST_SLOTS, Question, context_size, kv_type, reference, whole
 from playground.ui.hub_desk import HubDesk
 from playground.ui.hub_records import level_records
+from playground.ui.refusals import note
 from playground.visits.ledger import Run, Visitor
 
 State = Literal["waiting", "loading", "writing", "done", "failed"]
@@ -151,7 +152,7 @@ class ApiDesk:
                 mode="at once" if at_once else "in turn",
                 interval_seconds=self._interval_seconds,
                 remotes=self._services.remotes,
-                visitor=visitor.short_id,
+                visitor=visitor,
             )
             run.owns_generator(updates)
             with closing(updates):
@@ -218,7 +219,7 @@ class ApiDesk:
             max_tokens,
             reproducible=question.is_repeatable,
             interval_seconds=self._interval_seconds,
-            visitor=run.visitor.short_id,
+            visitor=run.visitor,
         )
         run.owns_generator(updates)
         state: State = "waiting"
@@ -277,6 +278,8 @@ def _compared(panes: Sequence[Pane], updates: Iterator[PaneUpdate], run: Run) ->
         _check(run)
     if not results:
         raise failures[0]
+    for failure in failures:
+        note(failure, run.visitor)
     both = [results[index] for index in sorted(results)]
     parting = first_difference(*both) if len(both) == 2 else None
     yield {"panes": list(records), "first_difference": difference_record(parting)}

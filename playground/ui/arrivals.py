@@ -16,6 +16,7 @@ from typing import Any, Final
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from playground import journal
 from playground.ui.words import gibibytes, gibibytes_apart
 
 Message = MutableMapping[str, Any]
@@ -30,11 +31,11 @@ LEFT_FREE_BYTES: Final = 256 << 20  # of the disk, for everything else
 
 
 class _Unwanted(Exception):
-    """The upload ends here: an HTTP status and what a person reads."""
+    """The upload ends here: an HTTP status and what a person reads; `setting` as in RequestRefused."""
 
-    def __init__(self, status: int, words: str) -> None:
+    def __init__(self, status: int, words: str, setting: str = "") -> None:
         super().__init__(words)
-        self.status, self.words = status, words
+        self.status, self.words, self.setting = status, words, setting
 
 
 class Arrival:
@@ -69,6 +70,7 @@ class Arrival:
                 self._parts.take(message.get("body", b""))
         except _Unwanted as refusal:
             self._refusal = refusal
+            journal.refused("", "upload", refusal.setting, refusal.words)
             return self._nonsense()
         return message
 
@@ -149,7 +151,9 @@ class _Parts:
             return
         if self._size > self._most_model_bytes:
             raise _Unwanted(
-                413, f"{self._name} has more than {gibibytes(self._most_model_bytes)}. Open it by its path instead."
+                413,
+                f"{self._name} has more than {gibibytes(self._most_model_bytes)}. Open it by its path instead.",
+                "max_dropped_bytes",
             )
         if len(self._beginning) < len(MAGIC):
             self._beginning += data[start : min(end, start + len(MAGIC))]

@@ -24,7 +24,8 @@ from playground.models.library import ModelFile
 from playground.settings import Settings
 from playground.ui.making import making_progress
 from playground.ui.picker_view import Choice, PickerDesk
-from playground.ui.render import error_card, notice
+from playground.ui.refusals import told
+from playground.ui.render import notice
 from playground.ui.render_memory import predicted_beside_measured
 from playground.ui.render_reply import context_meter, live_line, load_progress, reply_details
 from playground.ui.residents import Residents
@@ -83,7 +84,7 @@ class ChatDesk:
         try:
             asked = self._within_limits(talk.asked(text, self.limits), wish)
         except PlaygroundError as error:
-            yield Frame(problem=error_card(error))
+            yield Frame(problem=told(error, visitor))
             return
         yield from self._answer(visitor, asked, wish)
 
@@ -92,7 +93,7 @@ class ChatDesk:
         try:
             asked = self._within_limits(talk.asked_again(), wish)
         except PlaygroundError as error:
-            yield Frame(problem=error_card(error))
+            yield Frame(problem=told(error, visitor))
             return
         yield from self._answer(visitor, asked, wish)
 
@@ -138,13 +139,13 @@ class ChatDesk:
             try:
                 run = share.enter_context(self.visits.running(visitor, work, PLACE))
             except RequestRefused as error:
-                yield Frame(problem=error_card(error))
+                yield Frame(problem=told(error, visitor))
                 return
             yield begin
             try:
                 last = yield from doing(run)
             except PlaygroundError as error:
-                last = self._failed(error, talk)
+                last = self._failed(error, visitor, talk)
         yield replace(last, residents=self.residents.card(choice))
 
     def _loaded(self, visitor: Visitor, choice: Choice, run: Run, anyway: bool) -> Generator[Frame, None, Frame]:
@@ -152,7 +153,7 @@ class ChatDesk:
         lease = (yield from self._loading(file, choice, run, anyway)) if file else None
         if lease is None:
             said = notice("Loading was cancelled; nothing is kept.")
-            return Frame(phase="rest", progress=error_card(run.overdue) if run.overdue else said)
+            return Frame(phase="rest", progress=told(run.overdue, visitor) if run.overdue else said)
         with lease:
             return Frame(phase="rest", progress=_ready(lease))
 
@@ -160,7 +161,7 @@ class ChatDesk:
         file = yield from self._file(visitor, wish.choice, run)
         lease = (yield from self._loading(file, wish.choice, run, anyway=False)) if file else None
         if file is None or lease is None:
-            said = error_card(run.overdue) if run.overdue else notice("Loading was cancelled.")
+            said = told(run.overdue, visitor) if run.overdue else notice("Loading was cancelled.")
             return Frame(talk, phase="rest", progress="", problem=said)
         with lease:
             run.owns(lease.release)
@@ -224,7 +225,7 @@ class ChatDesk:
             wish.sampling,
             wish.max_tokens,
             interval_seconds=self._interval_seconds,
-            visitor=run.visitor.short_id,
+            visitor=run.visitor,
         )
         run.owns_generator(updates)
         token: Token | None = None
@@ -244,7 +245,7 @@ class ChatDesk:
                     yield Frame(talk, message, live=live_line(update.event), meter=meter)
             return _broken_off(_kept(talk, message), token, run)  # given up in our place meanwhile
         except PlaygroundError as error:
-            return self._failed(error, _kept(talk, message))
+            return self._failed(error, run.visitor, _kept(talk, message))
         finally:
             updates.close()
 
@@ -261,17 +262,18 @@ class ChatDesk:
             problem=_left_out(update.left_out),
         )
 
-    def _failed(self, error: PlaygroundError, talk: Talk | None = None) -> Frame:
+    def _failed(self, error: PlaygroundError, visitor: Visitor, talk: Talk | None = None) -> Frame:
         anyway = isinstance(error, DoesNotFit) and self._settings.allow_load_anyway
         return Frame(
-            talk, phase="rest", live=live_line(None), progress="", problem=error_card(error), may_load_anyway=anyway
+            talk, phase="rest", live=live_line(None), progress="", problem=told(error, visitor), may_load_anyway=anyway
         )
 
 
 def _broken_off(talk: Talk, token: Token | None, run: Run) -> Frame:
     """Stopped by the person, by the longest time a reply may take, or by the end of the playground."""
     if run.overdue:
-        return Frame(talk, phase="rest", live=live_line(token, stopped=run.ended_by), problem=error_card(run.overdue))
+        live = live_line(token, stopped=run.ended_by)
+        return Frame(talk, phase="rest", live=live, problem=told(run.overdue, run.visitor))
     return Frame(talk, phase="rest", live=live_line(token, stopped="person"))
 
 

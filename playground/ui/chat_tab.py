@@ -24,13 +24,15 @@ from playground.ui.chat_layout import ChatTab
 from playground.ui.model_picker import draw as draw_picker
 from playground.ui.model_picker import news, wire_model_picker
 from playground.ui.picker_view import Choice
+from playground.ui.refusals import told
 from playground.ui.relay import Relay
-from playground.ui.render import error_card, notice
+from playground.ui.render import notice
 from playground.ui.render_reply import context_meter, live_line
 from playground.ui.sessions import discard_upload
 from playground.ui.talk import Talk, read_instructions, shown
 from playground.ui.visitors import visitor_of
 from playground.ui.words import counted
+from playground.visits.ledger import Visitor
 
 _SAVE_JS: Final = """(text, name, type) => {
   const link = document.createElement('a');
@@ -113,20 +115,24 @@ def to_keep(talk: Talk) -> str:
     return "" if talk.is_empty else json.dumps(talk.conversation.to_json())
 
 
-def restored(kept: str, limits: HistoryLimits) -> Frame | None:
+def restored(kept: str, limits: HistoryLimits, visitor: Visitor | None = None) -> Frame | None:
     """The chat that a browser kept, or whatever else it sends in its place; None where there is nothing to show."""
     if not kept:
         return None
     try:
         if len(kept) > 8 * limits.all_characters:  # no chat within the limits is that long, escapes included
-            raise RequestRefused("The chat that this browser kept is too long.", "A new one was started.")
+            raise RequestRefused(
+                "The chat that this browser kept is too long.",
+                "A new one was started.",
+                setting="max_message_characters",
+            )
         conversation = Conversation.from_untrusted(json.loads(kept), limits)
     except (ValueError, RecursionError):
         return Frame(
             problem=notice("The chat that this browser kept cannot be read; a new one was started.", "warning")
         )
     except PlaygroundError as error:
-        return Frame(problem=error_card(error))
+        return Frame(problem=told(error, visitor))
     return Frame(Talk(replace(conversation, system="")), phase="rest") if conversation.messages else None
 
 
@@ -135,13 +141,13 @@ def restored(kept: str, limits: HistoryLimits) -> Frame | None:
 
 def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk, relay: Relay) -> None:
     """Every event of the tab. Generators run side by side: the pool and the engine guard the model, not the queue."""
-    # What was loaded is another choice's. First of all: the page runs an event's listeners one after the other, and after
-    # the redraw it would wipe what a Load pressed meanwhile has told.
+    # What was loaded is another choice's. First of all: the page runs an event's listeners one after the other, and
+    # after the redraw it would wipe what a Load pressed meanwhile has told.
     gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")
     wire_model_picker(page, tab.picker, desk.picker, "chat")
     asked = [*tab.picker.choice, *tab.parameters.all]
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    visitor = partial(visitor_of, visits=desk.visits)
+    visitor = partial(visitor_of, visits=desk.visits, via="chat")
 
     def send(request: gr.Request, text: str, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
         for number, frame in enumerate(desk.send(visitor(request), talk, text, wish(*values))):
@@ -172,8 +178,8 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk, relay: Relay) -
         """After what changes the chat, the browser keeps it for a reload."""
         event.then(to_keep, tab.talk, tab.kept, **quiet).then(None, tab.kept, None, js=_KEEP_JS)
 
-    def restore(text: str) -> dict[Any, Any]:
-        return draw(tab, restored(text, desk.limits) or Frame(phase="rest"))
+    def restore(request: gr.Request, text: str) -> dict[Any, Any]:
+        return draw(tab, restored(text, desk.limits, visitor(request)) or Frame(phase="rest"))
 
     outputs = [*tab.drawn, tab.message]
     sent = [tab.send.click, tab.message.submit]
@@ -197,7 +203,7 @@ def _wire_residents(page: gr.Blocks, tab: ChatTab, desk: ChatDesk, quiet: dict[s
         return told_of(Choice.read(*choice))
 
     def join(request: gr.Request, pressed: Any) -> Iterator[dict[Any, Any]]:
-        wanted = desk.join(visitor_of(request, desk.visits), str(pressed))
+        wanted = desk.join(visitor_of(request, desk.visits, "chat"), str(pressed))
         for view in desk.picker.views(wanted):
             drawn = dict(zip(picker.shown, draw_picker(view, "chat"), strict=True))
             yield drawn | {picker.kv_type: wanted.kv_type, tab.residents: told_of(view.choice)}
@@ -221,11 +227,11 @@ def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any], kept: Callab
         nothing = Frame(talk.cleared(), phase="rest", live=live_line(None), meter=context_meter(None, None))
         return draw(tab, nothing) | {tab.details: "", tab.problem: "", tab.progress: ""}
 
-    def attach(path: str, talk: Talk) -> dict[Any, Any]:
+    def attach(request: gr.Request, path: str, talk: Talk) -> dict[Any, Any]:
         try:
             talk = replace(talk, instructions=read_instructions(path, desk.limits))
         except PlaygroundError as error:
-            return {tab.problem: error_card(error)}
+            return {tab.problem: told(error, visitor_of(request, desk.visits, "chat"))}
         finally:
             discard_upload(path)
         return {tab.talk: talk, tab.attached: instructions_line(talk), tab.tools.detach: gr.Button(visible=True)}

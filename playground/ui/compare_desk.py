@@ -35,6 +35,7 @@ from playground.ui.compare_board import PLACES, Board, PaneFrame
 from playground.ui.compare_setup import CompareSetup
 from playground.ui.duel import Duel, Side, Wish, names
 from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.refusals import note, told
 from playground.ui.render import error_card, notice
 from playground.ui.render_agreement import PHASES, agreement_card
 from playground.ui.render_compare import (
@@ -92,7 +93,7 @@ class CompareDesk:
         try:
             asked = self._within_limits(duel.asked(text, wish, self.limits), wish)
         except PlaygroundError as error:
-            yield Frame(problem=error_card(error))
+            yield _refused(error, visitor)
             return
         yield from self._answers(visitor, asked, wish, PLACES)
 
@@ -101,7 +102,7 @@ class CompareDesk:
         try:
             asked = self._within_limits(duel.asked_again(place, wish), wish)
         except PlaygroundError as error:
-            yield Frame(problem=error_card(error))
+            yield _refused(error, visitor)
             return
         yield from self._answers(visitor, asked, wish, (place,))
 
@@ -119,14 +120,15 @@ class CompareDesk:
                 yield Frame(phase="busy", problem="", control=notice(f"Asking {pane.file.level} twice …"))
                 results = yield from self._repeated(pane, wish, run)
             if len(results) < 2:
-                said = error_card(run.overdue) if run.overdue else notice("Stopped; the control says nothing.")
+                said = told(run.overdue, visitor) if run.overdue else notice("Stopped; the control says nothing.")
                 yield Frame(phase="rest", control=said)
                 return
             duel = replace(duel, spread=spread_of(results))
             text = control_card(names(duel)[0], results[0], results[1], duel.spread)
             yield Frame(duel, phase="rest", control=text, differences=self._differences(duel))
         except PlaygroundError as error:
-            yield Frame(phase="rest", control="", problem=error_card(error)) if begun else _refused(error)
+            refused = _refused(error, visitor)
+            yield replace(refused, phase="rest", control="") if begun else refused
 
     def score(self, visitor: Visitor, duel: Duel) -> Iterator[Frame]:
         """A's answer read by both, token by token; one model in memory at a time is enough."""
@@ -149,11 +151,14 @@ class CompareDesk:
                 said = yield from self._scored(duel, scoring, run)
             yield Frame(duel, phase="rest", agreement=said)
         except PlaygroundError as error:
-            yield Frame(duel, phase="rest", agreement="", problem=error_card(error)) if begun else _refused(error)
+            refused = _refused(error, visitor)
+            yield replace(refused, duel=duel, phase="rest", agreement="") if begun else refused
 
     def _refuse_lab(self) -> None:
         if not self._services.settings.allow_lab:
-            raise RequestRefused("Nothing is measured here.", "Whoever runs this playground decided so.")
+            raise RequestRefused(
+                "Nothing is measured here.", "Whoever runs this playground decided so.", setting="allow_lab"
+            )
 
     def _scored(
         self, duel: Duel, scoring: Generator[Scoring | Fidelity, None, None], run: Run
@@ -168,7 +173,7 @@ class CompareDesk:
                 waits = self.residents.waiting(event.waiting)
                 yield Frame(agreement=load_progress(None if waits else event.fraction, waits or PHASES[event.phase]))
         stopped = notice("Stopped; nothing is said about the agreement.")
-        return error_card(run.overdue) if run.overdue else stopped
+        return told(run.overdue, run.visitor) if run.overdue else stopped
 
     def record(self, duel: Duel, kind: str) -> Iterator[float | str]:
         """The whole comparison as "markdown" or "json": the fraction of the checksums done, then the text."""
@@ -200,13 +205,13 @@ class CompareDesk:
         try:
             vote = duel.vote(ballot)
         except PlaygroundError as error:
-            return Frame(problem=error_card(error))
+            return _refused(error, visitor)
         problem = ""
         try:
             self.visits.add_result(visitor)
             self.votes.add(vote)
         except PlaygroundError as error:
-            problem = error_card(error)
+            problem = told(error, visitor)
         duel = replace(duel, voted=vote.preference)
         return replace(self.shown(duel), problem=problem, tally=self.tally(duel))
 
@@ -272,7 +277,7 @@ class CompareDesk:
             try:
                 run = share.enter_context(self.visits.running(visitor, "comparison", PLACE))
             except RequestRefused as error:
-                yield _refused(error)
+                yield _refused(error, visitor)
                 return
             yield Frame(
                 board.duel, board.panes(), "busy", problem="", differences="", parting="", control="", agreement=""
@@ -283,9 +288,9 @@ class CompareDesk:
                 if not run.is_stopped():
                     yield from self._compared(board, wish, run)
             except PlaygroundError as error:
-                problem = error_card(error)
+                problem = told(error, visitor)
             if run.overdue and not board.is_finished:
-                board.stopped_by, problem = run.ended_by, error_card(run.overdue)
+                board.stopped_by, problem = run.ended_by, told(run.overdue, visitor)
         ended = self._ended(board)
         yield replace(ended, problem=problem) if problem else ended
 
@@ -298,6 +303,7 @@ class CompareDesk:
             if file:
                 board.seat(place, file, self.setup.context(file, choice))
         except PlaygroundError as error:
+            note(error, visitor)
             board.fail(place, error)
 
     def _ready(
@@ -334,13 +340,15 @@ class CompareDesk:
             self._services.pool, self._services.planner, panes, wish.sampling,
             wish.max_tokens,
             mode=wish.mode, interval_seconds=self._interval_seconds, remotes=self._services.remotes,
-            visitor=run.visitor.short_id,
+            visitor=run.visitor,
         )  # fmt: skip
         run.owns_generator(updates)
         shown_at = 0.0
         with closing(updates):
             for update in updates:
                 board.take(update, self.residents.waiting(update.waiting))
+                if update.failed:
+                    note(update.failed, run.visitor)
                 if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):
                     run.works()
                 if run.is_stopped():
@@ -357,7 +365,7 @@ class CompareDesk:
             self._services.pool, self._services.planner, [pane, pane], wish.sampling,
             wish.max_tokens,
             mode="in turn", interval_seconds=self._interval_seconds, remotes=self._services.remotes,
-            visitor=run.visitor.short_id,
+            visitor=run.visitor,
         )  # fmt: skip
         run.owns_generator(updates)
         with closing(updates):
@@ -391,9 +399,9 @@ class CompareDesk:
         return parting_card(names(duel), results[0], results[1])
 
 
-def _refused(error: PlaygroundError) -> Frame:
+def _refused(error: PlaygroundError, visitor: Visitor) -> Frame:
     """Nothing has begun: whatever is under way stays as it is."""
-    return Frame(problem=error_card(error))
+    return Frame(problem=told(error, visitor))
 
 
 def _live_at_rest(side: Side) -> str:

@@ -23,6 +23,7 @@ from playground.ui.duel import USUAL_TOKENS, Duel, Wish
 from playground.ui.model_picker import draw as draw_picker
 from playground.ui.model_picker import news, wire_choices
 from playground.ui.picker_view import Choice
+from playground.ui.refusals import told
 from playground.ui.relay import Relay
 from playground.ui.render import error_card
 from playground.ui.render_compare import look_for_line
@@ -114,7 +115,7 @@ def _draw_phase(tab: CompareTab, frame: Frame) -> dict[Any, Any]:
 def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.Tabs, relay: Relay) -> None:
     """Every event of the tab."""
     asked = [*tab.choices, *tab.settings.all]
-    visitor = partial(visitor_of, visits=desk.visits)
+    visitor = partial(visitor_of, visits=desk.visits, via="compare")
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     outputs = [*tab.drawn, tab.message, tab.panes[0].picker.news]
 
@@ -171,7 +172,7 @@ def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: 
 def _wire_votes(tab: CompareTab, desk: CompareDesk, quiet: dict[str, Any]) -> None:
     def voting(word: str) -> Callable[..., dict[Any, Any]]:
         def vote(request: gr.Request, duel: Duel) -> dict[Any, Any]:
-            return draw(tab, desk.vote(visitor_of(request, desk.visits), duel, word))
+            return draw(tab, desk.vote(visitor_of(request, desk.visits, "compare"), duel, word))
 
         return vote
 
@@ -193,8 +194,8 @@ def _wire_keeping(tab: CompareTab, desk: CompareDesk, asked: list[Any], quiet: d
     """What leaves the page: the comparison as a file, the votes, a link."""
     running: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 
-    def saving(kind: str) -> Callable[[Duel], Iterator[dict[Any, Any]]]:
-        def save(duel: Duel) -> Iterator[dict[Any, Any]]:
+    def saving(kind: str) -> Callable[..., Iterator[dict[Any, Any]]]:
+        def save(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
             try:
                 for news in desk.record(duel, kind):
                     if isinstance(news, str):
@@ -202,7 +203,7 @@ def _wire_keeping(tab: CompareTab, desk: CompareDesk, asked: list[Any], quiet: d
                     else:
                         yield {tab.problem: load_progress(news, "Reading the model files for their checksums")}
             except PlaygroundError as error:
-                yield {tab.saved: "", tab.problem: error_card(error)}
+                yield {tab.saved: "", tab.problem: told(error, visitor_of(request, desk.visits, "compare"))}
 
         return save
 
@@ -212,11 +213,12 @@ def _wire_keeping(tab: CompareTab, desk: CompareDesk, asked: list[Any], quiet: d
         except PlaygroundError as error:
             return {tab.saved: "", tab.problem: error_card(error)}
 
-    def link(text: str, duel: Duel, *values: Any) -> dict[Any, Any]:
+    def link(request: gr.Request, text: str, duel: Duel, *values: Any) -> dict[Any, Any]:
         try:
             return {tab.link: gr.Textbox(query_of(read_wish(*values), text or duel.question), visible=True)}
         except PlaygroundError as error:
-            return {tab.link: gr.Textbox("", visible=False), tab.problem: error_card(error)}
+            problem = told(error, visitor_of(request, desk.visits, "compare"))
+            return {tab.link: gr.Textbox("", visible=False), tab.problem: problem}
 
     for button, kind, name, media in (
         (tab.save_markdown, "markdown", "comparison.md", "text/markdown"),

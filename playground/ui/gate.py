@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from gradio.utils import get_upload_folder
 
+from playground import journal
 from playground.settings import Settings
 from playground.ui.arrivals import Arrival
 from playground.ui.mcp import with_own_address
@@ -33,7 +34,8 @@ API: Final = "/gradio_api/"
 # What the page, gradio_client and MCP programs call; files, proxies, components' own functions and the like stay shut.
 OPEN: Final = frozenset((
     *("queue", "run", "call", "cancel", "reset", "heartbeat", "upload", "upload_progress", "startup-events", "app_id"),
-    *("info", "openapi.json", "login_check", "user", "theme.css", "mcp", "healthz", "metrics"),
+    *("info", "openapi.json", "login_check", "user", "theme.css", "mcp"),
+    *("livez", "readyz", "healthz", "metrics"),
 ))  # fmt: skip
 ASKED_HERE: Final = frozenset(("mcp", "metrics"))  # Gradio asks for no password there
 SHUT: Final = frozenset(("monitoring", "svelte", "custom_component"))  # beside the API
@@ -50,11 +52,11 @@ _NO_REMOTE_PARTS: Final = (
 
 
 class Refused(Exception):
-    """Not let through: an HTTP status and a sentence."""
+    """Not let through: an HTTP status and a sentence; `setting` as in RequestRefused."""
 
-    def __init__(self, status: int, words: str) -> None:
+    def __init__(self, status: int, words: str, setting: str = "") -> None:
         super().__init__(words)
-        self.status, self.words = status, words
+        self.status, self.words, self.setting = status, words, setting
 
 
 class Gate:
@@ -85,6 +87,8 @@ class Gate:
             self._check_address(scope)
             receive = await self._checked_body(scope, receive)
         except Refused as refusal:
+            if refusal.status != 404:  # a machine that tries addresses is no visitor
+                journal.refused("", "http", refusal.setting, refusal.words)
             await _answer(send_guarded, refusal)
             return
         if self._uploads is None and _is_upload(scope):
@@ -112,7 +116,7 @@ class Gate:
     def _check_password(self, scope: Scope) -> None:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         if not hmac.compare_digest(given, b"Bearer " + self._password):
-            raise Refused(401, "Send the password of this playground as the bearer token.")
+            raise Refused(401, "Send the password of this playground as the bearer token.", "password")
 
     async def _checked_body(self, scope: Scope, receive: Receive) -> Receive:
         if scope["method"] != "POST":

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from playground.errors import PlaygroundError
 from playground.lab.quantize import Progress
 from playground.ui.picker_view import Choice, Desk
-from playground.ui.render import error_card, notice
+from playground.ui.refusals import told
+from playground.ui.render import notice
 from playground.ui.render_reply import load_progress
 from playground.visits.ledger import Visitor
 
@@ -35,10 +36,12 @@ def make_chosen(
     desk: Desk, choice: Choice, stopped: Callable[[], bool] = _never, visitor: Visitor | None = None
 ) -> Iterator[MakingFrame]:
     """The chosen level made, with progress; a sentence where it was stopped or cannot be made."""
-    yield from frames_of(choice.level, desk.ready(choice, stopped, visitor))
+    yield from frames_of(choice.level, desk.ready(choice, stopped, visitor), visitor)
 
 
-def frames_of(level: str | None, work: Generator[Progress, None, object]) -> Iterator[MakingFrame]:
+def frames_of(
+    level: str | None, work: Generator[Progress, None, object], visitor: Visitor | None = None
+) -> Iterator[MakingFrame]:
     """The frames of a making that ends with something, or with None where it was stopped."""
     yield MakingFrame(making_progress(level, None), is_busy=True)
     try:
@@ -49,9 +52,11 @@ def frames_of(level: str | None, work: Generator[Progress, None, object]) -> Ite
         stopped_early = end.value is None
         yield MakingFrame(notice("Stopped; nothing of it is kept.") if stopped_early else "", is_made=not stopped_early)
     except PlaygroundError as error:
-        yield MakingFrame(error_card(error))
+        yield MakingFrame(told(error, visitor))
 
 
 def making_progress(level: str | None, progress: Progress | None) -> str:
     """`Making Q2_0 — 43%`, and before it begins without a share."""
-    return load_progress(progress.fraction if progress else None, f"Making {level}")
+    weighing = progress is not None and progress.is_weighing
+    stage = f"Reading a text to see which weights matter for {level}" if weighing else f"Making {level}"
+    return load_progress(progress.fraction if progress else None, stage)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import gradio as gr
@@ -22,6 +23,7 @@ from playground.ui.render_picker import context_steps, level_rows, picker_line
 from playground.ui.server_form import ServerForm, build_server_form, wire_server_form
 from playground.ui.visitors import visitor_of
 from playground.ui.words import gibibytes
+from playground.visits.ledger import Visitor
 
 # The rows live in the prop `rows`, the choice in `value`. A redraw makes new elements, so what a person had unfolded is
 # unfolded again, the focus is given back to the one that was reached by keyboard, and the checked one is set again
@@ -201,9 +203,10 @@ def wire_choices(picker: ModelPicker, desk: Desk, group: str) -> None:
         picker.shown,
         **_REDRAW,
     )
-    _wire_making(picker, desk, group)
+    visitor = partial(visitor_of, visits=desk.visits, via="chat" if group == "chat" else "compare")
+    _wire_making(picker, desk, visitor)
     if picker.server:
-        wire_server_form(picker.server, desk.servers, picker.news, news)
+        wire_server_form(picker.server, desk.servers, visitor, picker.news, news)
 
 
 def _redrawing(desk: Desk, group: str, redraws: _Redraws) -> Callable[..., Iterator[list[Any]]]:
@@ -217,15 +220,15 @@ def _redrawing(desk: Desk, group: str, redraws: _Redraws) -> Callable[..., Itera
     return redraw
 
 
-def _wire_making(picker: ModelPicker, desk: Desk, group: str) -> None:
+def _wire_making(picker: ModelPicker, desk: Desk, visitor: Callable[[gr.Request], Visitor]) -> None:
     """The button that makes the chosen level; what has changed on the disk is then told by `news`."""
 
     def make(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        for frame in make_chosen(desk, Choice.read(*values), visitor=visitor_of(request, desk.visits)):
+        for frame in make_chosen(desk, Choice.read(*values), visitor=visitor(request)):
             yield _draw_making(picker, frame)
 
     def stop(request: gr.Request) -> None:
-        desk.visits.stop(visitor_of(request, desk.visits), "making")
+        desk.visits.stop(visitor(request), "making")
 
     drawn = [picker.making, picker.make, picker.stop_making, picker.news]
     picker.make.click(

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from playground.errors import PlaygroundError
+from playground.errors import PlaygroundError, RequestRefused
 from playground.lab.quantize import QuantizedSize, levels_offered
 from playground.models.downloads import Download
 from playground.services import Services
 from playground.ui.hub_desk import HubDesk
 from playground.ui.making import MakingFrame, frames_of
 from playground.ui.offers import Offers
-from playground.ui.render import error_card, notice
+from playground.ui.refusals import told
+from playground.ui.render import notice
 from playground.ui.shelf import Shelf
 from playground.ui.words import bits, gibibytes
 from playground.visits.ledger import Visitor
@@ -53,7 +54,7 @@ class ModelsDesk:
     ) -> Iterator[MakingFrame]:
         """Make a level, with progress; a sentence where that was stopped or cannot be."""
         maker = self._services.maker if self.settings.allow_quantize else None
-        yield from frames_of(level, Offers(maker, self.visits).make(base_name, level, stopped, visitor))
+        yield from frames_of(level, Offers(maker, self.visits).make(base_name, level, stopped, visitor), visitor)
 
     # --- downloads ---
 
@@ -74,7 +75,7 @@ class ModelsDesk:
                 self.visits.add_download(visitor, level.key, self._unfinished())
             self._services.downloads.start(level)
         except PlaygroundError as error:
-            return error_card(error)
+            return told(error, visitor)
         return notice(
             f"{level.base_name} {level.level} is on its way: see Downloads. It goes on if you leave this page."
         )
@@ -91,7 +92,7 @@ class ModelsDesk:
                     self._check_share(word, id, visitor)
                 doing[word](id)
         except PlaygroundError as error:
-            return error_card(error)
+            return told(error, visitor)
         return ""
 
     def _check_share(self, word: str, id: str, visitor: Visitor) -> None:
@@ -120,7 +121,9 @@ class ModelsDesk:
 
     def _refuse_downloads(self) -> None:
         if not self.settings.allow_downloads:
-            raise PlaygroundError("Nothing is downloaded here.", "Whoever runs this playground decided so.")
+            raise RequestRefused(
+                "Nothing is downloaded here.", "Whoever runs this playground decided so.", setting="allow_downloads"
+            )
 
 
 def size_line(size: QuantizedSize) -> str:

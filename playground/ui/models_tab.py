@@ -17,6 +17,7 @@ from playground.ui.hub_desk import HubView
 from playground.ui.model_picker import news
 from playground.ui.models_desk import ModelsDesk, size_line
 from playground.ui.models_layout import OFTEN_SECONDS, SELDOM_SECONDS, ModelsTab
+from playground.ui.refusals import note, told_of_a_file
 from playground.ui.render import error_card, notice
 from playground.ui.render_memory import memory_bar, memory_bar_empty
 from playground.ui.render_models import (
@@ -153,11 +154,14 @@ def wire_models_tab(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
 def _wire_shelf(tab: ModelsTab, desk: ModelsDesk) -> None:
     part = tab.shelf
 
-    def ask(action: Any) -> Updates:
+    def refusing(error: PlaygroundError, request: gr.Request) -> Updates:
+        return draw_shelf(tab, desk, told_of_a_file(error, visitor_of(request, desk.visits, "models")))
+
+    def ask(request: gr.Request, action: Any) -> Updates:
         try:
             row = desk.shelf.row(str(action).removeprefix("delete "))
         except PlaygroundError as error:
-            return draw_shelf(tab, desk, error_card(error))
+            return refusing(error, request)
         size = gibibytes(row.file.size)
         words = f"Delete {row.file.display_name} {row.file.level} ({size}) from this disk? It cannot be undone."
         return {
@@ -169,27 +173,27 @@ def _wire_shelf(tab: ModelsTab, desk: ModelsDesk) -> None:
             part.said: "",
         }
 
-    def confirmed(key: str) -> Updates:
+    def confirmed(request: gr.Request, key: str) -> Updates:
         try:
             file = desk.shelf.delete(key)
         except PlaygroundError as error:
-            return draw_shelf(tab, desk, error_card(error))
+            return refusing(error, request)
         words = f"Deleted {file.display_name} {file.level}: {gibibytes(file.size)} are free again."
         return draw_shelf(tab, desk, notice(words, "good")) | {tab.news: news()}
 
-    def open_path(path: str) -> Updates:
+    def open_path(request: gr.Request, path: str) -> Updates:
         try:
             file = desk.shelf.add(path)
         except PlaygroundError as error:
-            return draw_shelf(tab, desk, error_card(error))
+            return refusing(error, request)
         words = f"{file.display_name} {file.level} is in every model list until the playground ends."
         return draw_shelf(tab, desk, notice(words, "good")) | {tab.news: news(), part.path: ""}
 
-    def drop(paths: Any) -> Updates:
+    def drop(request: gr.Request, paths: Any) -> Updates:
         try:
             files = desk.shelf.drop([path for path in paths or [] if is_upload(path)])
         except PlaygroundError as error:
-            return draw_shelf(tab, desk, error_card(error)) | {part.drop: None}
+            return refusing(error, request) | {part.drop: None}
         words = ", ".join(f"{file.display_name} {file.level}" for file in files)
         return draw_shelf(tab, desk, notice(f"Kept {words}: now in every model list.", "good")) | {
             tab.news: news(),
@@ -208,7 +212,7 @@ def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
     part = tab.making
 
     def make(request: gr.Request, model: Any, level: Any) -> Iterator[Updates]:
-        for frame in desk.make(str(model), str(level), visitor=visitor_of(request, desk.visits)):
+        for frame in desk.make(str(model), str(level), visitor=visitor_of(request, desk.visits, "models")):
             updates: Updates = {
                 part.progress: notice(f"Made {level}: it is in every model list.", "good")
                 if frame.is_made
@@ -221,7 +225,7 @@ def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
             yield updates
 
     def stop(request: gr.Request) -> None:
-        desk.visits.stop(visitor_of(request, desk.visits), "making")
+        desk.visits.stop(visitor_of(request, desk.visits, "models"), "making")
 
     def choose(model: Any, level: Any) -> Updates:
         return draw_makeable(tab, desk, model, level) | {part.progress: ""}
@@ -241,29 +245,34 @@ def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
 def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
     part = tab.hub
 
+    def drawn(request: gr.Request, view: HubView) -> Updates:
+        if view.error:
+            note(view.error, visitor_of(request, desk.visits, "models"))
+        return draw_hub(tab, desk, view)
+
     def search(text: str) -> Updates:
         return {part.results: gr.HTML(value="", rows=search_results(desk.hub.search(str(text))))}
 
-    def find(text: str) -> Iterator[Updates]:
+    def find(request: gr.Request, text: str) -> Iterator[Updates]:
         if looks_like_reference(str(text)):
-            yield from open_named(text)
+            yield from open_named(request, text)
         else:
             yield search(text)
 
-    def open_named(text: Any) -> Iterator[Updates]:
+    def open_named(request: gr.Request, text: Any) -> Iterator[Updates]:
         for view in desk.hub.open(str(text).removeprefix("open ")):
-            yield draw_hub(tab, desk, view) | {part.results: gr.HTML(value="", rows="")}
+            yield drawn(request, view) | {part.results: gr.HTML(value="", rows="")}
 
-    def open_wanted(repo: Any) -> Iterator[Updates]:
-        for updates in open_named(repo) if repo else ():
+    def open_wanted(request: gr.Request, repo: Any) -> Iterator[Updates]:
+        for updates in open_named(request, repo) if repo else ():
             yield {part.text: repo} | updates
 
-    def choose(repo: str, key: Any) -> Iterator[Updates]:
+    def choose(request: gr.Request, repo: str, key: Any) -> Iterator[Updates]:
         for view in desk.hub.choose(repo, str(key)):
-            yield draw_hub(tab, desk, view)
+            yield drawn(request, view)
 
     def download(request: gr.Request, repo: str, key: Any, arrived: int) -> Updates:
-        said = {part.said: desk.download(repo, str(key), visitor_of(request, desk.visits))}
+        said = {part.said: desk.download(repo, str(key), visitor_of(request, desk.visits, "models"))}
         return said | draw_downloads(tab, desk, arrived, key)
 
     newest: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
@@ -277,7 +286,7 @@ def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
 
 def _wire_downloads(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
     def act(request: gr.Request, action: Any, arrived: int) -> Updates:
-        return {tab.way_said: desk.act(str(action), visitor_of(request, desk.visits))} | draw_downloads(
+        return {tab.way_said: desk.act(str(action), visitor_of(request, desk.visits, "models"))} | draw_downloads(
             tab, desk, arrived
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Final
 
-from playground.errors import PlaygroundError
+from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
 from playground.gguf.levels import find_level
 from playground.lab.maker import LevelMaker
@@ -68,7 +68,9 @@ class Offers:
 
     def _made(self, base_name: str, level: str, stopped: Callable[[], bool]) -> Generator[Progress, None, Made | None]:
         if self._maker is None:
-            raise PlaygroundError("Levels are not made here.", "Choose one that is on the list.")
+            raise RequestRefused(
+                "Levels are not made here.", "Choose one that is on the list.", setting="allow_quantize"
+            )
         with closing(self._maker.make(base_name, level)) as making:
             for event in making:
                 if isinstance(event, Made):

@@ -13,6 +13,7 @@ from typing import Final
 
 import anyio
 
+from playground import journal
 from playground.settings import Settings
 from playground.ui.sessions import UPLOADS
 
@@ -31,6 +32,7 @@ def password_check(settings: Settings) -> Callable[[str, str], Awaitable[bool]] 
         given = password[:LONGEST_PASSWORD].encode("utf-8", "surrogatepass")
         if hmac.compare_digest(given, wanted):
             return True
+        journal.refused("", "login", "password", "Not the password of this playground.")
         await anyio.sleep(WRONG_GUESS_SECONDS)
         return False
 

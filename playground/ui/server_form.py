@@ -13,8 +13,10 @@ from typing import Any
 import gradio as gr
 
 from playground.errors import PlaygroundError
-from playground.ui.render import error_card, notice
+from playground.ui.refusals import told
+from playground.ui.render import notice
 from playground.ui.servers import Servers
+from playground.visits.ledger import Visitor
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,20 @@ def build_server_form(group: str) -> ServerForm:
     return ServerForm(address, name, key, add, said)
 
 
-def wire_server_form(form: ServerForm, servers: Servers, news: gr.Textbox, new_news: Callable[[], str]) -> None:
+def wire_server_form(
+    form: ServerForm,
+    servers: Servers,
+    visitor: Callable[[gr.Request], Visitor],
+    news: gr.Textbox,
+    new_news: Callable[[], str],
+) -> None:
     """Adds the server and lets every picker know; news: what the pickers listen to, new_news: another value for it."""
 
-    def add(address: str, name: str, key: str) -> dict[Any, Any]:
+    def add(request: gr.Request, address: str, name: str, key: str) -> dict[Any, Any]:
         try:
             said = servers.add(str(name or ""), str(address or ""), str(key or ""))
         except PlaygroundError as error:
-            return {form.said: error_card(error)}
+            return {form.said: told(error, visitor(request))}
         return {form.said: notice(said, "good"), form.key: "", form.name: "", form.address: "", news: new_news()}
 
     gr.on(

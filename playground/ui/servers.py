@@ -66,7 +66,9 @@ class Servers:
         """What a person entered; the sentence for success. Raises PlaygroundError. Without a name, the host's."""
         if not self.may_add:
             raise RequestRefused(
-                "Servers cannot be entered here.", "Whoever runs this page can set PLAYGROUND_REMOTES."
+                "Servers cannot be entered here.",
+                "Whoever runs this page can set PLAYGROUND_REMOTES.",
+                setting="allow_remotes",
             )
         server = read_server(name.strip() or _host(address), address, key)
         models = self._remotes.add(server)

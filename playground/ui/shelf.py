@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
+from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, RequestRefused
 from playground.lab.quantize import made_note
 from playground.models.folders import LeftOut
 from playground.models.hub_cache import free_bytes
@@ -77,15 +77,19 @@ class Shelf:
         """Delete a model that the playground put there; raises PlaygroundError where it must not or cannot."""
         row = self.row(key)
         if not self._settings.allow_delete:
-            raise PlaygroundError("Models cannot be deleted here.", "Whoever runs this playground decided so.")
+            raise RequestRefused(
+                "Models cannot be deleted here.", "Whoever runs this playground decided so.", setting="allow_delete"
+            )
         delete(row.file, self._settings.data_dir)
         return row.file
 
     def add(self, path: str) -> ModelFile:
         """Show the model at a path among the others for this run; raises PlaygroundError where it is none."""
         if not self._settings.allow_local_files:
-            raise PlaygroundError(
-                "Files of this computer cannot be opened by path here.", "Find it on the Hub instead."
+            raise RequestRefused(
+                "Files of this computer cannot be opened by path here.",
+                "Find it on the Hub instead.",
+                setting="allow_local_files",
             )
         if not path.strip() or "\0" in path:
             raise ModelNotFound("No path was typed.", "Type the path of a GGUF file on this computer.")
@@ -97,7 +101,9 @@ class Shelf:
         Raises PlaygroundError for what is no model, or is here already; then nothing is kept.
         """
         if not self._settings.allow_local_files:
-            raise PlaygroundError("Files cannot be dropped here.", "Find the model on the Hub instead.")
+            raise RequestRefused(
+                "Files cannot be dropped here.", "Find the model on the Hub instead.", setting="allow_local_files"
+            )
         paths = [Path(path) for path in uploaded]
         if not paths:
             raise PlaygroundError("No file arrived.", "Drop it once more.")

@@ -131,7 +131,9 @@ def read_instructions(path: str | Path, limits: HistoryLimits) -> Instructions:
         raw = opened.read(most_bytes + 1)
     if len(raw) > most_bytes:
         raise RequestRefused(
-            f"{file.name} is too long: instructions may have {limits.message_characters:,} characters.", "Shorten it."
+            f"{file.name} is too long: instructions may have {limits.message_characters:,} characters.",
+            "Shorten it.",
+            setting="max_message_characters",
         )
     try:
         text = raw.decode("utf-8-sig")

@@ -20,12 +20,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from playground import journal
 from playground.errors import RequestRefused
 from playground.settings import Settings
 from playground.visits.addresses import address_of
 from playground.visits.limits import Limits, counted, in_minutes
 
+Via = Literal["chat", "compare", "fit", "models", "learn", "api", ""]  # the tab, or the API for programs
 Work = Literal["reply", "comparison", "load", "making", "control", "scoring", "measurement"]
 LAB: Final[tuple[Work, ...]] = ("making", "control", "scoring", "measurement")
 
@@ -43,10 +43,14 @@ _BUSY_ELSE: Final = ("This is still busy.", "Wait until it is done, or stop it f
 
 @dataclass(frozen=True)
 class Visitor:
-    """One open page. `address` is "" where it tells nobody apart: then the page counts as a person of its own."""
+    """One open page, and where on it something was asked for.
+
+    `address` is "" where it tells nobody apart: then the page counts as a person of its own.
+    """
 
     tab: str
     address: str = ""
+    via: Via = ""
 
     @property
     def person(self) -> str:
@@ -115,14 +119,20 @@ class Run:
             return RequestRefused(
                 f"Nothing came free within {waited}, the longest wait here.",
                 "Try again later, or use a model that is loaded.",
+                setting="max_wait_seconds",
             )
         if self.work in LAB:
             most = in_minutes(self._limits.lab_seconds)
-            return RequestRefused(f"This was ended after {most}, the longest one may take here.", "Try a smaller one.")
+            return RequestRefused(
+                f"This was ended after {most}, the longest one may take here.",
+                "Try a smaller one.",
+                setting="max_lab_seconds",
+            )
         what = "comparison" if self.work == "comparison" else "reply"
         return RequestRefused(
             f"The {what} was ended after {in_minutes(self._longest)}, the longest it may take here.",
             "What was written is kept; ask the model to go on.",
+            setting="max_reply_seconds",
         )
 
     @property
@@ -183,9 +193,9 @@ class Visits:
     def of(cls, settings: Settings) -> Visits:
         return cls(Limits.of(settings), proxies=settings.proxies, on_space=settings.on_space)
 
-    def visitor(self, tab: str, peer: str | None = None, forwarded_for: str = "") -> Visitor:
+    def visitor(self, tab: str, peer: str | None = None, forwarded_for: str = "", via: Via = "") -> Visitor:
         """The visitor behind a request: its page, the address it came from, and its X-Forwarded-For header."""
-        return Visitor(tab, address_of(peer, forwarded_for, proxies=self._proxies, on_space=self._on_space))
+        return Visitor(tab, address_of(peer, forwarded_for, proxies=self._proxies, on_space=self._on_space), via)
 
     # --- runs ---
 
@@ -196,14 +206,10 @@ class Visits:
         about: lab runs about the same thing are one run that several wait for. Raises RequestRefused with what to do.
         """
         run = Run(visitor, place, work, about if about is not None else next(self._numbers), self.limits, self._clock)
-        try:
-            with self._lock:
-                self._admit(run)
-                self._runs.append(run)
-                self._keep_sweeping()
-        except RequestRefused as refusal:
-            journal.refused(visitor.short_id, work, refusal.problem)
-            raise
+        with self._lock:
+            self._admit(run)
+            self._runs.append(run)
+            self._keep_sweeping()
         try:
             yield run
         finally:
@@ -233,6 +239,11 @@ class Visits:
         with self._lock:
             return Counter(run.work for run in self._runs)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._closed.is_set()
+
     def close(self) -> None:
         self._closed.set()
         with self._lock:
@@ -261,6 +272,7 @@ class Visits:
             raise RequestRefused(
                 f"A reply may have up to {self.limits.reply_tokens:,} tokens here; {tokens:,} were asked for.",
                 "Choose a shorter one.",
+                setting="max_reply_tokens",
             )
 
     def add_result(self, visitor: Visitor) -> None:
@@ -278,6 +290,7 @@ class Visits:
                     f"You have given {counted(most, 'vote or result', 'votes and results')} within an hour, the most "
                     "for one visitor here.",
                     "Go on later.",
+                    setting="max_results_per_visitor_an_hour",
                 )
             self._results[visitor.person] = (*mine, now)
 
@@ -291,12 +304,14 @@ class Visits:
                 raise RequestRefused(
                     f"{counted(len(unfinished), 'download')} are under way or wait, the most at once here.",
                     "Try again when one has ended.",
+                    setting="max_downloads",
                 )
             mine = sum(person == visitor.person for person in self._downloads.values())
             if mine >= self.limits.downloads_each:
                 raise RequestRefused(
                     f"You have {counted(mine, 'download')} under way, the most for one visitor here.",
                     "Wait until one has ended, or cancel it.",
+                    setting="max_downloads_per_visitor",
                 )
             self._downloads[id] = visitor.person
 
@@ -320,9 +335,14 @@ class Visits:
         limits = self.limits
         if is_lab:
             distinct = {other.about for other in same} - {run.about}
-            _check(mine, limits.lab_runs_each, len(distinct), limits.lab_runs, "lab run", "are under way")
+            _check(
+                mine, limits.lab_runs_each, len(distinct), limits.lab_runs, "lab run", "are under way", "max_lab_runs"
+            )
         else:
-            _check(mine, limits.replies_each, len(same), limits.replies, "reply", "are being written or wait")
+            _check(
+                mine, limits.replies_each, len(same), limits.replies, "reply", "are being written or wait",
+                "max_replies",
+            )  # fmt: skip
 
     def _forget(self, run: Run) -> None:
         with self._lock:
@@ -347,12 +367,15 @@ class Visits:
                     return
 
 
-def _check(mine: int, most_each: int, all_of_them: int, most: int, noun: str, are: str) -> None:
+def _check(mine: int, most_each: int, all_of_them: int, most: int, noun: str, are: str, setting: str) -> None:
     if mine >= most_each:
         raise RequestRefused(
             f"You have {counted(mine, noun)} under way, the most for one visitor here; pages at one address count "
             "together.",
             "Wait until one has ended, or stop it.",
+            setting=f"{setting}_per_visitor",
         )
     if all_of_them >= most:
-        raise RequestRefused(f"The playground is full: {counted(all_of_them, noun)} {are}.", "Try again in a minute.")
+        raise RequestRefused(
+            f"The playground is full: {counted(all_of_them, noun)} {are}.", "Try again in a minute.", setting=setting
+        )
