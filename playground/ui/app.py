@@ -128,6 +128,7 @@ def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
     page.space_id = None  # on a Space Gradio would add a header of its own, with parts from other servers
     _spare_the_browser(page, head)
     page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
+    page._queue.ANALYTICS_MAX_EVENTS = 1  # Gradio makes a table of so many past events whenever one ends
     return page
 
 

@@ -26,22 +26,35 @@ _LEFT_BEHIND_SECONDS: Final = 86_400  # an upload so old was left by a run that 
 UPLOADS_KEPT: Final = (60, 600)  # looked for so often, removed when so old (seconds): what no event took up
 
 
-def forget_later(page: gr.Blocks, tab: str) -> None:
-    """Forget a closed page in some seconds, unless it turns out to be in use."""
-    timer = threading.Timer(FORGOTTEN_AFTER_SECONDS, forget, (page, tab, FORGOTTEN_AFTER_SECONDS / 2))
+def forget_later(page: gr.Blocks, tab: str, seconds: float = FORGOTTEN_AFTER_SECONDS) -> None:
+    """Forget a closed page in some seconds, or once nothing has been done for it for half as long.
+
+    What it had under way may end only after its closing, and until then Gradio begins to keep things of it anew.
+    """
+
+    def forget_or_wait() -> None:
+        if not forget(page, tab, seconds / 2):
+            forget_later(page, tab, seconds)
+
+    timer = threading.Timer(seconds, forget_or_wait)
     timer.daemon = True
     timer.start()
 
 
-def forget(page: gr.Blocks, tab: str, unused_seconds: float = 0.0) -> None:
-    """Drop all that Gradio keeps of this page, if it was not used for so long."""
-    sessions = page.state_holder
+def forget(page: gr.Blocks, tab: str, unused_seconds: float = 0.0) -> bool:
+    """Drop all that Gradio keeps of this page, if it was not used for so long; False if it was, or still is."""
+    sessions, queue = page.state_holder, page._queue
     last_used = sessions.time_last_used.get(tab)
     if last_used and (datetime.now() - last_used).total_seconds() < unused_seconds:
-        return
+        return False
+    if any(event.session_hash == tab for event in tuple(queue.event_ids_to_events.values())):
+        return False
     with sessions.lock:
         sessions.session_data.pop(tab, None)
         sessions.time_last_used.pop(tab, None)
+    queue.pending_event_ids_session.pop(tab, None)
+    queue.pending_messages_per_session.pop(tab, None)
+    return True
 
 
 @contextmanager

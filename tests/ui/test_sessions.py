@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import gradio as gr
@@ -11,7 +15,9 @@ import pytest
 from gradio.routes import App
 from gradio.utils import get_upload_folder
 
-from playground.ui.sessions import discard_upload, forget
+from playground.ui.sessions import discard_upload, forget, forget_later
+
+WAIT_SECONDS = 10
 
 
 @pytest.fixture
@@ -42,6 +48,28 @@ def test_a_page_that_turns_out_to_be_in_use_is_kept(page: gr.Blocks) -> None:
     assert page.state_holder["used"]
     forget(page, "used", unused_seconds=60)
     assert "used" in page.state_holder
+
+
+def test_a_closed_page_that_was_still_in_use_when_its_time_came_is_forgotten_later(page: gr.Blocks) -> None:
+    class Watched(OrderedDict[str, object]):
+        def pop(self, *which: object) -> object:  # type: ignore[override]
+            forgotten.set()
+            return super().pop(*which)  # type: ignore[call-overload]
+
+    forgotten = threading.Event()
+    page.state_holder.session_data = Watched()  # type: ignore[assignment]
+    assert page.state_holder["closed"]
+    page.state_holder.time_last_used["closed"] = datetime.now() + timedelta(seconds=0.2)
+    forget_later(page, "closed", 0.05)
+    assert forgotten.wait(WAIT_SECONDS) and "closed" not in page.state_holder
+
+
+def test_the_queue_keeps_nothing_of_a_page_that_is_forgotten(page: gr.Blocks) -> None:
+    page._queue.pending_event_ids_session["gone"] = {"an event"}
+    page._queue.pending_messages_per_session["gone"] = asyncio.Queue()
+    forget(page, "gone")
+    assert "gone" not in page._queue.pending_event_ids_session
+    assert "gone" not in page._queue.pending_messages_per_session
 
 
 def test_an_upload_that_was_read_leaves_neither_file_nor_folder(uploaded: Path) -> None:
