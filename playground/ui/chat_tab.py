@@ -28,19 +28,14 @@ from playground.ui.refusals import told
 from playground.ui.relay import Relay
 from playground.ui.render import notice
 from playground.ui.render_reply import context_meter, live_line
+from playground.ui.saved_file import saving_js
 from playground.ui.sessions import discard_upload
 from playground.ui.talk import Talk, read_instructions, shown
+from playground.ui.updates import what_is_new
 from playground.ui.visitors import visitor_of
 from playground.ui.words import counted
 from playground.visits.ledger import Visitor
 
-_SAVE_JS: Final = """(text, name, type) => {
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], {type}));
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}"""
 # A browser tab's own storage: it outlives a reload, other tabs do not see it, and the server keeps nothing.
 _KEEP_JS: Final = (
     "text => { try { sessionStorage.setItem('gguf-playground-chat', text); } catch { /* full, or off */ } }"
@@ -67,17 +62,13 @@ def wish(*values: Any) -> Wish:
 
 def draw(tab: ChatTab, frame: Frame) -> dict[Any, Any]:
     """The updates that a frame means."""
-    updates: dict[Any, Any] = {
-        component: value
-        for component, value in (
-            (tab.live, frame.live),
-            (tab.meter, frame.meter),
-            (tab.details, frame.details),
-            (tab.problem, frame.problem),
-            (tab.progress, frame.progress),
-        )
-        if value is not None
-    }
+    updates = what_is_new(
+        (tab.live, frame.live),
+        (tab.meter, frame.meter),
+        (tab.details, frame.details),
+        (tab.problem, frame.problem),
+        (tab.progress, frame.progress),
+    )
     if frame.talk is not None:
         if frame.growing is None:  # the chat itself changes when the reply is whole
             updates[tab.talk] = frame.talk
@@ -255,6 +246,4 @@ def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any], kept: Callab
         (tools.save_markdown, as_markdown, "chat.md", "text/markdown"),
         (tools.save_json, as_json, "chat.json", "application/json"),
     ):
-        button.click(save(render), tab.talk, tab.saved, **quiet).then(
-            None, tab.saved, None, js=f"text => ({_SAVE_JS})(text, '{name}', '{kind}')"
-        )
+        button.click(save(render), tab.talk, tab.saved, **quiet).then(None, tab.saved, None, js=saving_js(name, kind))

@@ -28,17 +28,11 @@ from playground.ui.relay import Relay
 from playground.ui.render import error_card
 from playground.ui.render_compare import look_for_line
 from playground.ui.render_reply import load_progress
+from playground.ui.saved_file import saving_js
 from playground.ui.talk import Talk, shown
+from playground.ui.updates import what_is_new
 from playground.ui.visitors import visitor_of
 
-_SAVE_JS: Final = """(text, name, type) => {
-  if (!text) return;
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], {type}));
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}"""
 # The clipboard is there only on a safe address; the link is shown for copying by hand in any case.
 _LINK_JS: Final = """query => {
   if (!query) return '';
@@ -68,23 +62,17 @@ def read_wish(*values: Any) -> Wish:
 
 def draw(tab: CompareTab, frame: Frame) -> dict[Any, Any]:
     """The updates that a frame means."""
-    updates: dict[Any, Any] = {
-        component: value
-        for component, value in (
-            (tab.duel, frame.duel),
-            (tab.problem, frame.problem),
-            (tab.differences, frame.differences),
-            (tab.parting, frame.parting),
-            (tab.control, frame.control),
-            (tab.agreement, frame.agreement),
-            (tab.tally, frame.tally),
-        )
-        if value is not None
-    }
+    updates = what_is_new(
+        (tab.duel, frame.duel),
+        (tab.problem, frame.problem),
+        (tab.differences, frame.differences),
+        (tab.parting, frame.parting),
+        (tab.control, frame.control),
+        (tab.agreement, frame.agreement),
+        (tab.tally, frame.tally),
+    )
     for place, pane in zip(tab.panes, frame.panes, strict=True):
-        for component, value in ((place.head, pane.head), (place.live, pane.live), (place.note, pane.note)):
-            if value is not None:
-                updates[component] = value
+        updates |= what_is_new((place.head, pane.head), (place.live, pane.live), (place.note, pane.note))
         if pane.history is not None:
             updates[place.log] = shown(Talk(Conversation("", pane.history)), pane.growing)
     if frame.phase is not None:
@@ -225,10 +213,10 @@ def _wire_keeping(tab: CompareTab, desk: CompareDesk, asked: list[Any], quiet: d
         (tab.save_json, "json", "comparison.json", "application/json"),
     ):
         button.click(saving(kind), tab.duel, [tab.saved, tab.problem], **running).then(
-            None, tab.saved, None, js=f"text => ({_SAVE_JS})(text, '{name}', '{media}')"
+            None, tab.saved, None, js=saving_js(name, media)
         )
     tab.export_votes.click(votes, None, [tab.saved, tab.problem], **quiet).then(
-        None, tab.saved, None, js=f"text => ({_SAVE_JS})(text, 'votes.csv', 'text/csv')"
+        None, tab.saved, None, js=saving_js("votes.csv", "text/csv")
     )
     tab.copy_link.click(link, [tab.message, tab.duel, *asked], [tab.link, tab.problem], **quiet).then(
         None, tab.link, tab.link, js=_LINK_JS
