@@ -28,10 +28,13 @@ class Levels(TypedDict):
     levels: list[LevelRecord]
 
 
-def offer_api(desk: ApiDesk) -> None:
-    """Every endpoint, inside the page's Blocks."""
+def offer_api(desk: ApiDesk, ended: Callable[[str], None]) -> None:
+    """Every endpoint, inside the page's Blocks.
 
-    def machine() -> MachineRecord:
+    ended: told the session of each call that is over. Gradio makes one for every call, a copy of the whole page.
+    """
+
+    def machine(request: gr.Request) -> MachineRecord:
         """What this computer has for a model: memory in bytes, cores, and what limits them."""
         return desk.machine()
 
@@ -120,12 +123,14 @@ def offer_api(desk: ApiDesk) -> None:
         )  # fmt: skip
 
     for quick in (machine, levels, plan):
-        api(_told(desk, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
-    api(_told(desk, chat, StreamedReply), api_name="chat", concurrency_limit=None)
-    api(_told(desk, compare, StreamedComparison), api_name="compare", concurrency_limit=None)
+        api(_told(desk, ended, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
+    api(_told(desk, ended, chat, StreamedReply), api_name="chat", concurrency_limit=None)
+    api(_told(desk, ended, compare, StreamedComparison), api_name="compare", concurrency_limit=None)
 
 
-def _told(desk: ApiDesk, function: Callable[..., Any], each: type | None = None) -> Callable[..., Any]:
+def _told(
+    desk: ApiDesk, ended: Callable[[str], None], function: Callable[..., Any], each: type | None = None
+) -> Callable[..., Any]:
     """The function with its types spelled out, as Gradio reads them, and with its errors for clients.
 
     each: what a stream consists of.
@@ -134,13 +139,13 @@ def _told(desk: ApiDesk, function: Callable[..., Any], each: type | None = None)
 
         @wraps(function)
         def call(*values: Any) -> Any:
-            with _errors_told(desk, values):
+            with _call(desk, ended, values):
                 return function(*values)
     else:
 
         @wraps(function)
         def call(*values: Any) -> Any:
-            with _errors_told(desk, values):
+            with _call(desk, ended, values):
                 yield from function(*values)
 
     hints = get_type_hints(function)
@@ -154,10 +159,14 @@ def _told(desk: ApiDesk, function: Callable[..., Any], each: type | None = None)
 
 
 @contextmanager
-def _errors_told(desk: ApiDesk, values: Sequence[Any]) -> Iterator[None]:
+def _call(desk: ApiDesk, ended: Callable[[str], None], values: Sequence[Any]) -> Iterator[None]:
+    """Errors as Gradio's clients raise them, and an end for what Gradio keeps of the call."""
+    request = next((value for value in values if isinstance(value, gr.Request)), None)
     try:
         yield
     except PlaygroundError as error:
-        request = next((value for value in values if isinstance(value, gr.Request)), None)
         note(error, visitor_of(request, desk.visits, "api") if request else None)
         raise gr.Error(str(error), print_exception=False) from error
+    finally:
+        if request and request.session_hash:
+            ended(str(request.session_hash))

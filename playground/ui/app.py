@@ -46,7 +46,7 @@ from playground.ui.relay import Relay
 from playground.ui.render import page_head
 from playground.ui.residents import Residents
 from playground.ui.servers import Servers
-from playground.ui.sessions import MOST_PAGES, UPLOADS, UPLOADS_KEPT, forget_later, uploads_in
+from playground.ui.sessions import MOST_PAGES, UPLOADS, UPLOADS_KEPT, Closed, uploads_in
 from playground.ui.surroundings import asked_directly, tell_what_is_amiss
 from playground.ui.theme import launch_look
 
@@ -76,6 +76,7 @@ def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
     )  # fmt: skip
 
     page: gr.Blocks
+    closed: Closed
 
     def told_head() -> str:
         return page_head(services.memory(), services.processors, on_space=settings.on_space)
@@ -84,11 +85,12 @@ def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
         tab = str(request.session_hash)
         services.visits.leave(tab)
         services.pool.forget_chat(tab)
-        forget_later(page, tab)
+        closed.add(tab)
 
     with gr.Blocks(
         title="GGUF playground", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT
     ) as page:
+        closed = Closed(page)
         head = gr.HTML(told_head(), elem_id="head", apply_default_css=False)
         if settings.on_space:
             gr.DuplicateButton(
@@ -114,7 +116,7 @@ def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
         wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk, models.hub.wanted)
         wire_learn_tab(learn, tabs)
         wire_models_tab(page, models, models_desk)
-        offer_api(ApiDesk(services, models_desk.hub))
+        offer_api(ApiDesk(services, models_desk.hub), closed.add)
         left, right = (pane.picker for pane in compare.panes)
         keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_desk, [models.news])
         page.load(

@@ -26,19 +26,43 @@ _LEFT_BEHIND_SECONDS: Final = 86_400  # an upload so old was left by a run that 
 UPLOADS_KEPT: Final = (60, 600)  # looked for so often, removed when so old (seconds): what no event took up
 
 
-def forget_later(page: gr.Blocks, tab: str, seconds: float = FORGOTTEN_AFTER_SECONDS) -> None:
-    """Forget a closed page in some seconds, or once nothing has been done for it for half as long.
+class Closed:
+    """Pages that were closed, and programs that have their answer: each is forgotten some seconds later.
 
-    What it had under way may end only after its closing, and until then Gradio begins to keep things of it anew.
+    What a page had under way may end only after its closing, and until then Gradio begins to keep things of it anew: it
+    has to have been still for half as long. One thread sees to all, and ends when there is nothing left to forget.
     """
 
-    def forget_or_wait() -> None:
-        if not forget(page, tab, seconds / 2):
-            forget_later(page, tab, seconds)
+    def __init__(self, page: gr.Blocks, seconds: float = FORGOTTEN_AFTER_SECONDS) -> None:
+        self._page, self._seconds = page, seconds
+        self._lock = threading.Lock()
+        self._due: dict[str, float] = {}
+        self._watcher: threading.Thread | None = None
 
-    timer = threading.Timer(seconds, forget_or_wait)
-    timer.daemon = True
-    timer.start()
+    def add(self, tab: str) -> None:
+        with self._lock:
+            self._due[tab] = time.monotonic() + self._seconds
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, daemon=True, name="closed pages")
+                self._watcher.start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(self._seconds / 10)
+            now = time.monotonic()
+            with self._lock:
+                due = [tab for tab, moment in self._due.items() if moment <= now]
+            for tab in due:
+                forgotten = forget(self._page, tab, self._seconds / 2)
+                with self._lock:
+                    if forgotten:
+                        self._due.pop(tab, None)
+                    else:
+                        self._due[tab] = now + self._seconds / 2
+            with self._lock:
+                if not self._due:
+                    self._watcher = None
+                    return
 
 
 def forget(page: gr.Blocks, tab: str, unused_seconds: float = 0.0) -> bool:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import pytest
 
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.models.hub import Hub
 from playground.services import Services
 from playground.settings import load_settings
+from playground.ui.api import offer_api
 from playground.ui.api_desk import ApiDesk
 from playground.ui.hub_desk import HubDesk
 from playground.visits.ledger import Visitor
@@ -123,3 +126,20 @@ def test_a_comparison_without_any_answer_is_an_error(desk: ApiDesk, services: Se
     with pytest.raises(PlaygroundError, match="gone"):
         list(desk.compare(PROGRAM, ("tiny@gone", "large@gone"), False, prompt="Hi"))
     assert not services.visits.under_way()
+
+
+def test_every_call_of_a_program_tells_that_its_session_is_over_answered_or_refused(desk: ApiDesk) -> None:
+    def request(session: str) -> gr.Request:
+        return gr.Request(session_hash=session, client=None, headers={})
+
+    over: list[str] = []
+    with gr.Blocks(analytics_enabled=False) as page:
+        offer_api(desk, over.append)
+    endpoints: dict[str, Any] = {str(event.api_name): event.fn for event in page.fns.values()}
+    endpoints["machine"](request("answered"))
+    with pytest.raises(gr.Error):
+        endpoints["plan"]("no model of this name", request("refused"))
+    stream = endpoints["chat"]("Tell me a long story.", request("left"), "starter", "", None, 512)
+    next(stream)
+    stream.close()
+    assert over == ["answered", "refused", "left"]

@@ -15,7 +15,7 @@ import pytest
 from gradio.routes import App
 from gradio.utils import get_upload_folder
 
-from playground.ui.sessions import discard_upload, forget, forget_later
+from playground.ui.sessions import Closed, discard_upload, forget
 
 WAIT_SECONDS = 10
 
@@ -60,7 +60,7 @@ def test_a_closed_page_that_was_still_in_use_when_its_time_came_is_forgotten_lat
     page.state_holder.session_data = Watched()  # type: ignore[assignment]
     assert page.state_holder["closed"]
     page.state_holder.time_last_used["closed"] = datetime.now() + timedelta(seconds=0.2)
-    forget_later(page, "closed", 0.05)
+    Closed(page, 0.05).add("closed")
     assert forgotten.wait(WAIT_SECONDS) and "closed" not in page.state_holder
 
 
