@@ -51,6 +51,7 @@ class Engine(Protocol):
         stop: tuple[str, ...] = (),
         reproducible: bool = False,
         alternatives: int = 0,
+        chat: str = "",
     ) -> EventStream: ...
 
 
@@ -184,14 +185,15 @@ def reply(
     An update comes with each event, or, with interval_seconds, about that often with all events since then, and then
     also when there are none. Raises RequestRefused when even the last question has no room, TemplateRefused, and what
     the engine raises. thinking and reproducible are for a model of this computer; a server does as it is set up.
-    visitor: who asked, for the log.
+    visitor: who asked, for the log; their page's next reply from this engine takes over the sequence of this one.
     """
     account = Account(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
     with account.kept():
         if isinstance(engine, RemoteEngine):
             asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
         else:
-            asked = _ask_here(engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives)
+            chat = visitor.tab if visitor else ""
+            asked = _ask_here(engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives, chat)
         yield from _followed(asked, account, interval_seconds)
 
 
@@ -220,13 +222,14 @@ def _ask_here(
     thinking: bool | None,
     reproducible: bool,
     alternatives: int,
+    chat: str,
 ) -> _Asked:
     loaded = engine.loaded
     template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
     prompt = fitting_prompt(engine, template, conversation, max_tokens, thinking=thinking)
     opener = thinking_opener(prompt.text)
     parser = ReplyParser(opener is not None, opener or "<think>")
-    stream = engine.submit(prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives)
+    stream = engine.submit(prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat)
     return _Asked(stream, parser, loaded.context_size, prompt.tokens, prompt.left_out)
 
 

@@ -173,6 +173,13 @@ class ModelPool:
         with self._news:
             return [entry.resident(self._line) for entry in self._entries.values()]
 
+    def forget_chat(self, chat: str) -> None:
+        """Let every model give up what it keeps of a chat that is over; see messages.Generate for its name."""
+        with self._news:
+            engines = [entry.engine for entry in self._entries.values() if entry.ready and entry.engine]
+        for engine in engines:
+            engine.forget_chat(chat)
+
     def unload_idle(self) -> None:
         """End every model that nobody uses."""
         with self._news:

@@ -58,6 +58,7 @@ class ScriptedEngine:
         stop: tuple[str, ...] = (),
         reproducible: bool = False,
         alternatives: int = 0,
+        chat: str = "",
     ) -> ReplyStream:
         self.prompts.append(prompt)
         self.requests.append((sampling, max_tokens, stop, reproducible, alternatives))
