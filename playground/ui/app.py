@@ -84,6 +84,7 @@ def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
     def tab_closed(request: gr.Request) -> None:
         tab = str(request.session_hash)
         services.visits.leave(tab)
+        relay.leave(tab)
         services.pool.forget_chat(tab)
         closed.add(tab)
 

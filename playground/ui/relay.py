@@ -91,6 +91,14 @@ class Relay:
         begun = gr.on(list(triggers), begin, list(inputs), list(outputs), **_HIDDEN)
         return begun.then(grow, None, list(growing), **_HIDDEN).then(end, None, list(outputs), **_HIDDEN)
 
+    def leave(self, session: str) -> None:
+        """A page is closed: what waits for its next event ends now, so that it does not hold its share until missed."""
+        with self._lock:
+            places = [place for place in self._between if place[0] == session]
+        for _, number in places:
+            if work := self._take(session, number):
+                work.close()
+
     def _leg(
         self, session: str, number: int, work: _Work | None, wanted: Callable[[Updates], bool]
     ) -> Iterator[Updates]:

@@ -79,6 +79,24 @@ def test_work_that_no_event_takes_up_is_ended() -> None:
     assert ended.wait(WAIT_SECONDS)
 
 
+def test_work_between_two_events_ends_at_once_when_its_page_is_closed_and_others_goes_on() -> None:
+    ended: list[str] = []
+    relay = Relay()
+
+    def work(page: Wired) -> Iterator[dict[Any, Any]]:
+        try:
+            yield from reply(page)
+        finally:
+            ended.append("work")
+
+    page = Wired(work, relay)
+    list(page.event(0, "closed"))
+    list(page.event(0, "open"))
+    relay.leave("closed")
+    assert ended == ["work"]
+    assert list(page.event(1, "closed")) == [] and len(list(page.event(1, "open"))) == 2
+
+
 def test_a_second_start_that_is_refused_leaves_the_first_alone() -> None:
     starts = iter([reply, lambda page: iter([{page.sum: "still busy"}])])
     page = Wired(lambda page: next(starts)(page))
