@@ -249,7 +249,9 @@ class Visits:
         with self._lock:
             runs, sweeper = list(self._runs), self._sweeper
         for run in runs:
-            run.stop(RequestRefused("The playground is shutting down.", "What was written is kept on this page."))
+            is_written = run.work in ("reply", "comparison")
+            kept = "What was written is kept on this page." if is_written else "Start this again when it runs again."
+            run.stop(RequestRefused("The playground is shutting down.", kept))
         if sweeper:
             sweeper.join(timeout=5)
 

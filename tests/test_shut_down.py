@@ -1,0 +1,147 @@
+"""SIGTERM while the real playground works: it ends soon, its children with it, and the next start goes on.
+
+What is under way is held where it stands: the Hub's stand-in stops sending, and a child that llama.cpp works in is
+halted. So a test ends the very work that it names, whatever the speed of the computer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pytest
+from gguf_bytes import Blob
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from hub_stand_in import HubStandIn
+from playground_process import PlaygroundProcess
+from pressed import OpenPage
+
+from playground.engine.client import WORKER
+
+SOON_SECONDS: Final = 60  # for what another process does in a moment
+REPO: Final = "owner/Copy-GGUF"
+STARTER: Final = "SmolLM2-135M-Instruct"
+QUANTIZER: Final = "playground.llama.quantizer"
+CHAT: Final = {"chat-model": STARTER, "chat-level": "Q4_1", "chat-context": "512", "chat-kv": "f16"}
+LEVEL: Final = {"models-make-model": STARTER, "models-make-level": "Q8_0"}
+DOWNLOAD: Final = {"models-search": f"{REPO}:Q4_1", "models-level": f"{REPO}/Copy-Q4_1.gguf"}
+BOTH: Final = {
+    **{f"{side}-{part.removeprefix('chat-')}": value for side in ("left", "right") for part, value in CHAT.items()},
+    "compare-message": "What is 2+2?",
+    "compare-max-tokens": 16,
+}
+ARRIVED_BYTES: Final = 20_000_000  # of the download, when it is held
+
+
+def until(what: Callable[[], object]) -> None:
+    end = time.monotonic() + SOON_SECONDS
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)  # there is no sign to wait for: another process does it
+
+
+def halt(process: PlaygroundProcess, module: str) -> psutil.Process:
+    """The child that runs a module, halted as soon as it is there; it can still be killed."""
+
+    def children() -> list[psutil.Process]:
+        return [child for child in psutil.Process(process.pid).children() if module in child.cmdline()]
+
+    until(children)
+    (child,) = children()
+    child.suspend()
+    return child
+
+
+class Pressed:
+    """A button that was pressed: what its events tell from then on."""
+
+    def __init__(self, page: OpenPage, button: str, values: Mapping[str, Any]) -> None:
+        self._told: list[str] = []
+        self._thread = threading.Thread(target=self._press, args=(page, button, values), daemon=True)
+        self._thread.start()
+
+    def _press(self, page: OpenPage, button: str, values: Mapping[str, Any]) -> None:
+        self._told.extend(page.press(button, values))
+
+    @property
+    def told(self) -> str:
+        return "".join(self._told)
+
+    def ended(self) -> str:
+        """All that it told, once nothing more can come."""
+        self._thread.join(SOON_SECONDS)
+        return self.told
+
+
+def end(process: PlaygroundProcess, then: Callable[[], None] = lambda: None) -> None:
+    """SIGTERM: it leaves in good order, and with it every process that it had started. then: as soon as it heard."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.process.terminate()
+    until(lambda: "Ending the playground." in process.output)
+    then()
+    assert process.end() == 0
+    assert "Traceback" not in process.output
+    assert not psutil.wait_procs(children, SOON_SECONDS)[1]
+
+
+def test_what_is_under_way_is_ended_in_good_order_and_the_next_start_goes_on(starter: Path, tmp_path: Path) -> None:
+    """A load, the making of a level and a download; then, after the next start, a reading by both and a reply."""
+    with HubStandIn() as hub:
+        hub.add(REPO, {"Copy-Q4_1.gguf": Blob.of(starter)})
+        (tmp_path / "tmp").mkdir()
+        network = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "TMPDIR": str(tmp_path / "tmp")}
+        hold = hub.hold("/storage/", ARRIVED_BYTES)
+        with PlaygroundProcess(tmp_path, **network) as process:
+            end_while_it_loads_makes_and_downloads(process)
+            assert hold.reached.is_set()
+        hub_cache, made = tmp_path / "hub", tmp_path / "data" / "models"
+        assert not list(hub_cache.rglob("*.gguf")), "no half model under its name"
+        (half,) = hub_cache.rglob("*.incomplete")
+        assert half.stat().st_size == ARRIVED_BYTES
+        assert not made.exists(), "nothing is left of a level that was not made"
+
+        hold.release.set()
+        hub.forget_requests()
+        with PlaygroundProcess(tmp_path, **network) as process:
+            OpenPage(process.address).open("models-downloads")
+            until(lambda: list(hub_cache.rglob("Copy-Q4_1.gguf")))
+            (asked,) = [request for request in hub.requests if request.path.startswith("/storage/")]
+            assert asked.range is not None and asked.range.startswith(f"bytes={ARRIVED_BYTES}-")
+            end_while_both_read_and_a_program_chats(process)
+    assert not list(tmp_path.rglob("*.making"))
+
+
+def end_while_it_loads_makes_and_downloads(process: PlaygroundProcess) -> None:
+    page = OpenPage(process.address)
+    list(page.press("models-find", DOWNLOAD))
+    list(page.press("models-download", DOWNLOAD))
+    page.open("models-make-model")
+    making = Pressed(page, "models-make", LEVEL)
+    until(lambda: list(process.home.rglob("*.making")))
+    halt(process, QUANTIZER)
+    loading = Pressed(OpenPage(process.address), "chat-load", CHAT)
+    halt(process, WORKER)
+    end(process)
+    for told in (making.ended(), loading.ended()):
+        assert "The playground is shutting down." in told and "Start this again" in told
+
+
+def end_while_both_read_and_a_program_chats(process: PlaygroundProcess) -> None:
+    page = OpenPage(process.address)
+    page.open("compare-tally")
+    list(page.press("compare-send", BOTH))
+    chat = Client(process.address, verbose=False).submit(prompt="Write a long story.", context=512, api_name="/chat")
+    until(chat.outputs)
+    worker = halt(process, WORKER)
+    reading = Pressed(page, "compare-score", {})
+    until(lambda: list(process.home.rglob("*.making")))
+    end(process, then=worker.resume)
+    assert "The playground is shutting down." in reading.ended()
+    with pytest.raises(AppError, match=r"The playground is shutting down\."):
+        chat.result(SOON_SECONDS)
