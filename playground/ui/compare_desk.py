@@ -1,4 +1,4 @@
-"""What happens in the Compare tab: a question to both sides, one more answer, the control, the vote; as frames.
+"""What happens in the Compare tab: a question to both sides, one more answer, the vote; as frames.
 
 Joins the pickers' choices, the making of levels that are not here yet, the comparison and the book of votes. Knows no
 component: a frame says what is new on the page, and tests read frames. While a round is blind nothing may tell which
@@ -10,64 +10,34 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import replace
 
-from playground.chat.compare import Pane, PaneResult, compare, usual_mode
+from playground.chat.compare import compare, usual_mode
 from playground.chat.comparison_export import (
     ComparisonRecord,
     PaneRecord,
     comparison_as_json,
     comparison_as_markdown,
 )
-from playground.chat.differences import spread_of
 from playground.chat.history import HistoryLimits, check_chat
 from playground.engine.messages import Queued
 from playground.engine.remote_words import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
-from playground.lab.fidelity import Fidelity, score_answer
-from playground.lab.fidelity import Progress as Scoring
 from playground.lab.results import Pair, VoteBook
 from playground.models.digests import FileDigests
 from playground.models.library import ModelFile
 from playground.services import Services
-from playground.ui.compare_board import PLACES, Board, PaneFrame
+from playground.ui.compare_board import PLACES, Board
+from playground.ui.compare_frame import PLACE, Frame, at_rest, refusal
+from playground.ui.compare_lab import CompareLab
 from playground.ui.compare_setup import CompareSetup
-from playground.ui.duel import Duel, Side, Wish, names
+from playground.ui.duel import Duel, Wish
 from playground.ui.picker_view import Choice, PickerDesk
 from playground.ui.refusals import note, told
 from playground.ui.render import error_card, notice
-from playground.ui.render_agreement import PHASES, agreement_card
-from playground.ui.render_compare import (
-    control_card,
-    differences_table,
-    hidden_line,
-    pane_head,
-    tally_table,
-)
-from playground.ui.render_parting import parting_card
-from playground.ui.render_reply import live_line, load_progress
+from playground.ui.render_compare import tally_table
 from playground.ui.residents import Residents
 from playground.visits.ledger import Run, Visitor
-
-Phase = Literal["rest", "busy"]
-PLACE: Final = "comparison"  # of a page, where one thing at a time goes on
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What is new on the page; None leaves a part as it is."""
-
-    duel: Duel | None = None
-    panes: tuple[PaneFrame, PaneFrame] = (PaneFrame(), PaneFrame())
-    phase: Phase | None = None
-    problem: str | None = None
-    differences: str | None = None
-    parting: str | None = None
-    control: str | None = None
-    agreement: str | None = None
-    tally: str | None = None
-    is_made: bool = False  # a level is on the disk that was not before
 
 
 class CompareDesk:
@@ -82,6 +52,7 @@ class CompareDesk:
         self.usual_mode = usual_mode(services.processors.usable)
         self.votes = VoteBook(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
         self.votes.mend()
+        self.lab = CompareLab(services, self.visits, residents)
         self._digests = FileDigests(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
@@ -93,7 +64,7 @@ class CompareDesk:
         try:
             asked = self._within_limits(duel.asked(text, wish, self.limits), wish)
         except PlaygroundError as error:
-            yield _refused(error, visitor)
+            yield refusal(error, visitor)
             return
         yield from self._answers(visitor, asked, wish, PLACES)
 
@@ -102,78 +73,9 @@ class CompareDesk:
         try:
             asked = self._within_limits(duel.asked_again(place, wish), wish)
         except PlaygroundError as error:
-            yield _refused(error, visitor)
+            yield refusal(error, visitor)
             return
         yield from self._answers(visitor, asked, wish, (place,))
-
-    def control(self, visitor: Visitor, duel: Duel) -> Iterator[Frame]:
-        """The left side's model asked twice, so that its difference from itself can be told."""
-        begun = False
-        try:
-            self._refuse_lab()
-            side, wish = duel.at(0), duel.wish
-            if not (side.pane and wish and side.result) or duel.is_hidden:
-                raise RequestRefused("There is nothing to repeat yet.", "Ask both models something first.")
-            pane = replace(side.pane, conversation=side.conversation.without_last_reply())
-            with self.visits.running(visitor, "control", PLACE) as run:
-                begun = True
-                yield Frame(phase="busy", problem="", control=notice(f"Asking {pane.file.level} twice …"))
-                results = yield from self._repeated(pane, wish, run)
-            if len(results) < 2:
-                said = told(run.overdue, visitor) if run.overdue else notice("Stopped; the control says nothing.")
-                yield Frame(phase="rest", control=said)
-                return
-            duel = replace(duel, spread=spread_of(results))
-            text = control_card(names(duel)[0], results[0], results[1], duel.spread)
-            yield Frame(duel, phase="rest", control=text, differences=self._differences(duel))
-        except PlaygroundError as error:
-            refused = _refused(error, visitor)
-            yield replace(refused, phase="rest", control="") if begun else refused
-
-    def score(self, visitor: Visitor, duel: Duel) -> Iterator[Frame]:
-        """A's answer read by both, token by token; one model in memory at a time is enough."""
-        begun = False
-        try:
-            self._refuse_lab()
-            first, second = (duel.at(place) for place in PLACES)
-            if not (first.pane and second.pane and first.result) or duel.is_hidden:
-                raise RequestRefused("There is no answer to read yet.", "Ask both models something first.")
-            with self.visits.running(visitor, "scoring", PLACE) as run:
-                begun = True
-                yield Frame(duel, phase="busy", problem="", agreement=load_progress(None, "Reading A’s answer"))
-                scoring: Generator[Scoring | Fidelity, None, None] = score_answer(  # type: ignore[assignment]
-                    self._services.pool,
-                    first.pane,
-                    second.pane,
-                    first.conversation.without_last_reply(),
-                    [token.id for token in first.result.tokens],
-                )
-                said = yield from self._scored(duel, scoring, run)
-            yield Frame(duel, phase="rest", agreement=said)
-        except PlaygroundError as error:
-            refused = _refused(error, visitor)
-            yield replace(refused, duel=duel, phase="rest", agreement="") if begun else refused
-
-    def _refuse_lab(self) -> None:
-        if not self._services.settings.allow_lab:
-            raise RequestRefused(
-                "Nothing is measured here.", "Whoever runs this playground decided so.", setting="allow_lab"
-            )
-
-    def _scored(
-        self, duel: Duel, scoring: Generator[Scoring | Fidelity, None, None], run: Run
-    ) -> Generator[Frame, None, str]:
-        run.owns_generator(scoring)
-        with closing(scoring):
-            for event in scoring:
-                if isinstance(event, Fidelity):
-                    return agreement_card(names(duel), event)
-                if run.is_stopped():
-                    break
-                waits = self.residents.waiting(event.waiting)
-                yield Frame(agreement=load_progress(None if waits else event.fraction, waits or PHASES[event.phase]))
-        stopped = notice("Stopped; nothing is said about the agreement.")
-        return told(run.overdue, run.visitor) if run.overdue else stopped
 
     def record(self, duel: Duel, kind: str) -> Iterator[float | str]:
         """The whole comparison as "markdown" or "json": the fraction of the checksums done, then the text."""
@@ -205,7 +107,7 @@ class CompareDesk:
         try:
             vote = duel.vote(ballot)
         except PlaygroundError as error:
-            return _refused(error, visitor)
+            return refusal(error, visitor)
         problem = ""
         try:
             self.visits.add_result(visitor)
@@ -213,16 +115,16 @@ class CompareDesk:
         except PlaygroundError as error:
             problem = told(error, visitor)
         duel = replace(duel, voted=vote.preference)
-        return replace(self.shown(duel), problem=problem, tally=self.tally(duel))
+        return replace(at_rest(duel), problem=problem, tally=self.tally(duel))
 
     def clear(self, duel: Duel) -> Frame:
         """A new chat on both sides."""
         duel = duel.cleared()
-        return replace(self.shown(duel), control="", agreement="", problem="")
+        return replace(at_rest(duel), control="", agreement="", problem="")
 
     def unhide(self, duel: Duel) -> Frame:
         """Blind mode is off: the sides go back to where they were chosen."""
-        return self.shown(duel.revealed())
+        return at_rest(duel.revealed())
 
     def stop(self, visitor: Visitor) -> None:
         """Ends what this page's comparison has under way, within one update."""
@@ -242,25 +144,6 @@ class CompareDesk:
         aside = notice(self.votes.set_aside, "warning") if self.votes.set_aside else ""
         return aside + tally_table(tallies, pair)
 
-    def shown(self, duel: Duel) -> Frame:
-        """Everything about a comparison at rest."""
-        panes = tuple(
-            PaneFrame(
-                pane_head(duel, place),
-                duel.at(place).conversation.messages,
-                live=hidden_line() if duel.is_hidden else _live_at_rest(duel.at(place)),
-                note="",
-            )
-            for place in PLACES
-        )
-        return Frame(
-            duel,
-            (panes[0], panes[1]),
-            phase="rest",
-            differences=self._differences(duel),
-            parting=self._parting(duel),
-        )
-
     # --- how it goes ---
 
     def _within_limits(self, duel: Duel, wish: Wish) -> Duel:
@@ -277,7 +160,7 @@ class CompareDesk:
             try:
                 run = share.enter_context(self.visits.running(visitor, "comparison", PLACE))
             except RequestRefused as error:
-                yield _refused(error, visitor)
+                yield refusal(error, visitor)
                 return
             yield Frame(
                 board.duel, board.panes(), "busy", problem="", differences="", parting="", control="", agreement=""
@@ -358,51 +241,9 @@ class CompareDesk:
                     shown_at = now
                     yield Frame(panes=board.panes())
 
-    def _repeated(self, pane: Pane, wish: Wish, run: Run) -> Generator[Frame, None, list[PaneResult]]:
-        """Both results of one model asked twice; fewer when it was stopped. Raises what a pane failed with."""
-        results: list[PaneResult] = []
-        updates = compare(
-            self._services.pool, self._services.planner, [pane, pane], wish.sampling,
-            wish.max_tokens,
-            mode="in turn", interval_seconds=self._interval_seconds, remotes=self._services.remotes,
-            visitor=run.visitor,
-        )  # fmt: skip
-        run.owns_generator(updates)
-        with closing(updates):
-            for update in updates:
-                if run.is_stopped():
-                    break
-                if update.failed:
-                    raise update.failed
-                if update.result:
-                    results.append(update.result)
-                    yield Frame(control=notice(f"Asking {pane.file.level} twice … {len(results)} of 2 done"))
-        return results
-
     def _ended(self, board: Board) -> Frame:
         duel = board.finished()
-        frame = self.shown(duel)
+        frame = at_rest(duel)
         if board.duel.is_hidden and not duel.is_hidden:  # broken: the sides stand elsewhere now
             return replace(frame, problem=board.failures)
         return replace(frame, panes=board.last_words(frame.panes))
-
-    def _differences(self, duel: Duel) -> str:
-        results = [duel.at(place).result for place in PLACES]
-        if duel.is_hidden or not (results[0] and results[1]):
-            return ""
-        return differences_table(names(duel), results[0], results[1], duel.spread)
-
-    def _parting(self, duel: Duel) -> str:
-        results = [duel.at(place).result for place in PLACES]
-        if duel.is_hidden or not (results[0] and results[1]):
-            return ""
-        return parting_card(names(duel), results[0], results[1])
-
-
-def _refused(error: PlaygroundError, visitor: Visitor) -> Frame:
-    """Nothing has begun: whatever is under way stays as it is."""
-    return Frame(problem=told(error, visitor))
-
-
-def _live_at_rest(side: Side) -> str:
-    return live_line(side.result.finished if side.result else None)

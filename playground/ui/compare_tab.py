@@ -16,7 +16,8 @@ from playground.chat.conversation import Conversation
 from playground.chat.prompts import ComparisonPrompt
 from playground.engine.messages import Sampling
 from playground.errors import PlaygroundError
-from playground.ui.compare_desk import CompareDesk, Frame
+from playground.ui.compare_desk import CompareDesk
+from playground.ui.compare_frame import Frame
 from playground.ui.compare_layout import GROUPS, CompareTab
 from playground.ui.compare_link import query_of
 from playground.ui.duel import USUAL_TOKENS, Duel, Wish
@@ -134,10 +135,10 @@ def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: 
         return regenerate
 
     def twice(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
-        yield from told(desk.control(visitor(request), duel))
+        yield from told(desk.lab.control(visitor(request), duel))
 
     def score(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
-        yield from told(desk.score(visitor(request), duel))
+        yield from told(desk.lab.score(visitor(request), duel))
 
     def stop(request: gr.Request) -> None:
         desk.stop(visitor(request))

@@ -15,7 +15,8 @@ from playground.engine.messages import GREEDY
 from playground.lab.quantize import quantize
 from playground.services import Services
 from playground.settings import load_settings
-from playground.ui.compare_desk import CompareDesk, Frame
+from playground.ui.compare_desk import CompareDesk
+from playground.ui.compare_frame import Frame
 from playground.ui.compare_link import query_of
 from playground.ui.compare_tab import read_wish
 from playground.ui.duel import BALLOT, Duel, Wish
@@ -178,7 +179,7 @@ def test_an_empty_question_is_answered_with_what_to_do(desk: CompareDesk) -> Non
 def test_the_control_says_that_the_same_model_says_the_same(
     desk: CompareDesk, answered: tuple[Duel, list[Frame]]
 ) -> None:
-    frames = list(desk.control(ANNA, answered[0]))
+    frames = list(desk.lab.control(ANNA, answered[0]))
     assert "beside itself: the same text, token for token" in text_of(frames[-1].control)
     assert last_duel(frames).spread.is_measured
     assert "by the control below" in text_of(frames[-1].differences)
@@ -186,7 +187,7 @@ def test_the_control_says_that_the_same_model_says_the_same(
 
 def test_the_answer_is_scored_token_by_token(desk: CompareDesk, answered: tuple[Duel, list[Frame]]) -> None:
     duel, _ = answered
-    frames = list(desk.score(ANNA, duel))
+    frames = list(desk.lab.score(ANNA, duel))
     card = frames[-1].agreement or ""
     assert card.count("data-top=") == len(duel.sides[0].result.tokens)  # type: ignore[union-attr]
     assert "KL divergence" in text_of(card)
@@ -194,7 +195,7 @@ def test_the_answer_is_scored_token_by_token(desk: CompareDesk, answered: tuple[
 
 def test_a_model_beside_itself_agrees_wholly(desk: CompareDesk) -> None:
     duel = last_duel(list(desk.ask(ANNA, Duel(), SUM, replace(BRIEFLY, choices=(SHIPPED, SHIPPED)))))
-    card = text_of(list(desk.score(ANNA, duel))[-1].agreement)
+    card = text_of(list(desk.lab.score(ANNA, duel))[-1].agreement)
     assert "At 100% of the" in card and "KL divergence: 0 ." in card
 
 

@@ -101,7 +101,7 @@ def test_a_chat_from_a_browser_that_is_too_long_is_a_line(chat: ChatDesk, record
 def test_what_is_switched_off_is_a_line(compare: CompareDesk, services: Services, records: Log) -> None:
     models = ModelsDesk(services)
     attempts: dict[str, Callable[[], object]] = {
-        "allow_lab": lambda: list(compare.control(ANNA, Duel())),
+        "allow_lab": lambda: list(compare.lab.control(ANNA, Duel())),
         "allow_downloads": lambda: models.download("owner/Model-GGUF", "a key", ANNA),
         "allow_quantize": lambda: list(models.make("SmolLM2-135M-Instruct", "Q2_0", visitor=ANNA)),
     }

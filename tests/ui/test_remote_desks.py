@@ -21,7 +21,7 @@ from playground.services import Services
 from playground.settings import load_settings
 from playground.ui.chat_desk import ChatDesk, Wish
 from playground.ui.compare_desk import CompareDesk
-from playground.ui.compare_desk import Frame as CompareFrame
+from playground.ui.compare_frame import Frame as CompareFrame
 from playground.ui.compare_link import query_of
 from playground.ui.duel import Duel
 from playground.ui.duel import Wish as CompareWish
@@ -210,7 +210,7 @@ def test_a_server_s_side_has_its_speed_and_dashes_for_memory(compared: CompareFr
 def test_what_a_server_keeps_to_itself_is_said_and_not_shown(comparison: CompareDesk, compared: CompareFrame) -> None:
     assert "The server tells neither the probabilities of its tokens" in text_of(compared.parting)
     assert compared.duel
-    refused = list(comparison.score(ANN, compared.duel))[-1]
+    refused = list(comparison.lab.score(ANN, compared.duel))[-1]
     assert "a server does not tell how likely it finds a text" in text_of(refused.problem)
     assert refused.phase == "rest"
 

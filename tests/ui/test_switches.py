@@ -131,7 +131,7 @@ def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Servic
     picker = PickerDesk(shut.library, shut.planner, shut.pool.usable_for, 1, visits=shut.visits)
     desk = CompareDesk(shut, picker, Residents(shut.pool, shut.planner, picker))
     visitor = Visitor("page", "page")
-    for frames in (desk.control(visitor, Duel()), desk.score(visitor, Duel())):
+    for frames in (desk.lab.control(visitor, Duel()), desk.lab.score(visitor, Duel())):
         (frame,) = frames
         assert "Nothing is measured here" in str(frame.problem)
 
