@@ -171,7 +171,7 @@ class ModelPool:
 
     def resident(self) -> list[ResidentModel]:
         with self._news:
-            return [entry.resident(self._line) for entry in self._entries.values()]
+            return [entry.resident(self._line) for entry in self._entries.values() if entry.is_alive]
 
     def forget_chat(self, chat: str) -> None:
         """Let every model give up what it keeps of a chat that is over; see messages.Generate for its name."""
@@ -217,14 +217,18 @@ class ModelPool:
             entry = self._entries.get(key)
             if entry and entry.ready and (first := self._in_whose_way(entry)):
                 return Waiting(0, (first.resident(self._line),))
+            dead = None
             if entry is None or not entry.is_alive:
-                entry = self._entries[key] = Entry(key)
+                dead, entry = entry, Entry(key)
+                self._entries[key] = entry
                 loader = threading.Thread(target=self._load, args=(entry, allow_unfit), daemon=True, name="model load")
                 loader.start()
             entry.users += 1
             if entry.idle_timer:
                 entry.idle_timer.cancel()
-            return entry
+        if dead and not dead.users:  # else the last one who lets go of it ends it
+            self._end(dead)
+        return entry
 
     def _release(self, entry: Entry) -> None:
         with self._news:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -77,6 +78,13 @@ def finish(opening: Loading) -> Lease:
             next(opening)
         except StopIteration as end:
             return end.value
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.01)  # there is no sign to wait for but what is looked at
 
 
 def wait_for_loaders() -> None:
@@ -417,6 +425,21 @@ def test_a_model_that_was_killed_is_replaced_at_the_next_opening(make_pool: Make
         assert "4" in answer(lease)
         broken.release()  # late, and of no consequence for the successor
         assert "4" in answer(lease)
+
+
+def test_an_idle_model_that_was_killed_is_not_told_of_and_its_successor_leaves_nothing_of_it(
+    make_pool: MakePool, starter: Path
+) -> None:
+    pool = make_pool()
+    finish(pool.open(starter, SMALL)).release()
+    files, threads = psutil.Process().num_fds(), threading.active_count()
+    for _ in range(3):
+        lease = finish(pool.open(starter, SMALL))
+        lease.release()
+        os.kill(lease.engine.pid, signal.SIGKILL)
+        wait_until(lambda: pool.resident() == [])
+    finish(pool.open(starter, SMALL)).release()
+    wait_until(lambda: psutil.Process().num_fds() <= files and threading.active_count() <= threads)
 
 
 def test_closing_the_pool_ends_every_model(make_pool: MakePool, starter: Path) -> None:
