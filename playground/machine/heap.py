@@ -20,6 +20,16 @@ _TRIES: Final = 8  # that a piece of one size may come to lie elsewhere
 _NEVER: Final = 2**31 - 1  # bytes, as much as mallopt's int can say
 
 
+def give_back_free_pages() -> None:
+    """The kernel gets every page of this process that no block is on, from wherever between those that are.
+
+    Takes some milliseconds for each hundred megabytes, and other threads that want memory wait for it.
+    """
+    library: Any = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(ctypes.c_size_t(0))
+
+
 class KeptPages:
     """While `keeping` is true, large blocks take pages that stay with this process when they are freed.
 

@@ -19,6 +19,8 @@ from typing import Final
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from playground.machine.heap import give_back_free_pages
+
 FORGOTTEN_AFTER_SECONDS: Final = 10.0  # from the closing of a page; what it still had under way has ended by then
 MOST_PAGES: Final = 2000  # open at once; beyond that the one that was still for longest loses what it had here
 UPLOADS: Final = "uploads"  # in the data folder
@@ -30,7 +32,8 @@ class Closed:
     """Pages that were closed, and programs that have their answer: each is forgotten some seconds later.
 
     What a page had under way may end only after its closing, and until then Gradio begins to keep things of it anew: it
-    has to have been still for half as long. One thread sees to all, and ends when there is nothing left to forget.
+    has to have been still for half as long. One thread sees to all, and ends when there is nothing left to forget: then
+    the memory that so many visits have left in pieces goes back to the system.
     """
 
     def __init__(self, page: gr.Blocks, seconds: float = FORGOTTEN_AFTER_SECONDS) -> None:
@@ -62,7 +65,8 @@ class Closed:
             with self._lock:
                 if not self._due:
                     self._watcher = None
-                    return
+                    break
+        give_back_free_pages()
 
 
 def forget(page: gr.Blocks, tab: str, unused_seconds: float = 0.0) -> bool:

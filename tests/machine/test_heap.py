@@ -69,3 +69,30 @@ def test_giving_back_frees_the_pages_and_the_next_block_has_fresh_ones(said: dic
     *_, kept, given_back = said["resident"]
     assert kept - given_back > BLOCK * 0.9
     assert said["faults"][-1] > PAGES / 2
+
+
+IN_PIECES = """
+import ctypes, json, os
+from playground.machine.heap import give_back_free_pages
+from playground.machine.process import read_process_memory
+
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+large = []
+for _ in range(1000):
+    large.append(ctypes.c_void_p(library.malloc(ctypes.c_size_t(60_000))))
+    library.memset(large[-1], 1, ctypes.c_size_t(60_000))
+    library.malloc(ctypes.c_size_t(5000))  # stays, and so the heap cannot simply become shorter
+for block in large:
+    library.free(block)
+before = read_process_memory(os.getpid()).anonymous
+give_back_free_pages()
+print(json.dumps([before, read_process_memory(os.getpid()).anonymous]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_pages_that_are_free_between_others_go_back_to_the_system() -> None:
+    told = subprocess.run([sys.executable, "-c", IN_PIECES], capture_output=True, text=True, timeout=60, check=True)
+    before, after = json.loads(told.stdout)
+    assert before - after > 40 * MIB
