@@ -58,21 +58,26 @@ class Blueprint:
 
 @dataclass
 class Request:
-    """Something a visitor has begun: its events so far, how many updates came, and all that was told at last.
+    """Something a visitor has begun, perhaps by pressing twice: how many updates came, and all that was told at last.
 
     `told` holds what the page shows when each of its events has ended, as JSON.
     """
 
     updates: int = 0
     told: list[str] = field(default_factory=list)
-    is_over: bool = False
+    presses: int = 0
+    _ended: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note(self, *, told: str | None = None, over: bool = False) -> None:
         self.updates += told is None and not over
         self.told += [told] if told is not None else []
-        self.is_over = self.is_over or over
+        self._ended += over
         self._news.set()
+
+    @property
+    def is_over(self) -> bool:
+        return self._ended == self.presses
 
     async def after(self, updates: int) -> None:
         """Until so many updates have come, or it is over."""
@@ -99,10 +104,11 @@ class OpenPage:
     def fill(self, elem_id: str, value: Any) -> None:
         self.values[self._blueprint.ids[elem_id]] = value
 
-    def press(self, elem_id: str) -> Request:
-        """Press a button; what follows goes on while the page is open."""
+    def press(self, elem_id: str, again: Request | None = None) -> Request:
+        """Press a button; what follows goes on while the page is open. again: for what it was pressed before."""
         (event,) = self._blueprint.triggered("click", self._blueprint.ids[elem_id])
-        request = Request()
+        request = again or Request()
+        request.presses += 1
         self._begin(self._whole(event, request))
         return request
 

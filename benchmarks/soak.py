@@ -35,7 +35,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))
 from playground_process import PlaygroundProcess  # noqa: E402 - as the tests start it, which are no package
 
-IDLE_SECONDS: Final = 4
 SETTINGS: Final[Mapping[str, str]] = {
     "PLAYGROUND_METRICS": "true",
     "PLAYGROUND_PROXIES": "1",  # each visitor comes from an address of their own
@@ -47,8 +46,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     "PLAYGROUND_MAX_REPLY_SECONDS": "20",
     "PLAYGROUND_MAX_WAIT_SECONDS": "30",
     "PLAYGROUND_TURN_SECONDS": "5",
-    "PLAYGROUND_IDLE_SECONDS": str(IDLE_SECONDS),
+    "PLAYGROUND_IDLE_SECONDS": "3",
 }
+PAUSE_SECONDS: Final = 2.0  # that a visitor thinks, so that not everybody is refused all the time
 MOST_GROWTH: Final = 1.05  # of memory, from the end of the warm-up to the end
 REST_SECONDS: Final = 60.0  # for the last run to end and the last model to be unloaded
 FORGET_SECONDS: Final = 45.0  # beyond that, for closed pages to be forgotten and idle threads to end
@@ -69,29 +69,47 @@ class Soak:
     """Visitors at a playground that runs; rounds of them, and a look at what they leave behind."""
 
     def __init__(
-        self, client: httpx2.AsyncClient, pid: int, home: Path, visitors: int, seed: int, kill_after: tuple[int, int]
+        self,
+        client: httpx2.AsyncClient,
+        pid: int,
+        home: Path,
+        visitors: int,
+        seed: int,
+        kill_after: tuple[int, int],
+        pause_seconds: float = 0.0,
     ) -> None:
         """kill_after: a model's process is killed after so many requests have ended, at least and at most."""
         self.outcomes: list[Outcome] = []
         self.killed = 0
         self._client, self._pid, self._home, self._visitors, self._seed = client, pid, home, visitors, seed
-        self._kill_after = kill_after
+        self._kill_after, self._pause_seconds = kill_after, pause_seconds
         self._rng = random.Random(f"killer {seed}")
         self._next_kill = self._rng.randint(*kill_after)
         self._rounds = 0
 
-    async def round(self, more: Callable[[], bool], visitors: int | None = None) -> None:
+    async def first_visit(self) -> None:
+        """One visitor, before anybody is counted: what is made or imported once is there afterwards."""
+        (visitor,) = await self._people(1)
+        await visitor.compare_once()
+
+    async def round(self, more: Callable[[], bool]) -> None:
         """Everybody comes, does things for as long as there is more to do, and leaves."""
+        await asyncio.gather(*(visitor.visit(more) for visitor in await self._people(self._visitors)))
+
+    async def _people(self, number: int) -> list[Visitor]:
         self._rounds += 1
         blueprint = await read_blueprint(self._client)
-        everybody = [
-            Visitor(self._client, blueprint, number, random.Random(f"{self._seed} {self._rounds} {number}"), self._note)
-            for number in range(visitors or self._visitors)
+        dice = [random.Random(f"{self._seed} {self._rounds} {person}") for person in range(number)]
+        return [
+            Visitor(self._client, blueprint, person, rng, self._note, self._pause_seconds)
+            for person, rng in enumerate(dice)
         ]
-        await asyncio.gather(*(visitor.visit(more) for visitor in everybody))
 
-    async def rested(self, before: Census | None = None) -> Leftover:
-        """What is held when nothing is under way any more: no more than `before`, or as little as it becomes."""
+    async def rested(self, before: Census | None = None, forget_seconds: float = FORGET_SECONDS) -> Leftover:
+        """What is held once nothing is under way any more: as soon as that is no more than before, or after so long.
+
+        forget_seconds: how long closed pages and idle threads may take.
+        """
         until = time.monotonic() + REST_SECONDS
         seen: dict[int, float] = {}
         restless: dict[int, str] = {}
@@ -110,11 +128,10 @@ class Soak:
             if time.monotonic() > until:
                 break
             await asyncio.sleep(LOOK_SECONDS)
-        return Leftover(await self._least(before), under_way, tuple(restless.values()))
+        return Leftover(await self._least(before, forget_seconds), under_way, tuple(restless.values()))
 
-    async def _least(self, before: Census | None) -> Census:
-        """The census once it is no more than before; where there is no before, once it has not fallen for a while."""
-        until = time.monotonic() + FORGET_SECONDS
+    async def _least(self, before: Census | None, seconds: float) -> Census:
+        until = time.monotonic() + seconds
         while True:
             census = count(self._pid, self._home)
             if (before and not census.leaks(before)) or time.monotonic() > until:
@@ -148,12 +165,21 @@ def tracebacks(output: str) -> int:
     return output.count("Traceback (most recent call last)")
 
 
-def counted(outcomes: list[Outcome]) -> list[tuple[str, str]]:
+def wrong_in(soak: Soak, before: Leftover, after: Leftover, output: str) -> list[str]:
+    """Everything that does not hold but for memory; output: what the playground printed."""
+    wrong = after.census.leaks(before.census)
+    wrong += [f"lost: {one.what}: {one.words}" for one in soak.outcomes if one.ending == "lost"]
+    wrong += [f"{after.under_way:.0f} runs under way that nobody waits for"] if after.under_way else []
+    wrong += [f"still decoding: {which}" for which in after.restless]
+    wrong += [f"{tracebacks(output)} tracebacks in the log"] if tracebacks(output) else []
+    return wrong
+
+
+def endings(outcomes: list[Outcome]) -> list[tuple[str, str]]:
     """A row for each kind of ending, and one for each sentence that was told in place of an answer."""
-    endings = Counter(outcome.ending for outcome in outcomes)
-    rows = [(ending, f"{number:,}") for ending, number in endings.most_common()]
+    rows = [(ending, f"{number:,}") for ending, number in Counter(one.ending for one in outcomes).most_common()]
     told = Counter(outcome.words for outcome in outcomes if outcome.ending == "told why not")
-    return rows + [(f"  {number}×", words[:120]) for words, number in told.most_common(12)]
+    return rows + [(f"  {number}×", " ".join(words.split())[-120:]) for words, number in told.most_common(12)]
 
 
 async def _soaked(soak: Soak, minutes: float, warm_up_minutes: float) -> tuple[Leftover, Leftover]:
@@ -161,25 +187,13 @@ async def _soaked(soak: Soak, minutes: float, warm_up_minutes: float) -> tuple[L
         until = time.monotonic() + 60 * length
         await asyncio.wait_for(soak.round(lambda: time.monotonic() < until), 60 * length + 600)
 
+    await soak.first_visit()
     await for_minutes(warm_up_minutes)
     before = await soak.rested()
     print(f"warm: {before.census}", flush=True)
     soak.outcomes.clear()
     await for_minutes(minutes)
-    return before, await soak.rested(before.census)
-
-
-def _verdict(soak: Soak, before: Leftover, after: Leftover, output: str, survivors: int) -> list[str]:
-    """Everything that does not hold."""
-    wrong = after.census.leaks(before.census)
-    wrong += [f"lost: {one.what}: {one.words}" for one in soak.outcomes if one.ending == "lost"]
-    wrong += [f"{after.under_way:.0f} runs under way that nobody waits for"] if after.under_way else []
-    wrong += [f"still decoding: {which}" for which in after.restless]
-    wrong += [f"{tracebacks(output)} tracebacks in the log"] if tracebacks(output) else []
-    wrong += [f"{survivors} processes outlived the playground"] if survivors else []
-    growth = after.census.memory_bytes / before.census.memory_bytes
-    wrong += [f"memory grew to {growth:.3f} of what it was"] if growth > MOST_GROWTH else []
-    return wrong
+    return before, await soak.rested()
 
 
 def main() -> int:
@@ -197,7 +211,7 @@ def main() -> int:
 
             async def everything() -> tuple[Soak, Leftover, Leftover]:
                 async with page_client(playground.address) as client:
-                    soak = Soak(client, playground.pid, home, asked.visitors, asked.seed, (8, 40))
+                    soak = Soak(client, playground.pid, home, asked.visitors, asked.seed, (8, 40), PAUSE_SECONDS)
                     return soak, *await _soaked(soak, asked.minutes, asked.warm_up)
 
             soak, before, after = asyncio.run(everything())
@@ -207,7 +221,10 @@ def main() -> int:
         output = playground.output
     if asked.log:
         asked.log.write_text(output)
-    wrong = _verdict(soak, before, after, output, len(survivors))
+    wrong = wrong_in(soak, before, after, output)
+    wrong += [f"{len(survivors)} processes outlived the playground"] if survivors else []
+    growth = after.census.memory_bytes / before.census.memory_bytes
+    wrong += [f"memory grew to {growth:.3f} of what it was"] if growth > MOST_GROWTH else []
     _tell(soak, asked, before, after, wrong)
     return 1 if wrong else 0
 
@@ -216,7 +233,7 @@ def _tell(soak: Soak, asked: argparse.Namespace, before: Leftover, after: Leftov
     then, now = before.census, after.census
     rows = [
         ("requests ended", f"{len(soak.outcomes):,}, {soak.killed} processes killed"),
-        *counted(soak.outcomes),
+        *endings(soak.outcomes),
         ("threads", f"{now.threads}, after the warm-up {then.threads}"),
         ("open files", f"{now.open_files}, after the warm-up {then.open_files}"),
         ("children", f"{now.workers + now.other_children}, after the warm-up {then.workers + then.other_children}"),

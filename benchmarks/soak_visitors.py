@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -22,6 +22,8 @@ MOST_MESSAGE_CHARACTERS: Final = 2000  # as the soak's playground is set; what i
 
 Ending = Literal["answered", "told why not", "cancelled", "left", "lost"]
 Way = Literal["to the end", "stop", "leave"]
+Tab = Literal["chat", "compare"]
+LEVELS: Final = ("Q4_1", "Q8_0")  # the starter's, and one that is made of it
 
 _ERROR: Final = re.compile(r'gp-error\\" role=\\"alert\\"><p><strong>(.*?)</strong>')
 _LIVE: Final = re.compile(r"gp-live gp-live-(.*?)</div>")
@@ -47,7 +49,8 @@ class Outcome:
 class Visitor:
     """One person with a browser at an address of their own.
 
-    rng: decides everything that they do. note: told of every request that has ended.
+    rng: decides everything that they do. note: told of every request that has ended. pause_seconds: how long they think
+    between two things, about.
     """
 
     def __init__(
@@ -57,24 +60,33 @@ class Visitor:
         number: int,
         rng: random.Random,
         note: Callable[[Outcome], None],
+        pause_seconds: float = 0.0,
     ) -> None:
         self._client, self._blueprint = client, blueprint
         self._address = f"203.0.113.{number + 1}"  # TEST-NET-3: nobody's
-        self._rng, self._note = rng, note
+        self._rng, self._note, self._pause_seconds = rng, note, pause_seconds
 
     async def visit(self, more: Callable[[], bool]) -> None:
         """Come and go for as long as there is more to do."""
         kept: dict[str, str] = {}
+        rng = self._rng
         while more():
             try:
                 async with opened(self._client, self._blueprint, self._address, kept) as page:
                     self._note(Outcome("open", "answered"))
                     while more() and await self._do_something(page):
-                        pass
+                        await asyncio.sleep(self._pause_seconds * rng.uniform(0.5, 1.5))
                     chat = page.values.get(self._blueprint.ids["chat-kept"])
-                kept = {"chat-kept": chat} if chat and self._rng.random() < 0.5 else {}  # reloaded, or a new visit
+                kept = {"chat-kept": chat} if chat and rng.random() < 0.5 else {}  # reloaded, or a new visit
             except (Broken, httpx2.HTTPError) as error:
                 self._note(Outcome("open", "lost", repr(error)))
+
+    async def compare_once(self) -> None:
+        """Both levels asked one short thing; the one that is not on the disk yet is made."""
+        async with opened(self._client, self._blueprint, self._address) as page:
+            self._choose(page, "compare", LEVELS)
+            page.fill("compare-message", _QUESTIONS[0])
+            await self._watched("compare, the first", page.press("compare-send"), "to the end")
 
     async def _do_something(self, page: OpenPage) -> bool:
         """False when the page is closed after it."""
@@ -89,17 +101,13 @@ class Visitor:
             return True
         return False
 
-    async def _ask(self, page: OpenPage, tab: Literal["chat", "compare"], way: Way) -> bool:
+    async def _ask(self, page: OpenPage, tab: Tab, way: Way) -> bool:
         rng = self._rng
         page.fill(f"{tab}-message", rng.choices(_QUESTIONS, _WEIGHTS)[0])
-        for picker in ("chat",) if tab == "chat" else ("left", "right"):
-            page.fill(f"{picker}-level", rng.choice(("Q4_1", "Q8_0")))
-            page.fill(f"{picker}-context", rng.choice(("2048", "4096")))
-        page.fill("chat-longest-reply" if tab == "chat" else "compare-max-tokens", rng.choice((32, 64, 128)))
+        self._choose(page, tab, rng.choices(LEVELS, k=2))
         request = page.press(f"{tab}-send")
         if rng.random() < 0.1:  # an impatient finger
-            again = page.press(f"{tab}-send")
-            await self._watched(f"{tab}, pressed twice", again, "stop")
+            page.press(f"{tab}-send", request)
         if way != "to the end":
             await _within_patience(request.after(rng.randint(0, 12)))
         if way == "leave" and not request.is_over:
@@ -109,6 +117,13 @@ class Visitor:
             await page.press_and_wait(f"{tab}-stop")
         await self._watched(f"{tab}, {way}", request, way)
         return True
+
+    def _choose(self, page: OpenPage, tab: Tab, levels: Sequence[str]) -> None:
+        pickers = ("chat",) if tab == "chat" else ("left", "right")
+        for picker, level in zip(pickers, levels, strict=False):
+            page.fill(f"{picker}-level", level)
+            page.fill(f"{picker}-context", self._rng.choice(("2048", "4096")))
+        page.fill("chat-longest-reply" if tab == "chat" else "compare-max-tokens", self._rng.choice((32, 64, 128)))
 
     async def _watched(self, what: str, request: Request, way: Way) -> None:
         if not await _within_patience(request.after(10**9)):
@@ -149,7 +164,7 @@ def _judged(what: str, request: Request, way: Way) -> Outcome:
     if problem:
         return Outcome(what, "told why not", problem[1])
     if way == "stop":
-        return Outcome(what, "cancelled")
+        return Outcome(what, "cancelled")  # whether or not there was anything yet to say so of
     return Outcome(what, "lost", " | ".join(_LIVE.findall(told)) or told[-300:])
 
 

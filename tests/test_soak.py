@@ -1,0 +1,47 @@
+"""Several visitors at once at the real playground, its models' processes killed under them: nothing is lost or left.
+
+The visitors are those of benchmarks/soak.py, which does the same with more of them for ten minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from playground_process import PlaygroundProcess
+
+from benchmarks.open_page import page_client
+from benchmarks.soak import SETTINGS, Leftover, Soak, wrong_in
+
+VISITORS = 6
+REQUESTS = 30
+KILLED = 2
+PATIENCE_SECONDS = 300  # for what takes 20 s on two cores that are not too busy
+MOST_GROWTH_BYTES = (
+    60 << 20
+)  # of so few visits: what one page kept for ever would not show, a leak of large things does
+
+
+async def visited(soak: Soak) -> tuple[Leftover, Leftover]:
+    await soak.first_visit()
+    before = await soak.rested(forget_seconds=0)
+    await soak.round(lambda: len(soak.outcomes) < REQUESTS or soak.killed < KILLED)
+    return before, await soak.rested(before.census)
+
+
+def test_visitors_who_stop_leave_and_reload_while_models_are_killed_lose_no_request_and_leave_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    async def everything() -> tuple[Soak, Leftover, Leftover]:
+        async with page_client(playground.address) as client:
+            soak = Soak(client, playground.pid, tmp_path, VISITORS, seed=7, kill_after=(4, 10))
+            return soak, *await asyncio.wait_for(visited(soak), PATIENCE_SECONDS)
+
+    (tmp_path / "tmp").mkdir()
+    settings = {**SETTINGS, "PLAYGROUND_IDLE_SECONDS": "1", "TMPDIR": str(tmp_path / "tmp")}
+    with PlaygroundProcess(tmp_path, **settings) as playground:
+        soak, before, after = asyncio.run(everything())
+    assert wrong_in(soak, before, after, playground.output) == [], playground.output
+    assert after.census.memory_bytes - before.census.memory_bytes < MOST_GROWTH_BYTES
+    assert soak.killed >= KILLED
+    assert {"answered", "told why not", "left"} <= {outcome.ending for outcome in soak.outcomes}
