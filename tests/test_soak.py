@@ -14,7 +14,7 @@ from benchmarks.open_page import page_client
 from benchmarks.soak import SETTINGS, Leftover, Soak, wrong_in
 
 VISITORS = 6
-REQUESTS = 30
+REQUESTS = 18
 KILLED = 2
 PATIENCE_SECONDS = 300  # for what takes 20 s on two cores that are not too busy
 MOST_GROWTH_BYTES = (
