@@ -30,10 +30,10 @@ def is_meant(reference: str, library: Library) -> bool:
 
 def levels(reference: str, context: int | None, settings: Settings) -> list[LevelRecord]:
     """A row for each level of a repository, as `levels` prints it; one header is read. Raises PlaygroundError."""
+    from playground.records import USUAL_CONTEXT
     from playground.services import Services
     from playground.ui.hub_desk import HubDesk
     from playground.ui.hub_records import level_records
-    from playground.ui.picker_view import USUAL_CONTEXT
 
     with Services(settings) as services:
         *_, view = HubDesk(services, context or USUAL_CONTEXT).open(reference)

@@ -10,7 +10,7 @@ from playground.chat.history import HistoryLimits, check_chat, checked_text
 from playground.engine.messages import Sampling
 from playground.errors import RequestRefused
 from playground.llama.parameters import KV_TYPES, KvType
-from playground.ui.picker_view import MOST_CONTEXT
+from playground.ui.choice import MOST_CONTEXT
 
 LONGEST_REFERENCE: Final = 1000  # characters of a model's name or path
 MOST_SLOTS: Final = 64

@@ -22,8 +22,9 @@ from playground.engine.remote_words import RemoteModel
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.models.library import ModelFile
 from playground.settings import Settings
+from playground.ui.choice import Choice
 from playground.ui.making import making_progress
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.picker_view import PickerDesk
 from playground.ui.refusals import told
 from playground.ui.render import notice
 from playground.ui.render_memory import predicted_beside_measured

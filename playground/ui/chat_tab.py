@@ -21,9 +21,9 @@ from playground.engine.messages import Sampling
 from playground.errors import PlaygroundError, RequestRefused
 from playground.ui.chat_desk import ChatDesk, Frame, Wish
 from playground.ui.chat_layout import ChatTab
+from playground.ui.choice import Choice
 from playground.ui.model_picker import draw as draw_picker
 from playground.ui.model_picker import news, wire_model_picker
-from playground.ui.picker_view import Choice
 from playground.ui.refusals import told
 from playground.ui.relay import Relay
 from playground.ui.render import notice

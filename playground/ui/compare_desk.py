@@ -27,12 +27,13 @@ from playground.lab.results import Pair, VoteBook
 from playground.models.digests import FileDigests
 from playground.models.library import ModelFile
 from playground.services import Services
+from playground.ui.choice import Choice
 from playground.ui.compare_board import PLACES, Board
 from playground.ui.compare_frame import PLACE, Frame, at_rest, refusal
 from playground.ui.compare_lab import CompareLab
 from playground.ui.compare_setup import CompareSetup
 from playground.ui.duel import Duel, Wish
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.picker_view import PickerDesk
 from playground.ui.refusals import note, told
 from playground.ui.render import error_card, notice
 from playground.ui.render_compare import tally_table

@@ -15,8 +15,8 @@ from playground.chat.compare import Mode
 from playground.chat.history import HistoryLimits, checked_text
 from playground.errors import RequestRefused
 from playground.llama.parameters import KV_TYPES
+from playground.ui.choice import Choice
 from playground.ui.duel import Wish
-from playground.ui.picker_view import Choice
 
 SIDES: Final = ("left", "right")
 LONGEST_LINK: Final = 16_000  # characters of a text in it: browsers and proxies take little more

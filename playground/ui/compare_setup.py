@@ -16,9 +16,10 @@ from playground.errors import PlaygroundError
 from playground.llama.parameters import ContextParameters
 from playground.models.library import ModelFile
 from playground.services import Services
+from playground.ui.choice import Choice
 from playground.ui.compare_link import SIDES, LinkedSetup, read_query
 from playground.ui.duel import Wish
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.picker_view import PickerDesk
 from playground.ui.render_compare import beforehand_line
 
 FIRST_LEVELS: Final = ("Q8_0", "Q2_0")  # of the starter: sense beside babble

@@ -16,6 +16,7 @@ from playground.chat.conversation import Conversation
 from playground.chat.prompts import ComparisonPrompt
 from playground.engine.messages import Sampling
 from playground.errors import PlaygroundError
+from playground.ui.choice import Choice
 from playground.ui.compare_desk import CompareDesk
 from playground.ui.compare_frame import Frame
 from playground.ui.compare_layout import GROUPS, CompareTab
@@ -23,7 +24,6 @@ from playground.ui.compare_link import query_of
 from playground.ui.duel import USUAL_TOKENS, Duel, Wish
 from playground.ui.model_picker import draw as draw_picker
 from playground.ui.model_picker import news, wire_choices
-from playground.ui.picker_view import Choice
 from playground.ui.refusals import told
 from playground.ui.relay import Relay
 from playground.ui.render import error_card

@@ -21,7 +21,7 @@ from playground.errors import RequestRefused
 from playground.lab.results import Contestant, Pair, Preference, Vote
 from playground.llama.parameters import ContextParameters
 from playground.models.library import ModelFile
-from playground.ui.picker_view import Choice
+from playground.ui.choice import Choice
 
 LETTERS: Final = ("A", "B")
 USUAL_TOKENS: Final = 128  # of an answer: enough to see what is lost, and a level that babbles soon comes to its end

@@ -32,7 +32,7 @@ from playground.lab.maker import LevelMaker
 from playground.llama.parameters import KV_TYPES, ContextParameters, KvType
 from playground.models.hub_names import looks_like_reference
 from playground.models.library import Library
-from playground.ui.picker_view import Choice
+from playground.ui.choice import Choice
 
 THIS: Final = "this"
 OTHER: Final = "other"

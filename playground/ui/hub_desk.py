@@ -23,8 +23,8 @@ from playground.models.hub import FoundRepository
 from playground.models.hub_names import looks_like_reference, parse_reference
 from playground.models.library import readable_name
 from playground.models.repository import HubLevel, HubModel, Repository, recommended_level
+from playground.records import USUAL_CONTEXT
 from playground.services import Services
-from playground.ui.picker_view import USUAL_CONTEXT
 from playground.ui.render_picker import LevelRow
 
 MOST_OPEN: Final = 20  # repositories remembered, for all visitors

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from playground.errors import PlaygroundError
 from playground.lab.quantize import Progress
-from playground.ui.picker_view import Choice, Desk
+from playground.ui.choice import Choice
+from playground.ui.picker_view import Desk
 from playground.ui.refusals import told
 from playground.ui.render import notice
 from playground.ui.render_reply import load_progress

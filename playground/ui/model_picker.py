@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import gradio as gr
 
+from playground.ui.choice import Choice
 from playground.ui.making import MakingFrame, make_chosen
-from playground.ui.picker_view import Choice, Desk, PickerView
+from playground.ui.picker_view import Desk, PickerView
 from playground.ui.render_memory import memory_bar, memory_bar_empty
 from playground.ui.render_picker import context_steps, level_rows, picker_line
 from playground.ui.server_form import ServerForm, build_server_form, wire_server_form

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from playground.engine.remote_words import RemoteModel
 from playground.errors import ModelNotFound, PlaygroundError
@@ -19,37 +19,14 @@ from playground.fit.verdict import Verdict, context_steps, judge, largest_contex
 from playground.gguf.levels import find_level
 from playground.lab.maker import LevelMaker
 from playground.lab.quantize import Progress, QuantizedSize, made_note
-from playground.llama.parameters import KV_TYPES, ContextParameters, KvType
+from playground.llama.parameters import ContextParameters
 from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
+from playground.records import USUAL_CONTEXT
+from playground.ui.choice import Choice
 from playground.ui.offers import NO_WORDS, Offers, offer_row, plan_if_made
 from playground.ui.render_picker import ContextStep, LevelRow
 from playground.ui.servers import Servers, memory_words, server_row
 from playground.visits.ledger import Visitor, Visits
-
-MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
-USUAL_CONTEXT: Final = 4096  # tokens: enough for a long talk, and small on any computer
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a person has picked, None where the playground should choose. `level` is a row's value."""
-
-    model: str | None = None
-    level: str | None = None
-    context_size: int | None = None
-    kv_type: KvType = "f16"
-
-    @classmethod
-    def read(cls, model: object, level: object, context_size: object, kv_type: object) -> Choice:
-        """The choice as a browser sends it; whatever is no possible value becomes None."""
-        text = str(context_size or "")
-        size = int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 9 else None
-        return cls(
-            model=model if isinstance(model, str) else None,
-            level=level if isinstance(level, str) and level else None,
-            context_size=size if size and size <= MOST_CONTEXT else None,
-            kv_type=kv_type if kv_type in KV_TYPES else "f16",
-        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from playground.engine.pool import ModelPool, ResidentModel, Waiting
 from playground.errors import PlaygroundError
 from playground.fit.dry_run import Planner
 from playground.fit.verdict import judge
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.choice import Choice
+from playground.ui.picker_view import PickerDesk
 from playground.ui.render_residents import ResidentRow, Room, Swap, resident_card, waiting_words
 
 _BETWEEN = "\n"  # in no name of a model and no level

@@ -17,7 +17,8 @@ from playground.services import Services
 from playground.settings import load_settings
 from playground.ui.chat_desk import ChatDesk, Frame, Wish
 from playground.ui.chat_tab import wish
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.choice import Choice
+from playground.ui.picker_view import PickerDesk
 from playground.ui.residents import Residents
 from playground.ui.talk import Instructions, Talk, read_instructions, shown
 from playground.visits.ledger import Visitor

@@ -15,12 +15,13 @@ from playground.engine.messages import GREEDY
 from playground.lab.quantize import quantize
 from playground.services import Services
 from playground.settings import load_settings
+from playground.ui.choice import Choice
 from playground.ui.compare_desk import CompareDesk
 from playground.ui.compare_frame import Frame
 from playground.ui.compare_link import query_of
 from playground.ui.compare_tab import read_wish
 from playground.ui.duel import BALLOT, Duel, Wish
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.picker_view import PickerDesk
 from playground.ui.residents import Residents
 from playground.visits.ledger import Visitor, Visits
 from playground.visits.limits import Limits

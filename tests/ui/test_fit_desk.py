@@ -13,8 +13,8 @@ from playground.fit.table import LevelSize
 from playground.models.catalog import load_catalog
 from playground.services import Services
 from playground.settings import load_settings
+from playground.ui.choice import Choice
 from playground.ui.fit_desk import FIRST_MODEL, FitChoice, FitDesk, FitView
-from playground.ui.picker_view import Choice
 
 GIB = 1 << 30
 STARTER = "disk/SmolLM2-135M-Instruct"

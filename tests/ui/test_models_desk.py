@@ -19,10 +19,11 @@ from playground.models.hub import FoundRepository, Hub
 from playground.models.repository import HubFile, HubLevel, Repository, read_models
 from playground.services import Services
 from playground.settings import load_settings
+from playground.ui.choice import Choice
 from playground.ui.hub_desk import WORKED_OUT, HubView, SearchView
 from playground.ui.making import MakingFrame, make_chosen
 from playground.ui.models_desk import ModelsDesk, size_line
-from playground.ui.picker_view import Choice, PickerDesk, PickerView
+from playground.ui.picker_view import PickerDesk, PickerView
 from playground.ui.render_models import downloads, hub_facts, hub_levels, repository_head, search_results, shelf
 from playground.ui.render_picker import LevelRow, level_rows
 from playground.ui.shelf import ShelfView

@@ -20,10 +20,11 @@ from playground.settings import Settings, load_settings
 from playground.ui import password
 from playground.ui.chat_desk import ChatDesk, Wish
 from playground.ui.chat_tab import restored
+from playground.ui.choice import Choice
 from playground.ui.compare_desk import CompareDesk
 from playground.ui.duel import Duel
 from playground.ui.models_desk import ModelsDesk
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.picker_view import PickerDesk
 from playground.ui.refusals import told, told_of_a_file
 from playground.ui.residents import Residents
 from playground.ui.talk import Talk

@@ -20,12 +20,13 @@ from playground.servers import read_server
 from playground.services import Services
 from playground.settings import load_settings
 from playground.ui.chat_desk import ChatDesk, Wish
+from playground.ui.choice import Choice
 from playground.ui.compare_desk import CompareDesk
 from playground.ui.compare_frame import Frame as CompareFrame
 from playground.ui.compare_link import query_of
 from playground.ui.duel import Duel
 from playground.ui.duel import Wish as CompareWish
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.picker_view import PickerDesk
 from playground.ui.residents import Residents
 from playground.ui.servers import Servers
 from playground.ui.talk import Talk

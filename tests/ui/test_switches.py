@@ -19,10 +19,11 @@ from playground.models.library import Library
 from playground.services import Services
 from playground.settings import Settings, load_settings
 from playground.ui.chat_desk import ChatDesk
+from playground.ui.choice import Choice
 from playground.ui.compare_desk import CompareDesk
 from playground.ui.duel import Duel
 from playground.ui.models_desk import ModelsDesk
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.picker_view import PickerDesk
 from playground.ui.residents import Residents
 from playground.ui.servers import Servers
 from playground.visits.ledger import Visitor

@@ -21,7 +21,8 @@ from playground.engine.pool import ModelPool
 from playground.services import Services
 from playground.settings import load_settings
 from playground.ui.chat_desk import ChatDesk, Frame, Wish
-from playground.ui.picker_view import Choice, PickerDesk
+from playground.ui.choice import Choice
+from playground.ui.picker_view import PickerDesk
 from playground.ui.residents import Residents
 from playground.ui.talk import Talk
 from playground.visits.ledger import GRACE_SECONDS, Visitor, Visits
