@@ -24,7 +24,10 @@ LONGEST_LINK: Final = 16_000  # characters of a text in it: browsers and proxies
 
 @dataclass(frozen=True)
 class LinkedSetup:
-    """What a link asks for; choices and mode None where it says nothing of them. problems: what was not taken."""
+    """What a link asks for; choices and mode None where it says nothing of them.
+
+    problems: what was not taken, in sentences; refusals: those among them that a limit decided.
+    """
 
     choices: tuple[Choice | None, Choice | None] = (None, None)
     prompt: str = ""
@@ -33,6 +36,7 @@ class LinkedSetup:
     temperature: float | None = None
     seed: int | None = None
     problems: tuple[str, ...] = ()
+    refusals: tuple[RequestRefused, ...] = ()
 
     @property
     def is_asked_for(self) -> bool:
@@ -65,6 +69,7 @@ def query_of(wish: Wish, prompt: str) -> str:
 def read_query(query: Mapping[str, str], offered: Mapping[str, frozenset[str]], limits: HistoryLimits) -> LinkedSetup:
     """The set-up that a query asks for. offered: the levels that can be chosen, by model."""
     problems: list[str] = []
+    refusals: list[RequestRefused] = []
     choices = tuple(_choice(side, query, offered, problems) for side in SIDES)
     setup = LinkedSetup((choices[0], choices[1]))
     mode = query.get("mode")
@@ -75,6 +80,7 @@ def read_query(query: Mapping[str, str], offered: Mapping[str, frozenset[str]], 
         try:
             texts[name] = checked_text(query.get(name, "")[: LONGEST_LINK + 1], f"The {name} of the link", limits)
         except RequestRefused as error:
+            refusals.append(error)
             problems.append(str(error))
     return replace(
         setup,
@@ -84,6 +90,7 @@ def read_query(query: Mapping[str, str], offered: Mapping[str, frozenset[str]], 
         temperature=temperature if temperature is not None and 0 <= temperature <= 2 else None,
         seed=int(seed) if seed.isascii() and seed.isdigit() and len(seed) < 10 else None,
         problems=tuple(problems),
+        refusals=tuple(refusals),
     )
 
 

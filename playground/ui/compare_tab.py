@@ -24,7 +24,7 @@ from playground.ui.compare_link import query_of
 from playground.ui.duel import USUAL_TOKENS, Duel, Wish
 from playground.ui.model_picker import draw as draw_picker
 from playground.ui.model_picker import news, wire_choices
-from playground.ui.refusals import told
+from playground.ui.refusals import note, told
 from playground.ui.relay import Relay
 from playground.ui.render import error_card
 from playground.ui.render_compare import look_for_line
@@ -232,6 +232,8 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.
 
     def opened(request: gr.Request) -> Iterator[dict[Any, Any]]:
         setup = desk.setup.linked(dict(request.query_params))
+        for refused in setup.refusals:
+            note(refused, visitor_of(request, desk.visits, "compare"))
         updates: dict[Any, Any] = {tab.tally: desk.tally()}
         if setup.is_asked_for or setup.problems:
             updates |= {tabs: gr.Tabs(selected="compare"), tab.message: setup.prompt, settings.system: setup.system}

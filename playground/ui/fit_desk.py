@@ -102,7 +102,10 @@ class KvComparison:
 
 @dataclass(frozen=True)
 class FitView:
-    """All that the tab shows. `problem` is a sentence in place of the table; `chats` are the choices there are."""
+    """All that the tab shows. `problem` is a sentence in place of the table; `chats` are the choices there are.
+
+    error: why the model cannot be looked up, where that is the problem.
+    """
 
     choice: FitChoice
     models: tuple[tuple[str, str], ...]  # (what people read, key)
@@ -111,6 +114,7 @@ class FitView:
     table: FitTable | None = None
     kv: KvComparison | None = None
     problem: str = ""
+    error: PlaygroundError | None = None
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -179,7 +183,8 @@ class FitDesk:
             try:
                 key, level = self._find_elsewhere(choice.model)
             except PlaygroundError as error:
-                yield FitView(choice, tuple(_names(list(subjects.values()))), choice.model, problem=str(error))
+                names = tuple(_names(list(subjects.values())))
+                yield FitView(choice, names, choice.model, problem=str(error), error=error)
                 return
             choice = replace(choice, model=key, level=choice.level or level)
             subjects = {subject.key: subject for subject in self.subjects()}

@@ -15,9 +15,11 @@ from playground.ui.fit_desk import OTHER, FitChoice, FitDesk, FitView
 from playground.ui.fit_layout import FitTab
 from playground.ui.model_picker import draw as draw_picker
 from playground.ui.picker_view import Desk
+from playground.ui.refusals import note
 from playground.ui.render import error_card
 from playground.ui.render_fit import answer_sentence, computer_choices, computer_line, fit_rows, kv_rows, not_here
 from playground.ui.render_fit_charts import memory_charts
+from playground.ui.visitors import visitor_of
 from playground.ui.words import short_tokens
 
 
@@ -51,13 +53,17 @@ def wire_fit_tab(
     wanted_of_hub: of the Models tab, which opens the repository that it is given.
     """
 
-    def redraw(*values: Any) -> Iterator[list[Any]]:
+    def redraw(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         usable_here = desk.usable_here()
         for view in desk.views(FitChoice.read(*values)):
+            if view.error:
+                note(view.error, visitor_of(request, picker.visits, "fit"))
             yield draw(view, usable_here)
 
-    def another_model(model: Any, computer: Any, other_gb: Any, kv_type: Any, levels: Any) -> Iterator[list[Any]]:
-        for drawn in redraw(model, computer, other_gb, kv_type, None, levels, None, None):
+    def another_model(
+        request: gr.Request, model: Any, computer: Any, other_gb: Any, kv_type: Any, levels: Any
+    ) -> Iterator[list[Any]]:
+        for drawn in redraw(request, model, computer, other_gb, kv_type, None, levels, None, None):
             yield [*drawn, "", gr.Button(visible=False)]
 
     def open_cell(cell: Any, *values: Any) -> Iterator[list[Any]]:

@@ -145,3 +145,9 @@ def test_every_setting_that_a_refusal_names_is_one() -> None:
         if keyword.arg == "setting" and isinstance(keyword.value, ast.Constant)
     }
     assert len(named) > 10 and named <= set(Settings.model_fields)
+
+
+def test_a_link_that_asks_for_too_much_is_known_for_a_line(compare: CompareDesk) -> None:
+    setup = compare.setup.linked({"left": "SmolLM2-135M-Instruct:Q4_1", "prompt": "x" * 101})
+    assert [refusal.setting for refusal in setup.refusals] == ["max_message_characters"]
+    assert len(setup.problems) == 1

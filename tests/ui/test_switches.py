@@ -11,7 +11,7 @@ import pytest
 from hub_stand_in import HubStandIn
 from huggingface_hub import constants
 
-from playground.errors import PlaygroundError
+from playground.errors import PlaygroundError, RequestRefused
 from playground.models.allowed import allowed_by
 from playground.models.catalog import load_catalog
 from playground.models.hub import Hub
@@ -91,6 +91,7 @@ def test_a_repository_that_is_not_allowed_is_not_found_not_opened_and_never_aske
         before = len(hub.requests)
         for view in (*desk.hub.open(OTHER), *desk.hub.choose(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")):
             assert "not allowed here" in str(view.error)
+            assert isinstance(view.error, RequestRefused) and view.error.setting == "allowed_repos"
         assert "not allowed here" in desk.download(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")
         assert len(hub.requests) == before
         level = Hub(hub.endpoint).repository(OTHER).levels[0]
