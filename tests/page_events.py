@@ -1,40 +1,59 @@
-"""The page's buttons over HTTP: what a browser sends when one is pressed, and how long it then listens."""
+"""The page's buttons over HTTP: what a browser sends when one is pressed, and all that it is then told."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+PATIENCE_SECONDS: Final = 60
 STARTER_CHOICE: Final = {  # in the tab Chat
     "chat-model": "SmolLM2-135M-Instruct",
     "chat-level": "Q4_1",
     "chat-context": "512",
     "chat-kv": "f16",
 }
+_numbers = itertools.count(1)
 
 
 class PageEvents:
     """One open page of the playground at an address; `session` is the name by which the server knows it."""
 
-    def __init__(self, address: str, session: str = "a-test") -> None:
-        self._address, self._session = address, session
-        with urllib.request.urlopen(f"{address}/config", timeout=30) as answer:
+    def __init__(self, address: str, session: str = "") -> None:
+        self._address, self._session = address, session or f"a-test-{next(_numbers)}"
+        with urllib.request.urlopen(f"{address}/config", timeout=PATIENCE_SECONDS) as answer:
             config = json.load(answer)
         self._parts = {part["id"]: part["props"] for part in config["components"]}
         self._events = config["dependencies"]
 
-    def press(self, button: str, chosen: Mapping[str, object]) -> None:
-        """Every event behind a button, one after the other, each until its last word.
+    def press(self, button: str, chosen: Mapping[str, object]) -> str:
+        """All that the events behind a button tell, one after the other, each until its last word.
 
         chosen: values by elem_id; the other components have those with which the page opened.
         """
+        return "".join(self.told(button, chosen))
+
+    def told(self, button: str, chosen: Mapping[str, object]) -> Iterator[str]:
+        """The same, a message at a time, as it comes."""
         for event in self._behind(button):
-            self._run(event, [self._value(part, chosen) for part in event["inputs"]])
+            yield from self._run(event, [self._value(part, chosen) for part in event["inputs"]])
+
+    def open(self, part: str) -> str:
+        """Let a part be filled as the opening of the page, or of its tab, fills it; all that this tells."""
+        number = self._number(part)
+        for event in self._events:
+            if number in event["outputs"] and any(kind in ("load", "select") for _, kind in event["targets"]):
+                return "".join(self._run(event, [self._value(each, {}) for each in event["inputs"]]))
+        raise AssertionError(f"nothing fills {part} when it opens")
+
+    def _number(self, part: str) -> int:
+        (number,) = [id for id, props in self._parts.items() if props.get("elem_id") == part]
+        return int(number)
 
     def _behind(self, button: str) -> list[dict[str, Any]]:
-        (number,) = [id for id, props in self._parts.items() if props.get("elem_id") == button]
+        number = self._number(button)
         chain = [event for event in self._events if [number, "click"] in [list(t) for t in event["targets"]]]
         while after := [one for one in self._events if one["trigger_after"] == chain[-1]["id"]]:
             chain += after
@@ -44,14 +63,16 @@ class PageEvents:
         props = self._parts[part]
         return chosen.get(props.get("elem_id"), props.get("value"))
 
-    def _run(self, event: dict[str, Any], data: list[object]) -> None:
+    def _run(self, event: dict[str, Any], data: list[object]) -> Iterator[str]:
         body = {"data": data, "fn_index": event["id"], "session_hash": self._session, "trigger_id": None}
         ask = urllib.request.Request(
             f"{self._address}/gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        urllib.request.urlopen(ask, timeout=30).close()
+        urllib.request.urlopen(ask, timeout=PATIENCE_SECONDS).close()
         told = f"{self._address}/gradio_api/queue/data?session_hash={self._session}"
-        with urllib.request.urlopen(told, timeout=60) as stream:
+        with urllib.request.urlopen(told, timeout=PATIENCE_SECONDS) as stream:
             for line in stream:
-                if b"process_completed" in line:
+                if line.startswith(b"data: "):
+                    yield line.decode()
+                if b'"process_completed"' in line:
                     return

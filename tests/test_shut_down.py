@@ -18,24 +18,30 @@ from gguf_bytes import Blob
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from hub_stand_in import HubStandIn
+from page_events import STARTER_CHOICE, PageEvents
 from playground_process import PlaygroundProcess
-from pressed import OpenPage
 
 from playground.engine.client import WORKER
 
 SOON_SECONDS: Final = 60  # for what another process does in a moment
 REPO: Final = "owner/Copy-GGUF"
-STARTER: Final = "SmolLM2-135M-Instruct"
 QUANTIZER: Final = "playground.llama.quantizer"
-CHAT: Final = {"chat-model": STARTER, "chat-level": "Q4_1", "chat-context": "512", "chat-kv": "f16"}
-LEVEL: Final = {"models-make-model": STARTER, "models-make-level": "Q8_0"}
+LEVEL: Final = {  # which takes a second or two
+    "models-make-model": STARTER_CHOICE["chat-model"],
+    "models-make-level": "Q2_K",
+}
 DOWNLOAD: Final = {"models-search": f"{REPO}:Q4_1", "models-level": f"{REPO}/Copy-Q4_1.gguf"}
 BOTH: Final = {
-    **{f"{side}-{part.removeprefix('chat-')}": value for side in ("left", "right") for part, value in CHAT.items()},
+    **{name.replace("chat", side): value for side in ("left", "right") for name, value in STARTER_CHOICE.items()},
     "compare-message": "What is 2+2?",
     "compare-max-tokens": 16,
 }
-ARRIVED_BYTES: Final = 20_000_000  # of the download, when it is held
+HELD_AFTER_BYTES: Final = 20_000_000  # of the download
+HALTED_AT_BIRTH: Final = f"""
+import os, signal, sys
+if {WORKER!r} in sys.orig_argv:
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""  # as Python's `sitecustomize`: a load that never gets on
 
 
 def until(what: Callable[[], object]) -> None:
@@ -46,13 +52,8 @@ def until(what: Callable[[], object]) -> None:
 
 
 def halt(process: PlaygroundProcess, module: str) -> psutil.Process:
-    """The child that runs a module, halted as soon as it is there; it can still be killed."""
-
-    def children() -> list[psutil.Process]:
-        return [child for child in psutil.Process(process.pid).children() if module in child.cmdline()]
-
-    until(children)
-    (child,) = children()
+    """The child that runs a module, halted; it can still be killed."""
+    (child,) = [child for child in psutil.Process(process.pid).children() if module in child.cmdline()]
     child.suspend()
     return child
 
@@ -60,13 +61,13 @@ def halt(process: PlaygroundProcess, module: str) -> psutil.Process:
 class Pressed:
     """A button that was pressed: what its events tell from then on."""
 
-    def __init__(self, page: OpenPage, button: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, page: PageEvents, button: str, values: Mapping[str, Any]) -> None:
         self._told: list[str] = []
         self._thread = threading.Thread(target=self._press, args=(page, button, values), daemon=True)
         self._thread.start()
 
-    def _press(self, page: OpenPage, button: str, values: Mapping[str, Any]) -> None:
-        self._told.extend(page.press(button, values))
+    def _press(self, page: PageEvents, button: str, values: Mapping[str, Any]) -> None:
+        self._told.extend(page.told(button, values))
 
     @property
     def told(self) -> str:
@@ -96,46 +97,49 @@ def test_what_is_under_way_is_ended_in_good_order_and_the_next_start_goes_on(sta
         hub.add(REPO, {"Copy-Q4_1.gguf": Blob.of(starter)})
         (tmp_path / "tmp").mkdir()
         network = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "TMPDIR": str(tmp_path / "tmp")}
-        hold = hub.hold("/storage/", ARRIVED_BYTES)
-        with PlaygroundProcess(tmp_path, **network) as process:
+        holds = [hub.hold("/storage/", after) for after in (HELD_AFTER_BYTES, 0, 0, 0)]  # it asks again after a while
+        (tmp_path / "sitecustomize.py").write_text(HALTED_AT_BIRTH)
+        with PlaygroundProcess(tmp_path, PYTHONPATH=str(tmp_path), **network) as process:
             end_while_it_loads_makes_and_downloads(process)
-            assert hold.reached.is_set()
+            assert holds[0].reached.is_set()
         hub_cache, made = tmp_path / "hub", tmp_path / "data" / "models"
         assert not list(hub_cache.rglob("*.gguf")), "no half model under its name"
         (half,) = hub_cache.rglob("*.incomplete")
-        assert half.stat().st_size == ARRIVED_BYTES
+        arrived = half.stat().st_size
+        assert HELD_AFTER_BYTES <= arrived < starter.stat().st_size
         assert not made.exists(), "nothing is left of a level that was not made"
 
-        hold.release.set()
+        for hold in holds:
+            hold.release.set()
         hub.forget_requests()
         with PlaygroundProcess(tmp_path, **network) as process:
-            OpenPage(process.address).open("models-downloads")
+            PageEvents(process.address).open("models-downloads")
             until(lambda: list(hub_cache.rglob("Copy-Q4_1.gguf")))
             (asked,) = [request for request in hub.requests if request.path.startswith("/storage/")]
-            assert asked.range is not None and asked.range.startswith(f"bytes={ARRIVED_BYTES}-")
+            assert asked.range is not None and asked.range.startswith(f"bytes={arrived}-")
             end_while_both_read_and_a_program_chats(process)
     assert not list(tmp_path.rglob("*.making"))
 
 
 def end_while_it_loads_makes_and_downloads(process: PlaygroundProcess) -> None:
-    page = OpenPage(process.address)
-    list(page.press("models-find", DOWNLOAD))
-    list(page.press("models-download", DOWNLOAD))
+    page = PageEvents(process.address)
+    page.press("models-find", DOWNLOAD)
+    page.press("models-download", DOWNLOAD)
     page.open("models-make-model")
     making = Pressed(page, "models-make", LEVEL)
     until(lambda: list(process.home.rglob("*.making")))
     halt(process, QUANTIZER)
-    loading = Pressed(OpenPage(process.address), "chat-load", CHAT)
-    halt(process, WORKER)
+    loading = Pressed(PageEvents(process.address), "chat-load", STARTER_CHOICE)
+    until(lambda: [model for model in process.models() if model.status() == psutil.STATUS_STOPPED])
     end(process)
     for told in (making.ended(), loading.ended()):
-        assert "The playground is shutting down." in told and "Start this again" in told
+        assert "The playground is shutting down." in told and "Start this again" in told, told[-2000:]
 
 
 def end_while_both_read_and_a_program_chats(process: PlaygroundProcess) -> None:
-    page = OpenPage(process.address)
+    page = PageEvents(process.address)
     page.open("compare-tally")
-    list(page.press("compare-send", BOTH))
+    page.press("compare-send", BOTH)
     chat = Client(process.address, verbose=False).submit(prompt="Write a long story.", context=512, api_name="/chat")
     until(chat.outputs)
     worker = halt(process, WORKER)
