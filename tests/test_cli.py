@@ -213,6 +213,12 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert done.stdout.strip() in ("0", "141")  # 0 when the output was written before the reader left
 
 
+def test_a_command_leaves_the_signals_of_its_process_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    answer(capsys, "machine")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_ctrl_c_ends_a_chat_with_130_and_leaves_no_process() -> None:
     """A terminal sends the signal to every process of the command."""
     arguments = ["chat", "starter", "-p", "Tell me a very long story.", "--context", "1024"]

@@ -223,6 +223,16 @@ def test_digests_are_computed_once_and_again_when_the_file_changes(tmp_path: Pat
     assert digests.known(file) is None
 
 
+def test_a_digest_that_cannot_be_kept_is_known_until_the_playground_ends(tmp_path: Path) -> None:
+    path, in_the_way = tmp_path / "a.gguf", tmp_path / "file"
+    path.write_bytes(b"abc")
+    in_the_way.touch()
+    file = ModelFile(path, (path,), "a", "Q8_0", 3, "folder")
+    digests = FileDigests(in_the_way / "digests.json")
+    assert list(digests.digest([file])) == [1.0]
+    assert digests.known(file) is not None
+
+
 def test_a_damaged_memory_of_digests_costs_time_only(tmp_path: Path) -> None:
     path, memory = tmp_path / "a.gguf", tmp_path / "digests.json"
     path.write_bytes(b"abc")

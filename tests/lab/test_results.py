@@ -141,6 +141,24 @@ def test_damage_in_the_middle_of_a_book_is_found_at_the_start(book: VoteBook) ->
     assert book.tallies() == []
 
 
+def test_a_folder_in_the_place_of_the_book_is_moved_aside(book: VoteBook) -> None:
+    (book.path / "inside").mkdir(parents=True)
+    book.mend()
+    (kept,) = book.path.parent.glob("*.damaged-*")
+    assert (kept / "inside").is_dir() and kept.name in book.set_aside
+    book.add(vote("tie"))
+    assert book.tally(PAIR).count == 1
+
+
+def test_an_empty_file_as_a_full_disk_leaves_it_is_a_book_without_votes(book: VoteBook) -> None:
+    book.path.parent.mkdir()
+    book.path.touch()
+    book.mend()
+    assert book.tallies() == [] and book.set_aside == ""
+    book.add(vote("tie"))
+    assert book.tally(PAIR).count == 1
+
+
 def test_a_sound_book_stays_where_it_is(book: VoteBook) -> None:
     book.add(vote("tie"))
     book.mend()
