@@ -6,6 +6,7 @@ import random
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,6 +129,20 @@ def test_where_nothing_can_be_written_the_page_works_and_says_what_cannot_be_kep
         assert "is damaged" in votes and "cannot be moved aside" in votes and "Move the file away" in votes
         assert "cannot be moved aside" in PageEvents(process.address).open("compare-tally")
         assert "cannot be written to: Read-only file system" in what_making_a_level_tells(process)
+        assert "folder for uploads takes no file (Read-only file system)" in what_an_upload_is_told(process)
+        assert "Traceback" not in process.output
+
+
+def what_an_upload_is_told(process: PlaygroundProcess) -> str:
+    part = 'Content-Disposition: form-data; name="files"; filename="notes.md"\r\n\r\nBe brief.'
+    request = urllib.request.Request(
+        f"{process.address}/gradio_api/upload",
+        f"--x\r\n{part}\r\n--x--\r\n".encode(),
+        {"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, timeout=60)
+    return refusal.value.read().decode()
 
 
 # --- a port that is taken ---

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from gradio.utils import get_upload_folder
 
 from playground import journal
+from playground.machine.storage import NO_ROOM, why_not_writable
 from playground.settings import Settings
 from playground.ui.arrivals import Arrival
 from playground.ui.mcp import with_own_address
@@ -122,6 +123,7 @@ class Gate:
         if scope["method"] != "POST":
             return receive
         if _is_upload(scope):
+            _check_uploads_can_be_kept()
             return self._uploads.counting(receive) if self._uploads else receive
         body = await _read(receive, MOST_BODY_BYTES)
         if scope["path"].startswith(API):
@@ -166,6 +168,18 @@ class Uploads:
             return message if self._sum <= self._most else {"type": "http.disconnect"}
 
         return counted
+
+
+def _check_uploads_can_be_kept() -> None:
+    """Refuses what Gradio would fail to write down; how much room there is, an upload's own size decides."""
+    error = why_not_writable(Path(get_upload_folder()))
+    if error and error.errno not in NO_ROOM:
+        why = error.strerror or error
+        raise Refused(
+            507,
+            f"The playground's folder for uploads takes no file ({why}). Whoever runs it can name another with "
+            "PLAYGROUND_DATA_DIR.",
+        )
 
 
 async def _read(receive: Receive, most: int) -> bytes:
