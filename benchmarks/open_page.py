@@ -258,8 +258,11 @@ async def _messages(answer: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
 
 
 def page_client(address: str) -> httpx2.AsyncClient:
-    """Connections to a playground, as many as its visitors need."""
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+    """Connections to a playground, as many as its visitors need, each used once.
+
+    One that is kept may be closed by the server just when it is used again: a browser then asks anew, httpx fails.
+    """
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     return httpx2.AsyncClient(base_url=address, timeout=ANSWER_SECONDS, limits=limits, trust_env=False, verify=False)
 
 
