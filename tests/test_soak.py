@@ -18,9 +18,8 @@ REQUESTS = 18
 KILLED = 2
 ENDINGS = {"answered", "told why not", "left"}  # of requests: it goes on until each was there
 PATIENCE_SECONDS = 300  # for what takes 20 s on two cores that are not too busy
-MOST_GROWTH_BYTES = (
-    60 << 20
-)  # of so few visits: what one page kept for ever would not show, a leak of large things does
+# Of some twenty visits, threads and all: what one page keeps for ever, half a MiB, does not show; ten-fold leaks do.
+MOST_GROWTH_BYTES = 60 << 20
 
 
 async def visited(soak: Soak) -> tuple[Leftover, Leftover]:
