@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,42 +44,31 @@ def warnings(process: PlaygroundProcess) -> list[str]:
 # --- damaged votes, and no network ---
 
 
-def filled_with_anything(path: Path) -> None:
-    path.write_bytes(random.Random(4).randbytes(20_000))
-
-
-def cut_off(path: Path) -> None:
-    """As a copy that broke off leaves it."""
-    book = VoteBook(path)
-    for _ in range(200):
-        book.add(VOTE)
-    path.write_bytes(path.read_bytes()[:9000])
-
-
 @dataclass(frozen=True)
 class Amiss:
     process: PlaygroundProcess
     votes: Path
-    hub: str
+    searched: str  # what a search on the Hub told
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        (filled_with_anything, {"HF_ENDPOINT": NOWHERE}),
-        (cut_off, {"HF_ENDPOINT": "http://hub.invalid", **dict.fromkeys(PROXIES, NOWHERE)}),
-    ],
-    ids=["votes of noise, nobody at the Hub's address", "votes cut off, a proxy that does not answer"],
-)
-def amiss(starter: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Amiss]:
-    damage, network = request.param
+@pytest.fixture(scope="module")
+def amiss(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Amiss]:
+    """Its votes are cut off, as by a copy that broke off, and nothing answers at the address of its proxy."""
     home = tmp_path_factory.mktemp("home")
     votes = home / "data" / "votes.sqlite"
-    votes.parent.mkdir()
-    damage(votes)
-    with PlaygroundProcess(home, HF_HUB_OFFLINE="0", **network) as process:
+    book = VoteBook(votes)
+    for _ in range(200):
+        book.add(VOTE)
+    votes.write_bytes(votes.read_bytes()[:9000])
+    network = {"HF_ENDPOINT": "http://hub.invalid", **dict.fromkeys(PROXIES, NOWHERE)}
+    with PlaygroundProcess(home, HF_HUB_OFFLINE="0", **network) as process, ThreadPoolExecutor() as meanwhile:
+        search = meanwhile.submit(what_a_search_tells, process)
         use(process)
-        yield Amiss(process, votes, network["HF_ENDPOINT"])
+        yield Amiss(process, votes, search.result())
+
+
+def what_a_search_tells(process: PlaygroundProcess) -> str:
+    return PageEvents(process.address).press("models-find", {"models-search": "small llama"})
 
 
 def test_damaged_votes_are_moved_aside_and_told_and_new_ones_are_kept(amiss: Amiss) -> None:
@@ -91,10 +80,9 @@ def test_damaged_votes_are_moved_aside_and_told_and_new_ones_are_kept(amiss: Ami
     assert VoteBook(amiss.votes).tally(VOTE.pair).count == 1
 
 
-def test_without_a_network_only_the_search_on_the_hub_is_missing_and_says_so(amiss: Amiss) -> None:
-    told = PageEvents(amiss.process.address).press("models-find", {"models-search": "small llama"})
-    assert f"The Hub at {amiss.hub} cannot be reached" in told
-    assert "Check the network connection; models that are on this computer work without it." in told
+def test_behind_a_proxy_that_does_not_answer_only_the_hub_is_missing_and_its_search_says_so(amiss: Amiss) -> None:
+    assert "The Hub at http://hub.invalid cannot be reached" in amiss.searched
+    assert "Check the network connection; models that are on this computer work without it." in amiss.searched
     assert not [line for line in warnings(amiss.process) if "Hub" in line]
 
 
@@ -120,15 +108,18 @@ def test_on_a_full_disk_the_page_works_and_says_what_cannot_be_kept(starter: Pat
 def test_where_nothing_can_be_written_the_page_works_and_says_what_cannot_be_kept(
     starter: Path, tmp_path: Path
 ) -> None:
-    """As in a container whose disks are read-only; damaged votes cannot even be moved aside."""
+    """As in a container with read-only disks and no network; damaged votes cannot even be moved aside."""
     (tmp_path / "data" / "votes.sqlite").mkdir(parents=True)
-    with PlaygroundProcess(tmp_path, within=read_only()) as process:
+    place, network = read_only(), {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": NOWHERE}
+    with PlaygroundProcess(tmp_path, within=place, **network) as process, ThreadPoolExecutor() as meanwhile:
+        search = meanwhile.submit(what_a_search_tells, process)
         use(process)
         data, hub, votes = warnings(process)
         assert "Read-only file system" in data and "Read-only file system" in hub
         assert "is damaged" in votes and "cannot be moved aside" in votes and "Move the file away" in votes
         assert "cannot be moved aside" in PageEvents(process.address).open("compare-tally")
         assert "cannot be written to: Read-only file system" in what_making_a_level_tells(process)
+        assert f"The Hub at {NOWHERE} cannot be reached" in search.result()
         assert "folder for uploads takes no file (Read-only file system)" in what_an_upload_is_told(process)
         assert "Traceback" not in process.output
 
