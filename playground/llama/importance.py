@@ -9,6 +9,7 @@ is checked against ggml's own functions before it is believed.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ class Unreadable(Exception):
 
 def measure(path: str, text: str, threads: int, tell: Callable[[float], None]) -> Importance:
     """Let the model at `path` read the text; `tell` hears the fraction that is read. Raises Unreadable."""
-    model = llama_cpp.llama_model_load_from_file(path.encode(), model_parameters())
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters())
     if not model:
         raise Unreadable("llama.cpp cannot load the model")
     try:
