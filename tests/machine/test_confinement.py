@@ -96,7 +96,16 @@ def test_the_process_that_quantizes_has_no_secrets_no_new_rights_and_bounded_mem
 ) -> None:
     with QuantizerProcess() as process:
         child = newest_child()
-        process.send({"order": "plan", "source": str(starter), "file_type": 2, "shards": [str(starter)], "notes": {}})
+        process.send(
+            {
+                "order": "plan",
+                "source": str(starter),
+                "file_type": 2,
+                "shards": [str(starter)],
+                "notes": {},
+                "weighed": False,
+            }
+        )
         assert process.read(60) is not None
         check(Seen.of(child.pid), secrets)
 
