@@ -221,7 +221,7 @@ def test_a_command_leaves_the_signals_of_its_process_as_they_were(capsys: pytest
 
 def test_ctrl_c_ends_a_chat_with_130_and_leaves_no_process() -> None:
     """A terminal sends the signal to every process of the command."""
-    arguments = ["chat", "starter", "-p", "Tell me a very long story.", "--context", "1024"]
+    arguments = ["chat", "starter", "-p", "Tell me a very long story.", "--temperature", "0", "--context", "1024"]
     command = [sys.executable, "-m", "playground", *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe, start_new_session=True) as chat:

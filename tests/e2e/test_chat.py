@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playground_process import PlaygroundProcess
 from playwright.sync_api import Locator, Page, expect
-from visitor import Visitor
+from visitor import Visitor, without_dice
 
 STORY = "Write a long story about a fox."
 SUM = "What is 2+2?"
@@ -64,14 +64,6 @@ def detail(page: Page, name: str) -> str:
 def needed(page: Page) -> str:
     """What the memory bar says is needed, such as "263 MiB"."""
     return page.locator("#chat-memory .gp-memory-head b").inner_text()
-
-
-def without_dice(page: Page) -> None:
-    """Temperature 0: the starter then says that it is 4, and ends."""
-    page.get_by_role("button", name="How it answers").click()
-    temperature = page.get_by_role("spinbutton", name="Temperature")
-    temperature.fill("0")
-    temperature.press("Tab")
 
 
 def log(page: Page) -> Locator:

@@ -89,3 +89,11 @@ class Visitor:
     def leave(self) -> None:
         for context in self.contexts:
             context.close()
+
+
+def without_dice(page: Page) -> None:
+    """Temperature 0: the starter then says that it is 4, and ends."""
+    page.get_by_role("button", name="How it answers").click()
+    temperature = page.get_by_role("spinbutton", name="Temperature")
+    temperature.fill("0")
+    temperature.press("Tab")
