@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import signal
 import threading
@@ -49,6 +50,7 @@ from playground.ui.servers import Servers
 from playground.ui.sessions import MOST_PAGES, UPLOADS, UPLOADS_KEPT, Closed, uploads_in
 from playground.ui.surroundings import asked_directly, tell_what_is_amiss
 from playground.ui.theme import launch_look
+from playground.ui.updates import never_empty
 
 LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions, where no model file may be dropped
 FAREWELL_SECONDS: Final = 5.0  # for what is under way to end by itself when the playground ends
@@ -130,6 +132,7 @@ def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
         page.unload(tab_closed)
     page.space_id = None  # on a Space Gradio would add a header of its own, with parts from other servers
     _spare_the_browser(page, head)
+    _leave_as_it_is_what_nothing_is_told_of(page)
     page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
     page._queue.ANALYTICS_MAX_EVENTS = 1  # Gradio makes a table of so many past events whenever one ends
     return page
@@ -144,6 +147,12 @@ def _spare_the_browser(page: gr.Blocks, place: gr.HTML) -> None:
     for event in page.fns.values():
         if event.show_progress == "hidden":
             event.show_progress_on = [place]
+
+
+def _leave_as_it_is_what_nothing_is_told_of(page: gr.Blocks) -> None:
+    for event in page.fns.values():
+        if inspect.isgeneratorfunction(event.fn):
+            event.fn = never_empty(event.fn)
 
 
 @contextmanager

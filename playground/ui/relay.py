@@ -80,13 +80,13 @@ class Relay:
         # Gradio puts the request where the signature names it: before the open end.
         def begin(request: gr.Request, *values: Any) -> Iterator[Updates]:
             begun = _Work(work(request, *values))
-            yield from self._leg(session_of(request), number, begun, lambda update: not is_growth(update), outputs)
+            yield from self._leg(session_of(request), number, begun, lambda update: not is_growth(update))
 
         def grow(request: gr.Request) -> Iterator[Updates]:
-            yield from self._leg(session_of(request), number, None, is_growth, growing)
+            yield from self._leg(session_of(request), number, None, is_growth)
 
         def end(request: gr.Request) -> Iterator[Updates]:
-            yield from self._leg(session_of(request), number, None, lambda update: True, outputs)
+            yield from self._leg(session_of(request), number, None, lambda update: True)
 
         begun = gr.on(list(triggers), begin, list(inputs), list(outputs), **_HIDDEN)
         return begun.then(grow, None, list(growing), **_HIDDEN).then(end, None, list(outputs), **_HIDDEN)
@@ -100,30 +100,15 @@ class Relay:
                 work.close()
 
     def _leg(
-        self,
-        session: str,
-        number: int,
-        work: _Work | None,
-        wanted: Callable[[Updates], bool],
-        outputs: Sequence[Any],
+        self, session: str, number: int, work: _Work | None, wanted: Callable[[Updates], bool]
     ) -> Iterator[Updates]:
-        """One event's part of the work; a page that goes away in the middle of it ends the work.
-
-        A part with nothing to tell says that nothing changes: where a generator yields nothing, Gradio empties every
-        output of its event, the labels of buttons included.
-        """
-        nothing_new = {outputs[0]: gr.skip()}
+        """One event's part of the work; a page that goes away in the middle of it ends the work."""
         work = work or self._take(session, number)
         if work is None:
-            yield nothing_new
             return
-        told = passed_on = False
+        passed_on = False
         try:
-            for update in work.while_it(wanted):
-                told = True
-                yield update
-            if not told:
-                yield nothing_new
+            yield from work.while_it(wanted)
             if not work.is_over:
                 passed_on = self._put(session, number, work)
         finally:

@@ -22,6 +22,7 @@ def test_a_newcomer_sees_what_is_in_memory_and_joins_it(visit: Visitor) -> None:
     choose_context(one, "2K|2,048")
     load(one)
     choose_context(one, "4K|4,096")
+    expect(one.locator("#chat-context")).to_contain_text("4,096 tokens: about")
     choose_context(one, "2K|2,048")
     load(one)  # in memory already, so it is ready before the picker is redrawn
     residents = one.get_by_role("region", name="Models in memory")

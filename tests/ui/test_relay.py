@@ -42,23 +42,10 @@ def test_what_grows_is_told_by_the_event_with_few_outputs_and_nothing_is_lost() 
     assert end == [{page.line: "one two", page.sum: "ends"}]
 
 
-def test_work_that_is_over_at_once_leaves_what_it_told_as_it_is() -> None:
-    """Gradio empties the outputs of an event that yields nothing: the page would lose its buttons' labels."""
-
-    def work(page: Wired) -> Iterator[dict[Any, Any]]:
-        yield {page.line: "", page.sum: "begins"}
-        yield {page.line: "done", page.sum: "ends"}
-
-    page = Wired(work)
-    begin, grow, end = (list(page.event(number)) for number in range(3))
-    assert begin[-1] == {page.line: "done", page.sum: "ends"}
-    assert grow == end == [{page.line: gr.skip()}]
-
-
 def test_two_pages_do_not_take_up_each_others_work() -> None:
     page = Wired(reply)
     list(page.event(0, "a"))
-    assert list(page.event(1, "b")) == [{page.line: gr.skip()}]
+    assert list(page.event(1, "b")) == []
     assert len(list(page.event(1, "a"))) == 2
 
 
@@ -107,7 +94,7 @@ def test_work_between_two_events_ends_at_once_when_its_page_is_closed_and_others
     list(page.event(0, "open"))
     relay.leave("closed")
     assert ended == ["work"]
-    assert list(page.event(1, "closed")) == [{page.line: gr.skip()}] and len(list(page.event(1, "open"))) == 2
+    assert list(page.event(1, "closed")) == [] and len(list(page.event(1, "open"))) == 2
 
 
 def test_a_second_start_that_is_refused_leaves_the_first_alone() -> None:
