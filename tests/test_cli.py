@@ -224,7 +224,14 @@ def test_ctrl_c_ends_a_chat_with_130_and_leaves_no_process() -> None:
     arguments = ["chat", "starter", "-p", "Tell me a very long story.", "--temperature", "0", "--context", "1024"]
     command = [sys.executable, "-m", "playground", *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=PROJECT, stdout=pipe, stderr=pipe, start_new_session=True) as chat:
+    with subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    ) as chat:
         assert chat.stdout is not None and chat.stderr is not None
         assert chat.stdout.read(1), "the first word arrives"
         os.killpg(chat.pid, signal.SIGINT)

@@ -285,12 +285,12 @@ class ModelPool:
                 return
         for progress in engine.load():
             self._tell(entry, progress.fraction)
+        journal.model_loaded(entry.key.path.name, entry.key.context.context_size, engine.loaded.seconds, plan.total)
+        self._on_loaded(entry.key.path)
         with self._news:
             self._load_times.add(entry.key.path, plan.weights, engine.loaded.seconds)
             entry.ready = True
             self._news.notify_all()
-        journal.model_loaded(entry.key.path.name, entry.key.context.context_size, engine.loaded.seconds, plan.total)
-        self._on_loaded(entry.key.path)
 
     def _tell(self, entry: Entry, fraction: float) -> None:
         with self._news:
