@@ -18,6 +18,8 @@ from playground.errors import PlaygroundError
 from playground.services import Services
 from playground.settings import load_settings
 from playground.ui.app import build_app, serving
+from playground.ui.relay import Relay
+from playground.ui.sessions import Sessions
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def test_a_port_that_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
 
 def test_a_page_can_be_built_without_being_served(tmp_path: Path) -> None:
     with Services(load_settings(data_dir=tmp_path)) as services:
-        assert build_app(services).title == "GGUF playground"
+        assert build_app(services, Relay(), Sessions()).title == "GGUF playground"
 
 
 # --- how it ends ---

@@ -117,8 +117,10 @@ def test_where_nothing_can_be_written_the_page_works_and_says_what_cannot_be_kep
         data, hub, votes = warnings(process)
         assert "Read-only file system" in data and "Read-only file system" in hub
         assert "is damaged" in votes and "cannot be moved aside" in votes and "Move the file away" in votes
-        assert "cannot be moved aside" in PageEvents(process.address).open("compare-tally")
-        assert "cannot be written to: Read-only file system" in what_making_a_level_tells(process)
+        tally = PageEvents(process.address).open("compare-tally")
+        making = what_making_a_level_tells(process)
+        assert "cannot be moved aside" in tally and "cannot be written to: Read-only file system" in making
+        assert str(tmp_path) not in tally + making, "visitors may be strangers: they learn of no folder"
         assert f"The Hub at {NOWHERE} cannot be reached" in search.result()
         assert "folder for uploads takes no file (Read-only file system)" in what_an_upload_is_told(process)
         assert "Traceback" not in process.output

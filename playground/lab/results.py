@@ -29,6 +29,7 @@ PREFERENCES: Final[tuple[Preference, ...]] = get_args(Preference)
 _LOG: Final = logging.getLogger(__name__)
 NORMAL_95: Final = 1.959964  # the standard normal's 97.5 % point
 _WAIT_SECONDS: Final = 5.0  # for another writer to finish
+_CHECK: Final = "Check that the data folder (PLAYGROUND_DATA_DIR) can be written to"
 _CSV_STARTS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS votes (
@@ -212,13 +213,13 @@ class VoteBook:
                     database.execute(_SCHEMA)
                 yield database
         except sqlite3.OperationalError as error:
-            to_do = "Make room on its disk." if "full" in str(error) else f"Check that {self.path} can be written to."
-            raise PlaygroundError(f"{what_failed}: {error}.", to_do) from error
+            to_do = "Make room on its disk" if "full" in str(error) else f"{_CHECK}, and {self.path.name} in it"
+            raise PlaygroundError(f"{what_failed}: {error}.", f"{to_do}.") from error
         except sqlite3.DatabaseError as error:
             self._move_aside(str(error))
             raise PlaygroundError(f"{what_failed}. {self.set_aside}", "Try again.") from error
         except OSError as error:
-            to_do = remedy(error, f"Check that {self.path.parent} can be written to")
+            to_do = remedy(error, _CHECK)
             raise PlaygroundError(f"{what_failed}: {error.strerror or error}.", f"{to_do}.") from error
 
     def _move_aside(self, why: str) -> None:
@@ -234,7 +235,8 @@ class VoteBook:
                         self.path.with_name(self.path.name + ending).rename(kept.with_name(kept.name + ending))
             except OSError as error:
                 raise PlaygroundError(
-                    f"{self.path} is damaged ({why}) and cannot be moved aside: {error.strerror or error}.",
+                    f"{self.path.name} in the data folder is damaged ({why}) and cannot be moved aside: "
+                    f"{error.strerror or error}.",
                     "Move the file away; the next vote begins a new one.",
                 ) from error
             self.set_aside = (

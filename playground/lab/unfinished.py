@@ -38,7 +38,8 @@ def unfinished_file(target: Path) -> Iterator[Path]:
         if isinstance(error, FileExistsError) and folder.is_dir():
             raise PlaygroundError(f"{target.name} is being made right now.", "Wait for it.") from None
         to_do = remedy(error, "Allow writing there, or choose another folder")
-        raise PlaygroundError(f"{folder} cannot be written to: {error.strerror}.", f"{to_do}.") from error
+        why = f"The folder {folder.name} cannot be written to: {error.strerror}."
+        raise PlaygroundError(why, f"{to_do}.") from error
     try:
         yield path
     finally:

@@ -78,8 +78,8 @@ class Headers:
             return _read_kept(level, kept)
         except OSError as error:
             raise HubProblem(
-                f"The header of {level.reference} could not be kept in {self._folder} ({error.strerror or error}).",
-                f"{remedy(error, 'Allow writing there')}, or set PLAYGROUND_DATA_DIR to another folder.",
+                f"The header of {level.reference} could not be kept ({error.strerror or error}).",
+                f"{remedy(error, 'Allow writing in the data folder')}, or set PLAYGROUND_DATA_DIR to another folder.",
             ) from error
 
     def forget(self, level: HubLevel) -> None:

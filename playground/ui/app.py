@@ -47,22 +47,24 @@ from playground.ui.relay import Relay
 from playground.ui.render import page_head
 from playground.ui.residents import Residents
 from playground.ui.servers import Servers
-from playground.ui.sessions import MOST_PAGES, UPLOADS, UPLOADS_KEPT, Closed, uploads_in
+from playground.ui.sessions import MOST_PAGES, Attendance, Sessions
 from playground.ui.surroundings import asked_directly, tell_what_is_amiss
 from playground.ui.theme import launch_look
 from playground.ui.updates import never_empty
+from playground.ui.uploads import UPLOADS, UPLOADS_KEPT, uploads_in
 
 LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions, where no model file may be dropped
 FAREWELL_SECONDS: Final = 5.0  # for what is under way to end by itself when the playground ends
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 
 
-def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
-    """The page over these services; serve it with `serving` or Gradio's own `launch`.
+def build_app(services: Services, relay: Relay, sessions: Sessions) -> gr.Blocks:
+    """The page over these services; serve it with `serving`.
 
-    relay: what passes long work from event to event; whoever ends the page waits for it.
+    relay: what passes long work from event to event; whoever ends the page waits for it. sessions: what sees to the end
+    of each visit.
     """
-    settings, relay = services.settings, relay or Relay()
+    settings = services.settings
     maker = services.maker if settings.allow_quantize else None
     picker_desk = PickerDesk(
         services.library, services.planner, services.pool.usable_for, settings.slots, maker, services.visits,
@@ -77,23 +79,17 @@ def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
         models_desk.hub.subjects, models_desk.hub.find_subject,
     )  # fmt: skip
 
-    page: gr.Blocks
-    closed: Closed
-
     def told_head() -> str:
         return page_head(services.memory(), services.processors, on_space=settings.on_space)
 
     def tab_closed(request: gr.Request) -> None:
-        tab = str(request.session_hash)
-        services.visits.leave(tab)
-        relay.leave(tab)
-        services.pool.forget_chat(tab)
-        closed.add(tab)
+        sessions.close(str(request.session_hash))
 
+    page: gr.Blocks
     with gr.Blocks(
         title="GGUF playground", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT
     ) as page:
-        closed = Closed(page)
+        sessions.look_after(page, (services.visits.leave, relay.leave, services.pool.forget_chat))
         head = gr.HTML(told_head(), elem_id="head", apply_default_css=False)
         if settings.on_space:
             gr.DuplicateButton(
@@ -119,7 +115,7 @@ def build_app(services: Services, relay: Relay | None = None) -> gr.Blocks:
         wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk, models.hub.wanted)
         wire_learn_tab(learn, tabs)
         wire_models_tab(page, models, models_desk)
-        offer_api(ApiDesk(services, models_desk.hub), closed.add)
+        offer_api(ApiDesk(services, models_desk.hub), sessions.forget_soon)
         left, right = (pane.picker for pane in compare.panes)
         keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_desk, [models.news])
         page.load(
@@ -168,9 +164,9 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     own_disk = uploads_in(settings.data_dir / UPLOADS) if settings.allow_local_files else nullcontext()
     with own_disk, asked_directly(settings.host), Services(settings) as services:
         tell_what_is_amiss(services)
-        relay = Relay()
+        relay, sessions = Relay(), Sessions()
         try:
-            page = build_app(services, relay)
+            page = build_app(services, relay, sessions)
         except OSError as error:  # Gradio makes a folder for itself
             raise PlaygroundError(
                 f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."
@@ -195,7 +191,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
                 blocked_paths=private_places(settings),
                 auth=password_check(settings),  # type: ignore[arg-type]  # Gradio waits for one that takes time, too
                 auth_message=PASSWORD_WANTED,
-                app_kwargs={"middleware": [Middleware(Gate, settings), *health]},
+                app_kwargs={"middleware": [Middleware(Gate, settings), Middleware(Attendance, sessions), *health]},
                 **launch_look(),
             )
         except OSError as error:

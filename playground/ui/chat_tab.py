@@ -29,9 +29,9 @@ from playground.ui.relay import Relay
 from playground.ui.render import notice
 from playground.ui.render_reply import context_meter, live_line
 from playground.ui.saved_file import saving_js
-from playground.ui.sessions import discard_upload
 from playground.ui.talk import Talk, read_instructions, shown
 from playground.ui.updates import what_is_new
+from playground.ui.uploads import discard_upload
 from playground.ui.visitors import visitor_of
 from playground.ui.words import counted
 from playground.visits.ledger import Visitor

@@ -29,7 +29,7 @@ from playground.ui.render_models import (
     search_results,
     shelf,
 )
-from playground.ui.sessions import is_upload
+from playground.ui.uploads import is_upload
 from playground.ui.visitors import visitor_of
 from playground.ui.words import bits, gibibytes
 

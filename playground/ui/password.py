@@ -15,7 +15,7 @@ import anyio
 
 from playground import journal
 from playground.settings import Settings
-from playground.ui.sessions import UPLOADS
+from playground.ui.uploads import UPLOADS
 
 WRONG_GUESS_SECONDS: Final = 1.0  # until a wrong password is answered
 PASSWORD_WANTED: Final = "This playground asks for its password. Any name will do."

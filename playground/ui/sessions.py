@@ -1,4 +1,4 @@
-"""What Gradio itself keeps of an open page on the server, and its end: session state and uploaded files.
+"""What Gradio itself keeps of an open page on the server, and its end.
 
 Left alone, Gradio keeps the state of a closed page for an hour and its configuration until thousands of others have
 come. A page that only lost its connection reloads when it is back, and then begins a session of its own.
@@ -6,45 +6,83 @@ come. A page that only lost its connection reloads when it is back, and then beg
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qs
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from playground.machine.heap import give_back_free_pages
+from playground.ui.gate import API, App, Message, Receive, Scope, Send
 
 FORGOTTEN_AFTER_SECONDS: Final = 10.0  # from the closing of a page; what it still had under way has ended by then
+STRAY_SECONDS: Final = 60.0  # so long a session that no page holds open may be still; a page opens it within few
 MOST_PAGES: Final = 2000  # open at once; beyond that the one that was still for longest loses what it had here
-UPLOADS: Final = "uploads"  # in the data folder
-_LEFT_BEHIND_SECONDS: Final = 86_400  # an upload so old was left by a run that ended badly
-UPLOADS_KEPT: Final = (60, 600)  # looked for so often, removed when so old (seconds): what no event took up
+
+_HEARTBEAT: Final = f"{API}heartbeat/"
+_ANSWERS: Final = f"{API}queue/data"
 
 
-class Closed:
-    """Pages that were closed, and programs that have their answer: each is forgotten some seconds later.
+class Sessions:
+    """The sessions of one page: who has it open, and what is to be forgotten.
 
-    What a page had under way may end only after its closing, and until then Gradio begins to keep things of it anew: it
-    has to have been still for half as long. One thread sees to all, and ends when there is nothing left to forget: then
-    the memory that so many visits have left in pieces goes back to the system.
+    Whoever calls an event by hand makes up as many sessions as they like. One that no browser and no program holds open
+    counts as closed when nothing was asked in it for a time. What is closed is forgotten some seconds later: what it
+    had under way may end only then, and until then Gradio begins to keep things of it anew. One thread sees to all, and
+    ends when there is nothing left to forget: then the memory that so many visits have left in pieces goes back to the
+    system.
     """
 
-    def __init__(self, page: gr.Blocks, seconds: float = FORGOTTEN_AFTER_SECONDS) -> None:
-        self._page, self._seconds = page, seconds
+    def __init__(self, seconds: float = FORGOTTEN_AFTER_SECONDS, stray_seconds: float = STRAY_SECONDS) -> None:
+        self._seconds, self._stray_seconds = seconds, stray_seconds
+        self._page: gr.Blocks
+        self._on_close: Sequence[Callable[[str], None]] = ()
         self._lock = threading.Lock()
+        self._open: Counter[str] = Counter()
         self._due: dict[str, float] = {}
         self._watcher: threading.Thread | None = None
 
-    def add(self, tab: str) -> None:
+    def look_after(self, page: gr.Blocks, on_close: Sequence[Callable[[str], None]] = ()) -> None:
+        """Those of this page, before it is served; each of `on_close` is told a session whose page was closed."""
+        self._page, self._on_close = page, on_close
+
+    def is_known(self, session: str) -> bool:
+        """Whether Gradio keeps answers for it."""
+        return session in self._page._queue.pending_messages_per_session
+
+    @contextmanager
+    def held_open(self, session: str) -> Iterator[None]:
+        """For as long as a page, or a program, keeps its heartbeat going."""
         with self._lock:
-            self._due[tab] = time.monotonic() + self._seconds
+            self._open[session] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= Counter((session,))
+            self.watch()
+
+    def close(self, session: str) -> None:
+        """Its page is closed: everybody lets go of it, and it is forgotten."""
+        self.forget_soon(session)
+        with ExitStack() as everybody:
+            for tell in self._on_close:
+                everybody.callback(tell, session)
+
+    def forget_soon(self, session: str) -> None:
+        """Forget it, if nothing more is asked in it: a page that was closed, a program that has its answer."""
+        with self._lock:
+            self._due[session] = time.monotonic() + self._seconds
+        self.watch()
+
+    def watch(self) -> None:
+        """Look from now on for what is to be forgotten, until nothing is."""
+        with self._lock:
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, daemon=True, name="closed pages")
                 self._watcher.start()
@@ -52,70 +90,79 @@ class Closed:
     def _watch(self) -> None:
         while True:
             time.sleep(self._seconds / 10)
-            now = time.monotonic()
+            self._forget_what_is_due()
+            strays = self._strays()
+            for session in strays:
+                if self._is_still(session, self._stray_seconds):
+                    self.close(session)
             with self._lock:
-                due = [tab for tab, moment in self._due.items() if moment <= now]
-            for tab in due:
-                forgotten = forget(self._page, tab, self._seconds / 2)
-                with self._lock:
-                    if forgotten:
-                        self._due.pop(tab, None)
-                    else:
-                        self._due[tab] = now + self._seconds / 2
-            with self._lock:
-                if not self._due:
+                if not self._due and not strays:
                     self._watcher = None
                     break
         give_back_free_pages()
 
+    def _forget_what_is_due(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            due = [session for session, moment in self._due.items() if moment <= now]
+        for session in due:
+            is_still = self._is_still(session, self._seconds / 2)
+            if is_still:
+                forget(self._page, session)
+            with self._lock:
+                if is_still:
+                    self._due.pop(session, None)
+                else:
+                    self._due[session] = now + self._seconds / 2
 
-def forget(page: gr.Blocks, tab: str, unused_seconds: float = 0.0) -> bool:
-    """Drop all that Gradio keeps of this page, if it was not used for so long; False if it was, or still is."""
+    def _strays(self) -> list[str]:
+        known = tuple(self._page.state_holder.session_data)
+        with self._lock:
+            return [session for session in known if not self._open[session] and session not in self._due]
+
+    def _is_still(self, session: str, seconds: float) -> bool:
+        last_used = self._page.state_holder.time_last_used.get(session)
+        if last_used and (datetime.now() - last_used).total_seconds() < seconds:
+            return False
+        events = tuple(self._page._queue.event_ids_to_events.values())
+        return not any(event.session_hash == session for event in events)
+
+
+def forget(page: gr.Blocks, session: str) -> None:
+    """Drop all that Gradio keeps of a session."""
     sessions, queue = page.state_holder, page._queue
-    last_used = sessions.time_last_used.get(tab)
-    if last_used and (datetime.now() - last_used).total_seconds() < unused_seconds:
-        return False
-    if any(event.session_hash == tab for event in tuple(queue.event_ids_to_events.values())):
-        return False
     with sessions.lock:
-        sessions.session_data.pop(tab, None)
-        sessions.time_last_used.pop(tab, None)
-    queue.pending_event_ids_session.pop(tab, None)
-    queue.pending_messages_per_session.pop(tab, None)
-    return True
+        sessions.session_data.pop(session, None)
+        sessions.time_last_used.pop(session, None)
+    queue.pending_event_ids_session.pop(session, None)
+    queue.pending_messages_per_session.pop(session, None)
 
 
-@contextmanager
-def uploads_in(folder: Path) -> Iterator[None]:
-    """Let uploads come to lie in this folder, on the disk where model files stay: these are then moved, not copied.
+class Attendance:
+    """ASGI middleware: hears by their heartbeats which sessions are held open."""
 
-    Gradio's own place may be in memory. Where GRADIO_TEMP_DIR names one, that is kept.
-    """
-    if os.environ.get("GRADIO_TEMP_DIR"):
-        yield
-        return
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    try:
-        for left in folder.glob("*"):
-            if time.time() - left.stat().st_mtime > _LEFT_BEHIND_SECONDS:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-    except OSError:  # it is tried again at the next start
-        pass
-    try:
-        yield
-    finally:
-        del os.environ["GRADIO_TEMP_DIR"]
+    def __init__(self, app: App, sessions: Sessions) -> None:
+        self._app, self._sessions = app, sessions
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = str(scope["path"]) if scope["type"] == "http" else ""
+        if path.startswith(_HEARTBEAT):
+            with self._sessions.held_open(path.removeprefix(_HEARTBEAT)):
+                await self._app(scope, receive, send)
+        elif path == _ANSWERS:
+            await self._answers(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+            if path.startswith(API) and scope["method"] == "POST":
+                self._sessions.watch()
 
-def discard_upload(path: str | Path) -> None:
-    """Remove an uploaded file that was read; of a file that is no upload nothing is touched."""
-    file = Path(path).resolve()
-    if is_upload(file):
-        with suppress(OSError):
-            file.unlink()
-            file.parent.rmdir()
-
-
-def is_upload(path: str | Path) -> bool:
-    """Whether the file came with an upload, and lies nowhere else, through links either."""
-    return Path(get_upload_folder()).resolve() in Path(path).resolve().parents
+    async def _answers(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The answers of a session's events; of one that is forgotten Gradio says so, and then breaks off."""
+        try:
+            await self._app(scope, receive, send)
+        except RuntimeError:
+            asked: dict[str, list[str]] = parse_qs(scope["query_string"].decode("latin-1"))
+            if self._sessions.is_known("".join(asked.get("session_hash", ()))):
+                raise
+            end: Message = {"type": "http.response.body", "body": b""}
+            await send(end)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import gradio as gr
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from gradio.routes import App
-from gradio.utils import get_upload_folder
+from starlette.testclient import TestClient
 
-from playground.ui.sessions import Closed, discard_upload, forget
+from playground.ui.gate import API
+from playground.ui.sessions import Attendance, Sessions, forget
 
 WAIT_SECONDS = 10
+SOON = 0.05  # seconds
+NEVER = 3600.0
 
 
 @pytest.fixture
@@ -28,13 +30,22 @@ def page() -> gr.Blocks:
     return page
 
 
+class Forgotten(OrderedDict[str, object]):
+    """The sessions that Gradio keeps; tells when one of them is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.something = threading.Event()
+
+    def pop(self, *which: object) -> object:  # type: ignore[override]
+        self.something.set()
+        return super().pop(*which)  # type: ignore[call-overload]
+
+
 @pytest.fixture
-def uploaded() -> Iterator[Path]:
-    folder = Path(get_upload_folder()) / "of-a-test"
-    folder.mkdir(parents=True)
-    (folder / "skill.md").write_text("Be kind.")
-    yield folder / "skill.md"
-    shutil.rmtree(folder, ignore_errors=True)
+def forgotten(page: gr.Blocks) -> threading.Event:
+    page.state_holder.session_data = kept = Forgotten()  # type: ignore[assignment]
+    return kept.something
 
 
 def test_a_page_that_is_gone_is_forgotten_and_others_are_not(page: gr.Blocks) -> None:
@@ -44,24 +55,41 @@ def test_a_page_that_is_gone_is_forgotten_and_others_are_not(page: gr.Blocks) ->
     forget(page, "never seen")
 
 
-def test_a_page_that_turns_out_to_be_in_use_is_kept(page: gr.Blocks) -> None:
-    assert page.state_holder["used"]
-    forget(page, "used", unused_seconds=60)
-    assert "used" in page.state_holder
-
-
-def test_a_closed_page_that_was_still_in_use_when_its_time_came_is_forgotten_later(page: gr.Blocks) -> None:
-    class Watched(OrderedDict[str, object]):
-        def pop(self, *which: object) -> object:  # type: ignore[override]
-            forgotten.set()
-            return super().pop(*which)  # type: ignore[call-overload]
-
-    forgotten = threading.Event()
-    page.state_holder.session_data = Watched()  # type: ignore[assignment]
+def test_a_closed_page_that_was_still_in_use_when_its_time_came_is_forgotten_later(
+    page: gr.Blocks, forgotten: threading.Event
+) -> None:
     assert page.state_holder["closed"]
     page.state_holder.time_last_used["closed"] = datetime.now() + timedelta(seconds=0.2)
-    Closed(page, 0.05).add("closed")
+    sessions = Sessions(SOON, NEVER)
+    sessions.look_after(page)
+    sessions.close("closed")
     assert forgotten.wait(WAIT_SECONDS) and "closed" not in page.state_holder
+
+
+def test_a_session_that_no_page_holds_open_is_closed_once_it_is_still(
+    page: gr.Blocks, forgotten: threading.Event
+) -> None:
+    closed: list[str] = []
+    sessions = Sessions(SOON, SOON)
+    sessions.look_after(page, [closed.append])
+    with sessions.held_open("a page"):
+        assert page.state_holder["a page"] and page.state_holder["made up"]
+        sessions.watch()
+        assert forgotten.wait(WAIT_SECONDS)
+        assert closed == ["made up"]
+        assert "a page" in page.state_holder and "made up" not in page.state_holder
+
+
+def test_everybody_hears_of_a_closed_page_whatever_one_of_them_raises(page: gr.Blocks) -> None:
+    def fails(session: str) -> None:
+        raise ValueError(session)
+
+    heard: list[str] = []
+    sessions = Sessions(NEVER, NEVER)
+    sessions.look_after(page, [heard.append, fails, heard.append])
+    with pytest.raises(ValueError, match="closed"):
+        sessions.close("closed")
+    assert heard == ["closed", "closed"]
 
 
 def test_the_queue_keeps_nothing_of_a_page_that_is_forgotten(page: gr.Blocks) -> None:
@@ -72,17 +100,33 @@ def test_the_queue_keeps_nothing_of_a_page_that_is_forgotten(page: gr.Blocks) ->
     assert "gone" not in page._queue.pending_messages_per_session
 
 
-def test_an_upload_that_was_read_leaves_neither_file_nor_folder(uploaded: Path) -> None:
-    discard_upload(uploaded)
-    assert not uploaded.parent.exists()
-    discard_upload(uploaded)  # twice does no harm
+def test_a_heartbeat_holds_its_session_open_until_it_ends(page: gr.Blocks, forgotten: threading.Event) -> None:
+    closed: list[str] = []
+    sessions = Sessions(SOON, SOON)
+    sessions.look_after(page, [closed.append])
+    server = FastAPI()
+
+    @server.get(f"{API}heartbeat/{{session}}")
+    def heartbeat(session: str) -> StreamingResponse:
+        def beat():  # type: ignore[no-untyped-def]
+            assert page.state_holder[session] and page.state_holder["made up"]
+            sessions.watch()
+            yield "ALIVE" if forgotten.wait(WAIT_SECONDS) and closed == ["made up"] else f"closed: {closed}"
+            forgotten.clear()
+
+        return StreamingResponse(beat())
+
+    server.add_middleware(Attendance, sessions=sessions)
+    with TestClient(server) as client:
+        assert client.get(f"{API}heartbeat/a-page").text == "ALIVE"
+    assert forgotten.wait(WAIT_SECONDS) and closed == ["made up", "a-page"]
 
 
-def test_a_file_that_is_no_upload_stays(tmp_path: Path, uploaded: Path) -> None:
-    mine = tmp_path / "mine.md"
-    mine.write_text("Mine.")
-    discard_upload(mine)
-    link = uploaded.parent / "link.md"
-    link.symlink_to(mine)
-    discard_upload(link)
-    assert mine.exists()
+def test_answers_of_a_forgotten_session_end_without_an_error_of_the_server(page: gr.Blocks) -> None:
+    sessions = Sessions(SOON, SOON)
+    sessions.look_after(page)
+    server = App.create_app(page)
+    server.add_middleware(Attendance, sessions=sessions)
+    with TestClient(server) as client:
+        answer = client.get(f"{API}queue/data", params={"session_hash": "made up"})
+    assert answer.status_code == 200 and '"session_not_found":true' in answer.text.replace(" ", "")
