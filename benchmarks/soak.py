@@ -39,7 +39,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "PLAYGROUND_METRICS": "true",
     "PLAYGROUND_PROXIES": "1",  # each visitor comes from an address of their own
     "PLAYGROUND_SLOTS": "4",
-    "PLAYGROUND_MAX_REPLIES": "10",
+    "PLAYGROUND_MAX_REPLIES": "14",
     "PLAYGROUND_MAX_REPLIES_PER_VISITOR": "2",
     "PLAYGROUND_MAX_REPLY_TOKENS": "128",
     "PLAYGROUND_MAX_MESSAGE_CHARACTERS": str(MOST_MESSAGE_CHARACTERS),

@@ -20,12 +20,12 @@ from playground.engine.client import LocalEngine
 from playground.engine.cores import CoreShares
 from playground.engine.line import Entry, Line
 from playground.engine.residents import LoadTime, LoadTimes, ModelKey, Opening, ResidentModel, Waiting
+from playground.engine.room import Room, given_back, too_little_for_scoring
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.dry_run import Planner
 from playground.fit.plan import MemoryPlan
-from playground.fit.verdict import Verdict, gibibytes, judge, largest_context_that_fits
+from playground.fit.verdict import judge
 from playground.llama.parameters import ContextParameters
-from playground.machine.process import read_process_memory
 
 __all__ = ["Lease", "LoadTime", "ModelKey", "ModelPool", "Opening", "ResidentModel", "Waiting"]
 
@@ -76,7 +76,7 @@ class ModelPool:
     ) -> None:
         self._cores = cores
         self._planner = planner
-        self._usable_bytes = usable_bytes
+        self._room = Room(planner, usable_bytes)
         self._idle_seconds = idle_seconds
         self._on_loaded = on_loaded
         self._entries: dict[ModelKey, Entry] = {}
@@ -130,22 +130,11 @@ class ModelPool:
     def usable_for(self, path: Path, *, idle_gives_way: bool = True, all_give_way: bool = False) -> int:
         """Bytes that a load of this file could use: what is free, and what idle models would give back.
 
-        Mapped weights of models in use look free to the system, but taking them would make those models crawl; weights
-        of the same file are shared. all_give_way: what it could use if those in use were done, too.
+        all_give_way: what it could use if those in use were done, too.
         """
         with self._news:
             ready = [entry for entry in self._entries.values() if entry.ready and entry.engine and entry.plan]
-        path = path.absolute()
-        usable = self._usable_bytes()
-        counted: set[Path] = {path}
-        for entry in ready:
-            assert entry.engine and entry.plan
-            if all_give_way or (entry.users == 0 and idle_gives_way):
-                usable += _anonymous_bytes(entry.engine)
-            elif entry.key.path not in counted:
-                usable -= entry.plan.weights
-                counted.add(entry.key.path)
-        return max(0, usable)
+        return self._room.beside(path.absolute(), ready, idle_gives_way=idle_gives_way, all_give_way=all_give_way)
 
     def load_time(self, path: Path, weight_bytes: int) -> LoadTime | None:
         """How long a load of this file takes; None where no file was ever loaded."""
@@ -158,16 +147,10 @@ class ModelPool:
         Raises DoesNotFit when even then it cannot.
         """
         path = lease.engine.path
-        plan = self._planner.plan(path, context)
-        needed = plan.kv_cache + plan.recurrent + plan.compute + plan.output
+        needed = self._room.for_scoring(path, context)
         while needed > self.usable_for(path, idle_gives_way=False):
             if not self._unload_oldest_idle():
-                wanted, usable = gibibytes(needed, self.usable_for(path))
-                raise DoesNotFit(
-                    f"To score {context.context_size:,} tokens, {path.name} needs {wanted} more for a while; "
-                    f"{usable} can be used.",
-                    "Score a shorter text, or close other programs.",
-                )
+                raise too_little_for_scoring(path, context, needed, self.usable_for(path))
 
     def resident(self) -> list[ResidentModel]:
         with self._news:
@@ -308,7 +291,7 @@ class ModelPool:
         if not allow_unfit:
             alone = judge(plan, self.usable_for(path, all_give_way=True))
             if alone.kind == "wont_fit":
-                raise DoesNotFit(_does_not_fit(plan, path, alone), self._way_out(entry))
+                raise self._room.too_little(entry, alone, self.usable_for(path))
             verdict = judge(plan, self.usable_for(path))
             with self._news:
                 entry.must_wait = verdict.kind == "wont_fit"
@@ -324,10 +307,7 @@ class ModelPool:
         """Whose turn it is but who cannot be loaded while this model stays."""
         for other in self._line:
             if other.must_wait and other.plan and self._line.is_its_turn(other):
-                usable = self.usable_for(other.key.path, all_give_way=True)
-                if entry.engine and entry.plan:
-                    usable -= _anonymous_bytes(entry.engine)
-                    usable -= entry.plan.weights if entry.key.path != other.key.path else 0
+                usable = self.usable_for(other.key.path, all_give_way=True) - given_back(entry, other.key.path)
                 if judge(other.plan, usable).kind == "wont_fit":
                     return other
         return None
@@ -351,12 +331,9 @@ class ModelPool:
 
     def _too_much_beside_others(self, entry: Entry) -> DoesNotFit:
         assert entry.plan
-        path = entry.key.path
-        return DoesNotFit(
-            f"{_does_not_fit(entry.plan, path, judge(entry.plan, self.usable_for(path)))} "
-            "It would fit if the models in use were not there.",
-            self._way_out(entry),
-        )
+        usable = self.usable_for(entry.key.path)
+        why = "It would fit if the models in use were not there."
+        return self._room.too_little(entry, judge(entry.plan, usable), usable, why)
 
     def _unload_oldest_idle(self) -> bool:
         """False when there is none."""
@@ -365,17 +342,6 @@ class ModelPool:
         if idle:
             self._unload_if_idle(min(idle, key=lambda other: other.last_used))
         return bool(idle)
-
-    def _way_out(self, entry: Entry) -> str:
-        path, context = entry.key.path, entry.key.context
-        largest = largest_context_that_fits(
-            lambda size: self._planner.plan(path, ContextParameters(size, context.kv_type, context.slots)),
-            self._planner.trained_context(path),
-            self.usable_for(path),
-        )
-        if largest:
-            return f"A context of {largest:,} tokens fits."
-        return "Choose a smaller level or a smaller model, or close other programs."
 
     def _unload_if_idle(self, entry: Entry) -> None:
         with self._news:
@@ -396,16 +362,5 @@ class ModelPool:
             self._news.notify_all()
 
 
-def _does_not_fit(plan: MemoryPlan, path: Path, verdict: Verdict) -> str:
-    return f"{path.name} at {plan.context.context_size:,} tokens: {verdict.reason}"
-
-
 def _shutting_down() -> PlaygroundError:
     return PlaygroundError("The playground is shutting down.", "Start it again.")
-
-
-def _anonymous_bytes(engine: LocalEngine) -> int:
-    try:
-        return read_process_memory(engine.pid).anonymous
-    except (OSError, PlaygroundError):
-        return 0

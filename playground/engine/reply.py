@@ -26,7 +26,6 @@ class Reply:
         self.evaluated = 0
         self.cached = 0
         self.place = 0  # in the queue, as last told
-        self.order = 0
         self.submitted_at = now
         self.admitted_at: float | None = None
         self.first_token_at: float | None = None
@@ -53,9 +52,8 @@ class Reply:
         """Tokens per second after the first, whose time belongs to the prompt; an end-of-text token counts as work."""
         return self._decoded / self._decode_seconds if self._decode_seconds > 0 else None
 
-    def admitted(self, now: float, order: int) -> None:
+    def admitted(self, now: float) -> None:
         self.admitted_at = now
-        self.order = order
 
     def served_seconds(self, now: float) -> float:
         """For how long it has had its place in the batch."""
