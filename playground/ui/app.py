@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from playground import __version__, journal
 from playground.chat.prompts import load_comparison_prompts
 from playground.errors import PlaygroundError
+from playground.machine.heap import share_few_heaps
 from playground.services import Services
 from playground.settings import Settings
 from playground.ui.api import offer_api
@@ -159,6 +160,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio greets itself at the start
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # an upload that is refused is told to its sender
+    share_few_heaps()
     check_mcp(settings)
     check_metrics(settings.metrics)
     own_disk = uploads_in(settings.data_dir / UPLOADS) if settings.allow_local_files else nullcontext()

@@ -170,10 +170,11 @@ class Duel:
 
 def names(duel: Duel) -> tuple[str, str]:
     """What places A and B are called: the level where that tells them apart, else with the model's name."""
-    files = [duel.at(place).file for place in (0, 1)]
-    if duel.is_hidden or not all(files):
+    first, second = (duel.at(place).file for place in (0, 1))
+    if duel.is_hidden:
         return LETTERS
-    first, second = (file for file in files if file)
+    if first is None or second is None:
+        return first.level if first else LETTERS[0], second.level if second else LETTERS[1]
     if first.base_name == second.base_name:
         same = first.level == second.level
         return (f"{first.level} (A)", f"{second.level} (B)") if same else (first.level, second.level)

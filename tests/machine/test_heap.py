@@ -96,3 +96,38 @@ def test_pages_that_are_free_between_others_go_back_to_the_system() -> None:
     told = subprocess.run([sys.executable, "-c", IN_PIECES], capture_output=True, text=True, timeout=60, check=True)
     before, after = json.loads(told.stdout)
     assert before - after > 40 * MIB
+
+
+HEAPS = """
+import ctypes, json, re, sys, tempfile, threading
+from playground.machine.heap import share_few_heaps
+
+def block_of_a_thread():
+    blocks.append(library.malloc(ctypes.c_size_t(5000)))
+    everybody.wait()  # a heap of a thread that has ended goes to the next
+
+library, blocks, everybody = ctypes.CDLL(None), [], threading.Barrier(12)
+if sys.argv[1] == "few":
+    share_few_heaps()
+threads = [threading.Thread(target=block_of_a_thread) for _ in range(12)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+library.fopen.restype = ctypes.c_void_p
+with tempfile.NamedTemporaryFile() as told:
+    stream = ctypes.c_void_p(library.fopen(told.name.encode(), b"w"))
+    library.malloc_info(0, stream)
+    library.fclose(stream)
+    print(len(re.findall(rb"<heap ", told.read())))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="the C library is not glibc")
+def test_threads_share_two_heaps_where_they_would_have_one_each() -> None:
+    def heaps(how: str) -> int:
+        run = [sys.executable, "-c", HEAPS, how]
+        return int(subprocess.run(run, capture_output=True, text=True, timeout=60, check=True).stdout)
+
+    usual, few = heaps("as usual"), heaps("few")
+    assert few <= 2 < usual
