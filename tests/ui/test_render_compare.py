@@ -124,6 +124,11 @@ def test_the_same_level_twice_keeps_its_letters() -> None:
     assert "Q8_0 (B)" in pane_head(duel_of(("Q8_0", "Q8_0")), 1)
 
 
+def test_one_that_is_there_before_the_other_has_its_name() -> None:
+    alone = replace(duel_of(("Q8_0", "Q2_0")), sides=(duel_of(("Q8_0", "Q2_0")).at(0), Side()))
+    assert text_of(pane_head(alone, 0)).startswith("A Q8_0") and text_of(pane_head(alone, 1)) == "B"
+
+
 def test_one_that_gives_way_is_said_beforehand() -> None:
     assert "each gives way to the other" in text_of(beforehand_line("in turn", "one after the other"))
 
