@@ -99,7 +99,7 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
 
 
 def _lay_out_shelf(settings: Settings) -> ShelfPart:
-    _title("On this computer")
+    _title("On this Space" if settings.on_space else "On this computer")
     rows = button_rows('<p class="gp-hint">Looking at this disk …</p>', "models-shelf")
     asked = gr.State("")
     question = _html("models-question")
