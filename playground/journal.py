@@ -91,6 +91,12 @@ def refused(visitor: str, via: str, setting: str, why: str) -> None:
     _note("refused", visitor=visitor or None, via=via or None, setting=setting or None, why=why)
 
 
+def scoring_ended(writer: str, reader: str, visitor: str, outcome: str, error: str = "") -> None:
+    """One model's answer was read by another: outcome "done", "stopped" or "failed"; error: the kind of failure."""
+    level = logging.WARNING if outcome == "failed" else logging.INFO
+    _note("scoring", level, writer=writer, reader=reader, visitor=visitor, outcome=outcome, error=error or None)
+
+
 def download_ended(model: str, state: str, received_bytes: int, why: str) -> None:
     level = logging.WARNING if state == "failed" else logging.INFO
     _note("download ended", level, model=model, state=state, received_bytes=received_bytes, why=why or None)

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 
+from playground import journal
 from playground.chat.compare import Pane, PaneResult, compare
 from playground.chat.differences import spread_of
 from playground.errors import PlaygroundError, RequestRefused
@@ -76,9 +77,12 @@ class CompareLab:
                     first.conversation.without_last_reply(),
                     [token.id for token in first.result.tokens],
                 )
-                said = yield from self._scored(duel, scoring, run)
+                said, outcome = yield from self._scored(duel, scoring, run)
+            _note_scoring(duel, visitor, outcome)
             yield Frame(duel, phase="rest", agreement=said)
         except PlaygroundError as error:
+            if begun:
+                _note_scoring(duel, visitor, "failed", type(error).__name__)
             refused = refusal(error, visitor)
             yield replace(refused, duel=duel, phase="rest", agreement="") if begun else refused
 
@@ -90,18 +94,19 @@ class CompareLab:
 
     def _scored(
         self, duel: Duel, scoring: Generator[Scoring | Fidelity, None, None], run: Run
-    ) -> Generator[Frame, None, str]:
+    ) -> Generator[Frame, None, tuple[str, str]]:
+        """What is said at the end, and how it ended as the journal calls it."""
         run.owns_generator(scoring)
         with closing(scoring):
             for event in scoring:
                 if isinstance(event, Fidelity):
-                    return agreement_card(names(duel), event)
+                    return agreement_card(names(duel), event), "done"
                 if run.is_stopped():
                     break
                 waits = self._residents.waiting(event.waiting)
                 yield Frame(agreement=load_progress(None if waits else event.fraction, waits or PHASES[event.phase]))
         stopped = notice("Stopped; nothing is said about the agreement.")
-        return told(run.overdue, run.visitor) if run.overdue else stopped
+        return told(run.overdue, run.visitor) if run.overdue else stopped, "stopped"
 
     def _repeated(self, pane: Pane, wish: Wish, run: Run) -> Generator[Frame, None, list[PaneResult]]:
         """Both results of one model asked twice; fewer when it was stopped. Raises what a pane failed with."""
@@ -123,3 +128,8 @@ class CompareLab:
                     results.append(update.result)
                     yield Frame(control=notice(f"Asking {pane.file.level} twice … {len(results)} of 2 done"))
         return results
+
+
+def _note_scoring(duel: Duel, visitor: Visitor, outcome: str, error: str = "") -> None:
+    writer, reader = (f"{file.display_name} {file.level}" if (file := duel.at(place).file) else "" for place in PLACES)
+    journal.scoring_ended(writer, reader, visitor.short_id, outcome, error)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from playground import journal
 from playground.engine.messages import GREEDY
 from playground.lab.quantize import quantize
 from playground.services import Services
@@ -188,7 +189,10 @@ def test_the_control_says_that_the_same_model_says_the_same(
 
 def test_the_answer_is_scored_token_by_token(desk: CompareDesk, answered: tuple[Duel, list[Frame]]) -> None:
     duel, _ = answered
-    frames = list(desk.lab.score(ANNA, duel))
+    heard: list[tuple[str, str]] = []
+    with journal.heard_by(lambda event, told: heard.append((event, told.get("outcome", "")))):
+        frames = list(desk.lab.score(ANNA, duel))
+    assert ("scoring", "done") in heard
     card = frames[-1].agreement or ""
     assert card.count("data-top=") == len(duel.sides[0].result.tokens)  # type: ignore[union-attr]
     assert "KL divergence" in text_of(card)
