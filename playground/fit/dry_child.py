@@ -14,6 +14,7 @@ import os
 import selectors
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,13 +133,16 @@ class DryChild:
 
 
 def _start(stderr: BinaryIO) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "playground.fit.dry_child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
         env=child_environment(),
     )
+    # One that is ended while nobody asks would stay in the system's list until somebody does.
+    threading.Thread(target=process.wait, daemon=True, name=f"end of {process.pid}").start()
+    return process
 
 
 def _ending(code: int) -> str:

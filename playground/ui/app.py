@@ -24,6 +24,7 @@ from playground.services import Services
 from playground.settings import Settings
 from playground.ui.api import offer_api
 from playground.ui.api_desk import ApiDesk
+from playground.ui.attendance import Attendance
 from playground.ui.chat_desk import ChatDesk
 from playground.ui.chat_layout import build_chat_tab
 from playground.ui.chat_tab import wire_chat_tab
@@ -48,7 +49,7 @@ from playground.ui.relay import Relay
 from playground.ui.render import page_head
 from playground.ui.residents import Residents
 from playground.ui.servers import Servers
-from playground.ui.sessions import MOST_PAGES, Attendance, Sessions
+from playground.ui.sessions import MOST_PAGES, Sessions
 from playground.ui.surroundings import asked_directly, tell_what_is_amiss
 from playground.ui.theme import launch_look
 from playground.ui.updates import never_empty

@@ -13,19 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Final
-from urllib.parse import parse_qs
 
 import gradio as gr
 
 from playground.machine.heap import give_back_free_pages
-from playground.ui.gate import API, App, Message, Receive, Scope, Send
 
 FORGOTTEN_AFTER_SECONDS: Final = 10.0  # from the closing of a page; what it still had under way has ended by then
 STRAY_SECONDS: Final = 60.0  # so long a session that no page holds open may be still; a page opens it within few
 MOST_PAGES: Final = 2000  # open at once; beyond that the one that was still for longest loses what it had here
-
-_HEARTBEAT: Final = f"{API}heartbeat/"
-_ANSWERS: Final = f"{API}queue/data"
 
 
 class Sessions:
@@ -136,33 +131,3 @@ def forget(page: gr.Blocks, session: str) -> None:
         sessions.time_last_used.pop(session, None)
     queue.pending_event_ids_session.pop(session, None)
     queue.pending_messages_per_session.pop(session, None)
-
-
-class Attendance:
-    """ASGI middleware: hears by their heartbeats which sessions are held open."""
-
-    def __init__(self, app: App, sessions: Sessions) -> None:
-        self._app, self._sessions = app, sessions
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = str(scope["path"]) if scope["type"] == "http" else ""
-        if path.startswith(_HEARTBEAT):
-            with self._sessions.held_open(path.removeprefix(_HEARTBEAT)):
-                await self._app(scope, receive, send)
-        elif path == _ANSWERS:
-            await self._answers(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-            if path.startswith(API) and scope["method"] == "POST":
-                self._sessions.watch()
-
-    async def _answers(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The answers of a session's events; of one that is forgotten Gradio says so, and then breaks off."""
-        try:
-            await self._app(scope, receive, send)
-        except RuntimeError:
-            asked: dict[str, list[str]] = parse_qs(scope["query_string"].decode("latin-1"))
-            if self._sessions.is_known("".join(asked.get("session_hash", ()))):
-                raise
-            end: Message = {"type": "http.response.body", "body": b""}
-            await send(end)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -216,6 +217,17 @@ def test_an_answer_already_given_needs_no_child(starter: Path) -> None:
         (child,) = [child for child in children() if child.pid not in before]
         child.kill()
         assert planner.plan(starter, SMALL) == first
+
+
+def test_a_child_that_is_killed_while_nobody_asks_leaves_the_systems_list(starter: Path) -> None:
+    before = {child.pid for child in children()}
+    with Planner() as planner:
+        planner.plan(starter, SMALL)
+        (child,) = [child for child in children() if child.pid not in before]
+        (waiting,) = [thread for thread in threading.enumerate() if thread.name == f"end of {child.pid}"]
+        os.kill(child.pid, signal.SIGKILL)
+        waiting.join(10)
+        assert not psutil.pid_exists(child.pid)
 
 
 def test_a_child_that_does_not_answer_in_time_is_an_ordinary_error_and_leaves_nothing_behind(starter: Path) -> None:

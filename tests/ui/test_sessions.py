@@ -14,8 +14,9 @@ from fastapi.responses import StreamingResponse
 from gradio.routes import App
 from starlette.testclient import TestClient
 
+from playground.ui.attendance import Attendance
 from playground.ui.gate import API
-from playground.ui.sessions import Attendance, Sessions, forget
+from playground.ui.sessions import Sessions, forget
 
 WAIT_SECONDS = 10
 SOON = 0.05  # seconds

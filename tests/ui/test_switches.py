@@ -11,6 +11,7 @@ import pytest
 from hub_stand_in import HubStandIn
 from huggingface_hub import constants
 
+from playground.engine.room import Room
 from playground.errors import PlaygroundError, RequestRefused
 from playground.models.allowed import allowed_by
 from playground.models.catalog import load_catalog
@@ -141,7 +142,7 @@ def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Servic
 def test_load_anyway_is_refused_where_it_is_switched_off_whoever_asks(shut: Services) -> None:
     picker = PickerDesk(shut.library, shut.planner, lambda path: 1 << 20, 1, visits=shut.visits)
     desk = ChatDesk(shut.settings, shut.pool, picker, Residents(shut.pool, shut.planner, picker))
-    shut.pool._usable_bytes = lambda: 1 << 20  # a computer with one MiB left
+    shut.pool._room = Room(shut.planner, lambda: 1 << 20)  # a computer with one MiB left
     choice = replace(Choice(STARTER, "Q4_1"), context_size=512)
     last = list(desk.load(Visitor("page", "page"), choice, anyway=True))[-1]
     assert "would end the model" in str(last.problem) and last.may_load_anyway is False
