@@ -20,6 +20,7 @@ CHROMIUM_FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",  # nothing can leave, not even once
 ]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+CUT_BY_A_RELOAD = ["AbortError", "signal is aborted", "Connection errored out", "404: Not Found"]  # streams of events
 PATIENCE_SECONDS = 30  # for what a slow computer may take; nothing waits so long when all is well
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
@@ -60,6 +61,11 @@ class Visitor:
         if wait:
             expect(page.locator("#chat-memory .gp-memory-head b").first).to_be_attached()
         return page
+
+    def reload(self, page: Page) -> None:
+        """As a person does it; the page says of what it then lets go of that it was cut off."""
+        self.expected += CUT_BY_A_RELOAD
+        page.reload(wait_until="domcontentloaded")
 
     def _watch(self, page: Page) -> None:
         page.on("request", lambda request: self._look_at(request.url))
