@@ -6,6 +6,7 @@ come. A page that only lost its connection reloads when it is back, and then beg
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -21,6 +22,8 @@ from playground.machine.heap import give_back_free_pages
 FORGOTTEN_AFTER_SECONDS: Final = 10.0  # from the closing of a page; what it still had under way has ended by then
 STRAY_SECONDS: Final = 60.0  # so long a session that no page holds open may be still; a page opens it within few
 MOST_PAGES: Final = 2000  # open at once; beyond that the one that was still for longest loses what it had here
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Sessions:
@@ -78,7 +81,7 @@ class Sessions:
     def watch(self) -> None:
         """Look from now on for what is to be forgotten, until nothing is."""
         with self._lock:
-            if self._watcher is None:
+            if self._watcher is None and (self._due or self._strays()):
                 self._watcher = threading.Thread(target=self._watch, daemon=True, name="closed pages")
                 self._watcher.start()
 
@@ -86,12 +89,9 @@ class Sessions:
         while True:
             time.sleep(self._seconds / 10)
             self._forget_what_is_due()
-            strays = self._strays()
-            for session in strays:
-                if self._is_still(session, self._stray_seconds):
-                    self.close(session)
+            self._close_still_strays()
             with self._lock:
-                if not self._due and not strays:
+                if not self._due and not self._strays():
                     self._watcher = None
                     break
         give_back_free_pages()
@@ -110,10 +110,20 @@ class Sessions:
                 else:
                     self._due[session] = now + self._seconds / 2
 
-    def _strays(self) -> list[str]:
-        known = tuple(self._page.state_holder.session_data)
+    def _close_still_strays(self) -> None:
         with self._lock:
-            return [session for session in known if not self._open[session] and session not in self._due]
+            strays = self._strays()
+        for session in strays:
+            if self._is_still(session, self._stray_seconds):
+                try:
+                    self.close(session)
+                except Exception:  # the others are still to be looked after
+                    _LOG.exception("A session that nobody held open could not be closed.")
+
+    def _strays(self) -> list[str]:
+        """Those that nobody holds open and that are not due yet; the lock is held."""
+        known = tuple(self._page.state_holder.session_data)
+        return [session for session in known if not self._open[session] and session not in self._due]
 
     def _is_still(self, session: str, seconds: float) -> bool:
         last_used = self._page.state_holder.time_last_used.get(session)

@@ -67,6 +67,47 @@ def test_a_closed_page_that_was_still_in_use_when_its_time_came_is_forgotten_lat
     assert forgotten.wait(WAIT_SECONDS) and "closed" not in page.state_holder
 
 
+def test_a_closed_page_that_is_still_in_use_is_kept(page: gr.Blocks, forgotten: threading.Event) -> None:
+    assert page.state_holder["used"] and page.state_holder["still"]
+    page.state_holder.time_last_used["used"] = datetime.now() + timedelta(hours=1)
+    sessions = Sessions(SOON, NEVER)
+    sessions.look_after(page)
+    sessions.close("used")
+    sessions.close("still")
+    assert forgotten.wait(WAIT_SECONDS)
+    assert "used" in page.state_holder and "still" not in page.state_holder
+
+
+def test_a_session_whose_closing_fails_keeps_no_other_from_being_closed(
+    page: gr.Blocks, forgotten: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails_once(session: str) -> None:
+        tried.append(session)
+        if len(tried) == 1:
+            raise ValueError(session)
+        both.set()
+
+    tried: list[str] = []
+    both = threading.Event()
+    sessions = Sessions(SOON, SOON)
+    sessions.look_after(page, [fails_once])
+    assert page.state_holder["one"] and page.state_holder["other"]
+    sessions.watch()
+    assert both.wait(WAIT_SECONDS) and {*tried} == {"one", "other"}
+    assert forgotten.wait(WAIT_SECONDS)
+    assert "could not be closed" in caplog.text
+
+
+def test_a_page_that_is_held_open_needs_no_watching(page: gr.Blocks) -> None:
+    sessions = Sessions(SOON, SOON)
+    sessions.look_after(page)
+    with sessions.held_open("a page"):
+        assert page.state_holder["a page"]
+        before = {thread.ident for thread in threading.enumerate()}
+        sessions.watch()
+        assert {thread.ident for thread in threading.enumerate()} <= before
+
+
 def test_a_session_that_no_page_holds_open_is_closed_once_it_is_still(
     page: gr.Blocks, forgotten: threading.Event
 ) -> None:
