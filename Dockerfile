@@ -21,7 +21,6 @@ RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 libstd
 WORKDIR /playground
 COPY --from=build /playground/.venv .venv
 COPY app.py LICENSE ./
-COPY assets assets
 COPY playground playground
 USER playground
 ENV PYTHONUNBUFFERED=1 \

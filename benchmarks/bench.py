@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from playground.engine.client import LocalEngine
-from playground.engine.cores import CoreShares
-from playground.engine.messages import Finished, Token
-from playground.lab.quantize import Made, quantize
-from playground.llama.parameters import ContextParameters
-from playground.machine.processors import read_processors
+from playground.app.services import Services
+from playground.engine.local.client import LocalEngine
+from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.protocol import Finished, Token
+from playground.llama.params import ContextParameters
+from playground.machine.cpus import read_processors
 from playground.models.library import Library
-from playground.services import Services
+from playground.quantize.quantize import Made, quantize
 from playground.settings import load_settings
 
 STORY = "Tell me a long story about a fox who learns to read. Describe every place that it visits."

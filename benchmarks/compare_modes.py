@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 from benchmarks.bench import STORY, made, median_of, report, services
+from playground.app.services import Services
 from playground.chat.compare import Mode, Pane, compare
 from playground.chat.conversation import Conversation, reply
-from playground.engine.messages import GREEDY
-from playground.llama.parameters import ContextParameters
-from playground.services import Services
+from playground.engine.protocol import GREEDY
+from playground.llama.params import ContextParameters
 
 ROUNDS = 4
 TOKENS = 96

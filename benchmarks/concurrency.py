@@ -9,9 +9,9 @@ import statistics
 import time
 
 from benchmarks.bench import STORY, engine_on, median_of, report, starter, tokens_in, turn
-from playground.engine.client import LocalEngine
-from playground.engine.messages import GREEDY
-from playground.llama.parameters import ContextParameters
+from playground.engine.local.client import LocalEngine
+from playground.engine.protocol import GREEDY
+from playground.llama.params import ContextParameters
 
 ROUNDS = 4
 CHATS = 8

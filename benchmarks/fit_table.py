@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 
 from benchmarks.bench import median_of, report
-from playground.fit.dry_run import Planner
+from playground.fit.planner import Planner
 from playground.fit.subjects import FitSubject, catalogue_subjects
 from playground.fit.table import EIGHT_LEVELS, FitTable, fit_table, ladder, table_contexts
-from playground.llama.parameters import ContextParameters
+from playground.llama.params import ContextParameters
 
 TARGET_SECONDS = 2.0
 USABLE_BYTES = 16 << 30

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 import llama_cpp
 
 from benchmarks.bench import STORY, cores, engine_on, median_of, report, starter, turn
-from playground.engine.messages import GREEDY, Token
-from playground.llama.parameters import ContextParameters
+from playground.engine.protocol import GREEDY, Token
+from playground.llama.params import ContextParameters
 
 ROUNDS = 10
 TOKENS = 192

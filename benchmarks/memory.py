@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bench import FILLER, ended, engine_on, made, report, starter, turn
-from playground.engine.messages import GREEDY
-from playground.fit.dry_run import Planner
-from playground.llama.parameters import ContextParameters
+from playground.engine.protocol import GREEDY
+from playground.fit.planner import Planner
+from playground.llama.params import ContextParameters
 
 CONTEXTS = (1024, 4096, 8192)
 MIB = 1024 * 1024

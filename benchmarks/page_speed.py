@@ -17,8 +17,8 @@ import tempfile
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.bench import STORY, ended, engine_on, median_of, report, starter, turn
-from playground.engine.messages import Sampling
-from playground.llama.parameters import ContextParameters
+from playground.engine.protocol import Sampling
+from playground.llama.params import ContextParameters
 
 ROUNDS = 4
 TOKENS = 256

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from itertools import pairwise
@@ -23,13 +22,12 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.bench import median_of, report, starter
+from tests.e2e.visitor import CHROMIUM_FLAGS
+from tests.support.gguf_bytes import Blob, Slice
+from tests.support.hub_stand_in import HubStandIn, Request
+from tests.support.playground_process import PlaygroundProcess
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "models"), str(ROOT / "tests" / "e2e")]
-from gguf_bytes import Blob, Slice  # noqa: E402 - the tests' own stand-ins, which are no package
-from hub_stand_in import HubStandIn, Request  # noqa: E402
-from playground_process import PlaygroundProcess  # noqa: E402
-from visitor import CHROMIUM_FLAGS  # noqa: E402
 
 TARGET_SECONDS = 1.5
 ROUNDS = 5

@@ -8,9 +8,9 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.bench import FILLER, ended, engine_on, median_of, report, starter, turn
-from playground.engine.client import LocalEngine
-from playground.engine.messages import GREEDY, Finished, Token
-from playground.llama.parameters import ContextParameters
+from playground.engine.local.client import LocalEngine
+from playground.engine.protocol import GREEDY, Finished, Token
+from playground.llama.params import ContextParameters
 
 ROUNDS = 4
 

@@ -30,10 +30,9 @@ from benchmarks.bench import report
 from benchmarks.census import Census, busy_seconds, count, gauges, workers
 from benchmarks.open_page import API, page_client, read_blueprint
 from benchmarks.soak_visitors import MOST_MESSAGE_CHARACTERS, Outcome, Visitor
+from tests.support.playground_process import PlaygroundProcess
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests"))
-from playground_process import PlaygroundProcess  # noqa: E402 - as the tests start it, which are no package
 
 SETTINGS: Final[Mapping[str, str]] = {
     "PLAYGROUND_METRICS": "true",

@@ -18,14 +18,14 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "playground"
 
 FLOORS = (  # from the ground up; rooms of one floor may use each other, but not in a circle
-    ("errors", "journal", "settings", "servers", "assets", "visits", "gguf", "machine"),
+    ("errors", "events", "settings", "servers", "resources", "limits", "gguf", "machine"),
     ("models", "llama"),
     ("fit",),
     ("engine",),
     ("chat",),
-    ("lab",),
-    ("services", "records"),
-    ("ui",),
+    ("quantize",),
+    ("measure",),
+    ("app", "web"),  # the next commits take the page's markup out of app
     ("cli", "__main__"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -45,10 +45,10 @@ NETWORK = (
 DOORS = {  # outside thing -> the rooms or files that may import it
     "llama_cpp": ("playground/llama/",),
     "psutil": ("playground/machine/",),
-    "gradio": ("playground/ui/", "app.py"),
-    "mcp": ("playground/ui/mcp.py",),
-    "huggingface_hub": ("playground/models/hub", "playground/models/folders.py"),
-    **dict.fromkeys(NETWORK, ("playground/models/hub", "playground/engine/remote", "playground/machine/ports.py")),
+    "gradio": ("playground/web/", "app.py"),
+    "mcp": ("playground/web/mcp.py",),
+    "huggingface_hub": ("playground/models/hub/", "playground/models/disk_scan.py"),
+    **dict.fromkeys(NETWORK, ("playground/models/hub/", "playground/engine/remote/", "playground/machine/ports.py")),
 }
 
 
@@ -136,15 +136,15 @@ def test_each_outside_thing_has_one_door() -> None:
 
 
 def test_the_disk_scan_takes_nothing_but_places_from_the_hub_library() -> None:
-    source = (PACKAGE / "models" / "folders.py").read_text()
+    source = (PACKAGE / "models" / "disk_scan.py").read_text()
     assert {name for name in imports_of(source) if name.startswith("huggingface_hub")} == {"huggingface_hub.constants"}
 
 
 @pytest.mark.parametrize(
     ("source", "seen"),
     [
-        ("from playground.engine.messages import Token", ["playground.engine.messages"]),
-        ("def later():\n    from playground.ui import words", ["playground.ui.words"]),
+        ("from playground.engine.protocol import Token", ["playground.engine.protocol"]),
+        ("def later():\n    from playground.web import theme", ["playground.web.theme"]),
         ("import playground.cli.plan as plan", ["playground.cli.plan"]),
         ("from playground.errors import PlaygroundError", []),
     ],
@@ -163,7 +163,9 @@ def test_this_guard_sees_a_trespass(source: str) -> None:
 
 def test_nothing_but_the_page_imports_gradio() -> None:
     """Each child process would carry it: 3 seconds and 150 MB."""
-    modules = sorted(module for module in MODULES if room_of(module) not in ("ui", "__main__") and module != "app")
+    modules = sorted(
+        module for module in MODULES if room_of(module) not in ("web", "app", "__main__") and module != "app"
+    )
     program = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"

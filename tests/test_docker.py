@@ -11,10 +11,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from playground_process import ROOT, PlaygroundProcess
-from space_process import project_table
 
 from playground.settings import Settings, load_settings
+from tests.support.playground_process import ROOT, PlaygroundProcess
+from tests.support.space_process import project_table
 
 Step = tuple[str, str]  # instruction, the rest
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from playground_process import ROOT
 
-from playground.models.allowed import allowed_by
+from playground.models.hub.allowed import allowed_by
 from playground.settings import Settings, load_settings
+from tests.support.playground_process import ROOT
 
 PAGE = (ROOT / "docs" / "hosting.md").read_text()
 

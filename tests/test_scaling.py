@@ -13,12 +13,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playground_process import free_port
 
-from playground.engine.messages import GREEDY, Finished, Token
-from playground.engine.remote import RemoteEngine
-from playground.services import Services
+from playground.app.services import Services
+from playground.engine.protocol import GREEDY, Finished, Token
+from playground.engine.remote.engine import RemoteEngine
 from playground.settings import Settings, load_settings
+from tests.support.playground_process import free_port
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 START_SECONDS = 120

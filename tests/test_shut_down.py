@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import psutil
 import pytest
-from gguf_bytes import Blob
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from hub_stand_in import HubStandIn
-from page_events import STARTER_CHOICE, PageEvents
-from playground_process import PlaygroundProcess
 
-from playground.engine.client import WORKER
+from playground.engine.local.client import WORKER
+from tests.support.gguf_bytes import Blob
+from tests.support.hub_stand_in import HubStandIn
+from tests.support.page_events import STARTER_CHOICE, PageEvents
+from tests.support.playground_process import PlaygroundProcess
 
 SOON_SECONDS: Final = 60  # for what another process does in a moment
 REPO: Final = "owner/Copy-GGUF"

@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from playground_process import PlaygroundProcess
-
 from benchmarks.open_page import page_client
 from benchmarks.soak import SETTINGS, Leftover, Soak, wrong_in
+from tests.support.playground_process import PlaygroundProcess
 
 VISITORS = 6
 REQUESTS = 18

@@ -17,13 +17,13 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from playground_process import PlaygroundProcess
-from space_process import MEMORY_BYTES, PRELOADED, VARIABLES, project_table, pushed_files, space_process
 
-from playground.gguf.naming import parse_file_name
-from playground.models.allowed import allowed_by
+from playground.gguf.filenames import parse_file_name
 from playground.models.catalog import load_catalog
+from playground.models.hub.allowed import allowed_by
 from playground.settings import load_settings
+from tests.support.playground_process import PlaygroundProcess
+from tests.support.space_process import MEMORY_BYTES, PRELOADED, VARIABLES, project_table, pushed_files, space_process
 
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 LONGEST_DESCRIPTION = 60  # characters, the Hub's own limit

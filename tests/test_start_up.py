@@ -15,11 +15,11 @@ from typing import Final
 
 import pytest
 from gradio_client import Client
-from narrow_places import full_disk, read_only
-from page_events import STARTER_CHOICE, PageEvents
-from playground_process import NOWHERE, ROOT, PlaygroundProcess, environment
 
-from playground.lab.results import Contestant, Pair, Vote, VoteBook
+from playground.measure.votes import Contestant, Pair, Vote, VoteBook
+from tests.support.narrow_places import full_disk, read_only
+from tests.support.page_events import STARTER_CHOICE, PageEvents
+from tests.support.playground_process import NOWHERE, ROOT, PlaygroundProcess, environment
 
 VOTE: Final = Vote(Pair.of(Contestant("Tiny", "Q8_0"), Contestant("Tiny", "Q2_K")), "first", "second")
 LEVEL: Final = {"models-make-model": STARTER_CHOICE["chat-model"], "models-make-level": "Q8_0"}

@@ -19,16 +19,16 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from playground.chat.conversation import Lease, reply
+from playground.chat.first_difference import FirstDifference, first_difference
 from playground.chat.pane import Mode, Pane, PaneResult, PaneUpdate, TurnsReason
-from playground.chat.parting import FirstDifference, first_difference
-from playground.engine.messages import Sampling, Token
-from playground.engine.pool import ModelKey, ModelPool, Opening
-from playground.engine.remote_words import RemoteModel
-from playground.engine.remotes import Remotes
+from playground.engine.local.pool import ModelKey, ModelPool, Opening
+from playground.engine.protocol import Sampling, Token
+from playground.engine.remote.protocol import RemoteModel
+from playground.engine.remote.registry import Remotes
 from playground.errors import DoesNotFit, PlaygroundError
-from playground.fit.dry_run import Planner
+from playground.fit.planner import Planner
 from playground.fit.verdict import judge
-from playground.visits.ledger import Visitor
+from playground.limits.runs import Visitor
 
 __all__ = [
     "FirstDifference", "Mode", "Pane", "PaneResult", "PaneUpdate", "TurnsReason",

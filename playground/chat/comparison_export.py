@@ -14,16 +14,16 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from playground import __version__
+from playground.chat.answer_differences import Figure, Row, Spread, Value, differences
 from playground.chat.conversation import Conversation
-from playground.chat.differences import Figure, Row, Spread, Value, differences
 from playground.chat.export import code, one_line, settings_in_words, turn
+from playground.chat.first_difference import Choice, FirstDifference, first_difference
 from playground.chat.pane import PaneResult
-from playground.chat.parting import Choice, FirstDifference, first_difference
-from playground.engine.messages import Finished, Sampling
-from playground.engine.remote_words import RemoteModel
-from playground.llama.parameters import ContextParameters
+from playground.engine.protocol import Finished, Sampling
+from playground.engine.remote.protocol import RemoteModel
+from playground.llama.params import ContextParameters
+from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
-from playground.machine.processors import Processors
 from playground.models.library import ModelFile
 
 _MIB: Final = 1 << 20

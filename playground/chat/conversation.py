@@ -12,15 +12,15 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from playground.chat.account import Account
 from playground.chat.history import HistoryLimits, checked_text, read_history
-from playground.chat.template import ChatTemplate, Message, chat_template
-from playground.chat.thinking import ReplyParser, Split, thinking_opener
-from playground.engine.messages import Event, Finished, Loaded, Sampling, Token
-from playground.engine.remote import RemoteEngine
+from playground.chat.reasoning import ReplyParser, Split, thinking_opener
+from playground.chat.reply_log import Account
+from playground.chat.template.render import ChatTemplate, Message, chat_template
+from playground.engine.protocol import Event, Finished, Loaded, Sampling, Token
+from playground.engine.remote.engine import RemoteEngine
 from playground.errors import RequestRefused
 from playground.fit.plan import MemoryPlan
-from playground.visits.ledger import Visitor
+from playground.limits.runs import Visitor
 
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
 

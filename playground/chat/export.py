@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from playground.chat.conversation import Conversation
-from playground.chat.template import Message
-from playground.engine.messages import Finished, Sampling
+from playground.chat.template.render import Message
+from playground.engine.protocol import Finished, Sampling
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
-from playground.chat.template import Message
+from playground.chat.template.render import Message
 from playground.errors import RequestRefused
 from playground.settings import Settings
 

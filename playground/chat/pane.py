@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from playground.chat.conversation import Conversation, ReplyUpdate
-from playground.engine.messages import Finished, Memory, Sampling, Token
-from playground.engine.pool import Waiting
-from playground.engine.remote_words import RemoteModel
+from playground.engine.local.pool import Waiting
+from playground.engine.protocol import Finished, Memory, Sampling, Token
+from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
-from playground.llama.parameters import ContextParameters
+from playground.llama.params import ContextParameters
 from playground.models.library import ModelFile
 
 Mode = Literal["in turn", "at once"]

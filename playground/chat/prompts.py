@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from playground.assets import asset
+from playground.resources import asset
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -22,7 +22,7 @@ from playground import __version__
 from playground.cli import chat, compare, download, fidelity, levels, machine, plan, quantize, serve, speed
 from playground.cli.output import Report, show
 from playground.errors import PlaygroundError
-from playground.machine.storage import settle_temporary_folder
+from playground.machine.files import settle_temporary_folder
 from playground.settings import load_settings
 
 COMMANDS = (serve, machine, levels, plan, chat, compare, speed, fidelity, quantize, download)

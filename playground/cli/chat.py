@@ -6,19 +6,19 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from playground.cli.arguments import seed, temperature, tokens
+from playground.app.format import FINISH_WORDS, counted, gibibytes, seconds, speed
+from playground.cli.common import seed, temperature, tokens
 from playground.cli.output import Report
 from playground.settings import Settings
-from playground.ui.words import FINISH_WORDS, counted, gibibytes, seconds, speed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from playground.app.services import Services
     from playground.chat.conversation import ReplyUpdate
-    from playground.cli.arguments import Commands
-    from playground.engine.messages import Finished, Memory, Sampling
-    from playground.services import Services
+    from playground.cli.common import Commands
+    from playground.engine.protocol import Finished, Memory, Sampling
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -39,12 +39,12 @@ def add_question_to(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.app.records import reply_record
+    from playground.app.services import Services
     from playground.chat.conversation import Conversation, reply
     from playground.cli.loading import leased
-    from playground.engine.remote_words import RemoteModel
-    from playground.llama.parameters import ContextParameters
-    from playground.records import reply_record
-    from playground.services import Services
+    from playground.engine.remote.protocol import RemoteModel
+    from playground.llama.params import ContextParameters
 
     conversation = Conversation(arguments.system).ask(arguments.prompt)
     sampling = chosen_sampling(arguments)
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
 def chosen_sampling(arguments: argparse.Namespace) -> Sampling:
     """As asked for, and the usual where nothing was."""
-    from playground.engine.messages import Sampling
+    from playground.engine.protocol import Sampling
 
     chosen = {"temperature": arguments.temperature, "seed": arguments.seed}
     return Sampling(**{name: value for name, value in chosen.items() if value is not None})
@@ -76,7 +76,7 @@ def chosen_sampling(arguments: argparse.Namespace) -> Sampling:
 
 def chosen_context(arguments: argparse.Namespace, services: Services, path: Path) -> int:
     """In tokens. Raises what the planner raises for a file that is no model."""
-    from playground.records import USUAL_CONTEXT
+    from playground.app.records import USUAL_CONTEXT
 
     size: int | None = arguments.context
     return size or min(USUAL_CONTEXT, services.planner.trained_context(path))

@@ -7,17 +7,17 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from playground.app.format import FINISH_WORDS, UNKNOWN, count, gibibytes, percent, seconds, speed
 from playground.cli.chat import add_question_to, chosen_context, chosen_sampling, figures
 from playground.cli.output import Report, table
 from playground.settings import Settings
-from playground.ui.words import FINISH_WORDS, UNKNOWN, count, gibibytes, percent, seconds, speed
 
 if TYPE_CHECKING:
+    from playground.chat.answer_differences import Figure, Value
     from playground.chat.compare import FirstDifference, Pane, PaneResult, PaneUpdate
-    from playground.chat.differences import Figure, Value
-    from playground.chat.parting import Choice
-    from playground.cli.arguments import Commands
-    from playground.engine.messages import FinishReason
+    from playground.chat.first_difference import Choice
+    from playground.cli.common import Commands
+    from playground.engine.protocol import FinishReason
     from playground.errors import PlaygroundError
 
 INTERVAL_SECONDS = 0.1  # between looks at what was written
@@ -32,12 +32,12 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.app.records import difference_record, pane_record
+    from playground.app.services import Services
     from playground.chat.compare import Pane, compare, first_difference
     from playground.chat.conversation import Conversation
-    from playground.engine.remote_words import RemoteModel
-    from playground.llama.parameters import ContextParameters
-    from playground.records import difference_record, pane_record
-    from playground.services import Services
+    from playground.engine.remote.protocol import RemoteModel
+    from playground.llama.params import ContextParameters
 
     conversation = Conversation(arguments.system).ask(arguments.prompt)
     with Services(settings) as services:
@@ -112,7 +112,7 @@ def _note(update: PaneUpdate) -> str:
 
 def _text(levels: Sequence[str], results: Sequence[PaneResult], parting: FirstDifference | None) -> str:
     """The figures of both, those of the better one with a star, and where the answers part."""
-    from playground.chat.differences import differences
+    from playground.chat.answer_differences import differences
 
     lines = [["", *levels]]
     for row in differences(results):
@@ -148,7 +148,7 @@ def _cell(figure: Figure, value: Value) -> str:
 
 
 def _parting(levels: Sequence[str], results: Sequence[PaneResult], parting: FirstDifference | None) -> str:
-    from playground.chat.parting import comparable
+    from playground.chat.first_difference import comparable
 
     if parting is None:
         if comparable(*results):

@@ -6,13 +6,13 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from playground.app.format import gibibytes, gibibytes_apart, percent
 from playground.cli.output import Report
 from playground.settings import Settings
-from playground.ui.words import gibibytes, gibibytes_apart, percent
 
 if TYPE_CHECKING:
-    from playground.cli.arguments import Commands
-    from playground.models.delivery import Delivery
+    from playground.cli.common import Commands
+    from playground.models.hub.transfer import Delivery
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -22,11 +22,11 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.models.delivery import Delivery
-    from playground.models.headers import Headers
-    from playground.models.hub import Hub
-    from playground.models.hub_names import parse_reference
-    from playground.models.removal import note_downloaded
+    from playground.models.file_records import note_downloaded
+    from playground.models.hub.client import Hub
+    from playground.models.hub.headers import Headers
+    from playground.models.hub.names import parse_reference
+    from playground.models.hub.transfer import Delivery
 
     hub = Hub()
     meant = parse_reference(arguments.model, hub.endpoint)

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from playground.app.format import UNKNOWN, counted, gibibytes
 from playground.cli.output import Report, table
 from playground.errors import PlaygroundError
 from playground.settings import Settings
-from playground.ui.words import UNKNOWN, counted, gibibytes
 
 if TYPE_CHECKING:
-    from playground.cli.arguments import Commands
-    from playground.lab.fidelity import Fidelity, Progress
+    from playground.cli.common import Commands
+    from playground.measure.fidelity import Fidelity, Progress
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -30,10 +30,10 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.assets import asset
-    from playground.lab.fidelity import Progress, measure_fidelity
-    from playground.llama.parameters import CONTEXT_STEP, ContextParameters
-    from playground.services import Services
+    from playground.app.services import Services
+    from playground.llama.params import CONTEXT_STEP, ContextParameters
+    from playground.measure.fidelity import Progress, measure_fidelity
+    from playground.resources import asset
 
     text = read_text(arguments.text or asset("evaluation.txt"))
     context = ContextParameters(CONTEXT_STEP, slots=1)  # nobody chats: scoring makes a context of its own

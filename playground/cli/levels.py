@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from playground.app.format import bits, counted, gibibytes
 from playground.cli import on_hub
-from playground.cli.arguments import tokens
+from playground.cli.common import tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
-from playground.ui.words import bits, counted, gibibytes
 
 if TYPE_CHECKING:
-    from playground.cli.arguments import Commands
-    from playground.records import LevelRecord
+    from playground.app.records import LevelRecord
+    from playground.cli.common import Commands
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -26,10 +26,10 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.fit.dry_run import Planner
+    from playground.app.records import level_record
+    from playground.fit.planner import Planner
     from playground.machine.memory import read_memory
     from playground.models.library import Library
-    from playground.records import level_record
 
     library = Library(settings)
     if arguments.hub or on_hub.is_meant(arguments.model, library):

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from playground.engine.pool import Lease, Opening
-from playground.engine.remote_words import RemoteModel
-from playground.engine.remotes import RemoteLease
-from playground.llama.parameters import ContextParameters
+from playground.app.services import Services
+from playground.engine.local.pool import Lease, Opening
+from playground.engine.remote.protocol import RemoteModel
+from playground.engine.remote.registry import RemoteLease
+from playground.llama.params import ContextParameters
 from playground.models.library import ModelFile
-from playground.services import Services
 
 Held = TypeVar("Held", Lease, RemoteLease)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from playground.app.format import counted, gibibytes
 from playground.cli.output import Report, table
 from playground.settings import Settings
-from playground.ui.words import counted, gibibytes
 
 if TYPE_CHECKING:
-    from playground.cli.arguments import Commands
+    from playground.cli.common import Commands
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -18,9 +18,9 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.app.records import machine_record
+    from playground.machine.cpus import read_processors
     from playground.machine.memory import read_memory
-    from playground.machine.processors import read_processors
-    from playground.records import machine_record
 
     memory, processors = read_memory(), read_processors()
     rows = [

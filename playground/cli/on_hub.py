@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from playground.settings import Settings
 
 if TYPE_CHECKING:
+    from playground.app.records import LevelRecord
     from playground.models.library import Library
-    from playground.records import LevelRecord
 
 
 def is_meant(reference: str, library: Library) -> bool:
     """Whether a reference names a repository of the Hub of which nothing is on this disk."""
     from playground.errors import ModelNotFound
-    from playground.models.hub_names import looks_like_reference
+    from playground.models.hub.names import looks_like_reference
 
     if not looks_like_reference(reference) or reference.startswith((".", "/", "~")) or Path(reference).exists():
         return False
@@ -30,10 +30,10 @@ def is_meant(reference: str, library: Library) -> bool:
 
 def levels(reference: str, context: int | None, settings: Settings) -> list[LevelRecord]:
     """A row for each level of a repository, as `levels` prints it; one header is read. Raises PlaygroundError."""
-    from playground.records import USUAL_CONTEXT
-    from playground.services import Services
-    from playground.ui.hub_desk import HubDesk
-    from playground.ui.hub_records import level_records
+    from playground.app.hub import HubDesk
+    from playground.app.hub_records import level_records
+    from playground.app.records import USUAL_CONTEXT
+    from playground.app.services import Services
 
     with Services(settings) as services:
         *_, view = HubDesk(services, context or USUAL_CONTEXT).open(reference)
@@ -42,9 +42,9 @@ def levels(reference: str, context: int | None, settings: Settings) -> list[Leve
 
 def header_path(reference: str, settings: Settings) -> Path:
     """The sparse stand-in of a level on the Hub, for the planner. Raises HubProblem, ModelNotFound or BadModelFile."""
-    from playground.models.headers import Headers
-    from playground.models.hub import Hub
-    from playground.models.hub_names import parse_reference
+    from playground.models.hub.client import Hub
+    from playground.models.hub.headers import Headers
+    from playground.models.hub.names import parse_reference
 
     hub = Hub()
     meant = parse_reference(reference, hub.endpoint)

@@ -6,14 +6,14 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
+from playground.app.format import gibibytes
 from playground.cli import on_hub
-from playground.cli.arguments import slots, tokens
+from playground.cli.common import slots, tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
-from playground.ui.words import gibibytes
 
 if TYPE_CHECKING:
-    from playground.cli.arguments import Commands
+    from playground.cli.common import Commands
     from playground.fit.plan import MemoryPlan
     from playground.fit.verdict import Verdict
 
@@ -38,9 +38,9 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.fit.dry_run import Planner
+    from playground.fit.planner import Planner
     from playground.fit.verdict import judge, largest_context_that_fits
-    from playground.llama.parameters import ContextParameters
+    from playground.llama.params import ContextParameters
     from playground.machine.memory import read_memory
     from playground.models.library import Library
 
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
 
 def _report(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None) -> Report:
-    from playground.records import plan_record
+    from playground.app.records import plan_record
 
     rows = [[words, gibibytes(getattr(plan, name))] for name, words in PARTS.items() if getattr(plan, name)]
     rows += [["In all", gibibytes(plan.total)], ["Usable now", gibibytes(usable)]]

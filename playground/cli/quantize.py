@@ -9,13 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from playground.app.format import bits, gibibytes
 from playground.cli.output import Report
 from playground.settings import Settings
-from playground.ui.words import bits, gibibytes
 
 if TYPE_CHECKING:
-    from playground.cli.arguments import Commands
-    from playground.lab.quantize import Made, Progress, QuantizedSize
+    from playground.cli.common import Commands
+    from playground.quantize.quantize import Made, Progress, QuantizedSize
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -30,9 +30,9 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.lab.quantize import estimate, quantize
-    from playground.machine.processors import read_processors
+    from playground.machine.cpus import read_processors
     from playground.models.library import Library
+    from playground.quantize.quantize import estimate, quantize
 
     library = Library(settings)
     source = library.find(arguments.source)
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
 
 def _followed(work: Iterator[Progress | Made]) -> Made:
-    from playground.lab.quantize import Made
+    from playground.quantize.quantize import Made
 
     shown = sys.stderr.isatty()
     try:

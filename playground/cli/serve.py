@@ -7,13 +7,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from playground.cli.arguments import port
+from playground.cli.common import port
 from playground.cli.output import Report
 from playground.machine.ports import check_port
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.cli.arguments import Commands
+    from playground.cli.common import Commands
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     if not arguments.json:
         print("Starting the playground; Ctrl-C ends it.", flush=True)
 
-    from playground.ui.app import launch
+    from playground.web.app import launch
 
     launch(settings, open_browser=not arguments.no_browser and has_desktop())
     return Report({"served": True}, "")

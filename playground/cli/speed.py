@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from playground.cli.arguments import repeats, slots, tokens
+from playground.cli.common import repeats, slots, tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.cli.arguments import Commands
-    from playground.lab.speed import SpeedResult
+    from playground.cli.common import Commands
+    from playground.measure.speed import SpeedResult
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -27,10 +27,10 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.app.services import Services
     from playground.cli.loading import loaded
-    from playground.lab.speed import SpeedTest, measure_speed
-    from playground.llama.parameters import ContextParameters
-    from playground.services import Services
+    from playground.llama.params import ContextParameters
+    from playground.measure.speed import SpeedTest, measure_speed
 
     tests = [SpeedTest("prompt", arguments.prompt), SpeedTest("reply", arguments.generate)]
     if arguments.concurrent > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from playground.llama.parameters import ContextParameters
+from playground.llama.params import ContextParameters
 
 
 @dataclass(frozen=True)

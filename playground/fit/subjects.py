@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from playground.errors import PlaygroundError
-from playground.fit.dry_run import Subject
+from playground.fit.planner import Subject
 from playground.fit.table import LevelSize
 from playground.gguf.header import GgufHeader
 from playground.models.catalog import load_catalog

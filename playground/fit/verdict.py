@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from playground.fit.plan import MemoryPlan
-from playground.llama.parameters import CONTEXT_STEP
+from playground.llama.params import CONTEXT_STEP
 
 VerdictKind = Literal["fits", "tight", "wont_fit"]
 LABELS: Final[dict[VerdictKind, str]] = {"fits": "Fits", "tight": "Tight", "wont_fit": "Won't fit"}

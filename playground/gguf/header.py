@@ -16,9 +16,9 @@ from typing import Final
 from gguf.constants import GGUF_DEFAULT_ALIGNMENT, Keys
 
 from playground.errors import BadModelFile
-from playground.gguf.cursor import MIB, Cursor, shown
+from playground.gguf.filenames import FileKind
 from playground.gguf.levels import level_of_file_type
-from playground.gguf.naming import FileKind
+from playground.gguf.reader import MIB, Cursor, shown
 from playground.gguf.sources import ByteSource, BytesSource, FileSource
 from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_tensors
 from playground.gguf.values import LongArray, Value, read_value

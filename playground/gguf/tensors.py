@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from playground.errors import BadModelFile
-from playground.gguf.cursor import Cursor, shown
+from playground.gguf.reader import Cursor, shown
 from playground.gguf.tensor_types import REMOVED_TYPES, TensorType
 
 MOST_DIMENSIONS: Final = 4  # GGML_MAX_DIMS

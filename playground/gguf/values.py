@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from gguf.constants import GGUFValueType
 
 from playground.errors import BadModelFile
-from playground.gguf.cursor import Cursor
+from playground.gguf.reader import Cursor
 
 LONGEST_ARRAY_BUILT: Final = 1024  # items
 _ANOTHER_FILE: Final = "Fetch the file again, or choose another one."

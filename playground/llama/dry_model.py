@@ -17,7 +17,7 @@ import llama_cpp.llama_cpp as bindings
 
 from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.log import ContextSizes, LlamaLog, printable, read_context_sizes, reason
-from playground.llama.parameters import model_parameters
+from playground.llama.params import model_parameters
 from playground.llama.weight_buffers import repacked_bytes
 
 Hyperparameter = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float]

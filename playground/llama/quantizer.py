@@ -34,7 +34,7 @@ import llama_cpp
 import numpy as np
 from llama_cpp._ggml import libggml
 
-from playground.llama.importance import Importance, Unreadable, declare_tensor_functions, measure
+from playground.llama.imatrix import Importance, Unreadable, declare_tensor_functions, measure
 from playground.llama.quantizer_log import LogReader, Tensor
 from playground.machine.confinement import confine_this_process
 from playground.machine.process import offer_to_the_oom_killer_first

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from playground.errors import PlaygroundError
-from playground.llama.parameters import ContextParameters, context_parameters
+from playground.llama.params import ContextParameters, context_parameters
 
 LogProbabilities = npt.NDArray[np.float32]
 

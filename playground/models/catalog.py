@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from playground.assets import asset
+from playground.resources import asset
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from playground.errors import BadModelFile, ModelNotFound
+from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import FileSource, GgufHeader, merge_shards, read_header
-from playground.gguf.naming import parse_file_name
-from playground.models.folders import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
-from playground.models.neighbours import Neighbour, neighbours
+from playground.models.disk_scan import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
+from playground.models.other_apps import Neighbour, neighbours
 from playground.settings import Settings
 
 Origin = Literal["starter", "hub cache", "folder", "made here", "dropped here", "LM Studio", "Ollama", "llama.cpp"]

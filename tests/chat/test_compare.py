@@ -23,13 +23,13 @@ from playground.chat.compare import (
 )
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import COMPARISON_KINDS, load_comparison_prompts
-from playground.engine.cores import CoreShares
-from playground.engine.messages import GREEDY, Prefilled, Sampling
-from playground.engine.pool import ModelPool
-from playground.fit.dry_run import Planner
-from playground.lab.quantize import quantize
-from playground.llama.parameters import ContextParameters
+from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.pool import ModelPool
+from playground.engine.protocol import GREEDY, Prefilled, Sampling
+from playground.fit.planner import Planner
+from playground.llama.params import ContextParameters
 from playground.models.library import ModelFile
+from playground.quantize.quantize import quantize
 
 CONTEXT = ContextParameters(1024, slots=2)
 QUESTION = Conversation().ask("What is 2+2?")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from scripted_engine import ScriptedEngine
 
 from playground.chat.conversation import Conversation, reply
 from playground.chat.history import HistoryLimits
-from playground.chat.template import Message
-from playground.engine.messages import GREEDY, Finished, Prefilled, Token
+from playground.chat.template.render import Message
+from playground.engine.protocol import GREEDY, Finished, Prefilled, Token
 from playground.errors import ModelStopped, RequestRefused, TemplateRefused
+from tests.support.scripted_engine import ScriptedEngine
 
 HI, HELLO = Message("user", "Hi"), Message("assistant", "Hello!", "A greeting.")
 TALK = Conversation("Be brief.", (HI, HELLO, Message("user", "Bye"), Message("assistant", "See you.")))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 
-from scripted_engine import TIMINGS
-
 from playground.chat.conversation import Conversation
 from playground.chat.export import Transcript, as_json, as_markdown
 from playground.chat.prompts import load_example_prompts
-from playground.chat.template import Message
-from playground.engine.messages import Finished, Sampling
+from playground.chat.template.render import Message
+from playground.engine.protocol import Finished, Sampling
+from tests.support.scripted_engine import TIMINGS
 
 CODE = "Here:\n\n```python\nprint('#1')\n```\nDone."
 

@@ -10,11 +10,11 @@ import pytest
 
 from playground.chat.conversation import Conversation, Engine, ReplyUpdate, reply
 from playground.chat.prompts import load_example_prompts
-from playground.chat.template import Message
-from playground.engine.client import LocalEngine
-from playground.engine.cores import CoreShares
-from playground.engine.messages import GREEDY
-from playground.llama.parameters import ContextParameters
+from playground.chat.template.render import Message
+from playground.engine.local.client import LocalEngine
+from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.protocol import GREEDY
+from playground.llama.params import ContextParameters
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playground_process import PlaygroundProcess
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
-from visitor import CHROMIUM_FLAGS, Visitor
+
+from tests.e2e.visitor import CHROMIUM_FLAGS, Visitor
+from tests.support.playground_process import PlaygroundProcess
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 

@@ -7,7 +7,8 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
-from visitor import Visitor
+
+from tests.e2e.visitor import Visitor
 
 GRAVE = ("serious", "critical")
 

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playground_process import PlaygroundProcess
 from playwright.sync_api import Locator, Page, expect
-from visitor import Visitor, without_dice
+
+from tests.e2e.visitor import Visitor, without_dice
+from tests.support.playground_process import PlaygroundProcess
 
 STORY = "Write a long story about a fox."
 SUM = "What is 2+2?"

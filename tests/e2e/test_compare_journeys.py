@@ -6,7 +6,8 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
-from visitor import Visitor
+
+from tests.e2e.visitor import Visitor
 
 MAKING_MILLISECONDS = 150_000  # the first comparison makes both levels
 

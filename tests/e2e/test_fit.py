@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
-from visitor import Visitor
+
+from tests.e2e.visitor import Visitor
 
 
 def open_fit(page: Page) -> Locator:

@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playground_process import PlaygroundProcess
 from playwright.sync_api import Browser, Page, expect
-from visitor import Visitor
+
+from tests.e2e.visitor import Visitor
+from tests.support.playground_process import PlaygroundProcess
 
 FAR = "http://attacker.example"
 HOSTILE = f"""The end is near.

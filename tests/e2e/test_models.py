@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_stand_in import HubStandIn
-from playground_process import PlaygroundProcess
 from playwright.sync_api import Locator, Page, expect
-from visitor import Visitor, without_dice
+
+from tests.e2e.visitor import Visitor, without_dice
+from tests.support.hub_stand_in import HubStandIn
+from tests.support.playground_process import PlaygroundProcess
 
 REPO = "test/Fox-135M-GGUF"
 MIB = 1 << 20

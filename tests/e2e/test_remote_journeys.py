@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from server_process import ALIAS, KEY, ServerProcess
+
+from tests.support.server_process import ALIAS, KEY, ServerProcess
 
 MODEL = f"{ALIAS}, runs on workshop"
 ANSWER = "The answer to this classic math problem is 4."

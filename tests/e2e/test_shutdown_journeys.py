@@ -7,10 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playground_process import PlaygroundProcess
 from playwright.sync_api import Browser, Page, expect
 from test_chat import STORY, ask, wait_until_it_writes
-from visitor import Visitor
+
+from tests.e2e.visitor import Visitor
+from tests.support.playground_process import PlaygroundProcess
 
 CHILDREN_SECONDS = 20  # for a process to be gone, which it is at once
 

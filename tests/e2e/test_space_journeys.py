@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playground_process import PlaygroundProcess
 from playwright.sync_api import Browser, expect
-from space_process import SPACE, space_process
-from visitor import Visitor
+
+from tests.e2e.visitor import Visitor
+from tests.support.playground_process import PlaygroundProcess
+from tests.support.space_process import SPACE, space_process
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from playwright.sync_api import Page, expect
-from visitor import Visitor
+
+from tests.e2e.visitor import Visitor
 
 
 def load(page: Page) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from playground.fit.dry_run import Planner
+from playground.fit.planner import Planner
 from playground.llama.log import LlamaLog
-from playground.llama.parameters import ContextParameters, model_parameters
+from playground.llama.params import ContextParameters, model_parameters
 from playground.llama.weight_buffers import repacked_bytes
 
 MIB = 1024 * 1024
@@ -22,7 +22,7 @@ CONTEXT = ContextParameters(512)  # the engine makes it full in a second; benchm
 REAL_RUN = """
 import json, os, sys
 import llama_cpp
-from playground.llama.parameters import ContextParameters, context_parameters, model_parameters
+from playground.llama.params import ContextParameters, context_parameters, model_parameters
 from playground.machine.process import read_process_memory
 
 def decode(tokens, first):

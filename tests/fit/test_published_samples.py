@@ -11,7 +11,7 @@ import pytest
 
 from playground.llama.dry_model import DryModel
 from playground.llama.log import ContextSizes, LlamaLog
-from playground.llama.parameters import KV_TYPES, ContextParameters, context_parameters
+from playground.llama.params import KV_TYPES, ContextParameters, context_parameters
 
 MIB = 1024 * 1024
 PUBLISHED = json.loads((Path(__file__).parent / "published_kv_samples.json").read_text())

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from playground.fit.dry_run import Planner
-from playground.fit.naive import naive_kv_bytes, read_attention
+from playground.fit.kv_formula import naive_kv_bytes, read_attention
 from playground.fit.plan import MemoryPlan
+from playground.fit.planner import Planner
 from playground.fit.subjects import catalogue_subjects, hyperparameters_of, subjects_on_disk
 from playground.fit.table import (
     COMPUTERS_GB,
@@ -25,7 +25,7 @@ from playground.fit.table import (
     usable_of,
 )
 from playground.gguf.header import FileSource, read_header
-from playground.llama.parameters import ContextParameters
+from playground.llama.params import ContextParameters
 from playground.models.catalog import load_catalog
 from playground.models.library import Library
 from playground.settings import load_settings

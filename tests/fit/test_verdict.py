@@ -8,7 +8,7 @@ import pytest
 
 from playground.fit.plan import MemoryPlan
 from playground.fit.verdict import context_steps, gibibytes, judge, largest_context_that_fits
-from playground.llama.parameters import ContextParameters
+from playground.llama.params import ContextParameters
 
 GIB = 1024**3
 

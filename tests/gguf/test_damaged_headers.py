@@ -10,7 +10,11 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from model_bytes import (
+
+from playground.errors import BadModelFile
+from playground.gguf.header import BytesSource, FileSource, read_header
+from playground.gguf.reader import LARGEST_HEADER_BYTES, LARGEST_WINDOW_BYTES
+from tests.support.model_bytes import (
     ARCHITECTURE,
     ARRAY,
     BOOL,
@@ -28,10 +32,6 @@ from model_bytes import (
     text,
     text_pair,
 )  # fmt: skip
-
-from playground.errors import BadModelFile
-from playground.gguf.cursor import LARGEST_HEADER_BYTES, LARGEST_WINDOW_BYTES
-from playground.gguf.header import BytesSource, FileSource, read_header
 
 MIB = 2**20
 BEYOND = struct.pack("<Q", 2**63)

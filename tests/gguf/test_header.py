@@ -9,7 +9,18 @@ import gguf
 import llama_cpp
 import numpy as np
 import pytest
-from model_bytes import (
+
+from playground.errors import BadModelFile
+from playground.gguf.header import (
+    BytesSource,
+    FileSource,
+    GgufHeader,
+    LongArray,
+    merge_shards,
+    read_header,
+    write_stand_in,
+)  # fmt: skip
+from tests.support.model_bytes import (
     ARCHITECTURE,
     ARRAY,
     BOOL,
@@ -25,17 +36,6 @@ from model_bytes import (
     tensor,
     text,
     text_pair,
-)  # fmt: skip
-
-from playground.errors import BadModelFile
-from playground.gguf.header import (
-    BytesSource,
-    FileSource,
-    GgufHeader,
-    LongArray,
-    merge_shards,
-    read_header,
-    write_stand_in,
 )  # fmt: skip
 
 

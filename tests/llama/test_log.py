@@ -19,7 +19,7 @@ from playground.llama.log import (
     read_context_sizes,
     reason,
 )
-from playground.llama.parameters import model_parameters
+from playground.llama.params import model_parameters
 
 MIB = 1024 * 1024
 

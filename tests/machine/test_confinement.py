@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from playground.engine.client import LocalEngine
-from playground.engine.cores import CoreShares
-from playground.fit.dry_run import Planner
-from playground.lab.quantizer_process import QuantizerProcess
-from playground.llama.parameters import ContextParameters
+from playground.engine.local.client import LocalEngine
+from playground.engine.local.cpu_shares import CoreShares
+from playground.fit.planner import Planner
+from playground.llama.params import ContextParameters
 from playground.machine.confinement import MOST_OPEN_FILES, SPARE_BYTES, child_environment
 from playground.machine.memory import read_memory
+from playground.quantize.quantizer_process import QuantizerProcess
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's limits in a file")
 MIB = 1 << 20

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from machine_layouts import (
+
+from playground.machine.memory import MachineMemory, SystemMemory, parse_size, read_memory
+from tests.support.machine_layouts import (
     DOCKER_V1,
     DOCKER_V2,
     HYBRID,
@@ -20,8 +22,6 @@ from machine_layouts import (
     GiB,
     MiB,
 )
-
-from playground.machine.memory import MachineMemory, SystemMemory, parse_size, read_memory
 
 Plant = Callable[[str], Path]
 ON_SPACE = {"SPACE_ID": "someone/playground", "MEMORY": "15Gi", "CPU_CORES": "2"}

@@ -13,9 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from machine_layouts import MiB
 
 from playground.machine.process import offer_to_the_oom_killer_first, read_process_memory
+from tests.support.machine_layouts import MiB
 
 PATIENCE_SECONDS = 30  # how long a hung child may hold up the tests before they fail
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory from mapped files")

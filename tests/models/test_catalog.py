@@ -10,7 +10,7 @@ import pytest
 
 from playground.llama.dry_model import DryModel
 from playground.llama.log import LlamaLog
-from playground.llama.parameters import ContextParameters, context_parameters
+from playground.llama.params import ContextParameters, context_parameters
 from playground.llama.weight_buffers import weight_bytes_by_kind
 from playground.models.catalog import CatalogModel, load_catalog
 

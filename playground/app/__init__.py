@@ -1,0 +1,1 @@
+"""What every front end does, without Gradio and without markup: services, chats, comparisons, plans."""

@@ -1,0 +1,302 @@
+"""What programs can ask: the machine, a model's levels, a plan, a reply, a comparison; as records.
+
+The same services as the page and the command line, under the page's limits and switches: a program is a visitor like
+any other. Knows no Gradio. A reply and a comparison are streams of records, each with all that is known so far; where
+something goes wrong, a PlaygroundError is raised that says what to do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+from playground.app.api_values import MOST_SLOTS, Question, context_size, kv_type, reference, whole
+from playground.app.hub import HubDesk
+from playground.app.hub_records import level_records
+from playground.app.records import (
+    USUAL_CONTEXT,
+    ComparisonRecord,
+    LevelRecord,
+    MachineRecord,
+    PaneRecord,
+    PlanRecord,
+    ReplyRecord,
+    difference_record,
+    level_record,
+    machine_record,
+    pane_record,
+    plan_record,
+    reply_record,
+)
+from playground.app.refusals import note
+from playground.app.services import Services
+from playground.chat.compare import Pane, PaneResult, PaneUpdate, compare, first_difference
+from playground.chat.conversation import Lease, reply
+from playground.chat.history import HistoryLimits
+from playground.chat.template.render import Message
+from playground.engine.local.pool import Opening
+from playground.engine.protocol import Queued
+from playground.engine.remote.protocol import RemoteModel
+from playground.errors import ModelNotFound, PlaygroundError
+from playground.fit.verdict import judge, largest_context_that_fits
+from playground.limits.runs import Run, Visitor
+from playground.llama.params import ContextParameters
+from playground.models.hub.names import looks_like_reference, parse_reference
+from playground.models.library import ModelFile
+
+State = Literal["waiting", "loading", "writing", "done", "failed"]
+Found = TypeVar("Found")
+_NOTHING: Final = Message("assistant", "")
+
+
+class StreamedReply(ReplyRecord):
+    """A reply under way; finish_reason and timings come with the state "done"."""
+
+    state: State
+
+
+class StreamedPane(PaneRecord, total=False):
+    state: State
+
+
+class StreamedComparison(ComparisonRecord):
+    """A comparison under way; panes hold StreamedPane, first_difference comes with the last record."""
+
+
+class ApiDesk:
+    """Serves every program."""
+
+    def __init__(self, services: Services, hub: HubDesk) -> None:
+        self.visits = services.visits
+        self._services = services
+        self._settings = services.settings
+        self._hub = hub
+        self._limits = HistoryLimits.of(services.settings)
+        self._calls = itertools.count(1)
+        self._interval_seconds = 1 / services.settings.updates_per_second
+
+    # --- what is known without running a model ---
+
+    def machine(self) -> MachineRecord:
+        return machine_record(self._services.memory(), self._services.processors)
+
+    def levels(self, model: object, context: object = None) -> list[LevelRecord]:
+        """Every level of a model here or on the Hub; files without their folders."""
+        name, size = reference(model), context_size(context)
+        try:
+            files = self._looked_up(name, lambda: self._services.library.levels(name, by_path=self._takes_paths))
+        except ModelNotFound:
+            if not self._may_be_on_the_hub(name):
+                raise
+            hub = self._hub if size is None else HubDesk(self._services, size)
+            *_, view = hub.open(name)
+            return level_records(view)
+        return [self._level(file, size) for file in files]
+
+    def plan(self, model: object, context: object, kv_type_name: object, slots: object) -> PlanRecord:
+        """What a model here or on the Hub would need, before it is loaded."""
+        path = self._planned_path(reference(model))
+        asked_slots = self._settings.slots if slots is None else whole(slots, "slots", 1, MOST_SLOTS)
+        planner = self._services.planner
+        trained = planner.trained_context(path)
+        asked = ContextParameters(
+            context_size(context) or min(USUAL_CONTEXT, trained), kv_type(kv_type_name), asked_slots
+        )
+        usable = self._services.memory().usable
+        plan = planner.plan(path, asked)
+        largest = largest_context_that_fits(
+            lambda size: planner.plan(path, replace(asked, context_size=size)), trained, usable
+        )
+        return plan_record(plan, judge(plan, usable, largest_context=largest), usable, largest)
+
+    # --- what runs models ---
+
+    def chat(self, visitor: Visitor, model: object, **asked: object) -> Iterator[StreamedReply]:
+        """The reply to a question (see Question.read) as it grows; the model is loaded if need be."""
+        question = Question.read(self._limits, **asked)
+        max_tokens = self._max_tokens(question)
+        file = self._model(reference(model))
+        context = self._context(file, question)
+        with self.visits.running(visitor, "reply", f"call {next(self._calls)}") as run:
+            loading = (
+                self._services.remotes.open(file) if isinstance(file, RemoteModel) else self._opened(file, context)
+            )
+            run.owns_generator(loading)
+            with closing(loading):
+                lease = yield from _loaded(loading, run)
+            if lease is None:
+                return
+            with lease:
+                run.owns(lease.release)
+                yield from self._written(lease, question, max_tokens, run)
+
+    def compare(
+        self, visitor: Visitor, models: Sequence[object], at_once: object, **asked: object
+    ) -> Iterator[StreamedComparison]:
+        """Both models' answers as they grow, and in the end where they part."""
+        question = Question.read(self._limits, **asked)
+        max_tokens = self._max_tokens(question)
+        files = [self._model(reference(model)) for model in models]
+        panes = [Pane(file, self._context(file, question), question.conversation) for file in files]
+        with self.visits.running(visitor, "comparison", f"call {next(self._calls)}") as run:
+            updates = compare(
+                self._services.pool,
+                self._services.planner,
+                panes,
+                question.sampling,
+                max_tokens,
+                mode="at once" if at_once else "in turn",
+                interval_seconds=self._interval_seconds,
+                remotes=self._services.remotes,
+                visitor=visitor,
+            )
+            run.owns_generator(updates)
+            with closing(updates):
+                yield from _compared(panes, updates, run)
+
+    # --- how it goes ---
+
+    @property
+    def _takes_paths(self) -> bool:
+        return self._settings.allow_local_files
+
+    def _looked_up(self, name: str, look: Callable[[], Found]) -> Found:
+        try:
+            return look()
+        except (OSError, RuntimeError, ValueError):  # nobody's home folder, too long a name, no path's characters
+            raise ModelNotFound(f"There is no model {name[:200]} here.", "Name another one.") from None
+
+    def _model(self, name: str) -> ModelFile | RemoteModel:
+        remote = self._services.remotes.find(name)
+        return remote or self._looked_up(name, lambda: self._services.library.find(name, by_path=self._takes_paths))
+
+    def _may_be_on_the_hub(self, name: str) -> bool:
+        is_path = name.startswith((".", "/", "~")) or (name.lower().endswith(".gguf") and "://" not in name)
+        return looks_like_reference(name) and not is_path
+
+    def _planned_path(self, name: str) -> Path:
+        try:
+            file = self._looked_up(name, lambda: self._services.library.find(name, by_path=self._takes_paths))
+            return file.path
+        except ModelNotFound:
+            if not self._may_be_on_the_hub(name):
+                raise
+        meant = parse_reference(name, self._services.hub.endpoint)
+        level = self._services.hub.repository(meant.repo).find(meant.level, path=meant.path)
+        return self._services.headers.read(level).path
+
+    def _level(self, file: ModelFile, size: int | None) -> LevelRecord:
+        services = self._services
+        usable = services.memory().usable
+        record = level_record(file, services.library, services.planner, size, self._settings.slots, usable)
+        return {**record, "reference": file.name, "files": [shard.name for shard in file.shards]}
+
+    def _max_tokens(self, question: Question) -> int:
+        most = question.max_tokens or self._settings.max_reply_tokens
+        self.visits.check_reply_length(most)
+        return most
+
+    def _context(self, file: ModelFile | RemoteModel, question: Question) -> ContextParameters | None:
+        """As asked for, at most what the model was trained for; a server has its own."""
+        if isinstance(file, RemoteModel):
+            return None
+        trained = self._services.planner.trained_context(file.path)
+        return ContextParameters(min(question.context or USUAL_CONTEXT, trained), slots=self._settings.slots)
+
+    def _opened(self, file: ModelFile, context: ContextParameters | None) -> Generator[Opening, None, Lease]:
+        assert context is not None
+        return self._services.pool.open(file.path, context, patient=True)
+
+    def _written(self, lease: Lease, question: Question, max_tokens: int, run: Run) -> Iterator[StreamedReply]:
+        updates = reply(
+            lease.engine,
+            question.conversation,
+            question.sampling,
+            max_tokens,
+            reproducible=question.is_repeatable,
+            interval_seconds=self._interval_seconds,
+            visitor=run.visitor,
+        )
+        run.owns_generator(updates)
+        state: State = "waiting"
+        planned = lease.plan.total if lease.plan else None
+        with closing(updates):
+            for update in updates:
+                if update.event and not isinstance(update.event, Queued):
+                    run.works()
+                    state = "writing"
+                finished = update.finished
+                loaded = lease.engine.loaded
+                memory = (finished.memory if finished else None) or (loaded.memory if loaded else None)
+                record = reply_record(update.message, finished, memory, planned, update.context_size)
+                yield {**record, "state": "done" if finished else state}
+                if not finished:
+                    _check(run)
+
+
+def _check(run: Run) -> None:
+    """Raises what to tell of a run that was ended; of one whose program left nothing is told."""
+    if run.overdue:
+        raise run.overdue
+    if run.is_stopped():
+        raise PlaygroundError("This was stopped.", "Ask again.")
+
+
+def _loaded(loading: Generator[Opening, None, Lease], run: Run) -> Generator[StreamedReply, None, Lease]:
+    nothing = reply_record(_NOTHING, None, None, None, None)
+    while True:
+        _check(run)
+        try:
+            progress = next(loading)
+        except StopIteration as end:
+            lease: Lease = end.value
+            return lease
+        yield {**nothing, "state": "waiting" if progress.waiting else "loading"}
+
+
+def _compared(panes: Sequence[Pane], updates: Iterator[PaneUpdate], run: Run) -> Iterator[StreamedComparison]:
+    records = [_pane(pane, state="waiting") for pane in panes]
+    results: dict[int, PaneResult] = {}
+    failures: list[PlaygroundError] = []
+    for update in updates:
+        index, pane = update.pane, panes[update.pane]
+        if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):
+            run.works()
+        if update.result:
+            results[index] = update.result
+            records[index] = _pane(pane, update.result, state="done")
+        elif update.failed:
+            failures.append(update.failed)
+            records[index] = _pane(pane, error=update.failed, state="failed")
+        else:
+            records[index] = {**records[index], **_news(update)}
+        yield {"panes": list(records), "first_difference": None}
+        _check(run)
+    if not results:
+        raise failures[0]
+    for failure in failures:
+        note(failure, run.visitor)
+    both = [results[index] for index in sorted(results)]
+    parting = first_difference(*both) if len(both) == 2 else None
+    yield {"panes": list(records), "first_difference": difference_record(parting)}
+
+
+def _news(update: PaneUpdate) -> StreamedPane:
+    if update.reply:
+        state: State = "writing" if update.reply.message.content or update.reply.message.thinking else "waiting"
+        return {"text": update.reply.answer, "thinking": update.reply.thinking, "state": state}
+    if update.loading is not None:
+        return {"state": "waiting" if update.waiting else "loading"}
+    return {}
+
+
+def _pane(
+    pane: Pane, result: PaneResult | None = None, error: PlaygroundError | None = None, *, state: State
+) -> StreamedPane:
+    record = pane_record(pane, result, error)
+    file = record.get("file")
+    return {**record, "file": Path(file).name if file else None, "state": state}

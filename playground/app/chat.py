@@ -1,0 +1,310 @@
+"""What happens in the Chat tab: a load, a reply, a stop; as a stream of frames that the tab draws.
+
+Joins the picker's choice, the pool and the conversation. Knows no component: a frame says what is new on the page, and
+tests read frames. A stop is a flag that the running generator looks at several times a second, because a generator that
+is thrown away cannot say how far it came. The last frame comes when all that was held is given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Literal
+
+from playground.app.chat_session import ModelUsed, Talk
+from playground.app.format import counted, seconds
+from playground.app.loaded_models import Residents
+from playground.app.making_progress import making_progress
+from playground.app.model_choice import Choice
+from playground.app.model_picker import PickerDesk
+from playground.app.refusals import told
+from playground.chat.conversation import Lease, ReplyUpdate, reply
+from playground.chat.history import HistoryLimits, check_chat
+from playground.chat.template.render import Message
+from playground.engine.local.pool import ModelPool, Opening
+from playground.engine.protocol import Event, Memory, Queued, Sampling, Token
+from playground.engine.remote.protocol import RemoteModel
+from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
+from playground.limits.runs import Run, Visitor, Work
+from playground.models.library import ModelFile
+from playground.settings import Settings
+from playground.web.html.memory import predicted_beside_measured
+from playground.web.html.page import notice
+from playground.web.html.reply import context_meter, live_line, load_progress, reply_details
+
+PLACE: Final = "chat"  # of a page, where one thing at a time goes on
+
+Phase = Literal["rest", "loading", "replying"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is new on the page; None leaves a part as it is. `growing` is the reply so far."""
+
+    talk: Talk | None = None
+    growing: Message | None = None
+    phase: Phase | None = None
+    live: str | None = None
+    meter: str | None = None
+    details: str | None = None
+    problem: str | None = None
+    progress: str | None = None
+    may_load_anyway: bool | None = None
+    residents: str | None = None  # what is in memory, as markup
+    made: bool = False  # a level is on the disk that was not
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How the next reply should be made."""
+
+    choice: Choice
+    system: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int = 512
+
+
+class ChatDesk:
+    """Serves every visitor's chat; the picker's ledger of visits keeps them apart and sees to their shares."""
+
+    def __init__(self, settings: Settings, pool: ModelPool, picker: PickerDesk, residents: Residents) -> None:
+        self.picker = picker
+        self.residents = residents
+        self.visits = picker.visits
+        self.limits = HistoryLimits.of(settings)
+        self._settings = settings
+        self._pool = pool
+        self._interval_seconds = 1 / settings.updates_per_second
+
+    # --- what a person does ---
+
+    def send(self, visitor: Visitor, talk: Talk, text: str, wish: Wish) -> Iterator[Frame]:
+        """The question into the chat, the model loaded if need be, the reply as it grows."""
+        try:
+            asked = self._within_limits(talk.asked(text, self.limits), wish)
+        except PlaygroundError as error:
+            yield Frame(problem=told(error, visitor))
+            return
+        yield from self._answer(visitor, asked, wish)
+
+    def regenerate(self, visitor: Visitor, talk: Talk, wish: Wish) -> Iterator[Frame]:
+        """Another reply to the last question."""
+        try:
+            asked = self._within_limits(talk.asked_again(), wish)
+        except PlaygroundError as error:
+            yield Frame(problem=told(error, visitor))
+            return
+        yield from self._answer(visitor, asked, wish)
+
+    def load(self, visitor: Visitor, choice: Choice, *, anyway: bool = False) -> Iterator[Frame]:
+        """The chosen model into memory, with progress, then predicted beside measured."""
+        begin = Frame(phase="loading", problem="", may_load_anyway=False)
+        yield from self._running(visitor, "load", choice, begin, lambda run: self._loaded(visitor, choice, run, anyway))
+
+    def stop(self, visitor: Visitor) -> None:
+        """Ends what this page's chat has under way, within one update."""
+        self.visits.stop(visitor, PLACE)
+
+    def join(self, visitor: Visitor, pressed: str) -> Choice:
+        """The choice that a button among the models in memory means; whatever waits for another is given up."""
+        self.visits.stop(visitor, PLACE, if_waiting=True)
+        return self.residents.joining(pressed)
+
+    # --- how it goes ---
+
+    def _within_limits(self, talk: Talk, wish: Wish) -> Talk:
+        """The chat with its system text; raises RequestRefused for too much, asked or to be answered."""
+        self.visits.check_reply_length(wish.max_tokens)
+        talk = talk.with_system(wish.system)
+        check_chat(talk.conversation.system, talk.conversation.messages, self.limits)
+        return talk
+
+    def _answer(self, visitor: Visitor, talk: Talk, wish: Wish) -> Iterator[Frame]:
+        begin = Frame(talk, phase="replying", live=live_line(None), problem="", details="", may_load_anyway=False)
+        replying = partial(self._replied, visitor, talk, wish)
+        yield from self._running(visitor, "reply", wish.choice, begin, replying, talk)
+
+    def _running(
+        self,
+        visitor: Visitor,
+        work: Work,
+        choice: Choice,
+        begin: Frame,
+        doing: Callable[[Run], Generator[Frame, None, Frame]],
+        talk: Talk | None = None,
+    ) -> Iterator[Frame]:
+        """The frames of a work inside the visitor's share; whatever went wrong in it, the last one is at rest."""
+        with ExitStack() as share:
+            try:
+                run = share.enter_context(self.visits.running(visitor, work, PLACE))
+            except RequestRefused as error:
+                yield Frame(problem=told(error, visitor))
+                return
+            yield begin
+            try:
+                last = yield from doing(run)
+            except PlaygroundError as error:
+                last = self._failed(error, visitor, talk)
+        yield replace(last, residents=self.residents.card(choice))
+
+    def _loaded(self, visitor: Visitor, choice: Choice, run: Run, anyway: bool) -> Generator[Frame, None, Frame]:
+        file = yield from self._file(visitor, choice, run)
+        lease = (yield from self._loading(file, choice, run, anyway)) if file else None
+        if lease is None:
+            said = notice("Loading was cancelled; nothing is kept.")
+            return Frame(phase="rest", progress=told(run.overdue, visitor) if run.overdue else said)
+        with lease:
+            return Frame(phase="rest", progress=_ready(lease))
+
+    def _replied(self, visitor: Visitor, talk: Talk, wish: Wish, run: Run) -> Generator[Frame, None, Frame]:
+        file = yield from self._file(visitor, wish.choice, run)
+        lease = (yield from self._loading(file, wish.choice, run, anyway=False)) if file else None
+        if file is None or lease is None:
+            said = told(run.overdue, visitor) if run.overdue else notice("Loading was cancelled.")
+            return Frame(talk, phase="rest", progress="", problem=said)
+        with lease:
+            run.owns(lease.release)
+            yield Frame(progress="")
+            return (yield from self._written(lease, self._prepared(talk, wish, file), wish, run))
+
+    def _prepared(self, talk: Talk, wish: Wish, file: ModelFile | RemoteModel) -> Talk:
+        if isinstance(file, RemoteModel):
+            used = ModelUsed(file.display_name, file.display_name, file.level, file.context_size)
+        else:
+            used = ModelUsed(file.display_name, file.path.name, file.level, wish.choice.context_size or 0)
+        return replace(talk, model=used, sampling=wish.sampling, max_tokens=wish.max_tokens)
+
+    def _file(
+        self, visitor: Visitor, choice: Choice, run: Run
+    ) -> Generator[Frame, None, ModelFile | RemoteModel | None]:
+        """The chosen model, made first with progress where it is only on offer; None when it was stopped."""
+        made = False
+        with closing(self.picker.ready(choice, run.is_stopped, visitor)) as making:
+            try:
+                while True:
+                    progress = next(making)
+                    made = True
+                    run.waits()  # a making has its own longest time
+                    yield Frame(progress=making_progress(choice.level, progress))
+            except StopIteration as end:
+                file: ModelFile | RemoteModel | None = end.value
+        if made and file:
+            yield Frame(made=True)
+        return file
+
+    def _loading(
+        self, file: ModelFile | RemoteModel, choice: Choice, run: Run, anyway: bool
+    ) -> Generator[Frame, None, Lease | None]:
+        """Frames with progress, or why it has to wait, then the lease; None when it was stopped."""
+        stage = f"Loading {file.display_name} · {file.level}"
+        loading: Generator[Opening, None, Lease]
+        if isinstance(file, RemoteModel):
+            loading, stage = self.picker.servers.open(file), f"Asking {file.server}"
+        else:
+            allow_unfit = anyway and self._settings.allow_load_anyway
+            loading = self._pool.open(file.path, self.picker.context(choice), allow_unfit=allow_unfit, patient=True)
+        run.owns_generator(loading)
+        try:
+            while not run.is_stopped():
+                try:
+                    progress = next(loading)
+                except StopIteration as end:
+                    lease: Lease = end.value
+                    return lease
+                waits = self.residents.waiting(progress.waiting)
+                yield Frame(progress=load_progress(None if waits else progress.fraction, waits or stage))
+            return None
+        finally:
+            loading.close()
+
+    def _written(self, lease: Lease, talk: Talk, wish: Wish, run: Run) -> Generator[Frame, None, Frame]:
+        updates = reply(
+            lease.engine,
+            talk.conversation,
+            wish.sampling,
+            wish.max_tokens,
+            interval_seconds=self._interval_seconds,
+            visitor=run.visitor,
+        )
+        run.owns_generator(updates)
+        token: Token | None = None
+        message = Message("assistant", "")
+        try:
+            for update in updates:
+                token = _last_token(update.events) or token
+                message = update.message
+                if update.event and not isinstance(update.event, Queued):
+                    run.works()
+                if update.finished:
+                    return self._ended(lease, talk.answered(message, update.finished), update, token)
+                if run.is_stopped():
+                    return _broken_off(_kept(talk, message), token, run)
+                if update.event:
+                    meter = _meter(token, update.context_size) if token else None
+                    yield Frame(talk, message, live=live_line(update.event), meter=meter)
+            return _broken_off(_kept(talk, message), token, run)  # given up in our place meanwhile
+        except PlaygroundError as error:
+            return self._failed(error, run.visitor, _kept(talk, message))
+        finally:
+            updates.close()
+
+    def _ended(self, lease: Lease, talk: Talk, update: ReplyUpdate, token: Token | None) -> Frame:
+        assert update.finished
+        loaded = lease.engine.loaded
+        memory = update.finished.memory or (loaded.memory if loaded else None)
+        return Frame(
+            talk,
+            phase="rest",
+            live=live_line(update.finished),
+            meter=_meter(token, update.context_size),
+            details=reply_details(update.finished.timings, lease.plan, memory),
+            problem=_left_out(update.left_out),
+        )
+
+    def _failed(self, error: PlaygroundError, visitor: Visitor, talk: Talk | None = None) -> Frame:
+        anyway = isinstance(error, DoesNotFit) and self._settings.allow_load_anyway
+        return Frame(
+            talk, phase="rest", live=live_line(None), progress="", problem=told(error, visitor), may_load_anyway=anyway
+        )
+
+
+def _broken_off(talk: Talk, token: Token | None, run: Run) -> Frame:
+    """Stopped by the person, by the longest time a reply may take, or by the end of the playground."""
+    if run.overdue:
+        live = live_line(token, stopped=run.ended_by)
+        return Frame(talk, phase="rest", live=live, problem=told(run.overdue, run.visitor))
+    return Frame(talk, phase="rest", live=live_line(token, stopped="person"))
+
+
+def _kept(talk: Talk, message: Message) -> Talk:
+    """The chat with as much of a broken-off reply as there is."""
+    return talk.answered(message, None) if message.content or message.thinking else talk
+
+
+def _last_token(events: tuple[Event, ...]) -> Token | None:
+    return next((event for event in reversed(events) if isinstance(event, Token)), None)
+
+
+def _meter(token: Token | None, context_size: int | None) -> str:
+    return context_meter(token.context_used if token else None, context_size)
+
+
+def _left_out(messages: int) -> str:
+    if not messages:
+        return ""
+    return notice(
+        f"The oldest {counted(messages, 'message')} of this chat had no room in the context and were not read. "
+        "A larger context keeps more in view.",
+        "warning",
+    )
+
+
+def _ready(lease: Lease) -> str:
+    loaded = lease.engine.loaded
+    if loaded is None or lease.plan is None:
+        return notice("Nothing to load: this model runs on a server, in memory of its own.", "good")
+    memory: Memory = loaded.memory
+    ready = notice(f"Loaded in {seconds(loaded.seconds)} and ready.", "good")
+    return f"{ready}{predicted_beside_measured(lease.plan, memory)}"

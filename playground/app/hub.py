@@ -1,0 +1,277 @@
+"""Models on the Hub, judged before a byte of their weights moves: search, a repository's levels, the chosen one.
+
+One header is read to open a repository; other levels of the same model are judged by their size, which is all that
+differs, until they are chosen and their own header is read. Knows no component; tests read views.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from playground.app.records import USUAL_CONTEXT
+from playground.app.services import Services
+from playground.errors import PlaygroundError
+from playground.fit.plan import MemoryPlan
+from playground.fit.subjects import FitSubject, hyperparameters_of
+from playground.fit.table import LevelSize
+from playground.fit.verdict import Verdict, judge, largest_context_that_fits
+from playground.llama.params import ContextParameters
+from playground.models.hub.client import FoundRepository
+from playground.models.hub.headers import LevelHeader
+from playground.models.hub.names import looks_like_reference, parse_reference
+from playground.models.hub.repository import HubLevel, HubModel, Repository, recommended_level
+from playground.models.library import readable_name
+from playground.web.html.picker import LevelRow
+
+MOST_OPEN: Final = 20  # repositories remembered, for all visitors
+WORKED_OUT: Final = "Worked out from its size: choosing it reads its own header."
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """What a search found; `problem` where it could not be asked, `error` with what to do about it."""
+
+    words: str
+    found: tuple[FoundRepository, ...] = ()
+    error: PlaygroundError | None = None
+
+
+@dataclass(frozen=True)
+class HubView:
+    """An opened repository: rows by HubLevel.key, and of the chosen one the plan and the largest context.
+
+    is_exact: the chosen level's own header was read. here: keys of levels that are on this disk already.
+    """
+
+    repository: Repository | None = None
+    rows: tuple[LevelRow, ...] = ()
+    chosen: HubLevel | None = None
+    is_exact: bool = False
+    context_size: int = 0
+    usable: int = 0
+    plan: MemoryPlan | None = None
+    verdict: Verdict | None = None
+    largest_context: int | None = None
+    is_here: bool = False
+    error: PlaygroundError | None = None
+
+
+@dataclass
+class _Opened:
+    """A repository and the headers read of it so far, by HubLevel.key; each field is set once and only added to."""
+
+    repository: Repository
+    headers: dict[str, LevelHeader] = field(default_factory=dict)
+
+
+class HubDesk:
+    """Answers every visitor; what one has opened the next finds open already."""
+
+    def __init__(self, services: Services, context_size: int = USUAL_CONTEXT) -> None:
+        self._services = services
+        self._context_size = context_size
+        self._opened: OrderedDict[str, _Opened] = OrderedDict()
+        self._found: OrderedDict[str, tuple[FoundRepository, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    # --- what a person does ---
+
+    def search(self, text: str) -> SearchView:
+        """GGUF repositories by words, the most downloaded first; nothing is asked for the name of one repository."""
+        words = " ".join(text.split())
+        if not words or looks_like_reference(words):
+            return SearchView(words)
+        with self._lock:
+            known = self._found.get(words.lower())
+        if known is not None:
+            return SearchView(words, known)
+        try:
+            found = self._services.hub.search(words)
+        except PlaygroundError as error:
+            return SearchView(words, error=error)
+        with self._lock:
+            self._found[words.lower()] = found
+            while len(self._found) > MOST_OPEN:
+                self._found.popitem(last=False)
+        return SearchView(words, found)
+
+    def open(self, text: str) -> Iterator[HubView]:
+        """The repository that a text names, and the level that it names or the recommended one."""
+        try:
+            meant = parse_reference(text, self._services.hub.endpoint)
+            repository = self._services.hub.repository(meant.repo)
+            opened = self._remember(repository)
+            named = meant.level is not None or meant.path is not None
+            chosen = repository.find(meant.level, path=meant.path) if named else recommended_level(repository.levels)
+        except PlaygroundError as error:
+            yield HubView(error=error)
+            return
+        yield from self._views(opened, chosen, is_named=named)
+
+    def choose(self, repo: str, key: str) -> Iterator[HubView]:
+        """Another level of a repository that is open."""
+        try:
+            opened, level = self._level(repo, key)
+        except PlaygroundError as error:
+            yield HubView(error=error)
+            return
+        yield from self._views(opened, level, is_named=True)
+
+    def level(self, repo: str, key: str) -> HubLevel:
+        """The level of an open repository; raises PlaygroundError for what is not on offer."""
+        return self._level(repo, key)[1]
+
+    def is_here(self, level: HubLevel) -> bool:
+        """Whether all of the level is on this disk."""
+        names = {file.path.name for file in self._services.library.files() if file.repo == level.repo}
+        return level.files[0].path.rpartition("/")[2] in names
+
+    # --- for the Fit tab ---
+
+    def subjects(self) -> list[FitSubject]:
+        """Every opened model of which a header was read, with the exact sizes of its levels."""
+        with self._lock:
+            opened = list(self._opened.values())
+        return [
+            _subject(one.repository, model, header)
+            for one in opened
+            for model in one.repository.models
+            if (header := next((one.headers[lv.key] for lv in model.levels if lv.key in one.headers), None))
+        ]
+
+    def find_subject(self, text: str) -> tuple[str, str]:
+        """(key of the subject, level) for a repository by name or address, which is opened if need be."""
+        *_, view = self.open(text)
+        if view.error:
+            raise view.error
+        assert view.repository and view.chosen
+        return f"hub/{view.repository.id}/{view.chosen.base_name}", view.chosen.level
+
+    # --- how it goes ---
+
+    def _level(self, repo: str, key: str) -> tuple[_Opened, HubLevel]:
+        with self._lock:
+            opened = self._opened.get(repo.lower())
+        if opened is None:
+            opened = self._remember(self._services.hub.repository(repo))
+        for level in opened.repository.levels:
+            if level.key == key:
+                return opened, level
+        raise PlaygroundError(f"{repo} does not offer that file any more.", "Open the repository again.")
+
+    def _remember(self, repository: Repository) -> _Opened:
+        with self._lock:
+            known = self._opened.pop(repository.id.lower(), None)
+            fresh = known is not None and known.repository.commit == repository.commit
+            opened = known if known is not None and fresh else _Opened(repository)
+            self._opened[repository.id.lower()] = opened
+            while len(self._opened) > MOST_OPEN:
+                self._opened.popitem(last=False)
+        return opened
+
+    def _views(self, opened: _Opened, chosen: HubLevel | None, *, is_named: bool) -> Iterator[HubView]:
+        repository = opened.repository
+        view = HubView(repository, tuple(_row(level) for level in repository.levels), chosen)
+        if chosen is None:
+            yield replace(
+                view, error=PlaygroundError(f"{repository.id} offers no GGUF model.", "Choose another repository.")
+            )
+            return
+        yield replace(view, is_here=self.is_here(chosen))
+        try:
+            if chosen.key not in opened.headers:
+                header = self._services.headers.read(chosen)
+                self._services.planner.trained_context(header.path)  # raises for what llama.cpp cannot open
+                opened.headers[chosen.key] = header
+            view = self._judged(opened, view)
+            recommended = self._recommended(view)
+            rows = tuple(replace(row, recommended=recommended is not None and row.value == recommended.key)
+                         for row in view.rows)  # fmt: skip
+            view = replace(view, rows=rows)
+            if recommended and not is_named:
+                view = replace(view, chosen=recommended)
+            yield self._with_plan(opened, view)
+        except PlaygroundError as error:
+            yield replace(view, error=error)
+
+    def _judged(self, opened: _Opened, view: HubView) -> HubView:
+        """Every row of which a header is known, its own or that of another level of the same model."""
+        usable = self._services.memory().usable
+        rows = []
+        for row, level in zip(view.rows, opened.repository.levels, strict=True):
+            header = self._header_for(opened, level)
+            if header is not None:
+                plan = self._plan(header, level, self._context(header))
+                notes = () if header.level.key == level.key else (WORKED_OUT,)
+                weights = header.whole.parameter_count
+                bits = 8 * plan.weights / weights if notes and weights else header.whole.bits_per_weight
+                row = replace(row, verdict=judge(plan, usable), notes=notes, bits_per_weight=bits)
+            rows.append(row)
+        return replace(view, rows=tuple(rows), usable=usable)
+
+    def _recommended(self, view: HubView) -> HubLevel | None:
+        """Of the chosen level's model: the best that fits."""
+        assert view.repository and view.chosen
+        verdicts = {row.value: row.verdict.kind for row in view.rows if row.verdict}
+        same = [level for level in view.repository.levels if level.base_name == view.chosen.base_name]
+        return recommended_level(same, verdicts) if len(same) > 1 else None
+
+    def _with_plan(self, opened: _Opened, view: HubView) -> HubView:
+        level = view.chosen
+        header = self._header_for(opened, level) if level else None
+        if level is None or header is None:
+            return view
+        size = self._context(header)
+        plan = self._plan(header, level, size)
+        trained = self._services.planner.trained_context(header.path)
+        largest = largest_context_that_fits(lambda size: self._plan(header, level, size), trained, view.usable)
+        return replace(
+            view,
+            is_exact=header.level.key == level.key,
+            context_size=size,
+            plan=plan,
+            verdict=judge(plan, view.usable, largest_context=largest),
+            largest_context=largest,
+            is_here=self.is_here(level),
+        )
+
+    def _header_for(self, opened: _Opened, level: HubLevel) -> LevelHeader | None:
+        """The level's own header, else that of another level of the same model."""
+        if level.key in opened.headers:
+            return opened.headers[level.key]
+        same = (header for header in opened.headers.values() if header.level.base_name == level.base_name)
+        return next(same, None)
+
+    def _context(self, header: LevelHeader) -> int:
+        """The context of every verdict: the usual one, or the most that the model was trained for."""
+        return min(self._context_size, self._services.planner.trained_context(header.path))
+
+    def _plan(self, header: LevelHeader, level: HubLevel, context_size: int) -> MemoryPlan:
+        context = ContextParameters(context_size, slots=self._services.settings.slots)
+        plan = self._services.planner.plan(header.path, context)
+        if header.level.key == level.key:
+            return plan
+        return plan.with_weights(max(0, level.size - (header.level.size - plan.weights)))
+
+
+def _subject(repository: Repository, model: HubModel, header: LevelHeader) -> FitSubject:
+    beside_weights = header.level.size - header.whole.weight_bytes
+    return FitSubject(
+        key=f"hub/{repository.id}/{model.base_name}",
+        name=f"{readable_name(model.base_name)} · {repository.id}",
+        planned=header.path,
+        parameter_count=header.whole.parameter_count,
+        sizes=tuple(LevelSize(level.level, max(0, level.size - beside_weights)) for level in model.levels),
+        hyperparameters=hyperparameters_of(header.whole),
+        repo=repository.id,
+    )
+
+
+def _row(level: HubLevel) -> LevelRow:
+    return LevelRow(
+        level.key, level.level, level.size, None, level.summary or "A level this page has no words for.", None
+    )

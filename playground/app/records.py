@@ -1,0 +1,201 @@
+"""What the playground tells programs: plain records with one spelling, for the command line's --json and for the API.
+
+Sizes are bytes, times seconds, lengths tokens; None is what cannot be known. Knows no front end: whoever asks brings
+the facts together, and here they get their names, which stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypedDict
+
+from playground.chat.first_difference import FirstDifference
+from playground.chat.pane import Pane, PaneResult
+from playground.chat.template.render import Message
+from playground.engine.protocol import Finished, Memory
+from playground.errors import PlaygroundError
+from playground.fit.plan import MemoryPlan
+from playground.fit.planner import Planner
+from playground.fit.verdict import Verdict, judge
+from playground.llama.params import ContextParameters
+from playground.machine.cpus import Processors
+from playground.machine.memory import MachineMemory
+from playground.models.library import Library, ModelFile
+
+USUAL_CONTEXT = 4096  # tokens, or the most that the model was trained for: where none is asked for
+
+
+class MachineRecord(TypedDict):
+    memory_total: int
+    memory_usable: int
+    memory_limit: int | None
+    limited_by: str
+    cores_usable: int
+    cores_limited_by: str
+
+
+class LevelRecord(TypedDict, total=False):
+    """A level on this disk or on the Hub; the last two keys only for one on the Hub."""
+
+    model: str
+    level: str
+    reference: str  # what other calls take as the model
+    bits_per_weight: float | None
+    size: int
+    files: list[str]
+    verdict: str  # fits, tight, wont_fit; unknown, or unusable for a file that llama.cpp refuses
+    reason: str
+    context_size: int | None
+    origin: str
+    requantized_from: str | None
+    recommended: bool
+    estimated: bool
+
+
+class PlanRecord(TypedDict):
+    weights: int
+    repacked: int
+    kv_cache: int
+    recurrent: int
+    compute: int
+    output: int
+    base: int
+    total: int
+    must_stay: int
+    usable: int
+    verdict: str
+    reason: str
+    largest_context: int | None
+    context_size: int
+
+
+class ReplyRecord(TypedDict):
+    text: str
+    thinking: str
+    finish_reason: str | None
+    timings: dict[str, Any] | None
+    memory_measured: int | None
+    memory_planned: int | None
+    context_size: int | None
+
+
+class PaneRecord(TypedDict, total=False):
+    """One answer of a comparison: as a reply, or why there is none."""
+
+    model: str
+    level: str
+    file: str | None
+    text: str
+    thinking: str
+    finish_reason: str | None
+    timings: dict[str, Any] | None
+    memory_measured: int | None
+    memory_planned: int | None
+    context_size: int | None
+    mode: str
+    seed: int | None
+    error: str
+
+
+class ComparisonRecord(TypedDict):
+    panes: list[PaneRecord]
+    first_difference: dict[str, Any] | None
+
+
+def machine_record(memory: MachineMemory, processors: Processors) -> MachineRecord:
+    return {
+        "memory_total": memory.total,
+        "memory_usable": memory.usable,
+        "memory_limit": memory.limit,
+        "limited_by": memory.limited_by,
+        "cores_usable": processors.usable,
+        "cores_limited_by": processors.limited_by,
+    }
+
+
+def level_record(
+    file: ModelFile, library: Library, planner: Planner, context: int | None, slots: int, usable: int
+) -> LevelRecord:
+    """A file on this disk, planned at this context; one that llama.cpp refuses is a record that says so."""
+    record: LevelRecord = {
+        "model": file.base_name,
+        "level": file.level,
+        "reference": file.reference,
+        "bits_per_weight": None,
+        "size": file.size,
+        "files": [str(shard) for shard in file.shards],
+        "verdict": "unusable",
+        "reason": "",
+        "context_size": None,
+        "origin": file.origin,
+        "requantized_from": file.requantized_from,
+    }
+    try:
+        record["bits_per_weight"] = library.whole_header(file).bits_per_weight
+        size = context or min(USUAL_CONTEXT, planner.trained_context(file.path))
+        record["context_size"] = size
+        verdict = judge(planner.plan(file.path, ContextParameters(size, slots=slots)), usable)
+        record["verdict"], record["reason"] = verdict.kind, f"{verdict.label}: {verdict.reason}"
+    except PlaygroundError as error:
+        record["reason"] = str(error)
+    return record
+
+
+def plan_record(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None) -> PlanRecord:
+    return {
+        "weights": plan.weights,
+        "repacked": plan.repacked,
+        "kv_cache": plan.kv_cache,
+        "recurrent": plan.recurrent,
+        "compute": plan.compute,
+        "output": plan.output,
+        "base": plan.base,
+        "total": plan.total,
+        "must_stay": plan.must_stay,
+        "usable": usable,
+        "verdict": verdict.kind,
+        "reason": verdict.reason,
+        "largest_context": largest,
+        "context_size": plan.context.cells,
+    }
+
+
+def reply_record(
+    message: Message,
+    finished: Finished | None,
+    memory: Memory | None,
+    planned: int | None,
+    context_size: int | None,
+) -> ReplyRecord:
+    """finished: None while the reply is being written."""
+    return {
+        "text": message.content,
+        "thinking": message.thinking,
+        "finish_reason": finished.reason if finished else None,
+        "timings": dataclasses.asdict(finished.timings) if finished else None,
+        "memory_measured": memory.resident if memory else None,
+        "memory_planned": planned,
+        "context_size": context_size,
+    }
+
+
+def pane_record(pane: Pane, result: PaneResult | None, error: PlaygroundError | None = None) -> PaneRecord:
+    """One pane's answer; without a result, why there is none, if it has ended."""
+    path = getattr(pane.file, "path", None)  # a server's model has none here
+    record: PaneRecord = {
+        "model": pane.file.display_name,
+        "level": pane.file.level,
+        "file": str(path) if path else None,
+    }
+    if result is None:
+        if error:
+            record["error"] = str(error)
+        return record
+    message, plan = result.conversation.messages[-1], result.plan
+    planned, cells = (plan.total, plan.context.cells) if plan else (None, None)
+    reply = reply_record(message, result.finished, result.measured, planned, cells)
+    return {**record, **reply, "mode": result.mode, "seed": result.sampling.seed}
+
+
+def difference_record(parting: FirstDifference | None) -> dict[str, Any] | None:
+    return dataclasses.asdict(parting) if parting else None

@@ -1,0 +1,89 @@
+"""What every front end shares: library, planner, cores and pool, opened and closed together.
+
+The page and the command line are two faces of the same services; whatever either can do is built from these.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from functools import cached_property
+
+from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.pool import ModelPool
+from playground.engine.remote.registry import Remotes
+from playground.fit.planner import Planner
+from playground.limits.runs import Visits
+from playground.machine.cpus import Processors, read_processors
+from playground.machine.memory import MachineMemory, read_memory
+from playground.machine.partial_files import remove_leftovers
+from playground.models.hub.allowed import allowed_by
+from playground.models.hub.client import Hub
+from playground.models.hub.download_queue import Downloads
+from playground.models.hub.headers import Headers
+from playground.models.library import Library
+from playground.models.usage import LastUsed
+from playground.quantize.jobs import LevelMaker
+from playground.settings import Settings
+
+
+class Services:
+    """Open in a `with`; the end of it ends every child process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.library = Library(settings)
+        self.processors: Processors = read_processors()
+        self._resources = ExitStack()
+        self.planner = self._resources.enter_context(Planner())
+        cores = CoreShares(self.processors.usable)
+        self._resources.callback(cores.close)
+        self.last_used = LastUsed(settings.data_dir / "last-used.json")
+        self.pool = ModelPool(
+            cores,
+            self.planner,
+            lambda: read_memory().usable,
+            settings.idle_seconds,
+            settings.turn_seconds,
+            self.last_used.note,
+        )
+        self._resources.callback(self.pool.close)
+        self.visits = self._resources.enter_context(Visits.of(settings))
+        self.remotes = Remotes(settings.remotes, settings.remote_silence_seconds)
+        self._resources.callback(self.remotes.close)
+        self.maker = LevelMaker(self.library, self.processors.usable)
+        self._resources.callback(self.maker.close)
+        for folder in ("models", "scores"):
+            remove_leftovers(settings.data_dir / folder)  # of runs that were killed
+        self._opening = threading.Lock()
+        self._downloads: Downloads | None = None
+
+    @cached_property
+    def hub(self) -> Hub:
+        return Hub(allowed=allowed_by(self.settings.allowed_repos))
+
+    @cached_property
+    def headers(self) -> Headers:
+        """Headers of models on the Hub, kept in the data folder."""
+        return Headers(self.hub, self.settings.data_dir / "headers")
+
+    @property
+    def downloads(self) -> Downloads:
+        """The queue of downloads, which goes on where the last run ended as soon as it is first asked for."""
+        with self._opening:
+            if self._downloads is None:
+                self._downloads = self._resources.enter_context(Downloads(self.settings, self.hub, self.headers))
+            return self._downloads
+
+    def memory(self) -> MachineMemory:
+        """The memory of this computer now."""
+        return read_memory()
+
+    def close(self) -> None:
+        self._resources.close()
+
+    def __enter__(self) -> Services:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

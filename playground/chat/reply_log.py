@@ -1,0 +1,85 @@
+"""The account of one reply for the log: what came of it, in one line, however it ended.
+
+Hears the reply's events as they pass, and changes none of them. All figures are the engine's; of a reply that was
+broken off they are those that it had told by then. A request that is refused has begun no reply: its refusal is told
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from playground.engine.protocol import Event, Finished, Prefilled, Timings, Token
+from playground.errors import PlaygroundError, RequestRefused
+from playground.events import ReplyFigures, reply_ended
+from playground.limits.runs import Visitor
+
+
+class Account:
+    """model: its file's or server's name; visitor: who asked, None on the command line."""
+
+    def __init__(self, model: str, visitor: Visitor | None, question: str) -> None:
+        self._model, self._visitor, self._question = model, visitor, question
+        self._tokens = 0
+        self._latest: Token | None = None
+        self._prefilled: Prefilled | None = None
+        self._finished: Finished | None = None
+        self._failed: Exception | None = None
+        self.answer = ""  # so far
+
+    def hear(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Token):
+                self._tokens, self._latest = self._tokens + 1, event
+            elif isinstance(event, Prefilled):
+                self._prefilled = event
+            elif isinstance(event, Finished):
+                self._finished = event
+
+    @contextmanager
+    def kept(self) -> Generator[None, None, None]:
+        """Around the whole reply: its end, also by an error or by being closed, is one line."""
+        try:
+            yield
+        except Exception as error:
+            self._failed = error
+            raise
+        finally:
+            if not isinstance(self._failed, RequestRefused):
+                self._note()
+
+    def _note(self) -> None:
+        chat = {"question": self._question, "answer": self.answer}
+        if self._failed:
+            told = self._failed.problem if isinstance(self._failed, PlaygroundError) else str(self._failed)
+            chat["problem"] = told
+        reply_ended(
+            self._model,
+            self._visitor.short_id if self._visitor else "",
+            self._visitor.via if self._visitor else "",
+            "failed" if self._failed else self._finished.reason if self._finished else "stopped",
+            self._told_at_the_end(self._finished.timings) if self._finished else self._told_so_far(),
+            error=type(self._failed).__name__ if self._failed else "",
+            chat=chat,
+        )
+
+    def _told_at_the_end(self, timings: Timings) -> ReplyFigures:
+        prompt = timings.prompt_tokens
+        return ReplyFigures(
+            timings.generated_tokens or self._tokens,
+            None if prompt is None else prompt - (timings.cached_tokens or 0),
+            timings.queued_seconds,
+            timings.time_to_first_token,
+            timings.generation_speed,
+            timings.total_seconds,
+        )
+
+    def _told_so_far(self) -> ReplyFigures:
+        read, latest = self._prefilled, self._latest
+        return ReplyFigures(
+            self._tokens,
+            read.done - read.cached if read else None,
+            time_to_first_token=latest.time_to_first_token if latest else None,
+            tokens_per_second=latest.tokens_per_second if latest else None,
+        )

@@ -1,0 +1,1 @@
+"""Models that run here: one process per loaded model, many chats in one batch."""

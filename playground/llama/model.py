@@ -1,0 +1,329 @@
+"""A model that decodes batches of tokens: model, context, tokenizer and sampler over the low-level bindings.
+
+Knows nothing of requests, chats or pipes; engine/scheduler.py drives it through its Decoder protocol. Everything that
+llama.cpp hands out is owned here and given back by `close`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from playground.errors import BadModelFile, PlaygroundError
+from playground.llama.params import ContextParameters, context_parameters, model_parameters
+from playground.llama.scoring_context import ScoringContext, log_softmax
+
+PENALTY_WINDOW: Final = 64  # tokens the repeat penalty looks back, llama.cpp's own default
+_ABORTED: Final = 2  # llama_decode's answer when the abort callback said yes
+_NO_ROOM: Final = 1  # llama_decode's answer when the KV cache has no free cells
+
+
+@dataclass(frozen=True)
+class Row:
+    """One token of a batch: where it stands in which sequence, and whether the next token will be asked for."""
+
+    token: int
+    position: int
+    sequence: int
+    wants_logits: bool = False
+
+
+class Aborted(Exception):
+    """A decode was ended midway by `abort`; what the batch held of its sequences must be forgotten."""
+
+
+class CacheFull(Exception):
+    """The KV cache had no cells left for the batch."""
+
+
+class LlamaSampler:
+    """Draws the next token; llama.cpp's own chain, in the order its command line uses."""
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        *,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repeat_penalty: float,
+        seed: int,
+        recent: Sequence[int],
+    ) -> None:
+        self.takes_the_best = temperature <= 0.0 and repeat_penalty == 1.0
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        self.chain: Any = chain
+        add = llama_cpp.llama_sampler_chain_add
+        if repeat_penalty != 1.0:
+            add(
+                chain, llama_cpp.llama_sampler_init_penalties(vocabulary_size, PENALTY_WINDOW, repeat_penalty, 0.0, 0.0)
+            )
+        if temperature <= 0.0:
+            add(chain, llama_cpp.llama_sampler_init_greedy())
+        else:
+            add(chain, llama_cpp.llama_sampler_init_top_k(top_k))
+            add(chain, llama_cpp.llama_sampler_init_top_p(top_p, 1))
+            add(chain, llama_cpp.llama_sampler_init_min_p(min_p, 1))
+            add(chain, llama_cpp.llama_sampler_init_temp(temperature))
+            add(chain, llama_cpp.llama_sampler_init_dist(seed))
+        if repeat_penalty != 1.0:  # only penalties look at the past
+            for token in recent[-PENALTY_WINDOW:]:
+                llama_cpp.llama_sampler_accept(chain, token)
+
+    def close(self) -> None:
+        if self.chain is not None:
+            llama_cpp.llama_sampler_free(self.chain)
+            self.chain = None
+
+
+class LlamaDecoder:
+    """One model with one context of `slots` sequences over a unified KV cache.
+
+    Raises BadModelFile with llama.cpp's own words when the file cannot be loaded, and PlaygroundError when the context
+    cannot be made (usually for lack of memory).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        chosen: ContextParameters,
+        on_progress: Callable[[float], bool] = lambda fraction: True,
+        last_words: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._model: Any = None
+        self._context: Any = None
+        self._batch: Any = None
+        llama_cpp.llama_backend_init()
+        params = model_parameters()
+        # ctypes callbacks must outlive every call that may use them
+        self._progress = llama_cpp.llama_progress_callback(lambda fraction, _: on_progress(fraction))
+        params.progress_callback = self._progress
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        if not self._model:
+            raise BadModelFile(f"llama.cpp cannot load {path.name}: {last_words() or 'it gives no reason'}.")
+        self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
+        self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        self._kv_type = chosen.kv_type
+        self._make_context(chosen, last_words)
+        self._logits_row: Any = ctypes.c_float * self.vocabulary_size
+        self._pieces: dict[int, bytes] = {}
+
+    def _make_context(self, chosen: ContextParameters, last_words: Callable[[], str]) -> None:
+        params = context_parameters(chosen)
+        # The abort callback is C's strlen on a flag: "" is no, "\1" is yes. It is asked at every node of the graph, and
+        # a Python function there would cost more than the small models' arithmetic.
+        self._abort_flag = ctypes.create_string_buffer(2)
+        strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
+        assert strlen is not None
+        self._abort = llama_cpp.ggml_abort_callback(strlen)
+        params.abort_callback = self._abort
+        params.abort_callback_data = ctypes.cast(self._abort_flag, ctypes.c_void_p)
+        self._context = llama_cpp.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise PlaygroundError(
+                f"llama.cpp cannot make a context of {chosen.cells} tokens: {last_words() or 'it gives no reason'}.",
+                "Choose a smaller context.",
+            )
+        self._memory: Any = llama_cpp.llama_get_memory(self._context)
+        self.context_size: int = llama_cpp.llama_n_ctx(self._context)
+        self.batch_size: int = llama_cpp.llama_n_batch(self._context)
+        self.slots = chosen.slots
+        self._batch = llama_cpp.llama_batch_init(self.batch_size, 0, 1)
+
+    # --- facts ---
+
+    @property
+    def description(self) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def trained_context(self) -> int:
+        return int(llama_cpp.llama_model_n_ctx_train(self._model))
+
+    @property
+    def parameter_count(self) -> int:
+        return int(llama_cpp.llama_model_n_params(self._model))
+
+    @property
+    def chat_template(self) -> str | None:
+        template = llama_cpp.llama_model_chat_template(self._model, None)
+        return template.decode("utf-8", "replace") if template else None
+
+    @property
+    def bos(self) -> str:
+        return self._text_of_special(llama_cpp.llama_vocab_bos(self._vocabulary))
+
+    @property
+    def eos(self) -> str:
+        return self._text_of_special(llama_cpp.llama_vocab_eos(self._vocabulary))
+
+    def _text_of_special(self, token: int) -> str:
+        return self.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
+    # --- text ---
+
+    def tokenize(self, text: str, *, plain: bool = False) -> list[int]:
+        """The prompt's tokens; a beginning-of-text token is added unless the text has it.
+
+        Special tokens are recognised by their spelling, or, with `plain`, are text like any other.
+        """
+        data = text.encode("utf-8", "surrogatepass")
+        add_special = plain or not (self.bos and text.startswith(self.bos))
+        room = len(data) + 8
+        while True:
+            tokens = (llama_cpp.llama_token * room)()
+            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, not plain)
+            if count >= 0:
+                return list(tokens[:count])
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token, special tokens spelled out; a character may be spread over several tokens."""
+        if (known := self._pieces.get(token)) is not None:
+            return known
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, size, 0, True)
+            if count >= 0:
+                self._pieces[token] = buffer.raw[:count]
+                return self._pieces[token]
+            size = -count
+
+    @property
+    def beginning(self) -> tuple[int, ...]:
+        """The token with which this model wants every text to begin; none for many models."""
+        wanted = llama_cpp.llama_vocab_get_add_bos(self._vocabulary)
+        return (int(llama_cpp.llama_vocab_bos(self._vocabulary)),) if wanted else ()
+
+    def ends(self, token: int) -> bool:
+        """Whether this token says that the reply is over."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
+
+    # --- decoding ---
+
+    def decode(self, rows: Sequence[Row]) -> None:
+        """Evaluate one batch; raises Aborted, CacheFull, or PlaygroundError with llama.cpp's code."""
+        batch = self._batch
+        batch.n_tokens = len(rows)
+        for index, row in enumerate(rows):
+            batch.token[index] = row.token
+            batch.pos[index] = row.position
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = row.sequence
+            batch.logits[index] = row.wants_logits
+        result = llama_cpp.llama_decode(self._context, batch)
+        if result == _ABORTED:
+            raise Aborted
+        if result == _NO_ROOM:
+            raise CacheFull
+        if result != 0:
+            raise PlaygroundError(
+                f"llama.cpp could not evaluate a batch (code {result}).", "Try again or reload the model."
+            )
+
+    def new_sampler(
+        self,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repeat_penalty: float,
+        seed: int,
+        recent: Sequence[int],
+    ) -> LlamaSampler:
+        return LlamaSampler(
+            self.vocabulary_size,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            seed=seed,
+            recent=recent,
+        )
+
+    def sample(self, row: int, sampler: LlamaSampler) -> int:
+        """The next token after batch row `row`, which must have wanted logits."""
+        if sampler.takes_the_best:  # the chain would first copy and wrap the whole vocabulary
+            return int(self._logits(row).argmax())
+        return int(llama_cpp.llama_sampler_sample(sampler.chain, self._context, row))
+
+    def log_probabilities(self, row: int) -> npt.NDArray[np.float32]:
+        """Natural log-probabilities over the vocabulary after batch row `row`, before any sampling: (vocabulary,)."""
+        return log_softmax(self._logits(row))
+
+    def scoring_context(self, tokens: int) -> ScoringContext:
+        """A temporary context beside this one, for a text of so many tokens; whoever asked for it closes it.
+
+        Raises PlaygroundError when llama.cpp cannot make it, usually for lack of memory.
+        """
+        chosen = ContextParameters.for_scoring(tokens, self._kv_type)
+        return ScoringContext(self._model, self.vocabulary_size, chosen)
+
+    def _logits(self, row: int) -> npt.NDArray[np.float32]:
+        """llama.cpp's own memory, valid until the next decode: (vocabulary,)."""
+        address = ctypes.addressof(llama_cpp.llama_get_logits_ith(self._context, row).contents)
+        return np.frombuffer(self._logits_row.from_address(address), np.float32)
+
+    # --- the KV cache ---
+
+    def keep_prefix(self, sequence: int, length: int) -> int:
+        """Forget all of a sequence but its first `length` tokens; returns how many are kept, which is `length` or 0.
+
+        A sliding-window cache may have dropped what the next token needs, and a recurrent state cannot go back: then
+        nothing is kept and the prompt must be evaluated anew.
+        """
+        reachable = length > 0 and self._window_reaches(sequence, length)
+        if reachable and llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            return length
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return 0
+
+    def _window_reaches(self, sequence: int, length: int) -> bool:
+        oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
+        window: int = llama_cpp.llama_model_n_swa(self._model)
+        return bool(0 <= oldest <= max(0, length - window))
+
+    def forget_all(self) -> None:
+        """Empty the cache as if nothing had ever been evaluated."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+
+    # --- control ---
+
+    def set_threads(self, threads: int) -> None:
+        llama_cpp.llama_set_n_threads(self._context, threads, threads)
+
+    def abort(self) -> None:
+        """End the decode that runs now; safe from any thread."""
+        self._abort_flag[0] = b"\x01"
+
+    def clear_abort(self) -> None:
+        self._abort_flag[0] = b"\x00"
+
+    def close(self) -> None:
+        if self._batch is not None:
+            llama_cpp.llama_batch_free(self._batch)
+            self._batch = None
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            self._context = None
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = None
+
+    def __enter__(self) -> LlamaDecoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,125 @@
+"""Measures how fast a loaded model reads a prompt and writes a reply, as mean and deviation over repeats.
+
+Starts no clock: every figure is from the engine's own Timings. The two speeds are two different things. A prompt's
+tokens are evaluated many at a time, which keeps the cores busy with arithmetic ("pp512": a prompt of 512 tokens). A
+reply's come one after the other, and each reads all the weights once, so that memory sets the pace ("tg128": 128 tokens
+generated). Fewer bits per weight help the second most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Final, Literal
+
+from playground.engine.protocol import GREEDY, Finished, Timings
+
+if TYPE_CHECKING:
+    from playground.engine.local.client import LocalEngine
+
+# Ordinary English, as the models were made for; repeated as often as a longer prompt needs.
+PROSE: Final = (
+    "The harbour was quiet when the first boats came in. Nets lay drying on the wall, and a boy counted the crates as "
+    "they were carried up the steps: eleven of herring, four of mackerel, one of something nobody could name. His "
+    "grandmother wrote the numbers into a blue book, because she trusted paper more than memory, and memory more than "
+    "fishermen. By noon the sun had reached the far side of the square. The baker closed his shutters, two dogs argued "
+    "about the shade under the cart, and somewhere above the roofs a radio explained tomorrow's weather to itself. "
+)
+OPENING: Final = "A long story about an old lighthouse, told from its first day to its last. Chapter one. "
+
+
+@dataclass(frozen=True)
+class SpeedTest:
+    """Reading a prompt or writing a reply of so many tokens; `concurrent` replies are written at once."""
+
+    kind: Literal["prompt", "reply"]
+    tokens: int
+    concurrent: int = 1
+
+    @property
+    def name(self) -> str:
+        """As llama.cpp's own benchmark calls it: "pp512", "tg128"; with "x8" when eight are written at once."""
+        short = f"{'pp' if self.kind == 'prompt' else 'tg'}{self.tokens}"
+        return f"{short} x{self.concurrent}" if self.concurrent > 1 else short
+
+    @property
+    def context_size(self) -> int:
+        """Cells of the KV cache that the test takes, in tokens, with room for the opening."""
+        return self.concurrent * (self.tokens + 64)
+
+
+@dataclass(frozen=True)
+class SpeedResult:
+    """The runs of a test so far: tokens per second of each, and how many tokens a run had on average."""
+
+    test: SpeedTest
+    runs: tuple[float, ...]
+    mean_tokens: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return fmean(self.runs)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation; one run has none."""
+        return stdev(self.runs) if len(self.runs) > 1 else None
+
+    @property
+    def is_shortened(self) -> bool:
+        """Whether the model ended its replies before the tokens asked for: the speed then stands for fewer."""
+        return self.test.kind == "reply" and self.mean_tokens < self.test.tokens
+
+
+def measure_speed(engine: LocalEngine, test: SpeedTest, repeat: int) -> Iterator[SpeedResult]:
+    """The result so far after each of `repeat` runs; one run before them warms up and does not count.
+
+    Closing the iterator cancels the run. Raises what the engine raises.
+    """
+    runs: list[float] = []
+    tokens: list[int] = []
+    for number in range(repeat + 1):
+        speeds, counts = _prompt_run(engine, test, number) if test.kind == "prompt" else _reply_run(engine, test)
+        if number > 0 and speeds:
+            runs.append(sum(speeds))
+            tokens += counts
+            yield SpeedResult(test, tuple(runs), fmean(tokens))
+
+
+def prompt_of(engine: LocalEngine, tokens: int, opening: str) -> str:
+    """A text of so many tokens in this model's own vocabulary, or one fewer where the words do not come out even."""
+    text = opening + PROSE * (tokens * 8 // len(PROSE) + 2)  # no vocabulary has 8 letters a token on prose
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if engine.count_tokens(text[:middle]) <= tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low]
+
+
+def _prompt_run(engine: LocalEngine, test: SpeedTest, number: int) -> tuple[list[float], list[int]]:
+    """Each run opens with other words, so that nothing of the prompt is still in the cache."""
+    prompt = prompt_of(engine, test.tokens, f"{number * 7919 + 17} tales. ")
+    (timings,) = _replies(engine, prompt, max_tokens=1, concurrent=1)
+    return [timings.prompt_speed] if timings.prompt_speed else [], [timings.prompt_tokens or 0]
+
+
+def _reply_run(engine: LocalEngine, test: SpeedTest) -> tuple[list[float], list[int]]:
+    """The speeds of all replies add up: the same steps served them all."""
+    all_timings = _replies(engine, OPENING, test.tokens, test.concurrent)
+    speeds = [timings.generation_speed for timings in all_timings if timings.generation_speed]
+    return speeds, [timings.generated_tokens or 0 for timings in all_timings]
+
+
+def _replies(engine: LocalEngine, prompt: str, max_tokens: int, concurrent: int) -> list[Timings]:
+    """Submits all before it reads any; alone, a reply is decoded reproducibly."""
+    with ExitStack() as streams:
+        replies = [
+            streams.enter_context(engine.submit(prompt, GREEDY, max_tokens, reproducible=concurrent == 1))
+            for _ in range(concurrent)
+        ]
+        return [event.timings for reply in replies for event in reply if isinstance(event, Finished)]

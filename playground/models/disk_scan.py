@@ -1,0 +1,97 @@
+"""Finds the GGUF files in a folder or in the Hugging Face cache, and puts shards together into whole models.
+
+Looks at names only and opens no file. A folder that cannot be read is passed over, and so is a link that leads back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from playground.gguf.filenames import FileName, parse_file_name
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """A model with all its shards, the first of which (it carries the metadata) stands for it."""
+
+    name: FileName
+    shards: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is not offered, and why, in a sentence."""
+
+    path: Path
+    reason: str
+
+
+def gguf_paths(folder: Path) -> Iterator[Path]:
+    """Every .gguf file below the folder, by name; through links, but into each folder once."""
+    visited: set[tuple[int, int]] = set()
+    for directory, folders, names in os.walk(folder, followlinks=True):
+        try:
+            status = os.stat(directory)
+        except OSError:
+            folders.clear()
+            continue
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders.sort()
+        for name in sorted(names):
+            path = Path(directory, name)
+            if name.lower().endswith(".gguf") and path.is_file():
+                yield path
+
+
+def whole_models(folder: Path, paths: Iterable[Path]) -> tuple[list[WholeModel], list[LeftOut]]:
+    """The models among the paths below the folder; projectors, drafts, matrices and adapters are not models."""
+    groups: dict[tuple[Path, str, str | None, int], dict[int, tuple[FileName, Path]]] = {}
+    models: list[WholeModel] = []
+    for path in paths:
+        name = parse_file_name(str(path.relative_to(folder)))
+        if name is None or name.kind != "model":
+            continue
+        if name.shard_count == 1:
+            models.append(WholeModel(name, (path,)))
+        else:
+            group = groups.setdefault((path.parent, name.base_name, name.level, name.shard_count), {})
+            group[name.shard] = (name, path)
+    left_out = []
+    for (_, base_name, _, shard_count), group in groups.items():
+        in_order = [group[shard] for shard in sorted(group)]
+        if sorted(group) == list(range(1, shard_count + 1)):
+            models.append(WholeModel(in_order[0][0], tuple(path for _, path in in_order)))
+        else:
+            reason = f"{len(group)} of the {shard_count} parts of {base_name} are here; a model needs all of them."
+            left_out.append(LeftOut(in_order[0][1], reason))
+    return models, left_out
+
+
+def cached_repositories(cache: Path) -> Iterator[tuple[str, list[Path]]]:
+    """Each model repository in a Hugging Face cache, as `owner/repo`, with its snapshots: main, then the newest."""
+    for folder in sorted(cache.glob("models--*")):
+        repo = folder.name.removeprefix("models--").replace("--", "/")
+        try:
+            main = (folder / "refs" / "main").read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            main = ""
+        try:
+            snapshots = [path for path in (folder / "snapshots").iterdir() if path.is_dir()]
+            snapshots.sort(key=lambda path: (path.name != main, -path.stat().st_mtime))
+        except OSError:
+            continue
+        yield repo, snapshots
+
+
+def hub_caches() -> list[Path]:
+    """Where huggingface_hub keeps its files, and where a Space preloads them whatever HF_HOME says."""
+    from huggingface_hub import constants
+
+    preloaded = Path.home() / ".cache" / "huggingface" / "hub"
+    return list(dict.fromkeys((Path(constants.HF_HUB_CACHE), preloaded)))

@@ -1,0 +1,1 @@
+"""Quantization levels made on this computer."""

@@ -1,0 +1,172 @@
+"""The endpoints for programs: machine, levels, plan, chat, compare; the same five are tools of the MCP server.
+
+Names, parameters and fields are stable, and docs/api.md lists them. What each does is api_desk.py's; here they get
+types and words, and errors become what Gradio's clients raise. Everything else on the page is private.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Final, Literal, TypedDict, get_type_hints
+
+import gradio as gr
+from gradio.events import api
+
+from playground.app.api import ApiDesk, StreamedComparison, StreamedReply
+from playground.app.records import LevelRecord, MachineRecord, PlanRecord
+from playground.app.refusals import note
+from playground.errors import PlaygroundError
+from playground.web.server.visitors import visitor_of
+
+QUESTIONS_AT_ONCE: Final = 4  # of each kind that runs no model; whoever runs one waits in the engine's own line
+
+
+class Levels(TypedDict):
+    levels: list[LevelRecord]
+
+
+def offer_api(desk: ApiDesk, ended: Callable[[str], None]) -> None:
+    """Every endpoint, inside the page's Blocks.
+
+    ended: told the session of each call that is over. Gradio makes one for every call, a copy of the whole page.
+    """
+
+    def machine(request: gr.Request) -> MachineRecord:
+        """What this computer has for a model: memory in bytes, cores, and what limits them."""
+        return desk.machine()
+
+    def levels(model: str, request: gr.Request, context: int | None = None) -> Levels:
+        """The quantization levels of a model, each with its size and whether it fits this computer.
+
+        Args:
+            model: "starter", the name of a model here, or a repository of the Hugging Face Hub as owner/repo.
+            context: the context size in tokens that the verdicts are for; left out, 4096.
+        """
+        return {"levels": desk.levels(model, context)}
+
+    def plan(
+        model: str,
+        request: gr.Request,
+        context: int | None = None,
+        kv_type: Literal["f16", "q8_0", "q4_0"] = "f16",
+        slots: int | None = None,
+    ) -> PlanRecord:
+        """The memory a model needs, in bytes, before it is loaded, and the largest context that fits.
+
+        Args:
+            model: "starter", a model here such as owner/repo:Q4_K_M, or one on the Hugging Face Hub.
+            context: the context size in tokens; left out, 4096.
+            kv_type: how the KV cache is stored.
+            slots: chats at once; left out, as models are loaded here.
+        """
+        return desk.plan(model, context, kv_type, slots)
+
+    def chat(
+        prompt: str,
+        request: gr.Request,
+        model: str = "starter",
+        system: str = "",
+        history: list[dict[str, Any]] | None = None,
+        context: int | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[StreamedReply]:
+        """Ask a model on this computer, and get its answer as it is written; the last record has the timings.
+
+        Args:
+            prompt: the question.
+            model: "starter", or a model here such as owner/repo:Q4_K_M (levels lists them).
+            system: instructions for the model.
+            history: the chat so far, as a list of {"role": "user" or "assistant", "content": text}.
+            context: the context size in tokens; left out, 4096.
+            max_tokens: the longest answer, in tokens.
+            temperature: 0 always takes the likeliest token; left out, 0.7.
+            seed: the same seed gives the same answer.
+        """
+        yield from desk.chat(
+            visitor_of(request, desk.visits, "api"), model, prompt=prompt, system=system, history=history,
+            context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
+        )  # fmt: skip
+
+    def compare(
+        prompt: str,
+        model_a: str,
+        model_b: str,
+        request: gr.Request,
+        at_once: bool = False,
+        system: str = "",
+        context: int | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+    ) -> Iterator[StreamedComparison]:
+        """Ask two models, or two levels of one, the same question; the last record says where their answers part.
+
+        Args:
+            prompt: the question.
+            model_a: a model here, as for chat.
+            model_b: the other one.
+            at_once: both at the same time, on shared cores; else one after the other, each at its own speed.
+            system: instructions for both.
+            context: the context size in tokens; left out, 4096.
+            max_tokens: the longest answer, in tokens.
+            temperature: 0 always takes the likeliest token; left out, 0.7.
+            seed: the same seed gives the same answers.
+        """
+        yield from desk.compare(
+            visitor_of(request, desk.visits, "api"), (model_a, model_b), at_once, prompt=prompt, system=system,
+            context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
+        )  # fmt: skip
+
+    for quick in (machine, levels, plan):
+        api(_told(desk, ended, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
+    api(_told(desk, ended, chat, StreamedReply), api_name="chat", concurrency_limit=None)
+    api(_told(desk, ended, compare, StreamedComparison), api_name="compare", concurrency_limit=None)
+
+
+def _told(
+    desk: ApiDesk, ended: Callable[[str], None], function: Callable[..., Any], each: type | None = None
+) -> Callable[..., Any]:
+    """The function with its types spelled out, as Gradio reads them, and with its errors for clients.
+
+    each: what a stream consists of.
+    """
+    if each is None:
+
+        @wraps(function)
+        def call(*values: Any) -> Any:
+            with _call(desk, ended, values):
+                return function(*values)
+    else:
+
+        @wraps(function)
+        def call(*values: Any) -> Any:
+            with _call(desk, ended, values):
+                yield from function(*values)
+
+    hints = get_type_hints(function)
+    call.__annotations__ = {**hints, "return": each or hints["return"]}
+    parameters = inspect.signature(function).parameters.values()
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [one.replace(annotation=hints[one.name]) for one in parameters],
+        return_annotation=each or hints["return"],
+    )
+    return call
+
+
+@contextmanager
+def _call(desk: ApiDesk, ended: Callable[[str], None], values: Sequence[Any]) -> Iterator[None]:
+    """Errors as Gradio's clients raise them, and an end for what Gradio keeps of the call."""
+    request = next((value for value in values if isinstance(value, gr.Request)), None)
+    try:
+        yield
+    except PlaygroundError as error:
+        note(error, visitor_of(request, desk.visits, "api") if request else None)
+        raise gr.Error(str(error), print_exception=False) from error
+    finally:
+        if request and request.session_hash:
+            ended(str(request.session_hash))

@@ -1,0 +1,1 @@
+"""Records to markup for the page."""

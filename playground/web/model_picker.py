@@ -1,0 +1,297 @@
+"""Model, level, context size and what they will need: the picker that every tab with a model shows.
+
+Lays out and wires; what a choice means is picker_view.py's to say. Levels and context sizes are native radio buttons
+inside gr.HTML. The browser may send any text as their value, so a choice is looked up in the library, never trusted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import gradio as gr
+
+from playground.app.format import gibibytes
+from playground.app.making_progress import MakingFrame, make_chosen
+from playground.app.model_choice import Choice
+from playground.app.model_picker import Desk, PickerView
+from playground.limits.runs import Visitor
+from playground.web.html.memory import memory_bar, memory_bar_empty
+from playground.web.html.picker import context_steps, level_rows, picker_line
+from playground.web.server.visitors import visitor_of
+from playground.web.server_form import ServerForm, build_server_form, wire_server_form
+
+# The rows live in the prop `rows`, the choice in `value`. A redraw makes new elements, so what a person had unfolded is
+# unfolded again, the focus is given back to the one that was reached by keyboard, and the checked one is set again
+# because an attribute no longer moves a radio button that a person has used. It is scrolled into the list's view: to
+# the middle, or no further than it must be while the person is in the list.
+_RADIO_JS: Final = """
+let held = null;
+let unfolded = false;
+element.addEventListener('toggle', event => { if (event.target.isConnected) unfolded = event.target.open; }, true);
+element.addEventListener('focusin', event => { held = event.target.value ?? null; });
+element.addEventListener('focusout', event => { if (event.relatedTarget) held = null; });
+document.addEventListener('pointerdown', event => { if (!element.contains(event.target)) held = null; });
+const sync = () => {
+  const fold = element.querySelector('details');
+  if (fold && unfolded) fold.open = true;
+  if (held !== null && document.activeElement === document.body)
+    [...element.querySelectorAll('input[type=radio]')].find(r => r.value === held)?.focus({preventScroll: true});
+  element.querySelectorAll('input[type=radio]').forEach(r => { r.checked = r.value === props.value; });
+  const list = element.querySelector('.gp-scroll');
+  const row = list?.querySelector('input:checked')?.closest('label');
+  if (!row) return;
+  if (list.contains(document.activeElement)) {
+    const [shown, its] = [list.getBoundingClientRect(), row.getBoundingClientRect()];
+    list.scrollTop += Math.max(0, its.bottom - shown.bottom) - Math.max(0, shown.top - its.top);
+    return;
+  }
+  list.scrollTop = Math.max(0, row.offsetTop - list.offsetTop - (list.clientHeight - row.offsetHeight) / 2);
+};
+element.addEventListener('change', event => {
+  if (event.target.type !== 'radio') return;
+  props.value = event.target.value;
+  trigger('input');
+});
+sync();
+watch(['value', 'rows'], sync);
+"""
+_ROWS: Final = "${typeof rows === 'undefined' ? '' : rows}"  # a tab opened later is drawn once before its props come
+_FOLD_JS: Final = """
+let open = false;
+const show = () => element.querySelector('.gp-fold')?.setAttribute('aria-expanded', String(open));
+element.addEventListener('click', event => {
+  if (!event.target.closest('.gp-fold')) return;
+  open = !open;
+  show();
+});
+watch('value', show);
+"""
+KV_CHOICES: Final = [
+    ("16 bits (f16): the usual", "f16"),
+    ("8 bits (q8_0): half the memory", "q8_0"),
+    ("4 bits (q4_0): a quarter, may be noticed", "q4_0"),
+]
+
+
+@dataclass(frozen=True)
+class ModelPicker:
+    """The picker's components; `choice` is the list of inputs that `Choice.read` takes."""
+
+    line: gr.HTML
+    model: gr.Dropdown
+    level: gr.HTML
+    make: gr.Button  # makes the chosen level where it is only on offer
+    stop_making: gr.Button
+    making: gr.HTML
+    news: gr.Textbox  # changes whenever this picker's tab has put a level on the disk
+    context: gr.HTML
+    kv_type: gr.Radio
+    memory: gr.HTML
+    actions: gr.Column  # room for what a tab does with the choice: `with picker.actions: gr.Button("Load")`
+    server: ServerForm | None = None  # where servers may be entered
+
+    @property
+    def choice(self) -> list[Any]:
+        return [self.model, self.level, self.context, self.kv_type]
+
+    @property
+    def changes(self) -> list[Any]:
+        """The events of a person who changes the choice."""
+        return [self.model.input, self.level.input, self.context.input, self.kv_type.input]
+
+    @property
+    def shown(self) -> list[Any]:
+        return [self.line, self.model, self.level, self.context, self.memory, self.make]
+
+
+def build_model_picker(desk: Desk, group: str) -> ModelPicker:
+    """The picker inside the column that is open; `group` names it once per page ("chat", "left", "right")."""
+    with gr.Column(elem_classes="gp-picker", elem_id=f"{group}-picker"):
+        line = gr.HTML(
+            picker_line("Choose a model", "", None, None),
+            js_on_load=_FOLD_JS,
+            apply_default_css=False,
+            elem_id=f"{group}-fold",
+        )
+        with gr.Column(elem_classes="gp-picker-body"):
+            model = gr.Dropdown(
+                desk.model_names(), label="Model", filterable=True, interactive=True, elem_id=f"{group}-model"
+            )
+            level = radio_rows(level_rows([], "", f"{group}-level"), f"{group}-level")
+            with gr.Column(elem_classes="gp-actions"):
+                make = gr.Button("Make", variant="primary", visible=False, elem_id=f"{group}-make")
+                making = gr.HTML("", apply_default_css=False, elem_id=f"{group}-making")
+                stop_making = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{group}-stop-making")
+                news = gr.Textbox(visible="hidden", elem_id=f"{group}-news")
+            context = radio_rows("", f"{group}-context")
+            memory = gr.HTML(
+                memory_bar_empty("What the model will need shows here before it is loaded."),
+                apply_default_css=False,
+                elem_id=f"{group}-memory",
+            )
+            with gr.Column(elem_classes="gp-actions") as actions:
+                pass
+            with gr.Accordion("KV cache", open=False, elem_classes="gp-more"):
+                kv_type = gr.Radio(
+                    KV_CHOICES,
+                    value="f16",
+                    label="Bits for what the model keeps of the text",
+                    info="Fewer bits leave room for a longer context.",
+                    elem_id=f"{group}-kv",
+                )
+            server = build_server_form(group) if desk.servers.may_add else None
+    return ModelPicker(line, model, level, make, stop_making, making, news, context, kv_type, memory, actions, server)
+
+
+def radio_rows(rows: str, elem_id: str) -> gr.HTML:
+    """Radio buttons drawn by us: the markup goes into the prop `rows`, the choice into `value`."""
+    return gr.HTML("", html_template=_ROWS, js_on_load=_RADIO_JS, apply_default_css=False, rows=rows, elem_id=elem_id)
+
+
+def wire_model_picker(page: gr.Blocks, picker: ModelPicker, desk: Desk, group: str) -> None:
+    """Filled when the page opens, and redrawn whenever the choice changes."""
+    page.load(_redrawing(desk, group, _Redraws()), picker.choice, picker.shown, **_REDRAW)
+    wire_choices(picker, desk, group)
+
+
+class _Redraws:
+    """Which redraw of a page's picker is the newest: an older one that is still under way must not draw over it."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, int] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+
+    def begin(self, session: str) -> Callable[[], bool]:
+        """Tells, from now on, whether this redraw is still the page's newest."""
+        with self._lock:
+            number = next(self._numbers)
+            self._newest.pop(session, None)
+            self._newest[session] = number
+            while len(self._newest) > _MOST_PAGES:  # the page that has been still for longest
+                del self._newest[next(iter(self._newest))]
+        return lambda: self._newest.get(session, number) == number
+
+
+_MOST_PAGES: Final = 10_000
+
+
+_REDRAW: Final[dict[str, Any]] = {
+    "show_progress": "hidden",
+    "trigger_mode": "always_last",
+    "api_visibility": "private",
+}
+
+
+def wire_choices(picker: ModelPicker, desk: Desk, group: str) -> None:
+    """Redraw whenever the choice changes; the newest choice wins. For a tab that fills its pickers itself."""
+    redraw = _redrawing(desk, group, _Redraws())
+
+    def another_model(request: gr.Request, model: str | None) -> Iterator[list[Any]]:
+        yield from redraw(request, model, None, None, "f16")
+
+    picker.model.input(another_model, picker.model, picker.shown, **_REDRAW)
+    gr.on(
+        [picker.level.input, picker.context.input, picker.kv_type.input],
+        redraw,
+        picker.choice,
+        picker.shown,
+        **_REDRAW,
+    )
+    visitor = partial(visitor_of, visits=desk.visits, via="chat" if group == "chat" else "compare")
+    _wire_making(picker, desk, visitor)
+    if picker.server:
+        wire_server_form(picker.server, desk.servers, visitor, picker.news, news)
+
+
+def _redrawing(desk: Desk, group: str, redraws: _Redraws) -> Callable[..., Iterator[list[Any]]]:
+    def redraw(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        is_newest = redraws.begin(str(request.session_hash))
+        for view in desk.views(Choice.read(*values)):
+            if not is_newest():
+                return
+            yield draw(view, group)
+
+    return redraw
+
+
+def _wire_making(picker: ModelPicker, desk: Desk, visitor: Callable[[gr.Request], Visitor]) -> None:
+    """The button that makes the chosen level; what has changed on the disk is then told by `news`."""
+
+    def make(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        for frame in make_chosen(desk, Choice.read(*values), visitor=visitor(request)):
+            yield _draw_making(picker, frame)
+
+    def stop(request: gr.Request) -> None:
+        desk.visits.stop(visitor(request), "making")
+
+    drawn = [picker.making, picker.make, picker.stop_making, picker.news]
+    picker.make.click(
+        make, picker.choice, drawn, show_progress="hidden", concurrency_limit=None, api_visibility="private"
+    )
+    picker.stop_making.click(stop, show_progress="hidden", queue=False, api_visibility="private")
+    gr.on([picker.model.input, picker.level.input], None, None, picker.making, js="() => ''")
+
+
+def _draw_making(picker: ModelPicker, frame: MakingFrame) -> dict[Any, Any]:
+    updates: dict[Any, Any] = {
+        picker.making: frame.said,
+        picker.make: gr.Button(visible=not frame.is_busy and not frame.is_made),
+        picker.stop_making: gr.Button(visible=frame.is_busy),
+    }
+    return updates | ({picker.news: news()} if frame.is_made else {})
+
+
+def news() -> str:
+    """A value for a `news` component: another one each time."""
+    return str(time.time_ns())
+
+
+def keep_pickers_current(pickers: Mapping[str, ModelPicker], desk: Desk, sources: Sequence[gr.Textbox] = ()) -> None:
+    """Redraw every picker of the page, by its group, when any of them or another source has news of the disk."""
+    triggers = [source.change for source in (*(picker.news for picker in pickers.values()), *sources)]
+    for group, picker in pickers.items():
+        gr.on(
+            triggers,
+            _redrawing(desk, group, _Redraws()),
+            picker.choice,
+            picker.shown,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
+
+
+def draw(view: PickerView, group: str) -> list[Any]:
+    """The updates for `ModelPicker.shown`."""
+    choice = view.choice
+    bar = memory_bar_empty(view.problem or "Working out what this needs …")
+    if view.plan and view.verdict:
+        bar = memory_bar(view.plan, view.usable, view.verdict)
+    return [
+        picker_line(view.model_name or "Choose a model", view.level_name, choice.context_size, view.verdict),
+        gr.Dropdown(choices=list(view.models), value=choice.model),
+        gr.HTML(
+            value=choice.level or "",
+            rows=level_rows(view.levels, choice.level or "", f"{group}-level", view.offers, view.made_from),
+        ),
+        gr.HTML(
+            value=str(choice.context_size or ""),
+            rows=context_steps(view.steps, choice.context_size, f"{group}-context") if choice.context_size else "",
+        ),
+        bar,
+        _make_button(view),
+    ]
+
+
+def _make_button(view: PickerView) -> gr.Button:
+    """`Make Q2_0 (62 MiB)` while the chosen level is only on offer."""
+    if view.to_make is None:
+        return gr.Button(visible=False)
+    return gr.Button(f"Make {view.to_make.level} ({gibibytes(view.to_make.size)})", visible=True)

@@ -1,0 +1,137 @@
+"""The figures that Prometheus reads: counted from what the journal tells, and how things stand when it asks.
+
+Needs the extra `metrics`. Every figure of a reply or a load is the engine's own; no clock runs here. Labels take few
+values, known beforehand: nothing of a visitor, no model's name, no sentence. docs/hosting.md lists what there is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import product
+from typing import Final, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from playground import __version__
+from playground.app.services import Services
+from playground.engine.local.pool_types import State
+from playground.engine.protocol import FinishReason
+from playground.events import Fields
+from playground.limits.runs import Work
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_WAITS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)  # seconds
+_SPEEDS: Final = (0.5, 1, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200)  # tokens per second; people read about 5
+_ENDS: Final = (*get_args(FinishReason), "stopped", "failed")
+_REPLYING: Final = ("chat", "compare", "api")
+_NOT_LOADED: Final = {"DoesNotFit": "does not fit", "BadModelFile": "bad file"}  # everything else is "failed"
+_LOADS: Final = ("loaded", *_NOT_LOADED.values(), "failed")
+_DOWNLOADS: Final = ("done", "failed", "cancelled", "interrupted")
+
+
+class Metrics:
+    """Hears the journal's events (`journal.heard_by(metrics.hear)`) and tells what they come to, from any thread."""
+
+    def __init__(self, services: Services) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
+        self._registry = CollectorRegistry()
+        count, seconds = self._counter, self._seconds
+        self._replies = count("replies", "Replies that ended, by how.", via=_REPLYING, ended=_ENDS)
+        self._tokens = count("generated_tokens", "Tokens that models wrote.")
+        self._prompt = count("prompt_tokens", "Tokens of prompts that were evaluated, not those of the cache.")
+        self._first = seconds("time_to_first_token", "From a request to its first token, waiting included.")
+        self._waits = seconds("queue_wait", "A request's wait for a free slot of its loaded model.")
+        self._lasts = seconds("reply", "From a request to the end of its reply.")
+        self._speed = Histogram(
+            "playground_generation_tokens_per_second",
+            "Speed of a reply after its first token.",
+            buckets=_SPEEDS,
+            registry=self._registry,
+        )
+        self._refusals = count("refusals", "Refusals, by the setting that decides so.", via=(), setting=())
+        self._loads = count("model_loads", "Models loaded, or not.", outcome=_LOADS)
+        self._load_times = seconds("model_load", "Time that a model took to load.")
+        self._deaths = count("model_deaths", "Processes of models that ended unasked.")
+        self._downloads = count("downloads", "Downloads that ended, by how.", outcome=_DOWNLOADS)
+        self._received = count("downloaded_bytes", "Bytes of models that came from the Hub.")
+        self._levels = count("levels_made", "Levels made here, or not.", outcome=("made", "failed"))
+        self._registry.register(_Now(services))
+        ProcessCollector(registry=self._registry)
+        self._ears: Mapping[str, Callable[[Fields], None]] = {
+            "reply": self._hear_reply,
+            "refused": lambda told: self._refusals.labels(told.get("via", "none"), told.get("setting", "none")).inc(),
+            "model loaded": self._hear_load,
+            "model not loaded": lambda told: self._loads.labels(_NOT_LOADED.get(told["error"], "failed")).inc(),
+            "model died": lambda told: self._deaths.inc(),
+            "download ended": self._hear_download,
+            "level made": lambda told: self._levels.labels("made").inc(),
+            "level not made": lambda told: self._levels.labels("failed").inc(),
+        }
+
+    def hear(self, event: str, told: Fields) -> None:
+        if event in self._ears:
+            self._ears[event](told)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return bytes(generate_latest(self._registry))
+
+    def _hear_reply(self, told: Fields) -> None:
+        self._replies.labels(told.get("via", "none"), told["reason"]).inc()
+        self._tokens.inc(told["tokens"])
+        self._prompt.inc(told.get("prompt_tokens", 0))
+        for name, histogram in (
+            ("time_to_first_token", self._first),
+            ("queued_seconds", self._waits),
+            ("tokens_per_second", self._speed),
+            ("seconds", self._lasts),
+        ):
+            if name in told:  # a server may keep it to itself, and what is broken off has no end
+                histogram.observe(told[name])
+
+    def _hear_load(self, told: Fields) -> None:
+        self._loads.labels("loaded").inc()
+        self._load_times.observe(told["seconds"])
+
+    def _hear_download(self, told: Fields) -> None:
+        self._downloads.labels(told["state"]).inc()
+        self._received.inc(told["received_bytes"])
+
+    def _counter(self, name: str, words: str, **labels: Iterable[str]) -> Counter:
+        """Begins at 0 for every label that is known beforehand: a rate can only be taken of what was there."""
+        counter = Counter(f"playground_{name}", words, list(labels), registry=self._registry)
+        for values in product(*labels.values()) if labels else ():
+            counter.labels(*values)
+        return counter
+
+    def _seconds(self, name: str, words: str) -> Histogram:
+        return Histogram(f"playground_{name}_seconds", words, buckets=_WAITS, registry=self._registry)
+
+
+class _Now(Collector):
+    """How many runs and models there are at the moment of asking, by kind, and the memory that can be used."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        services = self._services
+        runs, states = services.visits.under_way(), Count(model.state for model in services.pool.resident())
+        yield _gauge("runs", "Things under way for visitors.", "work", {work: runs[work] for work in get_args(Work)})
+        yield _gauge(
+            "models", "Models in memory or on their way.", "state", {state: states[state] for state in get_args(State)}
+        )
+        yield _gauge("memory_bytes", "Memory of this computer.", "kind", {"usable": services.memory().usable})
+        yield _gauge("build_info", "The version that runs.", "version", {__version__: 1})
+
+
+def _gauge(name: str, words: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(f"playground_{name}", words, labels=[label])
+    for value, count in values.items():
+        gauge.add_metric([value], count)
+    return gauge

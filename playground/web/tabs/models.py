@@ -1,0 +1,309 @@
+"""The Models tab at work: views drawn into its components, and every event wired.
+
+What happens is models_desk.py's to say, where things stand models_layout.py's, how rows read render_models.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import gradio as gr
+
+from playground.app.format import bits, gibibytes
+from playground.app.hub import HubView
+from playground.app.models import ModelsDesk, size_line
+from playground.app.refusals import note, told_of_a_file
+from playground.errors import PlaygroundError
+from playground.models.hub.names import looks_like_reference
+from playground.quantize.jobs import USUAL_LEVELS
+from playground.web.html.memory import memory_bar, memory_bar_empty
+from playground.web.html.models import (
+    download_label,
+    downloads,
+    hub_facts,
+    hub_levels,
+    repository_head,
+    search_results,
+    shelf,
+)
+from playground.web.html.page import error_card, notice
+from playground.web.model_picker import news
+from playground.web.server.uploads import is_upload
+from playground.web.server.visitors import visitor_of
+from playground.web.tabs.models_layout import OFTEN_SECONDS, SELDOM_SECONDS, ModelsTab
+
+# While a person types, the server is asked for the newest text only, a moment after each key.
+_NEWEST_JS: Final = """text => new Promise(done => setTimeout(
+  () => done(document.querySelector('#models-search :is(input, textarea)').value), 350))"""
+
+Updates = dict[Any, Any]
+HERE: Final = "This level is on this computer: it is in every model list."
+_QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+# --- react ---
+
+
+def draw_shelf(tab: ModelsTab, desk: ModelsDesk, said: str = "") -> Updates:
+    """What is on this disk, with no question asked."""
+    part = tab.shelf
+    return {
+        part.rows: gr.HTML(value="", rows=shelf(desk.shelf.view())),
+        part.asked: "",
+        part.question: "",
+        part.confirm: gr.Button(visible=False),
+        part.keep: gr.Button(visible=False),
+        part.said: said,
+    }
+
+
+def draw_makeable(tab: ModelsTab, desk: ModelsDesk, model: object, level: object) -> Updates:
+    """What can be made of a model, and the exact size of the chosen level."""
+    part = tab.making
+    sources = desk.sources() if desk.settings.allow_quantize else []
+    names = [base_name for _, base_name in sources]
+    base_name = model if model in names else next(iter(names), None)
+    sizes = desk.makeable(str(base_name)) if base_name else {}
+    chosen = level if level in sizes else next((one for one in (*USUAL_LEVELS, *sizes) if one in sizes), None)
+    choices = [
+        (f"{one.level} · {gibibytes(one.size)} · {bits(one.bits_per_weight)}", one.level) for one in sizes.values()
+    ]
+    words = (
+        size_line(sizes[str(chosen)]) if chosen else "Nothing can be made yet: a model has to be on this disk first."
+    )
+    return {
+        part.model: gr.Dropdown(choices=sources, value=base_name),
+        part.level: gr.Dropdown(choices=choices, value=chosen),
+        part.size: notice(words),
+        part.make: gr.Button(f"Make {chosen}" if chosen else "Make", interactive=chosen is not None, visible=True),
+    }
+
+
+def draw_hub(tab: ModelsTab, desk: ModelsDesk, view: HubView) -> Updates:
+    """An opened repository and its chosen level."""
+    part = tab.hub
+    bar = memory_bar_empty("Reading the model's header …" if view.chosen else "Open a model: what it needs shows here.")
+    if view.plan and view.verdict:
+        bar = memory_bar(view.plan, view.usable, view.verdict)
+    elif view.error:
+        bar = ""
+    may = view.chosen is not None and not view.is_here and desk.settings.allow_downloads
+    here = notice(HERE, "good") if view.is_here else ""
+    return {
+        part.repo: view.repository.id if view.repository else "",
+        part.head: repository_head(view.repository, desk.page(view.repository.id)) if view.repository else "",
+        part.levels: gr.HTML(value=view.chosen.key if view.chosen else "", rows=hub_levels(view, "models-level")),
+        part.memory: bar,
+        part.facts: hub_facts(view),
+        part.download: gr.Button(download_label(view.chosen), visible=True)
+        if may and view.chosen
+        else gr.Button(visible=False),
+        part.said: error_card(view.error) if view.error else here,
+    }
+
+
+def pace(desk: ModelsDesk) -> gr.Timer:
+    """How often this page looks at the downloads from now on."""
+    return gr.Timer(OFTEN_SECONDS if desk.is_downloading() else SELDOM_SECONDS)
+
+
+def draw_downloads(tab: ModelsTab, desk: ModelsDesk, arrived: int, shown: object = "") -> Updates:
+    """Every download as it stands; where one has arrived since, the disk's rows and the other tabs' lists too.
+
+    shown: the key of the level that the opened repository shows.
+    """
+    records = desk.downloads()
+    done = sum(record.state == "done" for record in records)
+    updates: Updates = {
+        tab.on_the_way: gr.HTML(value="", rows=downloads(records)),
+        tab.timer: pace(desk),
+        tab.arrived: done,
+    }
+    if done > arrived:
+        updates |= draw_shelf(tab, desk) | {tab.news: news()}
+        if any(record.id == shown and record.state == "done" for record in records):
+            updates |= {tab.hub.download: gr.Button(visible=False), tab.hub.said: notice(HERE, "good")}
+    return updates
+
+
+# --- wire ---
+
+
+def wire_models_tab(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
+    """Every event of the tab. Nothing is asked of the Hub before a person asks."""
+    _wire_shelf(tab, desk)
+    _wire_making(tab, desk)
+    _wire_hub(tab, desk)
+    _wire_downloads(page, tab, desk)
+
+    def opened(model: Any, level: Any, arrived: int) -> Updates:
+        shown = draw_shelf(tab, desk) | draw_makeable(tab, desk, model, level)
+        return shown | draw_downloads(tab, desk, arrived) | {tab.way_said: desk.away}
+
+    part = tab.making
+    tab.tab.select(
+        opened,
+        [part.model, part.level, tab.arrived],
+        [*tab.shelf.all, part.model, part.level, part.size, part.make, tab.on_the_way, tab.timer, tab.arrived,
+         tab.news, tab.hub.download, tab.hub.said, tab.way_said],
+        **_QUIET,
+    )  # fmt: skip
+
+
+def _wire_shelf(tab: ModelsTab, desk: ModelsDesk) -> None:
+    part = tab.shelf
+
+    def refusing(error: PlaygroundError, request: gr.Request) -> Updates:
+        return draw_shelf(tab, desk, told_of_a_file(error, visitor_of(request, desk.visits, "models")))
+
+    def ask(request: gr.Request, action: Any) -> Updates:
+        try:
+            row = desk.shelf.row(str(action).removeprefix("delete "))
+        except PlaygroundError as error:
+            return refusing(error, request)
+        size = gibibytes(row.file.size)
+        words = f"Delete {row.file.display_name} {row.file.level} ({size}) from this disk? It cannot be undone."
+        return {
+            part.rows: gr.HTML(value=""),
+            part.asked: row.key,
+            part.question: notice(words, "warning"),
+            part.confirm: gr.Button(f"Delete {row.file.level}", visible=True),
+            part.keep: gr.Button(visible=True),
+            part.said: "",
+        }
+
+    def confirmed(request: gr.Request, key: str) -> Updates:
+        try:
+            file = desk.shelf.delete(key)
+        except PlaygroundError as error:
+            return refusing(error, request)
+        words = f"Deleted {file.display_name} {file.level}: {gibibytes(file.size)} are free again."
+        return draw_shelf(tab, desk, notice(words, "good")) | {tab.news: news()}
+
+    def open_path(request: gr.Request, path: str) -> Updates:
+        try:
+            file = desk.shelf.add(path)
+        except PlaygroundError as error:
+            return refusing(error, request)
+        words = f"{file.display_name} {file.level} is in every model list until the playground ends."
+        return draw_shelf(tab, desk, notice(words, "good")) | {tab.news: news(), part.path: ""}
+
+    def drop(request: gr.Request, paths: Any) -> Updates:
+        try:
+            files = desk.shelf.drop([path for path in paths or [] if is_upload(path)])
+        except PlaygroundError as error:
+            return refusing(error, request) | {part.drop: None}
+        words = ", ".join(f"{file.display_name} {file.level}" for file in files)
+        return draw_shelf(tab, desk, notice(f"Kept {words}: now in every model list.", "good")) | {
+            tab.news: news(),
+            part.drop: None,
+        }
+
+    outputs = [*part.all, tab.news]
+    part.drop.upload(drop, part.drop, [*outputs, part.drop], **_QUIET)
+    part.rows.input(ask, part.rows, part.all, **_QUIET)
+    part.confirm.click(confirmed, part.asked, outputs, **_QUIET)
+    part.keep.click(lambda: draw_shelf(tab, desk), None, part.all, **_QUIET)
+    gr.on([part.open_path.click, part.path.submit], open_path, part.path, [*outputs, part.path], **_QUIET)
+
+
+def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
+    part = tab.making
+
+    def make(request: gr.Request, model: Any, level: Any) -> Iterator[Updates]:
+        for frame in desk.make(str(model), str(level), visitor=visitor_of(request, desk.visits, "models")):
+            updates: Updates = {
+                part.progress: notice(f"Made {level}: it is in every model list.", "good")
+                if frame.is_made
+                else frame.said,
+                part.make: gr.Button(visible=not frame.is_busy),
+                part.stop: gr.Button(visible=frame.is_busy),
+            }
+            if frame.is_made:
+                updates |= draw_shelf(tab, desk) | draw_makeable(tab, desk, model, level) | {tab.news: news()}
+            yield updates
+
+    def stop(request: gr.Request) -> None:
+        desk.visits.stop(visitor_of(request, desk.visits, "models"), "making")
+
+    def choose(model: Any, level: Any) -> Updates:
+        return draw_makeable(tab, desk, model, level) | {part.progress: ""}
+
+    shown = [part.model, part.level, part.size, part.make]
+    gr.on(
+        [part.model.input, part.level.input], choose, [part.model, part.level], [*shown, part.progress],
+        trigger_mode="always_last", **_QUIET,
+    )  # fmt: skip
+    part.make.click(
+        make, [part.model, part.level], [*shown, part.progress, part.stop, *tab.shelf.all, tab.news],
+        concurrency_limit=None, **_QUIET,
+    )  # fmt: skip
+    part.stop.click(stop, queue=False, **_QUIET)
+
+
+def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
+    part = tab.hub
+
+    def drawn(request: gr.Request, view: HubView) -> Updates:
+        if view.error:
+            note(view.error, visitor_of(request, desk.visits, "models"))
+        return draw_hub(tab, desk, view)
+
+    def search(text: str) -> Updates:
+        return {part.results: gr.HTML(value="", rows=search_results(desk.hub.search(str(text))))}
+
+    def find(request: gr.Request, text: str) -> Iterator[Updates]:
+        if looks_like_reference(str(text)):
+            yield from open_named(request, text)
+        else:
+            yield search(text)
+
+    def open_named(request: gr.Request, text: Any) -> Iterator[Updates]:
+        for view in desk.hub.open(str(text).removeprefix("open ")):
+            yield drawn(request, view) | {part.results: gr.HTML(value="", rows="")}
+
+    def open_wanted(request: gr.Request, repo: Any) -> Iterator[Updates]:
+        for updates in open_named(request, repo) if repo else ():
+            yield {part.text: repo} | updates
+
+    def choose(request: gr.Request, repo: str, key: Any) -> Iterator[Updates]:
+        for view in desk.hub.choose(repo, str(key)):
+            yield drawn(request, view)
+
+    def download(request: gr.Request, repo: str, key: Any, arrived: int) -> Updates:
+        said = {part.said: desk.download(repo, str(key), visitor_of(request, desk.visits, "models"))}
+        return said | draw_downloads(tab, desk, arrived, key)
+
+    newest: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
+    part.text.input(search, part.text, part.results, js=_NEWEST_JS, **newest)
+    gr.on([part.text.submit, part.find.click], find, part.text, [part.results, *part.opened], **newest)
+    part.results.input(open_named, part.results, [part.results, *part.opened], **newest)
+    part.wanted.change(open_wanted, part.wanted, [part.text, part.results, *part.opened], **newest)
+    part.levels.input(choose, [part.repo, part.levels], part.opened, **newest)
+    part.download.click(download, [part.repo, part.levels, tab.arrived], _watched(tab), **_QUIET)
+
+
+def _wire_downloads(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
+    def act(request: gr.Request, action: Any, arrived: int) -> Updates:
+        return {tab.way_said: desk.act(str(action), visitor_of(request, desk.visits, "models"))} | draw_downloads(
+            tab, desk, arrived
+        )
+
+    def look(arrived: int, shown: Any) -> Updates:
+        return draw_downloads(tab, desk, arrived, shown)
+
+    def greet() -> Updates:
+        records = desk.downloads()
+        return {
+            tab.timer: pace(desk),
+            tab.arrived: sum(record.state == "done" for record in records),
+        }
+
+    tab.on_the_way.input(act, [tab.on_the_way, tab.arrived], [tab.way_said, *_watched(tab)], **_QUIET)
+    tab.timer.tick(look, [tab.arrived, tab.hub.levels], _watched(tab), **_QUIET)
+    page.load(greet, None, [tab.timer, tab.arrived], **_QUIET)
+
+
+def _watched(tab: ModelsTab) -> list[Any]:
+    return [tab.on_the_way, tab.timer, tab.arrived, tab.news, tab.hub.download, tab.hub.said, *tab.shelf.all]

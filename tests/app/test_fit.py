@@ -1,0 +1,146 @@
+"""The Fit tab's desk on the real planner: what a person sees of a choice, and where a cell leads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from playground.app.fit import FIRST_MODEL, FitChoice, FitDesk, FitView
+from playground.app.model_choice import Choice
+from playground.app.services import Services
+from playground.fit.subjects import FitSubject
+from playground.fit.table import LevelSize
+from playground.models.catalog import load_catalog
+from playground.settings import load_settings
+
+GIB = 1 << 30
+STARTER = "disk/SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="module")
+def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    with Services(load_settings(data_dir=tmp_path_factory.mktemp("data"))) as services:
+        yield services
+
+
+def desk_with(services: Services, usable: int = 16 * GIB) -> FitDesk:
+    return FitDesk(services.library, services.planner, services.maker, lambda path: usable, chats=4)
+
+
+@pytest.fixture
+def desk(services: Services) -> FitDesk:
+    return desk_with(services)
+
+
+def last(desk: FitDesk, choice: FitChoice) -> FitView:
+    return list(desk.views(choice))[-1]
+
+
+def kinds(view: FitView, level: str) -> set[str]:
+    assert view.table
+    return {cell.verdict.kind for row in view.table.rows if row.size.level == level for cell in row.cells}
+
+
+def test_the_tab_opens_with_the_articles_example(desk: FitDesk) -> None:
+    view = last(desk, FitChoice())
+    assert view.name == "Gemma 4 12B" and view.table and view.kv
+    assert view.levels == ("F16", "Q8_0", "Q4_K_M", "Q2_K")
+    assert view.table.contexts[0] == 4096 and view.table.contexts[-1] == 262_144
+    assert all(row.size.is_estimate for row in view.table.rows)
+    assert kinds(view, "F16") == {"wont_fit"} and kinds(view, "Q4_K_M") == {"fits"}
+    assert view.kv.naive[-1] == 96 * GIB and view.kv.naive[-1] > 20 * view.kv.planned[-1]
+
+
+def test_a_model_on_disk_is_planned_from_its_file_as_chat_loads_it(desk: FitDesk, services: Services) -> None:
+    view = last(desk, FitChoice(STARTER))
+    assert view.on_disk and view.table and view.choice.chats == 4 and view.choice.level == "Q4_1"
+    row = next(row for row in view.table.rows if row.size.level == "Q4_1")
+    assert row.size.origin == "file"
+    plan = services.planner.plan(services.library.find("starter").path, row.cells[0].plan.context)
+    assert (row.cells[0].plan.kv_cache, row.cells[0].plan.working_set) == (plan.kv_cache, plan.working_set)
+
+
+def test_levels_that_can_be_made_have_their_exact_size(desk: FitDesk, services: Services) -> None:
+    view = last(desk, FitChoice(STARTER))
+    assert view.table
+    q2_k = next(row.size for row in view.table.rows if row.size.level == "Q2_K")
+    exact = services.maker.can_make("SmolLM2-135M-Instruct")["Q2_K"].size
+    assert q2_k.origin == "to be made" and 0 < exact - q2_k.weight_bytes < 5_000_000  # the header
+
+
+def test_the_kv_type_changes_the_cache_and_nothing_of_the_weights(desk: FitDesk) -> None:
+    f16, q8_0 = (last(desk, FitChoice(kv_type=kind)) for kind in ("f16", "q8_0"))  # type: ignore[arg-type]
+    assert f16.kv and q8_0.kv and f16.table and q8_0.table
+    assert q8_0.kv.planned[-1] / f16.kv.planned[-1] == pytest.approx(17 / 32, rel=0.01)
+    assert q8_0.table.rows[0].size == f16.table.rows[0].size
+
+
+def test_another_computer_is_judged_by_its_own_memory(desk: FitDesk) -> None:
+    small, large = (last(desk, FitChoice(computer=size)) for size in ("8", "128"))
+    assert small.table and small.table.usable == 5 * GIB
+    assert kinds(small, "Q4_K_M") == {"wont_fit"} and kinds(large, "F16") == {"fits"}
+    assert last(desk, FitChoice(computer="other", other_gb=10.5)).table.usable == 7.5 * GIB  # type: ignore[union-attr]
+
+
+def test_eight_levels_on_request(desk: FitDesk) -> None:
+    assert len(last(desk, FitChoice(every_level=True)).levels) == 8
+
+
+def test_a_chosen_level_and_context_that_the_model_lacks_give_way(desk: FitDesk) -> None:
+    choice = last(desk, FitChoice(STARTER, level="Q9", context=262_144)).choice
+    assert (choice.level, choice.context) == ("Q4_1", 8192)
+
+
+@pytest.mark.parametrize("model", ["disk/nothing", "../x", "", None, "catalogue/"])
+def test_a_model_that_is_not_on_offer_becomes_the_first(desk: FitDesk, model: str | None) -> None:
+    assert next(iter(desk.views(FitChoice(model)))).choice.model == FIRST_MODEL
+
+
+def test_what_a_browser_sends_in_place_of_a_choice_becomes_the_usual() -> None:
+    assert FitChoice.read([], {}, "9", "f64", "4", None, 3, "128K") == FitChoice()
+    assert FitChoice.read("m", "other", float("nan"), "f16", 4, "eight", "Q2_K", -1).other_gb == FitChoice().other_gb
+    assert FitChoice.read("m", "9999", 1e99, "f16", 10**9, "four", None, None).computer == "this"
+
+
+def test_a_model_that_llama_cpp_refuses_is_a_sentence(services: Services) -> None:
+    blueprint = replace(load_catalog()[0].blueprint, architecture="no-such-thing")
+    subject = FitSubject("hub/x", "Nonsense", blueprint, 10**9)
+    desk = FitDesk(services.library, services.planner, None, lambda path: GIB, 1, elsewhere=lambda: [subject])
+    view = last(desk, FitChoice("hub/x"))
+    assert view.table is None and "llama.cpp" in view.problem
+
+
+def test_a_subject_from_elsewhere_is_planned_like_the_others(services: Services) -> None:
+    sizes = (LevelSize("Q4_K_M", GIB), LevelSize("UD-Q2_K_XL", GIB // 2))
+    subject = FitSubject("hub/owner/x", "From the Hub", load_catalog()[0].blueprint, 10**9, sizes, repo="owner/x")
+    desk = FitDesk(services.library, services.planner, None, lambda path: GIB, 1, elsewhere=lambda: [subject])
+    view = last(desk, FitChoice("hub/owner/x"))
+    assert "UD-Q2_K_XL" in view.levels and view.table
+    assert [row.size.origin for row in view.table.rows if row.size.level == "Q4_K_M"] == ["file"]
+
+
+# --- a click on a cell ---
+
+
+def test_a_cell_of_a_model_on_disk_opens_chat_with_it(desk: FitDesk) -> None:
+    opening = desk.opening(FitChoice(STARTER, kv_type="q8_0"), "Q4_1|4096")
+    assert opening.chat == Choice("SmolLM2-135M-Instruct", "Q4_1", 4096, "q8_0")
+
+
+def test_a_cell_of_a_level_that_can_be_made_opens_chat_too(desk: FitDesk) -> None:
+    assert desk.opening(FitChoice(STARTER), "Q2_K|2048").chat == Choice("SmolLM2-135M-Instruct", "Q2_K", 2048)
+
+
+def test_a_cell_of_a_model_that_is_not_here_says_where_it_can_be_had(desk: FitDesk) -> None:
+    opening = desk.opening(FitChoice(FIRST_MODEL), "Q4_K_M|131072")
+    assert opening.chat is None and opening.repo == "unsloth/gemma-4-12b-it-GGUF"
+    assert opening.repo in opening.remedy and "Q4_K_M" in opening.problem
+
+
+@pytest.mark.parametrize("cell", [None, "", "Q4_1", "Q4_1|", "Q9|4096", "Q4_1|-1", "Q4_1|٣", "Q4_1|" + "9" * 30, 7])
+def test_a_cell_that_is_none_opens_nothing(desk: FitDesk, cell: object) -> None:
+    opening = desk.opening(FitChoice(STARTER), cell)
+    assert opening.chat is None and opening.problem

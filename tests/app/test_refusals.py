@@ -1,0 +1,153 @@
+"""Whatever a visitor is refused is one line for whoever runs the playground, and names the setting that decides so."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playground.app.chat import ChatDesk, Wish
+from playground.app.chat_session import Talk
+from playground.app.compare import CompareDesk
+from playground.app.compare_state import Duel
+from playground.app.loaded_models import Residents
+from playground.app.model_choice import Choice
+from playground.app.model_picker import PickerDesk
+from playground.app.models import ModelsDesk
+from playground.app.refusals import told, told_of_a_file
+from playground.app.services import Services
+from playground.errors import BadModelFile, DoesNotFit
+from playground.events import LineFormatter
+from playground.limits.runs import Visitor
+from playground.settings import Settings, load_settings
+from playground.web.server import password
+from playground.web.tabs.chat import restored
+from tests.support.log_lines import Log, written
+from tests.support.playground_process import ROOT
+
+ANNA = Visitor("tab-of-anna", "198.51.100.7", "chat")
+WISH = Wish(Choice("SmolLM2-135M-Instruct", "Q4_1", 512))
+
+
+@pytest.fixture
+def records() -> Iterator[Log]:
+    yield from written(LineFormatter("json"))
+
+
+@pytest.fixture(scope="module")
+def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    settings = load_settings(
+        data_dir=tmp_path_factory.mktemp("data"), max_message_characters=100, max_reply_tokens=600, slots=2,
+        max_replies_per_visitor=1, allow_lab=False, allow_downloads=False, allow_quantize=False, allow_delete=False,
+    )  # fmt: skip
+    with Services(settings) as services:
+        yield services
+
+
+@pytest.fixture(scope="module")
+def picker(services: Services) -> PickerDesk:
+    return PickerDesk(services.library, services.planner, services.pool.usable_for, 2, visits=services.visits)
+
+
+@pytest.fixture(scope="module")
+def chat(services: Services, picker: PickerDesk) -> ChatDesk:
+    return ChatDesk(services.settings, services.pool, picker, Residents(services.pool, services.planner, picker))
+
+
+@pytest.fixture(scope="module")
+def compare(services: Services, picker: PickerDesk) -> CompareDesk:
+    return CompareDesk(services, picker, Residents(services.pool, services.planner, picker))
+
+
+def only_refusal(log: Log) -> dict[str, Any]:
+    (line,) = log.lines
+    told_here: dict[str, Any] = json.loads(line)
+    assert told_here["event"] == "refused" and told_here["level"] == "info"
+    return told_here
+
+
+def test_a_share_that_is_used_up_is_a_line_with_the_visitors_short_name_alone(chat: ChatDesk, records: Log) -> None:
+    with chat.visits.running(ANNA, "reply", "elsewhere"):
+        list(chat.send(ANNA, Talk(), "Hello", WISH))
+    refusal = only_refusal(records)
+    assert refusal["setting"] == "max_replies_per_visitor"
+    assert (refusal["visitor"], refusal["via"]) == (ANNA.short_id, "chat")
+    assert "tab-of-anna" not in records.lines[0] and "198.51.100.7" not in records.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "wish", "setting"),
+    [
+        ("x" * 101, WISH, "max_message_characters"),
+        ("Hello", Wish(WISH.choice, system="x" * 101), "max_message_characters"),
+        ("Hello", Wish(WISH.choice, max_tokens=601), "max_reply_tokens"),
+        ("  ", WISH, None),
+    ],
+)
+def test_what_is_too_long_is_a_line(text: str, wish: Wish, setting: str | None, chat: ChatDesk, records: Log) -> None:
+    list(chat.send(ANNA, Talk(), text, wish))
+    assert only_refusal(records).get("setting") == setting
+
+
+def test_a_chat_from_a_browser_that_is_too_long_is_a_line(chat: ChatDesk, records: Log) -> None:
+    restored(json.dumps([{"role": "user", "content": "x" * 101}]), chat.limits, ANNA)
+    assert only_refusal(records)["setting"] == "max_message_characters"
+
+
+def test_what_is_switched_off_is_a_line(compare: CompareDesk, services: Services, records: Log) -> None:
+    models = ModelsDesk(services)
+    attempts: dict[str, Callable[[], object]] = {
+        "allow_lab": lambda: list(compare.lab.control(ANNA, Duel())),
+        "allow_downloads": lambda: models.download("owner/Model-GGUF", "a key", ANNA),
+        "allow_quantize": lambda: list(models.make("SmolLM2-135M-Instruct", "Q2_0", visitor=ANNA)),
+    }
+    for setting, attempt in attempts.items():
+        attempt()
+        assert json.loads(records.lines[-1])["setting"] == setting
+    assert len(records.lines) == len(attempts)
+
+
+def test_a_file_that_is_no_model_is_a_line_where_a_visitor_gave_it(records: Log) -> None:
+    told_of_a_file(BadModelFile("holiday.gguf is no GGUF model."), ANNA)
+    assert only_refusal(records)["why"] == "holiday.gguf is no GGUF model."
+
+
+def test_what_has_a_line_of_its_own_is_no_refusal(records: Log) -> None:
+    for error in (BadModelFile("It is damaged."), DoesNotFit("It needs more.")):
+        assert error.problem in told(error, ANNA)
+    assert records.lines == []
+
+
+def test_a_wrong_password_is_a_line_without_it(monkeypatch: pytest.MonkeyPatch, records: Log) -> None:
+    monkeypatch.setattr(password, "WRONG_GUESS_SECONDS", 0)
+    check = password.password_check(load_settings(password="open sesame"))
+    assert check
+
+    async def guess() -> bool:
+        return await check("anna", "my dog's name")
+
+    assert not asyncio.run(guess())
+    assert only_refusal(records)["setting"] == "password" and "dog" not in records.lines[0]
+
+
+def test_every_setting_that_a_refusal_names_is_one() -> None:
+    named = {
+        keyword.value.value
+        for path in (ROOT / "playground").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        for keyword in call.keywords
+        if keyword.arg == "setting" and isinstance(keyword.value, ast.Constant)
+    }
+    assert len(named) > 10 and named <= set(Settings.model_fields)
+
+
+def test_a_link_that_asks_for_too_much_is_known_for_a_line(compare: CompareDesk) -> None:
+    setup = compare.setup.linked({"left": "SmolLM2-135M-Instruct:Q4_1", "prompt": "x" * 101})
+    assert [refusal.setting for refusal in setup.refusals] == ["max_message_characters"]
+    assert len(setup.problems) == 1

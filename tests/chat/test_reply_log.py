@@ -1,0 +1,77 @@
+"""The line that a reply leaves in the log, however it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from playground import events
+from playground.chat.conversation import Conversation, reply
+from playground.engine.protocol import GREEDY
+from playground.errors import ModelStopped, RequestRefused
+from playground.limits.runs import Visitor
+from tests.support.log_lines import Log, written
+from tests.support.scripted_engine import ScriptedEngine
+
+ANNA = Visitor("tab-of-anna", "198.51.100.7", "chat")
+QUESTION = "Which Zanzibarian secret must nobody read?"
+
+
+@pytest.fixture
+def records() -> Iterator[Log]:
+    yield from written(events.LineFormatter("json"))
+
+
+@pytest.fixture
+def with_chats() -> Iterator[Log]:
+    yield from written(events.LineFormatter("json", chats=True))
+
+
+def answered(engine: ScriptedEngine, question: str = QUESTION) -> None:
+    for _ in reply(engine, Conversation().ask(question), GREEDY, visitor=ANNA):
+        pass
+
+
+def test_a_reply_leaves_one_line_with_its_figures_and_none_of_its_words(records: Log) -> None:
+    answered(ScriptedEngine(("Nobody", " knows")))
+    (line,) = records.lines
+    told = json.loads(line)
+    assert (told["event"], told["model"], told["visitor"]) == ("reply", "scripted.gguf", ANNA.short_id)
+    assert told["reason"] == "end of text" and told["tokens"] == 512 and told["tokens_per_second"] == 12.3
+    assert (told["via"], told["prompt_tokens"], told["time_to_first_token"], told["seconds"]) == ("chat", 8, 0.34, 42.0)
+    assert "Zanzibarian" not in line and "Nobody" not in line
+    assert "tab-of-anna" not in line and "198.51.100.7" not in line
+
+
+def test_the_words_are_there_once_they_are_asked_for(with_chats: Log) -> None:
+    answered(ScriptedEngine(("Nobody", " knows")))
+    (line,) = with_chats.lines
+    told = json.loads(line)
+    assert (told["question"], told["answer"]) == (QUESTION, "Nobody knows")
+
+
+def test_a_reply_that_is_broken_off_leaves_one_line_with_what_was_told_by_then(records: Log) -> None:
+    growing = reply(ScriptedEngine(("One", " two")), Conversation().ask(QUESTION), GREEDY)
+    next(growing), next(growing), next(growing)
+    growing.close()
+    (line,) = records.lines
+    told = json.loads(line)
+    assert (told["reason"], told["tokens"]) == ("stopped", 2) and told["prompt_tokens"] > 0
+    assert "seconds" not in told
+
+
+def test_a_question_that_is_refused_has_begun_no_reply(records: Log) -> None:
+    with pytest.raises(RequestRefused):
+        answered(ScriptedEngine(context_size=4))
+    assert records.lines == []
+
+
+def test_a_reply_that_fails_leaves_one_line_with_its_kind_and_not_what_the_failure_quotes(records: Log) -> None:
+    with pytest.raises(ModelStopped):
+        answered(ScriptedEngine(("One",), dies_with=ModelStopped(f"It choked on {QUESTION}")))
+    (line,) = records.lines
+    told = json.loads(line)
+    assert (told["reason"], told["error"], told["level"]) == ("failed", "ModelStopped", "warning")
+    assert "Zanzibarian" not in line

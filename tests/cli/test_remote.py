@@ -1,0 +1,51 @@
+"""`chat` and `compare` with a server's model, as a script meets them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from playground.cli import main
+from tests.support.server_process import ALIAS, KEY, ServerProcess
+
+QUESTION = ("-p", "What is 2+2?", "--temperature", "0", "--max-tokens", "8", "--context", "512", "--json")
+
+
+@pytest.fixture(scope="module")
+def server(starter: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(starter) as process:
+        yield process
+
+
+@pytest.fixture(autouse=True)
+def workshop(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAYGROUND_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("PLAYGROUND_REMOTES", f"workshop={server.url}")
+    monkeypatch.setenv("PLAYGROUND_REMOTE_KEY_WORKSHOP", KEY)
+
+
+def test_a_server_s_model_answers_a_script(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", f"{ALIAS}@workshop", *QUESTION]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["text"].startswith("The answer") and record["finish_reason"] == "length limit"
+    assert record["timings"]["generation_speed"] > 0 and record["memory_planned"] is None
+
+
+def test_a_script_compares_a_model_here_with_one_on_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "starter", f"{ALIAS}@workshop", *QUESTION]) == 0
+    here, there = json.loads(capsys.readouterr().out)["panes"]
+    assert here["text"] == there["text"]
+    assert (there["level"], there["file"], there["memory_measured"]) == ("on workshop", None, None)
+
+
+def test_a_wrong_key_is_one_line_for_a_script(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLAYGROUND_REMOTE_KEY_WORKSHOP", "guess")
+    assert main(["chat", f"{ALIAS}@workshop", *QUESTION]) == 1
+    printed = capsys.readouterr()
+    assert "workshop does not accept the key" in printed.err and printed.err.count("\n") == 1
+    assert "guess" not in printed.err and printed.out == ""

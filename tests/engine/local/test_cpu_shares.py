@@ -1,0 +1,100 @@
+"""The threads of all models that decode never exceed the cores."""
+
+import threading
+
+import pytest
+
+from playground.engine.local.cpu_shares import CoreShares, shares
+
+
+@pytest.mark.parametrize(
+    ("cores", "models", "expected"),
+    [(8, 1, [8]), (8, 2, [4, 4]), (8, 3, [3, 3, 2]), (2, 3, [1, 1, 0]), (1, 2, [1, 0]), (4, 0, [])],
+)
+def test_cores_are_shared_evenly_and_never_exceeded(cores, models, expected):
+    assert shares(cores, models) == expected
+
+
+class Model:
+    """Remembers its threads and tells the ledger, which must never exceed the cores."""
+
+    def __init__(self, ledger):
+        self.ledger = ledger
+        self.changed = threading.Semaphore(0)
+
+    def set_threads(self, threads):
+        self.ledger[self] = threads
+        self.ledger["most"] = max(self.ledger.get("most", 0), sum(n for m, n in self.ledger.items() if m != "most"))
+        self.changed.release()
+
+    def await_threads(self, threads):
+        while self.ledger.get(self) != threads:
+            assert self.changed.acquire(timeout=10)
+
+
+@pytest.fixture
+def ledger():
+    return {}
+
+
+@pytest.fixture
+def cores():
+    shares = CoreShares(2)
+    yield shares
+    shares.close()
+
+
+def test_a_model_alone_gets_all_cores_and_shares_them_with_a_second(cores, ledger):
+    first, second = Model(ledger), Model(ledger)
+    cores.join(first)
+    first.await_threads(2)
+    cores.join(second)
+    second.await_threads(1)
+    assert ledger[first] == 1
+    cores.leave(second)
+    first.await_threads(2)
+    assert ledger["most"] == 2
+
+
+def test_more_models_than_cores_take_turns(cores, ledger, monkeypatch):
+    monkeypatch.setattr("playground.engine.local.cpu_shares.TURN_SECONDS", 0.01)
+    models = [Model(ledger) for _ in range(3)]
+    for model in models:
+        cores.join(model)
+    for model in models * 2:
+        model.await_threads(1)
+        model.await_threads(0)
+    assert ledger["most"] == 2
+
+
+def test_an_idle_model_holds_no_core(cores, ledger):
+    model = Model(ledger)
+    cores.join(model)
+    model.await_threads(2)
+    cores.leave(model)
+    model.await_threads(0)
+
+
+def test_a_model_that_needs_whole_cores_never_decodes_with_fewer_and_all_take_short_turns(cores, ledger, monkeypatch):
+    monkeypatch.setattr("playground.engine.local.cpu_shares.WHOLE_TURN_SECONDS", 0.01)
+    whole, other = Model(ledger), Model(ledger)
+    had = []
+    monkeypatch.setattr(whole, "set_threads", lambda threads: (had.append(threads), Model.set_threads(whole, threads)))
+    cores.join(other)
+    other.await_threads(2)
+    cores.join(whole, whole=True)
+    for model in [whole, other] * 3:
+        model.await_threads(2)
+        model.await_threads(0)
+    assert set(had) == {0, 2}
+    assert ledger["most"] == 2
+
+
+def test_when_nobody_needs_whole_cores_any_more_they_are_shared_again(cores, ledger):
+    first, second = Model(ledger), Model(ledger)
+    cores.join(first, whole=True)
+    cores.join(second)
+    first.await_threads(2)
+    cores.join(first)
+    first.await_threads(1)
+    second.await_threads(1)

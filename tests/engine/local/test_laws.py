@@ -1,0 +1,215 @@
+"""The engine's laws, on the real starter model through the real llama.cpp in its own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from playground.engine.local.client import LocalEngine
+from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.protocol import GREEDY, Finished, Prefilled, Queued, Sampling, Token
+from playground.errors import BadModelFile, ModelStopped, PlaygroundError
+from playground.llama.params import ContextParameters
+
+QUESTIONS = [
+    "What is 2+2?",
+    "Name three colours.",
+    "Write a sentence about the sea.",
+    "Why is the sky blue?",
+    "What do cats eat?",
+    "Tell me a joke.",
+    "How do I boil an egg?",
+    "What is a computer?",
+]
+
+
+def turn(question: str) -> str:
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def text_of(events) -> str:
+    return "".join(event.text for event in events if isinstance(event, Token | Finished))
+
+
+@pytest.fixture(scope="module")
+def cores():
+    shares = CoreShares(2)
+    yield shares
+    shares.close()
+
+
+def loaded(path, context, cores):
+    engine = LocalEngine(path, context, cores)
+    fractions = [progress.fraction for progress in engine.load()]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    return engine
+
+
+@pytest.fixture(scope="module")
+def engine(starter, cores):
+    engine = loaded(starter, ContextParameters(4096, slots=4), cores)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def fresh_engine(starter, cores):
+    """An engine of one's own, to be killed or filled."""
+    engine = loaded(starter, ContextParameters(512, slots=2), cores)
+    yield engine
+    engine.close()
+
+
+def ask(engine, prompt, **options):
+    return list(engine.submit(prompt, GREEDY, **{"max_tokens": 40, **options}))
+
+
+def test_the_starter_answers_a_question(engine):
+    events = ask(engine, turn("What is 2+2?"))
+    assert "4" in text_of(events)
+    assert events[-1].reason == "end of text"
+
+
+def test_greedy_text_alone_equals_greedy_text_in_a_batch_of_others(engine):
+    alone = [text_of(ask(engine, turn(question))) for question in QUESTIONS[:4]]
+    streams = [engine.submit(turn(question), GREEDY, max_tokens=40) for question in QUESTIONS[:4]]
+    together = [text_of(list(stream)) for stream in streams]
+    assert together == alone
+
+
+def test_a_second_turn_evaluates_only_the_new_tokens_and_says_the_same_as_a_fresh_evaluation(engine, starter, cores):
+    first = turn("Name three colours.")
+    answer = text_of(ask(engine, first))
+    second = first + answer + "<|im_end|>\n" + turn("Which of them is warm?")
+    events = ask(engine, second)
+    timings = events[-1].timings
+    assert timings.cached_tokens >= engine.count_tokens(first + answer) - 1
+    assert timings.prompt_tokens - timings.cached_tokens < 25
+    other = loaded(starter, ContextParameters(4096, slots=4), cores)
+    try:
+        assert text_of(ask(other, second)) == text_of(events)
+    finally:
+        other.close()
+
+
+def test_a_reproducible_request_gives_the_same_text_whoever_else_is_there(engine):
+    prompt = turn("Tell me a story about a fox. " + "It is long. " * 60)
+    warm = Sampling(temperature=1.0, seed=7)
+    first = text_of(list(engine.submit(prompt, warm, max_tokens=30, reproducible=True)))
+    others = [engine.submit(turn(question), GREEDY, max_tokens=30) for question in QUESTIONS[:3]]
+    again = text_of(list(engine.submit(prompt, warm, max_tokens=30, reproducible=True)))
+    for stream in others:
+        list(stream)
+    assert again == first
+
+
+def test_another_seed_gives_another_text(engine):
+    texts = {
+        text_of(list(engine.submit(turn("Tell me a story."), Sampling(temperature=1.5, seed=seed), max_tokens=30)))
+        for seed in (1, 2, 3)
+    }
+    assert len(texts) > 1
+
+
+def test_the_repeat_penalty_changes_what_is_said(engine):
+    prompt = turn("Write the word sea ten times.")
+    plain = text_of(ask(engine, prompt))
+    penalized = text_of(list(engine.submit(prompt, Sampling(0.0, repeat_penalty=1.8, seed=0), max_tokens=40)))
+    assert plain != penalized
+
+
+def test_a_reply_cancelled_while_it_speaks_ends_and_leaves_the_engine_ready(engine):
+    stream = engine.submit(turn("Tell me a very long story."), GREEDY)
+    for event in stream:
+        if isinstance(event, Token) and event.count == 5:
+            stream.close()
+    assert not stream.is_open
+    assert "4" in text_of(ask(engine, turn("What is 2+2?")))
+
+
+def test_a_reply_cancelled_while_it_reads_frees_its_slot_for_the_next(fresh_engine):
+    long_prompt = turn("word " * 450)
+    streams = [fresh_engine.submit(long_prompt, GREEDY) for _ in range(2)]
+    for stream in streams:
+        stream.close()
+    assert "4" in text_of(ask(fresh_engine, turn("What is 2+2?")))
+
+
+def test_a_full_context_ends_with_its_reason_and_loses_nothing(fresh_engine):
+    prompt = turn("Count to one thousand: " + "1 2 3 4 5 6 7 8 9 " * 20)
+    events = list(fresh_engine.submit(prompt, GREEDY, max_tokens=None))
+    end = events[-1]
+    tokens = [event for event in events if isinstance(event, Token)]
+    assert end.reason == "context full"
+    assert end.timings.prompt_tokens + end.timings.generated_tokens == 512
+    assert len(tokens) == end.timings.generated_tokens
+    assert tokens[-1].context_used == 512
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_figures(fresh_engine):
+    with pytest.raises(PlaygroundError, match=r"512.*Shorten"):
+        ask(fresh_engine, turn("word " * 600))
+
+
+def test_eight_requests_on_four_slots_all_finish_in_a_fair_order(engine):
+    streams = [engine.submit(turn(question), GREEDY, max_tokens=12) for question in QUESTIONS]
+    replies = [list(stream) for stream in streams]
+    assert all(isinstance(events[-1], Finished) for events in replies)
+    places = [[event.place for event in events if isinstance(event, Queued)] for events in replies]
+    assert places[:4] == [[], [], [], []]
+    for place, told in enumerate(places[4:], start=1):
+        assert told[0] <= place
+        assert told == sorted(told, reverse=True)
+    admitted = [events[-1].timings.queued_seconds for events in replies]
+    assert max(admitted[:4]) < min(admitted[4:])
+
+
+def test_reading_a_prompt_is_told_as_it_goes(engine):
+    events = ask(engine, turn("word " * 1000), max_tokens=1)
+    told = [event.done for event in events if isinstance(event, Prefilled)]
+    assert len(told) > 1
+    assert told == sorted(told)
+    assert told[-1] == events[-1].timings.prompt_tokens
+
+
+def test_killing_the_process_in_mid_reply_ends_the_reply_with_an_error_that_says_so(fresh_engine, starter, cores):
+    stream = fresh_engine.submit(turn("Tell me a very long story."), GREEDY)
+    for event in stream:
+        if isinstance(event, Token) and event.count == 3:
+            os.kill(fresh_engine.pid, signal.SIGKILL)
+            break
+    with pytest.raises(ModelStopped, match="ended by the system"):
+        list(stream)
+    with pytest.raises(ModelStopped):
+        fresh_engine.submit(turn("Hello"), GREEDY)
+    successor = loaded(starter, ContextParameters(512), cores)
+    try:
+        assert "4" in text_of(ask(successor, turn("What is 2+2?")))
+    finally:
+        successor.close()
+
+
+def test_a_corrupt_file_ends_its_load_with_llama_cpps_own_words(starter, cores, tmp_path):
+    corrupt = tmp_path / "corrupt.gguf"
+    corrupt.write_bytes(starter.read_bytes()[:3_000_000])
+    engine = LocalEngine(corrupt, ContextParameters(512), cores)
+    with pytest.raises(BadModelFile, match=r"corrupt\.gguf.*tensor"):
+        list(engine.load())
+    engine.close()
+
+
+def test_a_character_of_many_bytes_arrives_whole(engine):
+    events = ask(engine, turn("Reply with this emoji only: 🦊🦊🦊"), max_tokens=30)
+    assert "�" not in text_of(events)
+
+
+def test_alternatives_are_sorted_and_hold_the_greedy_choice(engine):
+    events = ask(engine, turn("What is 2+2?"), alternatives=5, max_tokens=3)
+    for token in (event for event in events if isinstance(event, Token)):
+        assert len(token.top) == 5
+        assert token.top[0].id == token.id
+        assert token.top[0].logprob == pytest.approx(token.logprob)
+        assert [a.logprob for a in token.top] == sorted((a.logprob for a in token.top), reverse=True)

@@ -1,0 +1,54 @@
+"""A model's process that says what cannot be read: everybody who waits for it gets an ordinary error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from playground.engine.local import client
+from playground.engine.local.client import LocalEngine
+from playground.engine.local.cpu_shares import CoreShares
+from playground.errors import ModelStopped
+from playground.llama.params import ContextParameters
+
+NONSENSE = {
+    "no JSON": "what?\\n",
+    "JSON without a word": '{\\"is\\": \\"Nothing\\"}\\n',
+    "a word that only commands use": '{\\"is\\": \\"SetThreads\\", \\"threads\\": 1}\\n',
+}
+
+
+def engine_that_says(said: str, then: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> LocalEngine:
+    (folder / "odd_worker.py").write_text(
+        f'import sys, time\nsys.stdout.write("{said}")\nsys.stdout.flush()\n{then}\n', encoding="utf-8"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(client, "WORKER", "odd_worker")
+    return LocalEngine(folder / "some.gguf", ContextParameters(512), CoreShares(1))
+
+
+@pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE.keys())
+def test_a_line_that_cannot_be_read_ends_the_model_with_an_ordinary_error(
+    said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine = engine_that_says(said, "time.sleep(600)", monkeypatch, tmp_path)
+    try:
+        with pytest.raises(ModelStopped, match=r"some\.gguf said something that cannot be read"):
+            list(engine.load())
+        assert not engine.is_alive
+        with pytest.raises(ModelStopped, match="cannot be read"):
+            engine.count_tokens("who asks later is told, too")
+    finally:
+        engine.close()
+
+
+def test_a_process_that_dies_in_the_middle_of_a_line_is_told_as_a_death(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine = engine_that_says('{\\"is\\": \\"Tok', "sys.exit(3)", monkeypatch, tmp_path)
+    try:
+        with pytest.raises(ModelStopped, match=r"ended by itself \(code 3\)"):
+            list(engine.load())
+    finally:
+        engine.close()

@@ -1,0 +1,42 @@
+"""Bytes of tokens become whole characters, and never a piece of a stop string."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from playground.engine.local.text import TextStream
+
+
+def test_a_character_spread_over_tokens_appears_once_it_is_whole():
+    stream = TextStream()
+    assert [stream.feed(bytes([byte])) for byte in "é🙂".encode()] == ["", "é", "", "", "", "🙂"]
+
+
+def test_a_torn_character_at_the_end_is_shown_as_a_replacement():
+    stream = TextStream()
+    assert stream.feed("ab🙂".encode()[:-1]) == "ab"
+    assert stream.finish() == "�"
+
+
+def test_a_stop_string_across_tokens_ends_the_text_before_it():
+    stream = TextStream(["<|end|>"])
+    assert stream.feed(b"fine <|e") == "fine "
+    assert stream.feed(b"nd|> and more") == ""
+    assert stream.stopped
+    assert stream.finish() == ""
+
+
+def test_what_only_looked_like_a_stop_string_is_given_back():
+    stream = TextStream(["<|end|>"])
+    assert stream.feed(b"a <|e") + stream.feed(b"lse") == "a <|else"
+    assert stream.feed(b" <|") + stream.finish() == " <|"
+
+
+@given(text=st.text(max_size=60), cuts=st.lists(st.integers(1, 7), min_size=1, max_size=60))
+def test_any_cutting_into_tokens_gives_the_same_text(text, cuts):
+    data = text.encode("utf-8", "replace")
+    stream, told, place = TextStream(["STOP"]), "", 0
+    for cut in cuts * 60:
+        told += stream.feed(data[place : place + cut])
+        place += cut
+    told += stream.finish()
+    assert told == data.decode().split("STOP")[0]

@@ -1,0 +1,395 @@
+"""A server's model as an engine: the stand-in at its worst, and llama-cpp-python's own server running the starter."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from playground.engine.protocol import GREEDY, UNKNOWN_ID, Event, Finished, Prefilled, Sampling, Token
+from playground.engine.remote.client import ServerLine
+from playground.engine.remote.engine import RemoteEngine
+from playground.engine.remote.protocol import RemoteModel
+from playground.engine.remote.registry import FRESH_SECONDS, Remotes
+from playground.errors import PlaygroundError, RemoteProblem, RequestRefused
+from playground.servers import RemoteServer, read_server
+from tests.support.server_process import ALIAS, ServerProcess
+from tests.support.server_process import KEY as SERVER_KEY
+from tests.support.server_stand_in import KEY, ServerStandIn, closed_port
+
+QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 2+2?"}]
+
+
+@pytest.fixture
+def stand_in() -> Iterator[ServerStandIn]:
+    with ServerStandIn() as server:
+        yield server
+
+
+@pytest.fixture
+def server(stand_in: ServerStandIn) -> RemoteServer:
+    return read_server("bench", stand_in.url, KEY)
+
+
+def engine(server: RemoteServer, model: str, silence_seconds: float = 30) -> RemoteEngine:
+    return RemoteEngine(ServerLine(server, silence_seconds), RemoteModel(server.name, model))
+
+
+def reply(server: RemoteServer, model: str, alternatives: int = 0, max_tokens: int | None = 20) -> list[Event]:
+    return list(engine(server, model).submit(QUESTION, GREEDY, max_tokens, alternatives))
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Token | Finished))
+
+
+def tokens_of(events: list[Event]) -> list[Token]:
+    return [event for event in events if isinstance(event, Token)]
+
+
+def finished(events: list[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+def refusal(server: RemoteServer, model: str) -> str:
+    with pytest.raises(PlaygroundError) as caught:
+        reply(server, model)
+    return str(caught.value)
+
+
+# --- what a server tells, and what it keeps to itself ---
+
+
+def test_a_reply_of_a_server_that_tells_nothing_has_its_text_and_no_made_up_figures(server: RemoteServer) -> None:
+    events = reply(server, "plain")
+    assert text_of(events) == "Two and two is four."
+    timings = finished(events).timings
+    assert timings.time_to_first_token is not None
+    unknown = (timings.queued_seconds, timings.prompt_tokens, timings.generated_tokens, timings.generation_speed)
+    assert unknown == (None, None, None, None)
+    assert finished(events).memory is None
+    assert {token.id for token in tokens_of(events)} == {UNKNOWN_ID}
+
+
+def test_what_the_server_counted_goes_before_what_was_counted_here(server: RemoteServer) -> None:
+    timings = finished(reply(server, "counts at the end")).timings
+    assert (timings.prompt_tokens, timings.cached_tokens, timings.generated_tokens) == (30, 12, 3)
+
+
+def test_a_server_that_counts_as_it_goes_has_a_true_live_count(server: RemoteServer) -> None:
+    events = reply(server, "counts as it goes")
+    assert [token.count for token in tokens_of(events)] == [2, 7]
+    assert [token.context_used for token in tokens_of(events)] == [32, 37]
+    assert finished(events).timings.generated_tokens == 8
+    assert isinstance(events[0], Prefilled) and events[0].total == 30
+
+
+def test_the_speeds_of_a_server_that_measures_them_are_its_own(server: RemoteServer) -> None:
+    timings = finished(reply(server, "like llama-server")).timings
+    assert (timings.generation_speed, timings.prompt_speed) == (42.5, 250.0)
+    assert (timings.prompt_tokens, timings.cached_tokens) == (30, 12)
+
+
+def test_log_probabilities_come_with_their_tokens_where_the_server_gives_them(server: RemoteServer) -> None:
+    events = reply(server, "scores", alternatives=5)
+    assert [(token.text, token.logprob) for token in tokens_of(events)] == [("Four", -0.25), (".", -0.01)]
+    assert [one.text for one in tokens_of(events)[0].top] == ["Four", "Five"]
+    assert finished(events).timings.generated_tokens == 2
+
+
+def test_thoughts_that_the_server_sets_apart_are_marked_as_thoughts(server: RemoteServer) -> None:
+    assert text_of(reply(server, "thinks")) == "<think>Two and two.</think>Four."
+
+
+@pytest.mark.parametrize(
+    ("model", "max_tokens", "reason"),
+    [("plain", 20, "end of text"), ("full", 3, "length limit"), ("full", 20, "context full")],
+)
+def test_a_reply_ends_for_the_reason_that_the_server_gives(
+    server: RemoteServer, model: str, max_tokens: int, reason: str
+) -> None:
+    assert finished(reply(server, model, max_tokens=max_tokens)).reason == reason
+
+
+@pytest.mark.parametrize(("model", "text"), [("scores nonsense", "Four."), ("half a character", "?smile")])
+def test_nonsense_beside_the_text_does_no_harm(server: RemoteServer, model: str, text: str) -> None:
+    events = reply(server, model, alternatives=5)
+    assert text_of(events) == text
+    assert finished(events).timings.prompt_tokens is None
+    text_of(events).encode()
+
+
+# --- what is asked ---
+
+
+def test_a_server_is_asked_for_what_the_person_chose(stand_in: ServerStandIn, server: RemoteServer) -> None:
+    sampling = Sampling(0.5, top_k=7, top_p=0.8, min_p=0.1, repeat_penalty=1.2, seed=3)
+    list(engine(server, "plain").submit(QUESTION, sampling, 99, 3))
+    (body,) = stand_in.bodies
+    assert body["messages"] == QUESTION
+    asked = {name: body[name] for name in ("temperature", "top_k", "top_p", "min_p", "seed", "max_tokens")}
+    assert asked == {"temperature": 0.5, "top_k": 7, "top_p": 0.8, "min_p": 0.1, "seed": 3, "max_tokens": 99}
+    assert body["repeat_penalty"] == body["repetition_penalty"] == 1.2
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 3)
+
+
+def test_a_server_that_refuses_extras_is_asked_without_them_from_then_on(
+    stand_in: ServerStandIn, server: RemoteServer
+) -> None:
+    simple = engine(server, "simple")
+    assert text_of(list(simple.submit(QUESTION, GREEDY, 20, 5))) == "Two and two is four."
+    first = len(stand_in.bodies)
+    list(simple.submit(QUESTION, GREEDY, 20, 5))
+    assert len(stand_in.bodies) == first + 1
+    assert "top_k" not in stand_in.bodies[-1] and "logprobs" not in stand_in.bodies[-1]
+
+
+def test_a_server_that_stumbles_over_log_probabilities_answers_without_them(server: RemoteServer) -> None:
+    events = reply(server, "stumbles over scores", alternatives=5)
+    assert text_of(events) == "Two and two is four."
+    assert {token.logprob for token in tokens_of(events)} == {None}
+
+
+def test_a_server_that_pays_dearly_for_log_probabilities_is_not_asked(
+    stand_in: ServerStandIn, server: RemoteServer
+) -> None:
+    slow = RemoteEngine(ServerLine(server), RemoteModel("bench", "plain", scores_slowly=True))
+    list(slow.submit(QUESTION, GREEDY, 20, 5))
+    assert "logprobs" not in stand_in.bodies[0]
+
+
+# --- what goes wrong ---
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("unknown", "bench has no model unknown (any more)"),
+        ("too long", "This chat is longer than bench takes for one context. Start a new chat"),
+        ("busy", "bench has more requests than it takes. Try again in 7 seconds."),
+        ("loading", "bench is loading or overloaded: Loading model."),
+        ("broken", "bench has trouble of its own (error 500: Internal Server Error)."),
+        ("picky", "bench refused the request (error 422: Value is not allowed)."),
+        ("elsewhere", "points to another address"),
+        ("login page", "answered, but not as an OpenAI-compatible server does"),
+        ("not json", "answered, but not as an OpenAI-compatible server does"),
+        ("not an object", "answered, but not as an OpenAI-compatible server does"),
+        ("long line", "answered, but not as an OpenAI-compatible server does"),
+        ("silent", "bench began an answer and ended it before the first word"),
+        ("cut", "The connection to bench broke off in the middle of its answer."),
+        ("interrupted", "bench ended the reply before it was whole"),
+        ("filters", "bench gave the reply up (content_filter)."),
+        ("fails midway", "bench could not go on: GPU fell off"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_with_the_name_of_the_server(
+    server: RemoteServer, model: str, said: str
+) -> None:
+    assert said in refusal(server, model)
+
+
+@pytest.mark.parametrize("model", ["fails midway", "echoes"])
+def test_a_server_that_repeats_the_key_does_not_show_it(server: RemoteServer, model: str) -> None:
+    said = refusal(server, model)
+    assert KEY not in said and "…" in said
+    assert said.isprintable() and len(said) < 400
+
+
+def test_what_was_written_before_a_break_is_kept(server: RemoteServer) -> None:
+    stream = engine(server, "cut").submit(QUESTION, GREEDY, 20)
+    assert isinstance(token := next(stream), Token) and token.text == "Well, "
+    with pytest.raises(RemoteProblem):
+        next(stream)
+
+
+def test_a_wrong_key_and_a_missing_one_are_told_apart(stand_in: ServerStandIn) -> None:
+    wrong, missing = read_server("bench", stand_in.url, "guess"), read_server("bench", stand_in.url)
+    assert "does not accept the key" in refusal(wrong, "plain")
+    assert refusal(missing, "plain").startswith("bench wants a key. Set PLAYGROUND_REMOTE_KEY_BENCH")
+
+
+def test_a_key_is_sent_to_its_own_server_alone(stand_in: ServerStandIn) -> None:
+    with ServerStandIn() as other:
+        refusal(read_server("other", other.url), "plain")
+        refusal(read_server("bench", stand_in.url, KEY), "elsewhere")
+        assert not any("Authorization" in headers for _, headers, _ in other.asked)
+    assert {headers["Authorization"] for _, headers, _ in stand_in.asked} == {f"Bearer {KEY}"}
+
+
+def test_a_server_that_is_not_there_is_named_with_its_address() -> None:
+    port = closed_port()
+    said = refusal(read_server("attic", f"http://127.0.0.1:{port}"), "plain")
+    assert f"attic at http://127.0.0.1:{port}/v1 cannot be reached" in said
+    assert "whether the server attic runs" in said
+
+
+def test_a_server_that_falls_silent_is_given_up(server: RemoteServer) -> None:
+    with pytest.raises(RemoteProblem, match=r"bench has said nothing for 0\.2 seconds and was given up"):
+        list(engine(server, "hangs", silence_seconds=0.2).submit(QUESTION, GREEDY, 20))
+
+
+def test_a_server_that_never_stops_is_cut_off_at_the_length_that_was_asked_for(
+    stand_in: ServerStandIn, server: RemoteServer
+) -> None:
+    events = reply(server, "never stops", max_tokens=10)
+    assert finished(events).reason == "length limit"
+    assert len(tokens_of(events)) < 40
+    assert stand_in.left.wait(30)
+
+
+@pytest.mark.parametrize("model", ["hangs", "hangs before its answer"])
+def test_closing_a_reply_closes_its_request(stand_in: ServerStandIn, server: RemoteServer, model: str) -> None:
+    stream = engine(server, model).submit(QUESTION, GREEDY, 20)
+    if model == "hangs":
+        next(stream)
+    else:
+        while not stand_in.bodies:
+            assert stream.waiting(0.01) == []
+    readers = [thread for thread in threading.enumerate() if thread.name == "reply of bench"]
+    stream.close()
+    assert stand_in.left.wait(30)
+    for reader in readers:
+        reader.join(30)
+        assert not reader.is_alive()
+
+
+# --- a server of several workers ---
+
+
+def workers(*urls: str) -> RemoteServer:
+    return read_server("hall", "|".join(urls), KEY)
+
+
+def test_replies_are_spread_over_the_workers_that_have_the_least_to_do(stand_in: ServerStandIn) -> None:
+    with ServerStandIn() as second:
+        hall = engine(workers(stand_in.url, second.url), "plain")
+        hall_busy = RemoteEngine(hall._line, RemoteModel("hall", "hangs"))
+        with hall_busy.submit(QUESTION, GREEDY, 20) as stream:
+            next(stream)
+            for _ in range(3):
+                assert text_of(list(hall.submit(QUESTION, GREEDY, 20))) == "Two and two is four."
+        assert [len(one.bodies) for one in (stand_in, second)] in ([1, 3], [3, 1])
+        for _ in range(2):
+            list(hall.submit(QUESTION, GREEDY, 20))
+        assert min(len(one.bodies) for one in (stand_in, second)) >= 2
+
+
+def test_a_worker_that_is_gone_is_passed_over(stand_in: ServerStandIn) -> None:
+    hall = workers(f"http://127.0.0.1:{closed_port()}", stand_in.url)
+    assert text_of(reply(hall, "plain")) == "Two and two is four."
+    assert ServerLine(hall).models()
+
+
+def test_a_server_is_unreachable_only_when_every_worker_is(stand_in: ServerStandIn) -> None:
+    hall = workers(f"http://127.0.0.1:{closed_port()}", f"http://127.0.0.1:{closed_port()}")
+    assert "hall at http://127.0.0.1:" in refusal(hall, "plain") and "cannot be reached" in refusal(hall, "plain")
+    assert "hall is loading or overloaded" in refusal(workers(stand_in.url, stand_in.url + "/"), "loading")
+
+
+# --- lists of models ---
+
+
+def test_lists_are_known_after_a_look_and_never_waited_for(stand_in: ServerStandIn, server: RemoteServer) -> None:
+    stand_in.hold.clear()
+    remotes = Remotes([server])
+    assert remotes.models() == ()  # the server has not answered: nobody waits for it
+    stand_in.hold.set()
+    assert remotes.wait(30)
+    assert RemoteModel("bench", "plain", 2048) in remotes.models()
+
+
+def test_a_list_is_looked_up_again_only_after_a_while(stand_in: ServerStandIn, server: RemoteServer) -> None:
+    now = [0.0]
+    remotes = Remotes([server], clock=lambda: now[0])
+    for _ in range(3):
+        remotes.offers()
+        remotes.wait(30)
+    assert len(stand_in.asked) == 1
+    now[0] += FRESH_SECONDS + 1
+    remotes.offers()
+    remotes.wait(30)
+    assert len(stand_in.asked) == 2
+
+
+def test_a_server_that_has_gone_keeps_its_list_and_says_so(stand_in: ServerStandIn, server: RemoteServer) -> None:
+    now = [0.0]
+    remotes = Remotes([server], clock=lambda: now[0])
+    remotes.offers()
+    remotes.wait(30)
+    stand_in.models = {"error": "gone"}
+    now[0] += FRESH_SECONDS + 1
+    remotes.offers()
+    remotes.wait(30)
+    (offer,) = remotes.offers()
+    assert offer.models and "not as an OpenAI-compatible server does" in str(offer.problem)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [[], {"data": "all"}, "models", {"data": [{"id": 7}, {"id": ""}, {"id": "a\nb"}, {"id": "x" * 999}, None]}],
+)
+def test_a_list_of_nonsense_offers_nothing(stand_in: ServerStandIn, server: RemoteServer, listed: object) -> None:
+    stand_in.models = listed
+    remotes = Remotes([server])
+    remotes.offers()
+    remotes.wait(30)
+    assert remotes.models() == ()
+
+
+def test_an_entered_server_must_answer_and_cannot_take_the_place_of_one_from_the_settings(
+    stand_in: ServerStandIn, server: RemoteServer
+) -> None:
+    remotes = Remotes([server])
+    with pytest.raises(RequestRefused, match="There is a server Bench already"):
+        remotes.add(replace(server, name="Bench"))
+    with pytest.raises(RemoteProblem, match="does not accept the key"):
+        remotes.add(read_server("attic", stand_in.url, "guess"))
+    assert {offer.server for offer in remotes.offers()} == {"bench"}
+    assert RemoteModel("attic", "plain", 2048) in remotes.add(read_server("attic", stand_in.url, KEY))
+
+
+# --- the real thing ---
+
+
+@pytest.fixture(scope="module")
+def real(starter: Path) -> Iterator[RemoteServer]:
+    with ServerProcess(starter) as process:
+        yield read_server("workshop", process.url, SERVER_KEY)
+
+
+def test_a_real_server_lists_answers_and_counts(real: RemoteServer) -> None:
+    line = ServerLine(real)
+    (model,) = line.models()
+    assert (model.id, model.level, model.scores_slowly) == (ALIAS, "on workshop", True)
+    events = list(RemoteEngine(line, model).submit([QUESTION[1]], GREEDY, 24))
+    assert text_of(events) == "The answer to this classic math problem is 4."
+    timings = finished(events).timings
+    assert finished(events).reason == "end of text"
+    assert timings.generated_tokens == len(tokens_of(events)) == 11
+    assert timings.generation_speed and timings.time_to_first_token
+    assert timings.prompt_tokens is None  # this server does not tell it in a stream
+
+
+def test_a_real_server_gives_log_probabilities_when_asked(real: RemoteServer) -> None:
+    asked = RemoteEngine(ServerLine(real), RemoteModel("workshop", ALIAS))
+    (first, *_) = tokens_of(list(asked.submit([QUESTION[1]], GREEDY, 1, 3)))
+    assert first.text == first.top[0].text == "The"
+    assert first.logprob is not None and first.logprob == first.top[0].logprob < 0
+
+
+def test_a_real_server_refuses_a_wrong_key_and_a_chat_too_long_in_sentences(real: RemoteServer) -> None:
+    assert "does not accept the key" in refusal(replace(real, key=read_server("x", real.url, "no").key), ALIAS)
+    long = [{"role": "user", "content": "and so on " * 2000}]
+    with pytest.raises(PlaygroundError, match="too long for its context"):
+        list(engine(real, ALIAS).submit(long, GREEDY, 5))
+
+
+def test_a_real_server_serves_the_next_reply_after_one_was_cancelled(real: RemoteServer) -> None:
+    stories = engine(real, ALIAS)
+    with stories.submit([{"role": "user", "content": "Tell a long story."}], GREEDY, 900) as stream:
+        next(stream)
+    assert text_of(list(stories.submit([QUESTION[1]], GREEDY, 24))).endswith("is 4.")

@@ -1,0 +1,84 @@
+"""A decoder without a model: it says the alphabet, one letter after the other, and remembers what it was asked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from playground.llama.model import Aborted
+
+END = 0
+
+
+class Sampler:
+    def close(self):
+        pass
+
+
+class ScriptedDecoder:
+    """Tokens are character codes. After any token comes its successor; after 'z' the text ends.
+
+    Its clock moves by `seconds_per_token` for each row, so that times are exact.
+    """
+
+    def __init__(self, context_size=64, batch_size=32, slots=2, seconds_per_token=0.001, can_forget_suffix=True):
+        self.context_size, self.batch_size, self.slots = context_size, batch_size, slots
+        self.seconds_per_token = seconds_per_token
+        self.can_forget_suffix = can_forget_suffix
+        self.now = 0.0
+        self.cells: dict[int, list[int]] = {}
+        self.batches: list[list[tuple[int, int, int]]] = []  # (sequence, position, token)
+        self.abort_next = False
+        self.samplers = 0
+
+    def clock(self):
+        return self.now
+
+    def tokenize(self, text):
+        return [ord(character) for character in text]
+
+    def piece(self, token):
+        return chr(token).encode()
+
+    def ends(self, token):
+        return token == END
+
+    def decode(self, rows):
+        assert len(rows) <= self.batch_size
+        self.batches.append([(row.sequence, row.position, row.token) for row in rows])
+        self.now += len(rows) * self.seconds_per_token
+        if self.abort_next:
+            self.abort_next = False
+            raise Aborted
+        for row in rows:
+            cells = self.cells.setdefault(row.sequence, [])
+            assert row.position == len(cells), "a position was skipped or written twice"
+            cells.append(row.token)
+        assert sum(len(cells) for cells in self.cells.values()) <= self.context_size, "the cache overflowed"
+        self._last = rows
+
+    def new_sampler(self, *_):
+        self.samplers += 1
+        return Sampler()
+
+    def sample(self, row, sampler):
+        token = self._last[row].token
+        return END if token == ord("z") else token + 1
+
+    def log_probabilities(self, row):
+        logprobs = np.full(128, -10.0, dtype=np.float32)
+        logprobs[self.sample(row, None)] = -0.1
+        return logprobs
+
+    def keep_prefix(self, sequence, length):
+        kept = length if self.can_forget_suffix or length == len(self.cells.get(sequence, [])) else 0
+        self.cells[sequence] = self.cells.get(sequence, [])[:kept]
+        return kept
+
+    def forget_all(self):
+        self.cells.clear()
+
+    def set_threads(self, threads):
+        pass
+
+    def clear_abort(self):
+        pass

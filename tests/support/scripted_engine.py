@@ -1,0 +1,74 @@
+"""An engine that says what a test tells it to: the real stream of events, filled from a script; a word is a token."""
+
+from __future__ import annotations
+
+import queue
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from playground.engine.local.client import Mail, ReplyStream
+from playground.engine.protocol import Finished, Loaded, Memory, Prefilled, Sampling, Timings, Token
+from playground.errors import PlaygroundError
+
+TIMINGS = Timings(0.0, 12, 4, 300.0, 0.34, 512, 12.3, 42.0, 2)
+
+
+@dataclass
+class ScriptedEngine:
+    """pieces: the texts of the reply's tokens. tail: text that comes with Finished. dies_with: raised in mid-reply."""
+
+    pieces: Sequence[str] = ("Yes", ".")
+    tail: str = ""
+    context_size: int = 1000
+    chat_template: str | None = None
+    dies_with: PlaygroundError | None = None
+    prompts: list[str] = field(default_factory=list)
+    requests: list[tuple[Sampling, int | None, tuple[str, ...], bool, int]] = field(default_factory=list)
+    cancelled: int = 0
+    _finished: bool = False
+
+    @property
+    def name(self) -> str:
+        return "scripted.gguf"
+
+    @property
+    def loaded(self) -> Loaded:
+        return Loaded(
+            "scripted",
+            self.context_size,
+            self.context_size,
+            10,
+            10,
+            self.chat_template,
+            "<s>",
+            "</s>",
+            0.0,
+            Memory(1, 1),
+        )
+
+    def count_tokens(self, text: str) -> int:
+        return len(re.findall(r"\S+", text))
+
+    def submit(
+        self,
+        prompt: str,
+        sampling: Sampling,
+        max_tokens: int | None = None,
+        stop: tuple[str, ...] = (),
+        reproducible: bool = False,
+        alternatives: int = 0,
+        chat: str = "",
+    ) -> ReplyStream:
+        self.prompts.append(prompt)
+        self.requests.append((sampling, max_tokens, stop, reproducible, alternatives))
+        mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        tokens = self.count_tokens(prompt)
+        mailbox.put(Prefilled(1, tokens, tokens, 0))
+        for count, piece in enumerate(self.pieces, start=1):
+            mailbox.put(Token(1, piece, count, count, None, tokens + count))
+        mailbox.put(self.dies_with or Finished(1, "end of text", TIMINGS, self.tail))
+        return ReplyStream(mailbox, self._stream_closed)
+
+    def _stream_closed(self) -> None:
+        self.cancelled += 1

@@ -1,0 +1,105 @@
+"""The app as a whole, over HTTP and as a process: what it serves, whom it tells what, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from playground.app.services import Services
+from playground.errors import PlaygroundError
+from playground.settings import load_settings
+from playground.web.app import build_app, serving
+from playground.web.server.sessions import Sessions
+from playground.web.streaming import Relay
+from tests.support.page_events import STARTER_CHOICE, PageEvents
+from tests.support.playground_process import PlaygroundProcess
+
+
+@pytest.fixture(scope="module")
+def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaygroundProcess]:
+    with PlaygroundProcess(tmp_path_factory.mktemp("home")) as process:
+        yield process
+
+
+def fetch(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+# --- what it serves ---
+
+
+def test_the_page_asks_nothing_of_the_internet(running: PlaygroundProcess) -> None:
+    page = fetch(running.address)
+    assert "GGUF playground" in page
+    assert "fonts.googleapis.com" not in page and "google-analytics" not in page
+
+
+def test_the_page_reports_to_nobody_and_is_shared_with_nobody(running: PlaygroundProcess) -> None:
+    config = json.loads(fetch(f"{running.address}/config"))
+    assert config["analytics_enabled"] is False
+    assert not config.get("share_url")
+    assert config["is_space"] is False if "is_space" in config else True
+
+
+def test_a_file_of_this_computer_cannot_be_fetched(running: PlaygroundProcess) -> None:
+    for path in ("/etc/passwd", str(Path(__file__).resolve()), str(running.home / "data")):
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            fetch(f"{running.address}/gradio_api/file={path}")
+        assert refusal.value.code in (403, 404)
+
+
+# --- how it starts ---
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(PlaygroundError, match=rf"The port {port} .* is taken or not allowed\. .*--port"),
+            serving(load_settings(port=port, data_dir=tmp_path)),
+        ):
+            pass
+
+
+def test_a_page_can_be_built_without_being_served(tmp_path: Path) -> None:
+    with Services(load_settings(data_dir=tmp_path)) as services:
+        assert build_app(services, Relay(), Sessions()).title == "GGUF playground"
+
+
+# --- how it ends ---
+
+
+def load_the_starter(process: PlaygroundProcess) -> None:
+    PageEvents(process.address).press("chat-load", STARTER_CHOICE)
+
+
+def test_sigterm_ends_the_playground_and_every_process_it_started(starter: Path, tmp_path: Path) -> None:
+    with PlaygroundProcess(tmp_path / "home") as process:
+        load_the_starter(process)
+        (model,) = process.models()
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert model in started
+        assert process.end() == 0
+        assert "Ending the playground." in process.output
+        gone, alive = psutil.wait_procs(started, timeout=20)
+        assert not alive and len(gone) == len(started)
+
+
+def test_a_killed_playground_leaves_no_model_behind(starter: Path, tmp_path: Path) -> None:
+    with PlaygroundProcess(tmp_path / "home") as process:
+        load_the_starter(process)
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert started
+        process.process.kill()
+        _, alive = psutil.wait_procs(started, timeout=20)
+        assert not alive

@@ -1,0 +1,106 @@
+"""Work that is told to the page through three events in a row."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from playground.web.streaming import Relay
+
+WAIT_SECONDS = 10
+
+
+class Wired:
+    """A relay's three events on a page with a button, a line that grows and a sum that does not."""
+
+    def __init__(self, work: Callable[[Wired], Iterator[dict[Any, Any]]], relay: Relay | None = None) -> None:
+        with gr.Blocks() as page:
+            button, self.line, self.sum = gr.Button(), gr.HTML(), gr.HTML()
+            told = lambda request: work(self)  # noqa: E731
+            (relay or Relay()).wire([button.click], told, [], [self.line, self.sum], [self.line])
+        self._events: list[Any] = [event.fn for event in page.fns.values()]
+
+    def event(self, number: int, session: str = "a") -> Iterator[dict[Any, Any]]:
+        return self._events[number](gr.Request(session_hash=session))
+
+
+def reply(page: Wired) -> Iterator[dict[Any, Any]]:
+    yield {page.line: "", page.sum: "begins"}
+    yield {page.line: "one"}
+    yield {page.line: "one two"}
+    yield {page.line: "one two", page.sum: "ends"}
+
+
+def test_what_grows_is_told_by_the_event_with_few_outputs_and_nothing_is_lost() -> None:
+    page = Wired(reply)
+    begin, grow, end = (list(page.event(number)) for number in range(3))
+    assert begin == [{page.line: "", page.sum: "begins"}]
+    assert grow == [{page.line: "one"}, {page.line: "one two"}]
+    assert end == [{page.line: "one two", page.sum: "ends"}]
+
+
+def test_two_pages_do_not_take_up_each_others_work() -> None:
+    page = Wired(reply)
+    list(page.event(0, "a"))
+    assert list(page.event(1, "b")) == []
+    assert len(list(page.event(1, "a"))) == 2
+
+
+def test_a_page_that_goes_away_while_it_grows_ends_the_work() -> None:
+    ended = threading.Event()
+
+    def work(page: Wired) -> Iterator[dict[Any, Any]]:
+        try:
+            yield from reply(page)
+        finally:
+            ended.set()
+
+    page = Wired(work)
+    list(page.event(0))
+    growing = page.event(1)
+    next(growing)
+    growing.close()  # type: ignore[attr-defined]
+    assert ended.is_set()
+
+
+def test_work_that_no_event_takes_up_is_ended() -> None:
+    ended = threading.Event()
+
+    def work(page: Wired) -> Iterator[dict[Any, Any]]:
+        try:
+            yield from reply(page)
+        finally:
+            ended.set()
+
+    list(Wired(work, Relay(taken_within_seconds=0)).event(0))
+    assert ended.wait(WAIT_SECONDS)
+
+
+def test_work_between_two_events_ends_at_once_when_its_page_is_closed_and_others_goes_on() -> None:
+    ended: list[str] = []
+    relay = Relay()
+
+    def work(page: Wired) -> Iterator[dict[Any, Any]]:
+        try:
+            yield from reply(page)
+        finally:
+            ended.append("work")
+
+    page = Wired(work, relay)
+    list(page.event(0, "closed"))
+    list(page.event(0, "open"))
+    relay.leave("closed")
+    assert ended == ["work"]
+    assert list(page.event(1, "closed")) == [] and len(list(page.event(1, "open"))) == 2
+
+
+def test_a_second_start_that_is_refused_leaves_the_first_alone() -> None:
+    starts = iter([reply, lambda page: iter([{page.sum: "still busy"}])])
+    page = Wired(lambda page: next(starts)(page))
+    list(page.event(0))
+    assert list(page.event(0)) == [{page.sum: "still busy"}]
+    assert len(list(page.event(1))) == 2
+    assert len(list(page.event(2))) == 1

@@ -1,0 +1,176 @@
+"""What whoever runs the playground can switch off: refused by the desks, whatever a browser sends past the buttons."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from playground.app.chat import ChatDesk
+from playground.app.compare import CompareDesk
+from playground.app.compare_state import Duel
+from playground.app.loaded_models import Residents
+from playground.app.model_choice import Choice
+from playground.app.model_picker import PickerDesk
+from playground.app.models import ModelsDesk
+from playground.app.servers import Servers
+from playground.app.services import Services
+from playground.engine.local.memory_reservation import Room
+from playground.errors import PlaygroundError, RequestRefused
+from playground.limits.runs import Visitor
+from playground.models.catalog import load_catalog
+from playground.models.hub.allowed import allowed_by
+from playground.models.hub.client import Hub
+from playground.models.library import Library
+from playground.settings import Settings, load_settings
+from tests.support.hub_stand_in import HubStandIn
+
+STARTER = "SmolLM2-135M-Instruct"
+ALLOWED, OTHER = "good/Fox-GGUF", "bad/Fox-GGUF"
+
+
+@pytest.fixture
+def as_on_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    for name in ("PLAYGROUND_ALLOWED_REPOS", "PLAYGROUND_ALLOW_DELETE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SPACE_ID", "owner/space")
+    return load_settings(data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with HubStandIn() as server:
+        server.add(ALLOWED, {"Fox-Q4_K_M.gguf": b"GGUF" * 100})
+        server.add(OTHER, {"Fox-Q4_K_M.gguf": b"GGUF" * 100})
+        yield server
+
+
+def test_a_space_is_narrow_unless_told_otherwise(as_on_space: Settings) -> None:
+    off = ("allow_load_anyway", "allow_quantize", "allow_delete", "allow_local_files", "may_add_remotes")
+    assert [name for name in off if getattr(as_on_space, name)] == []
+    allowed = allowed_by(as_on_space.allowed_repos)
+    assert all(allowed(model.repo) for model in load_catalog() if model.repo)
+    assert not allowed("stranger/Model-GGUF")
+
+
+@pytest.mark.parametrize(
+    ("said", "repo", "is_allowed"),
+    [
+        (None, "any/one", True),
+        ("*", "any/one", True),
+        ("", "any/one", False),
+        ("a/b c/*", "A/B", True),
+        ("a/b, c/*", "c/anything", True),
+        ("a/b c/*", "a/bc", False),
+        ("a/b c/*", "cc/x", False),
+        ("catalogue a/b", "a/b", True),
+    ],
+)
+def test_the_list_of_repositories_reads_as_people_write_it(
+    said: str | None, repo: str, is_allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PLAYGROUND_ALLOWED_REPOS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("PLAYGROUND_ALLOWED_REPOS", said)
+    assert allowed_by(load_settings().allowed_repos)(repo) is is_allowed
+
+
+def test_a_repository_that_is_not_allowed_is_not_found_not_opened_and_never_asked_for(
+    hub: HubStandIn, tmp_path: Path
+) -> None:
+    with Services(load_settings(data_dir=tmp_path / "data", allowed_repos="good/*")) as services:
+        services.hub = Hub(hub.endpoint, cache_dir=tmp_path / "hub", allowed=services.hub._allowed)
+        desk = ModelsDesk(services)
+        assert [one.id for one in desk.hub.search("Fox").found] == [ALLOWED]
+        before = len(hub.requests)
+        for view in (*desk.hub.open(OTHER), *desk.hub.choose(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")):
+            assert "not allowed here" in str(view.error)
+            assert isinstance(view.error, RequestRefused) and view.error.setting == "allowed_repos"
+        assert "not allowed here" in desk.download(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")
+        assert len(hub.requests) == before
+        level = Hub(hub.endpoint).repository(OTHER).levels[0]
+        before = len(hub.requests)
+        with pytest.raises(PlaygroundError, match="not allowed here"):
+            list(services.hub.receive(OTHER, level.commit, level.files[0], 0, 4))
+        assert len(hub.requests) == before
+
+
+@pytest.fixture
+def shut(starter: Path, tmp_path: Path) -> Iterator[Services]:
+    settings = load_settings(
+        data_dir=tmp_path / "data", allow_load_anyway=False, allow_quantize=False, allow_delete=False,
+        allow_local_files=False, allow_downloads=False, allow_lab=False, allow_remotes=False, slots=1,
+    )  # fmt: skip
+    with Services(settings) as services:
+        yield services
+
+
+def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Services, starter: Path) -> None:
+    models = ModelsDesk(shut)
+    shut.hub = Hub("http://127.0.0.1:9")
+    assert "Nothing is downloaded here" in models.download(OTHER, "x")
+    assert "Nothing is downloaded here" in models.act("resume x")
+    for refused in (
+        lambda: models.shelf.add(str(starter)),
+        lambda: models.shelf.drop([str(starter)]),
+        lambda: models.shelf.delete(models.shelf.view().rows[0].key),
+        lambda: Servers(shut.remotes, may_add=shut.settings.may_add_remotes).add("x", "http://127.0.0.1:9/v1", ""),
+    ):
+        with pytest.raises(PlaygroundError, match=" here"):
+            refused()
+    assert starter.exists()
+    assert "not made here" in list(models.make(STARTER, "Q2_0"))[-1].said
+    assert models.makeable(STARTER) == {}
+
+
+def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Services) -> None:
+    picker = PickerDesk(shut.library, shut.planner, shut.pool.usable_for, 1, visits=shut.visits)
+    desk = CompareDesk(shut, picker, Residents(shut.pool, shut.planner, picker))
+    visitor = Visitor("page", "page")
+    for frames in (desk.lab.control(visitor, Duel()), desk.lab.score(visitor, Duel())):
+        (frame,) = frames
+        assert "Nothing is measured here" in str(frame.problem)
+
+
+def test_load_anyway_is_refused_where_it_is_switched_off_whoever_asks(shut: Services) -> None:
+    picker = PickerDesk(shut.library, shut.planner, lambda path: 1 << 20, 1, visits=shut.visits)
+    desk = ChatDesk(shut.settings, shut.pool, picker, Residents(shut.pool, shut.planner, picker))
+    shut.pool._room = Room(shut.planner, lambda: 1 << 20)  # a computer with one MiB left
+    choice = replace(Choice(STARTER, "Q4_1"), context_size=512)
+    last = list(desk.load(Visitor("page", "page"), choice, anyway=True))[-1]
+    assert "would end the model" in str(last.problem) and last.may_load_anyway is False
+    assert not shut.pool.resident()
+
+
+def test_a_folder_that_is_not_on_offer_is_not_reached_through_a_link_in_one_that_is(
+    starter: Path, tmp_path: Path
+) -> None:
+    """A link is its owner's doing: the file it leads to is offered as a model or not at all."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "passwords-Q4_0.gguf").symlink_to("/etc/passwd")
+    library = Library(load_settings(data_dir=tmp_path / "data", model_dirs=(folder,)))
+    files, left_out = library.survey()
+    assert [file.path for file in files if folder in file.path.parents] == []
+    (reason,) = [one.reason for one in left_out if one.path.parent == folder]
+    assert "root" not in reason
+
+
+def test_two_threads_asking_at_once_share_one_hub_with_its_list(tmp_path: Path) -> None:
+    with Services(load_settings(data_dir=tmp_path, allowed_repos=())) as services:
+        seen: list[Hub] = []
+        threads = [threading.Thread(target=lambda: seen.append(services.hub)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for one in seen:
+            with pytest.raises(PlaygroundError, match="not allowed here"):
+                one.repository("any/one")
