@@ -11,12 +11,12 @@ from pathlib import Path
 
 from playground.app.services import Services
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import Finished, Token
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import read_processors
 from playground.models.library import Library
-from playground.quantize.quantize import Made, quantize
+from playground.quantize.quantize import QuantizedFile, quantize
 from playground.settings import load_settings
 
 STORY = "Tell me a long story about a fox who learns to read. Describe every place that it visits."
@@ -39,7 +39,7 @@ def turn(text: str) -> str:
 
 @contextmanager
 def engine_on(path: Path, context: ContextParameters) -> Iterator[LocalEngine]:
-    shares = CoreShares(cores())
+    shares = CpuShares(cores())
     engine = LocalEngine(path, context, shares)
     try:
         for _ in engine.load():
@@ -61,7 +61,7 @@ def made(level: str, folder: Path) -> Path:
     """A level of the starter, made here."""
     target = folder / f"SmolLM2-135M-Instruct-{level}.gguf"
     (*_, last) = quantize(starter(), level, target, cores())
-    assert isinstance(last, Made)
+    assert isinstance(last, QuantizedFile)
     return last.path
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 from gradio_client import Client
 
-from playground.measure.votes import Contestant, Pair, Vote, VoteBook
+from playground.measure.votes import Contestant, Pair, Vote, VoteStore
 from tests.support.narrow_places import full_disk, read_only
 from tests.support.page_events import STARTER_CHOICE, PageEvents
 from tests.support.playground_process import NOWHERE, ROOT, PlaygroundProcess, environment
@@ -56,7 +56,7 @@ def amiss(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     """Its votes are cut off, as by a copy that broke off, and nothing answers at the address of its proxy."""
     home = tmp_path_factory.mktemp("home")
     votes = home / "data" / "votes.sqlite"
-    book = VoteBook(votes)
+    book = VoteStore(votes)
     for _ in range(200):
         book.add(VOTE)
     votes.write_bytes(votes.read_bytes()[:9000])
@@ -76,8 +76,8 @@ def test_damaged_votes_are_moved_aside_and_told_and_new_ones_are_kept(amiss: Ami
     (kept,) = amiss.votes.parent.glob("votes.sqlite.damaged-*")
     assert "The book of votes was damaged" in told and kept.name in told and "a new one was begun" in told
     assert "The book of votes was damaged" in PageEvents(amiss.process.address).open("compare-tally")
-    VoteBook(amiss.votes).add(VOTE)
-    assert VoteBook(amiss.votes).tally(VOTE.pair).count == 1
+    VoteStore(amiss.votes).add(VOTE)
+    assert VoteStore(amiss.votes).tally(VOTE.pair).count == 1
 
 
 def test_behind_a_proxy_that_does_not_answer_only_the_hub_is_missing_and_its_search_says_so(amiss: Amiss) -> None:

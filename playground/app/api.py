@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from playground.app.api_values import MOST_SLOTS, Question, context_size, kv_type, reference, whole
-from playground.app.hub import HubDesk
+from playground.app.hub import HubService
 from playground.app.hub_records import level_records
 from playground.app.records import (
     USUAL_CONTEXT,
@@ -32,13 +32,13 @@ from playground.app.records import (
     plan_record,
     reply_record,
 )
-from playground.app.refusals import note
+from playground.app.refusals import log_refusal
 from playground.app.services import Services
 from playground.chat.compare import Pane, PaneResult, PaneUpdate, compare, first_difference
 from playground.chat.conversation import Lease, reply
 from playground.chat.history import HistoryLimits
 from playground.chat.template.render import Message
-from playground.engine.local.pool import Opening
+from playground.engine.local.pool import LoadStatus
 from playground.engine.protocol import Queued
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import ModelNotFound, PlaygroundError
@@ -67,11 +67,11 @@ class StreamedComparison(ComparisonRecord):
     """A comparison under way; panes hold StreamedPane, first_difference comes with the last record."""
 
 
-class ApiDesk:
+class ApiService:
     """Serves every program."""
 
-    def __init__(self, services: Services, hub: HubDesk) -> None:
-        self.visits = services.visits
+    def __init__(self, services: Services, hub: HubService) -> None:
+        self.runs = services.runs
         self._services = services
         self._settings = services.settings
         self._hub = hub
@@ -92,7 +92,7 @@ class ApiDesk:
         except ModelNotFound:
             if not self._may_be_on_the_hub(name):
                 raise
-            hub = self._hub if size is None else HubDesk(self._services, size)
+            hub = self._hub if size is None else HubService(self._services, size)
             *_, view = hub.open(name)
             return level_records(view)
         return [self._level(file, size) for file in files]
@@ -121,7 +121,7 @@ class ApiDesk:
         max_tokens = self._max_tokens(question)
         file = self._model(reference(model))
         context = self._context(file, question)
-        with self.visits.running(visitor, "reply", f"call {next(self._calls)}") as run:
+        with self.runs.running(visitor, "reply", f"call {next(self._calls)}") as run:
             loading = (
                 self._services.remotes.open(file) if isinstance(file, RemoteModel) else self._opened(file, context)
             )
@@ -142,7 +142,7 @@ class ApiDesk:
         max_tokens = self._max_tokens(question)
         files = [self._model(reference(model)) for model in models]
         panes = [Pane(file, self._context(file, question), question.conversation) for file in files]
-        with self.visits.running(visitor, "comparison", f"call {next(self._calls)}") as run:
+        with self.runs.running(visitor, "comparison", f"call {next(self._calls)}") as run:
             updates = compare(
                 self._services.pool,
                 self._services.planner,
@@ -197,7 +197,7 @@ class ApiDesk:
 
     def _max_tokens(self, question: Question) -> int:
         most = question.max_tokens or self._settings.max_reply_tokens
-        self.visits.check_reply_length(most)
+        self.runs.check_reply_length(most)
         return most
 
     def _context(self, file: ModelFile | RemoteModel, question: Question) -> ContextParameters | None:
@@ -207,7 +207,7 @@ class ApiDesk:
         trained = self._services.planner.trained_context(file.path)
         return ContextParameters(min(question.context or USUAL_CONTEXT, trained), slots=self._settings.slots)
 
-    def _opened(self, file: ModelFile, context: ContextParameters | None) -> Generator[Opening, None, Lease]:
+    def _opened(self, file: ModelFile, context: ContextParameters | None) -> Generator[LoadStatus, None, Lease]:
         assert context is not None
         return self._services.pool.open(file.path, context, patient=True)
 
@@ -246,7 +246,7 @@ def _check(run: Run) -> None:
         raise PlaygroundError("This was stopped.", "Ask again.")
 
 
-def _loaded(loading: Generator[Opening, None, Lease], run: Run) -> Generator[StreamedReply, None, Lease]:
+def _loaded(loading: Generator[LoadStatus, None, Lease], run: Run) -> Generator[StreamedReply, None, Lease]:
     nothing = reply_record(_NOTHING, None, None, None, None)
     while True:
         _check(run)
@@ -279,7 +279,7 @@ def _compared(panes: Sequence[Pane], updates: Iterator[PaneUpdate], run: Run) ->
     if not results:
         raise failures[0]
     for failure in failures:
-        note(failure, run.visitor)
+        log_refusal(failure, run.visitor)
     both = [results[index] for index in sorted(results)]
     parting = first_difference(*both) if len(both) == 2 else None
     yield {"panes": list(records), "first_difference": difference_record(parting)}

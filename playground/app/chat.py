@@ -13,17 +13,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Literal
 
-from playground.app.chat_session import ModelUsed, Talk
+from playground.app.chat_session import ChatSession, ModelUsed
 from playground.app.format import counted, seconds
-from playground.app.loaded_models import Residents
+from playground.app.loaded_models import LoadedModels
 from playground.app.making_progress import making_progress
-from playground.app.model_choice import Choice
-from playground.app.model_picker import PickerDesk
-from playground.app.refusals import told
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import ModelPickerService
+from playground.app.refusals import error_message
 from playground.chat.conversation import Lease, ReplyUpdate, reply
 from playground.chat.history import HistoryLimits, check_chat
 from playground.chat.template.render import Message
-from playground.engine.local.pool import ModelPool, Opening
+from playground.engine.local.pool import LoadStatus, ModelPool
 from playground.engine.protocol import Event, Memory, Queued, Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
@@ -40,10 +40,10 @@ Phase = Literal["rest", "loading", "replying"]
 
 
 @dataclass(frozen=True)
-class Frame:
+class ChatUpdate:
     """What is new on the page; None leaves a part as it is. `growing` is the reply so far."""
 
-    talk: Talk | None = None
+    talk: ChatSession | None = None
     growing: Message | None = None
     phase: Phase | None = None
     live: str | None = None
@@ -52,27 +52,29 @@ class Frame:
     problem: str | None = None
     progress: str | None = None
     may_load_anyway: bool | None = None
-    residents: str | None = None  # what is in memory, as markup
+    loaded_models: str | None = None  # what is in memory, as markup
     made: bool = False  # a level is on the disk that was not
 
 
 @dataclass(frozen=True)
-class Wish:
+class ChatRequest:
     """How the next reply should be made."""
 
-    choice: Choice
+    choice: ModelChoice
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int = 512
 
 
-class ChatDesk:
+class ChatService:
     """Serves every visitor's chat; the picker's ledger of visits keeps them apart and sees to their shares."""
 
-    def __init__(self, settings: Settings, pool: ModelPool, picker: PickerDesk, residents: Residents) -> None:
+    def __init__(
+        self, settings: Settings, pool: ModelPool, picker: ModelPickerService, loaded_models: LoadedModels
+    ) -> None:
         self.picker = picker
-        self.residents = residents
-        self.visits = picker.visits
+        self.loaded_models = loaded_models
+        self.runs = picker.runs
         self.limits = HistoryLimits.of(settings)
         self._settings = settings
         self._pool = pool
@@ -80,49 +82,49 @@ class ChatDesk:
 
     # --- what a person does ---
 
-    def send(self, visitor: Visitor, talk: Talk, text: str, wish: Wish) -> Iterator[Frame]:
+    def send(self, visitor: Visitor, talk: ChatSession, text: str, wish: ChatRequest) -> Iterator[ChatUpdate]:
         """The question into the chat, the model loaded if need be, the reply as it grows."""
         try:
             asked = self._within_limits(talk.asked(text, self.limits), wish)
         except PlaygroundError as error:
-            yield Frame(problem=told(error, visitor))
+            yield ChatUpdate(problem=error_message(error, visitor))
             return
         yield from self._answer(visitor, asked, wish)
 
-    def regenerate(self, visitor: Visitor, talk: Talk, wish: Wish) -> Iterator[Frame]:
+    def regenerate(self, visitor: Visitor, talk: ChatSession, wish: ChatRequest) -> Iterator[ChatUpdate]:
         """Another reply to the last question."""
         try:
             asked = self._within_limits(talk.asked_again(), wish)
         except PlaygroundError as error:
-            yield Frame(problem=told(error, visitor))
+            yield ChatUpdate(problem=error_message(error, visitor))
             return
         yield from self._answer(visitor, asked, wish)
 
-    def load(self, visitor: Visitor, choice: Choice, *, anyway: bool = False) -> Iterator[Frame]:
+    def load(self, visitor: Visitor, choice: ModelChoice, *, anyway: bool = False) -> Iterator[ChatUpdate]:
         """The chosen model into memory, with progress, then predicted beside measured."""
-        begin = Frame(phase="loading", problem="", may_load_anyway=False)
+        begin = ChatUpdate(phase="loading", problem="", may_load_anyway=False)
         yield from self._running(visitor, "load", choice, begin, lambda run: self._loaded(visitor, choice, run, anyway))
 
     def stop(self, visitor: Visitor) -> None:
         """Ends what this page's chat has under way, within one update."""
-        self.visits.stop(visitor, PLACE)
+        self.runs.stop(visitor, PLACE)
 
-    def join(self, visitor: Visitor, pressed: str) -> Choice:
+    def join(self, visitor: Visitor, pressed: str) -> ModelChoice:
         """The choice that a button among the models in memory means; whatever waits for another is given up."""
-        self.visits.stop(visitor, PLACE, if_waiting=True)
-        return self.residents.joining(pressed)
+        self.runs.stop(visitor, PLACE, if_waiting=True)
+        return self.loaded_models.joining(pressed)
 
     # --- how it goes ---
 
-    def _within_limits(self, talk: Talk, wish: Wish) -> Talk:
+    def _within_limits(self, talk: ChatSession, wish: ChatRequest) -> ChatSession:
         """The chat with its system text; raises RequestRefused for too much, asked or to be answered."""
-        self.visits.check_reply_length(wish.max_tokens)
+        self.runs.check_reply_length(wish.max_tokens)
         talk = talk.with_system(wish.system)
         check_chat(talk.conversation.system, talk.conversation.messages, self.limits)
         return talk
 
-    def _answer(self, visitor: Visitor, talk: Talk, wish: Wish) -> Iterator[Frame]:
-        begin = Frame(talk, phase="replying", live=live_line(None), problem="", details="", may_load_anyway=False)
+    def _answer(self, visitor: Visitor, talk: ChatSession, wish: ChatRequest) -> Iterator[ChatUpdate]:
+        begin = ChatUpdate(talk, phase="replying", live=live_line(None), problem="", details="", may_load_anyway=False)
         replying = partial(self._replied, visitor, talk, wish)
         yield from self._running(visitor, "reply", wish.choice, begin, replying, talk)
 
@@ -130,46 +132,50 @@ class ChatDesk:
         self,
         visitor: Visitor,
         work: Work,
-        choice: Choice,
-        begin: Frame,
-        doing: Callable[[Run], Generator[Frame, None, Frame]],
-        talk: Talk | None = None,
-    ) -> Iterator[Frame]:
+        choice: ModelChoice,
+        begin: ChatUpdate,
+        doing: Callable[[Run], Generator[ChatUpdate, None, ChatUpdate]],
+        talk: ChatSession | None = None,
+    ) -> Iterator[ChatUpdate]:
         """The frames of a work inside the visitor's share; whatever went wrong in it, the last one is at rest."""
         with ExitStack() as share:
             try:
-                run = share.enter_context(self.visits.running(visitor, work, PLACE))
+                run = share.enter_context(self.runs.running(visitor, work, PLACE))
             except RequestRefused as error:
-                yield Frame(problem=told(error, visitor))
+                yield ChatUpdate(problem=error_message(error, visitor))
                 return
             yield begin
             try:
                 last = yield from doing(run)
             except PlaygroundError as error:
                 last = self._failed(error, visitor, talk)
-        yield replace(last, residents=self.residents.card(choice))
+        yield replace(last, loaded_models=self.loaded_models.card(choice))
 
-    def _loaded(self, visitor: Visitor, choice: Choice, run: Run, anyway: bool) -> Generator[Frame, None, Frame]:
+    def _loaded(
+        self, visitor: Visitor, choice: ModelChoice, run: Run, anyway: bool
+    ) -> Generator[ChatUpdate, None, ChatUpdate]:
         file = yield from self._file(visitor, choice, run)
         lease = (yield from self._loading(file, choice, run, anyway)) if file else None
         if lease is None:
             said = notice("Loading was cancelled; nothing is kept.")
-            return Frame(phase="rest", progress=told(run.overdue, visitor) if run.overdue else said)
+            return ChatUpdate(phase="rest", progress=error_message(run.overdue, visitor) if run.overdue else said)
         with lease:
-            return Frame(phase="rest", progress=_ready(lease))
+            return ChatUpdate(phase="rest", progress=_ready(lease))
 
-    def _replied(self, visitor: Visitor, talk: Talk, wish: Wish, run: Run) -> Generator[Frame, None, Frame]:
+    def _replied(
+        self, visitor: Visitor, talk: ChatSession, wish: ChatRequest, run: Run
+    ) -> Generator[ChatUpdate, None, ChatUpdate]:
         file = yield from self._file(visitor, wish.choice, run)
         lease = (yield from self._loading(file, wish.choice, run, anyway=False)) if file else None
         if file is None or lease is None:
-            said = told(run.overdue, visitor) if run.overdue else notice("Loading was cancelled.")
-            return Frame(talk, phase="rest", progress="", problem=said)
+            said = error_message(run.overdue, visitor) if run.overdue else notice("Loading was cancelled.")
+            return ChatUpdate(talk, phase="rest", progress="", problem=said)
         with lease:
             run.owns(lease.release)
-            yield Frame(progress="")
+            yield ChatUpdate(progress="")
             return (yield from self._written(lease, self._prepared(talk, wish, file), wish, run))
 
-    def _prepared(self, talk: Talk, wish: Wish, file: ModelFile | RemoteModel) -> Talk:
+    def _prepared(self, talk: ChatSession, wish: ChatRequest, file: ModelFile | RemoteModel) -> ChatSession:
         if isinstance(file, RemoteModel):
             used = ModelUsed(file.display_name, file.display_name, file.level, file.context_size)
         else:
@@ -177,8 +183,8 @@ class ChatDesk:
         return replace(talk, model=used, sampling=wish.sampling, max_tokens=wish.max_tokens)
 
     def _file(
-        self, visitor: Visitor, choice: Choice, run: Run
-    ) -> Generator[Frame, None, ModelFile | RemoteModel | None]:
+        self, visitor: Visitor, choice: ModelChoice, run: Run
+    ) -> Generator[ChatUpdate, None, ModelFile | RemoteModel | None]:
         """The chosen model, made first with progress where it is only on offer; None when it was stopped."""
         made = False
         with closing(self.picker.ready(choice, run.is_stopped, visitor)) as making:
@@ -187,19 +193,19 @@ class ChatDesk:
                     progress = next(making)
                     made = True
                     run.waits()  # a making has its own longest time
-                    yield Frame(progress=making_progress(choice.level, progress))
+                    yield ChatUpdate(progress=making_progress(choice.level, progress))
             except StopIteration as end:
                 file: ModelFile | RemoteModel | None = end.value
         if made and file:
-            yield Frame(made=True)
+            yield ChatUpdate(made=True)
         return file
 
     def _loading(
-        self, file: ModelFile | RemoteModel, choice: Choice, run: Run, anyway: bool
-    ) -> Generator[Frame, None, Lease | None]:
+        self, file: ModelFile | RemoteModel, choice: ModelChoice, run: Run, anyway: bool
+    ) -> Generator[ChatUpdate, None, Lease | None]:
         """Frames with progress, or why it has to wait, then the lease; None when it was stopped."""
         stage = f"Loading {file.display_name} · {file.level}"
-        loading: Generator[Opening, None, Lease]
+        loading: Generator[LoadStatus, None, Lease]
         if isinstance(file, RemoteModel):
             loading, stage = self.picker.servers.open(file), f"Asking {file.server}"
         else:
@@ -213,13 +219,15 @@ class ChatDesk:
                 except StopIteration as end:
                     lease: Lease = end.value
                     return lease
-                waits = self.residents.waiting(progress.waiting)
-                yield Frame(progress=load_progress(None if waits else progress.fraction, waits or stage))
+                waits = self.loaded_models.waiting(progress.waiting)
+                yield ChatUpdate(progress=load_progress(None if waits else progress.fraction, waits or stage))
             return None
         finally:
             loading.close()
 
-    def _written(self, lease: Lease, talk: Talk, wish: Wish, run: Run) -> Generator[Frame, None, Frame]:
+    def _written(
+        self, lease: Lease, talk: ChatSession, wish: ChatRequest, run: Run
+    ) -> Generator[ChatUpdate, None, ChatUpdate]:
         updates = reply(
             lease.engine,
             talk.conversation,
@@ -243,18 +251,18 @@ class ChatDesk:
                     return _broken_off(_kept(talk, message), token, run)
                 if update.event:
                     meter = _meter(token, update.context_size) if token else None
-                    yield Frame(talk, message, live=live_line(update.event), meter=meter)
+                    yield ChatUpdate(talk, message, live=live_line(update.event), meter=meter)
             return _broken_off(_kept(talk, message), token, run)  # given up in our place meanwhile
         except PlaygroundError as error:
             return self._failed(error, run.visitor, _kept(talk, message))
         finally:
             updates.close()
 
-    def _ended(self, lease: Lease, talk: Talk, update: ReplyUpdate, token: Token | None) -> Frame:
+    def _ended(self, lease: Lease, talk: ChatSession, update: ReplyUpdate, token: Token | None) -> ChatUpdate:
         assert update.finished
         loaded = lease.engine.loaded
         memory = update.finished.memory or (loaded.memory if loaded else None)
-        return Frame(
+        return ChatUpdate(
             talk,
             phase="rest",
             live=live_line(update.finished),
@@ -263,22 +271,27 @@ class ChatDesk:
             problem=_left_out(update.left_out),
         )
 
-    def _failed(self, error: PlaygroundError, visitor: Visitor, talk: Talk | None = None) -> Frame:
+    def _failed(self, error: PlaygroundError, visitor: Visitor, talk: ChatSession | None = None) -> ChatUpdate:
         anyway = isinstance(error, DoesNotFit) and self._settings.allow_load_anyway
-        return Frame(
-            talk, phase="rest", live=live_line(None), progress="", problem=told(error, visitor), may_load_anyway=anyway
+        return ChatUpdate(
+            talk,
+            phase="rest",
+            live=live_line(None),
+            progress="",
+            problem=error_message(error, visitor),
+            may_load_anyway=anyway,
         )
 
 
-def _broken_off(talk: Talk, token: Token | None, run: Run) -> Frame:
+def _broken_off(talk: ChatSession, token: Token | None, run: Run) -> ChatUpdate:
     """Stopped by the person, by the longest time a reply may take, or by the end of the playground."""
     if run.overdue:
         live = live_line(token, stopped=run.ended_by)
-        return Frame(talk, phase="rest", live=live, problem=told(run.overdue, run.visitor))
-    return Frame(talk, phase="rest", live=live_line(token, stopped="person"))
+        return ChatUpdate(talk, phase="rest", live=live, problem=error_message(run.overdue, run.visitor))
+    return ChatUpdate(talk, phase="rest", live=live_line(token, stopped="person"))
 
 
-def _kept(talk: Talk, message: Message) -> Talk:
+def _kept(talk: ChatSession, message: Message) -> ChatSession:
     """The chat with as much of a broken-off reply as there is."""
     return talk.answered(message, None) if message.content or message.thinking else talk
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from playground.chat.conversation import Conversation
 from playground.chat.export import Transcript
 from playground.chat.history import HistoryLimits, checked_text
-from playground.chat.markdown_escape import harmless
+from playground.chat.markdown_escape import escape_markdown
 from playground.chat.template.render import Message
 from playground.engine.protocol import Finished, Sampling
 from playground.errors import RequestRefused
@@ -41,7 +41,7 @@ class ModelUsed:
 
 
 @dataclass(frozen=True)
-class Talk:
+class ChatSession:
     conversation: Conversation = field(default_factory=Conversation)
     finished: tuple[tuple[int, Finished], ...] = ()  # (place among the messages, how that reply ended)
     instructions: Instructions | None = None
@@ -58,31 +58,31 @@ class Talk:
     def last_question(self) -> str:
         return next((m.content for m in reversed(self.conversation.messages) if m.role == "user"), "")
 
-    def asked(self, text: str, limits: HistoryLimits) -> Talk:
+    def asked(self, text: str, limits: HistoryLimits) -> ChatSession:
         """With a question more, or with the last one changed; raises RequestRefused for too much or nothing."""
         checked_text(text, "The message", limits)
         changed = self.conversation.edit_last(text) if self.editing else self.conversation.ask(text)
         return self._with(changed)
 
-    def asked_again(self) -> Talk:
+    def asked_again(self) -> ChatSession:
         """Without the last reply."""
         return self._with(self.conversation.without_last_reply())
 
-    def answered(self, message: Message, finished: Finished | None) -> Talk:
+    def answered(self, message: Message, finished: Finished | None) -> ChatSession:
         place = len(self.conversation.messages)
         ends = (*self.finished, (place, finished)) if finished else self.finished
         return replace(self, conversation=self.conversation.answered(message), finished=ends)
 
-    def with_system(self, system_text: str) -> Talk:
+    def with_system(self, system_text: str) -> ChatSession:
         """The system text of the next reply: the attached instructions after what was written."""
         parts = [system_text.strip(), self.instructions.text.strip() if self.instructions else ""]
         return replace(
             self, conversation=replace(self.conversation, system="\n\n".join(part for part in parts if part))
         )
 
-    def cleared(self) -> Talk:
+    def cleared(self) -> ChatSession:
         """A new chat; the instructions stay."""
-        return Talk(instructions=self.instructions)
+        return ChatSession(instructions=self.instructions)
 
     def transcript(self) -> Transcript:
         model = self.model
@@ -97,12 +97,12 @@ class Talk:
             finished=dict(self.finished),
         )
 
-    def _with(self, conversation: Conversation) -> Talk:
+    def _with(self, conversation: Conversation) -> ChatSession:
         ends = tuple((place, end) for place, end in self.finished if place < len(conversation.messages))
         return replace(self, conversation=conversation, finished=ends, editing=False)
 
 
-def shown(talk: Talk, growing: Message | None = None) -> list[dict[str, Any]]:
+def shown(talk: ChatSession, growing: Message | None = None) -> list[dict[str, Any]]:
     """The messages for a Chatbot; `growing` is the reply that is being written."""
     messages = [*talk.conversation.messages, *([growing] if growing else [])]
     turns: list[dict[str, Any]] = []
@@ -114,12 +114,12 @@ def shown(talk: Talk, growing: Message | None = None) -> list[dict[str, Any]]:
             turns.append(
                 {
                     "role": "assistant",
-                    "content": harmless(message.thinking),
+                    "content": escape_markdown(message.thinking),
                     "metadata": {"title": title, "status": status},
                 }
             )
         if message.content:
-            turns.append({"role": message.role, "content": harmless(message.content)})
+            turns.append({"role": message.role, "content": escape_markdown(message.content)})
     return turns
 
 

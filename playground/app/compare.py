@@ -12,20 +12,20 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
-from playground.app.compare_frame import PLACE, Frame, at_rest, refusal
-from playground.app.compare_scoring import CompareLab
+from playground.app.compare_frame import PLACE, CompareUpdate, at_rest, refusal
+from playground.app.compare_scoring import ComparisonScoring
 from playground.app.compare_setup import CompareSetup
-from playground.app.compare_state import Duel, Wish
+from playground.app.compare_state import CompareRequest, Comparison
 from playground.app.compare_view import PLACES, Board
-from playground.app.loaded_models import Residents
-from playground.app.model_choice import Choice
-from playground.app.model_picker import PickerDesk
-from playground.app.refusals import note, told
+from playground.app.loaded_models import LoadedModels
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import ModelPickerService
+from playground.app.refusals import error_message, log_refusal
 from playground.app.services import Services
 from playground.chat.compare import compare, usual_mode
 from playground.chat.comparison_export import (
-    ComparisonRecord,
-    PaneRecord,
+    SavedComparison,
+    SavedPane,
     comparison_as_json,
     comparison_as_markdown,
 )
@@ -34,33 +34,33 @@ from playground.engine.protocol import Queued
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor
-from playground.measure.votes import Pair, VoteBook
+from playground.measure.votes import Pair, VoteStore
 from playground.models.digests import FileDigests
 from playground.models.library import ModelFile
 from playground.web.html.compare import tally_table
 from playground.web.html.page import error_card, notice
 
 
-class CompareDesk:
+class CompareService:
     """Serves every visitor's comparison; the picker's ledger of visits keeps them apart and sees to their shares."""
 
-    def __init__(self, services: Services, picker: PickerDesk, residents: Residents) -> None:
+    def __init__(self, services: Services, picker: ModelPickerService, loaded_models: LoadedModels) -> None:
         self.picker = picker
-        self.residents = residents
-        self.visits = picker.visits
+        self.loaded_models = loaded_models
+        self.runs = picker.runs
         self.limits = HistoryLimits.of(services.settings)
         self.setup = CompareSetup(services, picker, self.limits)
         self.usual_mode = usual_mode(services.processors.usable)
-        self.votes = VoteBook(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
+        self.votes = VoteStore(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
         self.votes.mend()
-        self.lab = CompareLab(services, self.visits, residents)
+        self.lab = ComparisonScoring(services, self.runs, loaded_models)
         self._digests = FileDigests(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
 
     # --- what a person does ---
 
-    def ask(self, visitor: Visitor, duel: Duel, text: str, wish: Wish) -> Iterator[Frame]:
+    def ask(self, visitor: Visitor, duel: Comparison, text: str, wish: CompareRequest) -> Iterator[CompareUpdate]:
         """The question to both sides; what is missing is made and loaded first."""
         try:
             asked = self._within_limits(duel.asked(text, wish, self.limits), wish)
@@ -69,7 +69,9 @@ class CompareDesk:
             return
         yield from self._answers(visitor, asked, wish, PLACES)
 
-    def regenerate(self, visitor: Visitor, duel: Duel, place: int, wish: Wish) -> Iterator[Frame]:
+    def regenerate(
+        self, visitor: Visitor, duel: Comparison, place: int, wish: CompareRequest
+    ) -> Iterator[CompareUpdate]:
         """Another answer in one place, by the model that is chosen there now."""
         try:
             asked = self._within_limits(duel.asked_again(place, wish), wish)
@@ -78,14 +80,14 @@ class CompareDesk:
             return
         yield from self._answers(visitor, asked, wish, (place,))
 
-    def record(self, duel: Duel, kind: str) -> Iterator[float | str]:
+    def record(self, duel: Comparison, kind: str) -> Iterator[float | str]:
         """The whole comparison as "markdown" or "json": the fraction of the checksums done, then the text."""
         panes = [side for place in PLACES if (side := duel.at(place)).pane]
         if not panes or duel.is_hidden or duel.wish is None:
             raise RequestRefused("There is nothing to save yet.", "Ask both models something first.")
         yield from self._digests.digest([side.file for side in panes if isinstance(side.file, ModelFile)])
         records = tuple(
-            PaneRecord(
+            SavedPane(
                 side.file,
                 side.context,
                 side.conversation,
@@ -98,12 +100,12 @@ class CompareDesk:
             if side.file
         )
         sampling = next((side.result.sampling for side in panes if side.result), duel.wish.sampling)
-        record = ComparisonRecord(
+        record = SavedComparison(
             records, sampling, duel.wish.max_tokens, self._services.processors, self._services.memory(), duel.spread
         )
         yield comparison_as_json(record) if kind == "json" else comparison_as_markdown(record)
 
-    def vote(self, visitor: Visitor, duel: Duel, ballot: str) -> Frame:
+    def vote(self, visitor: Visitor, duel: Comparison, ballot: str) -> CompareUpdate:
         """The vote kept, and the names shown; a vote that cannot be kept is told and hides nothing."""
         try:
             vote = duel.vote(ballot)
@@ -111,29 +113,29 @@ class CompareDesk:
             return refusal(error, visitor)
         problem = ""
         try:
-            self.visits.add_result(visitor)
+            self.runs.add_result(visitor)
             self.votes.add(vote)
         except PlaygroundError as error:
-            problem = told(error, visitor)
+            problem = error_message(error, visitor)
         duel = replace(duel, voted=vote.preference)
         return replace(at_rest(duel), problem=problem, tally=self.tally(duel))
 
-    def clear(self, duel: Duel) -> Frame:
+    def clear(self, duel: Comparison) -> CompareUpdate:
         """A new chat on both sides."""
         duel = duel.cleared()
         return replace(at_rest(duel), control="", agreement="", problem="")
 
-    def unhide(self, duel: Duel) -> Frame:
+    def unhide(self, duel: Comparison) -> CompareUpdate:
         """Blind mode is off: the sides go back to where they were chosen."""
         return at_rest(duel.revealed())
 
     def stop(self, visitor: Visitor) -> None:
         """Ends what this page's comparison has under way, within one update."""
-        self.visits.stop(visitor, PLACE)
+        self.runs.stop(visitor, PLACE)
 
     # --- what the page shows of a comparison at rest ---
 
-    def tally(self, duel: Duel | None = None) -> str:
+    def tally(self, duel: Comparison | None = None) -> str:
         """The votes so far, those on this pair first."""
         try:
             tallies = self.votes.tallies()
@@ -147,23 +149,25 @@ class CompareDesk:
 
     # --- how it goes ---
 
-    def _within_limits(self, duel: Duel, wish: Wish) -> Duel:
+    def _within_limits(self, duel: Comparison, wish: CompareRequest) -> Comparison:
         """Raises RequestRefused for too much, asked or to be answered."""
-        self.visits.check_reply_length(wish.max_tokens)
+        self.runs.check_reply_length(wish.max_tokens)
         for side in duel.sides:
             check_chat(side.conversation.system, side.conversation.messages, self.limits)
         return duel
 
-    def _answers(self, visitor: Visitor, duel: Duel, wish: Wish, places: Sequence[int]) -> Iterator[Frame]:
+    def _answers(
+        self, visitor: Visitor, duel: Comparison, wish: CompareRequest, places: Sequence[int]
+    ) -> Iterator[CompareUpdate]:
         board = Board(duel, places)
         problem = ""
         with ExitStack() as share:
             try:
-                run = share.enter_context(self.visits.running(visitor, "comparison", PLACE))
+                run = share.enter_context(self.runs.running(visitor, "comparison", PLACE))
             except RequestRefused as error:
                 yield refusal(error, visitor)
                 return
-            yield Frame(
+            yield CompareUpdate(
                 board.duel, board.panes(), "busy", problem="", differences="", parting="", control="", agreement=""
             )
             try:
@@ -172,13 +176,15 @@ class CompareDesk:
                 if not run.is_stopped():
                     yield from self._compared(board, wish, run)
             except PlaygroundError as error:
-                problem = told(error, visitor)
+                problem = error_message(error, visitor)
             if run.overdue and not board.is_finished:
-                board.stopped_by, problem = run.ended_by, told(run.overdue, visitor)
+                board.stopped_by, problem = run.ended_by, error_message(run.overdue, visitor)
         ended = self._ended(board)
         yield replace(ended, problem=problem) if problem else ended
 
-    def _seated(self, visitor: Visitor, board: Board, place: int, wish: Wish, run: Run) -> Iterator[Frame]:
+    def _seated(
+        self, visitor: Visitor, board: Board, place: int, wish: CompareRequest, run: Run
+    ) -> Iterator[CompareUpdate]:
         """The file that answers here made ready; what goes wrong with it is this place's alone."""
         side = board.duel.order[place]
         choice = self.setup.settled(wish.choices[side], side)
@@ -187,12 +193,12 @@ class CompareDesk:
             if file:
                 board.seat(place, file, self.setup.context(file, choice))
         except PlaygroundError as error:
-            note(error, visitor)
+            log_refusal(error, visitor)
             board.fail(place, error)
 
     def _ready(
-        self, visitor: Visitor, board: Board, place: int, choice: Choice, run: Run
-    ) -> Generator[Frame, None, ModelFile | RemoteModel | None]:
+        self, visitor: Visitor, board: Board, place: int, choice: ModelChoice, run: Run
+    ) -> Generator[CompareUpdate, None, ModelFile | RemoteModel | None]:
         """The model of a choice, made first where it is not here yet; None when it was stopped."""
         making = self.picker.ready(choice, run.is_stopped, visitor)
         made_from, told_at = "", 0.0
@@ -203,22 +209,22 @@ class CompareDesk:
                 except StopIteration as end:
                     made: ModelFile | RemoteModel | None = end.value
                     if made and made_from:
-                        yield Frame(is_made=True)
+                        yield CompareUpdate(is_made=True)
                     return made
                 run.waits()  # a making has its own longest time
                 made_from = made_from or self._made_from(choice)
                 if time.monotonic() - told_at >= self._interval_seconds:
                     told_at = time.monotonic()
                     board.making(place, choice.level or "", made_from, progress.fraction)
-                    yield Frame(panes=board.panes())
+                    yield CompareUpdate(panes=board.panes())
 
-    def _made_from(self, choice: Choice) -> str:
+    def _made_from(self, choice: ModelChoice) -> str:
         try:
-            return self._services.maker.source(choice.model or "").level
+            return self._services.quantization_jobs.source(choice.model or "").level
         except PlaygroundError:
             return ""
 
-    def _compared(self, board: Board, wish: Wish, run: Run) -> Iterator[Frame]:
+    def _compared(self, board: Board, wish: CompareRequest, run: Run) -> Iterator[CompareUpdate]:
         panes = [pane for place in board.seated if (pane := board.duel.at(place).pane)]
         updates = compare(
             self._services.pool, self._services.planner, panes, wish.sampling,
@@ -230,9 +236,9 @@ class CompareDesk:
         shown_at = 0.0
         with closing(updates):
             for update in updates:
-                board.take(update, self.residents.waiting(update.waiting))
+                board.take(update, self.loaded_models.waiting(update.waiting))
                 if update.failed:
-                    note(update.failed, run.visitor)
+                    log_refusal(update.failed, run.visitor)
                 if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):
                     run.works()
                 if run.is_stopped():
@@ -240,9 +246,9 @@ class CompareDesk:
                 now = time.monotonic()
                 if update.reply is None or update.reply.finished or now - shown_at >= self._interval_seconds:
                     shown_at = now
-                    yield Frame(panes=board.panes())
+                    yield CompareUpdate(panes=board.panes())
 
-    def _ended(self, board: Board) -> Frame:
+    def _ended(self, board: Board) -> CompareUpdate:
         duel = board.finished()
         frame = at_rest(duel)
         if board.duel.is_hidden and not duel.is_hidden:  # broken: the sides stand elsewhere now

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from playground.app.compare_state import Duel, names
+from playground.app.compare_state import Comparison, names
 from playground.app.compare_view import PLACES, PaneFrame
-from playground.app.refusals import told
+from playground.app.refusals import error_message
 from playground.chat.compare import PaneResult
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
@@ -23,10 +23,10 @@ PLACE: Final = "comparison"  # of a page, where one thing at a time goes on
 
 
 @dataclass(frozen=True)
-class Frame:
+class CompareUpdate:
     """What is new on the page; None leaves a part as it is."""
 
-    duel: Duel | None = None
+    duel: Comparison | None = None
     panes: tuple[PaneFrame, PaneFrame] = (PaneFrame(), PaneFrame())
     phase: Phase | None = None
     problem: str | None = None
@@ -38,34 +38,36 @@ class Frame:
     is_made: bool = False  # a level is on the disk that was not before
 
 
-def at_rest(duel: Duel) -> Frame:
+def at_rest(duel: Comparison) -> CompareUpdate:
     """Everything about a comparison at rest."""
     first, second = (_pane_at_rest(duel, place) for place in PLACES)
-    return Frame(duel, (first, second), phase="rest", differences=differences_of(duel), parting=_parting_of(duel))
+    return CompareUpdate(
+        duel, (first, second), phase="rest", differences=differences_of(duel), parting=_parting_of(duel)
+    )
 
 
-def differences_of(duel: Duel) -> str:
+def differences_of(duel: Comparison) -> str:
     """The table of both answers' figures; "" while there are not both, or nobody may know which is whose."""
     both = _both_results(duel)
     return differences_table(names(duel), *both, duel.spread) if both else ""
 
 
-def refusal(error: PlaygroundError, visitor: Visitor) -> Frame:
+def refusal(error: PlaygroundError, visitor: Visitor) -> CompareUpdate:
     """Nothing has begun: whatever is under way stays as it is."""
-    return Frame(problem=told(error, visitor))
+    return CompareUpdate(problem=error_message(error, visitor))
 
 
-def _parting_of(duel: Duel) -> str:
+def _parting_of(duel: Comparison) -> str:
     both = _both_results(duel)
     return parting_card(names(duel), *both) if both else ""
 
 
-def _both_results(duel: Duel) -> tuple[PaneResult, PaneResult] | None:
+def _both_results(duel: Comparison) -> tuple[PaneResult, PaneResult] | None:
     first, second = (duel.at(place).result for place in PLACES)
     return None if duel.is_hidden or first is None or second is None else (first, second)
 
 
-def _pane_at_rest(duel: Duel, place: int) -> PaneFrame:
+def _pane_at_rest(duel: Comparison, place: int) -> PaneFrame:
     side = duel.at(place)
     live = hidden_line() if duel.is_hidden else live_line(side.result.finished if side.result else None)
     return PaneFrame(pane_head(duel, place), side.conversation.messages, live=live, note="")

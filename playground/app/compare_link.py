@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final, get_args
 from urllib.parse import urlencode
 
-from playground.app.compare_state import Wish
-from playground.app.model_choice import Choice
+from playground.app.compare_state import CompareRequest
+from playground.app.model_choice import ModelChoice
 from playground.chat.compare import Mode
 from playground.chat.history import HistoryLimits, checked_text
 from playground.errors import RequestRefused
@@ -29,7 +29,7 @@ class LinkedSetup:
     problems: what was not taken, in sentences; refusals: those among them that a limit decided.
     """
 
-    choices: tuple[Choice | None, Choice | None] = (None, None)
+    choices: tuple[ModelChoice | None, ModelChoice | None] = (None, None)
     prompt: str = ""
     system: str = ""
     mode: Mode | None = None
@@ -43,7 +43,7 @@ class LinkedSetup:
         return any(self.choices)
 
 
-def query_of(wish: Wish, prompt: str) -> str:
+def query_of(wish: CompareRequest, prompt: str) -> str:
     """The query that reopens this set-up, such as `left=SmolLM2-135M-Instruct%3AQ8_0&left_context=4096&…`."""
     fields: dict[str, str] = {}
     for side, choice in zip(SIDES, wish.choices, strict=True):
@@ -96,7 +96,7 @@ def read_query(query: Mapping[str, str], offered: Mapping[str, frozenset[str]], 
 
 def _choice(
     side: str, query: Mapping[str, str], offered: Mapping[str, frozenset[str]], problems: list[str]
-) -> Choice | None:
+) -> ModelChoice | None:
     named = query.get(side, "")
     if not named:
         return None
@@ -105,7 +105,7 @@ def _choice(
         problems.append(f"The link asks for {named[:120]}, which is not on this computer and cannot be made here.")
         return None
     kv_type = query.get(f"{side}_kv")
-    return Choice.read(model, level, query.get(f"{side}_context"), kv_type if kv_type in KV_TYPES else "f16")
+    return ModelChoice.read(model, level, query.get(f"{side}_context"), kv_type if kv_type in KV_TYPES else "f16")
 
 
 def _number(text: str) -> float | None:

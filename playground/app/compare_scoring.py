@@ -10,32 +10,31 @@ from contextlib import closing
 from dataclasses import replace
 
 from playground import events
-from playground.app.compare_frame import PLACE, Frame, differences_of, refusal
-from playground.app.compare_state import Duel, Wish, names
+from playground.app.compare_frame import PLACE, CompareUpdate, differences_of, refusal
+from playground.app.compare_state import CompareRequest, Comparison, names
 from playground.app.compare_view import PLACES
-from playground.app.loaded_models import Residents
-from playground.app.refusals import told
+from playground.app.loaded_models import LoadedModels
+from playground.app.refusals import error_message
 from playground.app.services import Services
 from playground.chat.answer_differences import spread_of
 from playground.chat.compare import Pane, PaneResult, compare
 from playground.errors import PlaygroundError, RequestRefused
-from playground.limits.runs import Run, Visitor, Visits
-from playground.measure.fidelity import Fidelity, score_answer
-from playground.measure.fidelity import Progress as Scoring
+from playground.limits.runs import Run, Runs, Visitor
+from playground.measure.fidelity import Fidelity, FidelityProgress, score_answer
 from playground.web.html.agreement import PHASES, agreement_card
 from playground.web.html.compare import control_card
 from playground.web.html.page import notice
 from playground.web.html.reply import load_progress
 
 
-class CompareLab:
+class ComparisonScoring:
     """Serves every visitor's comparison; `visits` keeps them apart and sees to their shares."""
 
-    def __init__(self, services: Services, visits: Visits, residents: Residents) -> None:
-        self._services, self._visits, self._residents = services, visits, residents
+    def __init__(self, services: Services, runs: Runs, loaded_models: LoadedModels) -> None:
+        self._services, self._runs, self._loaded_models = services, runs, loaded_models
         self._interval_seconds = 1 / services.settings.updates_per_second
 
-    def control(self, visitor: Visitor, duel: Duel) -> Iterator[Frame]:
+    def control(self, visitor: Visitor, duel: Comparison) -> Iterator[CompareUpdate]:
         """The left side's model asked twice, so that its difference from itself can be told."""
         begun = False
         try:
@@ -44,22 +43,24 @@ class CompareLab:
             if not (side.pane and wish and side.result) or duel.is_hidden:
                 raise RequestRefused("There is nothing to repeat yet.", "Ask both models something first.")
             pane = replace(side.pane, conversation=side.conversation.without_last_reply())
-            with self._visits.running(visitor, "control", PLACE) as run:
+            with self._runs.running(visitor, "control", PLACE) as run:
                 begun = True
-                yield Frame(phase="busy", problem="", control=notice(f"Asking {pane.file.level} twice …"))
+                yield CompareUpdate(phase="busy", problem="", control=notice(f"Asking {pane.file.level} twice …"))
                 results = yield from self._repeated(pane, wish, run)
             if len(results) < 2:
-                said = told(run.overdue, visitor) if run.overdue else notice("Stopped; the control says nothing.")
-                yield Frame(phase="rest", control=said)
+                said = (
+                    error_message(run.overdue, visitor) if run.overdue else notice("Stopped; the control says nothing.")
+                )
+                yield CompareUpdate(phase="rest", control=said)
                 return
             duel = replace(duel, spread=spread_of(results))
             text = control_card(names(duel)[0], results[0], results[1], duel.spread)
-            yield Frame(duel, phase="rest", control=text, differences=differences_of(duel))
+            yield CompareUpdate(duel, phase="rest", control=text, differences=differences_of(duel))
         except PlaygroundError as error:
             refused = refusal(error, visitor)
             yield replace(refused, phase="rest", control="") if begun else refused
 
-    def score(self, visitor: Visitor, duel: Duel) -> Iterator[Frame]:
+    def score(self, visitor: Visitor, duel: Comparison) -> Iterator[CompareUpdate]:
         """A's answer read by both, token by token; one model in memory at a time is enough."""
         begun = False
         try:
@@ -67,10 +68,10 @@ class CompareLab:
             first, second = (duel.at(place) for place in PLACES)
             if not (first.pane and second.pane and first.result) or duel.is_hidden:
                 raise RequestRefused("There is no answer to read yet.", "Ask both models something first.")
-            with self._visits.running(visitor, "scoring", PLACE) as run:
+            with self._runs.running(visitor, "scoring", PLACE) as run:
                 begun = True
-                yield Frame(duel, phase="busy", problem="", agreement=load_progress(None, "Reading A’s answer"))
-                scoring: Generator[Scoring | Fidelity, None, None] = score_answer(  # type: ignore[assignment]
+                yield CompareUpdate(duel, phase="busy", problem="", agreement=load_progress(None, "Reading A’s answer"))
+                scoring: Generator[FidelityProgress | Fidelity, None, None] = score_answer(  # type: ignore[assignment]
                     self._services.pool,
                     first.pane,
                     second.pane,
@@ -79,7 +80,7 @@ class CompareLab:
                 )
                 said, outcome = yield from self._scored(duel, scoring, run)
             _note_scoring(duel, visitor, outcome)
-            yield Frame(duel, phase="rest", agreement=said)
+            yield CompareUpdate(duel, phase="rest", agreement=said)
         except PlaygroundError as error:
             if begun:
                 _note_scoring(duel, visitor, "failed", type(error).__name__)
@@ -93,8 +94,8 @@ class CompareLab:
             )
 
     def _scored(
-        self, duel: Duel, scoring: Generator[Scoring | Fidelity, None, None], run: Run
-    ) -> Generator[Frame, None, tuple[str, str]]:
+        self, duel: Comparison, scoring: Generator[FidelityProgress | Fidelity, None, None], run: Run
+    ) -> Generator[CompareUpdate, None, tuple[str, str]]:
         """What is said at the end, and how it ended as the journal calls it."""
         run.owns_generator(scoring)
         with closing(scoring):
@@ -103,12 +104,14 @@ class CompareLab:
                     return agreement_card(names(duel), event), "done"
                 if run.is_stopped():
                     break
-                waits = self._residents.waiting(event.waiting)
-                yield Frame(agreement=load_progress(None if waits else event.fraction, waits or PHASES[event.phase]))
+                waits = self._loaded_models.waiting(event.waiting)
+                yield CompareUpdate(
+                    agreement=load_progress(None if waits else event.fraction, waits or PHASES[event.phase])
+                )
         stopped = notice("Stopped; nothing is said about the agreement.")
-        return told(run.overdue, run.visitor) if run.overdue else stopped, "stopped"
+        return error_message(run.overdue, run.visitor) if run.overdue else stopped, "stopped"
 
-    def _repeated(self, pane: Pane, wish: Wish, run: Run) -> Generator[Frame, None, list[PaneResult]]:
+    def _repeated(self, pane: Pane, wish: CompareRequest, run: Run) -> Generator[CompareUpdate, None, list[PaneResult]]:
         """Both results of one model asked twice; fewer when it was stopped. Raises what a pane failed with."""
         results: list[PaneResult] = []
         updates = compare(
@@ -126,10 +129,10 @@ class CompareLab:
                     raise update.failed
                 if update.result:
                     results.append(update.result)
-                    yield Frame(control=notice(f"Asking {pane.file.level} twice … {len(results)} of 2 done"))
+                    yield CompareUpdate(control=notice(f"Asking {pane.file.level} twice … {len(results)} of 2 done"))
         return results
 
 
-def _note_scoring(duel: Duel, visitor: Visitor, outcome: str, error: str = "") -> None:
+def _note_scoring(duel: Comparison, visitor: Visitor, outcome: str, error: str = "") -> None:
     writer, reader = (f"{file.display_name} {file.level}" if (file := duel.at(place).file) else "" for place in PLACES)
     events.scoring_ended(writer, reader, visitor.short_id, outcome, error)

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from playground.app.model_choice import Choice
+from playground.app.model_choice import ModelChoice
 from playground.chat.answer_differences import Spread
 from playground.chat.compare import Mode, Pane, PaneResult
 from playground.chat.conversation import Conversation
@@ -29,10 +29,10 @@ BALLOT: Final = ("A better", "B better", "Tie", "Both bad")
 
 
 @dataclass(frozen=True)
-class Wish:
+class CompareRequest:
     """How the next comparison should be made, as the page holds it."""
 
-    choices: tuple[Choice, Choice]
+    choices: tuple[ModelChoice, ModelChoice]
     system: str = ""
     sampling: Sampling = GREEDY
     max_tokens: int = USUAL_TOKENS
@@ -64,14 +64,14 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Duel:
+class Comparison:
     """order: which side (0 left, 1 right) stands in place A and which in B."""
 
     sides: tuple[Side, Side] = (Side(), Side())
     order: tuple[int, int] = (0, 1)
     blind: bool = False
     voted: Preference | None = None
-    wish: Wish | None = None  # of the last question
+    wish: CompareRequest | None = None  # of the last question
     spread: Spread = field(default_factory=Spread)
 
     @property
@@ -96,12 +96,12 @@ class Duel:
         """The side that is shown as A (0) or B (1)."""
         return self.sides[self.order[place]]
 
-    def with_place(self, place: int, side: Side) -> Duel:
+    def with_place(self, place: int, side: Side) -> Comparison:
         sides = list(self.sides)
         sides[self.order[place]] = side
         return replace(self, sides=(sides[0], sides[1]))
 
-    def asked(self, text: str, wish: Wish, limits: HistoryLimits) -> Duel:
+    def asked(self, text: str, wish: CompareRequest, limits: HistoryLimits) -> Comparison:
         """With one more question to both; a blind round is shuffled, and begins with nothing that would give it away.
 
         Raises RequestRefused for too much or nothing.
@@ -120,7 +120,7 @@ class Duel:
             raise RequestRefused("This chat has as many messages as the playground takes.", "Clear it and begin anew.")
         return replace(duel, sides=(sides[0], sides[1]), blind=wish.blind, wish=wish)
 
-    def asked_again(self, place: int, wish: Wish) -> Duel:
+    def asked_again(self, place: int, wish: CompareRequest) -> Comparison:
         """One side without its last reply; raises RequestRefused where there is none, or while votes are out."""
         if self.is_hidden:
             raise RequestRefused("Another answer would give it away.", "Vote first.")
@@ -132,23 +132,23 @@ class Duel:
         again = replace(side, conversation=conversation, result=None, ends=ends)
         return replace(self.with_place(place, again), wish=wish)
 
-    def answered(self, place: int, result: PaneResult) -> Duel:
+    def answered(self, place: int, result: PaneResult) -> Comparison:
         side, conversation = self.at(place), result.conversation
         ends = (*side.ends, (len(conversation.messages) - 1, result.finished))
         return self.with_place(place, replace(side, conversation=conversation, result=result, ends=ends))
 
-    def broken_off(self, place: int, message: Message) -> Duel:
+    def broken_off(self, place: int, message: Message) -> Comparison:
         """With as much of a reply as there is."""
         side = self.at(place)
         if not (message.content or message.thinking):
             return self
         return self.with_place(place, replace(side, conversation=side.conversation.answered(message)))
 
-    def cleared(self) -> Duel:
+    def cleared(self) -> Comparison:
         """A new chat; what is known of the spread stays."""
-        return Duel(spread=self.spread)
+        return Comparison(spread=self.spread)
 
-    def revealed(self) -> Duel:
+    def revealed(self) -> Comparison:
         """With the sides where they were chosen, and nothing hidden."""
         return replace(self, order=(0, 1), blind=False, voted=None)
 
@@ -168,7 +168,7 @@ class Duel:
         return Vote(pair, preference, "first" if first_place == 0 else "second")
 
 
-def names(duel: Duel) -> tuple[str, str]:
+def names(duel: Comparison) -> tuple[str, str]:
     """What places A and B are called: the level where that tells them apart, else with the model's name."""
     first, second = (duel.at(place).file for place in (0, 1))
     if duel.is_hidden:

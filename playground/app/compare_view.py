@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from playground.app.compare_state import LETTERS, Duel, names
+from playground.app.compare_state import LETTERS, Comparison, names
 from playground.chat.compare import PaneResult, PaneUpdate
 from playground.chat.template.render import Message
 from playground.engine.protocol import Event, Token
@@ -48,7 +48,7 @@ class _Pane:
 class Board:
     """The places that answer now; `duel` is kept up to date with the files that answer."""
 
-    def __init__(self, duel: Duel, places: Sequence[int]) -> None:
+    def __init__(self, duel: Comparison, places: Sequence[int]) -> None:
         self.duel = duel
         self.places = tuple(places)
         self.seated: list[int] = []  # the places whose file is ready, in the order of the comparison's panes
@@ -115,7 +115,7 @@ class Board:
     def failures(self) -> str:
         return "".join(pane.failed for pane in self._panes.values())
 
-    def finished(self) -> Duel:
+    def finished(self) -> Comparison:
         """The comparison with what was written until now; a blind round that broke hides nothing any more."""
         duel = self.duel
         for place, pane in self._panes.items():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from playground.app.model_choice import Choice
+from playground.app.model_choice import ModelChoice
 from playground.errors import PlaygroundError
 from playground.fit.kv_formula import Attention, naive_kv_bytes, read_attention
 from playground.fit.plan import MemoryPlan
@@ -32,7 +32,7 @@ from playground.fit.table import (
 from playground.llama.params import KV_TYPES, ContextParameters, KvType
 from playground.models.hub.names import looks_like_reference
 from playground.models.library import Library
-from playground.quantize.jobs import LevelMaker
+from playground.quantize.jobs import QuantizationJobs
 
 THIS: Final = "this"
 OTHER: Final = "other"
@@ -122,16 +122,16 @@ class FitView:
 
 
 @dataclass(frozen=True)
-class Opening:
+class CellAction:
     """Where a click on a cell leads: to Chat with a choice, or to words on where the model can be had."""
 
-    chat: Choice | None = None
+    chat: ModelChoice | None = None
     problem: str = ""
     remedy: str = ""
     repo: str | None = None
 
 
-class FitDesk:
+class FitService:
     """Answers the Fit tab of every visitor.
 
     usable_for: bytes that a load of a file could use here, as the pool will judge it. chats: that a loaded model serves
@@ -143,7 +143,7 @@ class FitDesk:
         self,
         library: Library,
         planner: Planner,
-        maker: LevelMaker | None,
+        quantization_jobs: QuantizationJobs | None,
         usable_for: Callable[[Path], int],
         chats: int,
         elsewhere: Callable[[], Sequence[FitSubject]] = tuple,
@@ -152,7 +152,7 @@ class FitDesk:
         self.chats = chats
         self._library = library
         self._planner = planner
-        self._maker = maker
+        self._quantization_jobs = quantization_jobs
         self._usable_for = usable_for
         self._elsewhere = elsewhere
         self._find_elsewhere = find_elsewhere
@@ -197,20 +197,20 @@ class FitDesk:
         except PlaygroundError as error:
             yield replace(view, problem=str(error))
 
-    def opening(self, choice: FitChoice, cell: object) -> Opening:
+    def opening(self, choice: FitChoice, cell: object) -> CellAction:
         """What a click on the cell "LEVEL|CONTEXT" opens; the browser may send anything."""
         subject = next((subject for subject in self.subjects() if subject.key == choice.model), None)
         level, _, tokens = cell.partition("|") if isinstance(cell, str) else ("", "", "")
         sizes = {size.level: size for size in self._sizes(subject, every_level=True)} if subject else {}
         if subject is None or level not in sizes or not (tokens.isascii() and tokens.isdigit() and len(tokens) < 9):
-            return Opening(problem="That cell is no longer in the table.", remedy="Choose another one.")
+            return CellAction(problem="That cell is no longer in the table.", remedy="Choose another one.")
         if subject.base_name and not sizes[level].is_estimate:
-            return Opening(Choice(subject.base_name, level, int(tokens) or None, choice.kv_type))
+            return CellAction(ModelChoice(subject.base_name, level, int(tokens) or None, choice.kv_type))
         what = f"{subject.name} at {level} is not on this computer yet."
         if subject.repo is None:
-            return Opening(problem=what, remedy="The tab Models searches the Hub for it.")
+            return CellAction(problem=what, remedy="The tab Models searches the Hub for it.")
         remedy = f"The tab Models can download it from {subject.repo}."
-        return Opening(problem=what, remedy=remedy, repo=subject.repo)
+        return CellAction(problem=what, remedy=remedy, repo=subject.repo)
 
     def _usual_chats(self, subject: FitSubject) -> int:
         """A model on disk is planned as Chat here loads it, another one as its one reader would."""
@@ -219,10 +219,12 @@ class FitDesk:
     def _sizes(self, subject: FitSubject, every_level: bool) -> tuple[LevelSize, ...]:
         levels = EIGHT_LEVELS if every_level else FOUR_LEVELS
         known = list(subject.sizes)
-        if subject.base_name and self._maker:
-            source = self._maker.source(subject.base_name)
+        if subject.base_name and self._quantization_jobs:
+            source = self._quantization_jobs.source(subject.base_name)
             beside_weights = source.size - self._library.whole_header(source).weight_bytes
-            makeable = self._maker.can_make(subject.base_name, [level for level in levels if level != "F16"])
+            makeable = self._quantization_jobs.can_make(
+                subject.base_name, [level for level in levels if level != "F16"]
+            )
             known += [LevelSize(size.level, size.size - beside_weights, "to be made") for size in makeable.values()]
         return ladder(known, subject.parameter_count, levels)
 

@@ -68,7 +68,7 @@ class _Opened:
     headers: dict[str, LevelHeader] = field(default_factory=dict)
 
 
-class HubDesk:
+class HubService:
     """Answers every visitor; what one has opened the next finds open already."""
 
     def __init__(self, services: Services, context_size: int = USUAL_CONTEXT) -> None:

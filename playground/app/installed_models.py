@@ -25,7 +25,7 @@ OTHER_PROGRAMS: Final = ("LM Studio", "Ollama", "llama.cpp")
 
 
 @dataclass(frozen=True)
-class ShelfRow:
+class InstalledModelRow:
     """One model at one level on this disk; `bits_per_weight` is the true one, None where its header cannot be read."""
 
     key: str
@@ -45,15 +45,15 @@ class ShelfRow:
 
 
 @dataclass(frozen=True)
-class ShelfView:
+class InstalledModelsView:
     """Everything on this disk. `free` is what the disk of the models made here has left, in bytes."""
 
-    rows: tuple[ShelfRow, ...]
+    rows: tuple[InstalledModelRow, ...]
     left_out: tuple[LeftOut, ...]
     free: int
 
 
-class Shelf:
+class InstalledModels:
     """Answers for every visitor; what the settings forbid is refused here, whatever a browser sends."""
 
     def __init__(self, settings: Settings, library: Library, last_used: LastUsed) -> None:
@@ -61,12 +61,14 @@ class Shelf:
         self._library = library
         self._last_used = last_used
 
-    def view(self) -> ShelfView:
+    def view(self) -> InstalledModelsView:
         files, left_out = self._library.survey()
         in_order = sorted(files, key=lambda file: (file.origin != "starter", file.base_name.lower(), -file.size))
-        return ShelfView(tuple(map(self._row, in_order)), tuple(left_out), free_bytes(self._settings.data_dir))
+        return InstalledModelsView(
+            tuple(map(self._row, in_order)), tuple(left_out), free_bytes(self._settings.data_dir)
+        )
 
-    def row(self, key: object) -> ShelfRow:
+    def row(self, key: object) -> InstalledModelRow:
         """The row of that key; raises ModelNotFound where it is gone."""
         for row in self.view().rows:
             if row.key == key:
@@ -135,7 +137,7 @@ class Shelf:
         shutil.move(path, place)
         return place
 
-    def _row(self, file: ModelFile) -> ShelfRow:
+    def _row(self, file: ModelFile) -> InstalledModelRow:
         try:
             bits = self._library.whole_header(file).bits_per_weight
         except (PlaygroundError, OSError):
@@ -143,4 +145,4 @@ class Shelf:
         note = made_note(file.level, file.requantized_from, bits) or ""
         removable = self._settings.allow_delete and may_delete(file, self._settings.data_dir)
         key = hashlib.sha256(str(file.path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        return ShelfRow(key, file, bits, note, removable, self._last_used.of(file.path))
+        return InstalledModelRow(key, file, bits, note, removable, self._last_used.of(file.path))

@@ -13,21 +13,21 @@ from typing import Final
 from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
 from playground.gguf.levels import find_level
-from playground.limits.runs import Visitor, Visits
+from playground.limits.runs import Runs, Visitor
 from playground.models.library import ModelFile
-from playground.quantize.jobs import LevelMaker
-from playground.quantize.quantize import Made, Progress, QuantizedSize
+from playground.quantize.jobs import QuantizationJobs
+from playground.quantize.quantize import QuantizationProgress, QuantizedFile, QuantizedSize
 from playground.web.html.picker import LevelRow
 
 NO_WORDS: Final = "A level this page has no words for."
 
 
-class Offers:
+class MakeableLevels:
     """What can be made of the models here. Safe to share between visitors; `maker` None offers nothing."""
 
-    def __init__(self, maker: LevelMaker | None, visits: Visits | None = None) -> None:
-        self._maker = maker
-        self._visits = visits or Visits()
+    def __init__(self, quantization_jobs: QuantizationJobs | None, runs: Runs | None = None) -> None:
+        self._quantization_jobs = quantization_jobs
+        self._runs = runs or Runs()
         self._asked: set[str] = set()
 
     def known(self, base_name: str) -> dict[str, QuantizedSize]:
@@ -36,29 +36,29 @@ class Offers:
 
     def of(self, base_name: str) -> dict[str, QuantizedSize]:
         """The levels that can be made of a model, by the value of their rows, from large to small."""
-        if self._maker is None:
+        if self._quantization_jobs is None:
             return {}
-        offered = self._maker.can_make(base_name)
+        offered = self._quantization_jobs.can_make(base_name)
         self._asked.add(base_name)
         return offered
 
     def source(self, base_name: str) -> ModelFile | None:
         """The file they would be made from."""
         try:
-            return self._maker.source(base_name) if self._maker else None
+            return self._quantization_jobs.source(base_name) if self._quantization_jobs else None
         except PlaygroundError:
             return None
 
     def make(
         self, base_name: str, level: str, stopped: Callable[[], bool], visitor: Visitor | None = None
-    ) -> Generator[Progress, None, Made | None]:
-        """Make a level: Progress, and in the end the file; None when `stopped` says so. Raises PlaygroundError.
+    ) -> Generator[QuantizationProgress, None, QuantizedFile | None]:
+        """Make a level: yields progress, returns the file, or None if `stopped` says so. Raises PlaygroundError.
 
         visitor: whose share of lab runs it takes; one page makes one level at a time.
         """
         if visitor is None:
             return (yield from self._made(base_name, level, stopped))
-        with self._visits.running(visitor, "making", "making", f"{base_name}:{level}") as run:
+        with self._runs.running(visitor, "making", "making", f"{base_name}:{level}") as run:
             making = self._made(base_name, level, lambda: stopped() or run.is_stopped())
             run.owns_generator(making)
             made = yield from making
@@ -66,14 +66,16 @@ class Offers:
                 raise run.overdue
         return made
 
-    def _made(self, base_name: str, level: str, stopped: Callable[[], bool]) -> Generator[Progress, None, Made | None]:
-        if self._maker is None:
+    def _made(
+        self, base_name: str, level: str, stopped: Callable[[], bool]
+    ) -> Generator[QuantizationProgress, None, QuantizedFile | None]:
+        if self._quantization_jobs is None:
             raise RequestRefused(
                 "Levels are not made here.", "Choose one that is on the list.", setting="allow_quantize"
             )
-        with closing(self._maker.make(base_name, level)) as making:
+        with closing(self._quantization_jobs.make(base_name, level)) as making:
             for event in making:
-                if isinstance(event, Made):
+                if isinstance(event, QuantizedFile):
                     return event
                 if stopped():
                     return None

@@ -10,12 +10,12 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from playground.app.model_choice import Choice
-from playground.app.model_picker import Desk
-from playground.app.refusals import told
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import PickerSource
+from playground.app.refusals import error_message
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
-from playground.quantize.quantize import Progress
+from playground.quantize.quantize import QuantizationProgress
 from playground.web.html.page import notice
 from playground.web.html.reply import load_progress
 
@@ -25,7 +25,7 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True)
-class MakingFrame:
+class QuantizationUpdate:
     """What is new: `said` as markup, whether it still works, and whether a level is on the disk that was not before."""
 
     said: str
@@ -34,29 +34,31 @@ class MakingFrame:
 
 
 def make_chosen(
-    desk: Desk, choice: Choice, stopped: Callable[[], bool] = _never, visitor: Visitor | None = None
-) -> Iterator[MakingFrame]:
+    service: PickerSource, choice: ModelChoice, stopped: Callable[[], bool] = _never, visitor: Visitor | None = None
+) -> Iterator[QuantizationUpdate]:
     """The chosen level made, with progress; a sentence where it was stopped or cannot be made."""
-    yield from frames_of(choice.level, desk.ready(choice, stopped, visitor), visitor)
+    yield from frames_of(choice.level, service.ready(choice, stopped, visitor), visitor)
 
 
 def frames_of(
-    level: str | None, work: Generator[Progress, None, object], visitor: Visitor | None = None
-) -> Iterator[MakingFrame]:
+    level: str | None, work: Generator[QuantizationProgress, None, object], visitor: Visitor | None = None
+) -> Iterator[QuantizationUpdate]:
     """The frames of a making that ends with something, or with None where it was stopped."""
-    yield MakingFrame(making_progress(level, None), is_busy=True)
+    yield QuantizationUpdate(making_progress(level, None), is_busy=True)
     try:
         with closing(work) as making:
             while True:
-                yield MakingFrame(making_progress(level, next(making)), is_busy=True)
+                yield QuantizationUpdate(making_progress(level, next(making)), is_busy=True)
     except StopIteration as end:
         stopped_early = end.value is None
-        yield MakingFrame(notice("Stopped; nothing of it is kept.") if stopped_early else "", is_made=not stopped_early)
+        yield QuantizationUpdate(
+            notice("Stopped; nothing of it is kept.") if stopped_early else "", is_made=not stopped_early
+        )
     except PlaygroundError as error:
-        yield MakingFrame(told(error, visitor))
+        yield QuantizationUpdate(error_message(error, visitor))
 
 
-def making_progress(level: str | None, progress: Progress | None) -> str:
+def making_progress(level: str | None, progress: QuantizationProgress | None) -> str:
     """`Making Q2_0 — 43%`, and before it begins without a share."""
     weighing = progress is not None and progress.is_weighing
     stage = f"Reading a text to see which weights matter for {level}" if weighing else f"Making {level}"

@@ -11,7 +11,7 @@ MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """What a person has picked, None where the playground should choose. `level` is a row's value."""
 
     model: str | None = None
@@ -20,7 +20,7 @@ class Choice:
     kv_type: KvType = "f16"
 
     @classmethod
-    def read(cls, model: object, level: object, context_size: object, kv_type: object) -> Choice:
+    def read(cls, model: object, level: object, context_size: object, kv_type: object) -> ModelChoice:
         """The choice as a browser sends it; whatever is no possible value becomes None."""
         text = str(context_size or "")
         size = int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 9 else None

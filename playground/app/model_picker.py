@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from playground.app.makeable_levels import NO_WORDS, Offers, offer_row, plan_if_made
-from playground.app.model_choice import Choice
+from playground.app.makeable_levels import NO_WORDS, MakeableLevels, offer_row, plan_if_made
+from playground.app.model_choice import ModelChoice
 from playground.app.records import USUAL_CONTEXT
 from playground.app.servers import Servers, memory_words, server_row
 from playground.engine.remote.protocol import RemoteModel
@@ -21,11 +21,11 @@ from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
 from playground.gguf.levels import find_level
-from playground.limits.runs import Visitor, Visits
+from playground.limits.runs import Runs, Visitor
 from playground.llama.params import ContextParameters
 from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
-from playground.quantize.jobs import LevelMaker
-from playground.quantize.quantize import Progress, QuantizedSize, made_note
+from playground.quantize.jobs import QuantizationJobs
+from playground.quantize.quantize import QuantizationProgress, QuantizedSize, made_note
 from playground.web.html.picker import ContextStep, LevelRow
 
 
@@ -36,7 +36,7 @@ class PickerView:
     offers: levels that can be made here from the level `made_from`; `to_make` is the chosen one among them.
     """
 
-    choice: Choice
+    choice: ModelChoice
     models: tuple[tuple[str, str], ...]  # (what people read, base name)
     model_name: str = ""
     levels: tuple[LevelRow, ...] = ()
@@ -59,25 +59,25 @@ class _Candidate:
     if_made: QuantizedSize | None = None
 
 
-class Desk(Protocol):
-    """Where a picker asks; the real one is PickerDesk."""
+class PickerSource(Protocol):
+    """Where a picker asks; the real one is ModelPickerService."""
 
     def model_names(self) -> list[tuple[str, str]]: ...
 
-    def views(self, choice: Choice) -> Iterator[PickerView]: ...
+    def views(self, choice: ModelChoice) -> Iterator[PickerView]: ...
 
     def ready(
-        self, choice: Choice, stopped: Callable[[], bool], visitor: Visitor | None = None
-    ) -> Generator[Progress, None, ModelFile | RemoteModel | None]: ...
+        self, choice: ModelChoice, stopped: Callable[[], bool], visitor: Visitor | None = None
+    ) -> Generator[QuantizationProgress, None, ModelFile | RemoteModel | None]: ...
 
     @property
     def servers(self) -> Servers: ...
 
     @property
-    def visits(self) -> Visits: ...
+    def runs(self) -> Runs: ...
 
 
-class PickerDesk:
+class ModelPickerService:
     """Answers pickers from what is on this disk, in this computer and on its servers. Safe to share between visitors.
 
     usable_for: the bytes that a load of this file could use, as the pool will judge it.
@@ -91,27 +91,27 @@ class PickerDesk:
         planner: Planner,
         usable_for: Callable[[Path], int],
         slots: int,
-        maker: LevelMaker | None = None,
-        visits: Visits | None = None,
+        quantization_jobs: QuantizationJobs | None = None,
+        runs: Runs | None = None,
         servers: Servers | None = None,
     ) -> None:
         self._library = library
         self._planner = planner
         self._usable_for = usable_for
         self._slots = slots
-        self._visits = visits or Visits()
-        self._offers = Offers(maker, self._visits)
+        self._runs = runs or Runs()
+        self._offers = MakeableLevels(quantization_jobs, self._runs)
         self.servers = servers or Servers()
 
     @property
-    def visits(self) -> Visits:
-        return self._visits
+    def runs(self) -> Runs:
+        return self._runs
 
     def model_names(self, *, wait: bool = False) -> list[tuple[str, str]]:
         """(name to read, value) of every model here and on servers; wait: a moment for servers never asked before."""
         return [*_names(self._library.models()), *self.servers.names(wait=wait)]
 
-    def file(self, choice: Choice) -> ModelFile:
+    def file(self, choice: ModelChoice) -> ModelFile:
         """The file that a choice means; raises ModelNotFound for anything that is not on offer."""
         models = self._library.models()
         files = _by_value(models.get(choice.model or "", ()))
@@ -119,18 +119,18 @@ class PickerDesk:
             raise ModelNotFound("That model is no longer on this computer.", "Choose another one from the list.")
         return files[choice.level or ""]
 
-    def find(self, path: Path) -> tuple[Choice, str] | None:
+    def find(self, path: Path) -> tuple[ModelChoice, str] | None:
         """The choice that means this file, and its title for people; None for a file that is not on offer."""
         for base_name, files in self._library.models().items():
             for value, file in _by_value(files).items():
                 if file.path.absolute() == path:
-                    return Choice(base_name, value), f"{file.display_name} · {value}"
+                    return ModelChoice(base_name, value), f"{file.display_name} · {value}"
         return None
 
     def ready(
-        self, choice: Choice, stopped: Callable[[], bool], visitor: Visitor | None = None
-    ) -> Generator[Progress, None, ModelFile | RemoteModel | None]:
-        """The model that a choice means, made first where it is a file that is only on offer: Progress meanwhile.
+        self, choice: ModelChoice, stopped: Callable[[], bool], visitor: Visitor | None = None
+    ) -> Generator[QuantizationProgress, None, ModelFile | RemoteModel | None]:
+        """The model that a choice means, made first where it is a file that can only be made here; yields progress.
 
         None when `stopped` says so. Raises as `file` and the maker do, and RequestRefused where the visitor has too
         much under way.
@@ -146,10 +146,10 @@ class PickerDesk:
         made = yield from self._offers.make(base_name, level, stopped, visitor)
         return self.file(choice) if made else None
 
-    def context(self, choice: Choice) -> ContextParameters:
+    def context(self, choice: ModelChoice) -> ContextParameters:
         return ContextParameters(choice.context_size or USUAL_CONTEXT, choice.kv_type, self._slots)
 
-    def views(self, choice: Choice) -> Iterator[PickerView]:
+    def views(self, choice: ModelChoice) -> Iterator[PickerView]:
         """The view of a choice, first without and then with what has to be asked of llama.cpp."""
         view = PickerView(choice, ())
         for view in self._views(choice):
@@ -158,7 +158,7 @@ class PickerDesk:
         if names != view.models:
             yield replace(view, models=names)
 
-    def _views(self, choice: Choice) -> Iterator[PickerView]:
+    def _views(self, choice: ModelChoice) -> Iterator[PickerView]:
         models = self._library.models()
         if choice.model not in models:
             value = choice.model if self.servers.means(choice.model) else None if models else self.servers.first()
@@ -187,7 +187,7 @@ class PickerDesk:
         except PlaygroundError as error:
             yield replace(view, problem=str(error))
 
-    def _view_of_server(self, choice: Choice, value: str) -> PickerView:
+    def _view_of_server(self, choice: ModelChoice, value: str) -> PickerView:
         names = tuple(self.model_names(wait=True))
         view = PickerView(
             replace(choice, model=value, level=None, context_size=None), names, _readable(names).get(value, value)
@@ -260,7 +260,7 @@ class PickerDesk:
         notes = (note,) if note else ()
         return LevelRow(value, file.level, file.size, header.bits_per_weight, summary, None, notes=notes)
 
-    def _plan_at(self, one: _Candidate, choice: Choice, context_size: int) -> MemoryPlan:
+    def _plan_at(self, one: _Candidate, choice: ModelChoice, context_size: int) -> MemoryPlan:
         context = ContextParameters(context_size, choice.kv_type, self._slots)
         plan = self._planner.plan(one.file.path, context)
         return plan_if_made(plan, one.file, one.if_made) if one.if_made else plan

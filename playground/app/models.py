@@ -1,6 +1,6 @@
 """What happens in the Models tab: what is here, levels made, repositories opened, downloads queued and watched.
 
-Joins the shelf, the Hub's desk, the maker and the queue of downloads, each of which knows its own trade. Knows no
+Joins the installed, the Hub's desk, the maker and the queue of downloads, each of which knows its own trade. Knows no
 component; what the settings forbid is refused here, whatever a browser sends.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from playground.app.format import bits, gibibytes
-from playground.app.hub import HubDesk
-from playground.app.installed_models import Shelf
-from playground.app.makeable_levels import Offers
-from playground.app.making_progress import MakingFrame, frames_of
-from playground.app.refusals import told
+from playground.app.hub import HubService
+from playground.app.installed_models import InstalledModels
+from playground.app.makeable_levels import MakeableLevels
+from playground.app.making_progress import QuantizationUpdate, frames_of
+from playground.app.refusals import error_message
 from playground.app.services import Services
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
@@ -22,14 +22,14 @@ from playground.quantize.quantize import QuantizedSize, levels_offered
 from playground.web.html.page import notice
 
 
-class ModelsDesk:
+class ModelsService:
     """Serves every visitor; downloads and models are everybody's."""
 
     def __init__(self, services: Services) -> None:
         self.settings = services.settings
-        self.visits = services.visits
-        self.shelf = Shelf(services.settings, services.library, services.last_used)
-        self.hub = HubDesk(services)
+        self.runs = services.runs
+        self.installed_models = InstalledModels(services.settings, services.library, services.last_used)
+        self.hub = HubService(services)
         self._services = services
 
     # --- levels made here ---
@@ -39,7 +39,7 @@ class ModelsDesk:
         models = []
         for base_name, files in self._services.library.models().items():
             try:
-                source = self._services.maker.source(base_name)
+                source = self._services.quantization_jobs.source(base_name)
             except PlaygroundError:
                 continue
             models.append((f"{files[0].display_name}, from {source.level}", base_name))
@@ -47,14 +47,20 @@ class ModelsDesk:
 
     def makeable(self, base_name: str) -> dict[str, QuantizedSize]:
         """Every level that can be made of a model, with its exact size, from large to small."""
-        return self._services.maker.can_make(base_name, levels_offered()) if self.settings.allow_quantize else {}
+        return (
+            self._services.quantization_jobs.can_make(base_name, levels_offered())
+            if self.settings.allow_quantize
+            else {}
+        )
 
     def make(
         self, base_name: str, level: str, stopped: Callable[[], bool] = lambda: False, visitor: Visitor | None = None
-    ) -> Iterator[MakingFrame]:
+    ) -> Iterator[QuantizationUpdate]:
         """Make a level, with progress; a sentence where that was stopped or cannot be."""
-        maker = self._services.maker if self.settings.allow_quantize else None
-        yield from frames_of(level, Offers(maker, self.visits).make(base_name, level, stopped, visitor), visitor)
+        quantization_jobs = self._services.quantization_jobs if self.settings.allow_quantize else None
+        yield from frames_of(
+            level, MakeableLevels(quantization_jobs, self.runs).make(base_name, level, stopped, visitor), visitor
+        )
 
     # --- downloads ---
 
@@ -72,10 +78,10 @@ class ModelsDesk:
             if self.hub.is_here(level):
                 return notice(f"{level.base_name} {level.level} is on this computer already.", "good")
             if visitor:
-                self.visits.add_download(visitor, level.key, self._unfinished())
+                self.runs.add_download(visitor, level.key, self._unfinished())
             self._services.downloads.start(level)
         except PlaygroundError as error:
-            return told(error, visitor)
+            return error_message(error, visitor)
         return notice(
             f"{level.base_name} {level.level} is on its way: see Downloads. It goes on if you leave this page."
         )
@@ -92,15 +98,15 @@ class ModelsDesk:
                     self._check_share(word, id, visitor)
                 doing[word](id)
         except PlaygroundError as error:
-            return told(error, visitor)
+            return error_message(error, visitor)
         return ""
 
     def _check_share(self, word: str, id: str, visitor: Visitor) -> None:
         """Among strangers nobody ends another's download; to go on with one takes a share of one's own."""
         if word == "resume":
-            self.visits.add_download(visitor, id, self._unfinished())
+            self.runs.add_download(visitor, id, self._unfinished())
         elif self.settings.on_space:
-            self.visits.check_download_is_mine(visitor, id)
+            self.runs.check_download_is_mine(visitor, id)
 
     def _unfinished(self) -> list[str]:
         return [record.id for record in self.downloads() if not record.has_ended]

@@ -11,20 +11,20 @@ from playground.limits.runs import Visitor
 from playground.web.html.page import error_card
 
 
-def told(error: PlaygroundError, visitor: Visitor | None) -> str:
+def error_message(error: PlaygroundError, visitor: Visitor | None) -> str:
     """The error as markup; where it refuses something, it is noted."""
-    note(error, visitor)
+    log_refusal(error, visitor)
     return error_card(error)
 
 
-def told_of_a_file(error: PlaygroundError, visitor: Visitor | None) -> str:
+def file_error_message(error: PlaygroundError, visitor: Visitor | None) -> str:
     """The same for a file that a visitor gave: that it is no model refuses it, too."""
     if isinstance(error, BadModelFile):
         _note(error, visitor)
-    return told(error, visitor)
+    return error_message(error, visitor)
 
 
-def note(error: PlaygroundError, visitor: Visitor | None) -> None:
+def log_refusal(error: PlaygroundError, visitor: Visitor | None) -> None:
     """A line for a refusal; other errors have theirs where they happen."""
     if isinstance(error, RequestRefused):
         _note(error, visitor, error.setting)

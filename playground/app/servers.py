@@ -11,9 +11,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from playground.app.format import counted
-from playground.engine.local.pool_types import Opening
+from playground.engine.local.pool_types import LoadStatus
 from playground.engine.remote.protocol import RemoteModel
-from playground.engine.remote.registry import Offer, RemoteLease, Remotes
+from playground.engine.remote.registry import RemoteLease, ServerModels, ServerRegistry
 from playground.errors import ModelNotFound, RequestRefused
 from playground.servers import read_server
 from playground.web.html.picker import LevelRow
@@ -24,8 +24,8 @@ FIRST_LOOK_SECONDS: Final = 2.0  # what the last stage of a view waits for a ser
 class Servers:
     """Safe to share between visitors. may_add: whether a person may enter a server on the page."""
 
-    def __init__(self, remotes: Remotes | None = None, *, may_add: bool = False) -> None:
-        self._remotes = remotes or Remotes()
+    def __init__(self, remotes: ServerRegistry | None = None, *, may_add: bool = False) -> None:
+        self._remotes = remotes or ServerRegistry()
         self.may_add = may_add
 
     def names(self, *, wait: bool = False) -> list[tuple[str, str]]:
@@ -54,7 +54,7 @@ class Servers:
             raise offer.problem
         raise ModelNotFound("That model is not on offer any more.", "Choose another one from the list.")
 
-    def open(self, model: RemoteModel) -> Generator[Opening, None, RemoteLease]:
+    def open(self, model: RemoteModel) -> Generator[LoadStatus, None, RemoteLease]:
         """A lease on a server's model, as the pool gives one on a file."""
         return self._remotes.open(model)
 
@@ -86,13 +86,13 @@ def memory_words(model: RemoteModel) -> str:
     return f"This model runs on {model.server}: it takes no memory here, and there is nothing to load."
 
 
-def _names(offer: Offer) -> Iterable[tuple[str, str]]:
+def _names(offer: ServerModels) -> Iterable[tuple[str, str]]:
     if not offer.models and offer.problem is not None:
         return [(f"{offer.server} (cannot be asked)", f"@{offer.server}")]
     return [(f"{model.display_name}, runs on {model.server}", model.reference) for model in offer.models]
 
 
-def _is_first_look(offer: Offer) -> bool:
+def _is_first_look(offer: ServerModels) -> bool:
     return offer.is_looking and not offer.models and offer.problem is None
 
 

@@ -9,21 +9,21 @@ import threading
 from contextlib import ExitStack
 from functools import cached_property
 
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.remote.registry import Remotes
+from playground.engine.remote.registry import ServerRegistry
 from playground.fit.planner import Planner
-from playground.limits.runs import Visits
+from playground.limits.runs import Runs
 from playground.machine.cpus import Processors, read_processors
 from playground.machine.memory import MachineMemory, read_memory
 from playground.machine.partial_files import remove_leftovers
 from playground.models.hub.allowed import allowed_by
 from playground.models.hub.client import Hub
-from playground.models.hub.download_queue import Downloads
+from playground.models.hub.download_queue import DownloadQueue
 from playground.models.hub.headers import Headers
 from playground.models.library import Library
 from playground.models.usage import LastUsed
-from playground.quantize.jobs import LevelMaker
+from playground.quantize.jobs import QuantizationJobs
 from playground.settings import Settings
 
 
@@ -36,7 +36,7 @@ class Services:
         self.processors: Processors = read_processors()
         self._resources = ExitStack()
         self.planner = self._resources.enter_context(Planner())
-        cores = CoreShares(self.processors.usable)
+        cores = CpuShares(self.processors.usable)
         self._resources.callback(cores.close)
         self.last_used = LastUsed(settings.data_dir / "last-used.json")
         self.pool = ModelPool(
@@ -48,15 +48,15 @@ class Services:
             self.last_used.note,
         )
         self._resources.callback(self.pool.close)
-        self.visits = self._resources.enter_context(Visits.of(settings))
-        self.remotes = Remotes(settings.remotes, settings.remote_silence_seconds)
+        self.runs = self._resources.enter_context(Runs.of(settings))
+        self.remotes = ServerRegistry(settings.remotes, settings.remote_silence_seconds)
         self._resources.callback(self.remotes.close)
-        self.maker = LevelMaker(self.library, self.processors.usable)
-        self._resources.callback(self.maker.close)
+        self.quantization_jobs = QuantizationJobs(self.library, self.processors.usable)
+        self._resources.callback(self.quantization_jobs.close)
         for folder in ("models", "scores"):
             remove_leftovers(settings.data_dir / folder)  # of runs that were killed
         self._opening = threading.Lock()
-        self._downloads: Downloads | None = None
+        self._downloads: DownloadQueue | None = None
 
     @cached_property
     def hub(self) -> Hub:
@@ -68,11 +68,11 @@ class Services:
         return Headers(self.hub, self.settings.data_dir / "headers")
 
     @property
-    def downloads(self) -> Downloads:
+    def downloads(self) -> DownloadQueue:
         """The queue of downloads, which goes on where the last run ended as soon as it is first asked for."""
         with self._opening:
             if self._downloads is None:
-                self._downloads = self._resources.enter_context(Downloads(self.settings, self.hub, self.headers))
+                self._downloads = self._resources.enter_context(DownloadQueue(self.settings, self.hub, self.headers))
             return self._downloads
 
     def memory(self) -> MachineMemory:

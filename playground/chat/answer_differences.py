@@ -35,7 +35,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Row:
+class DifferenceRow:
     """One figure of each pane: speeds in tokens per second, times in seconds, memory in bytes; None is unknown.
 
     better: the pane that is better than every other by more than the spread; None where chance could do as much, and
@@ -47,7 +47,7 @@ class Row:
     better: int | None
 
 
-def differences(results: Sequence[PaneResult | None], spread: Spread | None = None) -> tuple[Row, ...]:
+def differences(results: Sequence[PaneResult | None], spread: Spread | None = None) -> tuple[DifferenceRow, ...]:
     """All figures of the panes, in the order of `Figure`; a pane without a result has no values."""
     spread = spread or Spread()
     alone = all(result.mode == "in turn" for result in results if result)
@@ -56,7 +56,9 @@ def differences(results: Sequence[PaneResult | None], spread: Spread | None = No
         values = tuple(value(result) if result else None for result in results)
         share = _share(figure, spread)
         true = alone or figure.startswith("memory")
-        rows.append(Row(figure, values, None if share is None or not true else _better(figure, values, share)))
+        rows.append(
+            DifferenceRow(figure, values, None if share is None or not true else _better(figure, values, share))
+        )
     return tuple(rows)
 
 

@@ -21,10 +21,10 @@ from typing import Final, Literal
 from playground.chat.conversation import Lease, reply
 from playground.chat.first_difference import FirstDifference, first_difference
 from playground.chat.pane import Mode, Pane, PaneResult, PaneUpdate, TurnsReason
-from playground.engine.local.pool import ModelKey, ModelPool, Opening
+from playground.engine.local.pool import LoadStatus, ModelKey, ModelPool
 from playground.engine.protocol import Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
-from playground.engine.remote.registry import Remotes
+from playground.engine.remote.registry import ServerRegistry
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.planner import Planner
 from playground.fit.verdict import judge
@@ -50,7 +50,7 @@ def compare(
     mode: Mode,
     interval_seconds: float,
     alternatives: int = 5,
-    remotes: Remotes | None = None,
+    remotes: ServerRegistry | None = None,
     visitor: Visitor | None = None,
 ) -> Generator[PaneUpdate, None, None]:
     """Each pane's answer to the question that its conversation ends with; one pane alone does too.
@@ -63,7 +63,7 @@ def compare(
     comparison = _Comparison(
         pool,
         planner,
-        remotes or Remotes(),
+        remotes or ServerRegistry(),
         panes,
         seeded(sampling),
         max_tokens,
@@ -109,7 +109,7 @@ def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Liter
 class _Comparison:
     pool: ModelPool
     planner: Planner
-    remotes: Remotes
+    remotes: ServerRegistry
     panes: Sequence[Pane]
     sampling: Sampling
     max_tokens: int | None
@@ -170,7 +170,7 @@ class _Comparison:
         """
         before = self._panes_in_memory()
         pane, key = self.panes[index], _key(self.panes[index])
-        loading: Generator[Opening, None, Lease]
+        loading: Generator[LoadStatus, None, Lease]
         if isinstance(pane.file, RemoteModel):
             loading = self.remotes.open(pane.file)
         else:

@@ -14,10 +14,10 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from playground import __version__
-from playground.chat.answer_differences import Figure, Row, Spread, Value, differences
+from playground.chat.answer_differences import DifferenceRow, Figure, Spread, Value, differences
 from playground.chat.conversation import Conversation
 from playground.chat.export import code, one_line, settings_in_words, turn
-from playground.chat.first_difference import Choice, FirstDifference, first_difference
+from playground.chat.first_difference import FirstDifference, TokenChoice, first_difference
 from playground.chat.pane import PaneResult
 from playground.engine.protocol import Finished, Sampling
 from playground.engine.remote.protocol import RemoteModel
@@ -39,7 +39,7 @@ _TITLES: Final[dict[Figure, str]] = {
 
 
 @dataclass(frozen=True)
-class PaneRecord:
+class SavedPane:
     """One side; context None where a server has its own.
 
     digests: the SHA-256 of each of the file's shards, () where they were not computed.
@@ -71,10 +71,10 @@ class PaneRecord:
 
 
 @dataclass(frozen=True)
-class ComparisonRecord:
+class SavedComparison:
     """What is written down of a comparison; `sampling` with the seed that was used."""
 
-    panes: tuple[PaneRecord, ...]
+    panes: tuple[SavedPane, ...]
     sampling: Sampling
     max_tokens: int | None
     processors: Processors
@@ -84,7 +84,7 @@ class ComparisonRecord:
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[DifferenceRow, ...]:
         return differences([pane.result for pane in self.panes], self.spread)
 
     @property
@@ -99,7 +99,7 @@ def versions() -> dict[str, str]:
     return {"playground": __version__, "llama-cpp-python": version("llama-cpp-python")}
 
 
-def comparison_as_json(record: ComparisonRecord) -> str:
+def comparison_as_json(record: SavedComparison) -> str:
     """One JSON object; sizes in bytes, times in seconds, speeds in tokens per second, probabilities from 0 to 1."""
     parting = record.parting
     data = {
@@ -120,7 +120,7 @@ def comparison_as_json(record: ComparisonRecord) -> str:
     return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
 
 
-def comparison_as_markdown(record: ComparisonRecord) -> str:
+def comparison_as_markdown(record: SavedComparison) -> str:
     """Facts, the table of differences, where the answers part, and then each side's conversation."""
     blocks = [f"# {one_line(record.title)}", _facts(record), _table(record)]
     if (parting := record.parting) is not None:
@@ -130,7 +130,7 @@ def comparison_as_markdown(record: ComparisonRecord) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _pane_data(pane: PaneRecord) -> dict[str, Any]:
+def _pane_data(pane: SavedPane) -> dict[str, Any]:
     result = pane.result
     data: dict[str, Any] = {
         "model": pane.file.display_name,
@@ -160,7 +160,7 @@ def _pane_data(pane: PaneRecord) -> dict[str, Any]:
     return data
 
 
-def _facts(record: ComparisonRecord) -> str:
+def _facts(record: SavedComparison) -> str:
     cores, memory = record.processors.usable, record.memory
     lines = [f"- {letter}: {one_line(pane.title)}, {_how_it_ran(pane)}" for letter, pane in _lettered(record)]
     lines += [
@@ -172,19 +172,19 @@ def _facts(record: ComparisonRecord) -> str:
     return "\n".join(lines)
 
 
-def _how_it_ran(pane: PaneRecord) -> str:
+def _how_it_ran(pane: SavedPane) -> str:
     if pane.context is None:
         return "a server's model, of whose file, level and context nothing is known here"
     return f"context {pane.context.context_size} tokens, KV cache {pane.context.kv_type}, {_files(pane)}"
 
 
-def _files(pane: PaneRecord) -> str:
+def _files(pane: SavedPane) -> str:
     names = ", ".join(map(code, pane.files))
     digests = f", SHA-256 {', '.join(code(digest) for digest in pane.digests)}" if pane.digests else ""
     return f"{names}, {pane.size} bytes{digests}"
 
 
-def _table(record: ComparisonRecord) -> str:
+def _table(record: SavedComparison) -> str:
     """A Markdown table; the better value of a row is bold, where chance cannot have made it."""
     letters = [letter for letter, _ in _lettered(record)]
     lines = [f"|  | {' | '.join(letters)} |", f"|---|{'---|' * len(letters)}"]
@@ -212,7 +212,7 @@ def _cell(figure: Figure, value: Value) -> str:
     )
 
 
-def _parting(record: ComparisonRecord, parting: FirstDifference) -> str:
+def _parting(record: SavedComparison, parting: FirstDifference) -> str:
     letters = [letter for letter, _ in _lettered(record)][:2]
     lines = [f"After {parting.place} equal tokens:"]
     for letter, other, choice in zip(letters, reversed(letters), (parting.mine, parting.theirs), strict=True):
@@ -223,7 +223,7 @@ def _parting(record: ComparisonRecord, parting: FirstDifference) -> str:
     return "\n".join(lines)
 
 
-def _chosen(choice: Choice) -> str:
+def _chosen(choice: TokenChoice) -> str:
     return "ended its answer" if choice.ends else f"wrote {code(json.dumps(choice.text, ensure_ascii=False))}"
 
 
@@ -231,7 +231,7 @@ def _percent(probability: float | None) -> str:
     return "not among its most probable" if probability is None else f"{probability:.2%}"
 
 
-def _side(letter: str, pane: PaneRecord) -> Iterator[str]:
+def _side(letter: str, pane: SavedPane) -> Iterator[str]:
     yield f"# {letter}: {one_line(pane.title)}"
     if pane.conversation.system.strip():
         yield f"## System text\n\n{pane.conversation.system.strip()}"
@@ -242,5 +242,5 @@ def _side(letter: str, pane: PaneRecord) -> Iterator[str]:
         yield f"*{one_line(pane.failure)}*"
 
 
-def _lettered(record: ComparisonRecord) -> list[tuple[str, PaneRecord]]:
+def _lettered(record: SavedComparison) -> list[tuple[str, SavedPane]]:
     return [(chr(ord("A") + index), pane) for index, pane in enumerate(record.panes)]

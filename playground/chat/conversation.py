@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from playground.chat.history import HistoryLimits, checked_text, read_history
-from playground.chat.reasoning import ReplyParser, Split, thinking_opener
-from playground.chat.reply_log import Account
+from playground.chat.reasoning import ReplyParser, SplitReply, thinking_opener
+from playground.chat.reply_log import ReplyLog
 from playground.chat.template.render import ChatTemplate, Message, chat_template
 from playground.engine.protocol import Event, Finished, Loaded, Sampling, Token
 from playground.engine.remote.engine import RemoteEngine
@@ -187,7 +187,7 @@ def reply(
     the engine raises. thinking and reproducible are for a model of this computer; a server does as it is set up.
     visitor: who asked, for the log; their page's next reply from this engine takes over the sequence of this one.
     """
-    account = Account(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
+    account = ReplyLog(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
     with account.kept():
         if isinstance(engine, RemoteEngine):
             asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
@@ -197,9 +197,9 @@ def reply(
         yield from _followed(asked, account, interval_seconds)
 
 
-def _followed(asked: _Asked, account: Account, interval_seconds: float | None) -> Generator[ReplyUpdate, None, None]:
+def _followed(asked: _Asked, account: ReplyLog, interval_seconds: float | None) -> Generator[ReplyUpdate, None, None]:
     stream, parser = asked.stream, asked.parser
-    so_far = Split()
+    so_far = SplitReply()
     try:
         while stream.is_open:
             events = [next(stream)] if interval_seconds is None else stream.waiting(interval_seconds)
@@ -289,9 +289,9 @@ def _question_of(conversation: Conversation) -> Message:
     return conversation.messages[-1]
 
 
-def _said(parser: ReplyParser, event: Event) -> Split:
+def _said(parser: ReplyParser, event: Event) -> SplitReply:
     if isinstance(event, Token):
         return parser.feed(event.text)
     if isinstance(event, Finished):
         return parser.feed(event.text) + parser.finish()
-    return Split()
+    return SplitReply()

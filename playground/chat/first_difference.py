@@ -16,7 +16,7 @@ from playground.engine.protocol import UNKNOWN_ID, Alternative, Token
 
 
 @dataclass(frozen=True)
-class Choice:
+class TokenChoice:
     """What one pane chose where the two part; with `ends` it ended its text there, and the text is that token's own.
 
     own, other: how probable this pane's model held its own and the other's choice, from 0 to 1, before temperature and
@@ -36,8 +36,8 @@ class FirstDifference:
 
     place: int
     before: str
-    mine: Choice
-    theirs: Choice
+    mine: TokenChoice
+    theirs: TokenChoice
 
 
 def first_difference(a: PaneResult, b: PaneResult) -> FirstDifference | None:
@@ -98,13 +98,13 @@ def _step(result: PaneResult, place: int) -> _Step | None:
     return _Step(end.text, end.id, True, end.logprob, result.finished.top)
 
 
-def _choice(own: _Step, other: _Step, by_text: bool) -> Choice:
+def _choice(own: _Step, other: _Step, by_text: bool) -> TokenChoice:
     if by_text:
         theirs = None if other.ends else {one.text: one.logprob for one in reversed(own.top)}.get(other.text)
     else:
         theirs = None if other.id is None else {one.id: one.logprob for one in own.top}.get(other.id)
     id = None if own.id == UNKNOWN_ID else own.id
-    return Choice(own.text, id, own.ends, _probability(own.logprob), _probability(theirs))
+    return TokenChoice(own.text, id, own.ends, _probability(own.logprob), _probability(theirs))
 
 
 def _own_text(token: Token) -> str:

@@ -21,7 +21,7 @@ _MOST_INDENT: Final = 3  # spaces before a fence, outside lists
 
 
 @lru_cache(maxsize=512)
-def harmless(markdown: str) -> str:
+def escape_markdown(markdown: str) -> str:
     """The text with every beginning of a tag and of a picture escaped, outside of code."""
     lines = []
     fence: tuple[int, str] | None = None  # its indent and its characters, while inside

@@ -34,14 +34,14 @@ Place = Literal["answer", "thinking", "header", "gemma header"]
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitReply:
     """What a piece of reply adds to the thoughts and to the answer."""
 
     thinking: str = ""
     answer: str = ""
 
-    def __add__(self, other: Split) -> Split:
-        return Split(self.thinking + other.thinking, self.answer + other.answer)
+    def __add__(self, other: SplitReply) -> SplitReply:
+        return SplitReply(self.thinking + other.thinking, self.answer + other.answer)
 
 
 def thinking_opener(prompt: str) -> str | None:
@@ -69,16 +69,16 @@ class ReplyParser:
         if starts_thinking and opener.startswith(_GEMMA_OPEN):
             self._closer = _GEMMA_CLOSE
 
-    def feed(self, text: str) -> Split:
+    def feed(self, text: str) -> SplitReply:
         self._held += text
         return self._advance(final=False)
 
-    def finish(self) -> Split:
+    def finish(self) -> SplitReply:
         """What was held back, now that nothing can follow."""
         return self._advance(final=True)
 
-    def _advance(self, *, final: bool) -> Split:
-        split = Split()
+    def _advance(self, *, final: bool) -> SplitReply:
+        split = SplitReply()
         while True:
             marks = self._marks()
             found = re.search("|".join(map(re.escape, marks)), self._held)
@@ -89,7 +89,7 @@ class ReplyParser:
                 self._held = self._held[end:]
                 continue
             if found:
-                split += self._emit(before, closing=True) if self._answered or before.strip() else Split()
+                split += self._emit(before, closing=True) if self._answered or before.strip() else SplitReply()
                 self._held = self._held[found.end() :]
                 self._enter(found.group())
                 continue
@@ -135,22 +135,22 @@ class ReplyParser:
         self._header = ""
         self._at_start = True
 
-    def _emit(self, text: str, *, closing: bool = False) -> Split:
+    def _emit(self, text: str, *, closing: bool = False) -> SplitReply:
         if self._place in ("header", "gemma header"):
             self._header += text
-            return Split()
+            return SplitReply()
         if self._at_start and (self._place == "thinking" or self._thought):
             text = text.lstrip()
         if self._place == "thinking" and closing:
             text = text.rstrip()
         if not text:
-            return Split()
+            return SplitReply()
         if self._at_start and self._place in self._written:
             text = "\n\n" + text  # a second part of the same kind is a new paragraph
         self._at_start = False
         if text.strip():
             self._written.add(self._place)
-        return Split(thinking=text) if self._place == "thinking" else Split(answer=text)
+        return SplitReply(thinking=text) if self._place == "thinking" else SplitReply(answer=text)
 
     @property
     def _answered(self) -> bool:

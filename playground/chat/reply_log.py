@@ -16,7 +16,7 @@ from playground.events import ReplyFigures, reply_ended
 from playground.limits.runs import Visitor
 
 
-class Account:
+class ReplyLog:
     """model: its file's or server's name; visitor: who asked, None on the command line."""
 
     def __init__(self, model: str, visitor: Visitor | None, question: str) -> None:

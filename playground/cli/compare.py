@@ -15,7 +15,7 @@ from playground.settings import Settings
 if TYPE_CHECKING:
     from playground.chat.answer_differences import Figure, Value
     from playground.chat.compare import FirstDifference, Pane, PaneResult, PaneUpdate
-    from playground.chat.first_difference import Choice
+    from playground.chat.first_difference import TokenChoice
     from playground.cli.common import Commands
     from playground.engine.protocol import FinishReason
     from playground.errors import PlaygroundError
@@ -162,7 +162,7 @@ def _parting(levels: Sequence[str], results: Sequence[PaneResult], parting: Firs
     return "\n".join(lines)
 
 
-def _chosen(choice: Choice) -> str:
+def _chosen(choice: TokenChoice) -> str:
     return "ended its answer" if choice.ends else f"wrote {choice.text!r}"
 
 

@@ -12,7 +12,7 @@ from playground.settings import Settings
 
 if TYPE_CHECKING:
     from playground.cli.common import Commands
-    from playground.models.hub.transfer import Delivery
+    from playground.models.hub.transfer import Transfer
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -26,12 +26,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.models.hub.client import Hub
     from playground.models.hub.headers import Headers
     from playground.models.hub.names import parse_reference
-    from playground.models.hub.transfer import Delivery
+    from playground.models.hub.transfer import Transfer
 
     hub = Hub()
     meant = parse_reference(arguments.model, hub.endpoint)
     level = hub.repository(meant.repo).find(meant.level, path=meant.path)
-    delivery = Delivery(hub, Headers(hub, settings.data_dir / "headers"), level, lambda: _show(delivery))
+    delivery = Transfer(hub, Headers(hub, settings.data_dir / "headers"), level, lambda: _show(delivery))
     try:
         path = delivery.run()
     finally:
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     return Report(record, f"{level.reference} is at {path}: {gibibytes(level.size)}. {came}")
 
 
-def _show(delivery: Delivery) -> None:
+def _show(delivery: Transfer) -> None:
     """How far it is, on a terminal."""
     if sys.stderr.isatty():
         done, total = gibibytes_apart(delivery.bytes_done, delivery.level.size)

@@ -14,7 +14,7 @@ from playground.settings import Settings
 
 if TYPE_CHECKING:
     from playground.cli.common import Commands
-    from playground.measure.fidelity import Fidelity, Progress
+    from playground.measure.fidelity import Fidelity, FidelityProgress
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.services import Services
     from playground.llama.params import CONTEXT_STEP, ContextParameters
-    from playground.measure.fidelity import Progress, measure_fidelity
+    from playground.measure.fidelity import FidelityProgress, measure_fidelity
     from playground.resources import asset
 
     text = read_text(arguments.text or asset("evaluation.txt"))
@@ -43,12 +43,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         scores = settings.data_dir / "scores"
         try:
             for news in measure_fidelity(services.pool, reference, candidate, text, folder=scores):
-                if isinstance(news, Progress):
+                if isinstance(news, FidelityProgress):
                     _show(news)
         finally:
             if sys.stderr.isatty():
                 print("\r\033[K", end="", file=sys.stderr, flush=True)
-    assert not isinstance(news, Progress)  # it ends with the figures or an error
+    assert not isinstance(news, FidelityProgress)  # it ends with the figures or an error
     return _report(news)
 
 
@@ -62,7 +62,7 @@ def read_text(path: Path) -> str:
         raise PlaygroundError(f"{path} is not a text in UTF-8.", "Save it as UTF-8, or name another file.") from error
 
 
-def _show(progress: Progress) -> None:
+def _show(progress: FidelityProgress) -> None:
     if not sys.stderr.isatty():
         return
     disk = f", {gibibytes(progress.disk_bytes)} on disk for a while" if progress.disk_bytes else ""

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from playground.app.services import Services
-from playground.engine.local.pool import Lease, Opening
+from playground.engine.local.pool import LoadStatus, ModelLease
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.remote.registry import RemoteLease
 from playground.llama.params import ContextParameters
 from playground.models.library import ModelFile
 
-Held = TypeVar("Held", Lease, RemoteLease)
+Held = TypeVar("Held", ModelLease, RemoteLease)
 
 
 @contextmanager
-def loaded(services: Services, path: Path, context: ContextParameters) -> Iterator[Lease]:
+def loaded(services: Services, path: Path, context: ContextParameters) -> Iterator[ModelLease]:
     """A lease on the model, with progress on a terminal while it loads. Raises DoesNotFit or BadModelFile."""
     with _followed(services.pool.open(path, context)) as lease:
         yield lease
@@ -28,7 +28,7 @@ def loaded(services: Services, path: Path, context: ContextParameters) -> Iterat
 @contextmanager
 def leased(
     services: Services, model: ModelFile | RemoteModel, context: ContextParameters | None
-) -> Iterator[Lease | RemoteLease]:
+) -> Iterator[ModelLease | RemoteLease]:
     """The same for a model of a server, too, whose context is its own."""
     if isinstance(model, RemoteModel):
         with _followed(services.remotes.open(model)) as remote:
@@ -39,7 +39,7 @@ def leased(
             yield lease
 
 
-def _followed(loading: Generator[Opening, None, Held]) -> Held:
+def _followed(loading: Generator[LoadStatus, None, Held]) -> Held:
     shown = sys.stderr.isatty()
     try:
         while True:

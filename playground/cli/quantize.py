@@ -15,7 +15,7 @@ from playground.settings import Settings
 
 if TYPE_CHECKING:
     from playground.cli.common import Commands
-    from playground.quantize.quantize import Made, Progress, QuantizedSize
+    from playground.quantize.quantize import QuantizationProgress, QuantizedFile, QuantizedSize
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -44,13 +44,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     return _report(made.planned, made.path)
 
 
-def _followed(work: Iterator[Progress | Made]) -> Made:
-    from playground.quantize.quantize import Made
+def _followed(work: Iterator[QuantizationProgress | QuantizedFile]) -> QuantizedFile:
+    from playground.quantize.quantize import QuantizedFile
 
     shown = sys.stderr.isatty()
     try:
         for event in work:
-            if isinstance(event, Made):
+            if isinstance(event, QuantizedFile):
                 return event
             if shown:
                 stage = "Reading a text to weigh by" if event.is_weighing else "Making"

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.plan import MemoryPlan
-from playground.fit.planner_worker import ChildKilled, DryChild
+from playground.fit.planner_worker import ChildKilled, PlannerProcess
 from playground.llama.params import ContextParameters
 from playground.models.catalog import Blueprint
 
@@ -108,7 +108,7 @@ class _OpenSubject:
         self._description = description
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
-        self._child: DryChild | None = None
+        self._child: PlannerProcess | None = None
         self._closed = False
 
     @property
@@ -135,12 +135,12 @@ class _OpenSubject:
             self._end_child()
 
     @contextmanager
-    def _living_child(self) -> Iterator[DryChild]:
+    def _living_child(self) -> Iterator[PlannerProcess]:
         with self._lock:
             if self._child is not None and not self._child.alive:
                 self._end_child()
             if self._child is None:
-                self._child = DryChild(self._description, self._timeout_seconds)
+                self._child = PlannerProcess(self._description, self._timeout_seconds)
             try:
                 yield self._child
             finally:

@@ -1,6 +1,6 @@
 """A process that keeps one model open without its weights and answers what a context of it would take.
 
-Both ends of the pipe: `DryChild` is the parent's handle, `main` the loop of `python -m playground.fit.planner_worker`.
+Both ends of the pipe: `PlannerProcess` is the parent's handle, `main` the child's loop.
 Words go over the pipes as JSON, one object on a line. A bad file may abort llama.cpp, or keep it busy for ever: that
 ends the child, and its handle makes an ordinary error of it.
 """
@@ -43,7 +43,7 @@ class ChildKilled(PlaygroundError):
     """The child was ended from outside, without a word, as the system does when memory is short."""
 
 
-class DryChild:
+class PlannerProcess:
     """The parent's end. `opened` is what the child said of its model; `ask` is for one thread at a time.
 
     The constructor raises BadModelFile when llama.cpp refuses the model or dies of it, ChildKilled when it was ended

@@ -38,7 +38,7 @@ class LevelSize:
 
 
 @dataclass(frozen=True)
-class Cell:
+class FitCell:
     """One level with one context."""
 
     plan: MemoryPlan
@@ -46,11 +46,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class FitRow:
     """One level with every context that has been planned so far."""
 
     size: LevelSize
-    cells: tuple[Cell, ...]
+    cells: tuple[FitCell, ...]
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class FitTable:
     """
 
     contexts: tuple[int, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[FitRow, ...]
     usable: int
 
     @property
     def is_complete(self) -> bool:
         return all(len(row.cells) == len(self.contexts) for row in self.rows)
 
-    def cell(self, level: str, context: int) -> Cell | None:
+    def cell(self, level: str, context: int) -> FitCell | None:
         """The cell of that level and context; None where the table has none."""
         for row in self.rows:
             if row.size.level == level:
@@ -108,13 +108,13 @@ def fit_table(
     The weights of the plans do not count: each row brings its own. Which part of them llama.cpp copies is left out,
     because it changes no verdict: a copy takes the place of what it was copied from.
     """
-    rows = tuple(Row(size, tuple(_cell(plan, size, usable) for plan in plans)) for size in sizes)
+    rows = tuple(FitRow(size, tuple(_cell(plan, size, usable) for plan in plans)) for size in sizes)
     return FitTable(tuple(contexts), rows, usable)
 
 
-def _cell(plan: MemoryPlan, size: LevelSize, usable: int) -> Cell:
+def _cell(plan: MemoryPlan, size: LevelSize, usable: int) -> FitCell:
     own = plan.with_weights(size.weight_bytes)
-    return Cell(own, judge(own, usable))
+    return FitCell(own, judge(own, usable))
 
 
 def usable_of(memory_bytes: int) -> int:
@@ -123,17 +123,17 @@ def usable_of(memory_bytes: int) -> int:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ComputerNeed:
     """The computers that would do, in GB as sold; None where none of those on offer does."""
 
     enough: int | None  # the smallest on which it runs
     comfortable: int | None  # the smallest on which other programs have room too
 
 
-def computers_for(plan: MemoryPlan) -> Wanted:
+def computers_for(plan: MemoryPlan) -> ComputerNeed:
     """The smallest of the usual computers for a plan."""
     verdicts = [(size, judge(plan, usable_of(size << 30)).kind) for size in COMPUTERS_GB]
-    return Wanted(
+    return ComputerNeed(
         next((size for size, kind in verdicts if kind != "wont_fit"), None),
         next((size for size, kind in verdicts if kind == "fits"), None),
     )

@@ -18,7 +18,7 @@ from gguf.constants import GGUF_DEFAULT_ALIGNMENT, Keys
 from playground.errors import BadModelFile
 from playground.gguf.filenames import FileKind
 from playground.gguf.levels import level_of_file_type
-from playground.gguf.reader import MIB, Cursor, shown
+from playground.gguf.reader import MIB, GgufReader, shown
 from playground.gguf.sources import ByteSource, BytesSource, FileSource
 from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_tensors
 from playground.gguf.values import LongArray, Value, read_value
@@ -130,7 +130,7 @@ def read_header(source: ByteSource) -> GgufHeader:
 
     Raises BadModelFile for whatever is no sound model file, and what the source raises (OSError) when it cannot read.
     """
-    cursor = Cursor(source)
+    cursor = GgufReader(source)
     version = _read_version(cursor)
     tensor_count = cursor.uint64("the number of tensors")
     key_count = cursor.uint64("the number of metadata keys")
@@ -182,7 +182,7 @@ def write_stand_in(source: ByteSource, header: GgufHeader, path: Path) -> None:
         file.truncate(source.size)
 
 
-def _read_version(cursor: Cursor) -> int:
+def _read_version(cursor: GgufReader) -> int:
     if cursor.size == 0:
         raise BadModelFile("A model file was expected, and the file is empty.", "Fetch the file again.")
     magic = cursor.take(min(4, cursor.size), "its first letters")
@@ -231,7 +231,7 @@ def _refuse_absurd(count: int, most: int, what: str) -> None:
         )
 
 
-def _read_metadata(cursor: Cursor, count: int) -> dict[str, Value]:
+def _read_metadata(cursor: GgufReader, count: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for number in range(1, count + 1):
         key = cursor.string(f"the name of metadata key {number} of {count}")

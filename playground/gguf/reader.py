@@ -23,7 +23,7 @@ UINT32: Final = Struct("<I")
 _FETCH_AGAIN: Final = "Fetch the file again: its download may have stopped early."
 
 
-class Cursor:
+class GgufReader:
     """A position in a byte source that only moves forward; raises BadModelFile wherever the bytes end too soon."""
 
     def __init__(self, source: ByteSource) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from playground.errors import BadModelFile
-from playground.gguf.reader import Cursor, shown
+from playground.gguf.reader import GgufReader, shown
 from playground.gguf.tensor_types import REMOVED_TYPES, TensorType
 
 MOST_DIMENSIONS: Final = 4  # GGML_MAX_DIMS
@@ -39,7 +39,7 @@ class TensorInfo:
         return self.weight_count // self.type.block_weights * self.type.block_bytes
 
 
-def read_tensors(cursor: Cursor, count: int, alignment: int) -> tuple[TensorInfo, ...]:
+def read_tensors(cursor: GgufReader, count: int, alignment: int) -> tuple[TensorInfo, ...]:
     """The table of `count` tensors at the cursor, in the file's order; raises BadModelFile naming the tensor."""
     tensors: dict[str, TensorInfo] = {}
     for place in _places(count):
@@ -60,7 +60,7 @@ def _places(count: int) -> Iterator[str]:
     return (f"tensor {number} of {count}" for number in range(1, count + 1))
 
 
-def _read_tensor(cursor: Cursor, place: str) -> TensorInfo:
+def _read_tensor(cursor: GgufReader, place: str) -> TensorInfo:
     name = cursor.string(f"the name of {place}")
     if len(name.encode()) > LONGEST_NAME_BYTES:
         raise _damaged(f"{place} has a name longer than {LONGEST_NAME_BYTES} bytes")

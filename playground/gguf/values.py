@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from gguf.constants import GGUFValueType
 
 from playground.errors import BadModelFile
-from playground.gguf.reader import Cursor
+from playground.gguf.reader import GgufReader
 
 LONGEST_ARRAY_BUILT: Final = 1024  # items
 _ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
@@ -46,7 +46,7 @@ Scalar: TypeAlias = str | int | float | bool
 Value: TypeAlias = Scalar | tuple[Scalar, ...] | LongArray
 
 
-def read_value(cursor: Cursor, key: str) -> Value:
+def read_value(cursor: GgufReader, key: str) -> Value:
     """The value at the cursor, its type before it; raises BadModelFile naming `key`."""
     kind = _read_type(cursor, key)
     if kind is GGUFValueType.ARRAY:
@@ -54,7 +54,7 @@ def read_value(cursor: Cursor, key: str) -> Value:
     return _read_scalars(cursor, kind, 1, key)[0]
 
 
-def _read_type(cursor: Cursor, key: str) -> GGUFValueType:
+def _read_type(cursor: GgufReader, key: str) -> GGUFValueType:
     number = cursor.uint32(f"the type of {key}")
     try:
         return GGUFValueType(number)
@@ -64,7 +64,7 @@ def _read_type(cursor: Cursor, key: str) -> GGUFValueType:
         ) from None
 
 
-def _read_array(cursor: Cursor, key: str) -> tuple[Scalar, ...] | LongArray:
+def _read_array(cursor: GgufReader, key: str) -> tuple[Scalar, ...] | LongArray:
     kind = _read_type(cursor, key)
     if kind is GGUFValueType.ARRAY:
         raise BadModelFile(
@@ -87,7 +87,7 @@ def _read_array(cursor: Cursor, key: str) -> tuple[Scalar, ...] | LongArray:
     return LongArray(kind, length)
 
 
-def _read_scalars(cursor: Cursor, kind: GGUFValueType, count: int, key: str) -> tuple[Scalar, ...]:
+def _read_scalars(cursor: GgufReader, kind: GGUFValueType, count: int, key: str) -> tuple[Scalar, ...]:
     if kind is GGUFValueType.STRING:
         return tuple(cursor.string(key) for _ in range(count))
     if kind is GGUFValueType.BOOL:

@@ -21,7 +21,7 @@ from playground.limits.limits import Limits, counted
 from playground.limits.run import GRACE_SECONDS, LAB, Run, Via, Visitor, Work
 from playground.settings import Settings
 
-__all__ = ["GRACE_SECONDS", "LAB", "Run", "Via", "Visitor", "Visits", "Work"]
+__all__ = ["GRACE_SECONDS", "LAB", "Run", "Runs", "Via", "Visitor", "Work"]
 
 _SWEEP_SECONDS: Final = 1.0
 _HOUR: Final = 3600.0
@@ -34,7 +34,7 @@ _BUSY: Final[dict[str, tuple[str, str]]] = {
 _BUSY_ELSE: Final = ("This is still busy.", "Wait until it is done, or stop it first.")
 
 
-class Visits:
+class Runs:
     """The ledger of all runs; thread-safe. `close` stops whatever runs and takes nothing more."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Visits:
         self._closed = threading.Event()
 
     @classmethod
-    def of(cls, settings: Settings) -> Visits:
+    def of(cls, settings: Settings) -> Runs:
         return cls(Limits.of(settings), proxies=settings.proxies, on_space=settings.on_space)
 
     def visitor(self, tab: str, peer: str | None = None, forwarded_for: str = "", via: Via = "") -> Visitor:
@@ -128,7 +128,7 @@ class Visits:
         with self._ended:
             self._ended.wait_for(lambda: not self._runs, seconds)
 
-    def __enter__(self) -> Visits:
+    def __enter__(self) -> Runs:
         return self
 
     def __exit__(self, *_: object) -> None:

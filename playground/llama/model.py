@@ -26,7 +26,7 @@ _NO_ROOM: Final = 1  # llama_decode's answer when the KV cache has no free cells
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """One token of a batch: where it stands in which sequence, and whether the next token will be asked for."""
 
     token: int
@@ -84,7 +84,7 @@ class LlamaSampler:
             self.chain = None
 
 
-class LlamaDecoder:
+class LlamaModel:
     """One model with one context of `slots` sequences over a unified KV cache.
 
     Raises BadModelFile with llama.cpp's own words when the file cannot be loaded, and PlaygroundError when the context
@@ -212,7 +212,7 @@ class LlamaDecoder:
 
     # --- decoding ---
 
-    def decode(self, rows: Sequence[Row]) -> None:
+    def decode(self, rows: Sequence[BatchRow]) -> None:
         """Evaluate one batch; raises Aborted, CacheFull, or PlaygroundError with llama.cpp's code."""
         batch = self._batch
         batch.n_tokens = len(rows)
@@ -322,7 +322,7 @@ class LlamaDecoder:
             llama_cpp.llama_model_free(self._model)
             self._model = None
 
-    def __enter__(self) -> LlamaDecoder:
+    def __enter__(self) -> LlamaModel:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -35,7 +35,7 @@ import numpy as np
 from llama_cpp._ggml import libggml
 
 from playground.llama.imatrix import Importance, Unreadable, declare_tensor_functions, measure
-from playground.llama.quantizer_log import LogReader, Tensor
+from playground.llama.quantizer_log import LogReader, QuantizedTensor
 from playground.machine.confinement import confine_this_process
 from playground.machine.process import offer_to_the_oom_killer_first
 
@@ -45,7 +45,7 @@ PROGRESS_STEP: Final = 0.002  # of the whole; more would only be noise in the pi
 TEXT_BYTES: Final = 127  # what a llama_model_kv_override can hold
 
 
-class Refused(Exception):
+class QuantizationRefused(Exception):
     """The quantizer will not: its log says why."""
 
 
@@ -63,7 +63,7 @@ def quantize(
     """Write `source` as `file_type` to `target`; `dry` writes nothing and only says in the log what that would give.
 
     notes: texts added to the made file's metadata. importance: an importance matrix; what is in it does not change what
-    a dry run says, but that there is one does. Raises Refused.
+    a dry run says, but that there is one does. Raises QuantizationRefused.
     """
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.dry_run = file_type, threads, dry
@@ -88,7 +88,7 @@ def quantize(
     finally:
         llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
     if failed:
-        raise Refused
+        raise QuantizationRefused
 
 
 # Drops the log between runs; a module's name keeps it alive for as long as llama.cpp may call it.
@@ -107,8 +107,8 @@ class _GgufInit(ctypes.Structure):
 def header_bytes(shards: tuple[str, ...], notes: tuple[tuple[str, str], ...]) -> int:
     """Bytes before the first weight in the one file made from these shards: asked of ggml's own writer, so exact.
 
-    The same for every level, and a large vocabulary takes a while to read: remembered. Raises Refused when a shard
-    cannot be read.
+    The same for every level and slow to read with a large vocabulary, so it is cached. Raises QuantizationRefused if a
+    shard cannot be read.
     """
     first, *others = (_open_header(path) for path in shards)
     file, _ = first
@@ -134,7 +134,7 @@ def _open_header(path: str) -> tuple[Any, ctypes.c_void_p]:
     tensors = ctypes.c_void_p()
     file = libggml.gguf_init_from_file(os.fsencode(path), _GgufInit(True, ctypes.pointer(tensors)))
     if not file:
-        raise Refused
+        raise QuantizationRefused
     return file, tensors
 
 
@@ -166,13 +166,13 @@ _ANY_IMPORTANCE: Final[Importance] = {"output.weight": np.ones(1, np.float32)}
 def plan(order: Mapping[str, Any], log: LogReader) -> dict[str, Any]:
     """What the order would give, by a dry run: the made file's size in bytes and its true bits per weight.
 
-    Raises Refused.
+    Raises QuantizationRefused.
     """
     importance = _ANY_IMPORTANCE if order["weighed"] else None
     quantize(order["source"], "", order["file_type"], log, notes=order["notes"], importance=importance, dry=True)
     if not log.tensors or len(log.tensors) != log.tensors[0].count:
         log.reasons.append("its list of tensors cannot be read")
-        raise Refused
+        raise QuantizationRefused
     numbers = {libggml.ggml_type_name(number).decode(): number for number in range(llama_cpp.GGML_TYPE_COUNT)}
     sizes = [_byte_count(tensor, numbers[tensor.type]) for tensor in log.tensors]
     header = header_bytes(tuple(order["shards"]), tuple(order["notes"].items()))
@@ -186,12 +186,12 @@ def plan(order: Mapping[str, Any], log: LogReader) -> dict[str, Any]:
     }
 
 
-def _byte_count(tensor: Tensor, type_number: int) -> int:
+def _byte_count(tensor: QuantizedTensor, type_number: int) -> int:
     row_length = tensor.shape[0]
     return tensor.weights // row_length * int(libggml.ggml_row_size(type_number, row_length))
 
 
-class Process:
+class QuantizerWorker:
     """Carries out one order after the other: llama.cpp in the main thread, the wait for the orders' end in another."""
 
     def __init__(self, answers: int) -> None:
@@ -227,7 +227,7 @@ class Process:
                 self._answer({"is": "made"})
         except Unreadable as error:
             self._answer({"is": "refused", "reason": str(error), "fallbacks": []})
-        except Refused:
+        except QuantizationRefused:
             fallbacks = [dataclasses.asdict(fallback) for fallback in log.fallbacks]
             self._answer({"is": "refused", "reason": log.reason, "fallbacks": fallbacks})
 
@@ -238,7 +238,7 @@ class Process:
         """Write the target, telling how many of the planned weights are done whenever a tensor begins."""
         done, told = 0, -1.0
 
-        def tell(tensor: Tensor) -> None:
+        def tell(tensor: QuantizedTensor) -> None:
             nonlocal done, told
             fraction = min(1.0, done / max(1, self._weights))
             done += tensor.weights
@@ -277,7 +277,7 @@ def main() -> NoReturn:
     offer_to_the_oom_killer_first()
     declare_ggml_functions()
     declare_tensor_functions()
-    Process(answers).run()
+    QuantizerWorker(answers).run()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Tensor:
+class QuantizedTensor:
     """A tensor as the quantizer lists it; `type` is what it becomes, by ggml's name."""
 
     number: int  # from 1
@@ -47,7 +47,7 @@ _FAILED = re.compile(r"failed to quantize: (.+)")
 _CAUSE = re.compile(r"^\w*gguf_init\w*: (.+)")  # logged before the loader's own, vaguer words
 
 
-def _nothing(tensor: Tensor) -> None:
+def _nothing(tensor: QuantizedTensor) -> None:
     pass
 
 
@@ -60,8 +60,8 @@ class LogReader:
     `started` is called when work on a tensor begins.
     """
 
-    started: Callable[[Tensor], None] = _nothing
-    tensors: list[Tensor] = field(default_factory=list)
+    started: Callable[[QuantizedTensor], None] = _nothing
+    tensors: list[QuantizedTensor] = field(default_factory=list)
     fallbacks: list[Fallback] = field(default_factory=list)
     needs_imatrix: bool = False
     reasons: list[str] = field(default_factory=list)
@@ -84,7 +84,7 @@ class LogReader:
         number, count, name, shape, source_type = match.groups()
         if not self.tensors or self.tensors[-1].number != int(number):
             lengths = tuple(int(length) for length in shape.split(","))
-            self.tensors.append(Tensor(int(number), int(count), name, lengths, source_type))
+            self.tensors.append(QuantizedTensor(int(number), int(count), name, lengths, source_type))
             self.started(self.tensors[-1])
 
     def _read(self, line: str) -> None:

@@ -24,14 +24,22 @@ from playground.chat.conversation import Conversation, fitting_prompt
 from playground.chat.pane import Pane
 from playground.chat.template.render import chat_template
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.pool import Lease, ModelPool, Waiting
+from playground.engine.local.pool import ModelLease, ModelPool, Waiting
 from playground.engine.protocol import Scored, TokenScore
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import RequestRefused
 from playground.llama.params import ContextParameters
 from playground.machine.partial_files import unfinished_file
 
-__all__ = ["AnswerComparison", "Estimate", "Fidelity", "Progress", "TokenScore", "measure_fidelity", "score_answer"]
+__all__ = [
+    "AnswerComparison",
+    "EstimateWithError",
+    "Fidelity",
+    "FidelityProgress",
+    "TokenScore",
+    "measure_fidelity",
+    "score_answer",
+]
 
 WINDOW: Final = 2048  # tokens that are read together, or what the models were trained for where that is less
 
@@ -40,7 +48,7 @@ Phase = Literal["loading the reference", "reading the reference", "loading the c
 
 
 @dataclass(frozen=True)
-class Progress:
+class FidelityProgress:
     """What is being done, and how much of that is done; done and total are tokens, 0 while a model loads.
 
     disk_bytes: what the temporary file will take; 0 until that is known. waiting: why a load has not begun.
@@ -55,7 +63,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class EstimateWithError:
     """A figure and its standard error; the error of a single value is not known."""
 
     value: float
@@ -86,8 +94,8 @@ AnswerComparison = Fidelity  # the same figures, over the tokens of one answer
 
 def measure_fidelity(
     pool: ModelPool, reference: Subject, candidate: Subject, text: str, *, folder: Path | None = None
-) -> Iterator[Progress | Fidelity]:
-    """Progress while it works, the Fidelity at the end.
+) -> Iterator[FidelityProgress | Fidelity]:
+    """FidelityProgress while it works, the Fidelity at the end.
 
     Closing the iterator stops the work, leaves the engines ready and removes the temporary file, as any error does.
     folder: where that file may be, 4 bytes for each token of the text and each of the vocabulary (200 MB for 1,000
@@ -105,7 +113,7 @@ def score_answer(
     answer: str | Sequence[int],
     *,
     folder: Path | None = None,
-) -> Iterator[Progress | AnswerComparison]:
+) -> Iterator[FidelityProgress | AnswerComparison]:
     """How `other` finds every token of the answer that `one` gave: both read it in one pass, `one` as the reference.
 
     prompt: what the model was given, as a text, or the conversation that ends with the question. answer: best the ids
@@ -114,22 +122,22 @@ def score_answer(
     return _compared(pool, one, other, _Answer(prompt, answer if isinstance(answer, str) else tuple(answer)), folder)
 
 
-def estimated(values: Sequence[float]) -> Estimate:
+def estimated(values: Sequence[float]) -> EstimateWithError:
     """The mean and its standard error, from the sample's variance."""
-    return Estimate(fmean(values), math.sqrt(variance(values) / len(values)) if len(values) > 1 else None)
+    return EstimateWithError(fmean(values), math.sqrt(variance(values) / len(values)) if len(values) > 1 else None)
 
 
-def perplexity(logprobs: Sequence[float]) -> Estimate:
+def perplexity(logprobs: Sequence[float]) -> EstimateWithError:
     """exp of the mean negative log-probability; the error is that of the mean, carried through exp."""
     mean = estimated([-logprob for logprob in logprobs])
     value = math.exp(mean.value)
-    return Estimate(value, None if mean.error is None else value * mean.error)
+    return EstimateWithError(value, None if mean.error is None else value * mean.error)
 
 
-def share(agreements: Sequence[bool]) -> Estimate:
+def share(agreements: Sequence[bool]) -> EstimateWithError:
     """How often something was so, with the binomial's standard error."""
     value, count = fmean(agreements), len(agreements)
-    return Estimate(value, math.sqrt(value * (1 - value) / (count - 1)) if count > 1 else None)
+    return EstimateWithError(value, math.sqrt(value * (1 - value) / (count - 1)) if count > 1 else None)
 
 
 def fidelity_of(tokens: Sequence[TokenScore]) -> Fidelity:
@@ -190,7 +198,7 @@ class _Answer:
 
 def _compared(
     pool: ModelPool, reference: Subject, candidate: Subject, what: _Text | _Answer, folder: Path | None
-) -> Iterator[Progress | Fidelity]:
+) -> Iterator[FidelityProgress | Fidelity]:
     tokens: list[TokenScore] = []
     for subject in (reference, candidate):
         _place(subject)  # before anything is loaded
@@ -211,16 +219,16 @@ def _temporary_file(folder: Path | None) -> Iterator[Path]:
         yield path
 
 
-def _opened(pool: ModelPool, subject: Subject, phase: Phase) -> Generator[Progress, None, Lease]:
+def _opened(pool: ModelPool, subject: Subject, phase: Phase) -> Generator[FidelityProgress, None, ModelLease]:
     path, context = _place(subject)
     with closing(pool.open(path, context, patient=True)) as loading:
         while True:
             try:
                 progress = next(loading)
             except StopIteration as end:
-                lease: Lease = end.value
+                lease: ModelLease = end.value
                 return lease
-            yield Progress(phase, progress.fraction, waiting=progress.waiting)
+            yield FidelityProgress(phase, progress.fraction, waiting=progress.waiting)
 
 
 def _place(subject: Subject) -> tuple[Path, ContextParameters]:
@@ -237,8 +245,8 @@ def _place(subject: Subject) -> tuple[Path, ContextParameters]:
 
 
 def _read(
-    pool: ModelPool, lease: Lease, reading: _Reading, path: Path, phase: Phase, scores: list[TokenScore]
-) -> Iterator[Progress]:
+    pool: ModelPool, lease: ModelLease, reading: _Reading, path: Path, phase: Phase, scores: list[TokenScore]
+) -> Iterator[FidelityProgress]:
     engine = lease.engine
     continuation = reading.continuation
     length = engine.count_tokens(reading.prompt) + (
@@ -252,4 +260,4 @@ def _read(
         for event in stream:
             if isinstance(event, Scored):
                 scores += event.scores
-                yield Progress(phase, event.done / event.total, event.done, event.total, disk_bytes)
+                yield FidelityProgress(phase, event.done / event.total, event.done, event.total, disk_bytes)

@@ -125,7 +125,7 @@ def wilson_interval(successes: int, trials: int, z: float = NORMAL_95) -> tuple[
     return low, 1.0 if successes == trials else min(1.0, centre + half)
 
 
-class VoteBook:
+class VoteStore:
     """The votes in one file, made at the first vote. Thread-safe.
 
     A damaged file is moved aside under a name of its own and a new book begun; `set_aside` says so from then on. Every

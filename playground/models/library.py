@@ -19,7 +19,7 @@ from playground.errors import BadModelFile, ModelNotFound
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import FileSource, GgufHeader, merge_shards, read_header
 from playground.models.disk_scan import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
-from playground.models.other_apps import Neighbour, neighbours
+from playground.models.other_apps import OtherAppModel, models_of_other_apps
 from playground.settings import Settings
 
 Origin = Literal["starter", "hub cache", "folder", "made here", "dropped here", "LM Studio", "Ollama", "llama.cpp"]
@@ -64,7 +64,7 @@ class Library:
         self._settings = settings
         self._headers: dict[Path, tuple[tuple[int, int], GgufHeader | BadModelFile]] = {}
         self._added: dict[Path, ModelFile] = {}
-        self._others: list[Neighbour] = []
+        self._others: list[OtherAppModel] = []
         self._walked: float | None = None  # when the other programs' folders were
         self._lock = threading.Lock()
 
@@ -218,11 +218,11 @@ class Library:
         if self._settings.allow_local_files:
             yield from ((found.model, found.program, found.repo) for found in self._neighbours())
 
-    def _neighbours(self) -> list[Neighbour]:
+    def _neighbours(self) -> list[OtherAppModel]:
         """Other programs' models; their folders are walked through at most every few seconds."""
         with self._lock:
             if self._walked is None or time.monotonic() - self._walked > SECONDS_BETWEEN_WALKS:
-                self._others, self._walked = list(neighbours()), time.monotonic()
+                self._others, self._walked = list(models_of_other_apps()), time.monotonic()
             return self._others
 
     def _describe(self, model: WholeModel, origin: Origin, repo: str | None = None) -> ModelFile:

@@ -26,7 +26,7 @@ _OLLAMA_MODEL: Final = "application/vnd.ollama.image.model"
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class OtherAppModel:
     """A model of another program; `repo` where that program remembers the Hub's name."""
 
     model: WholeModel
@@ -34,15 +34,15 @@ class Neighbour:
     repo: str | None = None
 
 
-def neighbours(
+def models_of_other_apps(
     home: Path | None = None, environ: Mapping[str, str] | None = None, platform: str = sys.platform
-) -> Iterator[Neighbour]:
+) -> Iterator[OtherAppModel]:
     """Every model of the other programs; home, environ and platform are this process's where not given."""
     home = home or Path.home()
     environ = os.environ if environ is None else environ
     for folder in _existing(_lm_studio_folders(home)):
         models, _ = whole_models(folder, gguf_paths(folder))
-        yield from (Neighbour(model, "LM Studio") for model in models)
+        yield from (OtherAppModel(model, "LM Studio") for model in models)
     for folder in _existing(_ollama_folders(home, environ, platform)):
         yield from _ollama_models(folder)
     for folder in _existing([_llama_cpp_folder(home, environ, platform)]):
@@ -79,7 +79,7 @@ def _ollama_folders(home: Path, environ: Mapping[str, str], platform: str) -> li
     return folders if platform == "darwin" else [*folders, Path("/usr/share/ollama/.ollama/models")]
 
 
-def _ollama_models(folder: Path) -> Iterator[Neighbour]:
+def _ollama_models(folder: Path) -> Iterator[OtherAppModel]:
     """Such as manifests/registry.ollama.ai/library/llama3.2/3b, whose model layer is blobs/sha256-…"""
     manifests = folder / "manifests"
     for directory, folders, names in os.walk(manifests):
@@ -91,7 +91,7 @@ def _ollama_models(folder: Path) -> Iterator[Neighbour]:
                 if blob is not None:
                     host, *owner = Path(directory).relative_to(manifests).parts or ("",)
                     repo = "/".join(owner) if host in _HUB_HOSTS and len(owner) == 2 else None
-                    yield Neighbour(WholeModel(_ollama_name(Path(directory).name, tag), (blob,)), "Ollama", repo)
+                    yield OtherAppModel(WholeModel(_ollama_name(Path(directory).name, tag), (blob,)), "Ollama", repo)
 
 
 def _ollama_blob(folder: Path, layer: Any) -> Path | None:
@@ -122,7 +122,7 @@ def _llama_cpp_folder(home: Path, environ: Mapping[str, str], platform: str) -> 
     return Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "llama.cpp"
 
 
-def _llama_cpp_models(folder: Path) -> Iterator[Neighbour]:
+def _llama_cpp_models(folder: Path) -> Iterator[OtherAppModel]:
     """Flat files are called owner_repository_file.gguf; lists manifest=owner=repository=tag.json tell these apart.
 
     Beside them, models--owner--repository/snapshots/commit/file.gguf: the newest commit counts.
@@ -135,11 +135,11 @@ def _llama_cpp_models(folder: Path) -> Iterator[Neighbour]:
     for model in models:
         prefix = next((prefix for prefix in repos if model.shards[0].name.startswith(prefix)), "")
         name = replace(model.name, base_name=model.name.base_name.removeprefix(prefix))
-        yield Neighbour(replace(model, name=name), "llama.cpp", repos.get(prefix))
+        yield OtherAppModel(replace(model, name=name), "llama.cpp", repos.get(prefix))
     for repo, snapshots in cached_repositories(folder):
         for snapshot in snapshots[:1]:
             models, _ = whole_models(snapshot, gguf_paths(snapshot))
-            yield from (Neighbour(model, "llama.cpp", repo) for model in models)
+            yield from (OtherAppModel(model, "llama.cpp", repo) for model in models)
 
 
 def _read_list(path: Path) -> dict[str, Any]:

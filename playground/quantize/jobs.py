@@ -17,7 +17,14 @@ from playground import events
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.machine.cpus import read_processors
 from playground.models.library import Library, ModelFile
-from playground.quantize.quantize import HEARTBEAT_SECONDS, Made, Progress, QuantizedSize, estimates, quantize
+from playground.quantize.quantize import (
+    HEARTBEAT_SECONDS,
+    QuantizationProgress,
+    QuantizedFile,
+    QuantizedSize,
+    estimates,
+    quantize,
+)
 
 # What a picker offers: of each size the level that people use, and the one that shows the most harm (Q2_0).
 USUAL_LEVELS: Final = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_NL", "Q4_0", "Q3_K_M", "Q2_K", "Q2_0")
@@ -25,7 +32,7 @@ USUAL_LEVELS: Final = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_NL", "Q4_0", "Q3
 _Version = tuple[Path, int, int]  # a source as it was when it was asked about: path, size, time of change
 
 
-class LevelMaker:
+class QuantizationJobs:
     """Makes levels of the library's models into the library; safe to share between visitors. Close it at the end."""
 
     def __init__(self, library: Library, threads: int | None = None) -> None:
@@ -71,14 +78,14 @@ class LevelMaker:
             raise type(size)(size.problem, size.remedy)
         return size
 
-    def make(self, base_name: str, level: str) -> Generator[Progress | Made, None, None]:
-        """Make a level of a model into the library: Progress while it works, Made at the end; at once if it is there.
+    def make(self, base_name: str, level: str) -> Generator[QuantizationProgress | QuantizedFile, None, None]:
+        """Make a level of a model into the library: yields progress, then the QuantizedFile; at once if it is there.
 
         Who asks for what is being made already joins that run. Closing the iterator leaves it; the last to leave stops
         it, and nothing of it stays. Raises ModelNotFound, BadModelFile, or PlaygroundError as `quantize` does.
         """
         run = self._joined(base_name, level.upper())
-        if isinstance(run, Made):
+        if isinstance(run, QuantizedFile):
             yield run
             return
         try:
@@ -110,7 +117,7 @@ class LevelMaker:
                 self._sizes |= {(version, level): found[level] for level in unknown}
             return [self._sizes[version, level] for level in levels]
 
-    def _joined(self, base_name: str, level: str) -> _Run | Made:
+    def _joined(self, base_name: str, level: str) -> _Run | QuantizedFile:
         """The run that makes this level, joined, or a new one; what it would make, if that is here already."""
         key = (base_name.lower(), level)
         with self._lock:
@@ -120,7 +127,7 @@ class LevelMaker:
             made = next((file for file in self._files(base_name) if file.level.upper() == level), None)
             source = self.source(base_name)
             if made is not None:
-                return Made(made.path, made.size, self.size(source.path, level))
+                return QuantizedFile(made.path, made.size, self.size(source.path, level))
             run = self._runs[key] = _Run(source, level, self._library.path_for(source.base_name, level), self._threads)
             return run
 
@@ -140,15 +147,15 @@ class _Run:
         self.askers = 1
         self._model, self._level, self._since = source.base_name, level, time.monotonic()
         self._work = quantize(source.path, level, target, threads)
-        self._latest: Progress | Made | Exception = Progress(0.0, "", 0, 0)
+        self._latest: QuantizationProgress | QuantizedFile | Exception = QuantizationProgress(0.0, "", 0, 0)
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._make, name=f"making {target.name}", daemon=True)
         self._thread.start()
 
-    def followed(self) -> Iterator[Progress | Made]:
+    def followed(self) -> Iterator[QuantizationProgress | QuantizedFile]:
         """What is new of the run, and the latest again while nothing is; raises what the run ended with."""
-        seen: Progress | Made | Exception | None = None
+        seen: QuantizationProgress | QuantizedFile | Exception | None = None
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._latest is not seen, HEARTBEAT_SECONDS)  # noqa: B023 used at once
@@ -158,7 +165,7 @@ class _Run:
             if isinstance(seen, Exception):
                 raise seen
             yield seen
-            if isinstance(seen, Made):
+            if isinstance(seen, QuantizedFile):
                 return
 
     def stop(self) -> None:
@@ -170,17 +177,17 @@ class _Run:
         try:
             with closing(self._work):
                 for event in self._work:
-                    if isinstance(event, Made):
+                    if isinstance(event, QuantizedFile):
                         events.level_made(self._model, self._level, event.size, time.monotonic() - self._since)
                     self._tell(event)
-                    if self._stopped.is_set() and not isinstance(event, Made):
+                    if self._stopped.is_set() and not isinstance(event, QuantizedFile):
                         self._tell(PlaygroundError("The making of this level was stopped.", "Start it again."))
                         return
         except Exception as error:
             events.level_not_made(self._model, self._level, str(error))
             self._tell(error)
 
-    def _tell(self, news: Progress | Made | Exception) -> None:
+    def _tell(self, news: QuantizationProgress | QuantizedFile | Exception) -> None:
         with self._changed:
             self._latest = news
             self._changed.notify_all()

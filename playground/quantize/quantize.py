@@ -74,7 +74,7 @@ class QuantizedSize:
 
 
 @dataclass(frozen=True)
-class Progress:
+class QuantizationProgress:
     """So much of the weights is done; `tensor` is the one in work, `number` of `count`.
 
     is_weighing: so much of the text is read that tells which weights matter; no tensor is in work yet.
@@ -88,7 +88,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Made:
+class QuantizedFile:
     """The file is whole and has its name."""
 
     path: Path
@@ -133,8 +133,10 @@ def estimates(source: Path, levels: Sequence[str] | None = None) -> dict[str, Qu
     return outcomes
 
 
-def quantize(source: Path, level: str, target: Path, threads: int) -> Generator[Progress | Made, None, None]:
-    """Make `level` of the model at `source` as the file `target`: Progress while it works, Made at the end.
+def quantize(
+    source: Path, level: str, target: Path, threads: int
+) -> Generator[QuantizationProgress | QuantizedFile, None, None]:
+    """Make `level` of the model at `source` as the file `target`: yields progress, then the QuantizedFile.
 
     Closing the generator stops the work and leaves nothing behind; so does any error. Raises what `estimate` does, and
     PlaygroundError when the target exists or the disk is too full.
@@ -151,13 +153,13 @@ def quantize(source: Path, level: str, target: Path, threads: int) -> Generator[
             }
             if planned.is_weighed:
                 yield from _weighing(process, model, planned, threads)
-            yield Progress(0.0, "", 0, planned.tensor_count)
+            yield QuantizationProgress(0.0, "", 0, planned.tensor_count)
             process.send(order)
             yield from _progress(process, planned)
             _refuse_existing(target)
             size = _safe_on_disk(unfinished)
             unfinished.rename(target)
-    yield Made(target, size, planned)
+    yield QuantizedFile(target, size, planned)
 
 
 def made_note(level: str, requantized_from: str | None, bits_per_weight: float | None) -> str | None:
@@ -273,11 +275,13 @@ def _plan(process: QuantizerProcess, model: _Source, level: str, is_weighed: boo
     )
 
 
-def _weighing(process: QuantizerProcess, model: _Source, planned: QuantizedSize, threads: int) -> Iterator[Progress]:
+def _weighing(
+    process: QuantizerProcess, model: _Source, planned: QuantizedSize, threads: int
+) -> Iterator[QuantizationProgress]:
     """How far the child has read the text, the latest again while it is silent."""
     text = asset("calibration.txt").read_text(encoding="utf-8")
     process.send({"order": "weigh", "source": str(model.shards[0]), "text": text, "threads": max(1, threads)})
-    latest = Progress(0.0, "", 0, planned.tensor_count, is_weighing=True)
+    latest = QuantizationProgress(0.0, "", 0, planned.tensor_count, is_weighing=True)
     while True:
         answer = process.read(HEARTBEAT_SECONDS)
         if answer is not None and answer["is"] == "refused":
@@ -293,9 +297,9 @@ def _weighing(process: QuantizerProcess, model: _Source, planned: QuantizedSize,
         yield latest
 
 
-def _progress(process: QuantizerProcess, planned: QuantizedSize) -> Iterator[Progress]:
+def _progress(process: QuantizerProcess, planned: QuantizedSize) -> Iterator[QuantizationProgress]:
     """What the child tells of its work, the latest again while it is silent, until the file is whole."""
-    latest = Progress(0.0, "", 0, planned.tensor_count)
+    latest = QuantizationProgress(0.0, "", 0, planned.tensor_count)
     while True:
         answer = process.read(HEARTBEAT_SECONDS)
         if answer is not None and answer["is"] == "refused":
@@ -303,9 +307,9 @@ def _progress(process: QuantizerProcess, planned: QuantizedSize) -> Iterator[Pro
         if answer is not None and answer["is"] == "made":
             break
         if answer is not None:
-            latest = Progress(answer["fraction"], answer["tensor"], answer["number"], answer["tensors"])
+            latest = QuantizationProgress(answer["fraction"], answer["tensor"], answer["number"], answer["tensors"])
         yield latest
-    yield Progress(1.0, latest.tensor, latest.count, latest.count)
+    yield QuantizationProgress(1.0, latest.tensor, latest.count, latest.count)
 
 
 def _fallbacks(answer: Mapping[str, Any]) -> tuple[Fallback, ...]:

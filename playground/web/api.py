@@ -15,20 +15,20 @@ from typing import Any, Final, Literal, TypedDict, get_type_hints
 import gradio as gr
 from gradio.events import api
 
-from playground.app.api import ApiDesk, StreamedComparison, StreamedReply
+from playground.app.api import ApiService, StreamedComparison, StreamedReply
 from playground.app.records import LevelRecord, MachineRecord, PlanRecord
-from playground.app.refusals import note
+from playground.app.refusals import log_refusal
 from playground.errors import PlaygroundError
 from playground.web.server.visitors import visitor_of
 
 QUESTIONS_AT_ONCE: Final = 4  # of each kind that runs no model; whoever runs one waits in the engine's own line
 
 
-class Levels(TypedDict):
+class LevelList(TypedDict):
     levels: list[LevelRecord]
 
 
-def offer_api(desk: ApiDesk, ended: Callable[[str], None]) -> None:
+def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
     """Every endpoint, inside the page's Blocks.
 
     ended: told the session of each call that is over. Gradio makes one for every call, a copy of the whole page.
@@ -36,16 +36,16 @@ def offer_api(desk: ApiDesk, ended: Callable[[str], None]) -> None:
 
     def machine(request: gr.Request) -> MachineRecord:
         """What this computer has for a model: memory in bytes, cores, and what limits them."""
-        return desk.machine()
+        return service.machine()
 
-    def levels(model: str, request: gr.Request, context: int | None = None) -> Levels:
+    def levels(model: str, request: gr.Request, context: int | None = None) -> LevelList:
         """The quantization levels of a model, each with its size and whether it fits this computer.
 
         Args:
             model: "starter", the name of a model here, or a repository of the Hugging Face Hub as owner/repo.
             context: the context size in tokens that the verdicts are for; left out, 4096.
         """
-        return {"levels": desk.levels(model, context)}
+        return {"levels": service.levels(model, context)}
 
     def plan(
         model: str,
@@ -62,7 +62,7 @@ def offer_api(desk: ApiDesk, ended: Callable[[str], None]) -> None:
             kv_type: how the KV cache is stored.
             slots: chats at once; left out, as models are loaded here.
         """
-        return desk.plan(model, context, kv_type, slots)
+        return service.plan(model, context, kv_type, slots)
 
     def chat(
         prompt: str,
@@ -87,8 +87,8 @@ def offer_api(desk: ApiDesk, ended: Callable[[str], None]) -> None:
             temperature: 0 always takes the likeliest token; left out, 0.7.
             seed: the same seed gives the same answer.
         """
-        yield from desk.chat(
-            visitor_of(request, desk.visits, "api"), model, prompt=prompt, system=system, history=history,
+        yield from service.chat(
+            visitor_of(request, service.runs, "api"), model, prompt=prompt, system=system, history=history,
             context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
         )  # fmt: skip
 
@@ -117,19 +117,19 @@ def offer_api(desk: ApiDesk, ended: Callable[[str], None]) -> None:
             temperature: 0 always takes the likeliest token; left out, 0.7.
             seed: the same seed gives the same answers.
         """
-        yield from desk.compare(
-            visitor_of(request, desk.visits, "api"), (model_a, model_b), at_once, prompt=prompt, system=system,
+        yield from service.compare(
+            visitor_of(request, service.runs, "api"), (model_a, model_b), at_once, prompt=prompt, system=system,
             context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
         )  # fmt: skip
 
     for quick in (machine, levels, plan):
-        api(_told(desk, ended, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
-    api(_told(desk, ended, chat, StreamedReply), api_name="chat", concurrency_limit=None)
-    api(_told(desk, ended, compare, StreamedComparison), api_name="compare", concurrency_limit=None)
+        api(_told(service, ended, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
+    api(_told(service, ended, chat, StreamedReply), api_name="chat", concurrency_limit=None)
+    api(_told(service, ended, compare, StreamedComparison), api_name="compare", concurrency_limit=None)
 
 
 def _told(
-    desk: ApiDesk, ended: Callable[[str], None], function: Callable[..., Any], each: type | None = None
+    service: ApiService, ended: Callable[[str], None], function: Callable[..., Any], each: type | None = None
 ) -> Callable[..., Any]:
     """The function with its types spelled out, as Gradio reads them, and with its errors for clients.
 
@@ -139,13 +139,13 @@ def _told(
 
         @wraps(function)
         def call(*values: Any) -> Any:
-            with _call(desk, ended, values):
+            with _call(service, ended, values):
                 return function(*values)
     else:
 
         @wraps(function)
         def call(*values: Any) -> Any:
-            with _call(desk, ended, values):
+            with _call(service, ended, values):
                 yield from function(*values)
 
     hints = get_type_hints(function)
@@ -159,13 +159,13 @@ def _told(
 
 
 @contextmanager
-def _call(desk: ApiDesk, ended: Callable[[str], None], values: Sequence[Any]) -> Iterator[None]:
+def _call(service: ApiService, ended: Callable[[str], None], values: Sequence[Any]) -> Iterator[None]:
     """Errors as Gradio's clients raise them, and an end for what Gradio keeps of the call."""
     request = next((value for value in values if isinstance(value, gr.Request)), None)
     try:
         yield
     except PlaygroundError as error:
-        note(error, visitor_of(request, desk.visits, "api") if request else None)
+        log_refusal(error, visitor_of(request, service.runs, "api") if request else None)
         raise gr.Error(str(error), print_exception=False) from error
     finally:
         if request and request.session_hash:

@@ -17,13 +17,13 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from playground import __version__, events
-from playground.app.api import ApiDesk
-from playground.app.chat import ChatDesk
-from playground.app.compare import CompareDesk
-from playground.app.fit import FitDesk
-from playground.app.loaded_models import Residents
-from playground.app.model_picker import PickerDesk
-from playground.app.models import ModelsDesk
+from playground.app.api import ApiService
+from playground.app.chat import ChatService
+from playground.app.compare import CompareService
+from playground.app.fit import FitService
+from playground.app.loaded_models import LoadedModels
+from playground.app.model_picker import ModelPickerService
+from playground.app.models import ModelsService
 from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.prompts import load_comparison_prompts
@@ -35,14 +35,14 @@ from playground.web.html.page import page_head
 from playground.web.mcp import check_mcp, prepare_tools
 from playground.web.model_picker import keep_pickers_current
 from playground.web.server.health import Health, check_metrics
-from playground.web.server.heartbeat import Attendance
+from playground.web.server.heartbeat import HeartbeatMiddleware
 from playground.web.server.password import PASSWORD_WANTED, password_check, private_places
-from playground.web.server.request_filter import Gate
+from playground.web.server.request_filter import RequestFilter
 from playground.web.server.sessions import MOST_PAGES, Sessions
 from playground.web.server.shutdown import see_off
 from playground.web.server.startup_checks import asked_directly, tell_what_is_amiss
 from playground.web.server.uploads import UPLOADS, UPLOADS_KEPT, uploads_in
-from playground.web.streaming import Relay
+from playground.web.streaming import Streaming
 from playground.web.tabs.chat import wire_chat_tab
 from playground.web.tabs.chat_layout import build_chat_tab
 from playground.web.tabs.compare import wire_compare_tab
@@ -60,25 +60,25 @@ FAREWELL_SECONDS: Final = 5.0  # for what is under way to end by itself when the
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 
 
-def build_app(services: Services, relay: Relay, sessions: Sessions) -> gr.Blocks:
+def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> gr.Blocks:
     """The page over these services; serve it with `serving`.
 
     relay: what passes long work from event to event; whoever ends the page waits for it. sessions: what sees to the end
     of each visit.
     """
     settings = services.settings
-    maker = services.maker if settings.allow_quantize else None
-    picker_desk = PickerDesk(
-        services.library, services.planner, services.pool.usable_for, settings.slots, maker, services.visits,
+    quantization_jobs = services.quantization_jobs if settings.allow_quantize else None
+    picker_service = ModelPickerService(
+        services.library, services.planner, services.pool.usable_for, settings.slots, quantization_jobs, services.runs,
         Servers(services.remotes, may_add=settings.may_add_remotes),
     )  # fmt: skip
-    residents = Residents(services.pool, services.planner, picker_desk)
-    chat_desk = ChatDesk(settings, services.pool, picker_desk, residents)
-    compare_desk = CompareDesk(services, picker_desk, residents)
-    models_desk = ModelsDesk(services)
-    fit_desk = FitDesk(
-        services.library, services.planner, maker, services.pool.usable_for, settings.slots,
-        models_desk.hub.subjects, models_desk.hub.find_subject,
+    loaded_models = LoadedModels(services.pool, services.planner, picker_service)
+    chat_service = ChatService(settings, services.pool, picker_service, loaded_models)
+    compare_service = CompareService(services, picker_service, loaded_models)
+    models_service = ModelsService(services)
+    fit_service = FitService(
+        services.library, services.planner, quantization_jobs, services.pool.usable_for, settings.slots,
+        models_service.hub.subjects, models_service.hub.find_subject,
     )  # fmt: skip
 
     def told_head() -> str:
@@ -91,7 +91,7 @@ def build_app(services: Services, relay: Relay, sessions: Sessions) -> gr.Blocks
     with gr.Blocks(
         title="GGUF playground", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT
     ) as page:
-        sessions.look_after(page, (services.visits.leave, relay.leave, services.pool.forget_chat))
+        sessions.look_after(page, (services.runs.leave, streaming.leave, services.pool.forget_chat))
         head = gr.HTML(told_head(), elem_id="head", apply_default_css=False)
         if settings.on_space:
             gr.DuplicateButton(
@@ -100,26 +100,26 @@ def build_app(services: Services, relay: Relay, sessions: Sessions) -> gr.Blocks
             )  # fmt: skip
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat", id="chat"):
-                chat = build_chat_tab(picker_desk, settings.max_reply_tokens, settings.tab_seconds)
+                chat = build_chat_tab(picker_service, settings.max_reply_tokens, settings.tab_seconds)
             with gr.Tab("Compare", id="compare"):
                 compare = build_compare_tab(
-                    picker_desk, load_comparison_prompts(), compare_desk.usual_mode, settings.max_reply_tokens,
+                    picker_service, load_comparison_prompts(), compare_service.usual_mode, settings.max_reply_tokens,
                     settings.tab_seconds,
                 )  # fmt: skip
             with gr.Tab("Fit", id="fit") as fit_tab:
-                fit = build_fit_tab(fit_tab, fit_desk)
+                fit = build_fit_tab(fit_tab, fit_service)
             with gr.Tab("Models", id="models") as models_tab:
                 models = build_models_tab(models_tab, settings)
             with gr.Tab("Learn", id="learn"):
                 learn = build_learn_tab()
-        wire_chat_tab(page, chat, chat_desk, relay)
-        wire_compare_tab(page, compare, compare_desk, tabs, relay)
-        wire_fit_tab(fit, fit_desk, tabs, chat, picker_desk, models.hub.wanted)
+        wire_chat_tab(page, chat, chat_service, streaming)
+        wire_compare_tab(page, compare, compare_service, tabs, streaming)
+        wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)
         wire_learn_tab(learn, tabs)
-        wire_models_tab(page, models, models_desk)
-        offer_api(ApiDesk(services, models_desk.hub), sessions.forget_soon)
+        wire_models_tab(page, models, models_service)
+        offer_api(ApiService(services, models_service.hub), sessions.forget_soon)
         left, right = (pane.picker for pane in compare.panes)
-        keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_desk, [models.news])
+        keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_service, [models.news])
         page.load(
             told_head,
             None,
@@ -167,9 +167,9 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     own_disk = uploads_in(settings.data_dir / UPLOADS) if settings.allow_local_files else nullcontext()
     with own_disk, asked_directly(settings.host), Services(settings) as services:
         tell_what_is_amiss(services)
-        relay, sessions = Relay(), Sessions()
+        streaming, sessions = Streaming(), Sessions()
         try:
-            page = build_app(services, relay, sessions)
+            page = build_app(services, streaming, sessions)
         except OSError as error:  # Gradio makes a folder for itself
             raise PlaygroundError(
                 f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."
@@ -194,7 +194,13 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
                 blocked_paths=private_places(settings),
                 auth=password_check(settings),  # type: ignore[arg-type]  # Gradio waits for one that takes time, too
                 auth_message=PASSWORD_WANTED,
-                app_kwargs={"middleware": [Middleware(Gate, settings), Middleware(Attendance, sessions), *health]},
+                app_kwargs={
+                    "middleware": [
+                        Middleware(RequestFilter, settings),
+                        Middleware(HeartbeatMiddleware, sessions),
+                        *health,
+                    ]
+                },
                 **launch_look(),
             )
         except OSError as error:
@@ -206,7 +212,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
         try:
             yield address
         finally:
-            see_off(page, relay, services.visits, FAREWELL_SECONDS)
+            see_off(page, streaming, services.runs, FAREWELL_SECONDS)
             page.close(verbose=False)
 
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.format import gibibytes
-from playground.app.making_progress import MakingFrame, make_chosen
-from playground.app.model_choice import Choice
-from playground.app.model_picker import Desk, PickerView
+from playground.app.making_progress import QuantizationUpdate, make_chosen
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import PickerSource, PickerView
 from playground.limits.runs import Visitor
 from playground.web.html.memory import memory_bar, memory_bar_empty
 from playground.web.html.picker import context_steps, level_rows, picker_line
@@ -81,7 +81,7 @@ KV_CHOICES: Final = [
 
 @dataclass(frozen=True)
 class ModelPicker:
-    """The picker's components; `choice` is the list of inputs that `Choice.read` takes."""
+    """The picker's components; `choice` is the list of inputs that `ModelChoice.read` takes."""
 
     line: gr.HTML
     model: gr.Dropdown
@@ -110,7 +110,7 @@ class ModelPicker:
         return [self.line, self.model, self.level, self.context, self.memory, self.make]
 
 
-def build_model_picker(desk: Desk, group: str) -> ModelPicker:
+def build_model_picker(service: PickerSource, group: str) -> ModelPicker:
     """The picker inside the column that is open; `group` names it once per page ("chat", "left", "right")."""
     with gr.Column(elem_classes="gp-picker", elem_id=f"{group}-picker"):
         line = gr.HTML(
@@ -121,7 +121,7 @@ def build_model_picker(desk: Desk, group: str) -> ModelPicker:
         )
         with gr.Column(elem_classes="gp-picker-body"):
             model = gr.Dropdown(
-                desk.model_names(), label="Model", filterable=True, interactive=True, elem_id=f"{group}-model"
+                service.model_names(), label="Model", filterable=True, interactive=True, elem_id=f"{group}-model"
             )
             level = radio_rows(level_rows([], "", f"{group}-level"), f"{group}-level")
             with gr.Column(elem_classes="gp-actions"):
@@ -145,7 +145,7 @@ def build_model_picker(desk: Desk, group: str) -> ModelPicker:
                     info="Fewer bits leave room for a longer context.",
                     elem_id=f"{group}-kv",
                 )
-            server = build_server_form(group) if desk.servers.may_add else None
+            server = build_server_form(group) if service.servers.may_add else None
     return ModelPicker(line, model, level, make, stop_making, making, news, context, kv_type, memory, actions, server)
 
 
@@ -154,10 +154,10 @@ def radio_rows(rows: str, elem_id: str) -> gr.HTML:
     return gr.HTML("", html_template=_ROWS, js_on_load=_RADIO_JS, apply_default_css=False, rows=rows, elem_id=elem_id)
 
 
-def wire_model_picker(page: gr.Blocks, picker: ModelPicker, desk: Desk, group: str) -> None:
+def wire_model_picker(page: gr.Blocks, picker: ModelPicker, service: PickerSource, group: str) -> None:
     """Filled when the page opens, and redrawn whenever the choice changes."""
-    page.load(_redrawing(desk, group, _Redraws()), picker.choice, picker.shown, **_REDRAW)
-    wire_choices(picker, desk, group)
+    page.load(_redrawing(service, group, _Redraws()), picker.choice, picker.shown, **_REDRAW)
+    wire_choices(picker, service, group)
 
 
 class _Redraws:
@@ -189,9 +189,9 @@ _REDRAW: Final[dict[str, Any]] = {
 }
 
 
-def wire_choices(picker: ModelPicker, desk: Desk, group: str) -> None:
+def wire_choices(picker: ModelPicker, service: PickerSource, group: str) -> None:
     """Redraw whenever the choice changes; the newest choice wins. For a tab that fills its pickers itself."""
-    redraw = _redrawing(desk, group, _Redraws())
+    redraw = _redrawing(service, group, _Redraws())
 
     def another_model(request: gr.Request, model: str | None) -> Iterator[list[Any]]:
         yield from redraw(request, model, None, None, "f16")
@@ -204,16 +204,16 @@ def wire_choices(picker: ModelPicker, desk: Desk, group: str) -> None:
         picker.shown,
         **_REDRAW,
     )
-    visitor = partial(visitor_of, visits=desk.visits, via="chat" if group == "chat" else "compare")
-    _wire_making(picker, desk, visitor)
+    visitor = partial(visitor_of, runs=service.runs, via="chat" if group == "chat" else "compare")
+    _wire_making(picker, service, visitor)
     if picker.server:
-        wire_server_form(picker.server, desk.servers, visitor, picker.news, news)
+        wire_server_form(picker.server, service.servers, visitor, picker.news, news)
 
 
-def _redrawing(desk: Desk, group: str, redraws: _Redraws) -> Callable[..., Iterator[list[Any]]]:
+def _redrawing(service: PickerSource, group: str, redraws: _Redraws) -> Callable[..., Iterator[list[Any]]]:
     def redraw(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         is_newest = redraws.begin(str(request.session_hash))
-        for view in desk.views(Choice.read(*values)):
+        for view in service.views(ModelChoice.read(*values)):
             if not is_newest():
                 return
             yield draw(view, group)
@@ -221,15 +221,15 @@ def _redrawing(desk: Desk, group: str, redraws: _Redraws) -> Callable[..., Itera
     return redraw
 
 
-def _wire_making(picker: ModelPicker, desk: Desk, visitor: Callable[[gr.Request], Visitor]) -> None:
+def _wire_making(picker: ModelPicker, service: PickerSource, visitor: Callable[[gr.Request], Visitor]) -> None:
     """The button that makes the chosen level; what has changed on the disk is then told by `news`."""
 
     def make(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        for frame in make_chosen(desk, Choice.read(*values), visitor=visitor(request)):
+        for frame in make_chosen(service, ModelChoice.read(*values), visitor=visitor(request)):
             yield _draw_making(picker, frame)
 
     def stop(request: gr.Request) -> None:
-        desk.visits.stop(visitor(request), "making")
+        service.runs.stop(visitor(request), "making")
 
     drawn = [picker.making, picker.make, picker.stop_making, picker.news]
     picker.make.click(
@@ -239,7 +239,7 @@ def _wire_making(picker: ModelPicker, desk: Desk, visitor: Callable[[gr.Request]
     gr.on([picker.model.input, picker.level.input], None, None, picker.making, js="() => ''")
 
 
-def _draw_making(picker: ModelPicker, frame: MakingFrame) -> dict[Any, Any]:
+def _draw_making(picker: ModelPicker, frame: QuantizationUpdate) -> dict[Any, Any]:
     updates: dict[Any, Any] = {
         picker.making: frame.said,
         picker.make: gr.Button(visible=not frame.is_busy and not frame.is_made),
@@ -253,13 +253,15 @@ def news() -> str:
     return str(time.time_ns())
 
 
-def keep_pickers_current(pickers: Mapping[str, ModelPicker], desk: Desk, sources: Sequence[gr.Textbox] = ()) -> None:
+def keep_pickers_current(
+    pickers: Mapping[str, ModelPicker], service: PickerSource, sources: Sequence[gr.Textbox] = ()
+) -> None:
     """Redraw every picker of the page, by its group, when any of them or another source has news of the disk."""
     triggers = [source.change for source in (*(picker.news for picker in pickers.values()), *sources)]
     for group, picker in pickers.items():
         gr.on(
             triggers,
-            _redrawing(desk, group, _Redraws()),
+            _redrawing(service, group, _Redraws()),
             picker.choice,
             picker.shown,
             show_progress="hidden",

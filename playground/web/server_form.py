@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from playground.app.refusals import told
+from playground.app.refusals import error_message
 from playground.app.servers import Servers
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
@@ -64,7 +64,7 @@ def wire_server_form(
         try:
             said = servers.add(str(name or ""), str(address or ""), str(key or ""))
         except PlaygroundError as error:
-            return {form.said: told(error, visitor(request))}
+            return {form.said: error_message(error, visitor(request))}
         return {form.said: notice(said, "good"), form.key: "", form.name: "", form.address: "", news: new_news()}
 
     gr.on(

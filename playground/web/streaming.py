@@ -43,7 +43,7 @@ class _Work:
             close()
 
 
-class Relay:
+class Streaming:
     """Passes work from event to event. What no event takes up within some seconds is ended: its page is gone."""
 
     def __init__(self, taken_within_seconds: float = 15) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from playground.app.api import ApiDesk
-from playground.app.hub import HubDesk
+from playground.app.api import ApiService
+from playground.app.hub import HubService
 from playground.app.services import Services
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
@@ -37,104 +37,109 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def desk(services: Services) -> ApiDesk:
-    return ApiDesk(services, HubDesk(services))
+def service(services: Services) -> ApiService:
+    return ApiService(services, HubService(services))
 
 
-def test_a_closed_stream_gives_back_its_share_and_the_model(desk: ApiDesk, services: Services) -> None:
-    stream = desk.chat(PROGRAM, "starter", prompt="Tell me a long story.", context=512)
+def test_a_closed_stream_gives_back_its_share_and_the_model(service: ApiService, services: Services) -> None:
+    stream = service.chat(PROGRAM, "starter", prompt="Tell me a long story.", context=512)
     assert any(record["state"] == "writing" for record in stream)
-    assert services.visits.under_way() == {"reply": 1}
+    assert services.runs.under_way() == {"reply": 1}
     stream.close()  # type: ignore[attr-defined]
-    assert not services.visits.under_way()
+    assert not services.runs.under_way()
     assert [model.users for model in services.pool.resident()] == [0]
 
 
-def test_a_program_has_the_share_of_one_visitor(desk: ApiDesk) -> None:
-    stream = desk.chat(PROGRAM, "starter", prompt="Tell me a long story.", context=512)
+def test_a_program_has_the_share_of_one_visitor(service: ApiService) -> None:
+    stream = service.chat(PROGRAM, "starter", prompt="Tell me a long story.", context=512)
     next(stream)
     for refused in (
-        desk.chat(PROGRAM, "starter", prompt="Me, too?"),
-        desk.compare(PROGRAM, ("starter", "starter"), False, prompt="Me, too?"),
+        service.chat(PROGRAM, "starter", prompt="Me, too?"),
+        service.compare(PROGRAM, ("starter", "starter"), False, prompt="Me, too?"),
     ):
         with pytest.raises(RequestRefused, match="You have 1 reply under way"):
             next(refused)
     stream.close()  # type: ignore[attr-defined]
 
 
-def test_a_program_that_leaves_is_stopped(desk: ApiDesk, services: Services) -> None:
-    stream = desk.chat(PROGRAM, "starter", prompt="Tell me a long story.", context=512)
+def test_a_program_that_leaves_is_stopped(service: ApiService, services: Services) -> None:
+    stream = service.chat(PROGRAM, "starter", prompt="Tell me a long story.", context=512)
     assert any(record["state"] == "writing" for record in stream)
-    services.visits.leave(PROGRAM.tab)
+    services.runs.leave(PROGRAM.tab)
     with pytest.raises(PlaygroundError, match="stopped"):
         list(stream)
-    assert not services.visits.under_way()
+    assert not services.runs.under_way()
 
 
-def test_a_reply_longer_than_allowed_is_refused_before_anything_begins(desk: ApiDesk) -> None:
+def test_a_reply_longer_than_allowed_is_refused_before_anything_begins(service: ApiService) -> None:
     for stream in (
-        desk.chat(PROGRAM, "starter", prompt="x", max_tokens=301),
-        desk.compare(PROGRAM, ("starter", "starter"), False, prompt="x", max_tokens=301),
+        service.chat(PROGRAM, "starter", prompt="x", max_tokens=301),
+        service.compare(PROGRAM, ("starter", "starter"), False, prompt="x", max_tokens=301),
     ):
         with pytest.raises(RequestRefused, match="up to 300 tokens here; 301"):
             next(stream)
 
 
-def test_where_files_by_path_are_off_a_path_is_a_name_that_nothing_has(desk: ApiDesk, starter: Path) -> None:
+def test_where_files_by_path_are_off_a_path_is_a_name_that_nothing_has(service: ApiService, starter: Path) -> None:
     """And whether there is such a file, nobody learns."""
     for path in (str(starter), "/etc/passwd", "/nothing/there", "~root/x", "../../etc/passwd", "x" * 900):
         refusals = (
-            lambda path=path: desk.levels(path),
-            lambda path=path: desk.plan(path, None, "f16", None),
-            lambda path=path: next(desk.chat(PROGRAM, path, prompt="x")),
-            lambda path=path: next(desk.compare(PROGRAM, ("starter", path), False, prompt="x")),
+            lambda path=path: service.levels(path),
+            lambda path=path: service.plan(path, None, "f16", None),
+            lambda path=path: next(service.chat(PROGRAM, path, prompt="x")),
+            lambda path=path: next(service.compare(PROGRAM, ("starter", path), False, prompt="x")),
         )
         for refused in refusals:
             with pytest.raises(PlaygroundError, match=r"There is no model|is not allowed here|names no"):
                 refused()
 
 
-def test_no_answer_and_no_refusal_names_a_folder_of_this_computer(desk: ApiDesk, services: Services) -> None:
-    (record,) = desk.levels("Twin")
+def test_no_answer_and_no_refusal_names_a_folder_of_this_computer(service: ApiService, services: Services) -> None:
+    (record,) = service.levels("Twin")
     assert (record["reference"], record["files"]) == ("Twin:Q4_1", ["Twin-Q4_1.gguf"])
     with pytest.raises(ModelNotFound, match="Twin:Q4_1") as refusal:
-        desk.levels("nothing")
+        service.levels("nothing")
     assert "/" not in str(refusal.value)
 
 
-def test_a_repository_that_is_not_allowed_is_refused_without_asking_for_it(desk: ApiDesk, services: Services) -> None:
+def test_a_repository_that_is_not_allowed_is_refused_without_asking_for_it(
+    service: ApiService, services: Services
+) -> None:
     services.hub = Hub("http://127.0.0.1:9", allowed=services.hub._allowed)
-    for asked in (lambda: desk.levels("bad/Model-GGUF"), lambda: desk.plan("bad/Model-GGUF:Q4_0", None, "f16", None)):
+    for asked in (
+        lambda: service.levels("bad/Model-GGUF"),
+        lambda: service.plan("bad/Model-GGUF:Q4_0", None, "f16", None),
+    ):
         with pytest.raises(PlaygroundError, match="not allowed here"):
             asked()
 
 
-def test_a_context_is_never_larger_than_the_model_knows(desk: ApiDesk) -> None:
-    *_, last = desk.chat(PROGRAM, "starter", prompt="Hi", context=1_000_000, max_tokens=1)
+def test_a_context_is_never_larger_than_the_model_knows(service: ApiService) -> None:
+    *_, last = service.chat(PROGRAM, "starter", prompt="Hi", context=1_000_000, max_tokens=1)
     assert last["context_size"] == 8192
 
 
-def test_a_pane_that_fails_says_why_beside_the_other_ones_answer(desk: ApiDesk) -> None:
-    *_, last = desk.compare(PROGRAM, ("tiny@gone", "starter"), False, prompt="Hi", max_tokens=3)
+def test_a_pane_that_fails_says_why_beside_the_other_ones_answer(service: ApiService) -> None:
+    *_, last = service.compare(PROGRAM, ("tiny@gone", "starter"), False, prompt="Hi", max_tokens=3)
     failed, answered = last["panes"]
     assert (failed["state"], answered["state"]) == ("failed", "done")  # type: ignore[typeddict-item]
     assert "gone" in failed["error"] and answered["text"]
     assert last["first_difference"] is None
 
 
-def test_a_comparison_without_any_answer_is_an_error(desk: ApiDesk, services: Services) -> None:
+def test_a_comparison_without_any_answer_is_an_error(service: ApiService, services: Services) -> None:
     with pytest.raises(PlaygroundError, match="gone"):
-        list(desk.compare(PROGRAM, ("tiny@gone", "large@gone"), False, prompt="Hi"))
-    assert not services.visits.under_way()
+        list(service.compare(PROGRAM, ("tiny@gone", "large@gone"), False, prompt="Hi"))
+    assert not services.runs.under_way()
 
 
-def test_every_call_of_a_program_tells_that_its_session_is_over_answered_or_refused(desk: ApiDesk) -> None:
+def test_every_call_of_a_program_tells_that_its_session_is_over_answered_or_refused(service: ApiService) -> None:
     def request(session: str) -> gr.Request:
         return gr.Request(session_hash=session, client=None, headers={})
 
     over: list[str] = []
     with gr.Blocks(analytics_enabled=False) as page:
-        offer_api(desk, over.append)
+        offer_api(service, over.append)
     endpoints: dict[str, Any] = {str(event.api_name): event.fn for event in page.fns.values()}
     endpoints["machine"](request("answered"))
     with pytest.raises(gr.Error):

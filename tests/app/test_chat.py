@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.chat import ChatDesk, Frame, Wish
-from playground.app.chat_session import Instructions, Talk, read_instructions, shown
-from playground.app.loaded_models import Residents
-from playground.app.model_choice import Choice
-from playground.app.model_picker import PickerDesk
+from playground.app.chat import ChatRequest, ChatService, ChatUpdate
+from playground.app.chat_session import ChatSession, Instructions, read_instructions, shown
+from playground.app.loaded_models import LoadedModels
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
 from playground.engine.protocol import GREEDY
 from playground.errors import ModelNotFound, RequestRefused
@@ -24,9 +24,9 @@ from playground.settings import load_settings
 from playground.web.tabs.chat import wish
 
 ANNA, BEN = Visitor("a"), Visitor("b")
-STARTER = Choice("SmolLM2-135M-Instruct", "Q4_1", 2048)
-BRIEFLY = Wish(STARTER, sampling=GREEDY, max_tokens=12)
-AT_LENGTH = Wish(STARTER, sampling=GREEDY, max_tokens=2000)
+STARTER = ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 2048)
+BRIEFLY = ChatRequest(STARTER, sampling=GREEDY, max_tokens=12)
+AT_LENGTH = ChatRequest(STARTER, sampling=GREEDY, max_tokens=2000)
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,10 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def desk(services: Services) -> ChatDesk:
+def service(services: Services) -> ChatService:
     settings, pool = services.settings, services.pool
-    picker = PickerDesk(services.library, services.planner, pool.usable_for, settings.slots, visits=services.visits)
-    return ChatDesk(settings, pool, picker, Residents(pool, services.planner, picker))
+    picker = ModelPickerService(services.library, services.planner, pool.usable_for, settings.slots, runs=services.runs)
+    return ChatService(settings, pool, picker, LoadedModels(pool, services.planner, picker))
 
 
 @pytest.fixture
@@ -57,56 +57,56 @@ def text_of(markup: str | None) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup or "")).strip()
 
 
-def last_talk(frames: list[Frame]) -> Talk:
+def last_talk(frames: list[ChatUpdate]) -> ChatSession:
     return [frame.talk for frame in frames if frame.talk][-1]
 
 
 # --- the picker ---
 
 
-def test_the_first_view_is_quick_and_the_last_complete(desk: ChatDesk) -> None:
-    views = list(desk.picker.views(Choice()))
+def test_the_first_view_is_quick_and_the_last_complete(service: ChatService) -> None:
+    views = list(service.picker.views(ModelChoice()))
     assert views[0].levels and views[0].plan is None
     last = views[-1]
     assert last.plan and last.verdict
     assert [row.name for row in last.levels] == ["Q4_1"]
     assert [step.tokens for step in last.steps] == [2048, 4096, 8192]
-    assert last.choice == Choice("SmolLM2-135M-Instruct", "Q4_1", 4096)
+    assert last.choice == ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 4096)
 
 
-def test_among_several_levels_the_one_they_were_made_from_is_recommended(desk: ChatDesk, made: Path) -> None:
-    last = list(desk.picker.views(Choice()))[-1]
+def test_among_several_levels_the_one_they_were_made_from_is_recommended(service: ChatService, made: Path) -> None:
+    last = list(service.picker.views(ModelChoice()))[-1]
     assert [(row.name, row.recommended) for row in last.levels] == [("Q4_1", True), ("Q8_0", False)]
     assert "Requantized from Q4_1" in last.levels[1].notes[0]
     assert last.choice.level == "Q4_1"
 
 
-def test_a_larger_context_takes_more_memory(desk: ChatDesk) -> None:
-    plans = [list(desk.picker.views(replace(STARTER, context_size=size)))[-1].plan for size in (2048, 4096, 8192)]
+def test_a_larger_context_takes_more_memory(service: ChatService) -> None:
+    plans = [list(service.picker.views(replace(STARTER, context_size=size)))[-1].plan for size in (2048, 4096, 8192)]
     assert all(small and large and small.kv_cache < large.kv_cache for small, large in pairwise(plans))
 
 
-def test_a_context_beyond_the_trained_one_becomes_the_trained_one(desk: ChatDesk) -> None:
-    assert list(desk.picker.views(replace(STARTER, context_size=99_999)))[-1].choice.context_size == 8192
+def test_a_context_beyond_the_trained_one_becomes_the_trained_one(service: ChatService) -> None:
+    assert list(service.picker.views(replace(STARTER, context_size=99_999)))[-1].choice.context_size == 8192
 
 
 @pytest.mark.parametrize("value", ["/etc/passwd", "../x", "Q9", "", "Q4_1\x00"])
-def test_a_level_that_is_not_on_offer_is_refused(desk: ChatDesk, value: str) -> None:
+def test_a_level_that_is_not_on_offer_is_refused(service: ChatService, value: str) -> None:
     with pytest.raises(ModelNotFound):
-        desk.picker.file(replace(STARTER, level=value))
+        service.picker.file(replace(STARTER, level=value))
 
 
 @pytest.mark.parametrize("size", ["", None, "-1", "0", "1e9", "١٢", "9" * 40, [], "abc"])
 def test_a_context_that_is_no_number_is_left_to_the_playground(size: object) -> None:
-    assert Choice.read("m", "Q4_1", size, "q7").context_size is None
-    assert Choice.read("m", "Q4_1", size, "q7").kv_type == "f16"
+    assert ModelChoice.read("m", "Q4_1", size, "q7").context_size is None
+    assert ModelChoice.read("m", "Q4_1", size, "q7").kv_type == "f16"
 
 
 # --- the chat ---
 
 
-def test_a_reply_grows_and_ends_with_its_speed(desk: ChatDesk) -> None:
-    frames = list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY))
+def test_a_reply_grows_and_ends_with_its_speed(service: ChatService) -> None:
+    frames = list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))
     growing = [frame.growing.content for frame in frames if frame.growing]
     assert all(later.startswith(earlier) for earlier, later in pairwise(growing))
     assert frames[-1].phase == "rest"
@@ -116,115 +116,115 @@ def test_a_reply_grows_and_ends_with_its_speed(desk: ChatDesk) -> None:
     assert shown(last_talk(frames))[-1]["role"] == "assistant"
 
 
-def test_a_second_turn_finds_the_first_in_the_cache(desk: ChatDesk) -> None:
-    talk = last_talk(list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)))
-    frames = list(desk.send(ANNA, talk, "And 3+3?", BRIEFLY))
+def test_a_second_turn_finds_the_first_in_the_cache(service: ChatService) -> None:
+    talk = last_talk(list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
+    frames = list(service.send(ANNA, talk, "And 3+3?", BRIEFLY))
     cached = re.search(r"still in the KV cache (\d+)", text_of(frames[-1].details))
     assert cached and int(cached[1]) > 20
     assert len(last_talk(frames).conversation.messages) == 4
 
 
-def test_a_stopped_reply_keeps_what_was_written_and_the_next_one_works(desk: ChatDesk) -> None:
+def test_a_stopped_reply_keeps_what_was_written_and_the_next_one_works(service: ChatService) -> None:
     frames = []
-    for frame in desk.send(ANNA, Talk(), "Write a long story about a fox.", AT_LENGTH):
+    for frame in service.send(ANNA, ChatSession(), "Write a long story about a fox.", AT_LENGTH):
         frames.append(frame)
         if frame.growing and frame.growing.content:
-            desk.stop(ANNA)
+            service.stop(ANNA)
     assert "stopped by you" in text_of(frames[-1].live)
     assert frames[-1].phase == "rest"
     assert last_talk(frames).conversation.messages[-1].content
-    assert list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY))[-1].details
+    assert list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))[-1].details
 
 
-def test_one_visitor_cannot_stop_another(desk: ChatDesk) -> None:
-    chat = desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)
+def test_one_visitor_cannot_stop_another(service: ChatService) -> None:
+    chat = service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)
     next(chat)
-    desk.stop(BEN)
+    service.stop(BEN)
     assert "stopped" not in text_of(list(chat)[-1].live)
 
 
-def test_a_busy_chat_refuses_a_second_question_and_goes_on(desk: ChatDesk) -> None:
-    chat = desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)
+def test_a_busy_chat_refuses_a_second_question_and_goes_on(service: ChatService) -> None:
+    chat = service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)
     next(chat)
-    (refusal,) = desk.send(ANNA, Talk(), "And now?", BRIEFLY)
+    (refusal,) = service.send(ANNA, ChatSession(), "And now?", BRIEFLY)
     assert "still busy" in text_of(refusal.problem)
     assert refusal.phase is None
     assert list(chat)[-1].phase == "rest"
 
 
-def test_a_chat_that_is_left_in_the_middle_frees_its_place(desk: ChatDesk) -> None:
-    chat = desk.send(ANNA, Talk(), "Write a long story.", AT_LENGTH)
+def test_a_chat_that_is_left_in_the_middle_frees_its_place(service: ChatService) -> None:
+    chat = service.send(ANNA, ChatSession(), "Write a long story.", AT_LENGTH)
     for frame in chat:
         if frame.growing:
             break
     chat.close()  # type: ignore[attr-defined]
-    assert list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY))[-1].phase == "rest"
+    assert list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))[-1].phase == "rest"
 
 
-def test_another_reply_takes_the_place_of_the_last(desk: ChatDesk) -> None:
-    talk = last_talk(list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)))
-    again = last_talk(list(desk.regenerate(ANNA, talk, BRIEFLY)))
+def test_another_reply_takes_the_place_of_the_last(service: ChatService) -> None:
+    talk = last_talk(list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
+    again = last_talk(list(service.regenerate(ANNA, talk, BRIEFLY)))
     assert [message.role for message in again.conversation.messages] == ["user", "assistant"]
     assert [place for place, _ in again.finished] == [1]
 
 
-def test_an_edited_question_takes_the_place_of_the_old_one(desk: ChatDesk) -> None:
-    talk = last_talk(list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)))
-    edited = last_talk(list(desk.send(ANNA, replace(talk, editing=True), "What is 3+3?", BRIEFLY)))
+def test_an_edited_question_takes_the_place_of_the_old_one(service: ChatService) -> None:
+    talk = last_talk(list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
+    edited = last_talk(list(service.send(ANNA, replace(talk, editing=True), "What is 3+3?", BRIEFLY)))
     assert [message.content for message in edited.conversation.messages if message.role == "user"] == ["What is 3+3?"]
     assert not edited.editing
 
 
-def test_an_empty_message_is_answered_with_what_to_do(desk: ChatDesk) -> None:
-    (frame,) = desk.send(ANNA, Talk(), "  ", BRIEFLY)
+def test_an_empty_message_is_answered_with_what_to_do(service: ChatService) -> None:
+    (frame,) = service.send(ANNA, ChatSession(), "  ", BRIEFLY)
     assert "Write something first." in text_of(frame.problem)
 
 
-def test_a_message_beyond_the_context_is_refused_with_figures_and_kept(desk: ChatDesk) -> None:
-    frames = list(desk.send(ANNA, Talk(), "word " * 5000, BRIEFLY))
+def test_a_message_beyond_the_context_is_refused_with_figures_and_kept(service: ChatService) -> None:
+    frames = list(service.send(ANNA, ChatSession(), "word " * 5000, BRIEFLY))
     assert re.search(r"takes [\d,]+ tokens; a context of 2,048", text_of(frames[-1].problem))
     assert frames[-1].phase == "rest"
     assert last_talk(frames).last_question.startswith("word")
 
 
-def test_a_model_that_is_gone_is_an_ordinary_error(desk: ChatDesk) -> None:
-    frames = list(desk.send(ANNA, Talk(), "Hello", replace(BRIEFLY, choice=replace(STARTER, level="Q9"))))
+def test_a_model_that_is_gone_is_an_ordinary_error(service: ChatService) -> None:
+    frames = list(service.send(ANNA, ChatSession(), "Hello", replace(BRIEFLY, choice=replace(STARTER, level="Q9"))))
     assert "Choose another one from the list." in text_of(frames[-1].problem)
     assert frames[-1].phase == "rest"
 
 
-def test_a_load_shows_progress_and_then_predicted_beside_measured(desk: ChatDesk) -> None:
-    frames = list(desk.load(ANNA, replace(STARTER, context_size=1024)))
+def test_a_load_shows_progress_and_then_predicted_beside_measured(service: ChatService) -> None:
+    frames = list(service.load(ANNA, replace(STARTER, context_size=1024)))
     assert any("Loading SmolLM2 135M Instruct · Q4_1" in text_of(frame.progress) for frame in frames)
     assert re.search(r"Together [\d.]+ MiB [\d.]+ MiB", text_of(frames[-1].progress))
 
 
-def test_a_cancelled_load_says_so(desk: ChatDesk) -> None:
-    loading = desk.load(ANNA, replace(STARTER, context_size=768))
+def test_a_cancelled_load_says_so(service: ChatService) -> None:
+    loading = service.load(ANNA, replace(STARTER, context_size=768))
     next(loading)
-    desk.stop(ANNA)
+    service.stop(ANNA)
     assert "Loading was cancelled" in text_of(list(loading)[-1].progress)
 
 
-def test_attached_instructions_reach_the_model(desk: ChatDesk) -> None:
-    talk = Talk(instructions=Instructions("skill.md", "Answer as a pirate."))
-    asked = last_talk(list(desk.send(ANNA, talk, "Hello", replace(BRIEFLY, system="Be kind."))))
+def test_attached_instructions_reach_the_model(service: ChatService) -> None:
+    talk = ChatSession(instructions=Instructions("skill.md", "Answer as a pirate."))
+    asked = last_talk(list(service.send(ANNA, talk, "Hello", replace(BRIEFLY, system="Be kind."))))
     assert asked.conversation.system == "Be kind.\n\nAnswer as a pirate."
     assert asked.cleared().instructions == talk.instructions
 
 
 @pytest.mark.parametrize("content", [b"", b"  \n", b"\xff\xfe\x00", b"x\x00y", b"x" * 500_000])
 def test_a_file_that_is_no_short_text_is_refused_as_instructions(
-    desk: ChatDesk, tmp_path: Path, content: bytes
+    service: ChatService, tmp_path: Path, content: bytes
 ) -> None:
     file = tmp_path / "skill.md"
     file.write_bytes(content)
     with pytest.raises(RequestRefused, match=r"skill\.md"):
-        read_instructions(file, desk.limits)
+        read_instructions(file, service.limits)
 
 
-def test_thoughts_are_folded_once_the_answer_begins(desk: ChatDesk) -> None:
-    talk = last_talk(list(desk.send(ANNA, Talk(), "What is 2+2?", BRIEFLY)))
+def test_thoughts_are_folded_once_the_answer_begins(service: ChatService) -> None:
+    talk = last_talk(list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
     message = replace(talk.conversation.messages[-1], thinking="Two and two.")
     asked = talk.asked_again()
     (_, thinking) = shown(asked, replace(message, content=""))
@@ -235,7 +235,7 @@ def test_thoughts_are_folded_once_the_answer_begins(desk: ChatDesk) -> None:
 
 def test_the_parameters_arrive_where_they_belong() -> None:
     made = wish("m", "Q4_1", "4096", "q8_0", " Be kind. ", 0.5, 20, 0.9, 0.1, 1.1, 256, 7)
-    assert made.choice == Choice("m", "Q4_1", 4096, "q8_0")
+    assert made.choice == ModelChoice("m", "Q4_1", 4096, "q8_0")
     sampling = made.sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (0.5, 20, 0.9, 0.1)
     assert (sampling.repeat_penalty, sampling.seed, made.max_tokens) == (1.1, 7, 256)
@@ -250,17 +250,19 @@ def test_the_end_of_the_playground_ends_a_reply_with_a_sentence_and_keeps_its_te
 ) -> None:
     with Services(load_settings(data_dir=tmp_path, updates_per_second=10)) as services:
         settings, pool = services.settings, services.pool
-        picker = PickerDesk(services.library, services.planner, pool.usable_for, settings.slots, visits=services.visits)
-        desk = ChatDesk(settings, pool, picker, Residents(pool, services.planner, picker))
+        picker = ModelPickerService(
+            services.library, services.planner, pool.usable_for, settings.slots, runs=services.runs
+        )
+        service = ChatService(settings, pool, picker, LoadedModels(pool, services.planner, picker))
         frames = []
-        for frame in desk.send(ANNA, Talk(), "Tell me a long story.", AT_LENGTH):
+        for frame in service.send(ANNA, ChatSession(), "Tell me a long story.", AT_LENGTH):
             frames.append(frame)
             if frame.growing and frame.growing.content:
-                services.visits.close()
-        services.visits.wait_until_idle(0)
-        assert not services.visits.under_way()
+                services.runs.close()
+        services.runs.wait_until_idle(0)
+        assert not services.runs.under_way()
         assert "The playground is shutting down." in text_of(frames[-1].problem)
         assert "the playground is shutting down" in text_of(frames[-1].live)
         assert last_talk(frames).conversation.messages[-1].content
-        refused = list(desk.send(ANNA, Talk(), "Hello", BRIEFLY))
+        refused = list(service.send(ANNA, ChatSession(), "Hello", BRIEFLY))
         assert "shutting down" in text_of(refused[-1].problem)

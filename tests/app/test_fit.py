@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.fit import FIRST_MODEL, FitChoice, FitDesk, FitView
-from playground.app.model_choice import Choice
+from playground.app.fit import FIRST_MODEL, FitChoice, FitService, FitView
+from playground.app.model_choice import ModelChoice
 from playground.app.services import Services
 from playground.fit.subjects import FitSubject
 from playground.fit.table import LevelSize
@@ -26,17 +26,17 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield services
 
 
-def desk_with(services: Services, usable: int = 16 * GIB) -> FitDesk:
-    return FitDesk(services.library, services.planner, services.maker, lambda path: usable, chats=4)
+def desk_with(services: Services, usable: int = 16 * GIB) -> FitService:
+    return FitService(services.library, services.planner, services.quantization_jobs, lambda path: usable, chats=4)
 
 
 @pytest.fixture
-def desk(services: Services) -> FitDesk:
+def service(services: Services) -> FitService:
     return desk_with(services)
 
 
-def last(desk: FitDesk, choice: FitChoice) -> FitView:
-    return list(desk.views(choice))[-1]
+def last(service: FitService, choice: FitChoice) -> FitView:
+    return list(service.views(choice))[-1]
 
 
 def kinds(view: FitView, level: str) -> set[str]:
@@ -44,8 +44,8 @@ def kinds(view: FitView, level: str) -> set[str]:
     return {cell.verdict.kind for row in view.table.rows if row.size.level == level for cell in row.cells}
 
 
-def test_the_tab_opens_with_the_articles_example(desk: FitDesk) -> None:
-    view = last(desk, FitChoice())
+def test_the_tab_opens_with_the_articles_example(service: FitService) -> None:
+    view = last(service, FitChoice())
     assert view.name == "Gemma 4 12B" and view.table and view.kv
     assert view.levels == ("F16", "Q8_0", "Q4_K_M", "Q2_K")
     assert view.table.contexts[0] == 4096 and view.table.contexts[-1] == 262_144
@@ -54,8 +54,8 @@ def test_the_tab_opens_with_the_articles_example(desk: FitDesk) -> None:
     assert view.kv.naive[-1] == 96 * GIB and view.kv.naive[-1] > 20 * view.kv.planned[-1]
 
 
-def test_a_model_on_disk_is_planned_from_its_file_as_chat_loads_it(desk: FitDesk, services: Services) -> None:
-    view = last(desk, FitChoice(STARTER))
+def test_a_model_on_disk_is_planned_from_its_file_as_chat_loads_it(service: FitService, services: Services) -> None:
+    view = last(service, FitChoice(STARTER))
     assert view.on_disk and view.table and view.choice.chats == 4 and view.choice.level == "Q4_1"
     row = next(row for row in view.table.rows if row.size.level == "Q4_1")
     assert row.size.origin == "file"
@@ -63,40 +63,40 @@ def test_a_model_on_disk_is_planned_from_its_file_as_chat_loads_it(desk: FitDesk
     assert (row.cells[0].plan.kv_cache, row.cells[0].plan.working_set) == (plan.kv_cache, plan.working_set)
 
 
-def test_levels_that_can_be_made_have_their_exact_size(desk: FitDesk, services: Services) -> None:
-    view = last(desk, FitChoice(STARTER))
+def test_levels_that_can_be_made_have_their_exact_size(service: FitService, services: Services) -> None:
+    view = last(service, FitChoice(STARTER))
     assert view.table
     q2_k = next(row.size for row in view.table.rows if row.size.level == "Q2_K")
-    exact = services.maker.can_make("SmolLM2-135M-Instruct")["Q2_K"].size
+    exact = services.quantization_jobs.can_make("SmolLM2-135M-Instruct")["Q2_K"].size
     assert q2_k.origin == "to be made" and 0 < exact - q2_k.weight_bytes < 5_000_000  # the header
 
 
-def test_the_kv_type_changes_the_cache_and_nothing_of_the_weights(desk: FitDesk) -> None:
-    f16, q8_0 = (last(desk, FitChoice(kv_type=kind)) for kind in ("f16", "q8_0"))  # type: ignore[arg-type]
+def test_the_kv_type_changes_the_cache_and_nothing_of_the_weights(service: FitService) -> None:
+    f16, q8_0 = (last(service, FitChoice(kv_type=kind)) for kind in ("f16", "q8_0"))  # type: ignore[arg-type]
     assert f16.kv and q8_0.kv and f16.table and q8_0.table
     assert q8_0.kv.planned[-1] / f16.kv.planned[-1] == pytest.approx(17 / 32, rel=0.01)
     assert q8_0.table.rows[0].size == f16.table.rows[0].size
 
 
-def test_another_computer_is_judged_by_its_own_memory(desk: FitDesk) -> None:
-    small, large = (last(desk, FitChoice(computer=size)) for size in ("8", "128"))
+def test_another_computer_is_judged_by_its_own_memory(service: FitService) -> None:
+    small, large = (last(service, FitChoice(computer=size)) for size in ("8", "128"))
     assert small.table and small.table.usable == 5 * GIB
     assert kinds(small, "Q4_K_M") == {"wont_fit"} and kinds(large, "F16") == {"fits"}
-    assert last(desk, FitChoice(computer="other", other_gb=10.5)).table.usable == 7.5 * GIB  # type: ignore[union-attr]
+    assert last(service, FitChoice(computer="other", other_gb=10.5)).table.usable == 7.5 * GIB  # type: ignore[union-attr]
 
 
-def test_eight_levels_on_request(desk: FitDesk) -> None:
-    assert len(last(desk, FitChoice(every_level=True)).levels) == 8
+def test_eight_levels_on_request(service: FitService) -> None:
+    assert len(last(service, FitChoice(every_level=True)).levels) == 8
 
 
-def test_a_chosen_level_and_context_that_the_model_lacks_give_way(desk: FitDesk) -> None:
-    choice = last(desk, FitChoice(STARTER, level="Q9", context=262_144)).choice
+def test_a_chosen_level_and_context_that_the_model_lacks_give_way(service: FitService) -> None:
+    choice = last(service, FitChoice(STARTER, level="Q9", context=262_144)).choice
     assert (choice.level, choice.context) == ("Q4_1", 8192)
 
 
 @pytest.mark.parametrize("model", ["disk/nothing", "../x", "", None, "catalogue/"])
-def test_a_model_that_is_not_on_offer_becomes_the_first(desk: FitDesk, model: str | None) -> None:
-    assert next(iter(desk.views(FitChoice(model)))).choice.model == FIRST_MODEL
+def test_a_model_that_is_not_on_offer_becomes_the_first(service: FitService, model: str | None) -> None:
+    assert next(iter(service.views(FitChoice(model)))).choice.model == FIRST_MODEL
 
 
 def test_what_a_browser_sends_in_place_of_a_choice_becomes_the_usual() -> None:
@@ -108,16 +108,16 @@ def test_what_a_browser_sends_in_place_of_a_choice_becomes_the_usual() -> None:
 def test_a_model_that_llama_cpp_refuses_is_a_sentence(services: Services) -> None:
     blueprint = replace(load_catalog()[0].blueprint, architecture="no-such-thing")
     subject = FitSubject("hub/x", "Nonsense", blueprint, 10**9)
-    desk = FitDesk(services.library, services.planner, None, lambda path: GIB, 1, elsewhere=lambda: [subject])
-    view = last(desk, FitChoice("hub/x"))
+    service = FitService(services.library, services.planner, None, lambda path: GIB, 1, elsewhere=lambda: [subject])
+    view = last(service, FitChoice("hub/x"))
     assert view.table is None and "llama.cpp" in view.problem
 
 
 def test_a_subject_from_elsewhere_is_planned_like_the_others(services: Services) -> None:
     sizes = (LevelSize("Q4_K_M", GIB), LevelSize("UD-Q2_K_XL", GIB // 2))
     subject = FitSubject("hub/owner/x", "From the Hub", load_catalog()[0].blueprint, 10**9, sizes, repo="owner/x")
-    desk = FitDesk(services.library, services.planner, None, lambda path: GIB, 1, elsewhere=lambda: [subject])
-    view = last(desk, FitChoice("hub/owner/x"))
+    service = FitService(services.library, services.planner, None, lambda path: GIB, 1, elsewhere=lambda: [subject])
+    view = last(service, FitChoice("hub/owner/x"))
     assert "UD-Q2_K_XL" in view.levels and view.table
     assert [row.size.origin for row in view.table.rows if row.size.level == "Q4_K_M"] == ["file"]
 
@@ -125,22 +125,22 @@ def test_a_subject_from_elsewhere_is_planned_like_the_others(services: Services)
 # --- a click on a cell ---
 
 
-def test_a_cell_of_a_model_on_disk_opens_chat_with_it(desk: FitDesk) -> None:
-    opening = desk.opening(FitChoice(STARTER, kv_type="q8_0"), "Q4_1|4096")
-    assert opening.chat == Choice("SmolLM2-135M-Instruct", "Q4_1", 4096, "q8_0")
+def test_a_cell_of_a_model_on_disk_opens_chat_with_it(service: FitService) -> None:
+    opening = service.opening(FitChoice(STARTER, kv_type="q8_0"), "Q4_1|4096")
+    assert opening.chat == ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 4096, "q8_0")
 
 
-def test_a_cell_of_a_level_that_can_be_made_opens_chat_too(desk: FitDesk) -> None:
-    assert desk.opening(FitChoice(STARTER), "Q2_K|2048").chat == Choice("SmolLM2-135M-Instruct", "Q2_K", 2048)
+def test_a_cell_of_a_level_that_can_be_made_opens_chat_too(service: FitService) -> None:
+    assert service.opening(FitChoice(STARTER), "Q2_K|2048").chat == ModelChoice("SmolLM2-135M-Instruct", "Q2_K", 2048)
 
 
-def test_a_cell_of_a_model_that_is_not_here_says_where_it_can_be_had(desk: FitDesk) -> None:
-    opening = desk.opening(FitChoice(FIRST_MODEL), "Q4_K_M|131072")
+def test_a_cell_of_a_model_that_is_not_here_says_where_it_can_be_had(service: FitService) -> None:
+    opening = service.opening(FitChoice(FIRST_MODEL), "Q4_K_M|131072")
     assert opening.chat is None and opening.repo == "unsloth/gemma-4-12b-it-GGUF"
     assert opening.repo in opening.remedy and "Q4_K_M" in opening.problem
 
 
 @pytest.mark.parametrize("cell", [None, "", "Q4_1", "Q4_1|", "Q9|4096", "Q4_1|-1", "Q4_1|٣", "Q4_1|" + "9" * 30, 7])
-def test_a_cell_that_is_none_opens_nothing(desk: FitDesk, cell: object) -> None:
-    opening = desk.opening(FitChoice(STARTER), cell)
+def test_a_cell_that_is_none_opens_nothing(service: FitService, cell: object) -> None:
+    opening = service.opening(FitChoice(STARTER), cell)
     assert opening.chat is None and opening.problem

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from playground.app.fit import FitChoice, FitDesk, FitView
-from playground.app.hub import HubDesk
+from playground.app.fit import FitChoice, FitService, FitView
+from playground.app.hub import HubService
 from playground.app.services import Services
 from playground.gguf.header import FileSource, read_header
 from playground.models.hub.client import Hub, Patience
@@ -31,26 +31,32 @@ def server(starter: Path) -> Iterator[HubStandIn]:
 
 
 @pytest.fixture
-def desk(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FitDesk]:
+def service(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FitService]:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with Services(load_settings(data_dir=tmp_path / "data")) as services:
         services.hub = Hub(server.endpoint, cache_dir=tmp_path / "hub", patience=Patience(tries=1))
-        hub = HubDesk(services)
-        yield FitDesk(
-            services.library, services.planner, services.maker, lambda path: 16 << 30, 4, hub.subjects, hub.find_subject
+        hub = HubService(services)
+        yield FitService(
+            services.library,
+            services.planner,
+            services.quantization_jobs,
+            lambda path: 16 << 30,
+            4,
+            hub.subjects,
+            hub.find_subject,
         )
 
 
-def views(desk: FitDesk, model: str) -> list[FitView]:
-    return list(desk.views(FitChoice(model)))
+def views(service: FitService, model: str) -> list[FitView]:
+    return list(service.views(FitChoice(model)))
 
 
 def test_a_repository_is_planned_from_one_header_with_the_exact_sizes_of_all_its_levels(
-    desk: FitDesk, server: HubStandIn, starter: Path
+    service: FitService, server: HubStandIn, starter: Path
 ) -> None:
-    asking, *_, last = views(desk, REPO)
+    asking, *_, last = views(service, REPO)
     assert asking.table is None and "Asking the Hub" in asking.problem
     assert last.table and last.name.startswith("Fox 135M") and not last.on_disk
     sizes = {row.size.level: row.size for row in last.table.rows}
@@ -63,17 +69,17 @@ def test_a_repository_is_planned_from_one_header_with_the_exact_sizes_of_all_its
 
 
 @pytest.mark.parametrize("text", [f"{REPO}:Q5_K_M", "{endpoint}/" + REPO + "/blob/main/Fox-135M-Q5_K_M.gguf"])
-def test_a_level_or_an_address_of_a_file_chooses_that_level(desk: FitDesk, server: HubStandIn, text: str) -> None:
-    last = views(desk, text.format(endpoint=server.endpoint))[-1]
+def test_a_level_or_an_address_of_a_file_chooses_that_level(service: FitService, server: HubStandIn, text: str) -> None:
+    last = views(service, text.format(endpoint=server.endpoint))[-1]
     assert last.table and last.choice.level == "Q5_K_M"
 
 
-def test_an_opened_repository_is_on_offer_like_any_other_model(desk: FitDesk, server: HubStandIn) -> None:
-    key = views(desk, REPO)[-1].choice.model
+def test_an_opened_repository_is_on_offer_like_any_other_model(service: FitService, server: HubStandIn) -> None:
+    key = views(service, REPO)[-1].choice.model
     server.forget_requests()
-    again = views(desk, str(key))[-1]
+    again = views(service, str(key))[-1]
     assert again.table and again.choice.model == key and server.requests == []
-    opening = desk.opening(again.choice, "Q4_1|4096")
+    opening = service.opening(again.choice, "Q4_1|4096")
     assert opening.repo == REPO and REPO in opening.remedy
 
 
@@ -85,6 +91,6 @@ def test_an_opened_repository_is_on_offer_like_any_other_model(desk: FitDesk, se
         ("test/Gated-GGUF", "accepted its licence"),
     ],
 )
-def test_what_the_hub_refuses_is_a_sentence_in_place_of_the_table(desk: FitDesk, text: str, words: str) -> None:
-    last = views(desk, text)[-1]
+def test_what_the_hub_refuses_is_a_sentence_in_place_of_the_table(service: FitService, text: str, words: str) -> None:
+    last = views(service, text)[-1]
     assert last.table is None and words in last.problem and ("Gemma 4 12B", "catalogue/gemma4-12b") in last.models

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.installed_models import Shelf
+from playground.app.installed_models import InstalledModels
 from playground.app.services import Services
 from playground.errors import PlaygroundError
 from playground.llama.params import ContextParameters
 from playground.settings import load_settings
-from playground.web.html.models import shelf as rows
+from playground.web.html.models import installed_models as rows
 from tests.support.gguf_bytes import small_model, split_model
 
 
@@ -24,8 +24,8 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servic
         yield services
 
 
-def shelf_of(services: Services) -> Shelf:
-    return Shelf(services.settings, services.library, services.last_used)
+def shelf_of(services: Services) -> InstalledModels:
+    return InstalledModels(services.settings, services.library, services.last_used)
 
 
 def arrived(tmp_path: Path, name: str, content: bytes) -> str:
@@ -41,28 +41,28 @@ def files_in(folder: Path) -> list[str]:
 
 
 def test_a_dropped_model_is_moved_into_the_data_folder_and_may_be_deleted(services: Services, tmp_path: Path) -> None:
-    shelf = shelf_of(services)
+    installed_models = shelf_of(services)
     upload = arrived(tmp_path, "Tiny-Q4_0.gguf", small_model())
     inode = Path(upload).stat().st_ino
-    (file,) = shelf.drop([upload])
+    (file,) = installed_models.drop([upload])
     assert file.origin == "dropped here" and file.path.stat().st_ino == inode  # the same bytes, not a copy of them
     assert files_in(tmp_path / "uploads") == []
-    row = next(row for row in shelf.view().rows if row.file == file)
-    assert row.may_be_deleted and shelf.delete(row.key) == file
+    row = next(row for row in installed_models.view().rows if row.file == file)
+    assert row.may_be_deleted and installed_models.delete(row.key) == file
     assert files_in(services.library.dropped_folder) == []
 
 
 def test_all_parts_of_a_model_come_together_or_not_at_all(services: Services, tmp_path: Path, starter: Path) -> None:
-    shelf = shelf_of(services)
+    installed_models = shelf_of(services)
     parts = [
         arrived(tmp_path, f"Fox-Q4_1-{number:05d}-of-00003.gguf", part.whole())
         for number, part in enumerate(split_model(starter, 3), 1)
     ]
     with pytest.raises(PlaygroundError, match=r"only part of a model.*all of its parts"):
-        shelf.drop(parts[:1])
+        installed_models.drop(parts[:1])
     assert files_in(services.library.dropped_folder) == []
     first = arrived(tmp_path, Path(parts[0]).name, split_model(starter, 3)[0].whole())
-    (file,) = shelf.drop([first, *parts[1:]])
+    (file,) = installed_models.drop([first, *parts[1:]])
     assert len(file.shards) == 3 and files_in(tmp_path / "uploads") == []
 
 
@@ -78,10 +78,10 @@ def test_what_is_no_sound_model_is_refused_and_leaves_nothing(
 
 
 def test_a_second_file_of_the_same_name_does_not_replace_the_first(services: Services, tmp_path: Path) -> None:
-    shelf = shelf_of(services)
-    (file,) = shelf.drop([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(1))])
+    installed_models = shelf_of(services)
+    (file,) = installed_models.drop([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(1))])
     with pytest.raises(PlaygroundError, match=r"dropped here before.*Delete that one first"):
-        shelf.drop([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(2))])
+        installed_models.drop([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(2))])
     assert file.path.read_bytes() == small_model(1)
 
 
@@ -90,12 +90,12 @@ def test_where_files_may_not_be_opened_none_is_kept(services: Services, tmp_path
     with pytest.raises(PlaygroundError, match="cannot be dropped here"):
         shelf_of(services).drop([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model())])
     with pytest.raises(PlaygroundError, match="No file arrived"):
-        Shelf(load_settings(data_dir=tmp_path / "data"), services.library, services.last_used).drop([])
+        InstalledModels(load_settings(data_dir=tmp_path / "data"), services.library, services.last_used).drop([])
 
 
 def test_a_model_was_last_used_on_the_day_it_was_loaded_and_never_before(services: Services, starter: Path) -> None:
-    shelf = shelf_of(services)
-    assert "last used –" in re.sub("<[^>]*>", "", rows(shelf.view()))
+    installed_models = shelf_of(services)
+    assert "last used –" in re.sub("<[^>]*>", "", rows(installed_models.view()))
     opening = services.pool.open(starter, ContextParameters(512, slots=1))
     while True:
         try:
@@ -103,7 +103,7 @@ def test_a_model_was_last_used_on_the_day_it_was_loaded_and_never_before(service
         except StopIteration as end:
             end.value.release()
             break
-    assert re.search(r"last used \d{1,2} [A-Z][a-z]+ \d{4}", re.sub("<[^>]*>", "", rows(shelf.view())))
+    assert re.search(r"last used \d{1,2} [A-Z][a-z]+ \d{4}", re.sub("<[^>]*>", "", rows(installed_models.view())))
     again = Services(services.settings)
     assert again.last_used.of(starter) is not None
     again.close()

@@ -11,22 +11,29 @@ import pytest
 from huggingface_hub import constants
 
 from playground.app.hub import WORKED_OUT, HubView, SearchView
-from playground.app.installed_models import ShelfView
-from playground.app.making_progress import MakingFrame, make_chosen
-from playground.app.model_choice import Choice
-from playground.app.model_picker import PickerDesk, PickerView
-from playground.app.models import ModelsDesk, size_line
+from playground.app.installed_models import InstalledModelsView
+from playground.app.making_progress import QuantizationUpdate, make_chosen
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import ModelPickerService, PickerView
+from playground.app.models import ModelsService, size_line
 from playground.app.services import Services
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.limits.limits import Limits
-from playground.limits.runs import Visitor, Visits
+from playground.limits.runs import Runs, Visitor
 from playground.models.disk_scan import LeftOut
 from playground.models.hub.client import FoundRepository, Hub
 from playground.models.hub.download_queue import Download
 from playground.models.hub.repository import HubFile, HubLevel, Repository, read_models
-from playground.quantize.quantize import Made, quantize
+from playground.quantize.quantize import QuantizedFile, quantize
 from playground.settings import load_settings
-from playground.web.html.models import downloads, hub_facts, hub_levels, repository_head, search_results, shelf
+from playground.web.html.models import (
+    downloads,
+    hub_facts,
+    hub_levels,
+    installed_models,
+    repository_head,
+    search_results,
+)
 from playground.web.html.picker import LevelRow, level_rows
 from tests.support.hub_stand_in import HubStandIn
 
@@ -41,7 +48,7 @@ EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
 def low_level(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter at Q2_0, as somebody else may have put it on the Hub."""
     *_, made = quantize(starter, "Q2_0", tmp_path_factory.mktemp("made") / "Fox-135M-Q2_0.gguf", threads=2)
-    assert isinstance(made, Made)
+    assert isinstance(made, QuantizedFile)
     return made.path
 
 
@@ -66,22 +73,24 @@ def services(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def desk(services: Services) -> ModelsDesk:
-    return ModelsDesk(services)
+def service(services: Services) -> ModelsService:
+    return ModelsService(services)
 
 
 @pytest.fixture
-def picker(services: Services) -> PickerDesk:
+def picker(services: Services) -> ModelPickerService:
     settings = services.settings
-    return PickerDesk(services.library, services.planner, services.pool.usable_for, settings.slots, services.maker)
+    return ModelPickerService(
+        services.library, services.planner, services.pool.usable_for, settings.slots, services.quantization_jobs
+    )
 
 
 def text_of(markup: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup)).strip()
 
 
-def opened(desk: ModelsDesk, reference: str = REPO) -> HubView:
-    return list(desk.hub.open(reference))[-1]
+def opened(service: ModelsService, reference: str = REPO) -> HubView:
+    return list(service.hub.open(reference))[-1]
 
 
 def level_of(view: HubView, name: str) -> HubLevel:
@@ -94,9 +103,9 @@ def row_of(view: HubView | PickerView, name: str) -> LevelRow:
     return next(row for row in rows if row.name == name)
 
 
-def fetch(desk: ModelsDesk, services: Services, name: str) -> Download:
-    level = level_of(opened(desk), name)
-    desk.download(REPO, level.key)
+def fetch(service: ModelsService, services: Services, name: str) -> Download:
+    level = level_of(opened(service), name)
+    service.download(REPO, level.key)
     return services.downloads.wait(level.key, SOON)
 
 
@@ -107,8 +116,8 @@ def never() -> bool:
 # --- the picker offers what can be made ---
 
 
-def test_levels_that_can_be_made_are_offered_with_their_exact_size_and_true_bits(picker: PickerDesk) -> None:
-    last = list(picker.views(Choice()))[-1]
+def test_levels_that_can_be_made_are_offered_with_their_exact_size_and_true_bits(picker: ModelPickerService) -> None:
+    last = list(picker.views(ModelChoice()))[-1]
     low = row_of(last, "Q2_K")
     assert last.made_from == "Q4_1" and last.choice.level == "Q4_1" and last.to_make is None
     assert "Q4_1" not in [row.name for row in last.offers]
@@ -117,8 +126,8 @@ def test_levels_that_can_be_made_are_offered_with_their_exact_size_and_true_bits
     assert "Requantized from Q4_1" in low.notes[0]
 
 
-def test_offers_are_folded_under_the_levels_that_are_here_until_one_is_chosen(picker: PickerDesk) -> None:
-    last = list(picker.views(Choice()))[-1]
+def test_offers_are_folded_under_the_levels_that_are_here_until_one_is_chosen(picker: ModelPickerService) -> None:
+    last = list(picker.views(ModelChoice()))[-1]
     folded = level_rows(last.levels, "Q4_1", "left-level", last.offers, last.made_from)
     assert "More levels, made here from Q4_1" in text_of(folded)
     assert '<details class="gp-offers">' in folded
@@ -126,11 +135,11 @@ def test_offers_are_folded_under_the_levels_that_are_here_until_one_is_chosen(pi
     assert len(re.findall('name="left-level"', folded)) == len(last.levels) + len(last.offers)
 
 
-def test_a_level_that_is_only_offered_is_planned_as_it_will_be_once_made(picker: PickerDesk) -> None:
-    offered = list(picker.views(Choice(STARTER, "Q2_0", 4096)))[-1]
+def test_a_level_that_is_only_offered_is_planned_as_it_will_be_once_made(picker: ModelPickerService) -> None:
+    offered = list(picker.views(ModelChoice(STARTER, "Q2_0", 4096)))[-1]
     assert offered.to_make and offered.to_make.size == row_of(offered, "Q2_0").size
     frames = list(make_chosen(picker, offered.choice, never))
-    assert frames[-1] == MakingFrame("", is_made=True)
+    assert frames[-1] == QuantizationUpdate("", is_made=True)
     made = list(picker.views(offered.choice))[-1]
     assert made.to_make is None and "Q2_0" in [row.name for row in made.levels]
     assert "Q2_0" not in [row.name for row in made.offers]
@@ -140,14 +149,16 @@ def test_a_level_that_is_only_offered_is_planned_as_it_will_be_once_made(picker:
     assert offered.plan.weights == pytest.approx(made.plan.weights, abs=1024)  # the note in the made file's header
 
 
-def test_a_stopped_making_says_so_and_the_level_stays_on_offer(picker: PickerDesk) -> None:
-    frames = list(make_chosen(picker, Choice(STARTER, "Q8_0"), lambda: True))
+def test_a_stopped_making_says_so_and_the_level_stays_on_offer(picker: ModelPickerService) -> None:
+    frames = list(make_chosen(picker, ModelChoice(STARTER, "Q8_0"), lambda: True))
     assert "nothing of it is kept" in text_of(frames[-1].said) and not frames[-1].is_made
-    assert "Q8_0" in [row.name for row in list(picker.views(Choice()))[-1].offers]
+    assert "Q8_0" in [row.name for row in list(picker.views(ModelChoice()))[-1].offers]
 
 
-def test_a_level_that_somebody_makes_while_the_picker_is_drawn_is_drawn_as_one_that_is_here(picker: PickerDesk) -> None:
-    wanted = Choice(STARTER, "Q2_0")
+def test_a_level_that_somebody_makes_while_the_picker_is_drawn_is_drawn_as_one_that_is_here(
+    picker: ModelPickerService,
+) -> None:
+    wanted = ModelChoice(STARTER, "Q2_0")
     views = picker.views(wanted)
     assert next(views).to_make
     assert list(make_chosen(picker, wanted, never))[-1].is_made
@@ -156,83 +167,89 @@ def test_a_level_that_somebody_makes_while_the_picker_is_drawn_is_drawn_as_one_t
 
 
 @pytest.mark.parametrize("level", ["Q1_0", "../x", "Q4_K_M\x00", ""])
-def test_what_is_not_on_offer_is_not_made(picker: PickerDesk, level: str) -> None:
-    (_, refused) = make_chosen(picker, Choice(STARTER, level), never)
+def test_what_is_not_on_offer_is_not_made(picker: ModelPickerService, level: str) -> None:
+    (_, refused) = make_chosen(picker, ModelChoice(STARTER, level), never)
     assert "no longer on this computer" in text_of(refused.said)
 
 
 def test_nothing_is_offered_where_the_settings_forbid_it(services: Services) -> None:
-    picker = PickerDesk(services.library, services.planner, services.pool.usable_for, 4)
-    assert list(picker.views(Choice(STARTER, "Q2_0")))[-1].offers == ()
-    (_, refused) = make_chosen(picker, Choice(STARTER, "Q2_0"), never)
+    picker = ModelPickerService(services.library, services.planner, services.pool.usable_for, 4)
+    assert list(picker.views(ModelChoice(STARTER, "Q2_0")))[-1].offers == ()
+    (_, refused) = make_chosen(picker, ModelChoice(STARTER, "Q2_0"), never)
     assert "no longer on this computer" in text_of(refused.said)
 
 
 # --- on this disk ---
 
 
-def test_what_is_here_is_told_with_size_true_bits_and_origin(desk: ModelsDesk, starter: Path) -> None:
-    view = desk.shelf.view()
+def test_what_is_here_is_told_with_size_true_bits_and_origin(service: ModelsService, starter: Path) -> None:
+    view = service.installed_models.view()
     (row,) = view.rows
     assert (row.file.path, row.may_be_deleted) == (starter, False)
-    assert "94 MiB · 5.7 bits · starter" in text_of(shelf(view)) and "free on this disk" in text_of(shelf(view))
+    assert "94 MiB · 5.7 bits · starter" in text_of(installed_models(view)) and "free on this disk" in text_of(
+        installed_models(view)
+    )
 
 
 def test_a_made_level_is_listed_deleted_after_a_question_and_the_starter_never(
-    desk: ModelsDesk, services: Services, starter: Path
+    service: ModelsService, services: Services, starter: Path
 ) -> None:
-    frames = list(desk.make(STARTER, "Q2_0", never))
+    frames = list(service.make(STARTER, "Q2_0", never))
     assert frames[-1].is_made
-    made = next(row for row in desk.shelf.view().rows if row.file.level == "Q2_0")
-    assert made.may_be_deleted and f'data-value="delete {made.key}"' in shelf(desk.shelf.view())
-    desk.shelf.delete(made.key)
+    made = next(row for row in service.installed_models.view().rows if row.file.level == "Q2_0")
+    assert made.may_be_deleted and f'data-value="delete {made.key}"' in installed_models(
+        service.installed_models.view()
+    )
+    service.installed_models.delete(made.key)
     assert not made.file.path.exists() and not made.file.path.parent.exists()
-    (left,) = desk.shelf.view().rows
+    (left,) = service.installed_models.view().rows
     with pytest.raises(PlaygroundError, match="was not put there by the playground"):
-        desk.shelf.delete(left.key)
+        service.installed_models.delete(left.key)
     assert starter.exists()
 
 
-def test_a_row_tells_nothing_of_this_computers_folders(desk: ModelsDesk, starter: Path) -> None:
-    assert str(starter.parent) not in shelf(desk.shelf.view())
+def test_a_row_tells_nothing_of_this_computers_folders(service: ModelsService, starter: Path) -> None:
+    assert str(starter.parent) not in installed_models(service.installed_models.view())
 
 
-def test_where_deleting_is_forbidden_no_row_offers_it_and_no_browser_can(desk: ModelsDesk, services: Services) -> None:
-    list(desk.make(STARTER, "Q2_0", never))
-    key = next(row.key for row in desk.shelf.view().rows if row.file.level == "Q2_0")
+def test_where_deleting_is_forbidden_no_row_offers_it_and_no_browser_can(
+    service: ModelsService, services: Services
+) -> None:
+    list(service.make(STARTER, "Q2_0", never))
+    key = next(row.key for row in service.installed_models.view().rows if row.file.level == "Q2_0")
     services.settings = services.settings.model_copy(update={"allow_delete": False, "allow_quantize": False})
-    strict = ModelsDesk(services)
-    assert "Delete" not in shelf(strict.shelf.view()) and strict.makeable(STARTER) == {}
+    strict = ModelsService(services)
+    assert "Delete" not in installed_models(strict.installed_models.view()) and strict.makeable(STARTER) == {}
     with pytest.raises(PlaygroundError, match="cannot be deleted here"):
-        strict.shelf.delete(key)
+        strict.installed_models.delete(key)
     assert "not made here" in text_of(list(strict.make(STARTER, "Q8_0", never))[-1].said)
 
 
 def test_a_file_opened_by_its_path_is_in_every_list_and_never_deleted(
-    desk: ModelsDesk, services: Services, low_level: Path
+    service: ModelsService, services: Services, low_level: Path
 ) -> None:
-    added = desk.shelf.add(f' "{low_level}" ')
+    added = service.installed_models.add(f' "{low_level}" ')
     assert "Fox-135M" in services.library.models()
-    row = next(row for row in desk.shelf.view().rows if row.file == added)
+    row = next(row for row in service.installed_models.view().rows if row.file == added)
     assert not row.may_be_deleted
     with pytest.raises(PlaygroundError, match="not put there"):
-        desk.shelf.delete(row.key)
+        service.installed_models.delete(row.key)
 
 
 @pytest.mark.parametrize("path", ["", "  ", "/nowhere/x.gguf", "x\0y"])
-def test_a_path_that_leads_nowhere_is_answered_with_what_to_do(desk: ModelsDesk, path: str) -> None:
+def test_a_path_that_leads_nowhere_is_answered_with_what_to_do(service: ModelsService, path: str) -> None:
     with pytest.raises(ModelNotFound, match="Type the path"):
-        desk.shelf.add(path)
+        service.installed_models.add(path)
 
 
-def test_a_file_that_is_no_model_is_refused_by_its_header(desk: ModelsDesk, tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_refused_by_its_header(service: ModelsService, tmp_path: Path) -> None:
     (tmp_path / "notes.gguf").write_text("These are notes.")
     with pytest.raises(PlaygroundError, match=r"GGUF"):
-        desk.shelf.add(str(tmp_path / "notes.gguf"))
+        service.installed_models.add(str(tmp_path / "notes.gguf"))
 
 
-def test_every_level_that_can_be_made_tells_its_size_to_the_byte(desk: ModelsDesk) -> None:
-    sizes = desk.makeable(STARTER)
+def test_every_level_that_can_be_made_tells_its_size_to_the_byte(service: ModelsService) -> None:
+    sizes = service.makeable(STARTER)
     assert {"F16", "Q8_0", "IQ4_XS", "Q2_0"} <= sizes.keys() and "Q1_0" not in sizes
     assert size_line(sizes["Q2_0"]).startswith(f"59 MiB ({sizes['Q2_0'].size:,} bytes) · 3.6 bits.")
 
@@ -240,22 +257,22 @@ def test_every_level_that_can_be_made_tells_its_size_to_the_byte(desk: ModelsDes
 # --- on the Hub ---
 
 
-def test_a_search_finds_repositories_with_their_figures(desk: ModelsDesk, server: HubStandIn) -> None:
-    found = text_of(search_results(desk.hub.search(" Fox ")))
+def test_a_search_finds_repositories_with_their_figures(service: ModelsService, server: HubStandIn) -> None:
+    found = text_of(search_results(service.hub.search(" Fox ")))
     assert f"{REPO} 135M · 9,000 downloads · 12 likes · apache-2.0" in found
     asked = len(server.requests)
-    assert desk.hub.search("fox").found  # the same words again ask nothing
+    assert service.hub.search("fox").found  # the same words again ask nothing
     assert len(server.requests) == asked
 
 
-def test_the_name_of_a_repository_is_not_searched_for(desk: ModelsDesk, server: HubStandIn) -> None:
-    assert desk.hub.search(REPO) == SearchView(REPO) and not server.requests
+def test_the_name_of_a_repository_is_not_searched_for(service: ModelsService, server: HubStandIn) -> None:
+    assert service.hub.search(REPO) == SearchView(REPO) and not server.requests
 
 
 def test_a_repository_shows_its_levels_at_once_and_exact_verdicts_after_one_header(
-    desk: ModelsDesk, server: HubStandIn, starter: Path
+    service: ModelsService, server: HubStandIn, starter: Path
 ) -> None:
-    views = list(desk.hub.open(REPO))
+    views = list(service.hub.open(REPO))
     assert [row.verdict for row in views[0].rows] == [None, None] and views[0].plan is None
     last = views[-1]
     assert [row.name for row in last.rows] == ["Q2_0", "Q4_1"] and all(row.verdict for row in last.rows)
@@ -264,35 +281,35 @@ def test_a_repository_shows_its_levels_at_once_and_exact_verdicts_after_one_head
 
 
 def test_the_chosen_level_is_planned_exactly_as_the_file_itself_would_be(
-    desk: ModelsDesk, services: Services, starter: Path
+    service: ModelsService, services: Services, starter: Path
 ) -> None:
-    view = opened(desk, f"{REPO}:Q4_1")
+    view = opened(service, f"{REPO}:Q4_1")
     assert view.plan and view.is_exact and view.largest_context == 8192
     of_the_file = services.planner.plan(starter, view.plan.context)
     assert replace(view.plan, base=0) == replace(of_the_file, base=0)  # each process measures its own base
     assert "From its own header" in hub_facts(view)
 
 
-def test_another_level_is_worked_out_from_its_size_until_it_is_chosen(desk: ModelsDesk) -> None:
-    view = opened(desk, f"{REPO}:Q4_1")
+def test_another_level_is_worked_out_from_its_size_until_it_is_chosen(service: ModelsService) -> None:
+    view = opened(service, f"{REPO}:Q4_1")
     low = row_of(view, "Q2_0")
     assert low.notes == (WORKED_OUT,) and low.verdict and low.bits_per_weight == pytest.approx(3.57, abs=0.05)
-    chosen = list(desk.hub.choose(REPO, low.value))[-1]
+    chosen = list(service.hub.choose(REPO, low.value))[-1]
     assert chosen.is_exact and row_of(chosen, "Q2_0").notes == ()
     assert low.verdict.needed == pytest.approx(row_of(chosen, "Q2_0").verdict.needed, rel=0.02)  # type: ignore[union-attr]
 
 
-def test_what_the_hub_refuses_shows_as_a_sentence(desk: ModelsDesk) -> None:
-    assert "no repository test/nobody" in str(opened(desk, "test/nobody").error)
-    assert "accepted its licence" in str(opened(desk, "test/Gated-GGUF:Q4_K_M").error)
-    assert opened(desk, "not a name").error and opened(desk, f"{REPO}:Q9").error
-    assert list(desk.hub.choose(REPO, "test/Fox-135M-GGUF/other.gguf"))[-1].error
+def test_what_the_hub_refuses_shows_as_a_sentence(service: ModelsService) -> None:
+    assert "no repository test/nobody" in str(opened(service, "test/nobody").error)
+    assert "accepted its licence" in str(opened(service, "test/Gated-GGUF:Q4_K_M").error)
+    assert opened(service, "not a name").error and opened(service, f"{REPO}:Q9").error
+    assert list(service.hub.choose(REPO, "test/Fox-135M-GGUF/other.gguf"))[-1].error
 
 
-def test_without_a_network_the_search_says_so_and_the_disk_works(desk: ModelsDesk, services: Services) -> None:
+def test_without_a_network_the_search_says_so_and_the_disk_works(service: ModelsService, services: Services) -> None:
     services.hub = Hub("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, patience=_hasty())
-    assert text_of(search_results(desk.hub.search("fox")))
-    assert desk.shelf.view().rows and "error" in search_results(desk.hub.search("fox"))
+    assert text_of(search_results(service.hub.search("fox")))
+    assert service.installed_models.view().rows and "error" in search_results(service.hub.search("fox"))
 
 
 def _hasty() -> object:
@@ -305,97 +322,97 @@ def _hasty() -> object:
 
 
 def test_a_download_is_listed_while_it_runs_and_in_every_picker_when_it_is_done(
-    desk: ModelsDesk, services: Services, server: HubStandIn, picker: PickerDesk
+    service: ModelsService, services: Services, server: HubStandIn, picker: ModelPickerService
 ) -> None:
-    level = level_of(opened(desk), "Q2_0")
+    level = level_of(opened(service), "Q2_0")
     hold = server.hold("Q2_0", 30 * MIB)
-    assert "is on its way" in text_of(desk.download(REPO, level.key))
+    assert "is on its way" in text_of(service.download(REPO, level.key))
     running = services.downloads.wait_for(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
-    assert desk.is_downloading() and running.state == "downloading"
-    words = text_of(downloads(desk.downloads()))
+    assert service.is_downloading() and running.state == "downloading"
+    words = text_of(downloads(service.downloads()))
     assert re.search(r"Downloading · \d+ MiB of 59 MiB · \d+%", words) and "Cancel" in words
     hold.release.set()
     assert services.downloads.wait(level.key, SOON).state == "done"
-    assert not desk.is_downloading() and "now in every model list" in text_of(downloads(desk.downloads()))
+    assert not service.is_downloading() and "now in every model list" in text_of(downloads(service.downloads()))
     assert ("Fox 135M", "Fox-135M") in picker.model_names()
-    assert opened(desk, f"{REPO}:Q2_0").is_here
+    assert opened(service, f"{REPO}:Q2_0").is_here
 
 
 def test_a_cancelled_download_keeps_what_came_and_goes_on_from_there(
-    desk: ModelsDesk, services: Services, server: HubStandIn
+    service: ModelsService, services: Services, server: HubStandIn
 ) -> None:
-    level = level_of(opened(desk), "Q2_0")
+    level = level_of(opened(service), "Q2_0")
     server.hold("Q2_0", 30 * MIB)
-    desk.download(REPO, level.key)
+    service.download(REPO, level.key)
     services.downloads.wait_for(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
-    assert desk.act(f"cancel {level.key}") == ""
+    assert service.act(f"cancel {level.key}") == ""
     cancelled = services.downloads.wait(level.key, SOON)
     assert cancelled.state == "cancelled" and cancelled.bytes_done >= 29 * MIB
-    assert "Resume" in downloads(desk.downloads()) and "Forget" in downloads(desk.downloads())
+    assert "Resume" in downloads(service.downloads()) and "Forget" in downloads(service.downloads())
     server.forget_requests()
-    assert desk.act(f"resume {level.key}") == ""
+    assert service.act(f"resume {level.key}") == ""
     assert services.downloads.wait(level.key, SOON).state == "done"
     assert server.bytes_sent() < 35 * MIB
-    assert desk.act(f"forget {level.key}") == "" and downloads(desk.downloads()) == ""
+    assert service.act(f"forget {level.key}") == "" and downloads(service.downloads()) == ""
 
 
 def test_a_download_can_be_deleted_and_what_another_program_fetched_cannot(
-    desk: ModelsDesk, services: Services, low_level: Path
+    service: ModelsService, services: Services, low_level: Path
 ) -> None:
-    done = fetch(desk, services, "Q2_0")
+    done = fetch(service, services, "Q2_0")
     assert done.path
     content = done.path.resolve()
-    (mine,) = [row for row in desk.shelf.view().rows if row.file.repo == REPO]
+    (mine,) = [row for row in service.installed_models.view().rows if row.file.repo == REPO]
     assert mine.may_be_deleted
-    desk.shelf.delete(mine.key)
+    service.installed_models.delete(mine.key)
     assert not content.exists() and not done.path.exists()
-    assert not [row for row in desk.shelf.view().rows if row.file.repo == REPO]
+    assert not [row for row in service.installed_models.view().rows if row.file.repo == REPO]
 
     done.path.parent.mkdir(parents=True, exist_ok=True)  # as another program would put it there
     done.path.symlink_to(low_level)
-    (theirs,) = [row for row in desk.shelf.view().rows if row.file.repo == REPO]
+    (theirs,) = [row for row in service.installed_models.view().rows if row.file.repo == REPO]
     assert not theirs.may_be_deleted
     with pytest.raises(PlaygroundError, match="not put there"):
-        desk.shelf.delete(theirs.key)
+        service.installed_models.delete(theirs.key)
     assert low_level.exists()
 
 
-def test_an_action_that_no_button_asks_for_does_nothing_or_says_why(desk: ModelsDesk) -> None:
-    assert desk.act("") == "" and desk.act("delete x") == ""
-    assert "There is no download" in text_of(desk.act("cancel x"))
-    assert "does not offer" in text_of(desk.download(REPO, "test/Fox-135M-GGUF/../../x.gguf"))
+def test_an_action_that_no_button_asks_for_does_nothing_or_says_why(service: ModelsService) -> None:
+    assert service.act("") == "" and service.act("delete x") == ""
+    assert "There is no download" in text_of(service.act("cancel x"))
+    assert "does not offer" in text_of(service.download(REPO, "test/Fox-135M-GGUF/../../x.gguf"))
 
 
 def test_one_visitor_fetches_no_more_than_a_share_and_ends_only_what_is_theirs(
     services: Services, server: HubStandIn
 ) -> None:
     services.settings = services.settings.model_copy(update={"on_space": True})
-    services.visits = Visits(Limits(downloads_each=1))
-    desk = ModelsDesk(services)
+    services.runs = Runs(Limits(downloads_each=1))
+    service = ModelsService(services)
     anna, ben = Visitor("a", "198.51.100.1"), Visitor("b", "198.51.100.2")
-    first, second = (level_of(opened(desk), level) for level in ("Q2_0", "Q4_1"))
+    first, second = (level_of(opened(service), level) for level in ("Q2_0", "Q4_1"))
     hold = server.hold("Q2_0", 30 * MIB)
-    assert "is on its way" in text_of(desk.download(REPO, first.key, anna))
-    assert "You have 1 download under way" in text_of(desk.download(REPO, second.key, anna))
-    assert "Another visitor began this download" in text_of(desk.act(f"cancel {first.key}", ben))
-    assert desk.act(f"cancel {first.key}", anna) == ""
+    assert "is on its way" in text_of(service.download(REPO, first.key, anna))
+    assert "You have 1 download under way" in text_of(service.download(REPO, second.key, anna))
+    assert "Another visitor began this download" in text_of(service.act(f"cancel {first.key}", ben))
+    assert service.act(f"cancel {first.key}", anna) == ""
     hold.release.set()
     assert services.downloads.wait(first.key, SOON).state == "cancelled"
-    assert "You have" not in text_of(desk.download(REPO, second.key, anna))
+    assert "You have" not in text_of(service.download(REPO, second.key, anna))
     services.downloads.cancel(second.key)
 
 
-def test_where_downloads_are_forbidden_none_begins(desk: ModelsDesk, services: Services) -> None:
-    level = level_of(opened(desk), "Q2_0")
+def test_where_downloads_are_forbidden_none_begins(service: ModelsService, services: Services) -> None:
+    level = level_of(opened(service), "Q2_0")
     services.settings = services.settings.model_copy(update={"allow_downloads": False})
-    assert "Nothing is downloaded here." in text_of(ModelsDesk(services).download(REPO, level.key))
-    assert desk.downloads() == ()
+    assert "Nothing is downloaded here." in text_of(ModelsService(services).download(REPO, level.key))
+    assert service.downloads() == ()
 
 
 # --- what comes from outside is shown, never run ---
 
 
-def test_names_from_the_hub_and_from_files_are_escaped(desk: ModelsDesk) -> None:
+def test_names_from_the_hub_and_from_files_are_escaped(service: ModelsService) -> None:
     files = [HubFile("Fox-Q4_0.gguf", 10, "e" * 40), HubFile("Hen-Q4_0.gguf", 10, "f" * 40)]
     models, _ = read_models("a/b", "c" * 40, files)
     models = tuple(replace(model, base_name=EVIL) for model in models)
@@ -408,13 +425,13 @@ def test_names_from_the_hub_and_from_files_are_escaped(desk: ModelsDesk) -> None
         repository_head(repository, EVIL),
         search_results(SearchView("x", (FoundRepository(EVIL, 1, 1, EVIL, True),))),
         downloads([record]),
-        shelf(ShelfView((), (LeftOut(Path(EVIL.replace("/", "")), EVIL),), 0)),
+        installed_models(InstalledModelsView((), (LeftOut(Path(EVIL.replace("/", "")), EVIL),), 0)),
     ):
         assert "<img" not in markup and "onerror=alert(1)>" not in markup
 
 
-def test_the_tab_says_that_the_list_of_downloads_was_damaged(services: Services, desk: ModelsDesk) -> None:
+def test_the_tab_says_that_the_list_of_downloads_was_damaged(services: Services, service: ModelsService) -> None:
     folder = services.settings.data_dir
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "downloads.json").write_text("{")
-    assert "The list of unfinished downloads was damaged" in text_of(desk.away)
+    assert "The list of unfinished downloads was damaged" in text_of(service.away)

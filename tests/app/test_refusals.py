@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from playground.app.chat import ChatDesk, Wish
-from playground.app.chat_session import Talk
-from playground.app.compare import CompareDesk
-from playground.app.compare_state import Duel
-from playground.app.loaded_models import Residents
-from playground.app.model_choice import Choice
-from playground.app.model_picker import PickerDesk
-from playground.app.models import ModelsDesk
-from playground.app.refusals import told, told_of_a_file
+from playground.app.chat import ChatRequest, ChatService
+from playground.app.chat_session import ChatSession
+from playground.app.compare import CompareService
+from playground.app.compare_state import Comparison
+from playground.app.loaded_models import LoadedModels
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import ModelPickerService
+from playground.app.models import ModelsService
+from playground.app.refusals import error_message, file_error_message
 from playground.app.services import Services
 from playground.errors import BadModelFile, DoesNotFit
 from playground.events import LineFormatter
@@ -31,7 +31,7 @@ from tests.support.log_lines import Log, written
 from tests.support.playground_process import ROOT
 
 ANNA = Visitor("tab-of-anna", "198.51.100.7", "chat")
-WISH = Wish(Choice("SmolLM2-135M-Instruct", "Q4_1", 512))
+WISH = ChatRequest(ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 512))
 
 
 @pytest.fixture
@@ -50,18 +50,18 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def picker(services: Services) -> PickerDesk:
-    return PickerDesk(services.library, services.planner, services.pool.usable_for, 2, visits=services.visits)
+def picker(services: Services) -> ModelPickerService:
+    return ModelPickerService(services.library, services.planner, services.pool.usable_for, 2, runs=services.runs)
 
 
 @pytest.fixture(scope="module")
-def chat(services: Services, picker: PickerDesk) -> ChatDesk:
-    return ChatDesk(services.settings, services.pool, picker, Residents(services.pool, services.planner, picker))
+def chat(services: Services, picker: ModelPickerService) -> ChatService:
+    return ChatService(services.settings, services.pool, picker, LoadedModels(services.pool, services.planner, picker))
 
 
 @pytest.fixture(scope="module")
-def compare(services: Services, picker: PickerDesk) -> CompareDesk:
-    return CompareDesk(services, picker, Residents(services.pool, services.planner, picker))
+def compare(services: Services, picker: ModelPickerService) -> CompareService:
+    return CompareService(services, picker, LoadedModels(services.pool, services.planner, picker))
 
 
 def only_refusal(log: Log) -> dict[str, Any]:
@@ -71,9 +71,9 @@ def only_refusal(log: Log) -> dict[str, Any]:
     return told_here
 
 
-def test_a_share_that_is_used_up_is_a_line_with_the_visitors_short_name_alone(chat: ChatDesk, records: Log) -> None:
-    with chat.visits.running(ANNA, "reply", "elsewhere"):
-        list(chat.send(ANNA, Talk(), "Hello", WISH))
+def test_a_share_that_is_used_up_is_a_line_with_the_visitors_short_name_alone(chat: ChatService, records: Log) -> None:
+    with chat.runs.running(ANNA, "reply", "elsewhere"):
+        list(chat.send(ANNA, ChatSession(), "Hello", WISH))
     refusal = only_refusal(records)
     assert refusal["setting"] == "max_replies_per_visitor"
     assert (refusal["visitor"], refusal["via"]) == (ANNA.short_id, "chat")
@@ -84,25 +84,27 @@ def test_a_share_that_is_used_up_is_a_line_with_the_visitors_short_name_alone(ch
     ("text", "wish", "setting"),
     [
         ("x" * 101, WISH, "max_message_characters"),
-        ("Hello", Wish(WISH.choice, system="x" * 101), "max_message_characters"),
-        ("Hello", Wish(WISH.choice, max_tokens=601), "max_reply_tokens"),
+        ("Hello", ChatRequest(WISH.choice, system="x" * 101), "max_message_characters"),
+        ("Hello", ChatRequest(WISH.choice, max_tokens=601), "max_reply_tokens"),
         ("  ", WISH, None),
     ],
 )
-def test_what_is_too_long_is_a_line(text: str, wish: Wish, setting: str | None, chat: ChatDesk, records: Log) -> None:
-    list(chat.send(ANNA, Talk(), text, wish))
+def test_what_is_too_long_is_a_line(
+    text: str, wish: ChatRequest, setting: str | None, chat: ChatService, records: Log
+) -> None:
+    list(chat.send(ANNA, ChatSession(), text, wish))
     assert only_refusal(records).get("setting") == setting
 
 
-def test_a_chat_from_a_browser_that_is_too_long_is_a_line(chat: ChatDesk, records: Log) -> None:
+def test_a_chat_from_a_browser_that_is_too_long_is_a_line(chat: ChatService, records: Log) -> None:
     restored(json.dumps([{"role": "user", "content": "x" * 101}]), chat.limits, ANNA)
     assert only_refusal(records)["setting"] == "max_message_characters"
 
 
-def test_what_is_switched_off_is_a_line(compare: CompareDesk, services: Services, records: Log) -> None:
-    models = ModelsDesk(services)
+def test_what_is_switched_off_is_a_line(compare: CompareService, services: Services, records: Log) -> None:
+    models = ModelsService(services)
     attempts: dict[str, Callable[[], object]] = {
-        "allow_lab": lambda: list(compare.lab.control(ANNA, Duel())),
+        "allow_lab": lambda: list(compare.lab.control(ANNA, Comparison())),
         "allow_downloads": lambda: models.download("owner/Model-GGUF", "a key", ANNA),
         "allow_quantize": lambda: list(models.make("SmolLM2-135M-Instruct", "Q2_0", visitor=ANNA)),
     }
@@ -113,13 +115,13 @@ def test_what_is_switched_off_is_a_line(compare: CompareDesk, services: Services
 
 
 def test_a_file_that_is_no_model_is_a_line_where_a_visitor_gave_it(records: Log) -> None:
-    told_of_a_file(BadModelFile("holiday.gguf is no GGUF model."), ANNA)
+    file_error_message(BadModelFile("holiday.gguf is no GGUF model."), ANNA)
     assert only_refusal(records)["why"] == "holiday.gguf is no GGUF model."
 
 
 def test_what_has_a_line_of_its_own_is_no_refusal(records: Log) -> None:
     for error in (BadModelFile("It is damaged."), DoesNotFit("It needs more.")):
-        assert error.problem in told(error, ANNA)
+        assert error.problem in error_message(error, ANNA)
     assert records.lines == []
 
 
@@ -147,7 +149,7 @@ def test_every_setting_that_a_refusal_names_is_one() -> None:
     assert len(named) > 10 and named <= set(Settings.model_fields)
 
 
-def test_a_link_that_asks_for_too_much_is_known_for_a_line(compare: CompareDesk) -> None:
+def test_a_link_that_asks_for_too_much_is_known_for_a_line(compare: CompareService) -> None:
     setup = compare.setup.linked({"left": "SmolLM2-135M-Instruct:Q4_1", "prompt": "x" * 101})
     assert [refusal.setting for refusal in setup.refusals] == ["max_message_characters"]
     assert len(setup.problems) == 1

@@ -11,16 +11,15 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from playground.app.chat import ChatDesk, Wish
-from playground.app.chat_session import Talk
-from playground.app.compare import CompareDesk
-from playground.app.compare_frame import Frame as CompareFrame
+from playground.app.chat import ChatRequest, ChatService
+from playground.app.chat_session import ChatSession
+from playground.app.compare import CompareService
+from playground.app.compare_frame import CompareUpdate
 from playground.app.compare_link import query_of
-from playground.app.compare_state import Duel
-from playground.app.compare_state import Wish as CompareWish
-from playground.app.loaded_models import Residents
-from playground.app.model_choice import Choice
-from playground.app.model_picker import PickerDesk
+from playground.app.compare_state import CompareRequest, Comparison
+from playground.app.loaded_models import LoadedModels
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import ModelPickerService
 from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.engine.protocol import GREEDY
@@ -32,8 +31,8 @@ from tests.support.server_process import ALIAS, KEY, ServerProcess
 from tests.support.server_stand_in import KEY as STAND_IN_KEY
 from tests.support.server_stand_in import ServerStandIn
 
-HERE = Choice("SmolLM2-135M-Instruct", "Q4_1", 2048)
-THERE = Choice(f"{ALIAS}@workshop", "on workshop")
+HERE = ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 2048)
+THERE = ModelChoice(f"{ALIAS}@workshop", "on workshop")
 SUM = "What is 2+2?"
 ANSWER = "The answer to this classic math problem is 4."
 ANN = Visitor("ann")
@@ -57,28 +56,28 @@ def services(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def picker(services: Services) -> PickerDesk:
-    return PickerDesk(
+def picker(services: Services) -> ModelPickerService:
+    return ModelPickerService(
         services.library, services.planner, services.pool.usable_for, services.settings.slots,
-        visits=services.visits, servers=Servers(services.remotes, may_add=True),
+        runs=services.runs, servers=Servers(services.remotes, may_add=True),
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def chat(services: Services, picker: PickerDesk) -> ChatDesk:
-    return ChatDesk(services.settings, services.pool, picker, Residents(services.pool, services.planner, picker))
+def chat(services: Services, picker: ModelPickerService) -> ChatService:
+    return ChatService(services.settings, services.pool, picker, LoadedModels(services.pool, services.planner, picker))
 
 
 @pytest.fixture(scope="module")
-def comparison(services: Services, picker: PickerDesk) -> CompareDesk:
-    return CompareDesk(services, picker, Residents(services.pool, services.planner, picker))
+def comparison(services: Services, picker: ModelPickerService) -> CompareService:
+    return CompareService(services, picker, LoadedModels(services.pool, services.planner, picker))
 
 
 @pytest.fixture(scope="module")
-def compared(comparison: CompareDesk) -> CompareFrame:
+def compared(comparison: CompareService) -> CompareUpdate:
     """The starter here beside the starter on the server: the last frame."""
-    wish = CompareWish((HERE, THERE), sampling=GREEDY, max_tokens=24)
-    return list(comparison.ask(ANN, Duel(), SUM, wish))[-1]
+    wish = CompareRequest((HERE, THERE), sampling=GREEDY, max_tokens=24)
+    return list(comparison.ask(ANN, Comparison(), SUM, wish))[-1]
 
 
 def text_of(markup: str | None) -> str:
@@ -88,14 +87,14 @@ def text_of(markup: str | None) -> str:
 # --- the picker ---
 
 
-def test_a_server_s_model_is_on_the_list_with_where_it_runs(picker: PickerDesk) -> None:
+def test_a_server_s_model_is_on_the_list_with_where_it_runs(picker: ModelPickerService) -> None:
     last = list(picker.views(HERE))[-1]
     assert (f"{ALIAS}, runs on workshop", THERE.model) in last.models
     assert last.choice == HERE and last.verdict
 
 
-def test_a_server_s_model_has_no_level_of_its_own_and_no_verdict(picker: PickerDesk) -> None:
-    last = list(picker.views(Choice(THERE.model)))[-1]
+def test_a_server_s_model_has_no_level_of_its_own_and_no_verdict(picker: ModelPickerService) -> None:
+    last = list(picker.views(ModelChoice(THERE.model)))[-1]
     assert last.choice == THERE
     assert [row.name for row in last.levels] == ["runs on workshop"]
     assert (last.plan, last.verdict, last.steps) == (None, None, ())
@@ -103,9 +102,9 @@ def test_a_server_s_model_has_no_level_of_its_own_and_no_verdict(picker: PickerD
 
 
 @pytest.mark.parametrize("model", ["nothing@workshop", "x@elsewhere", "@", f"{ALIAS}@WORKSHOP"])
-def test_a_model_that_no_server_offers_is_refused(picker: PickerDesk, model: str) -> None:
+def test_a_model_that_no_server_offers_is_refused(picker: ModelPickerService, model: str) -> None:
     with pytest.raises(ModelNotFound):
-        list(picker.ready(Choice(model, "on workshop"), lambda: False))
+        list(picker.ready(ModelChoice(model, "on workshop"), lambda: False))
 
 
 def test_a_server_that_cannot_be_asked_stands_on_the_list_and_says_why(
@@ -113,15 +112,17 @@ def test_a_server_that_cannot_be_asked_stands_on_the_list_and_says_why(
 ) -> None:
     wrong = load_settings(remotes=(read_server("attic", server.url, "guess"),))
     with Services(wrong) as others:
-        picker = PickerDesk(
+        picker = ModelPickerService(
             others.library, others.planner, others.pool.usable_for, 4, servers=Servers(others.remotes)
         )  # fmt: skip
         assert ("attic (cannot be asked)", "@attic") in picker.model_names(wait=True)
-        (view,) = picker.views(Choice("@attic"))
+        (view,) = picker.views(ModelChoice("@attic"))
         assert "attic does not accept the key" in view.problem
 
 
-def test_a_person_may_enter_a_server_and_use_it(services: Services, server: ServerProcess, picker: PickerDesk) -> None:
+def test_a_person_may_enter_a_server_and_use_it(
+    services: Services, server: ServerProcess, picker: ModelPickerService
+) -> None:
     assert picker.servers.add("bench", server.url, KEY) == "bench offers 1 model: the list of models has it now."
     assert f"{ALIAS}@bench" in {value: name for name, value in picker.model_names()}
     with pytest.raises(RequestRefused, match="Servers cannot be entered here"):
@@ -131,8 +132,8 @@ def test_a_person_may_enter_a_server_and_use_it(services: Services, server: Serv
 # --- the chat ---
 
 
-def test_a_server_s_model_chats_with_its_speed_and_without_made_up_memory(chat: ChatDesk) -> None:
-    frames = list(chat.send(ANN, Talk(), SUM, Wish(THERE, sampling=GREEDY, max_tokens=24)))
+def test_a_server_s_model_chats_with_its_speed_and_without_made_up_memory(chat: ChatService) -> None:
+    frames = list(chat.send(ANN, ChatSession(), SUM, ChatRequest(THERE, sampling=GREEDY, max_tokens=24)))
     last = frames[-1]
     talk = [frame.talk for frame in frames if frame.talk][-1]
     assert talk.conversation.messages[-1].content == ANSWER
@@ -143,14 +144,14 @@ def test_a_server_s_model_chats_with_its_speed_and_without_made_up_memory(chat: 
     assert growing and all(ANSWER.startswith(text) for text in growing)
 
 
-def test_a_talk_goes_on_with_a_server_as_it_does_here(chat: ChatDesk) -> None:
-    wish = Wish(THERE, sampling=GREEDY, max_tokens=12)
-    talk = [f.talk for f in chat.send(ANN, Talk(), SUM, wish) if f.talk][-1]
+def test_a_talk_goes_on_with_a_server_as_it_does_here(chat: ChatService) -> None:
+    wish = ChatRequest(THERE, sampling=GREEDY, max_tokens=12)
+    talk = [f.talk for f in chat.send(ANN, ChatSession(), SUM, wish) if f.talk][-1]
     later = [f.talk for f in chat.send(ANN, talk, "And 3+3?", wish) if f.talk][-1]
     assert len(later.conversation.messages) == 4
 
 
-def test_there_is_nothing_to_load_of_a_server_s_model(chat: ChatDesk) -> None:
+def test_there_is_nothing_to_load_of_a_server_s_model(chat: ChatService) -> None:
     last = list(chat.load(ANN, THERE))[-1]
     assert "Nothing to load" in text_of(last.progress) and last.phase == "rest"
 
@@ -165,23 +166,23 @@ def test_there_is_nothing_to_load_of_a_server_s_model(chat: ChatDesk) -> None:
     ],
 )
 def test_a_server_s_trouble_is_a_sentence_what_was_written_stays_and_the_chat_goes_on(
-    services: Services, chat: ChatDesk, model: str, said: str, kept: str
+    services: Services, chat: ChatService, model: str, said: str, kept: str
 ) -> None:
     with ServerStandIn() as bad:
         bad.models = {"data": [{"id": model}, {"id": "plain"}]}
         services.remotes.add(read_server("bad", bad.url, STAND_IN_KEY))
-        frames = list(chat.send(ANN, Talk(), SUM, Wish(Choice(f"{model}@bad", "on bad"))))
+        frames = list(chat.send(ANN, ChatSession(), SUM, ChatRequest(ModelChoice(f"{model}@bad", "on bad"))))
         assert said in text_of([frame.problem for frame in frames if frame.problem][-1])
         talk = [frame.talk for frame in frames if frame.talk][-1]
         assert [message.content for message in talk.conversation.messages[1:]] == ([kept] if kept else [])
-        frames = list(chat.send(ANN, Talk(), SUM, Wish(Choice("plain@bad", "on bad"))))
+        frames = list(chat.send(ANN, ChatSession(), SUM, ChatRequest(ModelChoice("plain@bad", "on bad"))))
         assert text_of(frames[-1].live).startswith("– tok/s · – tokens · ")
 
 
-def test_stop_ends_a_server_s_reply_with_what_it_has_written(chat: ChatDesk) -> None:
-    wish = Wish(THERE, sampling=GREEDY, max_tokens=800)
+def test_stop_ends_a_server_s_reply_with_what_it_has_written(chat: ChatService) -> None:
+    wish = ChatRequest(THERE, sampling=GREEDY, max_tokens=800)
     frames = []
-    for frame in chat.send(ANN, Talk(), "Tell me a long story about a fox.", wish):
+    for frame in chat.send(ANN, ChatSession(), "Tell me a long story about a fox.", wish):
         frames.append(frame)
         if frame.growing:
             chat.stop(ANN)
@@ -192,13 +193,13 @@ def test_stop_ends_a_server_s_reply_with_what_it_has_written(chat: ChatDesk) -> 
 # --- the comparison ---
 
 
-def test_the_same_model_here_and_on_a_server_gives_the_same_text(compared: CompareFrame) -> None:
+def test_the_same_model_here_and_on_a_server_gives_the_same_text(compared: CompareUpdate) -> None:
     assert compared.duel
     texts = [side.conversation.messages[-1].content for side in compared.duel.sides]
     assert texts == [ANSWER, ANSWER]
 
 
-def test_a_server_s_side_has_its_speed_and_dashes_for_memory(compared: CompareFrame) -> None:
+def test_a_server_s_side_has_its_speed_and_dashes_for_memory(compared: CompareUpdate) -> None:
     rows = dict(re.findall(r'<tr><th scope="row">([^<]*)</th>(.*?)</tr>', compared.differences or ""))
     assert re.search(r"<td>–</td>$", rows["Memory, planned"]) and re.search(r"<td>–</td>$", rows["Memory, measured"])
     assert all(re.match(r"\d+ MiB –$", text_of(rows[name])) for name in ("Memory, planned", "Memory, measured"))
@@ -208,7 +209,9 @@ def test_a_server_s_side_has_its_speed_and_dashes_for_memory(compared: CompareFr
     assert f"{ALIAS} on workshop" in text_of(compared.panes[1].head)
 
 
-def test_what_a_server_keeps_to_itself_is_said_and_not_shown(comparison: CompareDesk, compared: CompareFrame) -> None:
+def test_what_a_server_keeps_to_itself_is_said_and_not_shown(
+    comparison: CompareService, compared: CompareUpdate
+) -> None:
     assert "The server tells neither the probabilities of its tokens" in text_of(compared.parting)
     assert compared.duel
     refused = list(comparison.lab.score(ANN, compared.duel))[-1]
@@ -216,7 +219,9 @@ def test_what_a_server_keeps_to_itself_is_said_and_not_shown(comparison: Compare
     assert refused.phase == "rest"
 
 
-def test_a_saved_comparison_says_that_one_side_ran_on_a_server(comparison: CompareDesk, compared: CompareFrame) -> None:
+def test_a_saved_comparison_says_that_one_side_ran_on_a_server(
+    comparison: CompareService, compared: CompareUpdate
+) -> None:
     assert compared.duel
     saved = json.loads(next(part for part in comparison.record(compared.duel, "json") if isinstance(part, str)))
     assert [pane["server"] for pane in saved["panes"]] == [None, "workshop"]
@@ -226,23 +231,23 @@ def test_a_saved_comparison_says_that_one_side_ran_on_a_server(comparison: Compa
     assert KEY not in page + json.dumps(saved)
 
 
-def test_a_server_that_refuses_leaves_the_other_side_its_answer(comparison: CompareDesk) -> None:
-    wish = CompareWish((replace(THERE, model="gone@workshop"), HERE), sampling=GREEDY, max_tokens=12)
-    last = list(comparison.ask(ANN, Duel(), SUM, wish))[-1]
+def test_a_server_that_refuses_leaves_the_other_side_its_answer(comparison: CompareService) -> None:
+    wish = CompareRequest((replace(THERE, model="gone@workshop"), HERE), sampling=GREEDY, max_tokens=12)
+    last = list(comparison.ask(ANN, Comparison(), SUM, wish))[-1]
     assert last.duel and last.duel.at(1).result
     assert "not on offer any more" in text_of(last.panes[0].note)
 
 
-def test_both_sides_answer_at_once_and_count_as_undisturbed(comparison: CompareDesk) -> None:
-    wish = CompareWish((HERE, THERE), sampling=GREEDY, max_tokens=12, mode="at once")
+def test_both_sides_answer_at_once_and_count_as_undisturbed(comparison: CompareService) -> None:
+    wish = CompareRequest((HERE, THERE), sampling=GREEDY, max_tokens=12, mode="at once")
     assert "share nothing if each has a machine of its own" in comparison.setup.beforehand(wish)
-    last = list(comparison.ask(ANN, Duel(), SUM, wish))[-1]
+    last = list(comparison.ask(ANN, Comparison(), SUM, wish))[-1]
     assert last.duel and all(side.result for side in last.duel.sides)
     assert "shared the cores" not in text_of(last.differences)
 
 
-def test_a_link_opens_a_comparison_with_a_server(comparison: CompareDesk) -> None:
-    wish = CompareWish((HERE, THERE), sampling=GREEDY)
+def test_a_link_opens_a_comparison_with_a_server(comparison: CompareService) -> None:
+    wish = CompareRequest((HERE, THERE), sampling=GREEDY)
     setup = comparison.setup.linked(dict(parse_qsl(query_of(wish, SUM))))
     assert setup.problems == ()
     assert setup.choices[1] and (setup.choices[1].model, setup.choices[1].level) == (THERE.model, THERE.level)

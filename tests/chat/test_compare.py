@@ -23,7 +23,7 @@ from playground.chat.compare import (
 )
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import COMPARISON_KINDS, load_comparison_prompts
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import GREEDY, Prefilled, Sampling
 from playground.fit.planner import Planner
@@ -58,7 +58,7 @@ def planner() -> Iterator[Planner]:
 
 @pytest.fixture(scope="module")
 def pool(planner: Planner) -> Iterator[ModelPool]:
-    with closing(CoreShares(2)) as cores, closing(ModelPool(cores, planner, lambda: 8 << 30)) as pool:
+    with closing(CpuShares(2)) as cores, closing(ModelPool(cores, planner, lambda: 8 << 30)) as pool:
         yield pool
 
 
@@ -223,7 +223,7 @@ def small_pool(planner: Planner, panes: list[Pane]) -> Iterator[ModelPool]:
             model.plan.must_stay for model in pools[0].resident() if model.plan and model.state == "ready"
         )
 
-    with closing(CoreShares(2)) as cores, closing(ModelPool(cores, planner, usable)) as pool:
+    with closing(CpuShares(2)) as cores, closing(ModelPool(cores, planner, usable)) as pool:
         pools.append(pool)
         yield pool
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from playground.chat.answer_differences import Row, Spread, differences, spread_of
+from playground.chat.answer_differences import DifferenceRow, Spread, differences, spread_of
 from playground.chat.comparison_export import (
-    ComparisonRecord,
-    PaneRecord,
+    SavedComparison,
+    SavedPane,
     comparison_as_json,
     comparison_as_markdown,
 )
@@ -54,7 +54,7 @@ def result(
     return PaneResult(talk, finished, PLAN, Memory(resident, 0), tokens, Sampling(seed=7), mode, 0, vocabulary)
 
 
-def row(figure: str, rows: tuple[Row, ...]) -> Row:
+def row(figure: str, rows: tuple[DifferenceRow, ...]) -> DifferenceRow:
     return next(row for row in rows if row.figure == figure)
 
 
@@ -137,7 +137,7 @@ def test_less_memory_is_better_and_more_tokens_are_not() -> None:
 
 def test_speeds_made_at_once_are_not_marked() -> None:
     rows = differences([result(speed=1.0, mode="at once"), result(speed=9.0, mode="at once")])
-    assert row("generation_speed", rows) == Row("generation_speed", (1.0, 9.0), None)
+    assert row("generation_speed", rows) == DifferenceRow("generation_speed", (1.0, 9.0), None)
 
 
 def test_a_pane_without_an_answer_has_no_figures_and_makes_the_other_no_better() -> None:
@@ -155,19 +155,19 @@ def test_a_control_widens_what_counts_as_chance_and_never_narrows_it() -> None:
 # --- on paper ---
 
 
-def record(*panes: PaneRecord) -> ComparisonRecord:
+def record(*panes: SavedPane) -> SavedComparison:
     processors = Processors(2, 2, 2, 2, None, "the cores")
     memory = MachineMemory(8 << 30, 4 << 30, None, "this computer's memory")
     versions = {"playground": "1", "llama-cpp-python": "2"}
-    return ComparisonRecord(panes, Sampling(seed=7), 64, processors, memory, title="A test", versions=versions)
+    return SavedComparison(panes, Sampling(seed=7), 64, processors, memory, title="A test", versions=versions)
 
 
-def pane(level: str, answer: PaneResult | None, failure: str = "") -> PaneRecord:
+def pane(level: str, answer: PaneResult | None, failure: str = "") -> SavedPane:
     path = Path("/secret/folder") / f"Tiny-{level}.gguf"
     file = ModelFile(path, (path,), "Tiny", level, 1234, "folder")
     talk = answer.conversation if answer else Conversation().ask("2+2?")
     ends = ((len(talk.messages) - 1, answer.finished),) if answer else ()
-    return PaneRecord(file, CONTEXT, talk, answer, failure, ("ab" * 32,), ends)
+    return SavedPane(file, CONTEXT, talk, answer, failure, ("ab" * 32,), ends)
 
 
 def test_every_reply_of_a_longer_talk_is_saved_with_its_own_figures() -> None:

@@ -12,14 +12,14 @@ from playground.chat.conversation import Conversation, Engine, ReplyUpdate, repl
 from playground.chat.prompts import load_example_prompts
 from playground.chat.template.render import Message
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters
 
 
 @pytest.fixture(scope="module")
 def engine(starter: Path) -> Iterator[Engine]:
-    cores = CoreShares(1)
+    cores = CpuShares(1)
     with closing(cores), closing(LocalEngine(starter, ContextParameters(256, slots=1), cores)) as engine:
         list(engine.load())
         yield engine

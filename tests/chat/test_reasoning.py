@@ -6,74 +6,74 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playground.chat.reasoning import PAIRS, ReplyParser, Split, thinking_opener
+from playground.chat.reasoning import PAIRS, ReplyParser, SplitReply, thinking_opener
 
 REPLIES = {
-    "no thoughts at all": ("The answer is 4.", Split("", "The answer is 4.")),
-    "Qwen, DeepSeek": ("<think>\nTwo and two.\n</think>\n\nIt is 4.", Split("Two and two.", "It is 4.")),
-    "empty thoughts": ("<think>\n\n</think>\n\nIt is 4.", Split("", "It is 4.")),
-    "white space first": ("\n\n<think>Hm.</think>4", Split("Hm.", "4")),
-    "Mistral": ("[THINK]Hm.[/THINK]It is 4.", Split("Hm.", "It is 4.")),
-    "Kimi": ("◁think▷Hm.◁/think▷It is 4.", Split("Hm.", "It is 4.")),
+    "no thoughts at all": ("The answer is 4.", SplitReply("", "The answer is 4.")),
+    "Qwen, DeepSeek": ("<think>\nTwo and two.\n</think>\n\nIt is 4.", SplitReply("Two and two.", "It is 4.")),
+    "empty thoughts": ("<think>\n\n</think>\n\nIt is 4.", SplitReply("", "It is 4.")),
+    "white space first": ("\n\n<think>Hm.</think>4", SplitReply("Hm.", "4")),
+    "Mistral": ("[THINK]Hm.[/THINK]It is 4.", SplitReply("Hm.", "It is 4.")),
+    "Kimi": ("◁think▷Hm.◁/think▷It is 4.", SplitReply("Hm.", "It is 4.")),
     "gpt-oss": (
         "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>It is 4.<|return|>",
-        Split("Hm.", "It is 4."),
+        SplitReply("Hm.", "It is 4."),
     ),
     "gpt-oss with a remark and a call": (
         "<|channel|>commentary<|message|>I look it up.<|end|><|start|>assistant<|channel|>commentary to=functions.find "
         '<|constrain|>json<|message|>{"q": 1}<|call|>',
-        Split('{"q": 1}', "I look it up."),
+        SplitReply('{"q": 1}', "I look it up."),
     ),
     "gpt-oss that thinks twice": (
         "<|channel|>analysis<|message|>One.<|end|><|start|>assistant<|channel|>analysis<|message|>Two.<|end|>"
         "<|start|>assistant<|channel|>final<|message|>It is 4.",
-        Split("One.\n\nTwo.", "It is 4."),
+        SplitReply("One.\n\nTwo.", "It is 4."),
     ),
-    "Gemma 4": ("<|channel>thought\nHm.\n<channel|>It is 4.", Split("Hm.", "It is 4.")),
-    "Gemma 4, empty": ("<|channel>thought\n<channel|>It is 4.", Split("", "It is 4.")),
-    "cut short in the thoughts": ("<think>Hm. Let me", Split("Hm. Let me", "")),
-    "cut short in a mark": ("<think>Hm.</thi", Split("Hm.</thi", "")),
-    "an answer about thinking": ("Write <think> and </think>.", Split("", "Write <think> and </think>.")),
-    "an answer with angles": ("a < b <|> c", Split("", "a < b <|> c")),
-    "an indented answer": ("    code", Split("", "    code")),
-    "nothing": ("", Split()),
+    "Gemma 4": ("<|channel>thought\nHm.\n<channel|>It is 4.", SplitReply("Hm.", "It is 4.")),
+    "Gemma 4, empty": ("<|channel>thought\n<channel|>It is 4.", SplitReply("", "It is 4.")),
+    "cut short in the thoughts": ("<think>Hm. Let me", SplitReply("Hm. Let me", "")),
+    "cut short in a mark": ("<think>Hm.</thi", SplitReply("Hm.</thi", "")),
+    "an answer about thinking": ("Write <think> and </think>.", SplitReply("", "Write <think> and </think>.")),
+    "an answer with angles": ("a < b <|> c", SplitReply("", "a < b <|> c")),
+    "an indented answer": ("    code", SplitReply("", "    code")),
+    "nothing": ("", SplitReply()),
 }
 
 
-def whole(text: str, opener: str | None = None) -> Split:
+def whole(text: str, opener: str | None = None) -> SplitReply:
     parser = ReplyParser(opener is not None, opener or "<think>")
     return parser.feed(text) + parser.finish()
 
 
 @pytest.mark.parametrize(("text", "expected"), REPLIES.values(), ids=REPLIES)
-def test_a_reply_is_split_as_its_family_marks_it(text: str, expected: Split) -> None:
+def test_a_reply_is_split_as_its_family_marks_it(text: str, expected: SplitReply) -> None:
     assert whole(text) == expected
 
 
 @pytest.mark.parametrize(
     ("prompt", "rest", "expected"),
     [
-        ("…assistant\n<think>\n", "Hm.\n</think>\n\n4", Split("Hm.", "4")),
-        ("…assistant\n<think>", "Hm.", Split("Hm.", "")),
-        ("…[/INST][THINK]", "Hm.[/THINK]4", Split("Hm.", "4")),
-        ("…<|turn>model\n<|channel>thought\n", "Hm.<channel|>4", Split("Hm.", "4")),
+        ("…assistant\n<think>\n", "Hm.\n</think>\n\n4", SplitReply("Hm.", "4")),
+        ("…assistant\n<think>", "Hm.", SplitReply("Hm.", "")),
+        ("…[/INST][THINK]", "Hm.[/THINK]4", SplitReply("Hm.", "4")),
+        ("…<|turn>model\n<|channel>thought\n", "Hm.<channel|>4", SplitReply("Hm.", "4")),
         ("…<|start|>assistant<|channel|>analysis<|message|>",
-         "Hm.<|end|><|start|>assistant<|channel|>final<|message|>4", Split("Hm.", "4")),
-        ("…assistant\n", "4", Split("", "4")),
-        ("…assistant\n<think>\n\n</think>\n\n", "4", Split("", "4")),
+         "Hm.<|end|><|start|>assistant<|channel|>final<|message|>4", SplitReply("Hm.", "4")),
+        ("…assistant\n", "4", SplitReply("", "4")),
+        ("…assistant\n<think>\n\n</think>\n\n", "4", SplitReply("", "4")),
     ],
 )  # fmt: skip
 def test_a_reply_begins_inside_the_thoughts_where_the_prompt_opened_them(
-    prompt: str, rest: str, expected: Split
+    prompt: str, rest: str, expected: SplitReply
 ) -> None:
     assert whole(rest, thinking_opener(prompt)) == expected
 
 
 def test_text_is_given_out_as_soon_as_it_cannot_become_a_mark() -> None:
     parser = ReplyParser()
-    assert parser.feed("The answer <") == Split("", "The answer ")
-    assert parser.feed("b> is") == Split("", "<b> is")
-    assert parser.finish() == Split()
+    assert parser.feed("The answer <") == SplitReply("", "The answer ")
+    assert parser.feed("b> is") == SplitReply("", "<b> is")
+    assert parser.finish() == SplitReply()
 
 
 MARKS = sorted({mark for text, _ in REPLIES.values() for mark in (text,)} | {mark for pair in PAIRS for mark in pair})
@@ -100,7 +100,7 @@ PIECES = [
 )
 def test_any_cutting_of_a_reply_gives_the_same_split(text: str, sizes: list[int], opener: str | None) -> None:
     parser = ReplyParser(opener is not None, opener or "<think>")
-    split, rest, turn = Split(), text, 0
+    split, rest, turn = SplitReply(), text, 0
     while rest:
         size = sizes[turn % len(sizes)]
         split += parser.feed(rest[:size])
@@ -110,4 +110,4 @@ def test_any_cutting_of_a_reply_gives_the_same_split(text: str, sizes: list[int]
 
 @given(st.text(alphabet="ab <>|/\n", max_size=40))
 def test_a_reply_without_marks_is_the_answer_letter_by_letter(text: str) -> None:
-    assert whole(text) == Split("", text)
+    assert whole(text) == SplitReply("", text)

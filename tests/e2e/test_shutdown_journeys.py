@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from test_chat import STORY, ask, wait_until_it_writes
 
+from tests.e2e.test_chat import STORY, ask, wait_until_it_writes
 from tests.e2e.visitor import Visitor
 from tests.support.playground_process import PlaygroundProcess
 

@@ -26,9 +26,9 @@ def test_a_newcomer_sees_what_is_in_memory_and_joins_it(visit: Visitor) -> None:
     expect(one.locator("#chat-context")).to_contain_text("4,096 tokens: about")
     choose_context(one, "2K|2,048")
     load(one)  # in memory already, so it is ready before the picker is redrawn
-    residents = one.get_by_role("region", name="Models in memory")
-    expect(residents).to_contain_text("2,048 tokens")
-    expect(residents).to_contain_text("your choice")
+    loaded_models = one.get_by_role("region", name="Models in memory")
+    expect(loaded_models).to_contain_text("2,048 tokens")
+    expect(loaded_models).to_contain_text("your choice")
 
     other = visit()
     there = other.get_by_role("region", name="Models in memory")

@@ -10,7 +10,7 @@ import pytest
 from playground.errors import RequestRefused
 from playground.limits.addresses import address_of
 from playground.limits.limits import Limits, in_minutes
-from playground.limits.runs import GRACE_SECONDS, Visitor, Visits, Work
+from playground.limits.runs import GRACE_SECONDS, Runs, Visitor, Work
 from playground.settings import load_settings
 
 ANNA, BEN = Visitor("a", "198.51.100.1"), Visitor("b", "198.51.100.2")
@@ -34,24 +34,22 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def visits(clock: Clock) -> Visits:
-    return Visits(STRICT, clock=clock)
+def runs(clock: Clock) -> Runs:
+    return Runs(STRICT, clock=clock)
 
 
 def tab_of(visitor: Visitor, number: int) -> Visitor:
     return Visitor(f"{visitor.tab}{number}", visitor.address)
 
 
-def try_out(visits: Visits, visitor: Visitor, work: Work, place: str = "chat", about: object = None) -> None:
-    with visits.running(visitor, work, place, about):
+def try_out(runs: Runs, visitor: Visitor, work: Work, place: str = "chat", about: object = None) -> None:
+    with runs.running(visitor, work, place, about):
         pass
 
 
-def refused(
-    visits: Visits, visitor: Visitor, work: Work, place: str = "chat", about: object = None, *, words: str
-) -> bool:
+def refused(runs: Runs, visitor: Visitor, work: Work, place: str = "chat", about: object = None, *, words: str) -> bool:
     with pytest.raises(RequestRefused) as refusal:
-        try_out(visits, visitor, work, place, about)
+        try_out(runs, visitor, work, place, about)
     return words in str(refusal.value)
 
 
@@ -86,108 +84,108 @@ def test_the_address_is_the_one_nobody_can_make_up(
     assert address_of(peer, forwarded, proxies=proxies, on_space=on_space) == address
 
 
-def test_pages_at_one_address_share_one_share(visits: Visits) -> None:
-    with visits.running(tab_of(ANNA, 1), "reply"), visits.running(tab_of(ANNA, 2), "comparison"):
-        assert refused(visits, tab_of(ANNA, 3), "reply", words="You have 2 replies under way")
-        try_out(visits, BEN, "reply")
+def test_pages_at_one_address_share_one_share(runs: Runs) -> None:
+    with runs.running(tab_of(ANNA, 1), "reply"), runs.running(tab_of(ANNA, 2), "comparison"):
+        assert refused(runs, tab_of(ANNA, 3), "reply", words="You have 2 replies under way")
+        try_out(runs, BEN, "reply")
 
 
-def test_pages_without_an_address_count_alone(visits: Visits) -> None:
-    with visits.running(Visitor("1"), "reply"), visits.running(Visitor("2"), "reply"):
-        try_out(visits, Visitor("3"), "reply")
+def test_pages_without_an_address_count_alone(runs: Runs) -> None:
+    with runs.running(Visitor("1"), "reply"), runs.running(Visitor("2"), "reply"):
+        try_out(runs, Visitor("3"), "reply")
 
 
 # --- shares ---
 
 
-def test_a_page_does_one_thing_at_a_time_in_each_place(visits: Visits) -> None:
-    with visits.running(ANNA, "reply", "chat"):
-        assert refused(visits, ANNA, "load", "chat", words="This chat is still busy.")
-        try_out(visits, ANNA, "comparison", "comparison")
+def test_a_page_does_one_thing_at_a_time_in_each_place(runs: Runs) -> None:
+    with runs.running(ANNA, "reply", "chat"):
+        assert refused(runs, ANNA, "load", "chat", words="This chat is still busy.")
+        try_out(runs, ANNA, "comparison", "comparison")
 
 
-def test_a_full_playground_says_so(visits: Visits) -> None:
+def test_a_full_playground_says_so(runs: Runs) -> None:
     one, two, three, four = (Visitor(tab) for tab in "1234")
-    with visits.running(one, "reply"), visits.running(two, "load"), visits.running(three, "reply"):
-        assert refused(visits, four, "reply", words="full: 3 replies are being written or wait. Try again")
+    with runs.running(one, "reply"), runs.running(two, "load"), runs.running(three, "reply"):
+        assert refused(runs, four, "reply", words="full: 3 replies are being written or wait. Try again")
 
 
-def test_lab_runs_have_a_share_of_their_own(visits: Visits) -> None:
-    with visits.running(ANNA, "making", "left"):
-        try_out(visits, ANNA, "reply")
-        assert refused(visits, ANNA, "scoring", "comparison", words="You have 1 lab run under way")
+def test_lab_runs_have_a_share_of_their_own(runs: Runs) -> None:
+    with runs.running(ANNA, "making", "left"):
+        try_out(runs, ANNA, "reply")
+        assert refused(runs, ANNA, "scoring", "comparison", words="You have 1 lab run under way")
 
 
-def test_several_who_wait_for_the_same_level_are_one_lab_run(visits: Visits) -> None:
+def test_several_who_wait_for_the_same_level_are_one_lab_run(runs: Runs) -> None:
     one, two, three, four = (Visitor(tab) for tab in "1234")
-    q2_0 = [visits.running(visitor, "making", about="Q2_0") for visitor in (one, two)]
-    with q2_0[0], q2_0[1], visits.running(three, "control"):
-        try_out(visits, four, "making", about="Q2_0")
-        assert refused(visits, four, "making", about="Q8_0", words="full: 2 lab runs are under way")
+    q2_0 = [runs.running(visitor, "making", about="Q2_0") for visitor in (one, two)]
+    with q2_0[0], q2_0[1], runs.running(three, "control"):
+        try_out(runs, four, "making", about="Q2_0")
+        assert refused(runs, four, "making", about="Q8_0", words="full: 2 lab runs are under way")
 
 
-def test_what_ended_in_whatever_way_counts_no_more(visits: Visits) -> None:
+def test_what_ended_in_whatever_way_counts_no_more(runs: Runs) -> None:
     for _ in range(5):
-        with pytest.raises(ZeroDivisionError), visits.running(ANNA, "reply"):
+        with pytest.raises(ZeroDivisionError), runs.running(ANNA, "reply"):
             raise ZeroDivisionError
-    assert not visits.under_way()
+    assert not runs.under_way()
 
 
-def test_a_reply_longer_than_allowed_is_refused_with_the_figure(visits: Visits) -> None:
-    visits.check_reply_length(100)
+def test_a_reply_longer_than_allowed_is_refused_with_the_figure(runs: Runs) -> None:
+    runs.check_reply_length(100)
     with pytest.raises(RequestRefused, match=r"up to 100 tokens here; 5,000 were asked for\. Choose a shorter one"):
-        visits.check_reply_length(5000)
+        runs.check_reply_length(5000)
 
 
-def test_downloads_are_shared_until_they_end(visits: Visits) -> None:
-    visits.add_download(ANNA, "one", [])
-    visits.add_download(ANNA, "one", ["one"])  # it is under way already
+def test_downloads_are_shared_until_they_end(runs: Runs) -> None:
+    runs.add_download(ANNA, "one", [])
+    runs.add_download(ANNA, "one", ["one"])  # it is under way already
     with pytest.raises(RequestRefused, match="You have 1 download under way"):
-        visits.add_download(ANNA, "two", ["one"])
-    visits.add_download(BEN, "two", ["one"])
+        runs.add_download(ANNA, "two", ["one"])
+    runs.add_download(BEN, "two", ["one"])
     with pytest.raises(RequestRefused, match="2 downloads are under way or wait"):
-        visits.add_download(Visitor("c"), "three", ["one", "two"])
-    visits.add_download(ANNA, "three", ["two"])
+        runs.add_download(Visitor("c"), "three", ["one", "two"])
+    runs.add_download(ANNA, "three", ["two"])
 
 
-def test_a_download_is_for_the_one_to_end_who_began_it(visits: Visits) -> None:
-    visits.add_download(ANNA, "one", [])
-    visits.check_download_is_mine(tab_of(ANNA, 2), "one")
+def test_a_download_is_for_the_one_to_end_who_began_it(runs: Runs) -> None:
+    runs.add_download(ANNA, "one", [])
+    runs.check_download_is_mine(tab_of(ANNA, 2), "one")
     with pytest.raises(RequestRefused, match="Another visitor began this download"):
-        visits.check_download_is_mine(BEN, "one")
-    visits.check_download_is_mine(BEN, "of an earlier start")
+        runs.check_download_is_mine(BEN, "one")
+    runs.check_download_is_mine(BEN, "of an earlier start")
 
 
-def test_results_of_an_hour_ago_count_no_more(visits: Visits, clock: Clock) -> None:
-    visits.add_result(ANNA)
-    visits.add_result(ANNA)
+def test_results_of_an_hour_ago_count_no_more(runs: Runs, clock: Clock) -> None:
+    runs.add_result(ANNA)
+    runs.add_result(ANNA)
     with pytest.raises(RequestRefused, match="2 votes and results within an hour"):
-        visits.add_result(ANNA)
-    visits.add_result(BEN)
+        runs.add_result(ANNA)
+    runs.add_result(BEN)
     clock.now += 3601
-    visits.add_result(ANNA)
+    runs.add_result(ANNA)
 
 
 # --- stops and times ---
 
 
-def test_a_stop_reaches_only_its_own_place_and_page(visits: Visits) -> None:
-    with visits.running(ANNA, "reply", "chat") as reply, visits.running(ANNA, "comparison", "comparison") as other:
-        visits.stop(Visitor("b", ANNA.address), "chat")
+def test_a_stop_reaches_only_its_own_place_and_page(runs: Runs) -> None:
+    with runs.running(ANNA, "reply", "chat") as reply, runs.running(ANNA, "comparison", "comparison") as other:
+        runs.stop(Visitor("b", ANNA.address), "chat")
         assert not reply.is_stopped()
-        visits.stop(ANNA, "chat")
+        runs.stop(ANNA, "chat")
         assert reply.is_stopped() and reply.overdue is None
         assert not other.is_stopped()
 
 
-def test_a_page_that_is_gone_ends_all_it_had_under_way(visits: Visits) -> None:
-    with visits.running(ANNA, "reply", "chat") as one, visits.running(ANNA, "making", "left") as other:
-        visits.leave("a")
+def test_a_page_that_is_gone_ends_all_it_had_under_way(runs: Runs) -> None:
+    with runs.running(ANNA, "reply", "chat") as one, runs.running(ANNA, "making", "left") as other:
+        runs.leave("a")
         assert one.is_stopped() and other.is_stopped()
 
 
-def test_a_wait_has_an_end_and_a_sentence(visits: Visits, clock: Clock) -> None:
-    with visits.running(ANNA, "reply") as run:
+def test_a_wait_has_an_end_and_a_sentence(runs: Runs, clock: Clock) -> None:
+    with runs.running(ANNA, "reply") as run:
         clock.now += 29
         assert not run.is_stopped()
         clock.now += 1
@@ -195,8 +193,8 @@ def test_a_wait_has_an_end_and_a_sentence(visits: Visits, clock: Clock) -> None:
         assert "Nothing came free within 30 seconds" in str(run.overdue)
 
 
-def test_the_time_of_a_reply_begins_when_its_waiting_ends(visits: Visits, clock: Clock) -> None:
-    with visits.running(ANNA, "reply") as run:
+def test_the_time_of_a_reply_begins_when_its_waiting_ends(runs: Runs, clock: Clock) -> None:
+    with runs.running(ANNA, "reply") as run:
         clock.now += 29
         run.works()
         clock.now += 59
@@ -206,8 +204,8 @@ def test_the_time_of_a_reply_begins_when_its_waiting_ends(visits: Visits, clock:
         assert "ended after 1 minute, the longest" in str(run.overdue)
 
 
-def test_a_lab_run_has_its_own_longest_time(visits: Visits, clock: Clock) -> None:
-    with visits.running(ANNA, "making") as run:
+def test_a_lab_run_has_its_own_longest_time(runs: Runs, clock: Clock) -> None:
+    with runs.running(ANNA, "making") as run:
         clock.now += 89
         assert not run.is_stopped()
         clock.now += 1
@@ -217,38 +215,38 @@ def test_a_lab_run_has_its_own_longest_time(visits: Visits, clock: Clock) -> Non
 # --- what nobody ends ---
 
 
-def test_what_an_abandoned_run_holds_is_given_back_last_first(visits: Visits, clock: Clock) -> None:
+def test_what_an_abandoned_run_holds_is_given_back_last_first(runs: Runs, clock: Clock) -> None:
     given_back = []
-    abandoned = visits.running(ANNA, "reply")
+    abandoned = runs.running(ANNA, "reply")
     run = abandoned.__enter__()
     run.owns(lambda: given_back.append("lease"))
     run.owns(lambda: given_back.append("reply"))
-    visits.leave("a")
-    visits.sweep()
+    runs.leave("a")
+    runs.sweep()
     assert not given_back  # it may still end by itself
     clock.now += GRACE_SECONDS
-    visits.sweep()
+    runs.sweep()
     assert given_back == ["reply", "lease"]
-    with visits.running(ANNA, "reply"):
+    with runs.running(ANNA, "reply"):
         abandoned.__exit__(None, None, None)  # late, and of no consequence for the next
-        assert visits.under_way()["reply"] == 1
+        assert runs.under_way()["reply"] == 1
 
 
-def test_a_run_whose_time_is_over_and_which_nobody_moves_on_is_given_back_too(visits: Visits, clock: Clock) -> None:
+def test_a_run_whose_time_is_over_and_which_nobody_moves_on_is_given_back_too(runs: Runs, clock: Clock) -> None:
     given_back = []
-    abandoned = visits.running(ANNA, "reply")
+    abandoned = runs.running(ANNA, "reply")
     abandoned.__enter__().owns(lambda: given_back.append("lease"))
     clock.now += 30 + GRACE_SECONDS
-    visits.sweep()
+    runs.sweep()
     assert given_back == ["lease"]
-    assert not visits.under_way()
+    assert not runs.under_way()
 
 
-def test_a_closed_ledger_stops_all_and_takes_nothing_more(visits: Visits) -> None:
-    with visits.running(ANNA, "reply") as run:
-        visits.close()
+def test_a_closed_ledger_stops_all_and_takes_nothing_more(runs: Runs) -> None:
+    with runs.running(ANNA, "reply") as run:
+        runs.close()
         assert run.is_stopped()
-    with pytest.raises(RequestRefused, match="shutting down"), visits.running(ANNA, "reply"):
+    with pytest.raises(RequestRefused, match="shutting down"), runs.running(ANNA, "reply"):
         pass
 
 

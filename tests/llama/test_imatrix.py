@@ -10,7 +10,7 @@ import pytest
 
 from playground.gguf.header import FileSource, read_header
 from playground.llama.imatrix import _Sums, declare_tensor_functions, measure
-from playground.quantize.quantize import Made, Progress, estimate, quantize
+from playground.quantize.quantize import QuantizationProgress, QuantizedFile, estimate, quantize
 
 WIDTH = 256  # the block of the lowest levels
 TEXT = "The fox reads, and the moon is full of mountains."
@@ -84,6 +84,6 @@ def test_a_level_that_wants_an_importance_matrix_is_made_to_the_byte_and_says_ho
     assert foretold.is_weighed and "importance matrix" in (foretold.note or "")
     events = list(quantize(path, level, tmp_path / f"Reader-{level}.gguf", 2))
     made = events[-1]
-    assert isinstance(made, Made) and made.size == foretold.size
-    assert any(isinstance(event, Progress) and event.is_weighing for event in events)
+    assert isinstance(made, QuantizedFile) and made.size == foretold.size
+    assert any(isinstance(event, QuantizationProgress) and event.is_weighing for event in events)
     assert "calibration.txt" in str(read_header(FileSource(made.path)).metadata["quantize.imatrix.dataset"])

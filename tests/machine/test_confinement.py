@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
 from playground.machine.confinement import MOST_OPEN_FILES, SPARE_BYTES, child_environment
@@ -75,7 +75,7 @@ def test_the_process_that_plans_has_no_secrets_no_new_rights_and_bounded_memory(
 
 @linux_only
 def test_the_process_of_a_model_has_no_secrets_no_new_rights_and_bounded_memory(starter: Path, secrets: str) -> None:
-    cores = CoreShares(1)
+    cores = CpuShares(1)
     engine = LocalEngine(starter, ContextParameters(512), cores)
     try:
         for _ in engine.load():

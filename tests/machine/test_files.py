@@ -23,9 +23,9 @@ print(tempfile.gettempdir())
 """
 VOTE = """
 from pathlib import Path
-from playground.measure.votes import Contestant, Pair, Vote, VoteBook
+from playground.measure.votes import Contestant, Pair, Vote, VoteStore
 pair = Pair.of(Contestant("Tiny", "Q8_0"), Contestant("Tiny", "Q2_K"))
-book = VoteBook(Path.home() / "data" / "votes.sqlite")
+book = VoteStore(Path.home() / "data" / "votes.sqlite")
 try:
     book.add(Vote(pair, "first", "first"))
 except Exception as error:

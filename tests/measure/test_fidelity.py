@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from playground.chat.conversation import Conversation
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import GREEDY, Finished
 from playground.errors import PlaygroundError
@@ -17,7 +17,7 @@ from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
 from playground.measure.fidelity import (
     Fidelity,
-    Progress,
+    FidelityProgress,
     estimated,
     measure_fidelity,
     perplexity,
@@ -53,7 +53,7 @@ def planner() -> Iterator[Planner]:
 @pytest.fixture(scope="module")
 def pool(planner: Planner) -> Iterator[ModelPool]:
     """It has 280 MiB, of which a loaded model takes what must stay: enough for any one of the levels, not for two."""
-    cores = CoreShares(2)
+    cores = CpuShares(2)
 
     def usable() -> int:
         return (280 << 20) - sum(
@@ -66,9 +66,9 @@ def pool(planner: Planner) -> Iterator[ModelPool]:
     cores.close()
 
 
-def measured(news: Iterator[Progress | Fidelity]) -> Fidelity:
+def measured(news: Iterator[FidelityProgress | Fidelity]) -> Fidelity:
     *progress, fidelity = news
-    assert all(isinstance(step, Progress) for step in progress)
+    assert all(isinstance(step, FidelityProgress) for step in progress)
     assert isinstance(fidelity, Fidelity)
     return fidelity
 
@@ -131,7 +131,7 @@ def test_closing_it_midway_leaves_no_file_and_an_engine_that_answers(
 ) -> None:
     news = measure_fidelity(pool, (starter, CONTEXT), (starter, CONTEXT), TEXT, folder=tmp_path / "scores")
     for step in news:
-        assert isinstance(step, Progress)
+        assert isinstance(step, FidelityProgress)
         if step.done:
             assert len(list((tmp_path / "scores").iterdir())) == 1
             break

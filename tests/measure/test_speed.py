@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import GREEDY, Finished
 from playground.llama.params import ContextParameters
 from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prompt_of
@@ -17,7 +17,7 @@ from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prom
 @pytest.fixture(scope="module")
 def engine(starter: Path) -> Iterator[LocalEngine]:
     """The starter, loaded once for this file."""
-    cores = CoreShares(2)
+    cores = CpuShares(2)
     engine = LocalEngine(starter, ContextParameters(512, slots=2), cores)
     for _ in engine.load():
         pass

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from playground.errors import PlaygroundError, RequestRefused
-from playground.measure.votes import Contestant, Pair, Preference, Vote, VoteBook, wilson_interval
+from playground.measure.votes import Contestant, Pair, Preference, Vote, VoteStore, wilson_interval
 
 MODEL = "SmolLM2-135M-Instruct"
 FINE, COARSE = Contestant(MODEL, "Q8_0"), Contestant(MODEL, "Q2_0")
@@ -21,8 +21,8 @@ PAIR = Pair.of(FINE, COARSE)
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> VoteBook:
-    return VoteBook(tmp_path / "results" / "votes.sqlite")
+def book(tmp_path: Path) -> VoteStore:
+    return VoteStore(tmp_path / "results" / "votes.sqlite")
 
 
 def vote(preference: Preference, pair: Pair = PAIR) -> Vote:
@@ -34,7 +34,7 @@ def test_a_pair_is_the_same_whichever_side_it_was_shown_on() -> None:
     assert PAIR.first == FINE
 
 
-def test_votes_are_counted_by_pair(book: VoteBook) -> None:
+def test_votes_are_counted_by_pair(book: VoteStore) -> None:
     other = Pair.of(FINE, Contestant(MODEL, "Q4_1"))
     preferences: list[Preference] = ["first", "first", "second", "tie", "both bad"]
     for preference in preferences:
@@ -45,12 +45,12 @@ def test_votes_are_counted_by_pair(book: VoteBook) -> None:
     assert [(tally.pair, tally.count) for tally in book.tallies()] == [(PAIR, 5), (other, 1)]
 
 
-def test_votes_are_still_there_after_the_playground_was_closed(book: VoteBook) -> None:
+def test_votes_are_still_there_after_the_playground_was_closed(book: VoteStore) -> None:
     book.add(vote("tie"))
-    assert VoteBook(book.path).tally(PAIR).ties == 1
+    assert VoteStore(book.path).tally(PAIR).ties == 1
 
 
-def test_a_pair_without_votes_has_no_share_and_could_be_anything(book: VoteBook) -> None:
+def test_a_pair_without_votes_has_no_share_and_could_be_anything(book: VoteStore) -> None:
     tally = book.tally(PAIR)
     assert (tally.count, tally.share, tally.interval) == (0, None, (0.0, 1.0))
     assert not book.path.exists()  # to look makes no file
@@ -71,13 +71,13 @@ def test_the_interval_holds_the_share_and_stays_a_share(counts: tuple[int, int])
     assert 0 <= low <= counts[0] / counts[1] <= high <= 1
 
 
-def test_ties_do_not_move_the_share(book: VoteBook) -> None:
+def test_ties_do_not_move_the_share(book: VoteStore) -> None:
     for preference in ("first", "second", "tie", "tie", "both bad"):
         book.add(vote(preference))  # type: ignore[arg-type]
     assert book.tally(PAIR).share == 0.5
 
 
-def test_the_export_has_a_line_for_each_vote(book: VoteBook) -> None:
+def test_the_export_has_a_line_for_each_vote(book: VoteStore) -> None:
     book.add(vote("first"))
     book.add(vote("both bad"))
     rows = list(csv.DictReader(io.StringIO(book.as_csv())))
@@ -86,16 +86,16 @@ def test_the_export_has_a_line_for_each_vote(book: VoteBook) -> None:
     assert rows[0]["voted_at"].endswith("+00:00")
 
 
-def test_an_export_without_votes_has_the_names_of_the_columns(book: VoteBook) -> None:
+def test_an_export_without_votes_has_the_names_of_the_columns(book: VoteStore) -> None:
     assert book.as_csv().startswith("voted_at,first_model,")
 
 
-def test_a_model_named_like_a_formula_stays_text_in_a_spreadsheet(book: VoteBook) -> None:
+def test_a_model_named_like_a_formula_stays_text_in_a_spreadsheet(book: VoteStore) -> None:
     book.add(vote("tie", Pair.of(Contestant("=cmd|' /C calc'!A0", "Q8_0"), COARSE)))
     assert "'=cmd" in book.as_csv()
 
 
-def test_many_visitors_vote_at_once_and_none_is_lost(book: VoteBook) -> None:
+def test_many_visitors_vote_at_once_and_none_is_lost(book: VoteStore) -> None:
     visitors = [
         threading.Thread(target=lambda: [book.add(vote("first")) for _ in range(5)])  # type: ignore[func-returns-value]
         for _ in range(6)
@@ -108,7 +108,7 @@ def test_many_visitors_vote_at_once_and_none_is_lost(book: VoteBook) -> None:
 
 
 @pytest.mark.parametrize("content", [b"this is no database at all, but long enough to be one" * 40, b"\x00" * 5000])
-def test_a_damaged_file_is_moved_aside_whole_and_a_new_book_begun(book: VoteBook, content: bytes) -> None:
+def test_a_damaged_file_is_moved_aside_whole_and_a_new_book_begun(book: VoteStore, content: bytes) -> None:
     book.path.parent.mkdir()
     book.path.write_bytes(content)
     book.mend()
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_moved_aside_whole_and_a_new_book_begun(book: VoteBook
     assert book.tally(PAIR).count == 1
 
 
-def test_a_file_that_is_damaged_while_the_playground_runs_is_told_and_moved_aside(book: VoteBook) -> None:
+def test_a_file_that_is_damaged_while_the_playground_runs_is_told_and_moved_aside(book: VoteStore) -> None:
     book.path.parent.mkdir()
     book.path.write_bytes(b"damaged" * 1000)
     with pytest.raises(PlaygroundError, match=r"could not be kept\. The book of votes was damaged .* Try again"):
@@ -129,7 +129,7 @@ def test_a_file_that_is_damaged_while_the_playground_runs_is_told_and_moved_asid
     assert book.tally(PAIR).count == 1
 
 
-def test_damage_in_the_middle_of_a_book_is_found_at_the_start(book: VoteBook) -> None:
+def test_damage_in_the_middle_of_a_book_is_found_at_the_start(book: VoteStore) -> None:
     for _ in range(200):
         book.add(vote("first"))
     whole = bytearray(book.path.read_bytes())
@@ -141,7 +141,7 @@ def test_damage_in_the_middle_of_a_book_is_found_at_the_start(book: VoteBook) ->
     assert book.tallies() == []
 
 
-def test_a_folder_in_the_place_of_the_book_is_moved_aside(book: VoteBook) -> None:
+def test_a_folder_in_the_place_of_the_book_is_moved_aside(book: VoteStore) -> None:
     (book.path / "inside").mkdir(parents=True)
     book.mend()
     (kept,) = book.path.parent.glob("*.damaged-*")
@@ -150,7 +150,7 @@ def test_a_folder_in_the_place_of_the_book_is_moved_aside(book: VoteBook) -> Non
     assert book.tally(PAIR).count == 1
 
 
-def test_an_empty_file_as_a_full_disk_leaves_it_is_a_book_without_votes(book: VoteBook) -> None:
+def test_an_empty_file_as_a_full_disk_leaves_it_is_a_book_without_votes(book: VoteStore) -> None:
     book.path.parent.mkdir()
     book.path.touch()
     book.mend()
@@ -159,13 +159,13 @@ def test_an_empty_file_as_a_full_disk_leaves_it_is_a_book_without_votes(book: Vo
     assert book.tally(PAIR).count == 1
 
 
-def test_a_sound_book_stays_where_it_is(book: VoteBook) -> None:
+def test_a_sound_book_stays_where_it_is(book: VoteStore) -> None:
     book.add(vote("tie"))
     book.mend()
     assert book.set_aside == "" and book.tally(PAIR).count == 1
 
 
-def test_a_database_of_something_else_is_told(book: VoteBook) -> None:
+def test_a_database_of_something_else_is_told(book: VoteStore) -> None:
     book.path.parent.mkdir()
     with sqlite3.connect(book.path) as database:
         database.execute("CREATE TABLE votes (something TEXT)")
@@ -177,17 +177,17 @@ def test_a_database_of_something_else_is_told(book: VoteBook) -> None:
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(PlaygroundError, match="Your vote could not be kept"):
-        VoteBook(tmp_path / "file" / "votes.sqlite").add(vote("tie"))
+        VoteStore(tmp_path / "file" / "votes.sqlite").add(vote("tie"))
 
 
-def test_a_vote_that_is_none_is_not_kept(book: VoteBook) -> None:
+def test_a_vote_that_is_none_is_not_kept(book: VoteStore) -> None:
     with pytest.raises(RequestRefused, match="Choose A, B, tie or both bad"):
         book.add(vote("third"))  # type: ignore[arg-type]
     assert book.tallies() == []
 
 
 def test_a_full_book_takes_no_more_votes_and_says_so(tmp_path: Path) -> None:
-    book = VoteBook(tmp_path / "votes.sqlite", most=2)
+    book = VoteStore(tmp_path / "votes.sqlite", most=2)
     book.add(vote("tie"))
     book.add(vote("first"))
     with pytest.raises(RequestRefused, match=r"the book of votes is full \(2\)"):

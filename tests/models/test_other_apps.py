@@ -9,15 +9,15 @@ import pytest
 
 from playground.models.file_records import may_delete
 from playground.models.library import Library
-from playground.models.other_apps import Neighbour, neighbours
+from playground.models.other_apps import OtherAppModel, models_of_other_apps
 from playground.settings import load_settings
 from tests.support.gguf_bytes import small_model
 
 DIGEST = "ab" * 32
 
 
-def found(home: Path, environ: dict[str, str] | None = None, platform: str = "linux") -> list[Neighbour]:
-    return [one for one in neighbours(home, environ or {}, platform) if home in one.model.shards[0].parents]
+def found(home: Path, environ: dict[str, str] | None = None, platform: str = "linux") -> list[OtherAppModel]:
+    return [one for one in models_of_other_apps(home, environ or {}, platform) if home in one.model.shards[0].parents]
 
 
 def put(path: Path, content: bytes | None = None) -> Path:

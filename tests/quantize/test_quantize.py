@@ -18,8 +18,8 @@ from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.header import FileSource, GgufHeader, read_header
 from playground.machine.partial_files import unfinished_file
 from playground.quantize.quantize import (
-    Made,
-    Progress,
+    QuantizationProgress,
+    QuantizedFile,
     QuantizedSize,
     estimate,
     estimates,
@@ -59,9 +59,9 @@ def build_model(path: Path, *, shards: int = 1, architecture: str = "llama") -> 
     return path if shards == 1 else path.with_name(f"{path.stem}-00001-of-{shards:05}.gguf")
 
 
-def make(source: Path, level: str, target: Path) -> Made:
+def make(source: Path, level: str, target: Path) -> QuantizedFile:
     *_, made = quantize(source, level, target, threads=2)
-    assert isinstance(made, Made)
+    assert isinstance(made, QuantizedFile)
     return made
 
 
@@ -96,16 +96,16 @@ def test_a_level_of_the_starter_is_as_large_as_foretold_and_says_what_it_is(
 
 def test_progress_begins_at_nothing_never_goes_back_and_ends_at_all(starter: Path, tmp_path: Path) -> None:
     *events, made = quantize(starter, "Q8_0", tmp_path / "starter.gguf", threads=2)
-    fractions = [event.fraction for event in events if isinstance(event, Progress)]
+    fractions = [event.fraction for event in events if isinstance(event, QuantizationProgress)]
     assert fractions[0] == 0 and fractions[-1] == 1 and len(fractions) > 20
     assert all(before <= after for before, after in pairwise(fractions))
-    assert isinstance(made, Made) and len(fractions) == len(events)
+    assert isinstance(made, QuantizedFile) and len(fractions) == len(events)
 
 
 def test_a_stopped_run_leaves_nothing(starter: Path, tmp_path: Path) -> None:
     folder = tmp_path / "models" / "Starter"
     work = quantize(starter, "Q8_0", folder / "Starter-Q8_0.gguf", threads=1)
-    fractions = (event.fraction for event in work if isinstance(event, Progress))
+    fractions = (event.fraction for event in work if isinstance(event, QuantizationProgress))
     assert 0 < next(fraction for fraction in fractions if fraction > 0) < 1
     assert [path.suffix for path in folder.iterdir()] == [".making"]
     work.close()
@@ -235,7 +235,7 @@ def test_two_makings_of_one_file_do_not_meet(tiny: Path, tmp_path: Path) -> None
     with pytest.raises(PlaygroundError, match="is being made right now"):
         make(tiny, "Q8_0", target)
     *_, made = first
-    assert isinstance(made, Made) and target.stat().st_size == made.size
+    assert isinstance(made, QuantizedFile) and target.stat().st_size == made.size
 
 
 def test_what_is_no_model_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from mcp.types import CallToolResult, Tool
 from playground.app.records import LevelRecord, MachineRecord, PlanRecord, ReplyRecord
 from playground.quantize.quantize import quantize
 from playground.settings import load_settings
-from playground.web.server.request_filter import Gate
+from playground.web.server.request_filter import RequestFilter
 from tests.support.playground_process import ROOT, PlaygroundProcess
 
 NAMES = ["machine", "levels", "plan", "chat", "compare"]
@@ -199,7 +199,7 @@ def test_who_calls_a_tool_cannot_make_up_an_address(settings: dict[str, Any], to
         "type": "http", "method": "GET", "path": "/gradio_api/mcp/", "client": ("198.51.100.7", 4000),
         "headers": [(b"host", b"localhost"), (b"x-forwarded-for", b"203.0.113.9")],
     }  # fmt: skip
-    asyncio.run(Gate(page, load_settings(host="0.0.0.0", **settings))(scope, None, None))  # type: ignore[arg-type]
+    asyncio.run(RequestFilter(page, load_settings(host="0.0.0.0", **settings))(scope, None, None))  # type: ignore[arg-type]
     assert seen == [told.encode()]
 
 

@@ -17,7 +17,7 @@ from playground.errors import PlaygroundError
 from playground.settings import load_settings
 from playground.web.app import build_app, serving
 from playground.web.server.sessions import Sessions
-from playground.web.streaming import Relay
+from playground.web.streaming import Streaming
 from tests.support.page_events import STARTER_CHOICE, PageEvents
 from tests.support.playground_process import PlaygroundProcess
 
@@ -73,7 +73,7 @@ def test_a_port_that_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
 
 def test_a_page_can_be_built_without_being_served(tmp_path: Path) -> None:
     with Services(load_settings(data_dir=tmp_path)) as services:
-        assert build_app(services, Relay(), Sessions()).title == "GGUF playground"
+        assert build_app(services, Streaming(), Sessions()).title == "GGUF playground"
 
 
 # --- how it ends ---

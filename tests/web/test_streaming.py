@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from playground.web.streaming import Relay
+from playground.web.streaming import Streaming
 
 WAIT_SECONDS = 10
 
@@ -16,11 +16,11 @@ WAIT_SECONDS = 10
 class Wired:
     """A relay's three events on a page with a button, a line that grows and a sum that does not."""
 
-    def __init__(self, work: Callable[[Wired], Iterator[dict[Any, Any]]], relay: Relay | None = None) -> None:
+    def __init__(self, work: Callable[[Wired], Iterator[dict[Any, Any]]], streaming: Streaming | None = None) -> None:
         with gr.Blocks() as page:
             button, self.line, self.sum = gr.Button(), gr.HTML(), gr.HTML()
             told = lambda request: work(self)  # noqa: E731
-            (relay or Relay()).wire([button.click], told, [], [self.line, self.sum], [self.line])
+            (streaming or Streaming()).wire([button.click], told, [], [self.line, self.sum], [self.line])
         self._events: list[Any] = [event.fn for event in page.fns.values()]
 
     def event(self, number: int, session: str = "a") -> Iterator[dict[Any, Any]]:
@@ -75,13 +75,13 @@ def test_work_that_no_event_takes_up_is_ended() -> None:
         finally:
             ended.set()
 
-    list(Wired(work, Relay(taken_within_seconds=0)).event(0))
+    list(Wired(work, Streaming(taken_within_seconds=0)).event(0))
     assert ended.wait(WAIT_SECONDS)
 
 
 def test_work_between_two_events_ends_at_once_when_its_page_is_closed_and_others_goes_on() -> None:
     ended: list[str] = []
-    relay = Relay()
+    streaming = Streaming()
 
     def work(page: Wired) -> Iterator[dict[Any, Any]]:
         try:
@@ -89,10 +89,10 @@ def test_work_between_two_events_ends_at_once_when_its_page_is_closed_and_others
         finally:
             ended.append("work")
 
-    page = Wired(work, relay)
+    page = Wired(work, streaming)
     list(page.event(0, "closed"))
     list(page.event(0, "open"))
-    relay.leave("closed")
+    streaming.leave("closed")
     assert ended == ["work"]
     assert list(page.event(1, "closed")) == [] and len(list(page.event(1, "open"))) == 2
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from playground.app.chat import ChatDesk
-from playground.app.compare import CompareDesk
-from playground.app.compare_state import Duel
-from playground.app.loaded_models import Residents
-from playground.app.model_choice import Choice
-from playground.app.model_picker import PickerDesk
-from playground.app.models import ModelsDesk
+from playground.app.chat import ChatService
+from playground.app.compare import CompareService
+from playground.app.compare_state import Comparison
+from playground.app.loaded_models import LoadedModels
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import ModelPickerService
+from playground.app.models import ModelsService
 from playground.app.servers import Servers
 from playground.app.services import Services
-from playground.engine.local.memory_reservation import Room
+from playground.engine.local.memory_reservation import MemoryReservation
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
 from playground.models.catalog import load_catalog
@@ -87,13 +87,13 @@ def test_a_repository_that_is_not_allowed_is_not_found_not_opened_and_never_aske
 ) -> None:
     with Services(load_settings(data_dir=tmp_path / "data", allowed_repos="good/*")) as services:
         services.hub = Hub(hub.endpoint, cache_dir=tmp_path / "hub", allowed=services.hub._allowed)
-        desk = ModelsDesk(services)
-        assert [one.id for one in desk.hub.search("Fox").found] == [ALLOWED]
+        service = ModelsService(services)
+        assert [one.id for one in service.hub.search("Fox").found] == [ALLOWED]
         before = len(hub.requests)
-        for view in (*desk.hub.open(OTHER), *desk.hub.choose(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")):
+        for view in (*service.hub.open(OTHER), *service.hub.choose(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")):
             assert "not allowed here" in str(view.error)
             assert isinstance(view.error, RequestRefused) and view.error.setting == "allowed_repos"
-        assert "not allowed here" in desk.download(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")
+        assert "not allowed here" in service.download(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")
         assert len(hub.requests) == before
         level = Hub(hub.endpoint).repository(OTHER).levels[0]
         before = len(hub.requests)
@@ -113,14 +113,14 @@ def shut(starter: Path, tmp_path: Path) -> Iterator[Services]:
 
 
 def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Services, starter: Path) -> None:
-    models = ModelsDesk(shut)
+    models = ModelsService(shut)
     shut.hub = Hub("http://127.0.0.1:9")
     assert "Nothing is downloaded here" in models.download(OTHER, "x")
     assert "Nothing is downloaded here" in models.act("resume x")
     for refused in (
-        lambda: models.shelf.add(str(starter)),
-        lambda: models.shelf.drop([str(starter)]),
-        lambda: models.shelf.delete(models.shelf.view().rows[0].key),
+        lambda: models.installed_models.add(str(starter)),
+        lambda: models.installed_models.drop([str(starter)]),
+        lambda: models.installed_models.delete(models.installed_models.view().rows[0].key),
         lambda: Servers(shut.remotes, may_add=shut.settings.may_add_remotes).add("x", "http://127.0.0.1:9/v1", ""),
     ):
         with pytest.raises(PlaygroundError, match=" here"):
@@ -131,20 +131,20 @@ def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Servic
 
 
 def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Services) -> None:
-    picker = PickerDesk(shut.library, shut.planner, shut.pool.usable_for, 1, visits=shut.visits)
-    desk = CompareDesk(shut, picker, Residents(shut.pool, shut.planner, picker))
+    picker = ModelPickerService(shut.library, shut.planner, shut.pool.usable_for, 1, runs=shut.runs)
+    service = CompareService(shut, picker, LoadedModels(shut.pool, shut.planner, picker))
     visitor = Visitor("page", "page")
-    for frames in (desk.lab.control(visitor, Duel()), desk.lab.score(visitor, Duel())):
+    for frames in (service.lab.control(visitor, Comparison()), service.lab.score(visitor, Comparison())):
         (frame,) = frames
         assert "Nothing is measured here" in str(frame.problem)
 
 
 def test_load_anyway_is_refused_where_it_is_switched_off_whoever_asks(shut: Services) -> None:
-    picker = PickerDesk(shut.library, shut.planner, lambda path: 1 << 20, 1, visits=shut.visits)
-    desk = ChatDesk(shut.settings, shut.pool, picker, Residents(shut.pool, shut.planner, picker))
-    shut.pool._room = Room(shut.planner, lambda: 1 << 20)  # a computer with one MiB left
-    choice = replace(Choice(STARTER, "Q4_1"), context_size=512)
-    last = list(desk.load(Visitor("page", "page"), choice, anyway=True))[-1]
+    picker = ModelPickerService(shut.library, shut.planner, lambda path: 1 << 20, 1, runs=shut.runs)
+    service = ChatService(shut.settings, shut.pool, picker, LoadedModels(shut.pool, shut.planner, picker))
+    shut.pool._room = MemoryReservation(shut.planner, lambda: 1 << 20)  # a computer with one MiB left
+    choice = replace(ModelChoice(STARTER, "Q4_1"), context_size=512)
+    last = list(service.load(Visitor("page", "page"), choice, anyway=True))[-1]
     assert "would end the model" in str(last.problem) and last.may_load_anyway is False
     assert not shut.pool.resident()
 

@@ -13,25 +13,25 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.chat import ChatDesk, Frame, Wish
-from playground.app.chat_session import Talk
-from playground.app.loaded_models import Residents
-from playground.app.model_choice import Choice
-from playground.app.model_picker import PickerDesk
+from playground.app.chat import ChatRequest, ChatService, ChatUpdate
+from playground.app.chat_session import ChatSession
+from playground.app.loaded_models import LoadedModels
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.template.render import Message
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import GREEDY
 from playground.limits.limits import Limits
-from playground.limits.runs import GRACE_SECONDS, Visitor, Visits
+from playground.limits.runs import GRACE_SECONDS, Runs, Visitor
 from playground.settings import load_settings
 
 ANNA, BEN, CHRIS = (Visitor(name, f"198.51.100.{number}") for number, name in enumerate("abc", 1))
-MINE = Choice("SmolLM2-135M-Instruct", "Q4_1", 2048)
+MINE = ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 2048)
 OTHER = replace(MINE, context_size=4096)
-AT_LENGTH = Wish(MINE, sampling=GREEDY, max_tokens=1500)
+AT_LENGTH = ChatRequest(MINE, sampling=GREEDY, max_tokens=1500)
 BRIEFLY = replace(AT_LENGTH, max_tokens=12)
 STORY, SUM = "Write a long story about a fox.", "What is 2+2?"
 
@@ -56,14 +56,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def visits(clock: Clock) -> Visits:
-    return Visits(Limits(replies=3, replies_each=1, reply_tokens=1500, reply_seconds=60), clock=clock)
+def runs(clock: Clock) -> Runs:
+    return Runs(Limits(replies=3, replies_each=1, reply_tokens=1500, reply_seconds=60), clock=clock)
 
 
 @pytest.fixture
 def pool(services: Services, starter: Path) -> Iterator[ModelPool]:
     plans = [
-        services.planner.plan(starter, PickerDesk.context(picker_of(services), choice)) for choice in (MINE, OTHER)
+        services.planner.plan(starter, ModelPickerService.context(picker_of(services), choice))
+        for choice in (MINE, OTHER)
     ]
     room = plans[1].total + plans[0].must_stay // 2
     pools: list[ModelPool] = []
@@ -71,107 +72,109 @@ def pool(services: Services, starter: Path) -> Iterator[ModelPool]:
     def usable() -> int:
         return room - sum(one.plan.must_stay for one in pools[0].resident() if one.plan and one.state == "ready")
 
-    with closing(CoreShares(2)) as cores, closing(ModelPool(cores, services.planner, usable)) as pool:
+    with closing(CpuShares(2)) as cores, closing(ModelPool(cores, services.planner, usable)) as pool:
         pools.append(pool)
         yield pool
 
 
-def picker_of(services: Services, visits: Visits | None = None) -> PickerDesk:
-    return PickerDesk(services.library, services.planner, services.pool.usable_for, 1, visits=visits)
+def picker_of(services: Services, runs: Runs | None = None) -> ModelPickerService:
+    return ModelPickerService(services.library, services.planner, services.pool.usable_for, 1, runs=runs)
 
 
 @pytest.fixture
-def desk(services: Services, pool: ModelPool, visits: Visits) -> ChatDesk:
-    picker = picker_of(services, visits)
-    return ChatDesk(services.settings, pool, picker, Residents(pool, services.planner, picker))
+def service(services: Services, pool: ModelPool, runs: Runs) -> ChatService:
+    picker = picker_of(services, runs)
+    return ChatService(services.settings, pool, picker, LoadedModels(pool, services.planner, picker))
 
 
 def text_of(markup: str | None) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup or "")).strip()
 
 
-def until_it_writes(chat: Iterator[Frame]) -> Frame:
+def until_it_writes(chat: Iterator[ChatUpdate]) -> ChatUpdate:
     return next(frame for frame in chat if frame.growing and frame.growing.content)
 
 
 # --- another model than the one in memory ---
 
 
-def test_a_model_in_use_stays_and_who_wants_another_hears_for_whom_it_waits(desk: ChatDesk, pool: ModelPool) -> None:
-    anna = desk.send(ANNA, Talk(), STORY, AT_LENGTH)
+def test_a_model_in_use_stays_and_who_wants_another_hears_for_whom_it_waits(
+    service: ChatService, pool: ModelPool
+) -> None:
+    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
-    ben = desk.send(BEN, Talk(), SUM, replace(BRIEFLY, choice=OTHER))
+    ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
     waiting = next(frame for frame in ben if "Waiting for the memory" in text_of(frame.progress))
     assert "SmolLM2 135M Instruct · Q4_1 (1 uses it now): you are next" in text_of(waiting.progress)
     until_it_writes(anna)  # it is still hers
-    desk.stop(ANNA)
+    service.stop(ANNA)
     list(anna)
     frames = list(ben)
     assert "4" in frames[-1].talk.conversation.messages[-1].content  # type: ignore[union-attr]
     assert [model.key.context.context_size for model in pool.resident()] == [4096]
 
 
-def test_who_waits_may_join_the_model_in_memory_instead(desk: ChatDesk) -> None:
-    anna = desk.send(ANNA, Talk(), SUM, BRIEFLY)
+def test_who_waits_may_join_the_model_in_memory_instead(service: ChatService) -> None:
+    anna = service.send(ANNA, ChatSession(), SUM, BRIEFLY)
     until_it_writes(anna)
-    ben = desk.send(BEN, Talk(), SUM, replace(BRIEFLY, choice=OTHER))
+    ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
     next(frame for frame in ben if "Waiting for the memory" in text_of(frame.progress))
-    card = desk.residents.card(OTHER)
+    card = service.loaded_models.card(OTHER)
     (button,) = re.findall(r'data-value="([^"]*)"', card)
     assert "1 uses it now" in text_of(card) and "nobody’s model is taken away" in text_of(card)
-    joined = desk.join(BEN, button)
+    joined = service.join(BEN, button)
     assert joined == MINE
     assert list(ben)[-1].phase == "rest"
     list(anna)
-    assert list(desk.send(BEN, Talk(), SUM, replace(BRIEFLY, choice=joined)))[-1].details
+    assert list(service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=joined)))[-1].details
 
 
-def test_a_swap_tells_what_it_takes_as_soon_as_that_was_measured(desk: ChatDesk) -> None:
-    assert desk.residents.card(MINE) == ""
-    last = list(desk.load(ANNA, MINE))[-1]
-    assert "your choice" in text_of(last.residents)
-    said = text_of(desk.residents.card(OTHER))
+def test_a_swap_tells_what_it_takes_as_soon_as_that_was_measured(service: ChatService) -> None:
+    assert service.loaded_models.card(MINE) == ""
+    last = list(service.load(ANNA, MINE))[-1]
+    assert "your choice" in text_of(last.loaded_models)
+    said = text_of(service.loaded_models.card(OTHER))
     assert re.search(r"takes the place of what nobody uses: loading it takes [\d.]+ s \(the last time\)", said)
 
 
 @pytest.mark.parametrize("pressed", ["", "x", "a\nb\nc\nd", "../../etc/passwd\nQ4_1\n512\nf16", "\n" * 50])
-def test_whatever_a_browser_sends_as_a_button_is_only_a_choice(desk: ChatDesk, pressed: str) -> None:
-    last = list(desk.picker.views(desk.join(ANNA, pressed)))[-1]
+def test_whatever_a_browser_sends_as_a_button_is_only_a_choice(service: ChatService, pressed: str) -> None:
+    last = list(service.picker.views(service.join(ANNA, pressed)))[-1]
     assert last.choice.model == "SmolLM2-135M-Instruct"
 
 
 # --- the same model ---
 
 
-def test_who_waits_for_a_place_hears_it_and_for_how_long(desk: ChatDesk) -> None:
-    list(desk.send(ANNA, Talk(), SUM, BRIEFLY))
-    anna, ben = (desk.send(visitor, Talk(), STORY, AT_LENGTH) for visitor in (ANNA, BEN))
+def test_who_waits_for_a_place_hears_it_and_for_how_long(service: ChatService) -> None:
+    list(service.send(ANNA, ChatSession(), SUM, BRIEFLY))
+    anna, ben = (service.send(visitor, ChatSession(), STORY, AT_LENGTH) for visitor in (ANNA, BEN))
     until_it_writes(anna)
     waits = next(text_of(frame.live) for frame in ben if "Waiting" in text_of(frame.live))
     assert re.fullmatch(r"Waiting for a free place: you are next · begins in about \d+ s", waits)
-    desk.stop(ANNA)
+    service.stop(ANNA)
     list(anna)
     until_it_writes(ben)
-    desk.stop(BEN)
+    service.stop(BEN)
     list(ben)
 
 
 # --- shares and limits ---
 
 
-def test_pages_of_one_person_share_one_share_and_others_have_theirs(desk: ChatDesk) -> None:
-    anna = desk.send(ANNA, Talk(), STORY, AT_LENGTH)
+def test_pages_of_one_person_share_one_share_and_others_have_theirs(service: ChatService) -> None:
+    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     next(anna)
-    (refusal,) = desk.send(replace(ANNA, tab="another page"), Talk(), SUM, BRIEFLY)
+    (refusal,) = service.send(replace(ANNA, tab="another page"), ChatSession(), SUM, BRIEFLY)
     assert "You have 1 reply under way, the most for one visitor here" in text_of(refusal.problem)
     assert refusal.talk is None and refusal.phase is None  # what was written stays in the box
-    next(desk.send(BEN, Talk(), SUM, BRIEFLY))
-    desk.stop(ANNA)
+    next(service.send(BEN, ChatSession(), SUM, BRIEFLY))
+    service.stop(ANNA)
     list(anna)
 
 
-def test_a_reply_that_is_asked_to_be_too_long_is_refused_with_the_figure(desk: ChatDesk) -> None:
-    (refusal,) = desk.send(ANNA, Talk(), SUM, replace(BRIEFLY, max_tokens=1_000_000))
+def test_a_reply_that_is_asked_to_be_too_long_is_refused_with_the_figure(service: ChatService) -> None:
+    (refusal,) = service.send(ANNA, ChatSession(), SUM, replace(BRIEFLY, max_tokens=1_000_000))
     assert "up to 1,500 tokens here; 1,000,000 were asked for" in text_of(refusal.problem)
 
 
@@ -183,15 +186,15 @@ def test_a_reply_that_is_asked_to_be_too_long_is_refused_with_the_figure(desk: C
     ],
 )
 def test_a_chat_that_has_become_too_long_is_refused_with_the_figures(
-    desk: ChatDesk, wish: Wish, messages: int, sentence: str
+    service: ChatService, wish: ChatRequest, messages: int, sentence: str
 ) -> None:
-    talk = Talk(Conversation("", (Message("user", "Hi"), Message("assistant", "Hi")) * (messages // 2)))
-    (refusal,) = desk.send(ANNA, talk, SUM, wish)
+    talk = ChatSession(Conversation("", (Message("user", "Hi"), Message("assistant", "Hi")) * (messages // 2)))
+    (refusal,) = service.send(ANNA, talk, SUM, wish)
     assert sentence in text_of(refusal.problem)
 
 
-def test_a_reply_ends_with_its_time_and_keeps_what_was_written(desk: ChatDesk, clock: Clock) -> None:
-    anna = desk.send(ANNA, Talk(), STORY, AT_LENGTH)
+def test_a_reply_ends_with_its_time_and_keeps_what_was_written(service: ChatService, clock: Clock) -> None:
+    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
     clock.now += 60
     last = list(anna)[-1]
@@ -203,36 +206,36 @@ def test_a_reply_ends_with_its_time_and_keeps_what_was_written(desk: ChatDesk, c
 # --- what is freed ---
 
 
-def test_a_page_that_is_gone_frees_its_reply_and_its_model(desk: ChatDesk, pool: ModelPool, visits: Visits) -> None:
-    anna = desk.send(ANNA, Talk(), STORY, AT_LENGTH)
+def test_a_page_that_is_gone_frees_its_reply_and_its_model(service: ChatService, pool: ModelPool, runs: Runs) -> None:
+    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
-    visits.leave(ANNA.tab)
+    runs.leave(ANNA.tab)
     assert list(anna)[-1].phase == "rest"
     assert [model.users for model in pool.resident()] == [0]
 
 
 def test_what_a_gone_page_no_longer_moves_on_is_freed_in_its_place(
-    desk: ChatDesk, pool: ModelPool, visits: Visits, clock: Clock
+    service: ChatService, pool: ModelPool, runs: Runs, clock: Clock
 ) -> None:
-    anna = desk.send(ANNA, Talk(), STORY, AT_LENGTH)
+    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
-    visits.leave(ANNA.tab)
+    runs.leave(ANNA.tab)
     clock.now += GRACE_SECONDS
-    visits.sweep()
+    runs.sweep()
     assert [model.users for model in pool.resident()] == [0]
-    assert not visits.under_way()
-    ben = desk.send(BEN, Talk(), SUM, BRIEFLY)  # the only place is free again
+    assert not runs.under_way()
+    ben = service.send(BEN, ChatSession(), SUM, BRIEFLY)  # the only place is free again
     assert "4" in until_it_writes(ben).growing.content + list(ben)[-1].talk.conversation.messages[-1].content  # type: ignore[union-attr]
     assert list(anna)[-1].phase == "rest"
 
 
-def test_a_page_that_is_gone_while_it_waits_leaves_the_line(desk: ChatDesk, pool: ModelPool, visits: Visits) -> None:
-    anna = desk.send(ANNA, Talk(), STORY, AT_LENGTH)
+def test_a_page_that_is_gone_while_it_waits_leaves_the_line(service: ChatService, pool: ModelPool, runs: Runs) -> None:
+    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
-    ben = desk.send(BEN, Talk(), SUM, replace(BRIEFLY, choice=OTHER))
+    ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
     next(frame for frame in ben if "Waiting for the memory" in text_of(frame.progress))
-    visits.leave(BEN.tab)
+    runs.leave(BEN.tab)
     assert list(ben)[-1].phase == "rest"
     assert [model.state for model in pool.resident()] == ["ready"]
-    desk.stop(ANNA)
+    service.stop(ANNA)
     list(anna)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import (
     Cancel,
     CountTokens,
@@ -134,7 +134,7 @@ class LocalEngine:
         self,
         path: Path,
         context: ContextParameters,
-        cores: CoreShares,
+        cores: CpuShares,
     ) -> None:
         self.path = path
         self.context = context

@@ -28,7 +28,7 @@ class Threaded(Protocol):
         """Returns once it holds, or at once when the model is gone; 0 pauses."""
 
 
-class CoreShares:
+class CpuShares:
     """Models `join` when they begin to decode and `leave` when they end; the shares follow.
 
     A model may join again, to begin or cease to need whole cores. Both return at once, from any thread. One thread of

@@ -15,7 +15,7 @@ REMEMBERED: Final = 16  # replies; enough for a mean, and few enough to follow a
 _LEAST_LEFT: Final = 0.1  # of the usual time: what a reply that is overdue may still take
 
 
-class Pace:
+class EtaEstimator:
     """Remembers how long the recent replies took, in seconds, from their place in the batch to their end."""
 
     def __init__(self) -> None:

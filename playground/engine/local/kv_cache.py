@@ -10,12 +10,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from playground.engine.local.request import Reply
+from playground.engine.local.request import GenerateRequest
 
 WORTH_CUTTING: Final = 256  # shared tokens from which a cut cache is reused though others decode; see _reusable
 
 
-class Cache(Protocol):
+class CacheMemory(Protocol):
     """What is needed of the model's cache; llama/decoder.py has the real one."""
 
     context_size: int
@@ -33,30 +33,30 @@ class Slot:
         self.tokens: list[int] = []  # left by a finished reply; a living one keeps its own
         self.chat = ""
         self.is_over = False  # its chat: nothing is kept when the reply ends
-        self.reply: Reply | None = None
+        self.reply: GenerateRequest | None = None
         self.last_used = 0  # a tick: when its reply was given it, or gave it back
 
 
-class Sequences:
+class SequenceCache:
     """All of a cache's, each with or without a reply."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: CacheMemory) -> None:
         self._cache = cache
         self._slots = [Slot(sequence) for sequence in range(cache.slots)]
         self._ticks = itertools.count(1)
 
     @property
-    def in_use(self) -> list[tuple[Slot, Reply]]:
+    def in_use(self) -> list[tuple[Slot, GenerateRequest]]:
         """Those with a reply, longest served first."""
         used = [(slot, slot.reply) for slot in self._slots if slot.reply]
         return sorted(used, key=lambda one: one[0].last_used)
 
     @property
-    def replies(self) -> list[Reply]:
+    def replies(self) -> list[GenerateRequest]:
         """Those that have a sequence, longest served first."""
         return [reply for _, reply in self.in_use]
 
-    def find(self, reply: Reply) -> Slot | None:
+    def find(self, reply: GenerateRequest) -> Slot | None:
         """A place for it, with room for all of it made by forgetting the oldest idle sequences; None if there is none.
 
         The reply is told how much of its prompt is in the cache already.
@@ -84,7 +84,7 @@ class Sequences:
         self.forget_all()
         return self._slots[0]
 
-    def give(self, slot: Slot, reply: Reply) -> None:
+    def give(self, slot: Slot, reply: GenerateRequest) -> None:
         """The reply has the slot from now on."""
         slot.reply, slot.tokens, slot.last_used = reply, [], next(self._ticks)
         slot.chat, slot.is_over = reply.wanted.chat, False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from playground.engine.local.load_queue import Entry
+from playground.engine.local.load_queue import QueuedLoad
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.planner import Planner
 from playground.fit.verdict import Verdict, gibibytes, largest_context_that_fits
@@ -16,14 +16,14 @@ from playground.llama.params import ContextParameters
 from playground.machine.process import read_process_memory
 
 
-class Room:
+class MemoryReservation:
     """usable_bytes: the memory this computer can give now."""
 
     def __init__(self, planner: Planner, usable_bytes: Callable[[], int]) -> None:
         self._planner, self._usable_bytes = planner, usable_bytes
 
     def beside(
-        self, path: Path, models: Sequence[Entry], *, idle_gives_way: bool = True, all_give_way: bool = False
+        self, path: Path, models: Sequence[QueuedLoad], *, idle_gives_way: bool = True, all_give_way: bool = False
     ) -> int:
         """Bytes that a load of this file could use beside these loaded models.
 
@@ -41,7 +41,7 @@ class Room:
                 counted.add(entry.key.path)
         return max(0, usable)
 
-    def too_little(self, entry: Entry, verdict: Verdict, usable: int, why: str = "") -> DoesNotFit:
+    def too_little(self, entry: QueuedLoad, verdict: Verdict, usable: int, why: str = "") -> DoesNotFit:
         """The verdict as an error, and what would fit into so much as can be used now."""
         path, context = entry.key.path, entry.key.context
         largest = largest_context_that_fits(
@@ -71,13 +71,13 @@ def too_little_for_scoring(path: Path, context: ContextParameters, needed: int, 
     )
 
 
-def given_back(entry: Entry, path: Path) -> int:
+def given_back(entry: QueuedLoad, path: Path) -> int:
     """Bytes that the end of this model gives to a load of the file at `path`, whose weights stay."""
     weights = entry.plan.weights if entry.plan and entry.key.path != path else 0
     return _anonymous_bytes(entry) + weights
 
 
-def _anonymous_bytes(entry: Entry) -> int:
+def _anonymous_bytes(entry: QueuedLoad) -> int:
     try:
         return read_process_memory(entry.engine.pid).anonymous if entry.engine else 0
     except (OSError, PlaygroundError):

@@ -17,26 +17,26 @@ from typing import Final
 
 from playground import events
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CoreShares
-from playground.engine.local.load_queue import Entry, Line
-from playground.engine.local.memory_reservation import Room, given_back, too_little_for_scoring
-from playground.engine.local.pool_types import LoadTime, LoadTimes, ModelKey, Opening, ResidentModel, Waiting
+from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.local.load_queue import LoadQueue, QueuedLoad
+from playground.engine.local.memory_reservation import MemoryReservation, given_back, too_little_for_scoring
+from playground.engine.local.pool_types import LoadedModel, LoadStatus, LoadTime, LoadTimes, ModelKey, Waiting
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.fit.verdict import judge
 from playground.llama.params import ContextParameters
 
-__all__ = ["Lease", "LoadTime", "ModelKey", "ModelPool", "Opening", "ResidentModel", "Waiting"]
+__all__ = ["LoadStatus", "LoadTime", "LoadedModel", "ModelKey", "ModelLease", "ModelPool", "Waiting"]
 
 _LOOK_SECONDS: Final = 0.2  # how often a caller hears of a load that another thread runs, news or none
 _LOOK_AGAIN_SECONDS: Final = 1.0  # how often a load in the line looks for memory that came free without a word
 
 
-class Lease:
+class ModelLease:
     """The right to use a loaded model; it stays loaded while anybody holds one. Release it, or use `with`."""
 
-    def __init__(self, pool: ModelPool, entry: Entry) -> None:
+    def __init__(self, pool: ModelPool, entry: QueuedLoad) -> None:
         assert entry.engine and entry.plan
         self.engine: LocalEngine = entry.engine
         self.plan: MemoryPlan = entry.plan
@@ -49,7 +49,7 @@ class Lease:
         if held:
             self._pool._release(self._entry)
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> ModelLease:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,7 +67,7 @@ class ModelPool:
 
     def __init__(
         self,
-        cores: CoreShares,
+        cores: CpuShares,
         planner: Planner,
         usable_bytes: Callable[[], int],
         idle_seconds: float = 900,
@@ -76,12 +76,12 @@ class ModelPool:
     ) -> None:
         self._cores = cores
         self._planner = planner
-        self._room = Room(planner, usable_bytes)
+        self._room = MemoryReservation(planner, usable_bytes)
         self._idle_seconds = idle_seconds
         self._on_loaded = on_loaded
-        self._entries: dict[ModelKey, Entry] = {}
+        self._entries: dict[ModelKey, QueuedLoad] = {}
         self._news = threading.Condition()
-        self._line = Line(turn_seconds)
+        self._line = LoadQueue(turn_seconds)
         self._load_times = LoadTimes()
         self._one_load = threading.Lock()
         self._ticks = itertools.count(1)
@@ -91,7 +91,7 @@ class ModelPool:
 
     def open(
         self, path: Path, context: ContextParameters, *, allow_unfit: bool = False, patient: bool = False
-    ) -> Generator[Opening, None, Lease]:
+    ) -> Generator[LoadStatus, None, ModelLease]:
         """Progress of the load, then (as the generator's return value) a lease: `lease = yield from pool.open(...)`.
 
         Progress comes several times a second, also when there is none: closing the generator gives the load up, unless
@@ -108,7 +108,7 @@ class ModelPool:
                     f"{path.name} is about to make room for a model that has waited for its turn.",
                     "Try again in a moment.",
                 )
-            yield Opening(0.0, entry)
+            yield LoadStatus(0.0, entry)
             self._wait_for_any_news()
             entry = self._join(key, allow_unfit)
         leased = False
@@ -119,10 +119,10 @@ class ModelPool:
                 if entry.must_wait and not patient:
                     raise self._too_much_beside_others(entry)
                 told = entry.progress
-                yield Opening(told, self._reason_to_wait(entry))
+                yield LoadStatus(told, self._reason_to_wait(entry))
                 self._wait_for_news(entry, told)
             leased = True
-            return Lease(self, entry)
+            return ModelLease(self, entry)
         finally:
             if not leased:
                 self._release(entry)
@@ -141,7 +141,7 @@ class ModelPool:
         with self._news:
             return self._load_times.of(path.absolute(), weight_bytes)
 
-    def make_room_beside(self, lease: Lease, context: ContextParameters) -> None:
+    def make_room_beside(self, lease: ModelLease, context: ContextParameters) -> None:
         """Let idle models give way until a loaded model can have a temporary context beside its own.
 
         Raises DoesNotFit when even then it cannot.
@@ -152,7 +152,7 @@ class ModelPool:
             if not self._unload_oldest_idle():
                 raise too_little_for_scoring(path, context, needed, self.usable_for(path))
 
-    def resident(self) -> list[ResidentModel]:
+    def resident(self) -> list[LoadedModel]:
         with self._news:
             return [entry.resident(self._line) for entry in self._entries.values() if entry.is_alive]
 
@@ -184,7 +184,7 @@ class ModelPool:
 
     # --- the life of an entry ---
 
-    def _wait_for_news(self, entry: Entry, told: float) -> None:
+    def _wait_for_news(self, entry: QueuedLoad, told: float) -> None:
         with self._news:
             self._news.wait_for(lambda: entry.ready or entry.error or entry.progress > told, _LOOK_SECONDS)
 
@@ -192,7 +192,7 @@ class ModelPool:
         with self._news:
             self._news.wait(_LOOK_SECONDS)
 
-    def _join(self, key: ModelKey, allow_unfit: bool) -> Entry | Waiting:
+    def _join(self, key: ModelKey, allow_unfit: bool) -> QueuedLoad | Waiting:
         """The entry of this model, new or not; or why even a loaded one cannot be had now."""
         with self._news:
             if self._closed:
@@ -202,7 +202,7 @@ class ModelPool:
                 return Waiting(0, (first.resident(self._line),))
             dead = None
             if entry is None or not entry.is_alive:
-                dead, entry = entry, Entry(key)
+                dead, entry = entry, QueuedLoad(key)
                 self._entries[key] = entry
                 loader = threading.Thread(target=self._load, args=(entry, allow_unfit), daemon=True, name="model load")
                 loader.start()
@@ -213,7 +213,7 @@ class ModelPool:
             self._end(dead)
         return entry
 
-    def _release(self, entry: Entry) -> None:
+    def _release(self, entry: QueuedLoad) -> None:
         with self._news:
             entry.users -= 1
             entry.last_used = next(self._ticks)
@@ -229,7 +229,7 @@ class ModelPool:
         if abandoned:
             self._end(entry)
 
-    def _load(self, entry: Entry, allow_unfit: bool) -> None:
+    def _load(self, entry: QueuedLoad, allow_unfit: bool) -> None:
         """Runs in a thread of its own, so that whoever waits can give up without taking the load from others."""
         try:
             entry.plan = self._planner.plan(entry.key.path, entry.key.context)
@@ -259,7 +259,7 @@ class ModelPool:
         finally:
             self._leave_line(entry)
 
-    def _start(self, entry: Entry, plan: MemoryPlan) -> None:
+    def _start(self, entry: QueuedLoad, plan: MemoryPlan) -> None:
         engine = LocalEngine(entry.key.path, entry.key.context, self._cores)
         with self._news:
             entry.engine = engine
@@ -275,14 +275,14 @@ class ModelPool:
             entry.ready = True
             self._news.notify_all()
 
-    def _tell(self, entry: Entry, fraction: float) -> None:
+    def _tell(self, entry: QueuedLoad, fraction: float) -> None:
         with self._news:
             entry.progress = fraction
             self._news.notify_all()
 
     # --- room, and the line for it ---
 
-    def _has_room(self, entry: Entry, plan: MemoryPlan, allow_unfit: bool) -> bool:
+    def _has_room(self, entry: QueuedLoad, plan: MemoryPlan, allow_unfit: bool) -> bool:
         """Refuse before anything is unloaded or allocated; else let idle models give way until the plan fits.
 
         False where it has to wait for models in use, or for those who have waited for too long.
@@ -303,7 +303,7 @@ class ModelPool:
                 break
         return True
 
-    def _in_whose_way(self, entry: Entry) -> Entry | None:
+    def _in_whose_way(self, entry: QueuedLoad) -> QueuedLoad | None:
         """Whose turn it is but who cannot be loaded while this model stays."""
         for other in self._line:
             if other.must_wait and other.plan and self._line.is_its_turn(other):
@@ -312,7 +312,7 @@ class ModelPool:
                     return other
         return None
 
-    def _reason_to_wait(self, entry: Entry) -> Waiting | None:
+    def _reason_to_wait(self, entry: QueuedLoad) -> Waiting | None:
         with self._news:
             if entry not in self._line:
                 return None
@@ -324,12 +324,12 @@ class ModelPool:
                 ),
             )
 
-    def _leave_line(self, entry: Entry) -> None:
+    def _leave_line(self, entry: QueuedLoad) -> None:
         with self._news:
             self._line.leave(entry)
             self._news.notify_all()
 
-    def _too_much_beside_others(self, entry: Entry) -> DoesNotFit:
+    def _too_much_beside_others(self, entry: QueuedLoad) -> DoesNotFit:
         assert entry.plan
         usable = self.usable_for(entry.key.path)
         why = "It would fit if the models in use were not there."
@@ -343,14 +343,14 @@ class ModelPool:
             self._unload_if_idle(min(idle, key=lambda other: other.last_used))
         return bool(idle)
 
-    def _unload_if_idle(self, entry: Entry) -> None:
+    def _unload_if_idle(self, entry: QueuedLoad) -> None:
         with self._news:
             if entry.users > 0 or self._entries.get(entry.key) is not entry:
                 return
             del self._entries[entry.key]
         self._end(entry)
 
-    def _end(self, entry: Entry) -> None:
+    def _end(self, entry: QueuedLoad) -> None:
         with self._news:
             entry.given_up = True
             engine, timer = entry.engine, entry.idle_timer

@@ -22,7 +22,7 @@ class ModelKey:
 
 
 @dataclass(frozen=True)
-class ResidentModel:
+class LoadedModel:
     """What is loaded now, or on its way, for people to see."""
 
     key: ModelKey
@@ -39,11 +39,11 @@ class Waiting:
     """
 
     place: int
-    for_models: tuple[ResidentModel, ...]
+    for_models: tuple[LoadedModel, ...]
 
 
 @dataclass(frozen=True)
-class Opening:
+class LoadStatus:
     """How far a model is on its way to whoever wants it."""
 
     fraction: float

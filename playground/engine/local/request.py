@@ -12,7 +12,7 @@ class Sampler(Protocol):
     def close(self) -> None: ...
 
 
-class Reply:
+class GenerateRequest:
     """One growing list of tokens, prompt first, of which `evaluated` are in the KV cache. Times in seconds."""
 
     def __init__(self, wanted: Generate, prompt: list[int], context_size: int, now: float) -> None:

@@ -20,9 +20,9 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from playground.engine.local.eta import Pace
-from playground.engine.local.kv_cache import Cache, Sequences, Slot
-from playground.engine.local.request import Reply
+from playground.engine.local.eta import EtaEstimator
+from playground.engine.local.kv_cache import CacheMemory, SequenceCache, Slot
+from playground.engine.local.request import GenerateRequest
 from playground.engine.protocol import (
     Alternative,
     Event,
@@ -35,7 +35,7 @@ from playground.engine.protocol import (
     Token,
 )
 from playground.errors import PlaygroundError
-from playground.llama.model import Aborted, CacheFull, Row
+from playground.llama.model import Aborted, BatchRow, CacheFull
 
 STEP_SECONDS: Final = 0.5  # a step should take no longer, so that Stop and other chats never wait long
 SMALLEST_CHUNK: Final = 16  # prompt tokens in a step, however slow the model
@@ -48,7 +48,7 @@ QUIET_ROWS: Final = 60
 SHORT_PROMPT: Final = 512
 
 
-class Decoder(Cache, Protocol):
+class Decoder(CacheMemory, Protocol):
     """What the scheduler needs of a model; llama/decoder.py is the real one."""
 
     batch_size: int
@@ -56,7 +56,7 @@ class Decoder(Cache, Protocol):
     def tokenize(self, text: str) -> list[int]: ...
     def piece(self, token: int) -> bytes: ...
     def ends(self, token: int) -> bool: ...
-    def decode(self, rows: Sequence[Row]) -> None: ...
+    def decode(self, rows: Sequence[BatchRow]) -> None: ...
     def new_sampler(
         self,
         temperature: float,
@@ -73,11 +73,11 @@ class Decoder(Cache, Protocol):
     def clear_abort(self) -> None: ...
 
 
-class Part(NamedTuple):
+class BatchPart(NamedTuple):
     """What a step evaluates of one reply: so many tokens, the last of them in this row of the batch."""
 
     slot: Slot
-    reply: Reply
+    reply: GenerateRequest
     tokens: int
     row: int
 
@@ -96,10 +96,10 @@ class Scheduler:
         self._clock = clock
         self.threads = 0
         self._whole_cores = True
-        self._sequences = Sequences(decoder)
-        self._waiting: deque[Reply] = deque()
+        self._sequences = SequenceCache(decoder)
+        self._waiting: deque[GenerateRequest] = deque()
         self._chunk = float(FIRST_CHUNK)
-        self._pace = Pace()
+        self._pace = EtaEstimator()
 
     @property
     def busy(self) -> bool:
@@ -113,7 +113,7 @@ class Scheduler:
             problem = f"The prompt has {len(tokens):,} tokens; this context holds {size:,}, the reply included."
             self._emit(Failed(wanted.request, problem, "Shorten the text or choose a larger context."))
             return
-        self._waiting.append(Reply(wanted, tokens, size, self._clock()))
+        self._waiting.append(GenerateRequest(wanted, tokens, size, self._clock()))
 
     def cancel(self, request: int) -> None:
         """End a request wherever it is; its sequence stays as a cache."""
@@ -170,10 +170,10 @@ class Scheduler:
         else:
             self._advance(parts, started)
 
-    def _build_batch(self) -> tuple[list[Part], list[Row]]:
+    def _build_batch(self) -> tuple[list[BatchPart], list[BatchRow]]:
         """Who takes part in this step, and the rows."""
-        parts: list[Part] = []
-        rows: list[Row] = []
+        parts: list[BatchPart] = []
+        rows: list[BatchRow] = []
         generating = [(slot, reply) for slot, reply in self._sequences.in_use if reply.generating]
         reading = [(slot, reply) for slot, reply in self._sequences.in_use if not reply.generating]
         for slot, reply in generating:
@@ -187,7 +187,7 @@ class Scheduler:
                 room -= count
         return parts, rows
 
-    def _chunk_size(self, rows: int, reading: Sequence[Reply]) -> int:
+    def _chunk_size(self, rows: int, reading: Sequence[GenerateRequest]) -> int:
         """How many prompt tokens this step may take beside its `rows` of generating sequences."""
         room = self._decoder.batch_size - rows
         if any(reply.wanted.reproducible for reply in reading):
@@ -196,7 +196,7 @@ class Scheduler:
             room = min(room, max(QUIET_ROWS - rows, SMALLEST_CHUNK))
         return min(int(self._chunk), room)
 
-    def _advance(self, parts: Sequence[Part], started: float) -> None:
+    def _advance(self, parts: Sequence[BatchPart], started: float) -> None:
         """Sample for every sequence that has caught up, then account for the step and emit."""
         sampled: list[int | None] = []
         for _, reply, count, row in parts:
@@ -218,7 +218,7 @@ class Scheduler:
             smoothed = (self._chunk + possible) / 2
             self._chunk = min(max(smoothed, SMALLEST_CHUNK), self._decoder.batch_size)
 
-    def _take(self, slot: Slot, reply: Reply, token: int, row: int, now: float) -> None:
+    def _take(self, slot: Slot, reply: GenerateRequest, token: int, row: int, now: float) -> None:
         """A reply got its next token: emit it, or end the reply."""
         if reply.first_token_at is None:
             reply.first_token_at = now
@@ -273,7 +273,7 @@ class Scheduler:
             self._sequences.give(slot, reply)
         self._tell_places()
 
-    def _find_place(self, reply: Reply) -> Slot | None:
+    def _find_place(self, reply: GenerateRequest) -> Slot | None:
         if not reply.wanted.reproducible:
             return self._sequences.find(reply)
         return self._sequences.find_alone() if self._whole_cores else None
@@ -294,7 +294,7 @@ class Scheduler:
     def _finish(
         self,
         slot: Slot,
-        reply: Reply,
+        reply: GenerateRequest,
         reason: FinishReason,
         end: Alternative | None = None,
         top: tuple[Alternative, ...] = (),
@@ -304,7 +304,11 @@ class Scheduler:
         self._tell_end(reply, reason, end, top)
 
     def _tell_end(
-        self, reply: Reply, reason: FinishReason, end: Alternative | None = None, top: tuple[Alternative, ...] = ()
+        self,
+        reply: GenerateRequest,
+        reason: FinishReason,
+        end: Alternative | None = None,
+        top: tuple[Alternative, ...] = (),
     ) -> None:
         text, timings = reply.text.finish(), reply.timings(self._clock(), self.threads)
         self._emit(Finished(reply.request, reason, timings, text, end=end, top=top))
@@ -325,9 +329,9 @@ class Scheduler:
         self._sequences.forget_all()
 
 
-def _part(slot: Slot, reply: Reply, count: int, rows: list[Row]) -> Part:
+def _part(slot: Slot, reply: GenerateRequest, count: int, rows: list[BatchRow]) -> BatchPart:
     """The next `count` tokens of a reply, whose rows are added to the batch."""
     start = reply.evaluated
     for position in range(start, start + count):
-        rows.append(Row(reply.tokens[position], position, slot.sequence, position == len(reply.tokens) - 1))
-    return Part(slot, reply, count, len(rows) - 1)
+        rows.append(BatchRow(reply.tokens[position], position, slot.sequence, position == len(reply.tokens) - 1))
+    return BatchPart(slot, reply, count, len(rows) - 1)

@@ -34,7 +34,7 @@ _FLOAT_BYTES: Final = 4
 Rows = npt.NDArray[np.float32]
 
 
-class Context(Protocol):
+class ReadingContext(Protocol):
     """Where one text is read; llama/scoring_context.py is the real one."""
 
     def forget(self) -> None: ...
@@ -42,7 +42,7 @@ class Context(Protocol):
     def close(self) -> None: ...
 
 
-class Model(Protocol):
+class ScoredModel(Protocol):
     """What scoring needs of a loaded model; llama/decoder.py is the real one."""
 
     vocabulary_size: int
@@ -70,7 +70,7 @@ class Scorer:
     """Serves scoring requests one after the other, a chunk a `step`; call it while `busy`."""
 
     def __init__(
-        self, model: Model, emit: Callable[[Event], None], clock: Callable[[], float] = time.perf_counter
+        self, model: ScoredModel, emit: Callable[[Event], None], clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._model = model
         self._emit = emit
@@ -213,7 +213,7 @@ def kl_divergence(reference: Rows, candidate: Rows) -> float:
     return max(0.0, float(np.sum(probabilities[possible] * (exact[possible] - candidate[possible]))))
 
 
-def windows_of(model: Model, wanted: Score) -> list[Window]:
+def windows_of(model: ScoredModel, wanted: Score) -> list[Window]:
     """How a text is read. Raises RequestRefused when nothing of it can be scored.
 
     A text longer than the window is read in pieces that overlap by half: each token is scored once, and all but those
@@ -257,7 +257,7 @@ def chunks(length: int) -> list[tuple[int, int]]:
     return list(pairwise(borders))
 
 
-def fingerprint(model: Model) -> str:
+def fingerprint(model: ScoredModel) -> str:
     """The same for two models exactly if their vocabularies are: size and pieces, in order."""
     digest = hashlib.sha256()
     for token in range(model.vocabulary_size):

@@ -40,7 +40,7 @@ from playground.engine.protocol import (
 )
 from playground.errors import PlaygroundError
 from playground.llama.log import LlamaLog, reason
-from playground.llama.model import LlamaDecoder
+from playground.llama.model import LlamaModel
 from playground.machine.child_process import speak_in_lines
 from playground.machine.process import read_process_memory
 
@@ -52,7 +52,7 @@ TELL_SECONDS: Final = 0.1
 class Worker:
     """Serves one model: a mailbox of commands, a scheduler, and one voice for the events."""
 
-    def __init__(self, decoder: LlamaDecoder, answers: BinaryIO) -> None:
+    def __init__(self, decoder: LlamaModel, answers: BinaryIO) -> None:
         self._decoder = decoder
         self._answers = answers
         self._mailbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -124,7 +124,7 @@ def measured_memory() -> Memory:
     return Memory(measured.anonymous, measured.mapped)
 
 
-def load(wanted: Load, answers: BinaryIO) -> tuple[LlamaDecoder, Loaded]:
+def load(wanted: Load, answers: BinaryIO) -> tuple[LlamaModel, Loaded]:
     """The loaded model; tells its progress in steps of one per cent."""
     started = time.perf_counter()
     told = -1
@@ -137,7 +137,7 @@ def load(wanted: Load, answers: BinaryIO) -> tuple[LlamaDecoder, Loaded]:
         return True
 
     with LlamaLog() as log:
-        decoder = LlamaDecoder(Path(wanted.path), wanted.context, tell, lambda: reason(log.take()))
+        decoder = LlamaModel(Path(wanted.path), wanted.context, tell, lambda: reason(log.take()))
     facts = Loaded(
         description=decoder.description,
         context_size=decoder.context_size,

@@ -49,7 +49,7 @@ class HungUp(Exception):
     """The reader of the reply is gone; never shown."""
 
 
-class Line:
+class Connection:
     """The connection of one request: `cut` ends it from any thread."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class ServerLine:
         self._counter = None
         return None
 
-    def pieces(self, body: dict[str, Any], line: Line) -> Iterator[Piece]:
+    def pieces(self, body: dict[str, Any], line: Connection) -> Iterator[Piece]:
         """The stream of a chat completion, piece by piece, up to its proper end."""
         tried: list[str] = []
         while True:
@@ -149,7 +149,7 @@ class ServerLine:
             with self._lock:
                 self._busy[at] -= 1
 
-    def _pieces(self, at: RemoteServer, body: dict[str, Any], line: Line) -> Iterator[Piece]:
+    def _pieces(self, at: RemoteServer, body: dict[str, Any], line: Connection) -> Iterator[Piece]:
         try:
             with self._client().stream(
                 "POST",

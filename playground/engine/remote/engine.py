@@ -15,7 +15,7 @@ from typing import Final
 
 from playground.engine.local.client import Mail, ReplyStream
 from playground.engine.protocol import Event, Prefilled, Sampling
-from playground.engine.remote.client import AskedTooMuch, HungUp, Line, ServerLine
+from playground.engine.remote.client import AskedTooMuch, Connection, HungUp, ServerLine
 from playground.engine.remote.errors import broken_off, cut_short, given_up, odd_answer
 from playground.engine.remote.protocol import Piece, RemoteModel, Turn, finish_reason, full_body, plain_body
 from playground.engine.remote.reply import REQUEST, RemoteReply
@@ -48,7 +48,7 @@ class RemoteEngine:
         alternatives: how many top tokens should come with each, where the server gives them.
         """
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
-        line = Line()
+        line = Connection()
 
         def read() -> None:
             try:
@@ -74,7 +74,7 @@ class RemoteEngine:
         return count - self._empty_text
 
     def _events(
-        self, line: Line, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int
+        self, line: Connection, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int
     ) -> Iterator[Event]:
         alternatives = 0 if self.model.scores_slowly else alternatives
         reply = RemoteReply(time.monotonic())
@@ -99,7 +99,7 @@ class RemoteEngine:
         yield reply.finished(reason, ended_at, self.count_tokens)
 
     def _pieces(
-        self, line: Line, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int
+        self, line: Connection, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int
     ) -> Iterator[Piece]:
         """The stream of the fullest request that this server takes: each knows other extras, and some refuse them."""
         kinds = [

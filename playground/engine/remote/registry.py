@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from playground.engine.local.pool_types import Opening
+from playground.engine.local.pool_types import LoadStatus
 from playground.engine.remote.client import ServerLine
 from playground.engine.remote.engine import RemoteEngine
 from playground.engine.remote.protocol import RemoteModel
@@ -24,7 +24,7 @@ MOST_SERVERS: Final = 20
 
 
 @dataclass(frozen=True)
-class Offer:
+class ServerModels:
     """What is known of a server: its models as last seen, and why it could not be asked since then, if so."""
 
     server: str
@@ -63,11 +63,11 @@ class _Known:
         self.engines: dict[str, RemoteEngine] = {}
 
     @property
-    def offer(self) -> Offer:
-        return Offer(self.line.server.name, self.models, self.problem, self.is_looking)
+    def offer(self) -> ServerModels:
+        return ServerModels(self.line.server.name, self.models, self.problem, self.is_looking)
 
 
-class Remotes:
+class ServerRegistry:
     """Thread-safe. Servers are those of the settings and those that were entered since."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Remotes:
         self._known = {server.name: _Known(ServerLine(server, silence_seconds)) for server in servers}
         self._settled = frozenset(name.lower() for name in self._known)
 
-    def offers(self) -> tuple[Offer, ...]:
+    def offers(self) -> tuple[ServerModels, ...]:
         """What is known of each server, without a wait; a look that is due begins."""
         with self._news:
             for name, known in self._known.items():
@@ -132,9 +132,9 @@ class Remotes:
             self._known[server.name] = known
         return models
 
-    def open(self, model: RemoteModel) -> Generator[Opening, None, RemoteLease]:
+    def open(self, model: RemoteModel) -> Generator[LoadStatus, None, RemoteLease]:
         """A lease, as a generator like the pool's: nothing has to be loaded. Raises RemoteProblem."""
-        yield Opening(1.0)
+        yield LoadStatus(1.0)
         with self._news:
             known = self._known.get(model.server)
             if known is None:

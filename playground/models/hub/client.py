@@ -21,7 +21,14 @@ from huggingface_hub import ModelInfo, constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from playground.errors import HubProblem, RequestRefused
-from playground.models.hub.faults import FAULTS, Asked, describe_fault, describe_odd_answer, is_transient, seconds_told
+from playground.models.hub.faults import (
+    FAULTS,
+    HubQuestion,
+    describe_fault,
+    describe_odd_answer,
+    is_transient,
+    seconds_told,
+)
 from playground.models.hub.names import check_file_path, check_repo_name
 from playground.models.hub.repository import HubFile, Repository, read_models
 
@@ -32,11 +39,11 @@ _LONGEST_SEARCH: Final = 200  # characters
 _SHOWN_OF_A_MODEL: Final = ["downloads", "likes", "gated", "tags", "gguf"]
 
 
-class Stopped(Exception):
+class TransferStopped(Exception):
     """A person ended the work; not an error, never shown."""
 
 
-class Stop:
+class TransferStop:
     """Ends a download from any thread, at once, even while it waits for bytes that do not come."""
 
     def __init__(self) -> None:
@@ -56,12 +63,12 @@ class Stop:
 
     def check(self) -> None:
         if self._event.is_set():
-            raise Stopped
+            raise TransferStopped
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; raises Stopped as soon as the stop is set."""
+        """Let time pass; raises TransferStopped as soon as the stop is set."""
         if self._event.wait(seconds):
-            raise Stopped
+            raise TransferStopped
 
     @contextmanager
     def over(self, response: httpx2.Response) -> Iterator[None]:
@@ -85,13 +92,13 @@ def _sleep(seconds: float, why: str) -> None:
 class Patience:
     """How often in a row a request is tried, how long is waited when told to, and what ends it from outside.
 
-    `wait(seconds, why)` does the waiting, and raises Stopped to end it.
+    `wait(seconds, why)` does the waiting, and raises TransferStopped to end it.
     """
 
     tries: int = 3
     longest_wait_seconds: float = 15.0
     wait: Callable[[float, str], None] = _sleep
-    stop: Stop = field(default_factory=Stop)
+    stop: TransferStop = field(default_factory=TransferStop)
 
 
 @dataclass(frozen=True)
@@ -168,7 +175,7 @@ class Hub:
     ) -> Iterator[bytes]:
         """The bytes of a file from `start` to before `end`, as they arrive; `end` is at most the file's size.
 
-        A connection that is cut is taken up again where it broke off. Raises Stopped, and HubProblem where the Hub
+        A broken connection resumes where it broke off. Raises TransferStopped, and HubProblem where the Hub
         refuses, where nothing more comes after all tries, or where the file no longer has its size.
         """
         url = hf_hub_url(self._checked(repo), check_file_path(file.path), revision=commit, endpoint=self.endpoint)
@@ -185,7 +192,7 @@ class Hub:
                 patience.stop.check()  # a stop breaks the connection off: then that is no fault
                 tries.failed(error)
 
-    def _body(self, url: str, start: int, end: int, file: HubFile, stop: Stop) -> Iterator[bytes]:
+    def _body(self, url: str, start: int, end: int, file: HubFile, stop: TransferStop) -> Iterator[bytes]:
         headers = self._headers() | {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         stop.check()
         answering = get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS)
@@ -208,7 +215,7 @@ class Hub:
                     return
         raise httpx2.RemoteProtocolError(f"the body ended {left} bytes too early")
 
-    def _ask(self, url: str, question: dict[str, Any], asked: Asked, patience: Patience | None = None) -> Any:
+    def _ask(self, url: str, question: dict[str, Any], asked: HubQuestion, patience: Patience | None = None) -> Any:
         tries = _Tries(patience or self._patience, asked)
         while True:
             try:
@@ -233,14 +240,14 @@ class Hub:
     def _headers(self) -> dict[str, str]:
         return build_hf_headers(token=self._token, library_name="gguf-playground")
 
-    def _asked(self, repo: str | None = None, path: str | None = None) -> Asked:
-        return Asked(self.endpoint, repo, path, with_token="authorization" in self._headers())
+    def _asked(self, repo: str | None = None, path: str | None = None) -> HubQuestion:
+        return HubQuestion(self.endpoint, repo, path, with_token="authorization" in self._headers())
 
 
 class _Tries:
     """Counts failures in a row, and waits between them as the Hub asks, or a little longer each time."""
 
-    def __init__(self, patience: Patience, asked: Asked) -> None:
+    def __init__(self, patience: Patience, asked: HubQuestion) -> None:
         self._patience = patience
         self._asked = asked
         self._failures = 0
@@ -249,7 +256,7 @@ class _Tries:
         self._failures = 0
 
     def failed(self, error: Exception) -> None:
-        """Waits for the next try; raises HubProblem where there is none, and Stopped where the waiting was ended."""
+        """Waits for the next try; raises HubProblem if there is none, TransferStopped if the wait was ended."""
         self._failures += 1
         told = seconds_told(error)
         seconds = min(2.0 ** (self._failures - 1), LONGEST_BACKOFF_SECONDS) if told is None else told

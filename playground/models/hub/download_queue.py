@@ -20,11 +20,11 @@ from playground import events
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.models.file_records import note_downloaded
 from playground.models.hub.cache import free_bytes
-from playground.models.hub.client import Hub, Stop, Stopped
+from playground.models.hub.client import Hub, TransferStop, TransferStopped
 from playground.models.hub.download_journal import DownloadJournal
 from playground.models.hub.headers import Headers
 from playground.models.hub.repository import HubLevel
-from playground.models.hub.transfer import Delivery
+from playground.models.hub.transfer import Transfer
 from playground.settings import Settings
 
 State = Literal["queued", "preparing", "checking", "downloading", "waiting", "cancelled", "failed", "done"]
@@ -54,7 +54,7 @@ class Download:
         return self.state in ENDED
 
 
-class Downloads:
+class DownloadQueue:
     """Brings levels one after the other, in a thread of its own; a `with` resource, to be used from any thread."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Downloads:
         headers: Headers,
         *,
         clock: Callable[[], float] = time.monotonic,
-        pause: Callable[[Stop, float], None] = Stop.wait,
+        pause: Callable[[TransferStop, float], None] = TransferStop.wait,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self._hub, self._headers, self._clock, self._pause, self._free = hub, headers, clock, pause, free
@@ -156,7 +156,7 @@ class Downloads:
             with self._changed:
                 self._journal.give_back()
 
-    def __enter__(self) -> Downloads:
+    def __enter__(self) -> DownloadQueue:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,7 +188,7 @@ class Downloads:
                 job.meter.see(job.delivery.bytes_received)
                 self._changed.notify_all()
 
-        job.delivery = Delivery(self._hub, self._headers, level, tell, pause=self._pause, free=self._free)
+        job.delivery = Transfer(self._hub, self._headers, level, tell, pause=self._pause, free=self._free)
         self._jobs[level.key] = job
         return job
 
@@ -223,7 +223,7 @@ class Downloads:
 class _Job:
     """A level in the queue: how far its delivery is, or how it ended."""
 
-    delivery: Delivery
+    delivery: Transfer
 
     def __init__(self, level: HubLevel, meter: _Meter) -> None:
         self.level, self.meter = level, meter
@@ -258,7 +258,7 @@ class _Job:
         try:
             self._path = self.delivery.run()
             self.state = "done"
-        except Stopped:
+        except TransferStopped:
             self.state = "cancelled"
         except PlaygroundError as error:
             self.state, self.note = "failed", str(error)

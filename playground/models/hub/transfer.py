@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from playground.errors import BadModelFile, HubProblem, PlaygroundError
 from playground.gguf.header import FileSource, GgufHeader, read_header
 from playground.models.hub.cache import RepoCache, free_bytes
-from playground.models.hub.client import Hub, Patience, Stop
+from playground.models.hub.client import Hub, Patience, TransferStop
 from playground.models.hub.headers import Headers
 from playground.models.hub.repository import HubFile, HubLevel
 
@@ -31,7 +31,7 @@ LONGEST_WAIT_SECONDS: Final = 600.0  # the Hub counts requests in windows of 300
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full, over a quota, or FAT and its 4 GiB a file
 
 
-class Delivery:
+class Transfer:
     """One level on its way. `run` does the work; the other attributes say how far it is, from any thread."""
 
     def __init__(
@@ -41,13 +41,13 @@ class Delivery:
         level: HubLevel,
         on_change: Callable[[], None] = lambda: None,
         *,
-        pause: Callable[[Stop, float], None] = Stop.wait,
+        pause: Callable[[TransferStop, float], None] = TransferStop.wait,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self.level = level
         self.stage: Stage = "preparing"
         self.note = ""
-        self.stop = Stop()
+        self.stop = TransferStop()
         self._hub, self._headers, self._on_change, self._pause, self._free = hub, headers, on_change, pause, free
         self._cache = RepoCache(hub.cache_dir, level.repo)
         self._patience = Patience(TRIES, LONGEST_WAIT_SECONDS, self._wait, self.stop)

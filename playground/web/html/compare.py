@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final, Literal
 
-from playground.app.compare_state import LETTERS, Duel, names
+from playground.app.compare_state import LETTERS, Comparison, names
 from playground.app.format import (
     FINISH_WORDS,
     UNKNOWN,
@@ -22,7 +22,7 @@ from playground.app.format import (
     seconds,
     speed,
 )
-from playground.chat.answer_differences import Figure, Row, Spread, Value, differences
+from playground.chat.answer_differences import DifferenceRow, Figure, Spread, Value, differences
 from playground.chat.compare import Mode, PaneResult
 from playground.measure.votes import Contestant, Pair, Tally
 
@@ -41,7 +41,7 @@ _RESIDENCY: Final = {
 }
 
 
-def pane_head(duel: Duel, place: int) -> str:
+def pane_head(duel: Comparison, place: int) -> str:
     """Which one this is, or that it is hidden; after a vote, what it was."""
     letter = f'<span class="gp-letter">{LETTERS[place]}</span>'
     side = duel.at(place)
@@ -126,7 +126,7 @@ _AT_ONCE: Final = (
 )
 
 
-def _row(row: Row) -> str:
+def _row(row: DifferenceRow) -> str:
     first, second = row.values
     texts = _texts(row.figure, first, second)
     cells = "".join(

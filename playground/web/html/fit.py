@@ -15,13 +15,13 @@ from playground.web.html.memory import verdict_chip
 
 if TYPE_CHECKING:
     from playground.app.fit import FitView, KvComparison
-    from playground.fit.table import Cell, FitTable, Row
+    from playground.fit.table import FitCell, FitRow, FitTable
 
 SIGNS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "wont_fit": "✕"}
 _AGREES: Final = 1.1  # the sum over the plan: up to here they say the same
 
 
-def memory_of(cell: Cell) -> int:
+def memory_of(cell: FitCell) -> int:
     """What a cell's figure counts: all that every token needs, in bytes."""
     return cell.plan.working_set
 
@@ -45,7 +45,7 @@ def fit_rows(view: FitView) -> str:
     )
 
 
-def _row(row: Row, table: FitTable) -> str:
+def _row(row: FitRow, table: FitTable) -> str:
     size = row.size
     about = "≈ " if size.is_estimate else ""
     cells = "".join(
@@ -58,7 +58,7 @@ def _row(row: Row, table: FitTable) -> str:
     )
 
 
-def _cell(level: str, context: int, cell: Cell, about: str) -> str:
+def _cell(level: str, context: int, cell: FitCell, about: str) -> str:
     kind = cell.verdict.kind
     where = f"{escape(level, quote=True)}|{context}"
     hint = escape(f"{cell.verdict.reason} {cell.verdict.remedy}".strip(), quote=True)
@@ -114,7 +114,7 @@ def answer_sentence(view: FitView) -> str:
     )
 
 
-def _computers(cell: Cell) -> str:
+def _computers(cell: FitCell) -> str:
     wanted = computers_for(cell.plan)
     if wanted.enough is None:
         return "more than any of the computers above can give"

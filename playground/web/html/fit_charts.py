@@ -14,7 +14,7 @@ from playground.app.format import GIBIBYTE, gibibytes, short_tokens
 
 if TYPE_CHECKING:
     from playground.fit.plan import MemoryPlan
-    from playground.fit.table import FitTable, Row
+    from playground.fit.table import FitRow, FitTable
 
 _WIDTH: Final = 330
 _HEIGHT: Final = 190
@@ -46,7 +46,7 @@ def memory_charts(table: FitTable | None) -> str:
     )
 
 
-def _chart(row: Row, table: FitTable, scale: float, shows_line: bool) -> str:
+def _chart(row: FitRow, table: FitTable, scale: float, shows_line: bool) -> str:
     bars = "".join(
         _bar(number, len(table.contexts), cell.plan, context, scale)
         for number, (context, cell) in enumerate(zip(table.contexts, row.cells, strict=True))
@@ -107,7 +107,7 @@ def _y(byte_count: float, scale: float) -> float:
     return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * byte_count / scale
 
 
-def _spoken(row: Row, table: FitTable) -> str:
+def _spoken(row: FitRow, table: FitTable) -> str:
     each = ", ".join(
         f"{short_tokens(context)} {gibibytes(cell.plan.total)}"
         for context, cell in zip(table.contexts, row.cells, strict=True)

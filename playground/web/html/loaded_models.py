@@ -10,11 +10,11 @@ from typing import Literal
 from playground.app.format import UNKNOWN, about, count, seconds
 from playground.engine.local.pool_types import LoadTime
 
-Room = Literal["beside", "idle gives way", "waits for others", "never"]
+SwapRoom = Literal["beside", "idle gives way", "waits for others", "never"]
 
 
 @dataclass(frozen=True)
-class ResidentRow:
+class LoadedModelRow:
     """A model in memory. value: what its button sends, "" where it cannot be chosen; is_mine: it is the choice."""
 
     title: str
@@ -29,11 +29,11 @@ class ResidentRow:
 class Swap:
     """What loading the choice would mean, where it is not in memory."""
 
-    room: Room
+    room: SwapRoom
     time: LoadTime | None
 
 
-def resident_card(rows: Sequence[ResidentRow], swap: Swap | None) -> str:
+def resident_card(rows: Sequence[LoadedModelRow], swap: Swap | None) -> str:
     """What is in memory, each with a button to join it; and what it takes to have one's own choice instead."""
     if not rows:
         return ""
@@ -45,7 +45,7 @@ def resident_card(rows: Sequence[ResidentRow], swap: Swap | None) -> str:
     )
 
 
-def _row(row: ResidentRow) -> str:
+def _row(row: LoadedModelRow) -> str:
     if row.is_mine:
         end = '<b class="gp-residents-mine">your choice</b>'
     elif row.value:
@@ -87,7 +87,7 @@ def _swap_sentence(swap: Swap) -> str:
     return f"Your choice has to wait until there is room, because nobody’s model is taken away; then {takes}."
 
 
-def waiting_words(place: int, in_the_way: Sequence[ResidentRow]) -> str:
+def waiting_words(place: int, in_the_way: Sequence[LoadedModelRow]) -> str:
     """Why a model does not load yet, as one or two sentences; "" where it is about to."""
     if not in_the_way:
         return "" if place <= 1 else f"Waiting to load: {_before(place)} before you"

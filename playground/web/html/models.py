@@ -11,7 +11,7 @@ from html import escape
 
 from playground.app.format import about, bits, count, counted, day, gibibytes, gibibytes_apart, parameters, percent
 from playground.app.hub import HubView, SearchView
-from playground.app.installed_models import ShelfRow, ShelfView
+from playground.app.installed_models import InstalledModelRow, InstalledModelsView
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.download_queue import Download, State
 from playground.models.hub.repository import HubLevel, Repository
@@ -33,7 +33,7 @@ STATES: dict[State, str] = {
 # --- on this disk ---
 
 
-def shelf(view: ShelfView) -> str:
+def installed_models(view: InstalledModelsView) -> str:
     """Every model on this disk with what it is, and the files that were left out with the reason."""
     here = counted(len(view.rows), "model file")
     room = f'<p class="gp-hint">{here} here · {gibibytes(view.free)} free on this disk.</p>'
@@ -44,7 +44,7 @@ def shelf(view: ShelfView) -> str:
     return rows + room + _left_out(view)
 
 
-def _shelf_row(row: ShelfRow) -> str:
+def _shelf_row(row: InstalledModelRow) -> str:
     file = row.file
     spoken = f"Delete {file.display_name} {file.level}"
     delete = _button(f"delete {row.key}", "Delete", spoken) if row.may_be_deleted else ""
@@ -58,7 +58,7 @@ def _shelf_row(row: ShelfRow) -> str:
     )
 
 
-def _left_out(view: ShelfView) -> str:
+def _left_out(view: InstalledModelsView) -> str:
     if not view.left_out:
         return ""
     items = "".join(f"<li><b>{escape(entry.path.name)}</b>: {escape(entry.reason)}</li>" for entry in view.left_out)

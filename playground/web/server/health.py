@@ -40,7 +40,7 @@ class Health:
 
         self._app = app
         self._metrics = Metrics(services)
-        self._readiness = Readiness(services.visits)
+        self._readiness = Readiness(services.runs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

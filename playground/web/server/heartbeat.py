@@ -15,7 +15,7 @@ _HEARTBEAT: Final = f"{API}heartbeat/"
 _ANSWERS: Final = f"{API}queue/data"
 
 
-class Attendance:
+class HeartbeatMiddleware:
     """ASGI middleware, behind the gate."""
 
     def __init__(self, app: App, sessions: Sessions) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from playground.engine.local.self_test import why_no_model_can_run
 from playground.events import Fields
-from playground.limits.runs import Visits
+from playground.limits.runs import Runs
 
 AGAIN_SECONDS: Final = 30.0  # at least, between the beginnings of two trials
 _OF_THE_FILE: Final = ("DoesNotFit", "BadModelFile", "ModelNotFound")  # why one model is not loaded, and others may be
@@ -27,11 +27,11 @@ class Readiness:
 
     def __init__(
         self,
-        visits: Visits,
+        runs: Runs,
         why: Callable[[], str] = why_no_model_can_run,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._visits, self._why, self._clock = visits, why, clock
+        self._runs, self._why, self._clock = runs, why, clock
         self._lock = threading.Lock()
         self._trouble = "It is being tried out whether models can be run here."
         self._is_in_doubt = True
@@ -41,7 +41,7 @@ class Readiness:
     @property
     def reason(self) -> str:
         """Why not, as a sentence; "" where it is ready."""
-        if self._visits.is_closed:
+        if self._runs.is_closed:
             return "The playground is shutting down."
         with self._lock:
             self._try_out_in_time()

@@ -23,7 +23,7 @@ from playground import events
 from playground.machine.files import NO_ROOM, why_not_writable
 from playground.settings import Settings
 from playground.web.mcp import with_own_address
-from playground.web.server.upload_check import Arrival
+from playground.web.server.upload_check import UploadCheck
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -52,7 +52,7 @@ _NO_REMOTE_PARTS: Final = (
 )
 
 
-class Refused(Exception):
+class RejectedRequest(Exception):
     """Not let through: an HTTP status and a sentence; `setting` as in RequestRefused."""
 
     def __init__(self, status: int, words: str, setting: str = "") -> None:
@@ -60,7 +60,7 @@ class Refused(Exception):
         self.status, self.words, self.setting = status, words, setting
 
 
-class Gate:
+class RequestFilter:
     """ASGI middleware. settings: whose page it is, and for whom."""
 
     def __init__(self, app: App, settings: Settings) -> None:
@@ -87,14 +87,14 @@ class Gate:
         try:
             self._check_address(scope)
             receive = await self._checked_body(scope, receive)
-        except Refused as refusal:
+        except RejectedRequest as refusal:
             if refusal.status != 404:  # a machine that tries addresses is no visitor
                 events.refused("", "http", refusal.setting, refusal.words)
             await _answer(send_guarded, refusal)
             return
         if self._uploads is None and _is_upload(scope):
             folder = Path(get_upload_folder())
-            arrival = Arrival(dict(scope["headers"]), receive, send_guarded, folder, self._most_model_bytes)
+            arrival = UploadCheck(dict(scope["headers"]), receive, send_guarded, folder, self._most_model_bytes)
             await self._app(scope, arrival.receive, arrival.send)
             return
         if self._is_reached_directly and str(scope["path"]).startswith(f"{API}mcp"):
@@ -103,7 +103,7 @@ class Gate:
 
     def _check_address(self, scope: Scope) -> None:
         if self._only_loopback and not _is_loopback(_host_of(scope)):
-            raise Refused(
+            raise RejectedRequest(
                 421, "This page is for this computer alone. Behind a proxy, PLAYGROUND_PROXIES has to say so."
             )
         path = str(scope["path"])
@@ -112,12 +112,12 @@ class Gate:
         first, _, _ = path.removeprefix(API).strip("/").partition("/")
         is_open = first in OPEN if path.startswith(API) else first not in SHUT
         if not is_open or ".." in path.split("/"):
-            raise Refused(404, "Nothing is served here.")
+            raise RejectedRequest(404, "Nothing is served here.")
 
     def _check_password(self, scope: Scope) -> None:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         if not hmac.compare_digest(given, b"Bearer " + self._password):
-            raise Refused(401, "Send the password of this playground as the bearer token.", "password")
+            raise RejectedRequest(401, "Send the password of this playground as the bearer token.", "password")
 
     async def _checked_body(self, scope: Scope, receive: Receive) -> Receive:
         if scope["method"] != "POST":
@@ -158,7 +158,7 @@ class Uploads:
         while self._lately and self._lately[0][0] < now - UPLOAD_SECONDS:
             self._sum -= self._lately.popleft()[1]
         if self._sum >= self._most:
-            raise Refused(429, "Too much was uploaded in the last minutes. Try again later.")
+            raise RejectedRequest(429, "Too much was uploaded in the last minutes. Try again later.")
 
         async def counted() -> Message:
             message = await receive()
@@ -175,7 +175,7 @@ def _check_uploads_can_be_kept() -> None:
     error = why_not_writable(Path(get_upload_folder()))
     if error and error.errno not in NO_ROOM:
         why = error.strerror or error
-        raise Refused(
+        raise RejectedRequest(
             507,
             f"The playground's folder for uploads takes no file ({why}). Whoever runs it can name another with "
             "PLAYGROUND_DATA_DIR.",
@@ -187,11 +187,11 @@ async def _read(receive: Receive, most: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "The request broke off.")
+            raise RejectedRequest(400, "The request broke off.")
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > most:
-            raise Refused(413, f"A request may have {most:,} bytes.")
+            raise RejectedRequest(413, f"A request may have {most:,} bytes.")
         if not message.get("more_body"):
             return b"".join(pieces)
 
@@ -211,12 +211,12 @@ def _check_values(body: bytes) -> None:
     try:
         values = json.loads(body)  # as Gradio's own framework reads it: another parser may read something else
     except RecursionError:
-        raise Refused(400, "Those values are nested too deeply.") from None
+        raise RejectedRequest(400, "Those values are nested too deeply.") from None
     except ValueError:
         return  # Gradio refuses it in its own words
     for one in _dictionaries(values):
         if "meta" in one and "://" in str(one.get("path")):
-            raise Refused(400, "A file has to be uploaded here.")
+            raise RejectedRequest(400, "A file has to be uploaded here.")
 
 
 def _dictionaries(values: Any) -> Iterator[dict[str, Any]]:
@@ -224,7 +224,7 @@ def _dictionaries(values: Any) -> Iterator[dict[str, Any]]:
     while left:
         one, depth = left.pop()
         if depth > MOST_DEPTH:
-            raise Refused(400, "Those values are nested too deeply.")
+            raise RejectedRequest(400, "Those values are nested too deeply.")
         if isinstance(one, dict):
             yield one
             one = list(one.values())
@@ -232,7 +232,7 @@ def _dictionaries(values: Any) -> Iterator[dict[str, Any]]:
             left.extend((part, depth + 1) for part in one if isinstance(part, dict | list))
 
 
-async def _answer(send: Send, refusal: Refused) -> None:
+async def _answer(send: Send, refusal: RejectedRequest) -> None:
     body = json.dumps({"detail": refusal.words}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

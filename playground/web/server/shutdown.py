@@ -11,22 +11,22 @@ from typing import Final
 
 import gradio as gr
 
-from playground.limits.runs import Visits
-from playground.web.streaming import Relay
+from playground.limits.runs import Runs
+from playground.web.streaming import Streaming
 
 QUIET_SECONDS: Final = 0.5  # after which no browser goes on with what it was told: some round trips
 _LOOK_SECONDS: Final = 0.05
 
 
-def see_off(page: gr.Blocks, relay: Relay, visits: Visits, seconds: float) -> None:
+def see_off(page: gr.Blocks, streaming: Streaming, runs: Runs, seconds: float) -> None:
     """End what is under way, and return when all of it is told; at once where nothing is, after so long in any case."""
     until = time.monotonic() + seconds
-    somebody_waits = bool(visits.under_way())
-    visits.close()
-    visits.wait_until_idle(seconds)
+    somebody_waits = bool(runs.under_way())
+    runs.close()
+    runs.wait_until_idle(seconds)
     quiet_since = time.monotonic()
     while (now := time.monotonic()) < until:
-        if relay.is_passing or _is_telling(page):
+        if streaming.is_passing or _is_telling(page):
             quiet_since, somebody_waits = now, True
         elif not somebody_waits or now - quiet_since >= QUIET_SECONDS:
             return

@@ -38,7 +38,7 @@ class _Unwanted(Exception):
         self.status, self.words, self.setting = status, words, setting
 
 
-class Arrival:
+class UploadCheck:
     """One upload on its way to Gradio: pass on `receive` and `send` in place of the server's own.
 
     folder: where uploads come to lie. most_model_bytes: of one model file. What is refused, and what breaks off,

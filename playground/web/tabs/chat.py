@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.chat import ChatDesk, Frame, Wish
-from playground.app.chat_session import Talk, read_instructions, shown
+from playground.app.chat import ChatRequest, ChatService, ChatUpdate
+from playground.app.chat_session import ChatSession, read_instructions, shown
 from playground.app.format import counted
-from playground.app.model_choice import Choice
-from playground.app.refusals import told
+from playground.app.model_choice import ModelChoice
+from playground.app.refusals import error_message
 from playground.chat.conversation import Conversation
 from playground.chat.export import as_json, as_markdown
 from playground.chat.history import HistoryLimits
@@ -32,7 +32,7 @@ from playground.web.model_picker import news, wire_model_picker
 from playground.web.saved_file import saving_js
 from playground.web.server.uploads import discard_upload
 from playground.web.server.visitors import visitor_of
-from playground.web.streaming import Relay
+from playground.web.streaming import Streaming
 from playground.web.tabs.chat_layout import ChatTab
 from playground.web.updates import what_is_new
 
@@ -46,7 +46,7 @@ _KEPT_JS: Final = "() => { try { return sessionStorage.getItem('gguf-playground-
 # --- react ---
 
 
-def wish(*values: Any) -> Wish:
+def wish(*values: Any) -> ChatRequest:
     """What the picker and the parameters hold, in the order of `ModelPicker.choice` and `Parameters.all`."""
     system, temperature, top_k, top_p, min_p, repeat_penalty, max_tokens, seed = values[4:]
     sampling = Sampling(
@@ -57,10 +57,10 @@ def wish(*values: Any) -> Wish:
         repeat_penalty=float(repeat_penalty),
         seed=None if seed is None or seed < 0 else int(seed),
     )
-    return Wish(Choice.read(*values[:4]), str(system or ""), sampling, int(max_tokens))
+    return ChatRequest(ModelChoice.read(*values[:4]), str(system or ""), sampling, int(max_tokens))
 
 
-def draw(tab: ChatTab, frame: Frame) -> dict[Any, Any]:
+def draw(tab: ChatTab, frame: ChatUpdate) -> dict[Any, Any]:
     """The updates that a frame means."""
     updates = what_is_new(
         (tab.live, frame.live),
@@ -75,8 +75,8 @@ def draw(tab: ChatTab, frame: Frame) -> dict[Any, Any]:
         updates[tab.log] = shown(frame.talk, frame.growing)
     if frame.made:
         updates[tab.picker.news] = news()
-    if frame.residents is not None:
-        updates[tab.residents] = gr.HTML(value="", rows=frame.residents)
+    if frame.loaded_models is not None:
+        updates[tab.loaded_models] = gr.HTML(value="", rows=frame.loaded_models)
     if frame.may_load_anyway is not None:
         updates[tab.load_anyway] = gr.Button(visible=frame.may_load_anyway)
     if frame.phase is not None:
@@ -93,7 +93,7 @@ def draw(tab: ChatTab, frame: Frame) -> dict[Any, Any]:
     return updates
 
 
-def instructions_line(talk: Talk) -> str:
+def instructions_line(talk: ChatSession) -> str:
     """What is attached, by name and length."""
     if not talk.instructions:
         return ""
@@ -101,12 +101,12 @@ def instructions_line(talk: Talk) -> str:
     return f'<p class="gp-attached">Instructions: <b>{escape(talk.instructions.name)}</b> · {length}</p>'
 
 
-def to_keep(talk: Talk) -> str:
+def to_keep(talk: ChatSession) -> str:
     """The chat as the browser keeps it for a reload."""
     return "" if talk.is_empty else json.dumps(talk.conversation.to_json())
 
 
-def restored(kept: str, limits: HistoryLimits, visitor: Visitor | None = None) -> Frame | None:
+def restored(kept: str, limits: HistoryLimits, visitor: Visitor | None = None) -> ChatUpdate | None:
     """The chat that a browser kept, or whatever else it sends in its place; None where there is nothing to show."""
     if not kept:
         return None
@@ -119,115 +119,115 @@ def restored(kept: str, limits: HistoryLimits, visitor: Visitor | None = None) -
             )
         conversation = Conversation.from_untrusted(json.loads(kept), limits)
     except (ValueError, RecursionError):
-        return Frame(
+        return ChatUpdate(
             problem=notice("The chat that this browser kept cannot be read; a new one was started.", "warning")
         )
     except PlaygroundError as error:
-        return Frame(problem=told(error, visitor))
-    return Frame(Talk(replace(conversation, system="")), phase="rest") if conversation.messages else None
+        return ChatUpdate(problem=error_message(error, visitor))
+    return ChatUpdate(ChatSession(replace(conversation, system="")), phase="rest") if conversation.messages else None
 
 
 # --- wire ---
 
 
-def wire_chat_tab(page: gr.Blocks, tab: ChatTab, desk: ChatDesk, relay: Relay) -> None:
+def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming) -> None:
     """Every event of the tab. Generators run side by side: the pool and the engine guard the model, not the queue."""
     # What was loaded is another choice's. First of all: the page runs an event's listeners one after the other, and
     # after the redraw it would wipe what a Load pressed meanwhile has told.
     gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")
-    wire_model_picker(page, tab.picker, desk.picker, "chat")
+    wire_model_picker(page, tab.picker, service.picker, "chat")
     asked = [*tab.picker.choice, *tab.parameters.all]
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    visitor = partial(visitor_of, visits=desk.visits, via="chat")
+    visitor = partial(visitor_of, runs=service.runs, via="chat")
 
-    def send(request: gr.Request, text: str, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
-        for number, frame in enumerate(desk.send(visitor(request), talk, text, wish(*values))):
+    def send(request: gr.Request, text: str, talk: ChatSession, *values: Any) -> Iterator[dict[Any, Any]]:
+        for number, frame in enumerate(service.send(visitor(request), talk, text, wish(*values))):
             yield draw(tab, frame) | ({tab.message: ""} if number == 0 and frame.talk else {})
 
     def sending(text: str) -> Callable[..., Iterator[dict[Any, Any]]]:
-        def send_it(request: gr.Request, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
+        def send_it(request: gr.Request, talk: ChatSession, *values: Any) -> Iterator[dict[Any, Any]]:
             yield from send(request, text, talk, *values)
 
         return send_it
 
-    def regenerate(request: gr.Request, talk: Talk, *values: Any) -> Iterator[dict[Any, Any]]:
-        for frame in desk.regenerate(visitor(request), talk, wish(*values)):
+    def regenerate(request: gr.Request, talk: ChatSession, *values: Any) -> Iterator[dict[Any, Any]]:
+        for frame in service.regenerate(visitor(request), talk, wish(*values)):
             yield draw(tab, frame)
 
     def load(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
-        for frame in desk.load(visitor(request), Choice.read(*choice)):
+        for frame in service.load(visitor(request), ModelChoice.read(*choice)):
             yield draw(tab, frame)
 
     def load_anyway(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
-        for frame in desk.load(visitor(request), Choice.read(*choice), anyway=True):
+        for frame in service.load(visitor(request), ModelChoice.read(*choice), anyway=True):
             yield draw(tab, frame)
 
     def stop(request: gr.Request) -> None:
-        desk.stop(visitor(request))
+        service.stop(visitor(request))
 
     def kept(event: Any) -> None:
         """After what changes the chat, the browser keeps it for a reload."""
         event.then(to_keep, tab.talk, tab.kept, **quiet).then(None, tab.kept, None, js=_KEEP_JS)
 
     def restore(request: gr.Request, text: str) -> dict[Any, Any]:
-        return draw(tab, restored(text, desk.limits, visitor(request)) or Frame(phase="rest"))
+        return draw(tab, restored(text, service.limits, visitor(request)) or ChatUpdate(phase="rest"))
 
     outputs = [*tab.drawn, tab.message]
     sent = [tab.send.click, tab.message.submit]
-    kept(relay.wire(sent, send, [tab.message, tab.talk, *asked], outputs, tab.growing))
+    kept(streaming.wire(sent, send, [tab.message, tab.talk, *asked], outputs, tab.growing))
     for starter in tab.starters:
-        kept(relay.wire([starter.click], sending(str(starter.value)), [tab.talk, *asked], outputs, tab.growing))
-    kept(relay.wire([tab.tools.regenerate.click], regenerate, [tab.talk, *asked], tab.drawn, tab.growing))
+        kept(streaming.wire([starter.click], sending(str(starter.value)), [tab.talk, *asked], outputs, tab.growing))
+    kept(streaming.wire([tab.tools.regenerate.click], regenerate, [tab.talk, *asked], tab.drawn, tab.growing))
     page.load(restore, tab.kept, tab.drawn, js=_KEPT_JS, **quiet)
-    relay.wire([tab.load.click], load, tab.picker.choice, tab.drawn, tab.growing)
-    relay.wire([tab.load_anyway.click], load_anyway, tab.picker.choice, tab.drawn, tab.growing)
+    streaming.wire([tab.load.click], load, tab.picker.choice, tab.drawn, tab.growing)
+    streaming.wire([tab.load_anyway.click], load_anyway, tab.picker.choice, tab.drawn, tab.growing)
     gr.on([tab.stop.click, tab.cancel_load.click], stop, **quiet)
-    _wire_residents(page, tab, desk, quiet)
-    _wire_talk(tab, desk, quiet, kept)
+    _wire_residents(page, tab, service, quiet)
+    _wire_talk(tab, service, quiet, kept)
 
 
-def _wire_residents(page: gr.Blocks, tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any]) -> None:
+def _wire_residents(page: gr.Blocks, tab: ChatTab, service: ChatService, quiet: dict[str, Any]) -> None:
     """What is in memory is told when the page opens and whenever the choice changes; a button makes it the choice."""
     picker = tab.picker
 
     def told(*choice: Any) -> gr.HTML:
-        return told_of(Choice.read(*choice))
+        return told_of(ModelChoice.read(*choice))
 
     def join(request: gr.Request, pressed: Any) -> Iterator[dict[Any, Any]]:
-        wanted = desk.join(visitor_of(request, desk.visits, "chat"), str(pressed))
-        for view in desk.picker.views(wanted):
+        wanted = service.join(visitor_of(request, service.runs, "chat"), str(pressed))
+        for view in service.picker.views(wanted):
             drawn = dict(zip(picker.shown, draw_picker(view, "chat"), strict=True))
-            yield drawn | {picker.kv_type: wanted.kv_type, tab.residents: told_of(view.choice)}
+            yield drawn | {picker.kv_type: wanted.kv_type, tab.loaded_models: told_of(view.choice)}
 
-    def told_of(choice: Choice) -> gr.HTML:
-        return gr.HTML(value="", rows=desk.residents.card(choice))
+    def told_of(choice: ModelChoice) -> gr.HTML:
+        return gr.HTML(value="", rows=service.loaded_models.card(choice))
 
-    gr.on([page.load, picker.line.change], told, picker.choice, tab.residents, trigger_mode="always_last", **quiet)
-    tab.residents.input(
-        join, tab.residents, [*picker.shown, picker.kv_type, tab.residents], show_progress="hidden",
+    gr.on([page.load, picker.line.change], told, picker.choice, tab.loaded_models, trigger_mode="always_last", **quiet)
+    tab.loaded_models.input(
+        join, tab.loaded_models, [*picker.shown, picker.kv_type, tab.loaded_models], show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip
 
 
-def _wire_talk(tab: ChatTab, desk: ChatDesk, quiet: dict[str, Any], kept: Callable[[Any], None]) -> None:
-    def edit(talk: Talk) -> dict[Any, Any]:
+def _wire_talk(tab: ChatTab, service: ChatService, quiet: dict[str, Any], kept: Callable[[Any], None]) -> None:
+    def edit(talk: ChatSession) -> dict[Any, Any]:
         hint = notice("Change your last message and send it: it takes the place of the old one and its reply.")
         return {tab.talk: replace(talk, editing=True), tab.message: talk.last_question, tab.problem: hint}
 
-    def clear(talk: Talk) -> dict[Any, Any]:
-        nothing = Frame(talk.cleared(), phase="rest", live=live_line(None), meter=context_meter(None, None))
+    def clear(talk: ChatSession) -> dict[Any, Any]:
+        nothing = ChatUpdate(talk.cleared(), phase="rest", live=live_line(None), meter=context_meter(None, None))
         return draw(tab, nothing) | {tab.details: "", tab.problem: "", tab.progress: ""}
 
-    def attach(request: gr.Request, path: str, talk: Talk) -> dict[Any, Any]:
+    def attach(request: gr.Request, path: str, talk: ChatSession) -> dict[Any, Any]:
         try:
-            talk = replace(talk, instructions=read_instructions(path, desk.limits))
+            talk = replace(talk, instructions=read_instructions(path, service.limits))
         except PlaygroundError as error:
-            return {tab.problem: told(error, visitor_of(request, desk.visits, "chat"))}
+            return {tab.problem: error_message(error, visitor_of(request, service.runs, "chat"))}
         finally:
             discard_upload(path)
         return {tab.talk: talk, tab.attached: instructions_line(talk), tab.tools.detach: gr.Button(visible=True)}
 
-    def detach(talk: Talk) -> dict[Any, Any]:
+    def detach(talk: ChatSession) -> dict[Any, Any]:
         return {
             tab.talk: replace(talk, instructions=None),
             tab.attached: "",

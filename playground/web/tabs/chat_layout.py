@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.chat_session import Talk
-from playground.app.model_picker import Desk
+from playground.app.chat_session import ChatSession
+from playground.app.model_picker import PickerSource
 from playground.web.buttons import button_rows
 from playground.web.html.page import empty_state
 from playground.web.html.reply import context_meter, live_line
@@ -26,7 +26,7 @@ STEADY: Final = 0.3  # low, so that what differs between two levels is the level
 
 
 @dataclass(frozen=True)
-class Parameters:
+class SamplingControls:
     """How a reply is drawn, in the field's words; the order is that of `wish`."""
 
     system: gr.Textbox
@@ -47,7 +47,7 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Tools:
+class ChatTools:
     """The quiet buttons below the message box."""
 
     regenerate: gr.Button
@@ -72,8 +72,8 @@ class ChatTab:
     load_anyway: gr.Button
     cancel_load: gr.Button
     progress: gr.HTML
-    residents: gr.HTML  # what is in memory, with a button on each to join it
-    parameters: Parameters
+    loaded_models: gr.HTML  # what is in memory, with a button on each to join it
+    parameters: SamplingControls
     talk: gr.State
     log: gr.Chatbot
     starters: list[gr.Button]
@@ -84,7 +84,7 @@ class ChatTab:
     message: gr.Textbox
     send: gr.Button
     stop: gr.Button
-    tools: Tools
+    tools: ChatTools
     details: gr.HTML
     saved: gr.Textbox
     kept: gr.Textbox
@@ -93,7 +93,7 @@ class ChatTab:
     def drawn(self) -> list[Any]:
         return [
             self.talk, self.log, self.live, self.meter, self.details, self.problem, self.progress, self.load,
-            self.load_anyway, self.cancel_load, self.send, self.stop, self.picker.news, self.residents,
+            self.load_anyway, self.cancel_load, self.send, self.stop, self.picker.news, self.loaded_models,
             *self.tools.need_a_chat,
         ]  # fmt: skip
 
@@ -103,20 +103,20 @@ class ChatTab:
         return [self.log, self.live, self.meter, self.progress, self.picker.news]
 
 
-def build_chat_tab(desk: Desk, most_tokens: int = 4096, tab_seconds: float | None = None) -> ChatTab:
+def build_chat_tab(service: PickerSource, most_tokens: int = 4096, tab_seconds: float | None = None) -> ChatTab:
     """Two columns on a desk, one on a phone, where the picker folds to a line above the chat."""
     with gr.Row(elem_classes="gp-page"):
         with gr.Column(elem_classes="gp-side"):
-            picker = build_model_picker(desk, "chat")
+            picker = build_model_picker(service, "chat")
             with picker.actions:
                 load = gr.Button("Load", variant="primary", elem_id="chat-load")
                 progress = _html("", "chat-progress")
                 cancel_load = gr.Button("Cancel", variant="stop", visible=False, elem_id="chat-cancel-load")
                 load_anyway = gr.Button("Load anyway", variant="stop", visible=False, elem_id="chat-load-anyway")
-                residents = button_rows("", "chat-residents")
+                loaded_models = button_rows("", "chat-residents")
             parameters = _lay_out_parameters(most_tokens)
         with gr.Column(elem_classes="gp-chat"):
-            talk = gr.State(Talk(), time_to_live=tab_seconds)
+            talk = gr.State(ChatSession(), time_to_live=tab_seconds)
             with gr.Column(elem_classes="gp-log-place"):
                 log = _lay_out_log()
                 with gr.Row(elem_classes="gp-starters"):  # theme.css shows them while the chat is empty
@@ -134,7 +134,7 @@ def build_chat_tab(desk: Desk, most_tokens: int = 4096, tab_seconds: float | Non
             saved = gr.Textbox(visible="hidden", elem_id="chat-saved")
             kept = gr.Textbox(visible="hidden", elem_id="chat-kept")  # on its way to the browser tab's own storage
     return ChatTab(
-        picker, load, load_anyway, cancel_load, progress, residents, parameters, talk, log, starters, live, meter,
+        picker, load, load_anyway, cancel_load, progress, loaded_models, parameters, talk, log, starters, live, meter,
         problem, attached, message, send, stop, tools, details, saved, kept,
     )  # fmt: skip
 
@@ -143,9 +143,9 @@ def _html(value: str, elem_id: str) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, elem_id=elem_id)
 
 
-def _lay_out_parameters(most_tokens: int) -> Parameters:
+def _lay_out_parameters(most_tokens: int) -> SamplingControls:
     with gr.Accordion("How it answers", open=False, elem_id="chat-parameters", elem_classes="gp-more"):
-        return Parameters(
+        return SamplingControls(
             system=gr.Textbox(
                 label="System text", info="What the model is told before the chat begins.", lines=3, max_lines=8,
                 elem_id="chat-system",
@@ -200,12 +200,12 @@ def _lay_out_input() -> tuple[gr.Textbox, gr.Button, gr.Button]:
     return message, send, stop
 
 
-def _lay_out_tools() -> Tools:
+def _lay_out_tools() -> ChatTools:
     def button(label: str, name: str, **kwargs: Any) -> gr.Button:
         return gr.Button(label, size="sm", elem_id=f"chat-{name}", **kwargs)
 
     with gr.Row(elem_classes="gp-tools"):
-        return Tools(
+        return ChatTools(
             regenerate=button("Regenerate", "regenerate", interactive=False),
             edit=button("Edit last", "edit", interactive=False),
             clear=button("Clear", "clear", interactive=False),

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.chat_session import Talk, shown
-from playground.app.compare import CompareDesk
-from playground.app.compare_frame import Frame
+from playground.app.chat_session import ChatSession, shown
+from playground.app.compare import CompareService
+from playground.app.compare_frame import CompareUpdate
 from playground.app.compare_link import query_of
-from playground.app.compare_state import USUAL_TOKENS, Duel, Wish
-from playground.app.model_choice import Choice
-from playground.app.refusals import note, told
+from playground.app.compare_state import USUAL_TOKENS, CompareRequest, Comparison
+from playground.app.model_choice import ModelChoice
+from playground.app.refusals import error_message, log_refusal
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import ComparisonPrompt
 from playground.engine.protocol import Sampling
@@ -30,7 +30,7 @@ from playground.web.model_picker import draw as draw_picker
 from playground.web.model_picker import news, wire_choices
 from playground.web.saved_file import saving_js
 from playground.web.server.visitors import visitor_of
-from playground.web.streaming import Relay
+from playground.web.streaming import Streaming
 from playground.web.tabs.compare_layout import GROUPS, CompareTab
 from playground.web.updates import what_is_new
 
@@ -46,13 +46,13 @@ _LINK_JS: Final = """query => {
 # --- react ---
 
 
-def read_wish(*values: Any) -> Wish:
+def read_wish(*values: Any) -> CompareRequest:
     """What both pickers and the settings hold, in the order of `CompareTab.choices` and `Settings.all`."""
     system, temperature, max_tokens, seed, mode, blind = values[8:]
     warm = min(max(float(temperature or 0), 0.0), 2.0)
     known_seed = None if seed is None or seed < 0 else int(seed)
-    return Wish(
-        (Choice.read(*values[:4]), Choice.read(*values[4:8])),
+    return CompareRequest(
+        (ModelChoice.read(*values[:4]), ModelChoice.read(*values[4:8])),
         str(system or ""),
         Sampling(temperature=warm, seed=known_seed if warm else known_seed or 0),
         max(1, int(max_tokens or USUAL_TOKENS)),
@@ -61,7 +61,7 @@ def read_wish(*values: Any) -> Wish:
     )
 
 
-def draw(tab: CompareTab, frame: Frame) -> dict[Any, Any]:
+def draw(tab: CompareTab, frame: CompareUpdate) -> dict[Any, Any]:
     """The updates that a frame means."""
     updates = what_is_new(
         (tab.duel, frame.duel),
@@ -75,13 +75,13 @@ def draw(tab: CompareTab, frame: Frame) -> dict[Any, Any]:
     for place, pane in zip(tab.panes, frame.panes, strict=True):
         updates |= what_is_new((place.head, pane.head), (place.live, pane.live), (place.note, pane.note))
         if pane.history is not None:
-            updates[place.log] = shown(Talk(Conversation("", pane.history)), pane.growing)
+            updates[place.log] = shown(ChatSession(Conversation("", pane.history)), pane.growing)
     if frame.phase is not None:
         updates |= _draw_phase(tab, frame)
     return updates
 
 
-def _draw_phase(tab: CompareTab, frame: Frame) -> dict[Any, Any]:
+def _draw_phase(tab: CompareTab, frame: CompareUpdate) -> dict[Any, Any]:
     busy = frame.phase != "rest"
     updates: dict[Any, Any] = {tab.send: gr.Button(visible=not busy), tab.stop: gr.Button(visible=busy)}
     duel = frame.duel
@@ -101,77 +101,79 @@ def _draw_phase(tab: CompareTab, frame: Frame) -> dict[Any, Any]:
 # --- wire ---
 
 
-def wire_compare_tab(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.Tabs, relay: Relay) -> None:
+def wire_compare_tab(
+    page: gr.Blocks, tab: CompareTab, service: CompareService, tabs: gr.Tabs, streaming: Streaming
+) -> None:
     """Every event of the tab."""
     asked = [*tab.choices, *tab.settings.all]
-    visitor = partial(visitor_of, visits=desk.visits, via="compare")
+    visitor = partial(visitor_of, runs=service.runs, via="compare")
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     outputs = [*tab.drawn, tab.message, tab.panes[0].picker.news]
 
-    def told(frames: Iterator[Frame]) -> Iterator[dict[Any, Any]]:
+    def told(frames: Iterator[CompareUpdate]) -> Iterator[dict[Any, Any]]:
         for frame in frames:
             made = {tab.panes[0].picker.news: news()} if frame.is_made else {}
             yield draw(tab, frame) | made
 
-    def ask(request: gr.Request, text: str, duel: Duel, *values: Any) -> Iterator[dict[Any, Any]]:
-        for number, updates in enumerate(told(desk.ask(visitor(request), duel, text, read_wish(*values)))):
+    def ask(request: gr.Request, text: str, duel: Comparison, *values: Any) -> Iterator[dict[Any, Any]]:
+        for number, updates in enumerate(told(service.ask(visitor(request), duel, text, read_wish(*values)))):
             taken = number == 0 and tab.duel in updates
             yield updates | ({tab.message: "", tab.look_for: ""} if taken else {})
 
     def asking(prompt: ComparisonPrompt) -> Callable[..., Iterator[dict[Any, Any]]]:
         """An example begins a comparison of its own, with the system text that belongs to it."""
 
-        def ask_it(request: gr.Request, duel: Duel, *values: Any) -> Iterator[dict[Any, Any]]:
+        def ask_it(request: gr.Request, duel: Comparison, *values: Any) -> Iterator[dict[Any, Any]]:
             wish = replace(read_wish(*values), system=prompt.system)
             yield {tab.settings.system: prompt.system, tab.look_for: look_for_line(prompt.look_for)}
-            yield from told(desk.ask(visitor(request), duel.cleared(), prompt.text, wish))
+            yield from told(service.ask(visitor(request), duel.cleared(), prompt.text, wish))
 
         return ask_it
 
     def regenerating(place: int) -> Callable[..., Iterator[dict[Any, Any]]]:
-        def regenerate(request: gr.Request, duel: Duel, *values: Any) -> Iterator[dict[Any, Any]]:
-            yield from told(desk.regenerate(visitor(request), duel, place, read_wish(*values)))
+        def regenerate(request: gr.Request, duel: Comparison, *values: Any) -> Iterator[dict[Any, Any]]:
+            yield from told(service.regenerate(visitor(request), duel, place, read_wish(*values)))
 
         return regenerate
 
-    def twice(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
-        yield from told(desk.lab.control(visitor(request), duel))
+    def twice(request: gr.Request, duel: Comparison) -> Iterator[dict[Any, Any]]:
+        yield from told(service.lab.control(visitor(request), duel))
 
-    def score(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
-        yield from told(desk.lab.score(visitor(request), duel))
+    def score(request: gr.Request, duel: Comparison) -> Iterator[dict[Any, Any]]:
+        yield from told(service.lab.score(visitor(request), duel))
 
     def stop(request: gr.Request) -> None:
-        desk.stop(visitor(request))
+        service.stop(visitor(request))
 
     sent = [tab.send.click, tab.message.submit]
-    relay.wire(sent, ask, [tab.message, tab.duel, *asked], [*outputs, tab.look_for], tab.growing)
+    streaming.wire(sent, ask, [tab.message, tab.duel, *asked], [*outputs, tab.look_for], tab.growing)
     for chip, prompt in tab.examples:
         shown_too = [tab.settings.system, tab.look_for]
-        relay.wire([chip.click], asking(prompt), [tab.duel, *asked], [*outputs, *shown_too], tab.growing)
+        streaming.wire([chip.click], asking(prompt), [tab.duel, *asked], [*outputs, *shown_too], tab.growing)
     for place, pane in enumerate(tab.panes):
-        relay.wire([pane.regenerate.click], regenerating(place), [tab.duel, *asked], outputs, tab.growing)
-    relay.wire([tab.twice.click], twice, [tab.duel], outputs, [tab.control])
-    relay.wire([tab.score.click], score, [tab.duel], outputs, [tab.agreement])
+        streaming.wire([pane.regenerate.click], regenerating(place), [tab.duel, *asked], outputs, tab.growing)
+    streaming.wire([tab.twice.click], twice, [tab.duel], outputs, [tab.control])
+    streaming.wire([tab.score.click], score, [tab.duel], outputs, [tab.agreement])
     tab.stop.click(stop, **quiet)
-    _wire_votes(tab, desk, quiet)
-    _wire_keeping(tab, desk, asked, quiet)
-    _wire_pickers(page, tab, desk, tabs)
+    _wire_votes(tab, service, quiet)
+    _wire_keeping(tab, service, asked, quiet)
+    _wire_pickers(page, tab, service, tabs)
 
 
-def _wire_votes(tab: CompareTab, desk: CompareDesk, quiet: dict[str, Any]) -> None:
+def _wire_votes(tab: CompareTab, service: CompareService, quiet: dict[str, Any]) -> None:
     def voting(word: str) -> Callable[..., dict[Any, Any]]:
-        def vote(request: gr.Request, duel: Duel) -> dict[Any, Any]:
-            return draw(tab, desk.vote(visitor_of(request, desk.visits, "compare"), duel, word))
+        def vote(request: gr.Request, duel: Comparison) -> dict[Any, Any]:
+            return draw(tab, service.vote(visitor_of(request, service.runs, "compare"), duel, word))
 
         return vote
 
-    def blind(is_on: bool, duel: Duel) -> dict[Any, Any]:
+    def blind(is_on: bool, duel: Comparison) -> dict[Any, Any]:
         hidden = {pane.picker_place: gr.Column(visible=not is_on) for pane in tab.panes}
-        return (draw(tab, desk.unhide(duel)) if not is_on and duel.blind else {}) | hidden
+        return (draw(tab, service.unhide(duel)) if not is_on and duel.blind else {}) | hidden
 
-    def clear(duel: Duel) -> dict[Any, Any]:
+    def clear(duel: Comparison) -> dict[Any, Any]:
         places = {pane.picker_place: gr.Column(visible=not duel.blind) for pane in tab.panes}
-        return draw(tab, desk.clear(duel)) | places
+        return draw(tab, service.clear(duel)) | places
 
     for button in tab.ballot:
         button.click(voting(str(button.value)), tab.duel, tab.drawn, **quiet)
@@ -179,34 +181,34 @@ def _wire_votes(tab: CompareTab, desk: CompareDesk, quiet: dict[str, Any]) -> No
     tab.clear.click(clear, tab.duel, tab.drawn, **quiet)
 
 
-def _wire_keeping(tab: CompareTab, desk: CompareDesk, asked: list[Any], quiet: dict[str, Any]) -> None:
+def _wire_keeping(tab: CompareTab, service: CompareService, asked: list[Any], quiet: dict[str, Any]) -> None:
     """What leaves the page: the comparison as a file, the votes, a link."""
     running: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 
     def saving(kind: str) -> Callable[..., Iterator[dict[Any, Any]]]:
-        def save(request: gr.Request, duel: Duel) -> Iterator[dict[Any, Any]]:
+        def save(request: gr.Request, duel: Comparison) -> Iterator[dict[Any, Any]]:
             try:
-                for news in desk.record(duel, kind):
+                for news in service.record(duel, kind):
                     if isinstance(news, str):
                         yield {tab.saved: news, tab.problem: ""}
                     else:
                         yield {tab.problem: load_progress(news, "Reading the model files for their checksums")}
             except PlaygroundError as error:
-                yield {tab.saved: "", tab.problem: told(error, visitor_of(request, desk.visits, "compare"))}
+                yield {tab.saved: "", tab.problem: error_message(error, visitor_of(request, service.runs, "compare"))}
 
         return save
 
     def votes() -> dict[Any, Any]:
         try:
-            return {tab.saved: desk.votes.as_csv(), tab.problem: ""}
+            return {tab.saved: service.votes.as_csv(), tab.problem: ""}
         except PlaygroundError as error:
             return {tab.saved: "", tab.problem: error_card(error)}
 
-    def link(request: gr.Request, text: str, duel: Duel, *values: Any) -> dict[Any, Any]:
+    def link(request: gr.Request, text: str, duel: Comparison, *values: Any) -> dict[Any, Any]:
         try:
             return {tab.link: gr.Textbox(query_of(read_wish(*values), text or duel.question), visible=True)}
         except PlaygroundError as error:
-            problem = told(error, visitor_of(request, desk.visits, "compare"))
+            problem = error_message(error, visitor_of(request, service.runs, "compare"))
             return {tab.link: gr.Textbox("", visible=False), tab.problem: problem}
 
     for button, kind, name, media in (
@@ -224,17 +226,17 @@ def _wire_keeping(tab: CompareTab, desk: CompareDesk, asked: list[Any], quiet: d
     )
 
 
-def _wire_pickers(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.Tabs) -> None:
+def _wire_pickers(page: gr.Blocks, tab: CompareTab, service: CompareService, tabs: gr.Tabs) -> None:
     """Both pickers filled when the page opens, by its link if it has one; and what is said beforehand kept true."""
     pickers = [pane.picker for pane in tab.panes]
     settings = tab.settings
     quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
 
     def opened(request: gr.Request) -> Iterator[dict[Any, Any]]:
-        setup = desk.setup.linked(dict(request.query_params))
+        setup = service.setup.linked(dict(request.query_params))
         for refused in setup.refusals:
-            note(refused, visitor_of(request, desk.visits, "compare"))
-        updates: dict[Any, Any] = {tab.tally: desk.tally()}
+            log_refusal(refused, visitor_of(request, service.runs, "compare"))
+        updates: dict[Any, Any] = {tab.tally: service.tally()}
         if setup.is_asked_for or setup.problems:
             updates |= {tabs: gr.Tabs(selected="compare"), tab.message: setup.prompt, settings.system: setup.system}
             updates |= {settings.mode: setup.mode} if setup.mode else {}
@@ -243,8 +245,8 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.
             updates[tab.problem] = error_card(" ".join(setup.problems)) if setup.problems else ""
         yield updates
         shown: dict[Any, Any] = {}  # of both each time: for a tab that is not open yet, only the last update counts
-        for place, choice in enumerate(desk.setup.choices_to_open(setup)):
-            for view in desk.picker.views(choice):
+        for place, choice in enumerate(service.setup.choices_to_open(setup)):
+            for view in service.picker.views(choice):
                 shown |= zip(pickers[place].shown, draw_picker(view, GROUPS[place]), strict=True)
                 yield dict(shown)
 
@@ -253,10 +255,10 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, desk: CompareDesk, tabs: gr.
     page.load(opened, None, [*shown_of_both, *linked, tab.problem, tab.tally], show_progress="hidden",
               api_visibility="private")  # fmt: skip
     for picker, group in zip(pickers, GROUPS, strict=True):
-        wire_choices(picker, desk.picker, group)
+        wire_choices(picker, service.picker, group)
     gr.on(
         [pickers[0].line.change, pickers[1].line.change, settings.mode.input],
-        lambda *values: desk.setup.beforehand(read_wish(*values)),
+        lambda *values: service.setup.beforehand(read_wish(*values)),
         [*tab.choices, *settings.all],
         tab.beforehand,
         **quiet,

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.compare_state import BALLOT, USUAL_TOKENS, Duel
-from playground.app.model_picker import Desk
+from playground.app.compare_state import BALLOT, USUAL_TOKENS, Comparison
+from playground.app.model_picker import PickerSource
 from playground.chat.compare import Mode
 from playground.chat.prompts import ComparisonKind, ComparisonPrompt
 from playground.web.html.compare import beforehand_line, plain_line
@@ -46,7 +46,7 @@ class PanePlace:
 
 
 @dataclass(frozen=True)
-class Settings:
+class CompareSettings:
     """What both sides share; the order of `all` is that of `wish`."""
 
     system: gr.Textbox
@@ -66,7 +66,7 @@ class CompareTab:
     """The components that the rest of the app, and its tests, touch."""
 
     panes: tuple[PanePlace, PanePlace]
-    settings: Settings
+    settings: CompareSettings
     beforehand: gr.HTML
     duel: gr.State
     message: gr.Textbox
@@ -122,7 +122,7 @@ class CompareTab:
 
 
 def build_compare_tab(
-    desk: Desk,
+    service: PickerSource,
     examples: Sequence[ComparisonPrompt],
     usual_mode: Mode,
     most_tokens: int = 4096,
@@ -130,9 +130,9 @@ def build_compare_tab(
 ) -> CompareTab:
     """Two panes beside each other, on a phone one below the other; the question and what came of it under them."""
     with gr.Column(elem_classes="gp-compare"):
-        duel = gr.State(Duel(), time_to_live=tab_seconds)
+        duel = gr.State(Comparison(), time_to_live=tab_seconds)
         with gr.Row(elem_classes="gp-panes"):
-            left, right = (_lay_out_pane(desk, group, place) for place, group in enumerate(GROUPS))
+            left, right = (_lay_out_pane(service, group, place) for place, group in enumerate(GROUPS))
         with gr.Column(visible=False, elem_classes="gp-ballot", elem_id="compare-ballot") as ballot_place:
             gr.HTML('<p class="gp-ballot-question">Which answer is better?</p>', apply_default_css=False)
             with gr.Row(elem_classes="gp-ballot-row"):
@@ -237,14 +237,14 @@ def _tool(label: str, name: str, **more: Any) -> gr.Button:
     return gr.Button(label, size="sm", elem_id=f"compare-{name}", **more)
 
 
-def _lay_out_pane(desk: Desk, group: str, place: int) -> PanePlace:
+def _lay_out_pane(service: PickerSource, group: str, place: int) -> PanePlace:
     letter = "AB"[place]
     with gr.Column(elem_classes="gp-pane", elem_id=f"compare-pane-{letter.lower()}"):
         head = _html(
             f'<div class="gp-pane-head"><span class="gp-letter">{letter}</span></div>', f"compare-head-{group}"
         )
         with gr.Column(elem_classes="gp-pane-picker") as picker_place:
-            picker = build_model_picker(desk, group)
+            picker = build_model_picker(service, group)
         log = gr.Chatbot(
             label=f"Answers of {letter}", show_label=False, elem_id=f"compare-log-{group}",
             elem_classes=["gp-log", "gp-pane-log"], layout="bubble",
@@ -274,9 +274,9 @@ def _lay_out_examples(prompts: Sequence[ComparisonPrompt]) -> list[tuple[gr.Butt
     return chips
 
 
-def _lay_out_settings(most_tokens: int, mode: gr.Radio, blind: gr.Checkbox) -> Settings:
+def _lay_out_settings(most_tokens: int, mode: gr.Radio, blind: gr.Checkbox) -> CompareSettings:
     with gr.Accordion("How both answer", open=False, elem_id="compare-settings", elem_classes="gp-more"):
-        return Settings(
+        return CompareSettings(
             system=gr.Textbox(
                 label="System text", info="What both are told before the chat begins.", lines=3, max_lines=8,
                 elem_id="compare-system",

@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from playground.app.fit import OTHER, FitChoice, FitDesk, FitView
+from playground.app.fit import OTHER, FitChoice, FitService, FitView
 from playground.app.format import short_tokens
-from playground.app.model_picker import Desk
-from playground.app.refusals import note
+from playground.app.model_picker import PickerSource
+from playground.app.refusals import log_refusal
 from playground.web.html.fit import answer_sentence, computer_choices, computer_line, fit_rows, kv_rows, not_here
 from playground.web.html.fit_charts import memory_charts
 from playground.web.html.page import error_card
@@ -46,7 +46,7 @@ def draw(view: FitView, usable_here: int) -> list[Any]:
 
 
 def wire_fit_tab(
-    tab: FitTab, desk: FitDesk, tabs: gr.Tabs, chat: ChatTab, picker: Desk, wanted_of_hub: gr.Textbox
+    tab: FitTab, service: FitService, tabs: gr.Tabs, chat: ChatTab, picker: PickerSource, wanted_of_hub: gr.Textbox
 ) -> None:
     """Every event of the tab; the newest choice wins. The first table is drawn when the tab is first opened.
 
@@ -54,10 +54,10 @@ def wire_fit_tab(
     """
 
     def redraw(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-        usable_here = desk.usable_here()
-        for view in desk.views(FitChoice.read(*values)):
+        usable_here = service.usable_here()
+        for view in service.views(FitChoice.read(*values)):
             if view.error:
-                note(view.error, visitor_of(request, picker.visits, "fit"))
+                log_refusal(view.error, visitor_of(request, picker.runs, "fit"))
             yield draw(view, usable_here)
 
     def another_model(
@@ -67,7 +67,7 @@ def wire_fit_tab(
             yield [*drawn, "", gr.Button(visible=False)]
 
     def open_cell(cell: Any, *values: Any) -> Iterator[list[Any]]:
-        opening = desk.opening(FitChoice.read(*values), cell)
+        opening = service.opening(FitChoice.read(*values), cell)
         if opening.chat is None:
             words = not_here(opening.problem, opening.remedy)
             to_models = gr.Button(visible=opening.repo is not None)

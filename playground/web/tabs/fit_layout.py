@@ -14,7 +14,7 @@ from playground.app.fit import (
     LARGEST_COMPUTER_GB,
     THIS,
     USUAL_NUMBER_GB,
-    FitDesk,
+    FitService,
 )
 from playground.app.format import short_tokens
 from playground.web.html.fit import computer_choices
@@ -69,22 +69,22 @@ class FitTab:
         ]  # fmt: skip
 
 
-def build_fit_tab(tab: gr.Tab, desk: FitDesk) -> FitTab:
+def build_fit_tab(tab: gr.Tab, service: FitService) -> FitTab:
     """Inside the tab that is open: what is chosen on the left (on a phone above), what it needs on the right."""
     with gr.Row(elem_classes="gp-page gp-fit"):
         with gr.Column(elem_classes="gp-side gp-fit-side"):
             model = gr.Dropdown(
-                desk.model_names(), value=FIRST_MODEL, label="Model", filterable=True, allow_custom_value=True,
+                service.model_names(), value=FIRST_MODEL, label="Model", filterable=True, allow_custom_value=True,
                 info="Or type owner/repo of any GGUF model on the Hugging Face Hub.", elem_id="fit-model",
             )  # fmt: skip
-            computer = _switch("Computer", computer_choices(desk.usable_here()), THIS, "computer")
+            computer = _switch("Computer", computer_choices(service.usable_here()), THIS, "computer")
             other_gb = gr.Number(
                 USUAL_NUMBER_GB, label="Its memory in GB", minimum=1, maximum=LARGEST_COMPUTER_GB, visible=False,
                 elem_id="fit-other-gb",
             )  # fmt: skip
             assumed = _html("", "fit-assumed")
             kv_type = _switch("KV cache", KV_CHOICES, "f16", "kv", "How exactly the text so far is kept.")
-            chats = _switch("Chats at once", chat_choices(desk.chats), 1, "chats")
+            chats = _switch("Chats at once", chat_choices(service.chats), 1, "chats")
             levels = _switch("Levels", [("The usual four", "four"), ("Eight", "eight")], "four", "levels")
         with gr.Column(elem_classes="gp-fit-main"):
             with gr.Row(elem_classes="gp-fit-question"):

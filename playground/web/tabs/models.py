@@ -12,8 +12,8 @@ import gradio as gr
 
 from playground.app.format import bits, gibibytes
 from playground.app.hub import HubView
-from playground.app.models import ModelsDesk, size_line
-from playground.app.refusals import note, told_of_a_file
+from playground.app.models import ModelsService, size_line
+from playground.app.refusals import file_error_message, log_refusal
 from playground.errors import PlaygroundError
 from playground.models.hub.names import looks_like_reference
 from playground.quantize.jobs import USUAL_LEVELS
@@ -23,9 +23,9 @@ from playground.web.html.models import (
     downloads,
     hub_facts,
     hub_levels,
+    installed_models,
     repository_head,
     search_results,
-    shelf,
 )
 from playground.web.html.page import error_card, notice
 from playground.web.model_picker import news
@@ -45,11 +45,11 @@ _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "p
 # --- react ---
 
 
-def draw_shelf(tab: ModelsTab, desk: ModelsDesk, said: str = "") -> Updates:
+def draw_shelf(tab: ModelsTab, service: ModelsService, said: str = "") -> Updates:
     """What is on this disk, with no question asked."""
-    part = tab.shelf
+    part = tab.installed_models
     return {
-        part.rows: gr.HTML(value="", rows=shelf(desk.shelf.view())),
+        part.rows: gr.HTML(value="", rows=installed_models(service.installed_models.view())),
         part.asked: "",
         part.question: "",
         part.confirm: gr.Button(visible=False),
@@ -58,13 +58,13 @@ def draw_shelf(tab: ModelsTab, desk: ModelsDesk, said: str = "") -> Updates:
     }
 
 
-def draw_makeable(tab: ModelsTab, desk: ModelsDesk, model: object, level: object) -> Updates:
+def draw_makeable(tab: ModelsTab, service: ModelsService, model: object, level: object) -> Updates:
     """What can be made of a model, and the exact size of the chosen level."""
     part = tab.making
-    sources = desk.sources() if desk.settings.allow_quantize else []
+    sources = service.sources() if service.settings.allow_quantize else []
     names = [base_name for _, base_name in sources]
     base_name = model if model in names else next(iter(names), None)
-    sizes = desk.makeable(str(base_name)) if base_name else {}
+    sizes = service.makeable(str(base_name)) if base_name else {}
     chosen = level if level in sizes else next((one for one in (*USUAL_LEVELS, *sizes) if one in sizes), None)
     choices = [
         (f"{one.level} · {gibibytes(one.size)} · {bits(one.bits_per_weight)}", one.level) for one in sizes.values()
@@ -80,7 +80,7 @@ def draw_makeable(tab: ModelsTab, desk: ModelsDesk, model: object, level: object
     }
 
 
-def draw_hub(tab: ModelsTab, desk: ModelsDesk, view: HubView) -> Updates:
+def draw_hub(tab: ModelsTab, service: ModelsService, view: HubView) -> Updates:
     """An opened repository and its chosen level."""
     part = tab.hub
     bar = memory_bar_empty("Reading the model's header …" if view.chosen else "Open a model: what it needs shows here.")
@@ -88,11 +88,11 @@ def draw_hub(tab: ModelsTab, desk: ModelsDesk, view: HubView) -> Updates:
         bar = memory_bar(view.plan, view.usable, view.verdict)
     elif view.error:
         bar = ""
-    may = view.chosen is not None and not view.is_here and desk.settings.allow_downloads
+    may = view.chosen is not None and not view.is_here and service.settings.allow_downloads
     here = notice(HERE, "good") if view.is_here else ""
     return {
         part.repo: view.repository.id if view.repository else "",
-        part.head: repository_head(view.repository, desk.page(view.repository.id)) if view.repository else "",
+        part.head: repository_head(view.repository, service.page(view.repository.id)) if view.repository else "",
         part.levels: gr.HTML(value=view.chosen.key if view.chosen else "", rows=hub_levels(view, "models-level")),
         part.memory: bar,
         part.facts: hub_facts(view),
@@ -103,25 +103,25 @@ def draw_hub(tab: ModelsTab, desk: ModelsDesk, view: HubView) -> Updates:
     }
 
 
-def pace(desk: ModelsDesk) -> gr.Timer:
+def pace(service: ModelsService) -> gr.Timer:
     """How often this page looks at the downloads from now on."""
-    return gr.Timer(OFTEN_SECONDS if desk.is_downloading() else SELDOM_SECONDS)
+    return gr.Timer(OFTEN_SECONDS if service.is_downloading() else SELDOM_SECONDS)
 
 
-def draw_downloads(tab: ModelsTab, desk: ModelsDesk, arrived: int, shown: object = "") -> Updates:
+def draw_downloads(tab: ModelsTab, service: ModelsService, arrived: int, shown: object = "") -> Updates:
     """Every download as it stands; where one has arrived since, the disk's rows and the other tabs' lists too.
 
     shown: the key of the level that the opened repository shows.
     """
-    records = desk.downloads()
+    records = service.downloads()
     done = sum(record.state == "done" for record in records)
     updates: Updates = {
         tab.on_the_way: gr.HTML(value="", rows=downloads(records)),
-        tab.timer: pace(desk),
+        tab.timer: pace(service),
         tab.arrived: done,
     }
     if done > arrived:
-        updates |= draw_shelf(tab, desk) | {tab.news: news()}
+        updates |= draw_shelf(tab, service) | {tab.news: news()}
         if any(record.id == shown and record.state == "done" for record in records):
             updates |= {tab.hub.download: gr.Button(visible=False), tab.hub.said: notice(HERE, "good")}
     return updates
@@ -130,36 +130,36 @@ def draw_downloads(tab: ModelsTab, desk: ModelsDesk, arrived: int, shown: object
 # --- wire ---
 
 
-def wire_models_tab(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
+def wire_models_tab(page: gr.Blocks, tab: ModelsTab, service: ModelsService) -> None:
     """Every event of the tab. Nothing is asked of the Hub before a person asks."""
-    _wire_shelf(tab, desk)
-    _wire_making(tab, desk)
-    _wire_hub(tab, desk)
-    _wire_downloads(page, tab, desk)
+    _wire_shelf(tab, service)
+    _wire_making(tab, service)
+    _wire_hub(tab, service)
+    _wire_downloads(page, tab, service)
 
     def opened(model: Any, level: Any, arrived: int) -> Updates:
-        shown = draw_shelf(tab, desk) | draw_makeable(tab, desk, model, level)
-        return shown | draw_downloads(tab, desk, arrived) | {tab.way_said: desk.away}
+        shown = draw_shelf(tab, service) | draw_makeable(tab, service, model, level)
+        return shown | draw_downloads(tab, service, arrived) | {tab.way_said: service.away}
 
     part = tab.making
     tab.tab.select(
         opened,
         [part.model, part.level, tab.arrived],
-        [*tab.shelf.all, part.model, part.level, part.size, part.make, tab.on_the_way, tab.timer, tab.arrived,
-         tab.news, tab.hub.download, tab.hub.said, tab.way_said],
+        [*tab.installed_models.all, part.model, part.level, part.size, part.make, tab.on_the_way, tab.timer,
+         tab.arrived, tab.news, tab.hub.download, tab.hub.said, tab.way_said],
         **_QUIET,
     )  # fmt: skip
 
 
-def _wire_shelf(tab: ModelsTab, desk: ModelsDesk) -> None:
-    part = tab.shelf
+def _wire_shelf(tab: ModelsTab, service: ModelsService) -> None:
+    part = tab.installed_models
 
     def refusing(error: PlaygroundError, request: gr.Request) -> Updates:
-        return draw_shelf(tab, desk, told_of_a_file(error, visitor_of(request, desk.visits, "models")))
+        return draw_shelf(tab, service, file_error_message(error, visitor_of(request, service.runs, "models")))
 
     def ask(request: gr.Request, action: Any) -> Updates:
         try:
-            row = desk.shelf.row(str(action).removeprefix("delete "))
+            row = service.installed_models.row(str(action).removeprefix("delete "))
         except PlaygroundError as error:
             return refusing(error, request)
         size = gibibytes(row.file.size)
@@ -175,27 +175,27 @@ def _wire_shelf(tab: ModelsTab, desk: ModelsDesk) -> None:
 
     def confirmed(request: gr.Request, key: str) -> Updates:
         try:
-            file = desk.shelf.delete(key)
+            file = service.installed_models.delete(key)
         except PlaygroundError as error:
             return refusing(error, request)
         words = f"Deleted {file.display_name} {file.level}: {gibibytes(file.size)} are free again."
-        return draw_shelf(tab, desk, notice(words, "good")) | {tab.news: news()}
+        return draw_shelf(tab, service, notice(words, "good")) | {tab.news: news()}
 
     def open_path(request: gr.Request, path: str) -> Updates:
         try:
-            file = desk.shelf.add(path)
+            file = service.installed_models.add(path)
         except PlaygroundError as error:
             return refusing(error, request)
         words = f"{file.display_name} {file.level} is in every model list until the playground ends."
-        return draw_shelf(tab, desk, notice(words, "good")) | {tab.news: news(), part.path: ""}
+        return draw_shelf(tab, service, notice(words, "good")) | {tab.news: news(), part.path: ""}
 
     def drop(request: gr.Request, paths: Any) -> Updates:
         try:
-            files = desk.shelf.drop([path for path in paths or [] if is_upload(path)])
+            files = service.installed_models.drop([path for path in paths or [] if is_upload(path)])
         except PlaygroundError as error:
             return refusing(error, request) | {part.drop: None}
         words = ", ".join(f"{file.display_name} {file.level}" for file in files)
-        return draw_shelf(tab, desk, notice(f"Kept {words}: now in every model list.", "good")) | {
+        return draw_shelf(tab, service, notice(f"Kept {words}: now in every model list.", "good")) | {
             tab.news: news(),
             part.drop: None,
         }
@@ -204,15 +204,15 @@ def _wire_shelf(tab: ModelsTab, desk: ModelsDesk) -> None:
     part.drop.upload(drop, part.drop, [*outputs, part.drop], **_QUIET)
     part.rows.input(ask, part.rows, part.all, **_QUIET)
     part.confirm.click(confirmed, part.asked, outputs, **_QUIET)
-    part.keep.click(lambda: draw_shelf(tab, desk), None, part.all, **_QUIET)
+    part.keep.click(lambda: draw_shelf(tab, service), None, part.all, **_QUIET)
     gr.on([part.open_path.click, part.path.submit], open_path, part.path, [*outputs, part.path], **_QUIET)
 
 
-def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
+def _wire_making(tab: ModelsTab, service: ModelsService) -> None:
     part = tab.making
 
     def make(request: gr.Request, model: Any, level: Any) -> Iterator[Updates]:
-        for frame in desk.make(str(model), str(level), visitor=visitor_of(request, desk.visits, "models")):
+        for frame in service.make(str(model), str(level), visitor=visitor_of(request, service.runs, "models")):
             updates: Updates = {
                 part.progress: notice(f"Made {level}: it is in every model list.", "good")
                 if frame.is_made
@@ -221,14 +221,14 @@ def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
                 part.stop: gr.Button(visible=frame.is_busy),
             }
             if frame.is_made:
-                updates |= draw_shelf(tab, desk) | draw_makeable(tab, desk, model, level) | {tab.news: news()}
+                updates |= draw_shelf(tab, service) | draw_makeable(tab, service, model, level) | {tab.news: news()}
             yield updates
 
     def stop(request: gr.Request) -> None:
-        desk.visits.stop(visitor_of(request, desk.visits, "models"), "making")
+        service.runs.stop(visitor_of(request, service.runs, "models"), "making")
 
     def choose(model: Any, level: Any) -> Updates:
-        return draw_makeable(tab, desk, model, level) | {part.progress: ""}
+        return draw_makeable(tab, service, model, level) | {part.progress: ""}
 
     shown = [part.model, part.level, part.size, part.make]
     gr.on(
@@ -236,22 +236,22 @@ def _wire_making(tab: ModelsTab, desk: ModelsDesk) -> None:
         trigger_mode="always_last", **_QUIET,
     )  # fmt: skip
     part.make.click(
-        make, [part.model, part.level], [*shown, part.progress, part.stop, *tab.shelf.all, tab.news],
+        make, [part.model, part.level], [*shown, part.progress, part.stop, *tab.installed_models.all, tab.news],
         concurrency_limit=None, **_QUIET,
     )  # fmt: skip
     part.stop.click(stop, queue=False, **_QUIET)
 
 
-def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
+def _wire_hub(tab: ModelsTab, service: ModelsService) -> None:
     part = tab.hub
 
     def drawn(request: gr.Request, view: HubView) -> Updates:
         if view.error:
-            note(view.error, visitor_of(request, desk.visits, "models"))
-        return draw_hub(tab, desk, view)
+            log_refusal(view.error, visitor_of(request, service.runs, "models"))
+        return draw_hub(tab, service, view)
 
     def search(text: str) -> Updates:
-        return {part.results: gr.HTML(value="", rows=search_results(desk.hub.search(str(text))))}
+        return {part.results: gr.HTML(value="", rows=search_results(service.hub.search(str(text))))}
 
     def find(request: gr.Request, text: str) -> Iterator[Updates]:
         if looks_like_reference(str(text)):
@@ -260,7 +260,7 @@ def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
             yield search(text)
 
     def open_named(request: gr.Request, text: Any) -> Iterator[Updates]:
-        for view in desk.hub.open(str(text).removeprefix("open ")):
+        for view in service.hub.open(str(text).removeprefix("open ")):
             yield drawn(request, view) | {part.results: gr.HTML(value="", rows="")}
 
     def open_wanted(request: gr.Request, repo: Any) -> Iterator[Updates]:
@@ -268,12 +268,12 @@ def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
             yield {part.text: repo} | updates
 
     def choose(request: gr.Request, repo: str, key: Any) -> Iterator[Updates]:
-        for view in desk.hub.choose(repo, str(key)):
+        for view in service.hub.choose(repo, str(key)):
             yield drawn(request, view)
 
     def download(request: gr.Request, repo: str, key: Any, arrived: int) -> Updates:
-        said = {part.said: desk.download(repo, str(key), visitor_of(request, desk.visits, "models"))}
-        return said | draw_downloads(tab, desk, arrived, key)
+        said = {part.said: service.download(repo, str(key), visitor_of(request, service.runs, "models"))}
+        return said | draw_downloads(tab, service, arrived, key)
 
     newest: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
     part.text.input(search, part.text, part.results, js=_NEWEST_JS, **newest)
@@ -284,19 +284,19 @@ def _wire_hub(tab: ModelsTab, desk: ModelsDesk) -> None:
     part.download.click(download, [part.repo, part.levels, tab.arrived], _watched(tab), **_QUIET)
 
 
-def _wire_downloads(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
+def _wire_downloads(page: gr.Blocks, tab: ModelsTab, service: ModelsService) -> None:
     def act(request: gr.Request, action: Any, arrived: int) -> Updates:
-        return {tab.way_said: desk.act(str(action), visitor_of(request, desk.visits, "models"))} | draw_downloads(
-            tab, desk, arrived
+        return {tab.way_said: service.act(str(action), visitor_of(request, service.runs, "models"))} | draw_downloads(
+            tab, service, arrived
         )
 
     def look(arrived: int, shown: Any) -> Updates:
-        return draw_downloads(tab, desk, arrived, shown)
+        return draw_downloads(tab, service, arrived, shown)
 
     def greet() -> Updates:
-        records = desk.downloads()
+        records = service.downloads()
         return {
-            tab.timer: pace(desk),
+            tab.timer: pace(service),
             tab.arrived: sum(record.state == "done" for record in records),
         }
 
@@ -306,4 +306,4 @@ def _wire_downloads(page: gr.Blocks, tab: ModelsTab, desk: ModelsDesk) -> None:
 
 
 def _watched(tab: ModelsTab) -> list[Any]:
-    return [tab.on_the_way, tab.timer, tab.arrived, tab.news, tab.hub.download, tab.hub.said, *tab.shelf.all]
+    return [tab.on_the_way, tab.timer, tab.arrived, tab.news, tab.hub.download, tab.hub.said, *tab.installed_models.all]

@@ -17,7 +17,7 @@ SELDOM_SECONDS: Final = 5.0  # and while none is: another visitor may start one
 
 
 @dataclass(frozen=True)
-class ShelfPart:
+class InstalledModelsPart:
     """What is on this disk: rows with Delete, the question before it, and a file opened by its path."""
 
     rows: gr.HTML
@@ -73,7 +73,7 @@ class ModelsTab:
     """The components that the app and its tests touch. `news` changes when what is on the disk has changed."""
 
     tab: gr.Tab
-    shelf: ShelfPart
+    installed_models: InstalledModelsPart
     making: MakePart
     hub: HubPart
     on_the_way: gr.HTML
@@ -87,7 +87,7 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
     """Inside the tab that is open: this computer on the left, the Hub on the right; one column on a phone."""
     with gr.Row(elem_classes="gp-models"):
         with gr.Column(elem_classes="gp-models-part"):
-            shelf = _lay_out_shelf(settings)
+            installed_models = _lay_out_shelf(settings)
             making = _lay_out_making(settings)
         with gr.Column(elem_classes="gp-models-part"):
             hub = _lay_out_hub(settings)
@@ -95,10 +95,10 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
             way_said = _html("models-downloads-said")
     timer = gr.Timer(SELDOM_SECONDS)
     news = gr.Textbox(visible="hidden", elem_id="models-news")
-    return ModelsTab(tab, shelf, making, hub, on_the_way, way_said, timer, gr.State(0), news)
+    return ModelsTab(tab, installed_models, making, hub, on_the_way, way_said, timer, gr.State(0), news)
 
 
-def _lay_out_shelf(settings: Settings) -> ShelfPart:
+def _lay_out_shelf(settings: Settings) -> InstalledModelsPart:
     _title("On this Space" if settings.on_space else "On this computer")
     rows = button_rows('<p class="gp-hint">Looking at this disk …</p>', "models-shelf")
     asked = gr.State("")
@@ -117,7 +117,7 @@ def _lay_out_shelf(settings: Settings) -> ShelfPart:
         label="Or drop a GGUF file here", file_count="multiple", file_types=[".gguf"], height=132,
         visible=settings.allow_local_files, elem_id="models-drop",
     )  # fmt: skip
-    return ShelfPart(rows, asked, question, confirm, keep, said, path, open_path, drop)
+    return InstalledModelsPart(rows, asked, question, confirm, keep, said, path, open_path, drop)
 
 
 def _lay_out_making(settings: Settings) -> MakePart:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from playground.engine.local.cpu_shares import CoreShares, shares
+from playground.engine.local.cpu_shares import CpuShares, shares
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def ledger():
 
 @pytest.fixture
 def cores():
-    shares = CoreShares(2)
+    shares = CpuShares(2)
     yield shares
     shares.close()
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from playground.engine.local.eta import REMEMBERED, Pace
+from playground.engine.local.eta import REMEMBERED, EtaEstimator
 
 
-def pace(*seconds: float) -> Pace:
-    made = Pace()
+def pace(*seconds: float) -> EtaEstimator:
+    made = EtaEstimator()
     for each in seconds:
         made.ended(each)
     return made
 
 
 def test_before_any_reply_has_ended_nothing_is_estimated() -> None:
-    assert Pace().waits([1.0], [False, False]) == [None, None]
+    assert EtaEstimator().waits([1.0], [False, False]) == [None, None]
 
 
 def test_the_next_begins_when_the_oldest_of_the_running_should_end() -> None:

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import GREEDY, Finished, Prefilled, Queued, Sampling, Token
 from playground.errors import BadModelFile, ModelStopped, PlaygroundError
 from playground.llama.params import ContextParameters
@@ -35,7 +35,7 @@ def text_of(events) -> str:
 
 @pytest.fixture(scope="module")
 def cores():
-    shares = CoreShares(2)
+    shares = CpuShares(2)
     yield shares
     shares.close()
 

@@ -8,7 +8,7 @@ import pytest
 
 from playground.engine.local import client
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.errors import ModelStopped
 from playground.llama.params import ContextParameters
 
@@ -25,7 +25,7 @@ def engine_that_says(said: str, then: str, monkeypatch: pytest.MonkeyPatch, fold
     )
     monkeypatch.chdir(folder)
     monkeypatch.setattr(client, "WORKER", "odd_worker")
-    return LocalEngine(folder / "some.gguf", ContextParameters(512), CoreShares(1))
+    return LocalEngine(folder / "some.gguf", ContextParameters(512), CpuShares(1))
 
 
 @pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE.keys())

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from playground.engine.local.client import WORKER
-from playground.engine.local.cpu_shares import CoreShares
-from playground.engine.local.pool import Lease, ModelPool, Opening
+from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.local.pool import LoadStatus, ModelLease, ModelPool
 from playground.engine.protocol import GREEDY, Finished, Token
 from playground.errors import BadModelFile, DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.planner import Planner
@@ -31,7 +31,7 @@ LARGE = ContextParameters(8192, slots=1)
 PLENTY = 1 << 40
 SUM = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
 
-Loading = Generator[Opening, None, Lease]
+Loading = Generator[LoadStatus, None, ModelLease]
 MakePool = Callable[..., ModelPool]
 
 
@@ -49,7 +49,7 @@ def make_pool(planner: Planner) -> Iterator[MakePool]:
         def make(
             usable: int | Callable[[], int] = PLENTY, idle_seconds: float = 900, turn_seconds: float = 900
         ) -> ModelPool:
-            cores = CoreShares(2)
+            cores = CpuShares(2)
             resources.callback(cores.close)
             pool = ModelPool(cores, planner, usable if callable(usable) else lambda: usable, idle_seconds, turn_seconds)
             resources.callback(pool.close)
@@ -71,7 +71,7 @@ def _command_line(process: psutil.Process) -> list[str]:
         return []
 
 
-def finish(opening: Loading) -> Lease:
+def finish(opening: Loading) -> ModelLease:
     """The lease at the end of a load."""
     while True:
         try:
@@ -95,7 +95,7 @@ def wait_for_loaders() -> None:
             assert not thread.is_alive()
 
 
-def answer(lease: Lease) -> str:
+def answer(lease: ModelLease) -> str:
     events = lease.engine.submit(SUM, GREEDY, max_tokens=20)
     return "".join(event.text for event in events if isinstance(event, Token | Finished))
 
@@ -263,7 +263,7 @@ def test_the_least_recently_used_gives_way_first(make_pool: MakePool, planner: P
 # --- who waits ---
 
 
-def until_it_waits(opening: Loading) -> Opening:
+def until_it_waits(opening: Loading) -> LoadStatus:
     """The first word of an opening that says for whom it waits."""
     return next(progress for progress in opening if progress.waiting and progress.waiting.for_models)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.scoring import Scorer, chunks, kl_divergence, windows_of
 from playground.engine.protocol import GREEDY, Failed, Finished, Score, Scored, ScoringEnded, Token, decode, encode
 from playground.errors import PlaygroundError
@@ -219,7 +219,7 @@ def test_scores_survive_the_pipe(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def engine(starter: Path):
-    cores = CoreShares(2)
+    cores = CpuShares(2)
     engine = LocalEngine(starter, ContextParameters(256, slots=1), cores)
     for _ in engine.load():
         pass

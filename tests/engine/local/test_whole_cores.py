@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CoreShares
+from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import Finished, Sampling, Scored, Token
 from playground.llama.params import ContextParameters
 
@@ -15,7 +15,7 @@ STORY = "The ferry leaves at six, when the lamps along the quay are still lit an
 WARM = Sampling(temperature=1.0, seed=3)
 
 
-def loaded(starter: Path, cores: CoreShares) -> LocalEngine:
+def loaded(starter: Path, cores: CpuShares) -> LocalEngine:
     engine = LocalEngine(starter, ContextParameters(1024, slots=2), cores)
     for _ in engine.load():
         pass
@@ -24,20 +24,20 @@ def loaded(starter: Path, cores: CoreShares) -> LocalEngine:
 
 @pytest.fixture(scope="module")
 def cores():
-    shares = CoreShares(2)
+    shares = CpuShares(2)
     yield shares
     shares.close()
 
 
 @pytest.fixture(scope="module")
-def engine(starter: Path, cores: CoreShares):
+def engine(starter: Path, cores: CpuShares):
     engine = loaded(starter, cores)
     yield engine
     engine.close()
 
 
 def test_a_reproducible_reply_in_a_long_context_is_the_same_beside_another_model(
-    engine: LocalEngine, starter: Path, cores: CoreShares
+    engine: LocalEngine, starter: Path, cores: CpuShares
 ) -> None:
     """With more than 512 tokens before it, one thread and two give other last digits: so it always has all cores."""
     (alone,) = replies(engine)
@@ -65,7 +65,7 @@ def test_scores_do_not_depend_on_the_number_of_threads(starter: Path, tmp_path: 
     path.touch()
     logprobs = []
     for count in (1, 2):
-        shares = CoreShares(count)
+        shares = CpuShares(count)
         engine = loaded(starter, shares)
         ids = [5 + place * 7 % 4000 for place in range(514)]
         events = list(engine.score("", ids, path, against=False))

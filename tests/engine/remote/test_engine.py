@@ -13,7 +13,7 @@ from playground.engine.protocol import GREEDY, UNKNOWN_ID, Event, Finished, Pref
 from playground.engine.remote.client import ServerLine
 from playground.engine.remote.engine import RemoteEngine
 from playground.engine.remote.protocol import RemoteModel
-from playground.engine.remote.registry import FRESH_SECONDS, Remotes
+from playground.engine.remote.registry import FRESH_SECONDS, ServerRegistry
 from playground.errors import PlaygroundError, RemoteProblem, RequestRefused
 from playground.servers import RemoteServer, read_server
 from tests.support.server_process import ALIAS, ServerProcess
@@ -295,7 +295,7 @@ def test_a_server_is_unreachable_only_when_every_worker_is(stand_in: ServerStand
 
 def test_lists_are_known_after_a_look_and_never_waited_for(stand_in: ServerStandIn, server: RemoteServer) -> None:
     stand_in.hold.clear()
-    remotes = Remotes([server])
+    remotes = ServerRegistry([server])
     assert remotes.models() == ()  # the server has not answered: nobody waits for it
     stand_in.hold.set()
     assert remotes.wait(30)
@@ -304,7 +304,7 @@ def test_lists_are_known_after_a_look_and_never_waited_for(stand_in: ServerStand
 
 def test_a_list_is_looked_up_again_only_after_a_while(stand_in: ServerStandIn, server: RemoteServer) -> None:
     now = [0.0]
-    remotes = Remotes([server], clock=lambda: now[0])
+    remotes = ServerRegistry([server], clock=lambda: now[0])
     for _ in range(3):
         remotes.offers()
         remotes.wait(30)
@@ -317,7 +317,7 @@ def test_a_list_is_looked_up_again_only_after_a_while(stand_in: ServerStandIn, s
 
 def test_a_server_that_has_gone_keeps_its_list_and_says_so(stand_in: ServerStandIn, server: RemoteServer) -> None:
     now = [0.0]
-    remotes = Remotes([server], clock=lambda: now[0])
+    remotes = ServerRegistry([server], clock=lambda: now[0])
     remotes.offers()
     remotes.wait(30)
     stand_in.models = {"error": "gone"}
@@ -334,7 +334,7 @@ def test_a_server_that_has_gone_keeps_its_list_and_says_so(stand_in: ServerStand
 )
 def test_a_list_of_nonsense_offers_nothing(stand_in: ServerStandIn, server: RemoteServer, listed: object) -> None:
     stand_in.models = listed
-    remotes = Remotes([server])
+    remotes = ServerRegistry([server])
     remotes.offers()
     remotes.wait(30)
     assert remotes.models() == ()
@@ -343,7 +343,7 @@ def test_a_list_of_nonsense_offers_nothing(stand_in: ServerStandIn, server: Remo
 def test_an_entered_server_must_answer_and_cannot_take_the_place_of_one_from_the_settings(
     stand_in: ServerStandIn, server: RemoteServer
 ) -> None:
-    remotes = Remotes([server])
+    remotes = ServerRegistry([server])
     with pytest.raises(RequestRefused, match="There is a server Bench already"):
         remotes.add(replace(server, name="Bench"))
     with pytest.raises(RemoteProblem, match="does not accept the key"):

@@ -19,8 +19,8 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.gguf.header import FileSource, read_header
 from playground.models.hub.cache import RepoCache
-from playground.models.hub.client import Hub, Stop
-from playground.models.hub.download_queue import Download, Downloads, _Meter
+from playground.models.hub.client import Hub, TransferStop
+from playground.models.hub.download_queue import Download, DownloadQueue, _Meter
 from playground.models.hub.headers import Headers
 from playground.models.hub.repository import HubLevel
 from playground.settings import load_settings
@@ -57,13 +57,13 @@ def level(server: HubStandIn, hub: Hub) -> HubLevel:
 
 
 @pytest.fixture
-def open_downloads(hub: Hub, tmp_path: Path) -> Iterator[Callable[..., Downloads]]:
-    opened: list[Downloads] = []
+def open_downloads(hub: Hub, tmp_path: Path) -> Iterator[Callable[..., DownloadQueue]]:
+    opened: list[DownloadQueue] = []
 
-    def open_downloads(**how: Any) -> Downloads:
+    def open_downloads(**how: Any) -> DownloadQueue:
         settings = load_settings(data_dir=tmp_path / "data")
         how = {"pause": lambda stop, seconds: stop.check(), **how}
-        opened.append(Downloads(settings, hub, Headers(hub, settings.data_dir / "headers"), **how))
+        opened.append(DownloadQueue(settings, hub, Headers(hub, settings.data_dir / "headers"), **how))
         return opened[-1]
 
     yield open_downloads
@@ -72,7 +72,7 @@ def open_downloads(hub: Hub, tmp_path: Path) -> Iterator[Callable[..., Downloads
 
 
 @pytest.fixture
-def downloads(open_downloads: Callable[..., Downloads]) -> Downloads:
+def downloads(open_downloads: Callable[..., DownloadQueue]) -> DownloadQueue:
     return open_downloads()
 
 
@@ -80,7 +80,7 @@ def visible_files(hub: Hub) -> list[str]:
     return sorted(path.name for path in hub.cache_dir.glob("models--*/snapshots/*/**/*.gguf"))
 
 
-def failed(downloads: Downloads, level: HubLevel) -> str:
+def failed(downloads: DownloadQueue, level: HubLevel) -> str:
     """The sentence with which a download ends that must fail."""
     record = downloads.wait(downloads.start(level), SOON)
     assert record.state == "failed", record
@@ -91,7 +91,7 @@ def failed(downloads: Downloads, level: HubLevel) -> str:
 
 
 def test_a_downloaded_model_is_where_huggingface_hub_looks_for_it(
-    server: HubStandIn, hub: Hub, downloads: Downloads, level: HubLevel
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     record = downloads.wait(downloads.start(level), SOON)
     assert record.state == "done" and record.path is not None
@@ -103,7 +103,7 @@ def test_a_downloaded_model_is_where_huggingface_hub_looks_for_it(
 
 
 def test_what_huggingface_hub_downloaded_is_not_downloaded_again(
-    server: HubStandIn, hub: Hub, downloads: Downloads, level: HubLevel
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     hf_hub_download(REPO, PATH, cache_dir=hub.cache_dir, endpoint=server.endpoint)
     server.forget_requests()
@@ -112,7 +112,7 @@ def test_what_huggingface_hub_downloaded_is_not_downloaded_again(
 
 
 def test_the_real_starter_arrives_in_shards_as_it_is(
-    server: HubStandIn, hub: Hub, downloads: Downloads, starter: Path
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, starter: Path
 ) -> None:
     shards = split_model(starter, 3)
     server.add("owner/Split", {f"Q4_1/S-Q4_1-{i:05d}-of-00003.gguf": shard for i, shard in enumerate(shards, 1)})
@@ -124,7 +124,7 @@ def test_the_real_starter_arrives_in_shards_as_it_is(
 
 
 def test_no_shard_is_visible_before_all_are_there(
-    server: HubStandIn, hub: Hub, downloads: Downloads, tmp_path: Path
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, tmp_path: Path
 ) -> None:
     (whole := tmp_path / "whole.gguf").write_bytes(small_model(tensors=6))
     shards = split_model(whole, 3)
@@ -141,7 +141,7 @@ def test_no_shard_is_visible_before_all_are_there(
 
 
 def test_a_small_model_that_is_kept_in_git_is_checked_by_gits_own_sum(
-    server: HubStandIn, hub: Hub, downloads: Downloads
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue
 ) -> None:
     server.add("owner/Tiny", {PATH: small_model(3)}, in_git=frozenset({PATH}))
     level = hub.repository("owner/Tiny").find()
@@ -152,7 +152,7 @@ def test_a_small_model_that_is_kept_in_git_is_checked_by_gits_own_sum(
 # --- progress ---
 
 
-def held_midway(server: HubStandIn, downloads: Downloads, level: HubLevel, after: int = 200_000) -> tuple[str, Any]:
+def held_midway(server: HubStandIn, downloads: DownloadQueue, level: HubLevel, after: int = 200_000) -> tuple[str, Any]:
     """A download that stands still with `after` bytes arrived; its header was read before."""
     downloads._headers.read(level)
     hold = server.hold("/storage/", after)
@@ -161,7 +161,9 @@ def held_midway(server: HubStandIn, downloads: Downloads, level: HubLevel, after
     return id, hold
 
 
-def test_progress_tells_every_byte_that_has_arrived(server: HubStandIn, downloads: Downloads, level: HubLevel) -> None:
+def test_progress_tells_every_byte_that_has_arrived(
+    server: HubStandIn, downloads: DownloadQueue, level: HubLevel
+) -> None:
     id, hold = held_midway(server, downloads, level)
     record = downloads.get(id)
     assert (record.state, record.bytes_done, record.bytes_total) == ("downloading", 200_000, SIZE)
@@ -181,7 +183,7 @@ def test_speed_is_the_mean_of_the_last_seconds_and_none_when_nothing_comes() -> 
 
 
 def test_time_left_follows_from_the_speed(
-    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel
+    server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     ticks = iter(range(1_000_000))
     downloads = open_downloads(clock=lambda: float(next(ticks)))
@@ -191,7 +193,7 @@ def test_time_left_follows_from_the_speed(
     assert record.seconds_left * record.speed == pytest.approx(SIZE - 200_000)
 
 
-def test_every_visitor_sees_the_same_downloads(server: HubStandIn, downloads: Downloads, level: HubLevel) -> None:
+def test_every_visitor_sees_the_same_downloads(server: HubStandIn, downloads: DownloadQueue, level: HubLevel) -> None:
     id, hold = held_midway(server, downloads, level)
     assert downloads.start(level) == id  # another visitor asks for the same
     assert [record.id for record in downloads.all()] == [id]
@@ -204,7 +206,7 @@ def test_every_visitor_sees_the_same_downloads(server: HubStandIn, downloads: Do
 
 
 def test_a_second_download_waits_for_its_turn(
-    server: HubStandIn, hub: Hub, downloads: Downloads, level: HubLevel
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     other = hub.repository(REPO).find("Q8_0")
     first, hold = held_midway(server, downloads, level)
@@ -216,7 +218,7 @@ def test_a_second_download_waits_for_its_turn(
 
 
 def test_a_queued_download_that_is_cancelled_never_starts(
-    server: HubStandIn, hub: Hub, downloads: Downloads, level: HubLevel
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     other = hub.repository(REPO).find("Q8_0")
     first, hold = held_midway(server, downloads, level)
@@ -229,7 +231,7 @@ def test_a_queued_download_that_is_cancelled_never_starts(
 
 
 def test_a_failed_download_does_not_hold_up_the_next(
-    server: HubStandIn, hub: Hub, downloads: Downloads, level: HubLevel
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     server.add("owner/Gated", {PATH: small_model()}, gated="manual")
     first = downloads.start(hub.repository("owner/Gated").find())
@@ -242,7 +244,7 @@ def test_a_failed_download_does_not_hold_up_the_next(
 
 
 def test_cancelling_ends_a_download_even_while_no_bytes_come(
-    server: HubStandIn, hub: Hub, downloads: Downloads, level: HubLevel
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     id, hold = held_midway(server, downloads, level)
     downloads.cancel(id)
@@ -251,7 +253,9 @@ def test_cancelling_ends_a_download_even_while_no_bytes_come(
     assert record.bytes_done == 200_000 and visible_files(hub) == []
 
 
-def test_a_cancelled_download_goes_on_where_it_ended(server: HubStandIn, downloads: Downloads, level: HubLevel) -> None:
+def test_a_cancelled_download_goes_on_where_it_ended(
+    server: HubStandIn, downloads: DownloadQueue, level: HubLevel
+) -> None:
     id, _ = held_midway(server, downloads, level)
     downloads.cancel(id)
     downloads.wait(id, SOON)
@@ -263,7 +267,7 @@ def test_a_cancelled_download_goes_on_where_it_ended(server: HubStandIn, downloa
 
 
 def test_a_restart_goes_on_with_what_was_under_way(
-    server: HubStandIn, hub: Hub, open_downloads: Callable[..., Downloads], level: HubLevel
+    server: HubStandIn, hub: Hub, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     other = hub.repository(REPO).find("Q8_0")
     before = open_downloads()
@@ -277,7 +281,7 @@ def test_a_restart_goes_on_with_what_was_under_way(
 
 
 def test_a_cancelled_download_stays_so_after_a_restart(
-    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel
+    server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     before = open_downloads()
     id, _ = held_midway(server, before, level)
@@ -292,7 +296,7 @@ def test_a_cancelled_download_stays_so_after_a_restart(
 
 
 def test_a_finished_download_is_not_on_the_list_after_a_restart(
-    open_downloads: Callable[..., Downloads], level: HubLevel
+    open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     before = open_downloads()
     before.wait(before.start(level), SOON)
@@ -302,7 +306,7 @@ def test_a_finished_download_is_not_on_the_list_after_a_restart(
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '[{"level": {}}]', '[{"level": 5, "state": "x", "note": ""}]'])
 def test_a_damaged_journal_is_no_reason_not_to_start(
-    open_downloads: Callable[..., Downloads], tmp_path: Path, content: str
+    open_downloads: Callable[..., DownloadQueue], tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "downloads.json").write_text(content)
@@ -310,7 +314,7 @@ def test_a_damaged_journal_is_no_reason_not_to_start(
 
 
 def test_a_damaged_journal_is_kept_aside_and_told(
-    open_downloads: Callable[..., Downloads], level: HubLevel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    open_downloads: Callable[..., DownloadQueue], level: HubLevel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "downloads.json").write_text('[{"level": {"repo": "owner/Mine')
@@ -322,7 +326,7 @@ def test_a_damaged_journal_is_kept_aside_and_told(
 
 
 def test_what_can_be_read_of_a_damaged_journal_goes_on(
-    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel, tmp_path: Path
+    server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel, tmp_path: Path
 ) -> None:
     before = open_downloads()
     id, hold = held_midway(server, before, level)
@@ -336,7 +340,7 @@ def test_what_can_be_read_of_a_damaged_journal_goes_on(
 
 
 def test_a_second_playground_on_one_data_folder_leaves_the_downloads_to_the_first(
-    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel, tmp_path: Path
+    server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel, tmp_path: Path
 ) -> None:
     first = open_downloads()
     id, hold = held_midway(server, first, level)
@@ -352,7 +356,7 @@ def test_a_second_playground_on_one_data_folder_leaves_the_downloads_to_the_firs
 
 
 def test_the_second_playground_takes_the_downloads_over_once_the_first_has_ended(
-    server: HubStandIn, hub: Hub, open_downloads: Callable[..., Downloads], level: HubLevel
+    server: HubStandIn, hub: Hub, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     first, second = open_downloads(), open_downloads()
     id, hold = held_midway(server, first, level)
@@ -364,7 +368,7 @@ def test_the_second_playground_takes_the_downloads_over_once_the_first_has_ended
 
 
 def test_a_download_that_hangs_does_not_hold_up_the_end_and_keeps_its_journal(
-    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel, monkeypatch: pytest.MonkeyPatch
+    server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("playground.models.hub.download_queue.FAREWELL_SECONDS", 0.01)
     hangs, goes_on = threading.Event(), threading.Event()
@@ -383,7 +387,7 @@ def test_a_download_that_hangs_does_not_hold_up_the_end_and_keeps_its_journal(
 
 
 def test_forgetting_a_cancelled_download_gives_its_room_back(
-    server: HubStandIn, hub: Hub, downloads: Downloads, level: HubLevel
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     id, _ = held_midway(server, downloads, level)
     with pytest.raises(PlaygroundError, match="running"):
@@ -400,7 +404,7 @@ def test_forgetting_a_cancelled_download_gives_its_room_back(
 
 
 def test_a_connection_cut_in_the_middle_is_taken_up_by_a_range(
-    server: HubStandIn, downloads: Downloads, level: HubLevel
+    server: HubStandIn, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     downloads._headers.read(level)
     server.forget_requests()
@@ -412,7 +416,7 @@ def test_a_connection_cut_in_the_middle_is_taken_up_by_a_range(
 
 
 def test_a_lost_connection_ends_the_download_and_loses_nothing(
-    server: HubStandIn, downloads: Downloads, level: HubLevel
+    server: HubStandIn, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     downloads._headers.read(level)
     server.cut("/storage/", after=300_000)
@@ -424,7 +428,7 @@ def test_a_lost_connection_ends_the_download_and_loses_nothing(
 
 
 def test_a_rate_limit_is_told_and_waited_for(
-    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel
+    server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     waits: list[float] = []
     downloads = open_downloads(pause=lambda stop, seconds: waits.append(seconds))
@@ -434,9 +438,9 @@ def test_a_rate_limit_is_told_and_waited_for(
 
 
 def test_waiting_for_the_hub_is_told_and_can_be_cancelled(
-    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel
+    server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
-    downloads = open_downloads(pause=Stop.wait)
+    downloads = open_downloads(pause=TransferStop.wait)
     server.fail("/resolve/", 429, times=99, Retry_After="300")
     id = downloads.start(level)
     record = downloads.wait_for(id, lambda record: record.state == "waiting", SOON)
@@ -446,7 +450,7 @@ def test_waiting_for_the_hub_is_told_and_can_be_cancelled(
 
 
 def test_too_little_room_on_the_disk_is_told_before_anything_is_fetched(
-    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel
+    server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     note = failed(open_downloads(free=lambda folder: SIZE - 1), level)
     assert "short of that by 1 MiB" in note and "Make room" in note
@@ -454,7 +458,7 @@ def test_too_little_room_on_the_disk_is_told_before_anything_is_fetched(
 
 
 def test_what_is_already_there_needs_no_room(
-    server: HubStandIn, open_downloads: Callable[..., Downloads], level: HubLevel
+    server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     before = open_downloads()
     id, _ = held_midway(server, before, level)
@@ -465,7 +469,7 @@ def test_what_is_already_there_needs_no_room(
     assert after.wait(id, SOON).state == "done"
 
 
-def test_a_disk_that_fills_up_is_told_and_what_arrived_stays(downloads: Downloads, level: HubLevel) -> None:
+def test_a_disk_that_fills_up_is_told_and_what_arrived_stays(downloads: DownloadQueue, level: HubLevel) -> None:
     downloads._headers.read(level)
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, usual[1]))  # no file may grow beyond, as on a full disk
@@ -479,14 +483,14 @@ def test_a_disk_that_fills_up_is_told_and_what_arrived_stays(downloads: Download
     assert record.state == "done" and record.path is not None and record.path.read_bytes() == small_model()
 
 
-def test_a_folder_that_cannot_be_written_is_told(hub: Hub, downloads: Downloads, level: HubLevel) -> None:
+def test_a_folder_that_cannot_be_written_is_told(hub: Hub, downloads: DownloadQueue, level: HubLevel) -> None:
     hub.cache_dir.mkdir(parents=True)
     (hub.cache_dir / "models--owner--Small-GGUF").write_text("a file where a folder should be")
     assert "could not be written" in failed(downloads, level)
 
 
 def test_a_file_that_changed_upstream_is_told_and_not_fetched(
-    server: HubStandIn, downloads: Downloads, level: HubLevel
+    server: HubStandIn, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     server.change(REPO, PATH, small_model(99))
     assert f"{PATH} has changed on the Hub" in failed(downloads, level)
@@ -494,14 +498,14 @@ def test_a_file_that_changed_upstream_is_told_and_not_fetched(
 
 
 def test_a_change_to_another_file_of_the_repository_is_no_reason_to_stop(
-    server: HubStandIn, downloads: Downloads, level: HubLevel
+    server: HubStandIn, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     server.change(REPO, "README.md", b"# new")
     assert downloads.wait(downloads.start(level), SOON).state == "done"
 
 
 def test_content_that_is_not_what_the_hub_says_is_thrown_away(
-    server: HubStandIn, hub: Hub, downloads: Downloads, level: HubLevel
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     content = small_model()
     server.swap(REPO, PATH, content[:-1] + bytes([content[-1] ^ 1]))  # same header, same size, one bit
@@ -510,7 +514,7 @@ def test_content_that_is_not_what_the_hub_says_is_thrown_away(
 
 
 def test_a_file_whose_header_is_not_the_planned_one_is_told(
-    server: HubStandIn, hub: Hub, downloads: Downloads, level: HubLevel
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     planned = downloads._headers.read(level).path
     planned.write_bytes(small_model(name="Other"))  # as if a plan had been made of something else
@@ -521,13 +525,13 @@ def test_a_file_whose_header_is_not_the_planned_one_is_told(
     assert downloads.wait(level.key, SOON).state == "done"
 
 
-def test_a_renamed_repository_is_followed(server: HubStandIn, downloads: Downloads, level: HubLevel) -> None:
+def test_a_renamed_repository_is_followed(server: HubStandIn, downloads: DownloadQueue, level: HubLevel) -> None:
     server.rename(REPO, "owner/New-GGUF")
     assert downloads.wait(downloads.start(level), SOON).state == "done"
 
 
 def test_another_program_at_the_same_file_is_waited_for(
-    hub: Hub, open_downloads: Callable[..., Downloads], level: HubLevel
+    hub: Hub, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     path = RepoCache(hub.cache_dir, REPO).lock(level.files[0])
     path.parent.mkdir(parents=True)
@@ -535,7 +539,7 @@ def test_another_program_at_the_same_file_is_waited_for(
     other.acquire()
     told: list[Download] = []
 
-    def pause(stop: Stop, seconds: float) -> None:
+    def pause(stop: TransferStop, seconds: float) -> None:
         told.extend(downloads.all())
         other.release()
 
@@ -545,7 +549,7 @@ def test_another_program_at_the_same_file_is_waited_for(
 
 
 def test_a_level_with_a_shard_of_another_model_is_refused(
-    server: HubStandIn, hub: Hub, downloads: Downloads, tmp_path: Path
+    server: HubStandIn, hub: Hub, downloads: DownloadQueue, tmp_path: Path
 ) -> None:
     (one := tmp_path / "one.gguf").write_bytes(small_model(tensors=4))
     shards: list[Blob] = split_model(one, 2)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.compare_state import Duel, Side
+from playground.app.compare_state import Comparison, Side
 from playground.chat.answer_differences import Spread
 from playground.chat.compare import PaneResult
 from playground.chat.conversation import Conversation
@@ -60,11 +60,11 @@ def text_of(markup: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", markup))).strip()
 
 
-def duel_of(levels: tuple[str, str], **more: object) -> Duel:
+def duel_of(levels: tuple[str, str], **more: object) -> Comparison:
     files = [
         ModelFile(Path(f"m-{level}.gguf"), (Path("m"),), "m", level, 1, "made here", None, "Q4_1") for level in levels
     ]
-    return Duel((Side(file=files[0]), Side(file=files[1])), **more)  # type: ignore[arg-type]
+    return Comparison((Side(file=files[0]), Side(file=files[1])), **more)  # type: ignore[arg-type]
 
 
 # --- differences ---

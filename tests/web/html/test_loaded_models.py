@@ -7,10 +7,17 @@ import re
 import pytest
 
 from playground.engine.local.pool_types import LoadTime
-from playground.web.html.loaded_models import ResidentRow, Room, Swap, load_time_words, resident_card, waiting_words
+from playground.web.html.loaded_models import (
+    LoadedModelRow,
+    Swap,
+    SwapRoom,
+    load_time_words,
+    resident_card,
+    waiting_words,
+)
 
-FOX = ResidentRow("Fox 135M · Q4_1", 4096, users=2, value="fox")
-OWL = ResidentRow("Owl 1B · Q8_0", 2048, users=0, is_loading=True)
+FOX = LoadedModelRow("Fox 135M · Q4_1", 4096, users=2, value="fox")
+OWL = LoadedModelRow("Owl 1B · Q8_0", 2048, users=0, is_loading=True)
 
 
 def text_of(markup: str) -> str:
@@ -26,11 +33,11 @@ def test_each_model_says_who_uses_it_and_can_be_joined_where_that_is_possible() 
 
 @pytest.mark.parametrize(("users", "words"), [(0, "nobody uses it now"), (1, "1 uses it now"), (3, "3 use it now")])
 def test_the_number_of_users_reads_as_a_sentence(users: int, words: str) -> None:
-    assert words in text_of(resident_card([ResidentRow("Fox", 1, users)], None))
+    assert words in text_of(resident_card([LoadedModelRow("Fox", 1, users)], None))
 
 
 def test_names_from_files_are_text_and_never_markup() -> None:
-    card = resident_card([ResidentRow("<img src=x>", 1, 0, value='"><script>')], None)
+    card = resident_card([LoadedModelRow("<img src=x>", 1, 0, value='"><script>')], None)
     assert "<img" not in card and "<script" not in card
 
 
@@ -42,7 +49,7 @@ def test_names_from_files_are_text_and_never_markup() -> None:
         ("waits for others", "has to wait until there is room, because nobody’s model is taken away"),
     ],
 )
-def test_a_swap_says_what_happens_to_the_others(room: Room, words: str) -> None:
+def test_a_swap_says_what_happens_to_the_others(room: SwapRoom, words: str) -> None:
     assert words in text_of(resident_card([FOX], Swap(room, None)))
 
 

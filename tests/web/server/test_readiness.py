@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playground.limits.runs import Visits
+from playground.limits.runs import Runs
 from playground.web.server.readiness import AGAIN_SECONDS, Readiness
 
 
@@ -17,8 +17,8 @@ class Trials:
         return self.found.pop(0) if len(self.found) > 1 else self.found[0]
 
 
-def tried(trials: Trials, visits: Visits | None = None) -> Readiness:
-    readiness = Readiness(visits or Visits(), trials, lambda: trials.now)
+def tried(trials: Trials, runs: Runs | None = None) -> Readiness:
+    readiness = Readiness(runs or Runs(), trials, lambda: trials.now)
     assert "being tried out" in readiness.reason
     readiness.wait()
     return readiness
@@ -58,7 +58,7 @@ def test_the_death_of_a_models_process_is_looked_into_and_a_bad_file_is_not() ->
 
 
 def test_it_is_not_ready_while_it_shuts_down() -> None:
-    visits = Visits()
-    readiness = tried(Trials(""), visits)
-    visits.close()
+    runs = Runs()
+    readiness = tried(Trials(""), runs)
+    runs.close()
     assert readiness.reason == "The playground is shutting down."

@@ -18,8 +18,8 @@ from playground.settings import Settings, load_settings
 from playground.web.server.request_filter import (
     MOST_BODY_BYTES,
     UPLOAD_SECONDS,
-    Gate,
-    Refused,
+    RejectedRequest,
+    RequestFilter,
     Uploads,
     response_headers,
 )
@@ -109,7 +109,7 @@ def test_a_web_page_whose_name_means_this_computer_gets_nothing(running: Playgro
 
 @pytest.mark.parametrize("own", [{"host": "0.0.0.0"}, {"proxies": 1}, {"on_space": True}])
 def test_a_page_that_others_reach_answers_to_any_name(own: dict[str, object]) -> None:
-    gate = Gate(None, load_settings(**own))  # type: ignore[arg-type]
+    gate = RequestFilter(None, load_settings(**own))  # type: ignore[arg-type]
     gate._check_address({"path": "/", "headers": [(b"host", b"playground.example")]})
 
 
@@ -207,7 +207,7 @@ def test_uploads_of_all_visitors_together_have_a_bound() -> None:
         return str(asyncio.run(uploads.counting(receive)())["type"])
 
     assert [sent(60), sent(39), sent(2)] == ["http.request", "http.request", "http.disconnect"]
-    with pytest.raises(Refused, match="uploaded"):
+    with pytest.raises(RejectedRequest, match="uploaded"):
         sent(1)
     seconds = UPLOAD_SECONDS + 1
     assert sent(60) == "http.request"

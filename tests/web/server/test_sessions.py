@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from gradio.routes import App
 from starlette.testclient import TestClient
 
-from playground.web.server.heartbeat import Attendance
+from playground.web.server.heartbeat import HeartbeatMiddleware
 from playground.web.server.request_filter import API
 from playground.web.server.sessions import Sessions, forget
 
@@ -158,7 +158,7 @@ def test_a_heartbeat_holds_its_session_open_until_it_ends(page: gr.Blocks, forgo
 
         return StreamingResponse(beat())
 
-    server.add_middleware(Attendance, sessions=sessions)
+    server.add_middleware(HeartbeatMiddleware, sessions=sessions)
     with TestClient(server) as client:
         assert client.get(f"{API}heartbeat/a-page").text == "ALIVE"
     assert forgotten.wait(WAIT_SECONDS) and closed == ["made up", "a-page"]
@@ -168,7 +168,7 @@ def test_answers_of_a_forgotten_session_end_without_an_error_of_the_server(page:
     sessions = Sessions(SOON, SOON)
     sessions.look_after(page)
     server = App.create_app(page)
-    server.add_middleware(Attendance, sessions=sessions)
+    server.add_middleware(HeartbeatMiddleware, sessions=sessions)
     with TestClient(server) as client:
         answer = client.get(f"{API}queue/data", params={"session_hash": "made up"})
     assert answer.status_code == 200 and '"session_not_found":true' in answer.text.replace(" ", "")
