@@ -7,6 +7,7 @@ component; what the settings forbid is refused here, whatever a browser sends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from playground.app.format import bits, gibibytes
 from playground.app.hub import HubService
@@ -20,6 +21,8 @@ from playground.limits.runs import Visitor
 from playground.models.hub.download_queue import Download
 from playground.quantize.quantize import QuantizedSize, levels_offered
 from playground.web.html.page import notice
+
+_OFFLINE: Final = "The Hub is not asked: offline mode is on (HF_HUB_OFFLINE). All that is on this disk works."
 
 
 class ModelsService:
@@ -121,9 +124,7 @@ class ModelsService:
         queue = notice(said, "warning") if said else ""
         if not self._services.hub.is_offline:
             return queue
-        return queue + notice(
-            "The Hub is not asked: offline mode is on (HF_HUB_OFFLINE). All that is on this disk works."
-        )
+        return f"{queue}{notice(_OFFLINE)}"
 
     def _refuse_downloads(self) -> None:
         if not self.settings.allow_downloads:

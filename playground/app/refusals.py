@@ -1,35 +1,22 @@
-"""A refusal on its way to whoever is refused: a sentence on the page, and a line for whoever runs the playground.
-
-Lower floors raise and know nobody; here, where an error meets its visitor, each refusal is told once.
-"""
+"""An error as the page shows it, with the log line of a refusal."""
 
 from __future__ import annotations
 
-from playground import events
-from playground.errors import BadModelFile, PlaygroundError, RequestRefused
+from playground.app.messages import log_file_refusal, log_refusal
+from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
 from playground.web.html.page import error_card
 
+__all__ = ["error_message", "file_error_message", "log_refusal"]
+
 
 def error_message(error: PlaygroundError, visitor: Visitor | None) -> str:
-    """The error as markup; where it refuses something, it is noted."""
+    """The error as markup; where it refuses something, it is logged."""
     log_refusal(error, visitor)
     return error_card(error)
 
 
 def file_error_message(error: PlaygroundError, visitor: Visitor | None) -> str:
     """The same for a file that a visitor gave: that it is no model refuses it, too."""
-    if isinstance(error, BadModelFile):
-        _note(error, visitor)
-    return error_message(error, visitor)
-
-
-def log_refusal(error: PlaygroundError, visitor: Visitor | None) -> None:
-    """A line for a refusal; other errors have theirs where they happen."""
-    if isinstance(error, RequestRefused):
-        _note(error, visitor, error.setting)
-
-
-def _note(error: PlaygroundError, visitor: Visitor | None, setting: str = "") -> None:
-    short_id, via = (visitor.short_id, visitor.via) if visitor else ("", "")
-    events.refused(short_id, via, setting, error.problem)
+    log_file_refusal(error, visitor)
+    return error_card(error)

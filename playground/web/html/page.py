@@ -1,66 +1,72 @@
-"""Records to HTML for what every tab shows: the page's head, notices, errors, empty states.
-
-Pure functions; no Gradio, no state. Whatever comes from a file, a model or a visitor is escaped here. Memory has its
-own room (render_memory.py), so have the picker's rows (render_picker.py) and a reply's figures (render_reply.py).
-"""
+"""Records to markup for what every tab shows: the page's head, notices, errors, progress, empty states."""
 
 from __future__ import annotations
 
-from html import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from playground.app.format import counted, gibibytes_apart
+from markupsafe import Markup
+
+from playground.app.format import counted, gibibytes_apart, percent
+from playground.app.messages import NoticeKind, StatusMessage, WorkProgress
 from playground.errors import PlaygroundError
 from playground.resources import asset
+from playground.web.html.templates import render
 
 if TYPE_CHECKING:
     from playground.machine.cpus import Processors
     from playground.machine.memory import MachineMemory
 
 
-NoticeKind = Literal["info", "good", "warning"]
-
-
 def page_head(memory: MachineMemory, processors: Processors, *, on_space: bool = False) -> str:
     """The strip on top of every tab: the page's name, and what this computer is."""
-    logo = asset("logo.svg").read_text(encoding="utf-8")
-    return (
-        '<header class="gp-head">'
-        f'<div class="gp-brand"><span class="gp-logo" aria-hidden="true">{logo}</span>'
-        '<div><h1 class="gp-title">GGUF playground</h1>'
-        '<p class="gp-tagline">Feel what quantization does to a language model</p></div></div>'
-        f"{machine_strip(memory, processors, on_space=on_space)}</header>"
-    )
+    logo = Markup(asset("logo.svg").read_text(encoding="utf-8"))
+    return render("page.html#head", logo=logo, machine=machine_strip(memory, processors, on_space=on_space))
 
 
-def machine_strip(memory: MachineMemory, processors: Processors, *, on_space: bool = False) -> str:
+def machine_strip(memory: MachineMemory, processors: Processors, *, on_space: bool = False) -> Markup:
     """`This computer: 21.4 GiB usable of 23.5 GiB · 2 cores`, with what limits each in a hint.
 
     on_space: the computer is not the reader's own, and is called what it is.
     """
-    name = "This Space" if on_space else "This computer"
     usable, total = gibibytes_apart(memory.usable, memory.total)
-    cores = counted(processors.usable, "core")
-    return (
-        f'<p class="gp-machine"><span class="gp-machine-name">{name}</span> '
-        f'<span title="Limited by {escape(memory.limited_by, quote=True)}"><b>{usable}</b> usable of {total}</span>'
-        '<span class="gp-dot" aria-hidden="true"> · </span>'
-        f'<span title="Limited by {escape(processors.limited_by, quote=True)}"><b>{cores}</b></span></p>'
+    return render(
+        "page.html#machine",
+        name="This Space" if on_space else "This computer",
+        usable=usable,
+        total=total,
+        memory_limited_by=memory.limited_by,
+        cores=counted(processors.usable, "core"),
+        cores_limited_by=processors.limited_by,
     )
+
+
+def status_message(message: StatusMessage) -> str:
+    """A notice, a progress or an error as markup; "" for a notice without text."""
+    if isinstance(message, PlaygroundError):
+        return error_card(message)
+    if isinstance(message, WorkProgress):
+        return progress_bar(message)
+    return notice(message.text, message.kind) if message.text else ""
 
 
 def empty_state(title: str, what_to_do: str) -> str:
     """What a part of the page says while there is nothing in it yet; both texts are plain, not markup."""
-    return f'<div class="gp-empty"><p class="gp-empty-title">{escape(title)}</p><p>{escape(what_to_do)}</p></div>'
+    return render("page.html#empty_state", title=title, what_to_do=what_to_do)
 
 
 def error_card(error: PlaygroundError | str) -> str:
     """An error as the page shows it: what is wrong in bold, then what to do about it."""
     problem, remedy = (error.problem, error.remedy) if isinstance(error, PlaygroundError) else (error, "")
-    what_to_do = f"<p>{escape(remedy)}</p>" if remedy else ""
-    return f'<div class="gp-card gp-error" role="alert"><p><strong>{escape(problem)}</strong></p>{what_to_do}</div>'
+    return render("page.html#error", problem=problem, remedy=remedy)
 
 
 def notice(text: str, kind: NoticeKind = "info") -> str:
-    """A sentence the page says beside the work; read out by screen readers without taking the focus."""
-    return f'<div class="gp-card gp-{kind}" role="status"><p>{escape(text)}</p></div>'
+    """A sentence beside the work; screen readers read it out without taking the focus."""
+    return render("page.html#notice", text=text, kind=kind)
+
+
+def progress_bar(progress: WorkProgress) -> str:
+    """`Loading SmolLM2 135M · Q4_1 — 43%`; no number while the share is unknown."""
+    share = min(max(progress.fraction or 0.0, 0.0), 1.0)
+    known = progress.fraction is not None
+    return render("page.html#progress", stage=progress.stage, share=share, percent=percent(share) if known else "")

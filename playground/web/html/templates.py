@@ -1,0 +1,57 @@
+"""Renders the autoescaped Jinja templates in playground/assets/templates/.
+
+A function in web/html/ takes records, works out what is shown, and hands plain values to a template. Only markup that
+came out of `render` is passed on unescaped; text of a file, a model or a visitor never is.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from playground.app import format as words
+from playground.resources import asset
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(asset("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= {
+        "about": words.about,
+        "bits": words.bits,
+        "count": words.count,
+        "counted": words.counted,
+        "gibibytes": words.gibibytes,
+        "percent": words.percent,
+        "seconds": words.seconds,
+        "speed": words.speed,
+    }
+    return environment
+
+
+def render(template: str, **values: Any) -> Markup:
+    """The markup of a template, such as "page.html#notice": the macro `notice` of page.html, called with the values.
+
+    Without "#" the whole template is rendered. Raises jinja2.UndefinedError for a value that the template misses.
+    """
+    name, _, macro = template.partition("#")
+    loaded = _environment().get_template(name)
+    if not macro:
+        return Markup(loaded.render(**values))
+    return Markup(getattr(_module(name), macro)(**values))
+
+
+@cache
+def _module(name: str) -> Any:
+    """The template's macros; they are pure, so one module serves every thread."""
+    return _environment().get_template(name).module
