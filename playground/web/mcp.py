@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
-from gradio_client import Client  # type: ignore[import-untyped]
+from gradio_client import Client
 
 from playground.errors import PlaygroundError
 from playground.settings import Settings
@@ -36,7 +36,7 @@ def prepare_tools(page: gr.Blocks, settings: Settings) -> None:
     password = settings.password.get_secret_value()
     if password:
         tools._client_instance = Client(
-            tools.local_url or page.local_url,
+            tools.local_url or page.local_url or "",
             auth=("mcp", password),
             headers={"x-gradio-user": "mcp"},
             download_files=False,
