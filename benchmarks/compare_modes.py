@@ -12,7 +12,8 @@ from pathlib import Path
 
 from benchmarks.bench import STORY, made, median_of, report, services
 from playground.app.services import Services
-from playground.chat.compare import Mode, Pane, compare
+from playground.chat.compare import compare
+from playground.chat.comparison import Mode, Pane
 from playground.chat.conversation import Conversation, reply
 from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters

@@ -34,8 +34,10 @@ from playground.app.records import (
 )
 from playground.app.refusals import log_refusal
 from playground.app.services import Services
-from playground.chat.compare import Pane, PaneResult, PaneUpdate, compare, first_difference
+from playground.chat.compare import compare
+from playground.chat.comparison import Pane, PaneResult, PaneUpdate
 from playground.chat.conversation import Lease, reply
+from playground.chat.first_difference import first_difference
 from playground.chat.history import HistoryLimits
 from playground.chat.template.render import Message
 from playground.engine.local.pool import LoadStatus

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypedDict
 
+from playground.chat.comparison import Pane, PaneResult
 from playground.chat.first_difference import FirstDifference
-from playground.chat.pane import Pane, PaneResult
 from playground.chat.template.render import Message
 from playground.engine.protocol import Finished, Memory
 from playground.errors import PlaygroundError

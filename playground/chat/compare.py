@@ -18,9 +18,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from playground.chat.comparison import Mode, Pane, PaneResult, PaneUpdate
 from playground.chat.conversation import Lease, reply
-from playground.chat.first_difference import FirstDifference, first_difference
-from playground.chat.pane import Mode, Pane, PaneResult, PaneUpdate, TurnsReason
 from playground.engine.local.pool import LoadStatus, ModelKey, ModelPool
 from playground.engine.protocol import Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
@@ -29,11 +28,6 @@ from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.planner import Planner
 from playground.fit.verdict import judge
 from playground.limits.runs import Visitor
-
-__all__ = [
-    "FirstDifference", "Mode", "Pane", "PaneResult", "PaneUpdate", "TurnsReason",
-    "compare", "first_difference", "residency", "seeded", "usual_mode",
-]  # fmt: skip
 
 # Two models on 4 cores each: about where more cores stop to speed a reply up, because memory sets its pace.
 CORES_FOR_AT_ONCE: Final = 8

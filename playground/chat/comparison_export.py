@@ -14,11 +14,10 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from playground import __version__
-from playground.chat.answer_differences import DifferenceRow, Figure, Spread, Value, differences
+from playground.chat.comparison import DifferenceRow, Figure, PaneResult, Spread, Value, differences
 from playground.chat.conversation import Conversation
 from playground.chat.export import code, one_line, settings_in_words, turn
 from playground.chat.first_difference import FirstDifference, TokenChoice, first_difference
-from playground.chat.pane import PaneResult
 from playground.engine.protocol import Finished, Sampling
 from playground.engine.remote.protocol import RemoteModel
 from playground.llama.params import ContextParameters

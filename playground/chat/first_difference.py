@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from playground.chat.pane import PaneResult
+from playground.chat.comparison import PaneResult
 from playground.engine.protocol import UNKNOWN_ID, Alternative, Token
 
 

@@ -13,9 +13,8 @@ from playground.cli.output import Report, table
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.chat.answer_differences import Figure, Value
-    from playground.chat.compare import FirstDifference, Pane, PaneResult, PaneUpdate
-    from playground.chat.first_difference import TokenChoice
+    from playground.chat.comparison import Figure, Pane, PaneResult, PaneUpdate, Value
+    from playground.chat.first_difference import FirstDifference, TokenChoice
     from playground.cli.common import Commands
     from playground.engine.protocol import FinishReason
     from playground.errors import PlaygroundError
@@ -34,8 +33,10 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.records import difference_record, pane_record
     from playground.app.services import Services
-    from playground.chat.compare import Pane, compare, first_difference
+    from playground.chat.compare import compare
+    from playground.chat.comparison import Pane
     from playground.chat.conversation import Conversation
+    from playground.chat.first_difference import first_difference
     from playground.engine.remote.protocol import RemoteModel
     from playground.llama.params import ContextParameters
 
@@ -112,7 +113,7 @@ def _note(update: PaneUpdate) -> str:
 
 def _text(levels: Sequence[str], results: Sequence[PaneResult], parting: FirstDifference | None) -> str:
     """The figures of both, those of the better one with a star, and where the answers part."""
-    from playground.chat.answer_differences import differences
+    from playground.chat.comparison import differences
 
     lines = [["", *levels]]
     for row in differences(results):

@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import fmean, variance
 from typing import Final, Literal
 
+from playground.chat.comparison import Pane
 from playground.chat.conversation import Conversation, fitting_prompt
-from playground.chat.pane import Pane
 from playground.chat.template.render import chat_template
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.pool import ModelLease, ModelPool, Waiting

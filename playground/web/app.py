@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 from playground import __version__, events
 from playground.app.api import ApiService
 from playground.app.chat import ChatService
-from playground.app.compare import CompareService
+from playground.app.compare.service import CompareService
 from playground.app.fit import FitService
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_picker import ModelPickerService

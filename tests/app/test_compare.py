@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from playground import events
-from playground.app.compare import CompareService
-from playground.app.compare_frame import CompareUpdate
-from playground.app.compare_link import query_of
-from playground.app.compare_state import BALLOT, CompareRequest, Comparison
+from playground.app.compare.comparison import BALLOT, CompareRequest, Comparison
+from playground.app.compare.service import CompareService
+from playground.app.compare.setup import query_of
+from playground.app.compare.updates import CompareUpdate
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService

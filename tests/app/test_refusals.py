@@ -13,8 +13,8 @@ import pytest
 
 from playground.app.chat import ChatRequest, ChatService
 from playground.app.chat_session import ChatSession
-from playground.app.compare import CompareService
-from playground.app.compare_state import Comparison
+from playground.app.compare.comparison import Comparison
+from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService

@@ -10,18 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from playground.chat.compare import (
-    Mode,
-    Pane,
-    PaneResult,
-    PaneUpdate,
-    compare,
-    first_difference,
-    residency,
-    seeded,
-    usual_mode,
-)
+from playground.chat.compare import compare, residency, seeded, usual_mode
+from playground.chat.comparison import Mode, Pane, PaneResult, PaneUpdate
 from playground.chat.conversation import Conversation
+from playground.chat.first_difference import first_difference
 from playground.chat.prompts import COMPARISON_KINDS, load_comparison_prompts
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.chat.answer_differences import DifferenceRow, Spread, differences, spread_of
+from playground.chat.comparison import DifferenceRow, Mode, PaneResult, Spread, differences, spread_of
 from playground.chat.comparison_export import (
     SavedComparison,
     SavedPane,
@@ -18,7 +18,6 @@ from playground.chat.comparison_export import (
 )
 from playground.chat.conversation import Conversation
 from playground.chat.first_difference import comparable, first_difference
-from playground.chat.pane import Mode, PaneResult
 from playground.chat.template.render import Message
 from playground.engine.protocol import UNKNOWN_ID, Alternative, Finished, FinishReason, Memory, Sampling, Token
 from playground.fit.plan import MemoryPlan

@@ -11,8 +11,8 @@ import pytest
 from huggingface_hub import constants
 
 from playground.app.chat import ChatService
-from playground.app.compare import CompareService
-from playground.app.compare_state import Comparison
+from playground.app.compare.comparison import Comparison
+from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final, Literal
 
-from playground.app.compare_state import LETTERS, Comparison, names
+from playground.app.compare.comparison import LETTERS, Comparison, names
 from playground.app.format import (
     FINISH_WORDS,
     UNKNOWN,
@@ -22,8 +22,7 @@ from playground.app.format import (
     seconds,
     speed,
 )
-from playground.chat.answer_differences import DifferenceRow, Figure, Spread, Value, differences
-from playground.chat.compare import Mode, PaneResult
+from playground.chat.comparison import DifferenceRow, Figure, Mode, PaneResult, Spread, Value, differences
 from playground.measure.votes import Contestant, Pair, Tally
 
 MODE_SENTENCES: Final[dict[Mode, str]] = {

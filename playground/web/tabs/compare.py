@@ -13,10 +13,10 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.chat_session import ChatSession, shown
-from playground.app.compare import CompareService
-from playground.app.compare_frame import CompareUpdate
-from playground.app.compare_link import query_of
-from playground.app.compare_state import USUAL_TOKENS, CompareRequest, Comparison
+from playground.app.compare.comparison import USUAL_TOKENS, CompareRequest, Comparison
+from playground.app.compare.service import CompareService
+from playground.app.compare.setup import query_of
+from playground.app.compare.updates import CompareUpdate
 from playground.app.model_choice import ModelChoice
 from playground.app.refusals import error_message, log_refusal
 from playground.chat.conversation import Conversation

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.compare_state import BALLOT, USUAL_TOKENS, Comparison
+from playground.app.compare.comparison import BALLOT, USUAL_TOKENS, Comparison
 from playground.app.model_picker import PickerSource
-from playground.chat.compare import Mode
+from playground.chat.comparison import Mode
 from playground.chat.prompts import ComparisonKind, ComparisonPrompt
 from playground.web.html.compare import beforehand_line, plain_line
 from playground.web.html.page import empty_state

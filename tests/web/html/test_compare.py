@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.compare_state import Comparison, Side
-from playground.chat.answer_differences import Spread
-from playground.chat.compare import PaneResult
+from playground.app.compare.comparison import Comparison, Side
+from playground.chat.comparison import PaneResult, Spread
 from playground.chat.conversation import Conversation
 from playground.engine.protocol import GREEDY, Alternative, Finished, Memory, Timings, Token, TokenScore
 from playground.fit.plan import MemoryPlan

@@ -12,11 +12,10 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
-from playground.app.compare_frame import PLACE, CompareUpdate, at_rest, refusal
-from playground.app.compare_scoring import ComparisonScoring
-from playground.app.compare_setup import CompareSetup
-from playground.app.compare_state import CompareRequest, Comparison
-from playground.app.compare_view import PLACES, Board
+from playground.app.compare.comparison import CompareRequest, Comparison
+from playground.app.compare.scoring import ComparisonScoring
+from playground.app.compare.setup import CompareSetup
+from playground.app.compare.updates import PLACE, PLACES, Board, CompareUpdate, at_rest, refusal
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService

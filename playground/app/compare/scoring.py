@@ -10,14 +10,13 @@ from contextlib import closing
 from dataclasses import replace
 
 from playground import events
-from playground.app.compare_frame import PLACE, CompareUpdate, differences_of, refusal
-from playground.app.compare_state import CompareRequest, Comparison, names
-from playground.app.compare_view import PLACES
+from playground.app.compare.comparison import CompareRequest, Comparison, names
+from playground.app.compare.updates import PLACE, PLACES, CompareUpdate, differences_of, refusal
 from playground.app.loaded_models import LoadedModels
 from playground.app.refusals import error_message
 from playground.app.services import Services
-from playground.chat.answer_differences import spread_of
-from playground.chat.compare import Pane, PaneResult, compare
+from playground.chat.compare import compare
+from playground.chat.comparison import Pane, PaneResult, spread_of
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Runs, Visitor
 from playground.measure.fidelity import Fidelity, FidelityProgress, score_answer

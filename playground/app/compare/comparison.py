@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from playground.app.model_choice import ModelChoice
-from playground.chat.answer_differences import Spread
-from playground.chat.compare import Mode, Pane, PaneResult
+from playground.chat.comparison import Mode, Pane, PaneResult, Spread
 from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template.render import Message
