@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from playground.app.api_values import MOST_SLOTS, Question, context_size, kv_type, reference, whole
-from playground.app.hub import HubService
-from playground.app.hub_records import level_records
+from playground.app.hub import HubService, level_records
 from playground.app.records import (
     USUAL_CONTEXT,
     ComparisonRecord,

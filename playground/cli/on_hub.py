@@ -30,8 +30,7 @@ def is_meant(reference: str, library: Library) -> bool:
 
 def levels(reference: str, context: int | None, settings: Settings) -> list[LevelRecord]:
     """A row for each level of a repository, as `levels` prints it; one header is read. Raises PlaygroundError."""
-    from playground.app.hub import HubService
-    from playground.app.hub_records import level_records
+    from playground.app.hub import HubService, level_records
     from playground.app.records import USUAL_CONTEXT
     from playground.app.services import Services
 

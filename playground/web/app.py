@@ -47,11 +47,9 @@ from playground.web.tabs.chat import wire_chat_tab
 from playground.web.tabs.chat_layout import build_chat_tab
 from playground.web.tabs.compare import wire_compare_tab
 from playground.web.tabs.compare_layout import build_compare_tab
-from playground.web.tabs.fit import wire_fit_tab
-from playground.web.tabs.fit_layout import build_fit_tab
+from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
-from playground.web.tabs.models import wire_models_tab
-from playground.web.tabs.models_layout import build_models_tab
+from playground.web.tabs.models import build_models_tab, wire_models_tab
 from playground.web.theme import launch_look
 from playground.web.updates import never_empty
 

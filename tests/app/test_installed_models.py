@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.installed_models import InstalledModels
+from playground.app.models import InstalledModels
 from playground.app.services import Services
 from playground.errors import PlaygroundError
 from playground.llama.params import ContextParameters

@@ -11,11 +11,10 @@ import pytest
 from huggingface_hub import constants
 
 from playground.app.hub import WORKED_OUT, HubView, SearchView
-from playground.app.installed_models import InstalledModelsView
 from playground.app.making_progress import QuantizationUpdate, make_chosen
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService, PickerView
-from playground.app.models import ModelsService, size_line
+from playground.app.models import InstalledModelsView, ModelsService, size_line
 from playground.app.services import Services
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.limits.limits import Limits

@@ -11,7 +11,7 @@ from html import escape
 
 from playground.app.format import about, bits, count, counted, day, gibibytes, gibibytes_apart, parameters, percent
 from playground.app.hub import HubView, SearchView
-from playground.app.installed_models import InstalledModelRow, InstalledModelsView
+from playground.app.models import InstalledModelRow, InstalledModelsView
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.download_queue import Download, State
 from playground.models.hub.repository import HubLevel, Repository

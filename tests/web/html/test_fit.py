@@ -13,8 +13,7 @@ from playground.fit.kv_formula import Attention
 from playground.fit.plan import MemoryPlan
 from playground.fit.table import LevelSize, fit_table
 from playground.llama.params import ContextParameters
-from playground.web.html.fit import answer_sentence, computer_line, fit_rows, kv_rows, not_here
-from playground.web.html.fit_charts import memory_charts
+from playground.web.html.fit import answer_sentence, computer_line, fit_rows, kv_rows, memory_charts, not_here
 from playground.web.html.learn import TABS, lesson_page, read_lesson
 from playground.web.html.learn_pictures import PICTURES
 from playground.web.tabs.learn import to_tab
