@@ -11,7 +11,8 @@ import time
 from benchmarks.bench import median_of, report
 from playground.fit.planner import Planner
 from playground.fit.subjects import FitSubject, catalogue_subjects
-from playground.fit.table import EIGHT_LEVELS, FitTable, fit_table, ladder, table_contexts
+from playground.fit.table import FitTable, fit_table, ladder, table_contexts
+from playground.gguf.levels import FULL_TABLE_LEVELS
 from playground.llama.params import ContextParameters
 
 TARGET_SECONDS = 2.0
@@ -22,7 +23,7 @@ MOST_CONTEXTS = 7
 def table_of(planner: Planner, subject: FitSubject) -> FitTable:
     contexts = table_contexts(planner.trained_context(subject.planned))[-MOST_CONTEXTS:]
     plans = [planner.plan(subject.planned, ContextParameters(context, slots=4)) for context in contexts]
-    sizes = ladder(subject.sizes, subject.parameter_count, EIGHT_LEVELS)
+    sizes = ladder(subject.sizes, subject.parameter_count, FULL_TABLE_LEVELS)
     return fit_table(plans, sizes, contexts, USABLE_BYTES)
 
 

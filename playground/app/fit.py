@@ -20,8 +20,6 @@ from playground.fit.planner import Planner
 from playground.fit.subjects import FitSubject, catalogue_subjects, subjects_on_disk
 from playground.fit.table import (
     COMPUTERS_GB,
-    EIGHT_LEVELS,
-    FOUR_LEVELS,
     FitTable,
     LevelSize,
     fit_table,
@@ -29,6 +27,7 @@ from playground.fit.table import (
     table_contexts,
     usable_of,
 )
+from playground.gguf.levels import DEFAULT_LEVELS, FULL_TABLE_LEVELS, SHORT_TABLE_LEVELS
 from playground.llama.params import KV_TYPES, ContextParameters, KvType
 from playground.models.hub.names import looks_like_reference
 from playground.models.library import Library
@@ -37,7 +36,7 @@ from playground.quantize.jobs import QuantizationJobs
 THIS: Final = "this"
 OTHER: Final = "other"
 FIRST_MODEL: Final = "catalogue/gemma4-12b"  # the one that the page's readers have met
-FIRST_LEVEL: Final = "Q4_K_M"
+FIRST_LEVEL: Final = DEFAULT_LEVELS[0]
 FIRST_CONTEXT: Final = 131_072
 USUAL_NUMBER_GB: Final = 48.0  # shown when somebody chooses to type a number
 LARGEST_COMPUTER_GB: Final = 65_536.0
@@ -217,7 +216,7 @@ class FitService:
         return self.chats if subject.on_disk else 1
 
     def _sizes(self, subject: FitSubject, every_level: bool) -> tuple[LevelSize, ...]:
-        levels = EIGHT_LEVELS if every_level else FOUR_LEVELS
+        levels = FULL_TABLE_LEVELS if every_level else SHORT_TABLE_LEVELS
         known = list(subject.sizes)
         if subject.base_name and self._quantization_jobs:
             source = self._quantization_jobs.source(subject.base_name)

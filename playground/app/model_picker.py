@@ -20,10 +20,10 @@ from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
-from playground.gguf.levels import find_level
+from playground.gguf.levels import DEFAULT_LEVELS, find_level
 from playground.limits.runs import Runs, Visitor
 from playground.llama.params import ContextParameters
-from playground.models.library import DEFAULT_LEVELS, Library, ModelFile
+from playground.models.library import Library, ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedSize, made_note
 from playground.web.html.picker import ContextStep, LevelRow

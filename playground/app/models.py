@@ -20,6 +20,7 @@ from playground.app.making_progress import QuantizationUpdate, frames_of
 from playground.app.refusals import error_message
 from playground.app.services import Services
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, RequestRefused
+from playground.gguf.levels import MAKEABLE_LEVELS
 from playground.limits.runs import Visitor
 from playground.models.disk_scan import LeftOut
 from playground.models.file_records import delete, may_delete
@@ -27,7 +28,7 @@ from playground.models.hub.cache import free_bytes
 from playground.models.hub.download_queue import Download
 from playground.models.library import Library, ModelFile
 from playground.models.usage import LastUsed
-from playground.quantize.quantize import QuantizedSize, levels_offered, made_note
+from playground.quantize.quantize import QuantizedSize, made_note
 from playground.settings import Settings
 from playground.web.html.page import notice
 
@@ -187,7 +188,7 @@ class ModelsService:
     def makeable(self, base_name: str) -> dict[str, QuantizedSize]:
         """Every level that can be made of a model, with its exact size, from large to small."""
         return (
-            self._services.quantization_jobs.can_make(base_name, levels_offered())
+            self._services.quantization_jobs.can_make(base_name, MAKEABLE_LEVELS)
             if self.settings.allow_quantize
             else {}
         )

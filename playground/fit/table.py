@@ -14,8 +14,6 @@ from playground.fit.plan import MemoryPlan
 from playground.fit.verdict import Verdict, context_steps, judge
 from playground.gguf.levels import find_level
 
-FOUR_LEVELS: Final = ("F16", "Q8_0", "Q4_K_M", "Q2_K")
-EIGHT_LEVELS: Final = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K")
 FIRST_CONTEXT: Final = 4096  # tokens; smaller ones need hardly less, and only models with a small context show them
 
 # An assumption, said on the page wherever it is used: what a desktop system, its services and a browser with a few tabs

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from playground.errors import PlaygroundError, RequestRefused
-from playground.gguf.levels import find_level
+from playground.gguf.levels import nominal_bits
 from playground.machine.files import remedy
 
 Preference = Literal["first", "second", "tie", "both bad"]
@@ -66,7 +66,7 @@ class Pair:
     @classmethod
     def of(cls, one: Contestant, other: Contestant) -> Pair:
         """The same pair, whichever of the two is named first."""
-        first, second = sorted((one, other), key=lambda contestant: (-_bits(contestant.level), contestant))
+        first, second = sorted((one, other), key=lambda contestant: (-nominal_bits(contestant.level), contestant))
         return cls(first, second)
 
 
@@ -267,11 +267,6 @@ def _is_sound(path: Path) -> bool:
         return True  # locked or unreadable is not damaged
     except sqlite3.DatabaseError:
         return False
-
-
-def _bits(level: str) -> float:
-    known = find_level(level)
-    return known.bits_per_weight if known else 0.0
 
 
 def _plain_cell(text: str) -> str:

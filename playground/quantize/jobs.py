@@ -11,10 +11,10 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
 
 from playground import events
 from playground.errors import ModelNotFound, PlaygroundError
+from playground.gguf.levels import USUAL_LEVELS
 from playground.machine.cpus import read_processors
 from playground.models.library import Library, ModelFile
 from playground.quantize.quantize import (
@@ -25,9 +25,6 @@ from playground.quantize.quantize import (
     estimates,
     quantize,
 )
-
-# What a picker offers: of each size the level that people use, and the one that shows the most harm (Q2_0).
-USUAL_LEVELS: Final = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_NL", "Q4_0", "Q3_K_M", "Q2_K", "Q2_0")
 
 _Version = tuple[Path, int, int]  # a source as it was when it was asked about: path, size, time of change
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import REQUANTIZED_FROM, FileSource, GgufHeader, merge_shards, read_header
-from playground.gguf.levels import LEVELS, Level, find_level
+from playground.gguf.levels import LEVELS, MAKEABLE_LEVELS, Level, find_level
 from playground.llama.quantizer_log import Fallback
 from playground.machine.partial_files import unfinished_file
 from playground.quantize.quantizer_process import QuantizerProcess
@@ -29,7 +29,6 @@ HEARTBEAT_SECONDS: Final = 0.25  # progress is told again after this, so that a 
 SILENCE_SECONDS: Final = 60.0  # a dry run takes 0.03 s for the starter, and reads no weights of larger models either
 NAMED_ASTRAY: Final = 0.1  # of the nominal bits per weight: from here on a file's name says too little
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"})  # types that are no quantization
-_NEVER_MADE: Final = frozenset({"NVFP4"})  # llama.cpp runs it, but its quantizer answers "invalid output file type"
 _MIB: Final = 1 << 20
 _WEIGHED_WITH: Final = {"quantize.imatrix.dataset": "calibration.txt of the GGUF playground"}  # llama.cpp's own key
 
@@ -96,11 +95,6 @@ class QuantizedFile:
     planned: QuantizedSize
 
 
-def levels_offered() -> tuple[str, ...]:
-    """The levels that llama.cpp's quantizer knows, from small to large; a given model may still be refused some."""
-    return tuple(level.name for level in LEVELS if level.file_type is not None and level.name not in _NEVER_MADE)
-
-
 def estimate(source: Path, level: str) -> QuantizedSize:
     """What `level` made from the model at `source` would be, to the byte; writes nothing.
 
@@ -119,7 +113,7 @@ def estimates(source: Path, levels: Sequence[str] | None = None) -> dict[str, Qu
     """
     model = _read_source(source)
     outcomes: dict[str, QuantizedSize | PlaygroundError] = {}
-    remaining = list(levels_offered() if levels is None else levels)
+    remaining = list(MAKEABLE_LEVELS if levels is None else levels)
     while remaining:
         with QuantizerProcess() as process:  # anew after a level over which it died
             while remaining and process.is_alive:
@@ -247,9 +241,9 @@ def _order(word: str, model: _Source, level: str, is_weighed: bool) -> dict[str,
 def _known(name: str) -> Level:
     """The level of that name, in either case. Raises PlaygroundError for one that the quantizer does not know."""
     for level in LEVELS:
-        if level.name == name.upper() and level.name in levels_offered():
+        if level.name == name.upper() and level.makeable:
             return level
-    raise PlaygroundError(f"llama.cpp makes no level named {name}.", f"It makes {', '.join(levels_offered())}.")
+    raise PlaygroundError(f"llama.cpp makes no level named {name}.", f"It makes {', '.join(MAKEABLE_LEVELS)}.")
 
 
 def _plan(process: QuantizerProcess, model: _Source, level: str, is_weighed: bool = False) -> QuantizedSize:

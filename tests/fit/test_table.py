@@ -14,8 +14,6 @@ from playground.fit.planner import Planner
 from playground.fit.subjects import catalogue_subjects, hyperparameters_of, subjects_on_disk
 from playground.fit.table import (
     COMPUTERS_GB,
-    EIGHT_LEVELS,
-    FOUR_LEVELS,
     LevelSize,
     computers_for,
     estimated_size,
@@ -25,6 +23,7 @@ from playground.fit.table import (
     usable_of,
 )
 from playground.gguf.header import FileSource, read_header
+from playground.gguf.levels import SHORT_TABLE_LEVELS
 from playground.llama.params import ContextParameters
 from playground.models.catalog import load_catalog
 from playground.models.library import Library
@@ -93,15 +92,10 @@ def test_a_level_nobody_knows_is_not_estimated() -> None:
 
 
 def test_the_ladder_takes_files_as_they_are_and_estimates_only_what_is_missing() -> None:
-    sizes = ladder([LevelSize("Q8_0", 7)], 10**9, FOUR_LEVELS)
+    sizes = ladder([LevelSize("Q8_0", 7)], 10**9, SHORT_TABLE_LEVELS)
     assert [(size.level, size.origin) for size in sizes] == [
         ("F16", "estimate"), ("Q4_K_M", "estimate"), ("Q2_K", "estimate"), ("Q8_0", "file"),
     ]  # fmt: skip
-
-
-def test_the_eight_levels_contain_the_usual_four_and_are_all_known() -> None:
-    assert len(EIGHT_LEVELS) == 8 and set(FOUR_LEVELS) <= set(EIGHT_LEVELS)
-    assert all(estimated_size(10**9, level) for level in EIGHT_LEVELS)
 
 
 # --- other computers ---

@@ -5,7 +5,17 @@ from __future__ import annotations
 import llama_cpp
 import pytest
 
-from playground.gguf.levels import LEVELS, find_level, level_of_file_type
+from playground.gguf.levels import (
+    DEFAULT_LEVELS,
+    FULL_TABLE_LEVELS,
+    LEVELS,
+    MAKEABLE_LEVELS,
+    SHORT_TABLE_LEVELS,
+    USUAL_LEVELS,
+    find_level,
+    level_of_file_type,
+    nominal_bits,
+)
 
 FTYPES = {
     name.removeprefix("LLAMA_FTYPE_").removeprefix("MOSTLY_").removeprefix("ALL_"): number
@@ -28,6 +38,31 @@ def test_each_level_has_one_sentence_of_its_own() -> None:
     assert len(set(summaries)) == len(summaries)
     for summary in summaries:
         assert summary[0].isupper() and summary.endswith(".") and ". " not in summary and len(summary) <= 100
+
+
+def test_no_two_rows_share_a_name_or_an_alias() -> None:
+    names = [name for level in LEVELS for name in (level.name, *level.aliases)]
+    assert len(set(names)) == len(names)
+
+
+def test_a_model_named_without_a_level_is_taken_at_q4_k_m_else_q8_0() -> None:
+    assert DEFAULT_LEVELS == ("Q4_K_M", "Q8_0")
+
+
+def test_the_usual_levels_can_all_be_made_and_the_largest_comes_first() -> None:
+    assert set(USUAL_LEVELS) <= set(MAKEABLE_LEVELS)
+    assert USUAL_LEVELS[0] == "Q8_0" and "Q2_0" in USUAL_LEVELS  # Q2_0 shows the most harm
+
+
+def test_the_full_table_holds_the_short_one_from_large_to_small() -> None:
+    assert SHORT_TABLE_LEVELS == ("F16", "Q8_0", "Q4_K_M", "Q2_K")
+    assert set(SHORT_TABLE_LEVELS) < set(FULL_TABLE_LEVELS)
+    sizes = [nominal_bits(name) for name in FULL_TABLE_LEVELS]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_level_that_llama_cpp_only_runs_is_not_offered_for_making() -> None:
+    assert "NVFP4" not in MAKEABLE_LEVELS and len(MAKEABLE_LEVELS) == len(LEVELS) - 1
 
 
 @pytest.mark.parametrize(
@@ -58,6 +93,7 @@ def test_a_name_is_found_as_its_row_or_the_nearest(name: str, row: str) -> None:
 @pytest.mark.parametrize("name", ["", "Q9_9", "I2_S", "unknown", "UD-"])
 def test_a_level_nobody_knows_is_not_guessed(name: str) -> None:
     assert find_level(name) is None
+    assert nominal_bits(name) == 0.0
 
 
 def test_a_file_type_number_gives_its_level() -> None:

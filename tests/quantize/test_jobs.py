@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from playground.errors import ModelNotFound, PlaygroundError
+from playground.gguf.levels import USUAL_LEVELS
 from playground.models.library import Library
-from playground.quantize.jobs import USUAL_LEVELS, QuantizationJobs
+from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile
 from playground.settings import Settings
 

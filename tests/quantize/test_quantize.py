@@ -23,7 +23,6 @@ from playground.quantize.quantize import (
     QuantizedSize,
     estimate,
     estimates,
-    levels_offered,
     lowest_origin,
     made_note,
     quantize,
@@ -307,12 +306,6 @@ def test_a_leftover_of_a_crash_is_removed_and_a_living_makers_file_is_not(tmp_pa
 
 
 # --- sentences ---
-
-
-def test_levels_offered_are_those_the_quantizer_knows_from_small_to_large() -> None:
-    offered = levels_offered()
-    assert offered.index("Q2_K") < offered.index("Q4_K_M") < offered.index("Q8_0") < offered.index("F32")
-    assert "NVFP4" not in offered
 
 
 @pytest.mark.parametrize(

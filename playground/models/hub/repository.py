@@ -14,9 +14,8 @@ from typing import Final
 
 from playground.errors import ModelNotFound
 from playground.gguf.filenames import parse_file_name
-from playground.gguf.levels import find_level
+from playground.gguf.levels import DEFAULT_LEVELS, find_level, nominal_bits
 
-USUAL_LEVELS: Final = ("Q4_K_M", "Q8_0")  # what the field takes where nothing else is said, best first
 BEST_USEFUL_BITS: Final = 9.0  # above Q8_0 a level is larger and slower, and its answers are no better
 UNKNOWN_LEVEL: Final = "unknown"
 
@@ -145,24 +144,18 @@ def recommended_level(levels: Sequence[HubLevel], verdicts: Mapping[str, str] | 
     verdicts = verdicts or {}
     fitting = [level for level in levels if verdicts.get(level.key) == "fits"]
     if fitting:
-        return max(_useful(fitting), key=lambda level: (_bits(level), level.size))
+        return max(_useful(fitting), key=lambda level: (nominal_bits(level.level), level.size))
     doubtful = [level for level in levels if verdicts.get(level.key, "tight") == "tight"]
-    for name in USUAL_LEVELS if doubtful else ():
+    for name in DEFAULT_LEVELS if doubtful else ():
         for level in doubtful:
             if level.level == name:
                 return level
-    near = find_level(USUAL_LEVELS[0])
-    aim = near.bits_per_weight if near else 0.0
-    return min(doubtful, key=lambda level: (abs(_bits(level) - aim), level.size), default=None)
+    usual_bits = nominal_bits(DEFAULT_LEVELS[0])
+    return min(doubtful, key=lambda level: (abs(nominal_bits(level.level) - usual_bits), level.size), default=None)
 
 
 def _useful(levels: list[HubLevel]) -> list[HubLevel]:
-    return [level for level in levels if _bits(level) <= BEST_USEFUL_BITS] or levels
-
-
-def _bits(level: HubLevel) -> float:
-    known = find_level(level.level)
-    return known.bits_per_weight if known else 0.0
+    return [level for level in levels if nominal_bits(level.level) <= BEST_USEFUL_BITS] or levels
 
 
 def _by_size(level: HubLevel) -> tuple[int, str]:

@@ -16,8 +16,8 @@ from playground.app.hub import HubView
 from playground.app.models import ModelsService, size_line
 from playground.app.refusals import file_error_message, log_refusal
 from playground.errors import PlaygroundError
+from playground.gguf.levels import USUAL_LEVELS
 from playground.models.hub.names import looks_like_reference
-from playground.quantize.jobs import USUAL_LEVELS
 from playground.settings import Settings
 from playground.web.buttons import button_rows
 from playground.web.html.memory import memory_bar, memory_bar_empty
