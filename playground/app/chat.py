@@ -24,7 +24,7 @@ from playground.chat.conversation import Lease, ReplyUpdate, reply
 from playground.chat.history import HistoryLimits, check_chat
 from playground.chat.template.render import Message
 from playground.engine.local.pool import LoadStatus, ModelPool
-from playground.engine.protocol import Event, Memory, Queued, Sampling, Token
+from playground.engine.protocol import Memory, Queued, Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor, Work
@@ -241,7 +241,7 @@ class ChatService:
         message = Message("assistant", "")
         try:
             for update in updates:
-                token = _last_token(update.events) or token
+                token = update.last_token or token
                 message = update.message
                 if update.event and not isinstance(update.event, Queued):
                     run.works()
@@ -294,10 +294,6 @@ def _broken_off(talk: ChatSession, token: Token | None, run: Run) -> ChatUpdate:
 def _kept(talk: ChatSession, message: Message) -> ChatSession:
     """The chat with as much of a broken-off reply as there is."""
     return talk.answered(message, None) if message.content or message.thinking else talk
-
-
-def _last_token(events: tuple[Event, ...]) -> Token | None:
-    return next((event for event in reversed(events) if isinstance(event, Token)), None)
 
 
 def _meter(token: Token | None, context_size: int | None) -> str:

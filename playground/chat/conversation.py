@@ -139,6 +139,11 @@ class ReplyUpdate:
         return self.events[-1] if self.events else None
 
     @property
+    def last_token(self) -> Token | None:
+        """The newest token; None when none was written since the update before."""
+        return next((event for event in reversed(self.events) if isinstance(event, Token)), None)
+
+    @property
     def finished(self) -> Finished | None:
         return self.event if isinstance(self.event, Finished) else None
 

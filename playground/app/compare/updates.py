@@ -13,7 +13,7 @@ from playground.app.compare.comparison import LETTERS, Comparison, names
 from playground.app.refusals import error_message
 from playground.chat.comparison import PaneResult, PaneUpdate
 from playground.chat.template.render import Message
-from playground.engine.protocol import Event, Token
+from playground.engine.protocol import Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
@@ -96,7 +96,7 @@ class Board:
             reply = update.reply
             pane.works, pane.note = True, ""
             pane.growing = reply.message
-            pane.token = _last_token(reply.events) or pane.token
+            pane.token = reply.last_token or pane.token
             if reply.event:
                 pane.live = live_line(reply.event)
         elif update.result is not None:
@@ -167,10 +167,6 @@ _TURNS = {
     "no room for both": "There is no memory for both at once: they answer in turn.",
     "one model": "Both sides are the same model: it answers in turn.",
 }
-
-
-def _last_token(events: tuple[Event, ...]) -> Token | None:
-    return next((event for event in reversed(events) if isinstance(event, Token)), None)
 
 
 Phase = Literal["rest", "busy"]
