@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from playground.app.format import counted
-from playground.engine.local.pool_types import LoadStatus
+from playground.engine.local.load_queue import LoadStatus
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.remote.registry import RemoteLease, ServerModels, ServerRegistry
 from playground.errors import ModelNotFound, RequestRefused

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from playground.app.format import FINISH_WORDS, counted, gibibytes, seconds, speed
-from playground.cli.common import seed, temperature, tokens
+from playground.cli.arguments import seed, temperature, tokens
 from playground.cli.output import Report
 from playground.settings import Settings
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from playground.app.services import Services
     from playground.chat.conversation import ReplyUpdate
-    from playground.cli.common import Commands
+    from playground.cli.arguments import Commands
     from playground.engine.protocol import Finished, Memory, Sampling
 
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.records import reply_record
     from playground.app.services import Services
     from playground.chat.conversation import Conversation, reply
-    from playground.cli.loading import leased
+    from playground.cli.arguments import leased
     from playground.engine.remote.protocol import RemoteModel
     from playground.llama.params import ContextParameters
 

@@ -15,7 +15,7 @@ from playground.settings import Settings
 if TYPE_CHECKING:
     from playground.chat.comparison import Figure, Pane, PaneResult, PaneUpdate, Value
     from playground.chat.first_difference import FirstDifference, TokenChoice
-    from playground.cli.common import Commands
+    from playground.cli.arguments import Commands
     from playground.engine.protocol import FinishReason
     from playground.errors import PlaygroundError
 

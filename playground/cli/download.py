@@ -11,7 +11,7 @@ from playground.cli.output import Report
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.cli.common import Commands
+    from playground.cli.arguments import Commands
     from playground.models.hub.transfer import Transfer
 
 

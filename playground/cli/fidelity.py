@@ -13,7 +13,7 @@ from playground.errors import PlaygroundError
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.cli.common import Commands
+    from playground.cli.arguments import Commands
     from playground.measure.fidelity import Fidelity, FidelityProgress
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from playground.app.format import bits, counted, gibibytes
 from playground.cli import on_hub
-from playground.cli.common import tokens
+from playground.cli.arguments import tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
 
 if TYPE_CHECKING:
     from playground.app.records import LevelRecord
-    from playground.cli.common import Commands
+    from playground.cli.arguments import Commands
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:

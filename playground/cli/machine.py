@@ -10,7 +10,7 @@ from playground.cli.output import Report, table
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.cli.common import Commands
+    from playground.cli.arguments import Commands
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from playground.app.format import gibibytes
 from playground.cli import on_hub
-from playground.cli.common import slots, tokens
+from playground.cli.arguments import slots, tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.cli.common import Commands
+    from playground.cli.arguments import Commands
     from playground.fit.plan import MemoryPlan
     from playground.fit.verdict import Verdict
 

@@ -7,13 +7,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from playground.cli.common import port
+from playground.cli.arguments import port
 from playground.cli.output import Report
 from playground.machine.ports import check_port
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.cli.common import Commands
+    from playground.cli.arguments import Commands
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from playground.cli.common import repeats, slots, tokens
+from playground.cli.arguments import repeats, slots, tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.cli.common import Commands
+    from playground.cli.arguments import Commands
     from playground.measure.speed import SpeedResult
 
 
@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.services import Services
-    from playground.cli.loading import loaded
+    from playground.cli.arguments import loaded
     from playground.llama.params import ContextParameters
     from playground.measure.speed import SpeedTest, measure_speed
 

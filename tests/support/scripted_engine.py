@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from playground.engine.local.client import Mail, ReplyStream
 from playground.engine.protocol import Finished, Loaded, Memory, Prefilled, Sampling, Timings, Token
+from playground.engine.reply_stream import Mail, ReplyStream
 from playground.errors import PlaygroundError
 
 TIMINGS = Timings(0.0, 12, 4, 300.0, 0.34, 512, 12.3, 42.0, 2)

@@ -18,9 +18,17 @@ from typing import Final
 from playground import events
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.local.load_queue import LoadQueue, QueuedLoad
+from playground.engine.local.load_queue import (
+    LoadedModel,
+    LoadQueue,
+    LoadStatus,
+    LoadTime,
+    LoadTimes,
+    ModelKey,
+    QueuedLoad,
+    Waiting,
+)
 from playground.engine.local.memory_reservation import MemoryReservation, given_back, too_little_for_scoring
-from playground.engine.local.pool_types import LoadedModel, LoadStatus, LoadTime, LoadTimes, ModelKey, Waiting
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner

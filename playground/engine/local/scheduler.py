@@ -10,6 +10,7 @@ there yet is evaluated next; so a lost cache costs time, never text.
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 import time
@@ -20,7 +21,6 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from playground.engine.local.eta import EtaEstimator
 from playground.engine.local.kv_cache import CacheMemory, SequenceCache, Slot
 from playground.engine.local.request import GenerateRequest
 from playground.engine.protocol import (
@@ -46,6 +46,9 @@ FIXED_CHUNK: Final = 128  # of reproducible requests: the same text in the same 
 # Short prompts stay below, so that a short chat says the same alone, among others and in its second turn.
 QUIET_ROWS: Final = 60
 SHORT_PROMPT: Final = 512
+
+REMEMBERED: Final = 16  # replies; enough for a mean, and few enough to follow a change of what people ask
+_LEAST_LEFT: Final = 0.1  # of the usual time: what a reply that is overdue may still take
 
 
 class Decoder(CacheMemory, Protocol):
@@ -335,3 +338,38 @@ def _part(slot: Slot, reply: GenerateRequest, count: int, rows: list[BatchRow]) 
     for position in range(start, start + count):
         rows.append(BatchRow(reply.tokens[position], position, slot.sequence, position == len(reply.tokens) - 1))
     return BatchPart(slot, reply, count, len(rows) - 1)
+
+
+class EtaEstimator:
+    """Remembers how long the recent replies took, in seconds, from their place in the batch to their end."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=REMEMBERED)
+
+    def ended(self, seconds: float) -> None:
+        self._recent.append(seconds)
+
+    @property
+    def usual(self) -> float | None:
+        """The mean; None before any reply has ended."""
+        return sum(self._recent) / len(self._recent) if self._recent else None
+
+    def waits(self, running: Sequence[float], queue: Sequence[bool]) -> list[float | None]:
+        """Estimated seconds until each in the queue begins; None where nothing was measured yet.
+
+        running: for how long each reply has run by now. queue: in order, whether each wants to run alone.
+        """
+        usual = self.usual
+        if usual is None:
+            return [None] * len(queue)
+        free_at = [max(usual - elapsed, _LEAST_LEFT * usual) for elapsed in running] or [0.0]
+        heapq.heapify(free_at)
+        waits: list[float | None] = []
+        for alone in queue:
+            if alone:
+                begins = max(free_at)
+                free_at = [begins + usual] * len(free_at)
+            else:
+                begins = heapq.heapreplace(free_at, free_at[0] + usual)
+            waits.append(begins)
+        return waits

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from playground.engine.local.text import TextStream
+from playground.engine.local.request import TextStream
 from playground.engine.protocol import Alternative, Event, Failed, Score, Scored, ScoringEnded, TokenScore
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.params import SCORED_ROWS

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from playground.engine.local.pool_types import LoadStatus
+from playground.engine.local.load_queue import LoadStatus
 from playground.engine.remote.client import ServerLine
 from playground.engine.remote.engine import RemoteEngine
 from playground.engine.remote.protocol import RemoteModel

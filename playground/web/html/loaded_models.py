@@ -8,7 +8,7 @@ from html import escape
 from typing import Literal
 
 from playground.app.format import UNKNOWN, about, count, seconds
-from playground.engine.local.pool_types import LoadTime
+from playground.engine.local.load_queue import LoadTime
 
 SwapRoom = Literal["beside", "idle gives way", "waits for others", "never"]
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from playground import __version__
 from playground.app.services import Services
-from playground.engine.local.pool_types import State
+from playground.engine.local.load_queue import State
 from playground.engine.protocol import FinishReason
 from playground.events import Fields
 from playground.limits.runs import Work

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from playground.engine.local.scheduler import FIXED_CHUNK, Scheduler
+from playground.engine.local.scheduler import FIXED_CHUNK, REMEMBERED, EtaEstimator, Scheduler
 from playground.engine.protocol import GREEDY, Failed, Finished, Generate, Prefilled, Queued, Token
 from tests.support.scripted_decoder import ScriptedDecoder
 
@@ -346,3 +346,34 @@ def test_chats_and_those_who_want_to_be_alone_are_served_in_the_order_in_which_t
     assert ends == [1, 2, 3, 4, 5, 6]
     beside = [{sequence for sequence, _, _ in batch} for batch in desk.decoder.batches]
     assert max(map(len, beside)) == 2  # the chats between them shared their steps
+
+
+# --- the estimate of a wait ---
+
+
+def pace(*seconds: float) -> EtaEstimator:
+    made = EtaEstimator()
+    for each in seconds:
+        made.ended(each)
+    return made
+
+
+def test_before_any_reply_has_ended_nothing_is_estimated() -> None:
+    assert EtaEstimator().waits([1.0], [False, False]) == [None, None]
+
+
+def test_the_next_begins_when_the_oldest_of_the_running_should_end() -> None:
+    assert pace(8.0, 12.0).waits([7.0, 2.0], [False, False, False]) == pytest.approx([3.0, 8.0, 13.0])
+
+
+def test_a_reply_that_is_overdue_is_not_expected_to_have_ended_already() -> None:
+    (wait,) = pace(10.0).waits([60.0], [False])
+    assert wait == pytest.approx(1.0)
+
+
+def test_who_wants_to_be_alone_waits_for_all_and_all_wait_for_it() -> None:
+    assert pace(10.0).waits([9.0, 1.0], [True, False, False]) == pytest.approx([9.0, 19.0, 19.0])
+
+
+def test_only_recent_replies_count() -> None:
+    assert pace(1000.0, *[2.0] * REMEMBERED).usual == pytest.approx(2.0)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from playground.engine.local.pool_types import LoadTime
+from playground.engine.local.load_queue import LoadTime
 from playground.web.html.loaded_models import (
     LoadedModelRow,
     Swap,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playground.engine.local.text import TextStream
+from playground.engine.local.request import TextStream
 
 
 def test_a_character_spread_over_tokens_appears_once_it_is_whole():
