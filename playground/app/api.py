@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from playground.app.api_values import MOST_SLOTS, Question, context_size, kv_type, reference, whole
-from playground.app.hub import HubService, level_records
+from playground.app.hub import HubService, hub_level_records
 from playground.app.records import (
     USUAL_CONTEXT,
     ComparisonRecord,
@@ -94,8 +94,8 @@ class ApiService:
             if not self._may_be_on_the_hub(name):
                 raise
             hub = self._hub if size is None else HubService(self._services, size)
-            *_, view = hub.open(name)
-            return level_records(view)
+            *_, view = hub.open_repository(name)
+            return hub_level_records(view)
         return [self._level(file, size) for file in files]
 
     def plan(self, model: object, context: object, kv_type_name: object, slots: object) -> PlanRecord:

@@ -196,7 +196,7 @@ class FitService:
         except PlaygroundError as error:
             yield replace(view, problem=str(error))
 
-    def opening(self, choice: FitChoice, cell: object) -> CellAction:
+    def cell_action(self, choice: FitChoice, cell: object) -> CellAction:
         """What a click on the cell "LEVEL|CONTEXT" opens; the browser may send anything."""
         subject = next((subject for subject in self.subjects() if subject.key == choice.model), None)
         level, _, tokens = cell.partition("|") if isinstance(cell, str) else ("", "", "")

@@ -80,7 +80,7 @@ class HubService:
 
     # --- what a person does ---
 
-    def search(self, text: str) -> SearchView:
+    def search_repositories(self, text: str) -> SearchView:
         """GGUF repositories by words, the most downloaded first; nothing is asked for the name of one repository."""
         words = " ".join(text.split())
         if not words or looks_like_reference(words):
@@ -99,7 +99,7 @@ class HubService:
                 self._found.popitem(last=False)
         return SearchView(words, found)
 
-    def open(self, text: str) -> Iterator[HubView]:
+    def open_repository(self, text: str) -> Iterator[HubView]:
         """The repository that a text names, and the level that it names or the recommended one."""
         try:
             meant = parse_reference(text, self._services.hub.endpoint)
@@ -112,7 +112,7 @@ class HubService:
             return
         yield from self._views(opened, chosen, is_named=named)
 
-    def choose(self, repo: str, key: str) -> Iterator[HubView]:
+    def choose_level(self, repo: str, key: str) -> Iterator[HubView]:
         """Another level of a repository that is open."""
         try:
             opened, level = self._level(repo, key)
@@ -121,18 +121,18 @@ class HubService:
             return
         yield from self._views(opened, level, is_named=True)
 
-    def level(self, repo: str, key: str) -> HubLevel:
+    def find_level(self, repo: str, key: str) -> HubLevel:
         """The level of an open repository; raises PlaygroundError for what is not on offer."""
         return self._level(repo, key)[1]
 
-    def is_here(self, level: HubLevel) -> bool:
+    def is_installed(self, level: HubLevel) -> bool:
         """Whether all of the level is on this disk."""
         names = {file.path.name for file in self._services.library.files() if file.repo == level.repo}
         return level.files[0].path.rpartition("/")[2] in names
 
     # --- for the Fit tab ---
 
-    def subjects(self) -> list[FitSubject]:
+    def fit_subjects(self) -> list[FitSubject]:
         """Every opened model of which a header was read, with the exact sizes of its levels."""
         with self._lock:
             opened = list(self._opened.values())
@@ -143,9 +143,9 @@ class HubService:
             if (header := next((one.headers[lv.key] for lv in model.levels if lv.key in one.headers), None))
         ]
 
-    def find_subject(self, text: str) -> tuple[str, str]:
+    def find_fit_subject(self, text: str) -> tuple[str, str]:
         """(key of the subject, level) for a repository by name or address, which is opened if need be."""
-        *_, view = self.open(text)
+        *_, view = self.open_repository(text)
         if view.error:
             raise view.error
         assert view.repository and view.chosen
@@ -181,7 +181,7 @@ class HubService:
                 view, error=PlaygroundError(f"{repository.id} offers no GGUF model.", "Choose another repository.")
             )
             return
-        yield replace(view, is_here=self.is_here(chosen))
+        yield replace(view, is_here=self.is_installed(chosen))
         try:
             if chosen.key not in opened.headers:
                 header = self._services.headers.read(chosen)
@@ -236,7 +236,7 @@ class HubService:
             plan=plan,
             verdict=judge(plan, view.usable, largest_context=largest),
             largest_context=largest,
-            is_here=self.is_here(level),
+            is_here=self.is_installed(level),
         )
 
     def _header_for(self, opened: _Opened, level: HubLevel) -> LevelHeader | None:
@@ -277,7 +277,7 @@ def _row(level: HubLevel) -> LevelRow:
     )
 
 
-def level_records(view: HubView) -> list[LevelRecord]:
+def hub_level_records(view: HubView) -> list[LevelRecord]:
     """One record for each level; raises what the view has to say where it could not be opened or read."""
     if view.error is not None:
         raise view.error

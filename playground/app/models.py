@@ -79,16 +79,16 @@ class InstalledModels:
             tuple(map(self._row, in_order)), tuple(left_out), free_bytes(self._settings.data_dir)
         )
 
-    def row(self, key: object) -> InstalledModelRow:
+    def find_row(self, key: object) -> InstalledModelRow:
         """The row of that key; raises ModelNotFound where it is gone."""
         for row in self.view().rows:
             if row.key == key:
                 return row
         raise ModelNotFound("That model is no longer on this computer.", "Choose another one from the list.")
 
-    def delete(self, key: object) -> ModelFile:
+    def delete_model(self, key: object) -> ModelFile:
         """Delete a model that the playground put there; raises PlaygroundError where it must not or cannot."""
-        row = self.row(key)
+        row = self.find_row(key)
         if not self._settings.allow_delete:
             raise RequestRefused(
                 "Models cannot be deleted here.", "Whoever runs this playground decided so.", setting="allow_delete"
@@ -96,7 +96,7 @@ class InstalledModels:
         delete(row.file, self._settings.data_dir)
         return row.file
 
-    def add(self, path: str) -> ModelFile:
+    def add_file(self, path: str) -> ModelFile:
         """Show the model at a path among the others for this run; raises PlaygroundError where it is none."""
         if not self._settings.allow_local_files:
             raise RequestRefused(
@@ -108,7 +108,7 @@ class InstalledModels:
             raise ModelNotFound("No path was typed.", "Type the path of a GGUF file on this computer.")
         return self._library.add(Path(path.strip().strip("'\"")))
 
-    def drop(self, uploaded: Sequence[str]) -> list[ModelFile]:
+    def keep_uploads(self, uploaded: Sequence[str]) -> list[ModelFile]:
         """Keep model files that were dropped onto the page; all parts of a model come together.
 
         Raises PlaygroundError for what is no model, or is here already; then nothing is kept.
@@ -174,7 +174,7 @@ class ModelsService:
 
     # --- levels made here ---
 
-    def sources(self) -> list[tuple[str, str]]:
+    def quantization_sources(self) -> list[tuple[str, str]]:
         """(what people read, base name) of every model that levels can be made of."""
         models = []
         for base_name, files in self._services.library.models().items():
@@ -185,7 +185,7 @@ class ModelsService:
             models.append((f"{files[0].display_name}, from {source.level}", base_name))
         return models
 
-    def makeable(self, base_name: str) -> dict[str, QuantizedSize]:
+    def makeable_levels(self, base_name: str) -> dict[str, QuantizedSize]:
         """Every level that can be made of a model, with its exact size, from large to small."""
         return (
             self._services.quantization_jobs.can_make(base_name, MAKEABLE_LEVELS)
@@ -193,7 +193,7 @@ class ModelsService:
             else {}
         )
 
-    def make(
+    def make_level(
         self, base_name: str, level: str, stopped: Callable[[], bool] = lambda: False, visitor: Visitor | None = None
     ) -> Iterator[QuantizationUpdate]:
         """Make a level, with progress; a sentence where that was stopped or cannot be."""
@@ -210,12 +210,12 @@ class ModelsService:
     def is_downloading(self) -> bool:
         return any(not record.has_ended for record in self.downloads())
 
-    def download(self, repo: str, key: str, visitor: Visitor | None = None) -> str:
+    def start_download(self, repo: str, key: str, visitor: Visitor | None = None) -> str:
         """Queue a level of an open repository; what to say of it, as markup."""
         try:
             self._refuse_downloads()
-            level = self.hub.level(repo, key)
-            if self.hub.is_here(level):
+            level = self.hub.find_level(repo, key)
+            if self.hub.is_installed(level):
                 return notice(f"{level.base_name} {level.level} is on this computer already.", "good")
             if visitor:
                 self.runs.add_download(visitor, level.key, self._unfinished())
@@ -226,7 +226,7 @@ class ModelsService:
             f"{level.base_name} {level.level} is on its way: see Downloads. It goes on if you leave this page."
         )
 
-    def act(self, action: str, visitor: Visitor | None = None) -> str:
+    def change_download(self, action: str, visitor: Visitor | None = None) -> str:
         """`cancel ID`, `resume ID` or `forget ID`, as a row's button asks; an error as markup, "" where all is well."""
         word, _, id = action.partition(" ")
         queue = self._services.downloads
@@ -251,7 +251,7 @@ class ModelsService:
     def _unfinished(self) -> list[str]:
         return [record.id for record in self.downloads() if not record.has_ended]
 
-    def page(self, repo: str) -> str:
+    def repository_url(self, repo: str) -> str:
         return self._services.hub.page(repo)
 
     @property

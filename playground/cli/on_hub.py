@@ -30,13 +30,13 @@ def is_meant(reference: str, library: Library) -> bool:
 
 def levels(reference: str, context: int | None, settings: Settings) -> list[LevelRecord]:
     """A row for each level of a repository, as `levels` prints it; one header is read. Raises PlaygroundError."""
-    from playground.app.hub import HubService, level_records
+    from playground.app.hub import HubService, hub_level_records
     from playground.app.records import USUAL_CONTEXT
     from playground.app.services import Services
 
     with Services(settings) as services:
-        *_, view = HubService(services, context or USUAL_CONTEXT).open(reference)
-    return level_records(view)
+        *_, view = HubService(services, context or USUAL_CONTEXT).open_repository(reference)
+    return hub_level_records(view)
 
 
 def header_path(reference: str, settings: Settings) -> Path:

@@ -76,7 +76,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
     models_service = ModelsService(services)
     fit_service = FitService(
         services.library, services.planner, quantization_jobs, services.pool.usable_for, settings.slots,
-        models_service.hub.subjects, models_service.hub.find_subject,
+        models_service.hub.fit_subjects, models_service.hub.find_fit_subject,
     )  # fmt: skip
 
     def told_head() -> str:

@@ -126,21 +126,23 @@ def test_a_subject_from_elsewhere_is_planned_like_the_others(services: Services)
 
 
 def test_a_cell_of_a_model_on_disk_opens_chat_with_it(service: FitService) -> None:
-    opening = service.opening(FitChoice(STARTER, kv_type="q8_0"), "Q4_1|4096")
+    opening = service.cell_action(FitChoice(STARTER, kv_type="q8_0"), "Q4_1|4096")
     assert opening.chat == ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 4096, "q8_0")
 
 
 def test_a_cell_of_a_level_that_can_be_made_opens_chat_too(service: FitService) -> None:
-    assert service.opening(FitChoice(STARTER), "Q2_K|2048").chat == ModelChoice("SmolLM2-135M-Instruct", "Q2_K", 2048)
+    assert service.cell_action(FitChoice(STARTER), "Q2_K|2048").chat == ModelChoice(
+        "SmolLM2-135M-Instruct", "Q2_K", 2048
+    )
 
 
 def test_a_cell_of_a_model_that_is_not_here_says_where_it_can_be_had(service: FitService) -> None:
-    opening = service.opening(FitChoice(FIRST_MODEL), "Q4_K_M|131072")
+    opening = service.cell_action(FitChoice(FIRST_MODEL), "Q4_K_M|131072")
     assert opening.chat is None and opening.repo == "unsloth/gemma-4-12b-it-GGUF"
     assert opening.repo in opening.remedy and "Q4_K_M" in opening.problem
 
 
 @pytest.mark.parametrize("cell", [None, "", "Q4_1", "Q4_1|", "Q9|4096", "Q4_1|-1", "Q4_1|٣", "Q4_1|" + "9" * 30, 7])
 def test_a_cell_that_is_none_opens_nothing(service: FitService, cell: object) -> None:
-    opening = service.opening(FitChoice(STARTER), cell)
+    opening = service.cell_action(FitChoice(STARTER), cell)
     assert opening.chat is None and opening.problem

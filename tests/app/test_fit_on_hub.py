@@ -44,8 +44,8 @@ def service(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             services.quantization_jobs,
             lambda path: 16 << 30,
             4,
-            hub.subjects,
-            hub.find_subject,
+            hub.fit_subjects,
+            hub.find_fit_subject,
         )
 
 
@@ -79,7 +79,7 @@ def test_an_opened_repository_is_on_offer_like_any_other_model(service: FitServi
     server.forget_requests()
     again = views(service, str(key))[-1]
     assert again.table and again.choice.model == key and server.requests == []
-    opening = service.opening(again.choice, "Q4_1|4096")
+    opening = service.cell_action(again.choice, "Q4_1|4096")
     assert opening.repo == REPO and REPO in opening.remedy
 
 

@@ -44,11 +44,11 @@ def test_a_dropped_model_is_moved_into_the_data_folder_and_may_be_deleted(servic
     installed_models = shelf_of(services)
     upload = arrived(tmp_path, "Tiny-Q4_0.gguf", small_model())
     inode = Path(upload).stat().st_ino
-    (file,) = installed_models.drop([upload])
+    (file,) = installed_models.keep_uploads([upload])
     assert file.origin == "dropped here" and file.path.stat().st_ino == inode  # the same bytes, not a copy of them
     assert files_in(tmp_path / "uploads") == []
     row = next(row for row in installed_models.view().rows if row.file == file)
-    assert row.may_be_deleted and installed_models.delete(row.key) == file
+    assert row.may_be_deleted and installed_models.delete_model(row.key) == file
     assert files_in(services.library.dropped_folder) == []
 
 
@@ -59,10 +59,10 @@ def test_all_parts_of_a_model_come_together_or_not_at_all(services: Services, tm
         for number, part in enumerate(split_model(starter, 3), 1)
     ]
     with pytest.raises(PlaygroundError, match=r"only part of a model.*all of its parts"):
-        installed_models.drop(parts[:1])
+        installed_models.keep_uploads(parts[:1])
     assert files_in(services.library.dropped_folder) == []
     first = arrived(tmp_path, Path(parts[0]).name, split_model(starter, 3)[0].whole())
-    (file,) = installed_models.drop([first, *parts[1:]])
+    (file,) = installed_models.keep_uploads([first, *parts[1:]])
     assert len(file.shards) == 3 and files_in(tmp_path / "uploads") == []
 
 
@@ -73,24 +73,26 @@ def test_what_is_no_sound_model_is_refused_and_leaves_nothing(
     services: Services, tmp_path: Path, content: bytes, words: str
 ) -> None:
     with pytest.raises(PlaygroundError, match=words):
-        shelf_of(services).drop([arrived(tmp_path, "Tiny-Q4_0.gguf", content)])
+        shelf_of(services).keep_uploads([arrived(tmp_path, "Tiny-Q4_0.gguf", content)])
     assert files_in(tmp_path / "uploads") == [] and files_in(services.library.dropped_folder) == []
 
 
 def test_a_second_file_of_the_same_name_does_not_replace_the_first(services: Services, tmp_path: Path) -> None:
     installed_models = shelf_of(services)
-    (file,) = installed_models.drop([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(1))])
+    (file,) = installed_models.keep_uploads([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(1))])
     with pytest.raises(PlaygroundError, match=r"dropped here before.*Delete that one first"):
-        installed_models.drop([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(2))])
+        installed_models.keep_uploads([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(2))])
     assert file.path.read_bytes() == small_model(1)
 
 
 def test_where_files_may_not_be_opened_none_is_kept(services: Services, tmp_path: Path) -> None:
     services.settings = services.settings.model_copy(update={"allow_local_files": False})
     with pytest.raises(PlaygroundError, match="cannot be dropped here"):
-        shelf_of(services).drop([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model())])
+        shelf_of(services).keep_uploads([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model())])
     with pytest.raises(PlaygroundError, match="No file arrived"):
-        InstalledModels(load_settings(data_dir=tmp_path / "data"), services.library, services.last_used).drop([])
+        InstalledModels(load_settings(data_dir=tmp_path / "data"), services.library, services.last_used).keep_uploads(
+            []
+        )
 
 
 def test_a_model_was_last_used_on_the_day_it_was_loaded_and_never_before(services: Services, starter: Path) -> None:

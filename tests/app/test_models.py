@@ -89,7 +89,7 @@ def text_of(markup: str) -> str:
 
 
 def opened(service: ModelsService, reference: str = REPO) -> HubView:
-    return list(service.hub.open(reference))[-1]
+    return list(service.hub.open_repository(reference))[-1]
 
 
 def level_of(view: HubView, name: str) -> HubLevel:
@@ -104,7 +104,7 @@ def row_of(view: HubView | PickerView, name: str) -> LevelRow:
 
 def fetch(service: ModelsService, services: Services, name: str) -> Download:
     level = level_of(opened(service), name)
-    service.download(REPO, level.key)
+    service.start_download(REPO, level.key)
     return services.downloads.wait(level.key, SOON)
 
 
@@ -193,17 +193,17 @@ def test_what_is_here_is_told_with_size_true_bits_and_origin(service: ModelsServ
 def test_a_made_level_is_listed_deleted_after_a_question_and_the_starter_never(
     service: ModelsService, services: Services, starter: Path
 ) -> None:
-    frames = list(service.make(STARTER, "Q2_0", never))
+    frames = list(service.make_level(STARTER, "Q2_0", never))
     assert frames[-1].is_made
     made = next(row for row in service.installed_models.view().rows if row.file.level == "Q2_0")
     assert made.may_be_deleted and f'data-value="delete {made.key}"' in installed_models(
         service.installed_models.view()
     )
-    service.installed_models.delete(made.key)
+    service.installed_models.delete_model(made.key)
     assert not made.file.path.exists() and not made.file.path.parent.exists()
     (left,) = service.installed_models.view().rows
     with pytest.raises(PlaygroundError, match="was not put there by the playground"):
-        service.installed_models.delete(left.key)
+        service.installed_models.delete_model(left.key)
     assert starter.exists()
 
 
@@ -214,41 +214,41 @@ def test_a_row_tells_nothing_of_this_computers_folders(service: ModelsService, s
 def test_where_deleting_is_forbidden_no_row_offers_it_and_no_browser_can(
     service: ModelsService, services: Services
 ) -> None:
-    list(service.make(STARTER, "Q2_0", never))
+    list(service.make_level(STARTER, "Q2_0", never))
     key = next(row.key for row in service.installed_models.view().rows if row.file.level == "Q2_0")
     services.settings = services.settings.model_copy(update={"allow_delete": False, "allow_quantize": False})
     strict = ModelsService(services)
-    assert "Delete" not in installed_models(strict.installed_models.view()) and strict.makeable(STARTER) == {}
+    assert "Delete" not in installed_models(strict.installed_models.view()) and strict.makeable_levels(STARTER) == {}
     with pytest.raises(PlaygroundError, match="cannot be deleted here"):
-        strict.installed_models.delete(key)
-    assert "not made here" in text_of(list(strict.make(STARTER, "Q8_0", never))[-1].said)
+        strict.installed_models.delete_model(key)
+    assert "not made here" in text_of(list(strict.make_level(STARTER, "Q8_0", never))[-1].said)
 
 
 def test_a_file_opened_by_its_path_is_in_every_list_and_never_deleted(
     service: ModelsService, services: Services, low_level: Path
 ) -> None:
-    added = service.installed_models.add(f' "{low_level}" ')
+    added = service.installed_models.add_file(f' "{low_level}" ')
     assert "Fox-135M" in services.library.models()
     row = next(row for row in service.installed_models.view().rows if row.file == added)
     assert not row.may_be_deleted
     with pytest.raises(PlaygroundError, match="not put there"):
-        service.installed_models.delete(row.key)
+        service.installed_models.delete_model(row.key)
 
 
 @pytest.mark.parametrize("path", ["", "  ", "/nowhere/x.gguf", "x\0y"])
 def test_a_path_that_leads_nowhere_is_answered_with_what_to_do(service: ModelsService, path: str) -> None:
     with pytest.raises(ModelNotFound, match="Type the path"):
-        service.installed_models.add(path)
+        service.installed_models.add_file(path)
 
 
 def test_a_file_that_is_no_model_is_refused_by_its_header(service: ModelsService, tmp_path: Path) -> None:
     (tmp_path / "notes.gguf").write_text("These are notes.")
     with pytest.raises(PlaygroundError, match=r"GGUF"):
-        service.installed_models.add(str(tmp_path / "notes.gguf"))
+        service.installed_models.add_file(str(tmp_path / "notes.gguf"))
 
 
 def test_every_level_that_can_be_made_tells_its_size_to_the_byte(service: ModelsService) -> None:
-    sizes = service.makeable(STARTER)
+    sizes = service.makeable_levels(STARTER)
     assert {"F16", "Q8_0", "IQ4_XS", "Q2_0"} <= sizes.keys() and "Q1_0" not in sizes
     assert size_line(sizes["Q2_0"]).startswith(f"59 MiB ({sizes['Q2_0'].size:,} bytes) · 3.6 bits.")
 
@@ -257,21 +257,21 @@ def test_every_level_that_can_be_made_tells_its_size_to_the_byte(service: Models
 
 
 def test_a_search_finds_repositories_with_their_figures(service: ModelsService, server: HubStandIn) -> None:
-    found = text_of(search_results(service.hub.search(" Fox ")))
+    found = text_of(search_results(service.hub.search_repositories(" Fox ")))
     assert f"{REPO} 135M · 9,000 downloads · 12 likes · apache-2.0" in found
     asked = len(server.requests)
-    assert service.hub.search("fox").found  # the same words again ask nothing
+    assert service.hub.search_repositories("fox").found  # the same words again ask nothing
     assert len(server.requests) == asked
 
 
 def test_the_name_of_a_repository_is_not_searched_for(service: ModelsService, server: HubStandIn) -> None:
-    assert service.hub.search(REPO) == SearchView(REPO) and not server.requests
+    assert service.hub.search_repositories(REPO) == SearchView(REPO) and not server.requests
 
 
 def test_a_repository_shows_its_levels_at_once_and_exact_verdicts_after_one_header(
     service: ModelsService, server: HubStandIn, starter: Path
 ) -> None:
-    views = list(service.hub.open(REPO))
+    views = list(service.hub.open_repository(REPO))
     assert [row.verdict for row in views[0].rows] == [None, None] and views[0].plan is None
     last = views[-1]
     assert [row.name for row in last.rows] == ["Q2_0", "Q4_1"] and all(row.verdict for row in last.rows)
@@ -293,7 +293,7 @@ def test_another_level_is_worked_out_from_its_size_until_it_is_chosen(service: M
     view = opened(service, f"{REPO}:Q4_1")
     low = row_of(view, "Q2_0")
     assert low.notes == (WORKED_OUT,) and low.verdict and low.bits_per_weight == pytest.approx(3.57, abs=0.05)
-    chosen = list(service.hub.choose(REPO, low.value))[-1]
+    chosen = list(service.hub.choose_level(REPO, low.value))[-1]
     assert chosen.is_exact and row_of(chosen, "Q2_0").notes == ()
     assert low.verdict.needed == pytest.approx(row_of(chosen, "Q2_0").verdict.needed, rel=0.02)  # type: ignore[union-attr]
 
@@ -302,13 +302,13 @@ def test_what_the_hub_refuses_shows_as_a_sentence(service: ModelsService) -> Non
     assert "no repository test/nobody" in str(opened(service, "test/nobody").error)
     assert "accepted its licence" in str(opened(service, "test/Gated-GGUF:Q4_K_M").error)
     assert opened(service, "not a name").error and opened(service, f"{REPO}:Q9").error
-    assert list(service.hub.choose(REPO, "test/Fox-135M-GGUF/other.gguf"))[-1].error
+    assert list(service.hub.choose_level(REPO, "test/Fox-135M-GGUF/other.gguf"))[-1].error
 
 
 def test_without_a_network_the_search_says_so_and_the_disk_works(service: ModelsService, services: Services) -> None:
     services.hub = Hub("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, patience=_hasty())
-    assert text_of(search_results(service.hub.search("fox")))
-    assert service.installed_models.view().rows and "error" in search_results(service.hub.search("fox"))
+    assert text_of(search_results(service.hub.search_repositories("fox")))
+    assert service.installed_models.view().rows and "error" in search_results(service.hub.search_repositories("fox"))
 
 
 def _hasty() -> object:
@@ -325,7 +325,7 @@ def test_a_download_is_listed_while_it_runs_and_in_every_picker_when_it_is_done(
 ) -> None:
     level = level_of(opened(service), "Q2_0")
     hold = server.hold("Q2_0", 30 * MIB)
-    assert "is on its way" in text_of(service.download(REPO, level.key))
+    assert "is on its way" in text_of(service.start_download(REPO, level.key))
     running = services.downloads.wait_for(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
     assert service.is_downloading() and running.state == "downloading"
     words = text_of(downloads(service.downloads()))
@@ -342,17 +342,17 @@ def test_a_cancelled_download_keeps_what_came_and_goes_on_from_there(
 ) -> None:
     level = level_of(opened(service), "Q2_0")
     server.hold("Q2_0", 30 * MIB)
-    service.download(REPO, level.key)
+    service.start_download(REPO, level.key)
     services.downloads.wait_for(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
-    assert service.act(f"cancel {level.key}") == ""
+    assert service.change_download(f"cancel {level.key}") == ""
     cancelled = services.downloads.wait(level.key, SOON)
     assert cancelled.state == "cancelled" and cancelled.bytes_done >= 29 * MIB
     assert "Resume" in downloads(service.downloads()) and "Forget" in downloads(service.downloads())
     server.forget_requests()
-    assert service.act(f"resume {level.key}") == ""
+    assert service.change_download(f"resume {level.key}") == ""
     assert services.downloads.wait(level.key, SOON).state == "done"
     assert server.bytes_sent() < 35 * MIB
-    assert service.act(f"forget {level.key}") == "" and downloads(service.downloads()) == ""
+    assert service.change_download(f"forget {level.key}") == "" and downloads(service.downloads()) == ""
 
 
 def test_a_download_can_be_deleted_and_what_another_program_fetched_cannot(
@@ -363,7 +363,7 @@ def test_a_download_can_be_deleted_and_what_another_program_fetched_cannot(
     content = done.path.resolve()
     (mine,) = [row for row in service.installed_models.view().rows if row.file.repo == REPO]
     assert mine.may_be_deleted
-    service.installed_models.delete(mine.key)
+    service.installed_models.delete_model(mine.key)
     assert not content.exists() and not done.path.exists()
     assert not [row for row in service.installed_models.view().rows if row.file.repo == REPO]
 
@@ -372,14 +372,14 @@ def test_a_download_can_be_deleted_and_what_another_program_fetched_cannot(
     (theirs,) = [row for row in service.installed_models.view().rows if row.file.repo == REPO]
     assert not theirs.may_be_deleted
     with pytest.raises(PlaygroundError, match="not put there"):
-        service.installed_models.delete(theirs.key)
+        service.installed_models.delete_model(theirs.key)
     assert low_level.exists()
 
 
 def test_an_action_that_no_button_asks_for_does_nothing_or_says_why(service: ModelsService) -> None:
-    assert service.act("") == "" and service.act("delete x") == ""
-    assert "There is no download" in text_of(service.act("cancel x"))
-    assert "does not offer" in text_of(service.download(REPO, "test/Fox-135M-GGUF/../../x.gguf"))
+    assert service.change_download("") == "" and service.change_download("delete x") == ""
+    assert "There is no download" in text_of(service.change_download("cancel x"))
+    assert "does not offer" in text_of(service.start_download(REPO, "test/Fox-135M-GGUF/../../x.gguf"))
 
 
 def test_one_visitor_fetches_no_more_than_a_share_and_ends_only_what_is_theirs(
@@ -391,20 +391,20 @@ def test_one_visitor_fetches_no_more_than_a_share_and_ends_only_what_is_theirs(
     anna, ben = Visitor("a", "198.51.100.1"), Visitor("b", "198.51.100.2")
     first, second = (level_of(opened(service), level) for level in ("Q2_0", "Q4_1"))
     hold = server.hold("Q2_0", 30 * MIB)
-    assert "is on its way" in text_of(service.download(REPO, first.key, anna))
-    assert "You have 1 download under way" in text_of(service.download(REPO, second.key, anna))
-    assert "Another visitor began this download" in text_of(service.act(f"cancel {first.key}", ben))
-    assert service.act(f"cancel {first.key}", anna) == ""
+    assert "is on its way" in text_of(service.start_download(REPO, first.key, anna))
+    assert "You have 1 download under way" in text_of(service.start_download(REPO, second.key, anna))
+    assert "Another visitor began this download" in text_of(service.change_download(f"cancel {first.key}", ben))
+    assert service.change_download(f"cancel {first.key}", anna) == ""
     hold.release.set()
     assert services.downloads.wait(first.key, SOON).state == "cancelled"
-    assert "You have" not in text_of(service.download(REPO, second.key, anna))
+    assert "You have" not in text_of(service.start_download(REPO, second.key, anna))
     services.downloads.cancel(second.key)
 
 
 def test_where_downloads_are_forbidden_none_begins(service: ModelsService, services: Services) -> None:
     level = level_of(opened(service), "Q2_0")
     services.settings = services.settings.model_copy(update={"allow_downloads": False})
-    assert "Nothing is downloaded here." in text_of(ModelsService(services).download(REPO, level.key))
+    assert "Nothing is downloaded here." in text_of(ModelsService(services).start_download(REPO, level.key))
     assert service.downloads() == ()
 
 

@@ -105,8 +105,8 @@ def test_what_is_switched_off_is_a_line(compare: CompareService, services: Servi
     models = ModelsService(services)
     attempts: dict[str, Callable[[], object]] = {
         "allow_lab": lambda: list(compare.lab.control(ANNA, Comparison())),
-        "allow_downloads": lambda: models.download("owner/Model-GGUF", "a key", ANNA),
-        "allow_quantize": lambda: list(models.make("SmolLM2-135M-Instruct", "Q2_0", visitor=ANNA)),
+        "allow_downloads": lambda: models.start_download("owner/Model-GGUF", "a key", ANNA),
+        "allow_quantize": lambda: list(models.make_level("SmolLM2-135M-Instruct", "Q2_0", visitor=ANNA)),
     }
     for setting, attempt in attempts.items():
         attempt()

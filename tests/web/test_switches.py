@@ -88,12 +88,12 @@ def test_a_repository_that_is_not_allowed_is_not_found_not_opened_and_never_aske
     with Services(load_settings(data_dir=tmp_path / "data", allowed_repos="good/*")) as services:
         services.hub = Hub(hub.endpoint, cache_dir=tmp_path / "hub", allowed=services.hub._allowed)
         service = ModelsService(services)
-        assert [one.id for one in service.hub.search("Fox").found] == [ALLOWED]
+        assert [one.id for one in service.hub.search_repositories("Fox").found] == [ALLOWED]
         before = len(hub.requests)
-        for view in (*service.hub.open(OTHER), *service.hub.choose(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")):
+        for view in (*service.hub.open_repository(OTHER), *service.hub.choose_level(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")):
             assert "not allowed here" in str(view.error)
             assert isinstance(view.error, RequestRefused) and view.error.setting == "allowed_repos"
-        assert "not allowed here" in service.download(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")
+        assert "not allowed here" in service.start_download(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")
         assert len(hub.requests) == before
         level = Hub(hub.endpoint).repository(OTHER).levels[0]
         before = len(hub.requests)
@@ -115,19 +115,19 @@ def shut(starter: Path, tmp_path: Path) -> Iterator[Services]:
 def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Services, starter: Path) -> None:
     models = ModelsService(shut)
     shut.hub = Hub("http://127.0.0.1:9")
-    assert "Nothing is downloaded here" in models.download(OTHER, "x")
-    assert "Nothing is downloaded here" in models.act("resume x")
+    assert "Nothing is downloaded here" in models.start_download(OTHER, "x")
+    assert "Nothing is downloaded here" in models.change_download("resume x")
     for refused in (
-        lambda: models.installed_models.add(str(starter)),
-        lambda: models.installed_models.drop([str(starter)]),
-        lambda: models.installed_models.delete(models.installed_models.view().rows[0].key),
+        lambda: models.installed_models.add_file(str(starter)),
+        lambda: models.installed_models.keep_uploads([str(starter)]),
+        lambda: models.installed_models.delete_model(models.installed_models.view().rows[0].key),
         lambda: Servers(shut.remotes, may_add=shut.settings.may_add_remotes).add("x", "http://127.0.0.1:9/v1", ""),
     ):
         with pytest.raises(PlaygroundError, match=" here"):
             refused()
     assert starter.exists()
-    assert "not made here" in list(models.make(STARTER, "Q2_0"))[-1].said
-    assert models.makeable(STARTER) == {}
+    assert "not made here" in list(models.make_level(STARTER, "Q2_0"))[-1].said
+    assert models.makeable_levels(STARTER) == {}
 
 
 def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Services) -> None:

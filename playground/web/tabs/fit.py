@@ -191,7 +191,7 @@ def wire_fit_tab(
             yield [*drawn, "", gr.Button(visible=False)]
 
     def open_cell(cell: Any, *values: Any) -> Iterator[list[Any]]:
-        opening = service.opening(FitChoice.read(*values), cell)
+        opening = service.cell_action(FitChoice.read(*values), cell)
         if opening.chat is None:
             words = not_here(opening.problem, opening.remedy)
             to_models = gr.Button(visible=opening.repo is not None)

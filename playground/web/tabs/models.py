@@ -212,10 +212,10 @@ def draw_shelf(tab: ModelsTab, service: ModelsService, said: str = "") -> Update
 def draw_makeable(tab: ModelsTab, service: ModelsService, model: object, level: object) -> Updates:
     """What can be made of a model, and the exact size of the chosen level."""
     part = tab.making
-    sources = service.sources() if service.settings.allow_quantize else []
+    sources = service.quantization_sources() if service.settings.allow_quantize else []
     names = [base_name for _, base_name in sources]
     base_name = model if model in names else next(iter(names), None)
-    sizes = service.makeable(str(base_name)) if base_name else {}
+    sizes = service.makeable_levels(str(base_name)) if base_name else {}
     chosen = level if level in sizes else next((one for one in (*USUAL_LEVELS, *sizes) if one in sizes), None)
     choices = [
         (f"{one.level} · {gibibytes(one.size)} · {bits(one.bits_per_weight)}", one.level) for one in sizes.values()
@@ -243,7 +243,9 @@ def draw_hub(tab: ModelsTab, service: ModelsService, view: HubView) -> Updates:
     here = notice(HERE, "good") if view.is_here else ""
     return {
         part.repo: view.repository.id if view.repository else "",
-        part.head: repository_head(view.repository, service.page(view.repository.id)) if view.repository else "",
+        part.head: repository_head(view.repository, service.repository_url(view.repository.id))
+        if view.repository
+        else "",
         part.levels: gr.HTML(value=view.chosen.key if view.chosen else "", rows=hub_levels(view, "models-level")),
         part.memory: bar,
         part.facts: hub_facts(view),
@@ -310,7 +312,7 @@ def _wire_shelf(tab: ModelsTab, service: ModelsService) -> None:
 
     def ask(request: gr.Request, action: Any) -> Updates:
         try:
-            row = service.installed_models.row(str(action).removeprefix("delete "))
+            row = service.installed_models.find_row(str(action).removeprefix("delete "))
         except PlaygroundError as error:
             return refusing(error, request)
         size = gibibytes(row.file.size)
@@ -326,7 +328,7 @@ def _wire_shelf(tab: ModelsTab, service: ModelsService) -> None:
 
     def confirmed(request: gr.Request, key: str) -> Updates:
         try:
-            file = service.installed_models.delete(key)
+            file = service.installed_models.delete_model(key)
         except PlaygroundError as error:
             return refusing(error, request)
         words = f"Deleted {file.display_name} {file.level}: {gibibytes(file.size)} are free again."
@@ -334,7 +336,7 @@ def _wire_shelf(tab: ModelsTab, service: ModelsService) -> None:
 
     def open_path(request: gr.Request, path: str) -> Updates:
         try:
-            file = service.installed_models.add(path)
+            file = service.installed_models.add_file(path)
         except PlaygroundError as error:
             return refusing(error, request)
         words = f"{file.display_name} {file.level} is in every model list until the playground ends."
@@ -342,7 +344,7 @@ def _wire_shelf(tab: ModelsTab, service: ModelsService) -> None:
 
     def drop(request: gr.Request, paths: Any) -> Updates:
         try:
-            files = service.installed_models.drop([path for path in paths or [] if is_upload(path)])
+            files = service.installed_models.keep_uploads([path for path in paths or [] if is_upload(path)])
         except PlaygroundError as error:
             return refusing(error, request) | {part.drop: None}
         words = ", ".join(f"{file.display_name} {file.level}" for file in files)
@@ -363,7 +365,7 @@ def _wire_making(tab: ModelsTab, service: ModelsService) -> None:
     part = tab.making
 
     def make(request: gr.Request, model: Any, level: Any) -> Iterator[Updates]:
-        for frame in service.make(str(model), str(level), visitor=visitor_of(request, service.runs, "models")):
+        for frame in service.make_level(str(model), str(level), visitor=visitor_of(request, service.runs, "models")):
             updates: Updates = {
                 part.progress: notice(f"Made {level}: it is in every model list.", "good")
                 if frame.is_made
@@ -402,7 +404,7 @@ def _wire_hub(tab: ModelsTab, service: ModelsService) -> None:
         return draw_hub(tab, service, view)
 
     def search(text: str) -> Updates:
-        return {part.results: gr.HTML(value="", rows=search_results(service.hub.search(str(text))))}
+        return {part.results: gr.HTML(value="", rows=search_results(service.hub.search_repositories(str(text))))}
 
     def find(request: gr.Request, text: str) -> Iterator[Updates]:
         if looks_like_reference(str(text)):
@@ -411,7 +413,7 @@ def _wire_hub(tab: ModelsTab, service: ModelsService) -> None:
             yield search(text)
 
     def open_named(request: gr.Request, text: Any) -> Iterator[Updates]:
-        for view in service.hub.open(str(text).removeprefix("open ")):
+        for view in service.hub.open_repository(str(text).removeprefix("open ")):
             yield drawn(request, view) | {part.results: gr.HTML(value="", rows="")}
 
     def open_wanted(request: gr.Request, repo: Any) -> Iterator[Updates]:
@@ -419,11 +421,11 @@ def _wire_hub(tab: ModelsTab, service: ModelsService) -> None:
             yield {part.text: repo} | updates
 
     def choose(request: gr.Request, repo: str, key: Any) -> Iterator[Updates]:
-        for view in service.hub.choose(repo, str(key)):
+        for view in service.hub.choose_level(repo, str(key)):
             yield drawn(request, view)
 
     def download(request: gr.Request, repo: str, key: Any, arrived: int) -> Updates:
-        said = {part.said: service.download(repo, str(key), visitor_of(request, service.runs, "models"))}
+        said = {part.said: service.start_download(repo, str(key), visitor_of(request, service.runs, "models"))}
         return said | draw_downloads(tab, service, arrived, key)
 
     newest: dict[str, Any] = {"trigger_mode": "always_last", **_QUIET}
@@ -437,9 +439,9 @@ def _wire_hub(tab: ModelsTab, service: ModelsService) -> None:
 
 def _wire_downloads(page: gr.Blocks, tab: ModelsTab, service: ModelsService) -> None:
     def act(request: gr.Request, action: Any, arrived: int) -> Updates:
-        return {tab.way_said: service.act(str(action), visitor_of(request, service.runs, "models"))} | draw_downloads(
-            tab, service, arrived
-        )
+        return {
+            tab.way_said: service.change_download(str(action), visitor_of(request, service.runs, "models"))
+        } | draw_downloads(tab, service, arrived)
 
     def look(arrived: int, shown: Any) -> Updates:
         return draw_downloads(tab, service, arrived, shown)
