@@ -108,6 +108,7 @@ def test_every_variable_of_the_playground_is_one_of_its_settings(monkeypatch: py
     assert (settings.host, settings.allow_local_files, settings.may_add_remotes) == ("0.0.0.0", False, False)
 
 
+@pytest.mark.process
 def test_what_is_copied_is_enough_to_run_and_the_health_check_tells_whether_it_does(
     starter: Path, tmp_path: Path
 ) -> None:

@@ -150,6 +150,7 @@ def visit(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Visit:
     return Visit(process.output, figures)
 
 
+@pytest.mark.process
 def test_a_visit_to_the_real_playground_leaves_a_line_for_each_event(visit: Visit) -> None:
     assert [line["event"] for line in visit.lines] == [
         "start",
@@ -168,11 +169,13 @@ def test_a_visit_to_the_real_playground_leaves_a_line_for_each_event(visit: Visi
     assert no_model["via"] == "upload" and "no GGUF model" in no_model["why"]
 
 
+@pytest.mark.process
 def test_nobodys_words_and_no_pages_name_are_in_the_log_or_the_figures(visit: Visit) -> None:
     for told in (visit.output, visit.figures):
         assert "Zanzibarian" not in told and "a-test" not in told
 
 
+@pytest.mark.process
 def test_the_figures_for_prometheus_are_those_of_the_log(visit: Visit) -> None:
     _, load, reply, *_ = visit.lines
     samples = {

@@ -20,6 +20,8 @@ from playground.engine.remote.engine import RemoteEngine
 from playground.settings import Settings, load_settings
 from tests.support.playground_process import free_port
 
+pytestmark = pytest.mark.process
+
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 START_SECONDS = 120
 QUESTION = [{"role": "user", "content": "Tell me a long story about a fox."}]

@@ -23,6 +23,8 @@ from tests.support.hub_stand_in import HubStandIn
 from tests.support.page_events import STARTER_CHOICE, PageEvents
 from tests.support.playground_process import PlaygroundProcess
 
+pytestmark = pytest.mark.process
+
 SOON_SECONDS: Final = 60  # for what another process does in a moment
 REPO: Final = "owner/Copy-GGUF"
 QUANTIZER: Final = "playground.llama.quantizer"

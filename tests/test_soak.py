@@ -8,9 +8,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from benchmarks.open_page import page_client
 from benchmarks.soak import SETTINGS, Leftover, Soak, wrong_in
 from tests.support.playground_process import PlaygroundProcess
+
+pytestmark = pytest.mark.soak
 
 VISITORS = 6
 REQUESTS = 18

@@ -129,6 +129,7 @@ def client(running: PlaygroundProcess) -> Client:
     return Client(running.address, verbose=False, headers={"x-forwarded-for": "203.0.113.9, 10.0.0.3"})
 
 
+@pytest.mark.process
 def test_the_page_opens_in_this_process_for_the_spaces_own_name(running: PlaygroundProcess) -> None:
     """Without a second server that renders it, whatever the variables ask for, and for any name it is called by."""
     place = urlsplit(running.address)
@@ -142,6 +143,7 @@ def test_the_page_opens_in_this_process_for_the_spaces_own_name(running: Playgro
     assert "node" not in {child.name() for child in started}
 
 
+@pytest.mark.process
 def test_memory_and_cores_are_the_spaces_own(client: Client) -> None:
     machine = client.predict(api_name="/machine")
     assert machine["memory_total"] == MEMORY_BYTES and machine["limited_by"] == "the Space's memory"
@@ -149,6 +151,7 @@ def test_memory_and_cores_are_the_spaces_own(client: Client) -> None:
     assert machine["cores_usable"] <= 2
 
 
+@pytest.mark.process
 def test_a_preloaded_model_and_the_starter_answer(client: Client) -> None:
     levels = client.predict(model=PRELOADED, api_name="/levels")["levels"]
     assert [level["reference"] for level in levels] == [f"{PRELOADED}:Q4_K_M", f"{PRELOADED}:Q8_0"]
@@ -158,6 +161,7 @@ def test_a_preloaded_model_and_the_starter_answer(client: Client) -> None:
         assert "4" in reply["text"] and reply["finish_reason"] == "end of text"
 
 
+@pytest.mark.process
 def test_a_comparison_of_two_preloaded_levels_answers(client: Client) -> None:
     both = client.predict(
         prompt="What is 2+2?", model_a=f"{PRELOADED}:Q8_0", model_b=f"{PRELOADED}:Q4_K_M", temperature=0,
@@ -166,6 +170,7 @@ def test_a_comparison_of_two_preloaded_levels_answers(client: Client) -> None:
     assert [pane["state"] for pane in both["panes"]] == ["done", "done"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [

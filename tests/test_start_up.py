@@ -21,6 +21,8 @@ from tests.support.narrow_places import full_disk, read_only
 from tests.support.page_events import STARTER_CHOICE, PageEvents
 from tests.support.playground_process import NOWHERE, ROOT, PlaygroundProcess, environment
 
+pytestmark = pytest.mark.process
+
 VOTE: Final = Vote(Pair.of(Contestant("Tiny", "Q8_0"), Contestant("Tiny", "Q2_K")), "first", "second")
 LEVEL: Final = {"models-make-model": STARTER_CHOICE["chat-model"], "models-make-level": "Q8_0"}
 PROXIES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")

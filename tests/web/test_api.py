@@ -29,6 +29,8 @@ from playground.settings import load_settings
 from playground.web.server.request_filter import RequestFilter
 from tests.support.playground_process import ROOT, PlaygroundProcess
 
+pytestmark = pytest.mark.process
+
 NAMES = ["machine", "levels", "plan", "chat", "compare"]
 PASSWORD = "correct horse battery staple"
 PAGE = (ROOT / "docs" / "api.md").read_text()

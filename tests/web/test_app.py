@@ -21,6 +21,8 @@ from playground.web.streaming import Streaming
 from tests.support.page_events import STARTER_CHOICE, PageEvents
 from tests.support.playground_process import PlaygroundProcess
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope="module")
 def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaygroundProcess]:

@@ -21,6 +21,8 @@ import pytest
 
 from tests.support.playground_process import PlaygroundProcess
 
+pytestmark = pytest.mark.process
+
 PATIENCE_SECONDS: Final = 5  # for one event: who asks for a whole reply is left behind, as a closed tab would be
 AT_ONCE: Final = 12
 SECRET: Final = "the-secret-of-this-computer"

@@ -15,6 +15,8 @@ from playground.settings import load_settings
 from playground.web.server.metrics import Metrics
 from tests.support.playground_process import ROOT, PlaygroundProcess
 
+pytestmark = pytest.mark.process
+
 POLL_SECONDS = 0.05  # there is no sign of readiness to wait for but the answer
 
 

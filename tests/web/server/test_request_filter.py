@@ -25,6 +25,8 @@ from playground.web.server.request_filter import (
 )
 from tests.support.playground_process import PlaygroundProcess
 
+pytestmark = pytest.mark.process
+
 PASSWORD = "correct horse battery staple"
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.support.gguf_bytes import small_model
 from tests.support.playground_process import PlaygroundProcess
 
+pytestmark = pytest.mark.process
+
 BOUNDARY = "a-line-between-parts"
 MIB = 1 << 20
 MODEL = small_model()
