@@ -18,10 +18,18 @@ from gguf.constants import GGUF_DEFAULT_ALIGNMENT, Keys
 from playground.errors import BadModelFile
 from playground.gguf.filenames import FileKind
 from playground.gguf.levels import level_of_file_type
-from playground.gguf.reader import MIB, GgufReader, shown
-from playground.gguf.sources import ByteSource, BytesSource, FileSource
+from playground.gguf.reader import (
+    MIB,
+    ByteSource,
+    BytesSource,
+    FileSource,
+    GgufReader,
+    LongArray,
+    Value,
+    read_value,
+    shown,
+)
 from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_tensors
-from playground.gguf.values import LongArray, Value, read_value
 
 __all__ = [
     "REQUANTIZED_FROM", "ByteSource", "BytesSource", "FileSource", "GgufHeader", "LongArray", "TensorInfo", "Value",

@@ -9,8 +9,7 @@ import gguf
 import llama_cpp
 import pytest
 
-from playground.gguf.tensor_types import REMOVED_TYPES, TensorType
-from playground.gguf.tensors import TensorInfo
+from playground.gguf.tensors import REMOVED_TYPES, TensorInfo, TensorType
 
 
 @pytest.fixture(scope="module")
