@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from playground.models.hub.allowed import allowed_by
+from playground.models.hub.names import allowed_by
 from playground.settings import Settings, load_settings
 from tests.support.playground_process import ROOT
 

@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 
 from playground.gguf.filenames import parse_file_name
 from playground.models.catalog import load_catalog
-from playground.models.hub.allowed import allowed_by
+from playground.models.hub.names import allowed_by
 from playground.settings import load_settings
 from tests.support.playground_process import PlaygroundProcess
 from tests.support.space_process import MEMORY_BYTES, PRELOADED, VARIABLES, project_table, pushed_files, space_process

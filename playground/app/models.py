@@ -23,11 +23,10 @@ from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, Requ
 from playground.gguf.levels import MAKEABLE_LEVELS
 from playground.limits.runs import Visitor
 from playground.models.disk_scan import LeftOut
-from playground.models.file_records import delete, may_delete
+from playground.models.file_records import LastUsed, delete, may_delete
 from playground.models.hub.cache import free_bytes
 from playground.models.hub.download_queue import Download
 from playground.models.library import Library, ModelFile
-from playground.models.usage import LastUsed
 from playground.quantize.quantize import QuantizedSize, made_note
 from playground.settings import Settings
 from playground.web.html.page import notice

@@ -17,12 +17,12 @@ from playground.limits.runs import Runs
 from playground.machine.cpus import Processors, read_processors
 from playground.machine.memory import MachineMemory, read_memory
 from playground.machine.partial_files import remove_leftovers
-from playground.models.hub.allowed import allowed_by
+from playground.models.file_records import LastUsed
 from playground.models.hub.client import Hub
 from playground.models.hub.download_queue import DownloadQueue
 from playground.models.hub.headers import Headers
+from playground.models.hub.names import allowed_by
 from playground.models.library import Library
-from playground.models.usage import LastUsed
 from playground.quantize.jobs import QuantizationJobs
 from playground.settings import Settings
 

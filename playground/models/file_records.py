@@ -1,14 +1,19 @@
-"""Deletes models from this disk, but only those that the playground itself put there.
+"""What the playground remembers of model files: which it put on the disk, when each was last loaded, and checksums.
 
-Made here and downloaded here may go; the starter, a person's own folders and what other programs fetched never do. What
-was downloaded here is kept as a list in the data folder, because the Hub's cache is shared with other programs.
+Deletes only those that the playground itself put there. Made here and downloaded here may go; the starter, a person's
+own folders and what other programs fetched never do. What was downloaded here is kept as a list in the data folder,
+because the Hub's cache is shared with other programs. A list that cannot be read or written only means that nothing is
+known; no load ever fails for it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,7 +22,12 @@ from playground.errors import PlaygroundError
 from playground.models.library import ModelFile
 
 _LIST: Final = "downloaded.json"
+_MOST_FILES: Final = 2000
+_CHUNK_BYTES: Final = 8 << 20  # 4 to 40 ms of hashing: a stop is never far
 _writing: Final = threading.Lock()
+
+
+# --- what was put there by the playground ---
 
 
 def note_downloaded(data_dir: Path, path: Path) -> None:
@@ -82,3 +92,99 @@ def _write(data_dir: Path, names: set[str]) -> None:
     arriving = data_dir / f"{_LIST}.arriving"
     arriving.write_text(json.dumps(sorted(names), indent=1), encoding="utf-8")
     arriving.replace(data_dir / _LIST)
+
+
+# --- last used ---
+
+
+class LastUsed:
+    """Times of loads by path, in seconds since 1970; thread-safe."""
+
+    def __init__(self, file: Path, clock: Callable[[], float] = time.time) -> None:
+        self._file = file
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def note(self, path: Path) -> None:
+        """This file has been loaded now."""
+        with self._lock, suppress(OSError):
+            times = self._read() | {str(path.absolute()): round(self._clock())}
+            newest = sorted(times.items(), key=lambda entry: entry[1])[-_MOST_FILES:]
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            arriving = self._file.with_name(f"{self._file.name}.arriving")
+            arriving.write_text(json.dumps(dict(newest), indent=1), encoding="utf-8")
+            arriving.replace(self._file)
+
+    def of(self, path: Path) -> int | None:
+        """When it was last loaded; None where that is not known."""
+        with self._lock:
+            return self._read().get(str(path.absolute()))
+
+    def _read(self) -> dict[str, int]:
+        try:
+            times = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(times, dict):
+            return {}
+        return {path: when for path, when in times.items() if isinstance(when, int) and when > 0}
+
+
+# --- checksums ---
+
+
+class FileDigests:
+    """Thread-safe; `memory` is the file in which digests are kept."""
+
+    def __init__(self, memory: Path) -> None:
+        self._memory = memory
+        self._computed: dict[str, str] = {}  # in this run
+        self._lock = threading.Lock()
+
+    def known(self, file: ModelFile) -> tuple[str, ...] | None:
+        """The digest of each shard in order, in hexadecimal; None where one must be computed first."""
+        with self._lock:
+            remembered = self._read()
+        digests = [remembered.get(_identity(shard)) for shard in file.shards]
+        return tuple(digest for digest in digests if digest) if all(digests) else None
+
+    def digest(self, files: Sequence[ModelFile]) -> Generator[float, None, None]:
+        """Computes what is not known yet and tells the fraction done; closing it stops, and keeps whole digests."""
+        shards = list(dict.fromkeys(shard for file in files if not self.known(file) for shard in file.shards))
+        total = sum(shard.stat().st_size for shard in shards)
+        done = 0
+        for shard in shards:
+            identity, hashed = _identity(shard), hashlib.sha256()
+            with shard.open("rb") as opened:
+                while chunk := opened.read(_CHUNK_BYTES):
+                    hashed.update(chunk)
+                    done += len(chunk)
+                    yield min(1.0, done / total)
+            if _identity(shard) == identity:  # else it was changed meanwhile
+                self._remember(identity, hashed.hexdigest())
+
+    def _remember(self, identity: str, digest: str) -> None:
+        with self._lock:
+            self._computed[identity] = digest
+            remembered = self._read()
+            unfinished = self._memory.with_name(f".{self._memory.name}.{os.getpid()}")
+            with suppress(OSError):
+                self._memory.parent.mkdir(parents=True, exist_ok=True)
+                unfinished.write_text(json.dumps(remembered), encoding="utf-8")
+                unfinished.replace(self._memory)
+
+    def _read(self) -> dict[str, str]:
+        try:
+            data = json.loads(self._memory.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            data = None
+        return (data if isinstance(data, dict) else {}) | self._computed
+
+
+def _identity(shard: Path) -> str:
+    """A file that has changed is another one, and so is one that is not there."""
+    try:
+        status = shard.stat()
+    except OSError:
+        return ""
+    return json.dumps([str(shard.absolute()), status.st_size, status.st_mtime_ns])

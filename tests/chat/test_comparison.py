@@ -24,7 +24,7 @@ from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
-from playground.models.digests import FileDigests
+from playground.models.file_records import FileDigests
 from playground.models.library import ModelFile
 from tests.support.scripted_engine import TIMINGS
 

@@ -23,8 +23,8 @@ from playground.engine.local.memory_reservation import MemoryReservation
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
 from playground.models.catalog import load_catalog
-from playground.models.hub.allowed import allowed_by
 from playground.models.hub.client import Hub
+from playground.models.hub.names import allowed_by
 from playground.models.library import Library
 from playground.settings import Settings, load_settings
 from tests.support.hub_stand_in import HubStandIn

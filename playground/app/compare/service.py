@@ -34,7 +34,7 @@ from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor
 from playground.measure.votes import Pair, VoteStore
-from playground.models.digests import FileDigests
+from playground.models.file_records import FileDigests
 from playground.models.library import ModelFile
 from playground.web.html.compare import tally_table
 from playground.web.html.page import error_card, notice

@@ -21,7 +21,7 @@ from huggingface_hub import ModelInfo, constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from playground.errors import HubProblem, RequestRefused
-from playground.models.hub.faults import (
+from playground.models.hub.errors import (
     FAULTS,
     HubQuestion,
     describe_fault,

@@ -8,7 +8,9 @@ Asks nobody: a well-formed name may still not exist. What does not keep the Hub'
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -17,7 +19,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from playground.errors import HubProblem
+from playground.models.catalog import load_catalog
 
+CATALOGUE: Final = "catalogue"  # stands for the repositories of the models that the tab Fit knows
 _LEVEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _FILE_ROUTES: Final = ("blob", "resolve", "raw", "tree")
 _SHORT_HOST: Final = "hf.co"  # the Hub's own short address
@@ -120,3 +124,13 @@ def _checked_level(level: str) -> str:
 
 def _not_a_name(text: str) -> HubProblem:
     return HubProblem(f"{text[:80]!r} is not the name of a model on the Hub.", _HOW_TO_NAME)
+
+
+def allowed_by(names: Sequence[str] | None) -> Callable[[str], bool]:
+    """Tells whether `owner/name` is among names such as `owner/name`, `owner/*` or `catalogue`; None allows all."""
+    if names is None:
+        return lambda repo: True
+    listed = {name.lower() for name in names}
+    if CATALOGUE in listed:
+        listed |= {model.repo.lower() for model in load_catalog() if model.repo}
+    return lambda repo: any(fnmatchcase(repo.lower(), name) for name in listed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.models.usage import LastUsed
+from playground.models.file_records import LastUsed
 
 
 def test_the_last_load_is_known_after_a_restart_and_never_is_told_from_once(tmp_path: Path) -> None:
