@@ -15,8 +15,8 @@ from typing import Final, Literal
 
 from playground.app.chat_session import ChatSession, ModelUsed
 from playground.app.format import counted, seconds
-from playground.app.loaded_models import LoadedModels
-from playground.app.making_progress import making_progress
+from playground.app.loaded_models import LoadedModels, LoadedModelsView
+from playground.app.makeable_levels import quantization_progress
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.refusals import error_message
@@ -31,7 +31,7 @@ from playground.limits.runs import Run, Visitor, Work
 from playground.models.library import ModelFile
 from playground.settings import Settings
 from playground.web.html.memory import predicted_beside_measured
-from playground.web.html.page import notice
+from playground.web.html.page import notice, status_message
 from playground.web.html.reply import context_meter, live_line, load_progress, reply_details
 
 PLACE: Final = "chat"  # of a page, where one thing at a time goes on
@@ -52,7 +52,7 @@ class ChatUpdate:
     problem: str | None = None
     progress: str | None = None
     may_load_anyway: bool | None = None
-    loaded_models: str | None = None  # what is in memory, as markup
+    loaded_models: LoadedModelsView | None = None
     made: bool = False  # a level is on the disk that was not
 
 
@@ -149,7 +149,7 @@ class ChatService:
                 last = yield from doing(run)
             except PlaygroundError as error:
                 last = self._failed(error, visitor, talk)
-        yield replace(last, loaded_models=self.loaded_models.card(choice))
+        yield replace(last, loaded_models=self.loaded_models.view(choice))
 
     def _loaded(
         self, visitor: Visitor, choice: ModelChoice, run: Run, anyway: bool
@@ -193,7 +193,7 @@ class ChatService:
                     progress = next(making)
                     made = True
                     run.waits()  # a making has its own longest time
-                    yield ChatUpdate(progress=making_progress(choice.level, progress))
+                    yield ChatUpdate(progress=status_message(quantization_progress(choice.level, progress)))
             except StopIteration as end:
                 file: ModelFile | RemoteModel | None = end.value
         if made and file:

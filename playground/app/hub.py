@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from playground.app.model_choice import LevelRow
 from playground.app.records import USUAL_CONTEXT, LevelRecord
 from playground.app.services import Services
 from playground.errors import PlaygroundError
@@ -25,7 +26,6 @@ from playground.models.hub.headers import LevelHeader
 from playground.models.hub.names import looks_like_reference, parse_reference
 from playground.models.hub.repository import HubLevel, HubModel, Repository, recommended_level
 from playground.models.library import readable_name
-from playground.web.html.picker import LevelRow
 
 MOST_OPEN: Final = 20  # repositories remembered, for all visitors
 WORKED_OUT: Final = "Worked out from its size: choosing it reads its own header."

@@ -1,32 +1,63 @@
-"""What a visitor is told of the models in memory: which there are, how to join one, what a swap takes, why one waits.
-
-Joins the pool, the planner and the picker; draws nothing. Whoever joins sends a text that is looked up like any choice.
-"""
+"""The models in memory, as a visitor sees them: which there are, what loading another would take, why a load waits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
+from playground.engine.local.load_queue import LoadTime
 from playground.engine.local.pool import LoadedModel, ModelPool, Waiting
 from playground.errors import PlaygroundError
 from playground.fit.planner import Planner
 from playground.fit.verdict import judge
-from playground.web.html.loaded_models import LoadedModelRow, Swap, SwapRoom, resident_card, waiting_words
 
-_BETWEEN = "\n"  # in no name of a model and no level
+SwapRoom = Literal["beside", "idle gives way", "waits for others", "never"]
+
+_BETWEEN: Final = "\n"  # in no name of a model and no level
+
+
+@dataclass(frozen=True)
+class LoadedModelRow:
+    """A model in memory. value: what its button sends, "" where it cannot be chosen; is_mine: it is the choice."""
+
+    title: str
+    context_size: int
+    users: int
+    is_loading: bool = False
+    value: str = ""
+    is_mine: bool = False
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What loading the chosen model would take, where it is not in memory."""
+
+    room: SwapRoom
+    time: LoadTime | None
+
+
+@dataclass(frozen=True)
+class LoadedModelsView:
+    """All models in memory; swap: None where the chosen one is among them, or cannot be planned."""
+
+    rows: tuple[LoadedModelRow, ...] = ()
+    swap: Swap | None = None
 
 
 class LoadedModels:
-    """Serves every visitor; asks the pool anew each time."""
+    """Serves every visitor; reads the pool's state at each call."""
 
     def __init__(self, pool: ModelPool, planner: Planner, picker: ModelPickerService) -> None:
         self._pool, self._planner, self._picker = pool, planner, picker
 
-    def card(self, choice: ModelChoice) -> str:
-        """The models in memory for somebody who has this choice in the picker; "" while there are none."""
-        loaded_models = [model for model in self._pool.resident() if model.state != "waiting"]
-        rows = [self._row(model, choice) for model in loaded_models]
-        return resident_card(rows, None if any(row.is_mine for row in rows) else self._swap(choice))
+    def view(self, choice: ModelChoice) -> LoadedModelsView:
+        """The models in memory for somebody who has this choice in the picker."""
+        rows = tuple(self._row(model, choice) for model in self._pool.resident() if model.state != "waiting")
+        needs_swap = rows and not any(row.is_mine for row in rows)
+        return LoadedModelsView(rows, self._swap(choice) if needs_swap else None)
 
     def joining(self, value: str) -> ModelChoice:
         """The choice that a row's button means; of anything else a choice that is on no offer."""
@@ -53,7 +84,7 @@ class LoadedModels:
         )
 
     def _swap(self, choice: ModelChoice) -> Swap | None:
-        """What loading the choice would mean; None where it is no file yet, or cannot be planned."""
+        """None where the choice is no file yet, or cannot be planned."""
         try:
             path = self._picker.file(choice).path
             plan = self._planner.plan(path, self._picker.context(choice))
@@ -66,3 +97,28 @@ class LoadedModels:
         )
         room: SwapRoom = next((name for name, most in usable if judge(plan, most).kind != "wont_fit"), "never")
         return Swap(room, self._pool.load_time(path, plan.weights))
+
+
+def waiting_words(place: int, in_the_way: Sequence[LoadedModelRow]) -> str:
+    """Why a model does not load yet, as one or two sentences; "" where it is about to."""
+    if not in_the_way:
+        return "" if place <= 1 else f"Waiting to load: {_before(place)} before you"
+    names = " and ".join(row.title for row in in_the_way)
+    if place == 0:
+        return f"{names} has waited for its turn and comes first; then it is yours again"
+    if all(row.is_loading for row in in_the_way):
+        return f"Waiting while {names} loads"
+    using = " and ".join(f"{row.title} ({users_in_words(row.users)})" for row in in_the_way)
+    line = "you are next" if place == 1 else f"{_before(place)} before you"
+    return f"Waiting for the memory of {using}: {line}. You may use that model instead, or stop"
+
+
+def users_in_words(number: int) -> str:
+    """How many use a model at this moment."""
+    if number == 0:
+        return "nobody uses it now"
+    return "1 uses it now" if number == 1 else f"{number} use it now"
+
+
+def _before(place: int) -> str:
+    return "1 other is" if place == 2 else f"{place - 1} others are"

@@ -1,15 +1,17 @@
-"""Levels that are not on this disk but can be made here, as the picker offers them, and the making of a chosen one.
+"""Levels that are not on this disk but can be quantized here: what the picker offers, and the making of one.
 
-Joins the maker's sizes with the plan of the file they would be made from. Knows no component; where the settings forbid
-making, nothing is offered.
+Where the settings forbid quantization, nothing is offered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Final
 
+from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress, log_refusal
+from playground.app.model_choice import LevelRow
 from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
 from playground.gguf.levels import find_level
@@ -17,13 +19,21 @@ from playground.limits.runs import Runs, Visitor
 from playground.models.library import ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile, QuantizedSize
-from playground.web.html.picker import LevelRow
 
 NO_WORDS: Final = "A level this page has no words for."
 
 
+@dataclass(frozen=True)
+class QuantizationUpdate:
+    """What is new while a level is made. is_made: its file is now on the disk."""
+
+    message: StatusMessage
+    is_busy: bool = False
+    is_made: bool = False
+
+
 class MakeableLevels:
-    """What can be made of the models here. Safe to share between visitors; `maker` None offers nothing."""
+    """The levels that can be made of the models here. Thread-safe; without `quantization_jobs` there are none."""
 
     def __init__(self, quantization_jobs: QuantizationJobs | None, runs: Runs | None = None) -> None:
         self._quantization_jobs = quantization_jobs
@@ -81,6 +91,32 @@ class MakeableLevels:
                     return None
                 yield event
         raise AssertionError("a making ends with its file or with an error")
+
+
+def quantization_updates(
+    level: str | None, work: Generator[QuantizationProgress, None, object], visitor: Visitor | None = None
+) -> Iterator[QuantizationUpdate]:
+    """Updates for a page from the making of a level, whose generator returns None when it was stopped."""
+    yield QuantizationUpdate(quantization_progress(level, None), is_busy=True)
+    try:
+        with closing(work) as making:
+            while True:
+                yield QuantizationUpdate(quantization_progress(level, next(making)), is_busy=True)
+    except StopIteration as end:
+        if end.value is None:
+            yield QuantizationUpdate(Notice("Stopped; nothing of it is kept."))
+        else:
+            yield QuantizationUpdate(CLEAR, is_made=True)
+    except PlaygroundError as error:
+        log_refusal(error, visitor)
+        yield QuantizationUpdate(error)
+
+
+def quantization_progress(level: str | None, progress: QuantizationProgress | None) -> WorkProgress:
+    """`Making Q2_0`, 43 %; before it begins the share is unknown."""
+    is_weighing = progress is not None and progress.is_weighing
+    stage = f"Reading a text to see which weights matter for {level}" if is_weighing else f"Making {level}"
+    return WorkProgress(stage, progress.fraction if progress else None)
 
 
 def offer_row(size: QuantizedSize) -> LevelRow:

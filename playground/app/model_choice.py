@@ -1,18 +1,45 @@
-"""What a person has picked in a picker, as a browser, a link or a row of a table tells it."""
+"""What a model picker offers, as rows, and what a person has picked from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from playground.llama.params import KV_TYPES, KvType
+
+if TYPE_CHECKING:
+    from playground.fit.verdict import Verdict
 
 MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
 
 
 @dataclass(frozen=True)
+class LevelRow:
+    """One level that can be picked. value: what the browser sends back for this row; size in bytes."""
+
+    value: str
+    name: str  # "Q4_K_M"
+    size: int
+    bits_per_weight: float | None  # measured: from the sizes in the tensor table
+    summary: str  # one plain sentence
+    verdict: Verdict | None  # None until it is known
+    recommended: bool = False
+    notes: tuple[str, ...] = ()
+    is_elsewhere: bool = False  # on a server, whose file size and memory are unknown here
+
+
+@dataclass(frozen=True)
+class ContextStep:
+    """One context size that can be picked, in tokens."""
+
+    tokens: int
+    fits: bool | None  # None until it is known
+    is_largest: bool = False  # the largest size that fits
+
+
+@dataclass(frozen=True)
 class ModelChoice:
-    """What a person has picked, None where the playground should choose. `level` is a row's value."""
+    """What a person has picked, None where the playground should choose. level: the value of a LevelRow."""
 
     model: str | None = None
     level: str | None = None
@@ -21,7 +48,7 @@ class ModelChoice:
 
     @classmethod
     def read(cls, model: object, level: object, context_size: object, kv_type: object) -> ModelChoice:
-        """The choice as a browser sends it; whatever is no possible value becomes None."""
+        """The choice from values that a browser sent; an impossible value becomes the default."""
         text = str(context_size or "")
         size = int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 9 else None
         return cls(

@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
-from playground.app.makeable_levels import NO_WORDS, MakeableLevels, offer_row, plan_if_made
-from playground.app.model_choice import ModelChoice
+from playground.app.makeable_levels import (
+    NO_WORDS,
+    MakeableLevels,
+    QuantizationUpdate,
+    offer_row,
+    plan_if_made,
+    quantization_updates,
+)
+from playground.app.model_choice import ContextStep, LevelRow, ModelChoice
 from playground.app.records import USUAL_CONTEXT
 from playground.app.servers import Servers, memory_words, server_row
 from playground.engine.remote.protocol import RemoteModel
@@ -26,7 +32,6 @@ from playground.llama.params import ContextParameters
 from playground.models.library import Library, ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedSize, made_note
-from playground.web.html.picker import ContextStep, LevelRow
 
 
 @dataclass(frozen=True)
@@ -57,24 +62,6 @@ class _Candidate:
 
     file: ModelFile
     if_made: QuantizedSize | None = None
-
-
-class PickerSource(Protocol):
-    """Where a picker asks; the real one is ModelPickerService."""
-
-    def model_names(self) -> list[tuple[str, str]]: ...
-
-    def views(self, choice: ModelChoice) -> Iterator[PickerView]: ...
-
-    def ready(
-        self, choice: ModelChoice, stopped: Callable[[], bool], visitor: Visitor | None = None
-    ) -> Generator[QuantizationProgress, None, ModelFile | RemoteModel | None]: ...
-
-    @property
-    def servers(self) -> Servers: ...
-
-    @property
-    def runs(self) -> Runs: ...
 
 
 class ModelPickerService:
@@ -145,6 +132,12 @@ class ModelPickerService:
                 raise
         made = yield from self._offers.make(base_name, level, stopped, visitor)
         return self.file(choice) if made else None
+
+    def make_level(
+        self, choice: ModelChoice, stopped: Callable[[], bool] = lambda: False, visitor: Visitor | None = None
+    ) -> Iterator[QuantizationUpdate]:
+        """Make the chosen level, with progress; the last message says whether it was stopped or cannot be made."""
+        yield from quantization_updates(choice.level, self.ready(choice, stopped, visitor), visitor)
 
     def context(self, choice: ModelChoice) -> ContextParameters:
         return ContextParameters(choice.context_size or USUAL_CONTEXT, choice.kv_type, self._slots)

@@ -15,8 +15,7 @@ from typing import Final
 
 from playground.app.format import bits, gibibytes
 from playground.app.hub import HubService
-from playground.app.makeable_levels import MakeableLevels
-from playground.app.making_progress import QuantizationUpdate, frames_of
+from playground.app.makeable_levels import MakeableLevels, QuantizationUpdate, quantization_updates
 from playground.app.refusals import error_message
 from playground.app.services import Services
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, RequestRefused
@@ -197,7 +196,7 @@ class ModelsService:
     ) -> Iterator[QuantizationUpdate]:
         """Make a level, with progress; a sentence where that was stopped or cannot be."""
         quantization_jobs = self._services.quantization_jobs if self.settings.allow_quantize else None
-        yield from frames_of(
+        yield from quantization_updates(
             level, MakeableLevels(quantization_jobs, self.runs).make(base_name, level, stopped, visitor), visitor
         )
 

@@ -17,11 +17,12 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.format import gibibytes
-from playground.app.making_progress import QuantizationUpdate, make_chosen
+from playground.app.makeable_levels import QuantizationUpdate
 from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import PickerSource, PickerView
+from playground.app.model_picker import ModelPickerService, PickerView
 from playground.limits.runs import Visitor
 from playground.web.html.memory import memory_bar, memory_bar_empty
+from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line
 from playground.web.server.visitors import visitor_of
 from playground.web.server_form import ServerForm, build_server_form, wire_server_form
@@ -80,7 +81,7 @@ KV_CHOICES: Final = [
 
 
 @dataclass(frozen=True)
-class ModelPicker:
+class PickerComponents:
     """The picker's components; `choice` is the list of inputs that `ModelChoice.read` takes."""
 
     line: gr.HTML
@@ -110,7 +111,7 @@ class ModelPicker:
         return [self.line, self.model, self.level, self.context, self.memory, self.make]
 
 
-def build_model_picker(service: PickerSource, group: str) -> ModelPicker:
+def build_model_picker(service: ModelPickerService, group: str) -> PickerComponents:
     """The picker inside the column that is open; `group` names it once per page ("chat", "left", "right")."""
     with gr.Column(elem_classes="gp-picker", elem_id=f"{group}-picker"):
         line = gr.HTML(
@@ -146,7 +147,9 @@ def build_model_picker(service: PickerSource, group: str) -> ModelPicker:
                     elem_id=f"{group}-kv",
                 )
             server = build_server_form(group) if service.servers.may_add else None
-    return ModelPicker(line, model, level, make, stop_making, making, news, context, kv_type, memory, actions, server)
+    return PickerComponents(
+        line, model, level, make, stop_making, making, news, context, kv_type, memory, actions, server
+    )
 
 
 def radio_rows(rows: str, elem_id: str) -> gr.HTML:
@@ -154,7 +157,7 @@ def radio_rows(rows: str, elem_id: str) -> gr.HTML:
     return gr.HTML("", html_template=_ROWS, js_on_load=_RADIO_JS, apply_default_css=False, rows=rows, elem_id=elem_id)
 
 
-def wire_model_picker(page: gr.Blocks, picker: ModelPicker, service: PickerSource, group: str) -> None:
+def wire_model_picker(page: gr.Blocks, picker: PickerComponents, service: ModelPickerService, group: str) -> None:
     """Filled when the page opens, and redrawn whenever the choice changes."""
     page.load(_redrawing(service, group, _Redraws()), picker.choice, picker.shown, **_REDRAW)
     wire_choices(picker, service, group)
@@ -189,7 +192,7 @@ _REDRAW: Final[dict[str, Any]] = {
 }
 
 
-def wire_choices(picker: ModelPicker, service: PickerSource, group: str) -> None:
+def wire_choices(picker: PickerComponents, service: ModelPickerService, group: str) -> None:
     """Redraw whenever the choice changes; the newest choice wins. For a tab that fills its pickers itself."""
     redraw = _redrawing(service, group, _Redraws())
 
@@ -210,7 +213,7 @@ def wire_choices(picker: ModelPicker, service: PickerSource, group: str) -> None
         wire_server_form(picker.server, service.servers, visitor, picker.news, news)
 
 
-def _redrawing(service: PickerSource, group: str, redraws: _Redraws) -> Callable[..., Iterator[list[Any]]]:
+def _redrawing(service: ModelPickerService, group: str, redraws: _Redraws) -> Callable[..., Iterator[list[Any]]]:
     def redraw(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         is_newest = redraws.begin(str(request.session_hash))
         for view in service.views(ModelChoice.read(*values)):
@@ -221,11 +224,13 @@ def _redrawing(service: PickerSource, group: str, redraws: _Redraws) -> Callable
     return redraw
 
 
-def _wire_making(picker: ModelPicker, service: PickerSource, visitor: Callable[[gr.Request], Visitor]) -> None:
+def _wire_making(
+    picker: PickerComponents, service: ModelPickerService, visitor: Callable[[gr.Request], Visitor]
+) -> None:
     """The button that makes the chosen level; what has changed on the disk is then told by `news`."""
 
     def make(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
-        for frame in make_chosen(service, ModelChoice.read(*values), visitor=visitor(request)):
+        for frame in service.make_level(ModelChoice.read(*values), visitor=visitor(request)):
             yield _draw_making(picker, frame)
 
     def stop(request: gr.Request) -> None:
@@ -239,9 +244,9 @@ def _wire_making(picker: ModelPicker, service: PickerSource, visitor: Callable[[
     gr.on([picker.model.input, picker.level.input], None, None, picker.making, js="() => ''")
 
 
-def _draw_making(picker: ModelPicker, frame: QuantizationUpdate) -> dict[Any, Any]:
+def _draw_making(picker: PickerComponents, frame: QuantizationUpdate) -> dict[Any, Any]:
     updates: dict[Any, Any] = {
-        picker.making: frame.said,
+        picker.making: status_message(frame.message),
         picker.make: gr.Button(visible=not frame.is_busy and not frame.is_made),
         picker.stop_making: gr.Button(visible=frame.is_busy),
     }
@@ -254,7 +259,7 @@ def news() -> str:
 
 
 def keep_pickers_current(
-    pickers: Mapping[str, ModelPicker], service: PickerSource, sources: Sequence[gr.Textbox] = ()
+    pickers: Mapping[str, PickerComponents], service: ModelPickerService, sources: Sequence[gr.Textbox] = ()
 ) -> None:
     """Redraw every picker of the page, by its group, when any of them or another source has news of the disk."""
     triggers = [source.change for source in (*(picker.news for picker in pickers.values()), *sources)]
@@ -271,7 +276,7 @@ def keep_pickers_current(
 
 
 def draw(view: PickerView, group: str) -> list[Any]:
-    """The updates for `ModelPicker.shown`."""
+    """The updates for `PickerComponents.shown`."""
     choice = view.choice
     bar = memory_bar_empty(view.problem or "Working out what this needs …")
     if view.plan and view.verdict:

@@ -11,8 +11,9 @@ import pytest
 from huggingface_hub import constants
 
 from playground.app.hub import WORKED_OUT, HubView, SearchView
-from playground.app.making_progress import QuantizationUpdate, make_chosen
-from playground.app.model_choice import ModelChoice
+from playground.app.makeable_levels import QuantizationUpdate
+from playground.app.messages import CLEAR
+from playground.app.model_choice import LevelRow, ModelChoice
 from playground.app.model_picker import ModelPickerService, PickerView
 from playground.app.models import InstalledModelsView, ModelsService, size_line
 from playground.app.services import Services
@@ -33,7 +34,7 @@ from playground.web.html.models import (
     repository_head,
     search_results,
 )
-from playground.web.html.picker import LevelRow, level_rows
+from playground.web.html.picker import level_rows
 from tests.support.hub_stand_in import HubStandIn
 
 STARTER = "SmolLM2-135M-Instruct"
@@ -137,8 +138,8 @@ def test_offers_are_folded_under_the_levels_that_are_here_until_one_is_chosen(pi
 def test_a_level_that_is_only_offered_is_planned_as_it_will_be_once_made(picker: ModelPickerService) -> None:
     offered = list(picker.views(ModelChoice(STARTER, "Q2_0", 4096)))[-1]
     assert offered.to_make and offered.to_make.size == row_of(offered, "Q2_0").size
-    frames = list(make_chosen(picker, offered.choice, never))
-    assert frames[-1] == QuantizationUpdate("", is_made=True)
+    frames = list(picker.make_level(offered.choice, never))
+    assert frames[-1] == QuantizationUpdate(CLEAR, is_made=True)
     made = list(picker.views(offered.choice))[-1]
     assert made.to_make is None and "Q2_0" in [row.name for row in made.levels]
     assert "Q2_0" not in [row.name for row in made.offers]
@@ -149,8 +150,8 @@ def test_a_level_that_is_only_offered_is_planned_as_it_will_be_once_made(picker:
 
 
 def test_a_stopped_making_says_so_and_the_level_stays_on_offer(picker: ModelPickerService) -> None:
-    frames = list(make_chosen(picker, ModelChoice(STARTER, "Q8_0"), lambda: True))
-    assert "nothing of it is kept" in text_of(frames[-1].said) and not frames[-1].is_made
+    frames = list(picker.make_level(ModelChoice(STARTER, "Q8_0"), lambda: True))
+    assert "nothing of it is kept" in str(frames[-1].message) and not frames[-1].is_made
     assert "Q8_0" in [row.name for row in list(picker.views(ModelChoice()))[-1].offers]
 
 
@@ -160,22 +161,22 @@ def test_a_level_that_somebody_makes_while_the_picker_is_drawn_is_drawn_as_one_t
     wanted = ModelChoice(STARTER, "Q2_0")
     views = picker.views(wanted)
     assert next(views).to_make
-    assert list(make_chosen(picker, wanted, never))[-1].is_made
+    assert list(picker.make_level(wanted, never))[-1].is_made
     last = list(views)[-1]
     assert last.choice.level == "Q2_0" and last.plan and not last.to_make
 
 
 @pytest.mark.parametrize("level", ["Q1_0", "../x", "Q4_K_M\x00", ""])
 def test_what_is_not_on_offer_is_not_made(picker: ModelPickerService, level: str) -> None:
-    (_, refused) = make_chosen(picker, ModelChoice(STARTER, level), never)
-    assert "no longer on this computer" in text_of(refused.said)
+    (_, refused) = picker.make_level(ModelChoice(STARTER, level), never)
+    assert "no longer on this computer" in str(refused.message)
 
 
 def test_nothing_is_offered_where_the_settings_forbid_it(services: Services) -> None:
     picker = ModelPickerService(services.library, services.planner, services.pool.usable_for, 4)
     assert list(picker.views(ModelChoice(STARTER, "Q2_0")))[-1].offers == ()
-    (_, refused) = make_chosen(picker, ModelChoice(STARTER, "Q2_0"), never)
-    assert "no longer on this computer" in text_of(refused.said)
+    (_, refused) = picker.make_level(ModelChoice(STARTER, "Q2_0"), never)
+    assert "no longer on this computer" in str(refused.message)
 
 
 # --- on this disk ---
@@ -221,7 +222,7 @@ def test_where_deleting_is_forbidden_no_row_offers_it_and_no_browser_can(
     assert "Delete" not in installed_models(strict.installed_models.view()) and strict.makeable_levels(STARTER) == {}
     with pytest.raises(PlaygroundError, match="cannot be deleted here"):
         strict.installed_models.delete_model(key)
-    assert "not made here" in text_of(list(strict.make_level(STARTER, "Q8_0", never))[-1].said)
+    assert "not made here" in str(list(strict.make_level(STARTER, "Q8_0", never))[-1].message)
 
 
 def test_a_file_opened_by_its_path_is_in_every_list_and_never_deleted(

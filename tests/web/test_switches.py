@@ -126,7 +126,7 @@ def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Servic
         with pytest.raises(PlaygroundError, match=" here"):
             refused()
     assert starter.exists()
-    assert "not made here" in list(models.make_level(STARTER, "Q2_0"))[-1].said
+    assert "not made here" in str(list(models.make_level(STARTER, "Q2_0"))[-1].message)
     assert models.makeable_levels(STARTER) == {}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from playground.app.chat import ChatRequest, ChatService, ChatUpdate
 from playground.app.chat_session import ChatSession
-from playground.app.loaded_models import LoadedModels
+from playground.app.loaded_models import LoadedModels, LoadedModelsView
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
@@ -119,10 +119,10 @@ def test_who_waits_may_join_the_model_in_memory_instead(service: ChatService) ->
     until_it_writes(anna)
     ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
     next(frame for frame in ben if "Waiting for the memory" in text_of(frame.progress))
-    card = service.loaded_models.card(OTHER)
-    (button,) = re.findall(r'data-value="([^"]*)"', card)
-    assert "1 uses it now" in text_of(card) and "nobody’s model is taken away" in text_of(card)
-    joined = service.join(BEN, button)
+    view = service.loaded_models.view(OTHER)
+    (row,) = view.rows
+    assert row.users == 1 and view.swap and view.swap.room == "waits for others"
+    joined = service.join(BEN, row.value)
     assert joined == MINE
     assert list(ben)[-1].phase == "rest"
     list(anna)
@@ -130,11 +130,11 @@ def test_who_waits_may_join_the_model_in_memory_instead(service: ChatService) ->
 
 
 def test_a_swap_tells_what_it_takes_as_soon_as_that_was_measured(service: ChatService) -> None:
-    assert service.loaded_models.card(MINE) == ""
+    assert service.loaded_models.view(MINE) == LoadedModelsView()
     last = list(service.load(ANNA, MINE))[-1]
-    assert "your choice" in text_of(last.loaded_models)
-    said = text_of(service.loaded_models.card(OTHER))
-    assert re.search(r"takes the place of what nobody uses: loading it takes [\d.]+ s \(the last time\)", said)
+    assert last.loaded_models and [row.is_mine for row in last.loaded_models.rows] == [True]
+    swap = service.loaded_models.view(OTHER).swap
+    assert swap and swap.room == "idle gives way" and swap.time and swap.time.is_measured
 
 
 @pytest.mark.parametrize("pressed", ["", "x", "a\nb\nc\nd", "../../etc/passwd\nQ4_1\n512\nf16", "\n" * 50])

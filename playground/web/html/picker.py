@@ -7,39 +7,15 @@ keys, screen readers and thumbs work as they do everywhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
 from playground.app.format import bits, count, gibibytes, pages, short_tokens
+from playground.app.model_choice import ContextStep, LevelRow
 from playground.web.html.memory import verdict_chip
 
 if TYPE_CHECKING:
     from playground.fit.verdict import Verdict
-
-
-@dataclass(frozen=True)
-class LevelRow:
-    """One level of the chosen model, ready to be shown. `value` is what the choice is called; sizes in bytes."""
-
-    value: str
-    name: str  # "Q4_K_M"
-    size: int
-    bits_per_weight: float | None  # true bits, from the tensor table
-    summary: str  # one plain sentence
-    verdict: Verdict | None  # None while it is being asked
-    recommended: bool = False
-    notes: tuple[str, ...] = ()  # "requantized from Q4_1"
-    is_elsewhere: bool = False  # on a server, of whose size and memory nothing is known
-
-
-@dataclass(frozen=True)
-class ContextStep:
-    """One context size on offer, in tokens."""
-
-    tokens: int
-    fits: bool | None  # None while it is being asked
-    is_largest: bool = False  # the largest that fits
 
 
 def level_rows(

@@ -25,6 +25,7 @@ from playground.chat.history import HistoryLimits
 from playground.engine.protocol import Sampling
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
+from playground.web.html.loaded_models import loaded_models_card
 from playground.web.html.page import notice
 from playground.web.html.reply import context_meter, live_line
 from playground.web.model_picker import draw as draw_picker
@@ -47,7 +48,7 @@ _KEPT_JS: Final = "() => { try { return sessionStorage.getItem('gguf-playground-
 
 
 def wish(*values: Any) -> ChatRequest:
-    """What the picker and the parameters hold, in the order of `ModelPicker.choice` and `Parameters.all`."""
+    """What the picker and the parameters hold, in the order of `PickerComponents.choice` and `Parameters.all`."""
     system, temperature, top_k, top_p, min_p, repeat_penalty, max_tokens, seed = values[4:]
     sampling = Sampling(
         temperature=float(temperature),
@@ -76,7 +77,7 @@ def draw(tab: ChatTab, frame: ChatUpdate) -> dict[Any, Any]:
     if frame.made:
         updates[tab.picker.news] = news()
     if frame.loaded_models is not None:
-        updates[tab.loaded_models] = gr.HTML(value="", rows=frame.loaded_models)
+        updates[tab.loaded_models] = gr.HTML(value="", rows=loaded_models_card(frame.loaded_models))
     if frame.may_load_anyway is not None:
         updates[tab.load_anyway] = gr.Button(visible=frame.may_load_anyway)
     if frame.phase is not None:
@@ -200,7 +201,7 @@ def _wire_residents(page: gr.Blocks, tab: ChatTab, service: ChatService, quiet: 
             yield drawn | {picker.kv_type: wanted.kv_type, tab.loaded_models: told_of(view.choice)}
 
     def told_of(choice: ModelChoice) -> gr.HTML:
-        return gr.HTML(value="", rows=service.loaded_models.card(choice))
+        return gr.HTML(value="", rows=loaded_models_card(service.loaded_models.view(choice)))
 
     gr.on([page.load, picker.line.change], told, picker.choice, tab.loaded_models, trigger_mode="always_last", **quiet)
     tab.loaded_models.input(

@@ -8,11 +8,11 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.chat_session import ChatSession
-from playground.app.model_picker import PickerSource
+from playground.app.model_picker import ModelPickerService
 from playground.web.buttons import button_rows
 from playground.web.html.page import empty_state
 from playground.web.html.reply import context_meter, live_line
-from playground.web.model_picker import ModelPicker, build_model_picker
+from playground.web.model_picker import PickerComponents, build_model_picker
 
 # The starter model answers these well; a larger model does too.
 EXAMPLES: Final = (
@@ -67,7 +67,7 @@ class ChatTools:
 class ChatTab:
     """The components that the rest of the app, and its tests, touch."""
 
-    picker: ModelPicker
+    picker: PickerComponents
     load: gr.Button
     load_anyway: gr.Button
     cancel_load: gr.Button
@@ -103,7 +103,7 @@ class ChatTab:
         return [self.log, self.live, self.meter, self.progress, self.picker.news]
 
 
-def build_chat_tab(service: PickerSource, most_tokens: int = 4096, tab_seconds: float | None = None) -> ChatTab:
+def build_chat_tab(service: ModelPickerService, most_tokens: int = 4096, tab_seconds: float | None = None) -> ChatTab:
     """Two columns on a desk, one on a phone, where the picker folds to a line above the chat."""
     with gr.Row(elem_classes="gp-page"):
         with gr.Column(elem_classes="gp-side"):

@@ -9,12 +9,12 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.compare.comparison import BALLOT, USUAL_TOKENS, Comparison
-from playground.app.model_picker import PickerSource
+from playground.app.model_picker import ModelPickerService
 from playground.chat.comparison import Mode
 from playground.chat.prompts import ComparisonKind, ComparisonPrompt
 from playground.web.html.compare import beforehand_line, plain_line
 from playground.web.html.page import empty_state
-from playground.web.model_picker import ModelPicker, build_model_picker
+from playground.web.model_picker import PickerComponents, build_model_picker
 
 GROUPS: Final = ("left", "right")
 KIND_TITLES: Final[dict[ComparisonKind, str]] = {
@@ -32,7 +32,7 @@ MODES: Final[list[tuple[str, Mode]]] = [("In turn", "in turn"), ("At once", "at 
 class PanePlace:
     """One pane: its picker, what it says, and how it goes."""
 
-    picker: ModelPicker
+    picker: PickerComponents
     picker_place: gr.Column
     head: gr.HTML
     log: gr.Chatbot
@@ -122,7 +122,7 @@ class CompareTab:
 
 
 def build_compare_tab(
-    service: PickerSource,
+    service: ModelPickerService,
     examples: Sequence[ComparisonPrompt],
     usual_mode: Mode,
     most_tokens: int = 4096,
@@ -237,7 +237,7 @@ def _tool(label: str, name: str, **more: Any) -> gr.Button:
     return gr.Button(label, size="sm", elem_id=f"compare-{name}", **more)
 
 
-def _lay_out_pane(service: PickerSource, group: str, place: int) -> PanePlace:
+def _lay_out_pane(service: ModelPickerService, group: str, place: int) -> PanePlace:
     letter = "AB"[place]
     with gr.Column(elem_classes="gp-pane", elem_id=f"compare-pane-{letter.lower()}"):
         head = _html(

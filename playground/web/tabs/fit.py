@@ -24,7 +24,7 @@ from playground.app.fit import (
     FitView,
 )
 from playground.app.format import short_tokens
-from playground.app.model_picker import PickerSource
+from playground.app.model_picker import ModelPickerService
 from playground.app.refusals import log_refusal
 from playground.web.html.fit import (
     answer_sentence,
@@ -170,7 +170,12 @@ def draw(view: FitView, usable_here: int) -> list[Any]:
 
 
 def wire_fit_tab(
-    tab: FitTab, service: FitService, tabs: gr.Tabs, chat: ChatTab, picker: PickerSource, wanted_of_hub: gr.Textbox
+    tab: FitTab,
+    service: FitService,
+    tabs: gr.Tabs,
+    chat: ChatTab,
+    picker: ModelPickerService,
+    wanted_of_hub: gr.Textbox,
 ) -> None:
     """Every event of the tab; the newest choice wins. The first table is drawn when the tab is first opened.
 

@@ -30,7 +30,7 @@ from playground.web.html.models import (
     repository_head,
     search_results,
 )
-from playground.web.html.page import error_card, notice
+from playground.web.html.page import error_card, notice, status_message
 from playground.web.model_picker import news, radio_rows
 from playground.web.server.uploads import is_upload
 from playground.web.server.visitors import visitor_of
@@ -369,7 +369,7 @@ def _wire_making(tab: ModelsTab, service: ModelsService) -> None:
             updates: Updates = {
                 part.progress: notice(f"Made {level}: it is in every model list.", "good")
                 if frame.is_made
-                else frame.said,
+                else status_message(frame.message),
                 part.make: gr.Button(visible=not frame.is_busy),
                 part.stop: gr.Button(visible=frame.is_busy),
             }

@@ -18,6 +18,7 @@ from playground.app.format import (
     short_tokens,
     speed,
 )
+from playground.app.model_choice import ContextStep, LevelRow
 from playground.engine.protocol import Finished, FinishReason, Memory, Prefilled, Queued, Timings, Token
 from playground.errors import DoesNotFit
 from playground.fit.plan import MemoryPlan
@@ -27,7 +28,7 @@ from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
 from playground.web.html.memory import memory_bar, predicted_beside_measured, verdict_chip
 from playground.web.html.page import empty_state, error_card, machine_strip, notice, page_head
-from playground.web.html.picker import ContextStep, LevelRow, context_steps, level_rows, picker_line
+from playground.web.html.picker import context_steps, level_rows, picker_line
 from playground.web.html.reply import context_meter, live_line, load_progress, reply_details
 
 MIB, GIB = 1 << 20, 1 << 30

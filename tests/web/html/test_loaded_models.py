@@ -6,15 +6,9 @@ import re
 
 import pytest
 
+from playground.app.loaded_models import LoadedModelRow, LoadedModelsView, Swap, SwapRoom, waiting_words
 from playground.engine.local.load_queue import LoadTime
-from playground.web.html.loaded_models import (
-    LoadedModelRow,
-    Swap,
-    SwapRoom,
-    load_time_words,
-    resident_card,
-    waiting_words,
-)
+from playground.web.html.loaded_models import load_time_words, loaded_models_card
 
 FOX = LoadedModelRow("Fox 135M · Q4_1", 4096, users=2, value="fox")
 OWL = LoadedModelRow("Owl 1B · Q8_0", 2048, users=0, is_loading=True)
@@ -25,7 +19,7 @@ def text_of(markup: str) -> str:
 
 
 def test_each_model_says_who_uses_it_and_can_be_joined_where_that_is_possible() -> None:
-    card = resident_card([FOX, OWL], None)
+    card = loaded_models_card(LoadedModelsView((FOX, OWL)))
     assert "Fox 135M · Q4_1 · 4,096 tokens 2 use it now Use this one" in text_of(card)
     assert "Owl 1B · Q8_0 · 2,048 tokens is being loaded" in text_of(card)
     assert card.count("<button") == 1 and 'data-value="fox"' in card
@@ -33,11 +27,11 @@ def test_each_model_says_who_uses_it_and_can_be_joined_where_that_is_possible() 
 
 @pytest.mark.parametrize(("users", "words"), [(0, "nobody uses it now"), (1, "1 uses it now"), (3, "3 use it now")])
 def test_the_number_of_users_reads_as_a_sentence(users: int, words: str) -> None:
-    assert words in text_of(resident_card([LoadedModelRow("Fox", 1, users)], None))
+    assert words in text_of(loaded_models_card(LoadedModelsView((LoadedModelRow("Fox", 1, users),))))
 
 
 def test_names_from_files_are_text_and_never_markup() -> None:
-    card = resident_card([LoadedModelRow("<img src=x>", 1, 0, value='"><script>')], None)
+    card = loaded_models_card(LoadedModelsView((LoadedModelRow("<img src=x>", 1, 0, value='"><script>'),)))
     assert "<img" not in card and "<script" not in card
 
 
@@ -50,12 +44,12 @@ def test_names_from_files_are_text_and_never_markup() -> None:
     ],
 )
 def test_a_swap_says_what_happens_to_the_others(room: SwapRoom, words: str) -> None:
-    assert words in text_of(resident_card([FOX], Swap(room, None)))
+    assert words in text_of(loaded_models_card(LoadedModelsView((FOX,), Swap(room, None))))
 
 
 def test_what_never_fits_is_left_to_the_verdict() -> None:
-    assert "Your choice" not in resident_card([FOX], Swap("never", None))
-    assert resident_card([], Swap("beside", None)) == ""
+    assert "Your choice" not in loaded_models_card(LoadedModelsView((FOX,), Swap("never", None)))
+    assert loaded_models_card(LoadedModelsView((), Swap("beside", None))) == ""
 
 
 def test_the_seconds_of_a_load_say_where_they_come_from() -> None:
