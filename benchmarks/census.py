@@ -14,7 +14,7 @@ from typing import Final
 import psutil
 
 from playground.engine.local.client import WORKER
-from playground.machine.process import read_process_memory
+from playground.machine.memory import read_process_memory
 
 _GAUGE: Final = re.compile(r"^(playground_\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 

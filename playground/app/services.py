@@ -15,8 +15,8 @@ from playground.engine.remote.registry import ServerRegistry
 from playground.fit.planner import Planner
 from playground.limits.runs import Runs
 from playground.machine.cpus import Processors, read_processors
+from playground.machine.files import remove_leftovers
 from playground.machine.memory import MachineMemory, read_memory
-from playground.machine.partial_files import remove_leftovers
 from playground.models.file_records import LastUsed
 from playground.models.hub.client import Hub
 from playground.models.hub.download_queue import DownloadQueue

@@ -24,10 +24,11 @@ from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.dry_model import DryModel
 from playground.llama.log import LlamaLog, last_words, printable
 from playground.llama.params import ContextParameters, context_parameters
+from playground.machine.child_process import end_when_parent_is_gone, offer_to_the_oom_killer_first
 from playground.machine.confinement import child_environment, confine_this_process
 from playground.machine.files import nameless_file
 from playground.machine.malloc import KeptPages
-from playground.machine.process import end_when_parent_is_gone, offer_to_the_oom_killer_first, read_process_memory
+from playground.machine.memory import read_process_memory
 
 Json = dict[str, Any]
 

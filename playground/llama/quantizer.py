@@ -21,12 +21,15 @@ import ctypes
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import queue
+import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NoReturn
 
@@ -35,9 +38,8 @@ import numpy as np
 from llama_cpp._ggml import libggml
 
 from playground.llama.imatrix import Importance, Unreadable, declare_tensor_functions, measure
-from playground.llama.quantizer_log import LogReader, QuantizedTensor
+from playground.machine.child_process import offer_to_the_oom_killer_first
 from playground.machine.confinement import confine_this_process
-from playground.machine.process import offer_to_the_oom_killer_first
 
 ALIGNMENT: Final = 32  # bytes; the quantizer pads each tensor to the format's default, whatever the source chose
 BUFFER_BYTES: Final = 64 << 20  # of a tensor's rows held at once: same file and time as with llama.cpp's 8 GiB
@@ -267,6 +269,101 @@ def _remove_ownerless(path: str) -> None:
         descriptor = os.open(path, os.O_RDWR)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(path)
+
+
+# --- the log ---
+
+
+@dataclass
+class QuantizedTensor:
+    """A tensor as the quantizer lists it; `type` is what it becomes, by ggml's name."""
+
+    number: int  # from 1
+    count: int  # tensors in all
+    name: str
+    shape: tuple[int, ...]  # row length first
+    type: str
+
+    @property
+    def weights(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Rows that do not divide by the block of the wanted type, and the type the tensor takes (None: there is none)."""
+
+    tensor: str
+    row_length: int
+    divisor: int
+    wanted: str
+    used: str | None
+
+
+_TENSOR = re.compile(r"\[ *(\d+)/ *(\d+)\] +(\S+) +- +\[([ \d,]+)\], type = *(\w+),")
+_BECOMES = re.compile(r"-> +[\d.]+ MiB \((\w+)\)")
+_FALLBACK = re.compile(
+    r"warning: (\S+) +- ncols +(\d+) not divisible by (\d+) \(required for type +(\w+)\)"
+    r"(?: *-> falling back to +(\w+))?"
+)
+_FAILED = re.compile(r"failed to quantize: (.+)")
+_CAUSE = re.compile(r"^\w*gguf_init\w*: (.+)")  # logged before the loader's own, vaguer words
+
+
+def _nothing(tensor: QuantizedTensor) -> None:
+    pass
+
+
+@dataclass
+class LogReader:
+    """Collects the facts of one run from the log's pieces, which begin and end anywhere in a line.
+
+    [   3/ 272] blk.0.attn_k.weight - [ 576, 192, 1, 1], type = q4_1, size = 0.07 MiB -> 0.06 MiB (q4_0)
+
+    `started` is called when work on a tensor begins.
+    """
+
+    started: Callable[[QuantizedTensor], None] = _nothing
+    tensors: list[QuantizedTensor] = field(default_factory=list)
+    fallbacks: list[Fallback] = field(default_factory=list)
+    needs_imatrix: bool = False
+    reasons: list[str] = field(default_factory=list)
+    _line: str = ""
+
+    def feed(self, piece: str) -> None:
+        self._line += piece
+        if not piece.endswith("\n") and (match := _TENSOR.search(self._line)):
+            self._list(match)  # the rest of its line comes only when the tensor is done
+        *lines, self._line = self._line.split("\n")
+        for line in lines:
+            self._read(line)
+
+    @property
+    def reason(self) -> str:
+        """Why it refused, in its own words."""
+        return "; ".join(dict.fromkeys(self.reasons)) or "it gave no reason"
+
+    def _list(self, match: re.Match[str]) -> None:
+        number, count, name, shape, source_type = match.groups()
+        if not self.tensors or self.tensors[-1].number != int(number):
+            lengths = tuple(int(length) for length in shape.split(","))
+            self.tensors.append(QuantizedTensor(int(number), int(count), name, lengths, source_type))
+            self.started(self.tensors[-1])
+
+    def _read(self, line: str) -> None:
+        if match := _TENSOR.search(line):
+            self._list(match)
+            if match := _BECOMES.search(line):
+                self.tensors[-1].type = match[1]
+        if match := _FALLBACK.search(line):
+            tensor, row_length, divisor, wanted, used = match.groups()
+            self.fallbacks.append(Fallback(tensor, int(row_length), int(divisor), wanted, used))
+        if match := _FAILED.search(line) or _CAUSE.search(line):
+            self.reasons.append(match[1].strip())
+        self.needs_imatrix = self.needs_imatrix or "will require an imatrix" in line
+
+
+# --- the process ---
 
 
 def main() -> NoReturn:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from pathlib import Path
+from typing import BinaryIO, Final, NoReturn
 
 from playground.machine.confinement import child_environment, confine_this_process
-from playground.machine.process import end_when_parent_is_gone, offer_to_the_oom_killer_first
 
 _TAIL_LINES: Final = 60
 _TAIL_CHARACTERS: Final = 400  # of one line of standard error
+_OOM_SCORE: Final = 900  # of -1000 to 1000, where 1000 is "always first"
+_WATCH_SECONDS: Final = 1.0
 
 
 class ChildProcess:
@@ -108,3 +111,55 @@ def speak_in_lines() -> tuple[BinaryIO, BinaryIO]:
     offer_to_the_oom_killer_first()
     end_when_parent_is_gone()
     return sys.stdin.buffer, answers
+
+
+def offer_to_the_oom_killer_first(root: Path = Path("/")) -> None:
+    """Asks the kernel to end this process before its parent when memory runs out. Linux; elsewhere nothing happens.
+
+    The score is only ever raised: that needs no rights, and a container may have set a higher one.
+    """
+    file = root / "proc/self/oom_score_adj"
+    try:
+        if int(file.read_text()) < _OOM_SCORE:
+            file.write_text(str(_OOM_SCORE))
+    except (OSError, ValueError):
+        pass
+
+
+def end_when_parent_is_gone(parent: int | None = None) -> None:
+    """Ends this process, at once and without clean-up, when its parent has ended in whatever way.
+
+    parent: the parent's number, where it was handed down; a parent that ended before this call is then noticed too.
+
+    A daemon thread waits for the parent: on Linux by a pidfd, else by looking every second whether this process was
+    given to another parent. Linux's PR_SET_PDEATHSIG is no choice: it fires when the THREAD that started the child
+    ends, and a web server's threads come and go. A child that is also told by the end of its standard input leaves in
+    good order before this does it.
+    """
+    awaited = os.getppid() if parent is None else parent
+    threading.Thread(target=_end_after, args=(awaited,), name="parent-watch", daemon=True).start()
+
+
+def _end_after(parent: int) -> NoReturn:
+    _wait_on_pidfd(parent)
+    pause = threading.Event()
+    while os.getppid() == parent:
+        pause.wait(_WATCH_SECONDS)
+    os._exit(1)
+
+
+def _wait_on_pidfd(parent: int) -> None:
+    """Returns when the process has ended; at once where the kernel cannot wait for it."""
+    if not hasattr(os, "pidfd_open"):
+        return
+    try:
+        descriptor = os.pidfd_open(parent)
+    except OSError:
+        return
+    try:
+        if os.getppid() == parent:  # else the number may by now be another process's
+            select.select([descriptor], [], [])
+    except (OSError, ValueError):
+        pass
+    finally:
+        os.close(descriptor)

@@ -155,3 +155,64 @@ def _held_by_processes_of_the_space(root: Path) -> int:
 
 def _plain_name(group: Cgroup) -> str:
     return f"the limit set for {group.systemd_unit}" if group.systemd_unit else "the container's limit"
+
+
+# --- one process ---
+
+
+@dataclass(frozen=True)
+class ProcessMemory:
+    """Resident bytes: what must stay, and pages of mapped files.
+
+    exact_split False: the system does not tell the two apart, and all is counted as anonymous.
+    """
+
+    anonymous: int
+    mapped: int
+    exact_split: bool = True
+
+    @property
+    def resident(self) -> int:
+        return self.anonymous + self.mapped
+
+
+def read_process_memory(pid: int, root: Path = Path("/")) -> ProcessMemory:
+    """The memory of a process now. Raises ProcessLookupError when it is gone, PermissionError when it is another's.
+
+    Linux: smaps_rollup, which counts pages one by one (16 ms for a GiB of small pages), else status, whose counters may
+    be off by some pages per thread. Elsewhere psutil's resident size.
+    """
+    if pid <= 0:
+        raise ProcessLookupError(f"no process has the number {pid}")
+    folder = root / "proc" / str(pid)
+    status = _kilobytes(folder / "status")
+    rollup = _kilobytes(folder / "smaps_rollup")
+    if "Rss" in rollup and "Anonymous" in rollup:
+        must_stay = min(rollup["Rss"], rollup["Anonymous"] + status.get("RssShmem", 0))
+        return ProcessMemory(must_stay, rollup["Rss"] - must_stay)
+    if "RssAnon" in status and "RssFile" in status:
+        return ProcessMemory(status["RssAnon"] + status.get("RssShmem", 0), status["RssFile"])
+    return _psutil_memory(pid)
+
+
+def _kilobytes(path: Path) -> dict[str, int]:
+    """Bytes by name from lines such as "RssAnon:      116 kB"."""
+    sizes: dict[str, int] = {}
+    for line in read_text(path).splitlines():
+        name, _, value = line.partition(":")
+        number = whole_number(value.removesuffix("kB")) if value.endswith("kB") else None
+        if number is not None:
+            sizes[name] = number * 1024
+    return sizes
+
+
+def _psutil_memory(pid: int) -> ProcessMemory:
+    try:
+        resident = int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess as error:
+        raise ProcessLookupError(f"the process {pid} is gone") from error
+    except psutil.AccessDenied as error:
+        raise PermissionError(f"the memory of process {pid} may not be read") from error
+    if resident == 0:  # it has ended, and only its parent has not asked for its exit code yet
+        raise ProcessLookupError(f"the process {pid} has ended")
+    return ProcessMemory(resident, 0, exact_split=False)

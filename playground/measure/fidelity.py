@@ -29,7 +29,7 @@ from playground.engine.protocol import Scored, TokenScore
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import RequestRefused
 from playground.llama.params import ContextParameters
-from playground.machine.partial_files import unfinished_file
+from playground.machine.files import unfinished_file
 
 __all__ = [
     "AnswerComparison",

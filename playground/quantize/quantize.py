@@ -20,8 +20,8 @@ from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import REQUANTIZED_FROM, FileSource, GgufHeader, merge_shards, read_header
 from playground.gguf.levels import LEVELS, MAKEABLE_LEVELS, Level, find_level
-from playground.llama.quantizer_log import Fallback
-from playground.machine.partial_files import unfinished_file
+from playground.llama.quantizer import Fallback
+from playground.machine.files import unfinished_file
 from playground.quantize.quantizer_process import QuantizerProcess
 from playground.resources import asset
 

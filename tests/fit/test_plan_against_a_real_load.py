@@ -23,7 +23,7 @@ REAL_RUN = """
 import json, os, sys
 import llama_cpp
 from playground.llama.params import ContextParameters, context_parameters, model_parameters
-from playground.machine.process import read_process_memory
+from playground.machine.memory import read_process_memory
 
 def decode(tokens, first):
     batch.n_tokens = tokens

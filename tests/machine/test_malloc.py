@@ -16,7 +16,7 @@ PAGES = BLOCK // 4096
 SCRIPT = """
 import ctypes, json, os, resource, sys
 from playground.machine.malloc import KeptPages
-from playground.machine.process import read_process_memory
+from playground.machine.memory import read_process_memory
 
 library, block, others = ctypes.CDLL(None), int(sys.argv[1]), []
 library.malloc.restype = ctypes.c_void_p
@@ -74,7 +74,7 @@ def test_giving_back_frees_the_pages_and_the_next_block_has_fresh_ones(said: dic
 IN_PIECES = """
 import ctypes, json, os
 from playground.machine.malloc import give_back_free_pages
-from playground.machine.process import read_process_memory
+from playground.machine.memory import read_process_memory
 
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p

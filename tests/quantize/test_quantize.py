@@ -16,7 +16,7 @@ import pytest
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.header import FileSource, GgufHeader, read_header
-from playground.machine.partial_files import unfinished_file
+from playground.machine.files import unfinished_file
 from playground.quantize.quantize import (
     QuantizationProgress,
     QuantizedFile,

@@ -13,7 +13,7 @@ from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.planner import Planner
 from playground.fit.verdict import Verdict, gibibytes, largest_context_that_fits
 from playground.llama.params import ContextParameters
-from playground.machine.process import read_process_memory
+from playground.machine.memory import read_process_memory
 
 
 class MemoryReservation:

@@ -42,7 +42,7 @@ from playground.errors import PlaygroundError
 from playground.llama.log import LlamaLog, reason
 from playground.llama.model import LlamaModel
 from playground.machine.child_process import speak_in_lines
-from playground.machine.process import read_process_memory
+from playground.machine.memory import read_process_memory
 
 # Tokens are told together this often. A line for each would wake the page's process in the middle of the next decode,
 # whose threads need every core: that cost a fast model some per cent of its speed.

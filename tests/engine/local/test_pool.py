@@ -23,7 +23,7 @@ from playground.engine.protocol import GREEDY, Finished, Token
 from playground.errors import BadModelFile, DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
-from playground.machine.process import read_process_memory
+from playground.machine.memory import read_process_memory
 
 SMALL = ContextParameters(512, slots=1)
 OTHER = ContextParameters(768, slots=1)

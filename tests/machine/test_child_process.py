@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.machine.process import offer_to_the_oom_killer_first, read_process_memory
+from playground.machine.child_process import offer_to_the_oom_killer_first
+from playground.machine.memory import read_process_memory
 from tests.support.machine_layouts import MiB
 
 PATIENCE_SECONDS = 30  # how long a hung child may hold up the tests before they fail
@@ -46,7 +47,7 @@ WATCHFUL = """
 import os, sys, threading
 if sys.argv[1] == "poll" and hasattr(os, "pidfd_open"):
     del os.pidfd_open
-from playground.machine.process import end_when_parent_is_gone
+from playground.machine.child_process import end_when_parent_is_gone
 end_when_parent_is_gone(*map(int, sys.argv[2:]))
 print(os.getpid(), flush=True)
 print("watching", file=sys.stderr, flush=True)
@@ -165,7 +166,7 @@ def test_a_number_that_no_process_can_have_is_not_found(pid: int) -> None:
 @linux_only
 def test_a_child_offers_itself_to_the_oom_killer() -> None:
     script = """
-from playground.machine.process import offer_to_the_oom_killer_first
+from playground.machine.child_process import offer_to_the_oom_killer_first
 offer_to_the_oom_killer_first()
 print(open("/proc/self/oom_score_adj").read())
 """
