@@ -22,7 +22,7 @@ from playground import __version__
 from playground.cli import chat, compare, download, fidelity, levels, machine, plan, quantize, serve, speed
 from playground.cli.output import Report, show
 from playground.errors import PlaygroundError
-from playground.machine.files import settle_temporary_folder
+from playground.machine.files import choose_temporary_folder
 from playground.settings import load_settings
 
 COMMANDS = (serve, machine, levels, plan, chat, compare, speed, fidelity, quantize, download)
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without emoji shows "?" instead of failing
-    settle_temporary_folder()
+    choose_temporary_folder()
     try:
         with _ended_by_sigterm():
             report: Report = parsed.run(parsed, load_settings())

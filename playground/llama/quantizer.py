@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import fcntl
 import json
 import math
 import os
@@ -31,6 +30,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import llama_cpp
@@ -40,6 +40,7 @@ from llama_cpp._ggml import libggml
 from playground.llama.imatrix import Importance, Unreadable, declare_tensor_functions, measure
 from playground.machine.child_process import offer_to_the_oom_killer_first
 from playground.machine.confinement import confine_this_process
+from playground.machine.files import remove_if_unlocked
 
 ALIGNMENT: Final = 32  # bytes; the quantizer pads each tensor to the format's default, whatever the source chose
 BUFFER_BYTES: Final = 64 << 20  # of a tensor's rows held at once: same file and time as with llama.cpp's 8 GiB
@@ -212,7 +213,8 @@ class QuantizerWorker:
         for line in sys.stdin.buffer:
             self._orders.put(line)
         if self._unfinished is not None:
-            _remove_ownerless(self._unfinished)
+            with suppress(OSError):  # another process may have taken it over
+                remove_if_unlocked(Path(self._unfinished))
         os._exit(0)
 
     def _carry_out(self, order: Mapping[str, Any]) -> None:
@@ -261,14 +263,6 @@ class QuantizerWorker:
         line = json.dumps(answer).encode() + b"\n"
         while line:
             line = line[os.write(self._answers, line) :]
-
-
-def _remove_ownerless(path: str) -> None:
-    """Remove an unfinished file whose maker is gone: its maker, or the next one, holds the lock (lab/unfinished.py)."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
 
 
 # --- the log ---

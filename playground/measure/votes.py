@@ -21,7 +21,7 @@ from typing import Final, Literal, get_args
 
 from playground.errors import PlaygroundError, RequestRefused
 from playground.gguf.levels import nominal_bits
-from playground.machine.files import remedy
+from playground.machine.files import write_remedy
 
 Preference = Literal["first", "second", "tie", "both bad"]
 PREFERENCES: Final[tuple[Preference, ...]] = get_args(Preference)
@@ -219,7 +219,7 @@ class VoteStore:
             self._move_aside(str(error))
             raise PlaygroundError(f"{what_failed}. {self.set_aside}", "Try again.") from error
         except OSError as error:
-            to_do = remedy(error, _CHECK)
+            to_do = write_remedy(error, _CHECK)
             raise PlaygroundError(f"{what_failed}: {error.strerror or error}.", f"{to_do}.") from error
 
     def _move_aside(self, why: str) -> None:

@@ -1,25 +1,39 @@
-"""Whether a folder takes what is written to it: on real disks that are full or read-only, made for one process each."""
+"""Files on real disks that are full or read-only, made for one process each; and files that are whole or not there."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from playground.machine.files import nameless_file, why_not_writable
+from playground.errors import PlaygroundError
+from playground.machine.files import nameless_file, why_not_writable, write_json_atomically
 from tests.support.narrow_places import full_disk, read_only
 from tests.support.playground_process import ROOT, environment
 
 ASK = """
 from pathlib import Path
-from playground.machine.files import settle_temporary_folder, why_not_writable
+from playground.machine.files import choose_temporary_folder, why_not_writable
 print(why_not_writable(Path.home() / "data").strerror)
-settle_temporary_folder()
+choose_temporary_folder()
 import tempfile
 print(tempfile.gettempdir())
+"""
+RECORD = """
+from pathlib import Path
+from playground.machine.files import write_json_atomically
+path = Path.home() / "data" / "record.json"
+path.touch()
+try:
+    write_json_atomically(path, ["x" * 10_000])
+except Exception as error:
+    print(error)
+print(sorted(file.name for file in path.parent.iterdir()), path.stat().st_size)
 """
 VOTE = """
 from pathlib import Path
@@ -56,6 +70,41 @@ def test_a_vote_on_a_full_disk_is_told_and_the_book_stays_sound(tmp_path: Path) 
     first, second = told(full_disk(), tmp_path, VOTE)
     assert first == "Your vote could not be kept: database or disk is full. Make room on its disk."
     assert second == "[]"
+
+
+def test_a_record_that_a_full_disk_cannot_take_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    assert told(full_disk(), tmp_path, RECORD) == [
+        "The folder data cannot be written to: No space left on device. Make room on its disk.",
+        "['record.json'] 0",
+    ]
+
+
+def test_a_record_is_written_into_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    write_json_atomically(tmp_path / "new" / "record.json", {"é": 1})
+    write_json_atomically(tmp_path / "new" / "record.json", {"é": 2})
+    assert json.loads((tmp_path / "new" / "record.json").read_text(encoding="utf-8")) == {"é": 2}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["record.json"]
+
+
+def test_a_record_below_a_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PlaygroundError, match=r"The folder file cannot be written to: .* Allow writing there"):
+        write_json_atomically(tmp_path / "file" / "record.json", [])
+
+
+def test_a_record_that_several_threads_write_is_always_whole(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_json_atomically(path, [0] * 1000)
+    writers = [
+        threading.Thread(target=lambda number=number: [write_json_atomically(path, [number] * 1000) for _ in range(50)])
+        for number in range(4)
+    ]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert len(record) == 1000 and len(set(record)) == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_not_there_yet_is_judged_by_where_it_would_be_and_not_made(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from playground.errors import BadModelFile, HubProblem
 from playground.gguf.header import BytesSource, FileSource, GgufHeader, merge_shards, read_header, write_stand_in
-from playground.machine.files import remedy
+from playground.machine.files import write_remedy
 from playground.models.hub.client import Hub, Patience
 from playground.models.hub.repository import HubFile, HubLevel
 
@@ -77,9 +77,10 @@ class Headers:
             self._forget_the_oldest()
             return _read_kept(level, kept)
         except OSError as error:
+            to_do = write_remedy(error, "Allow writing in the data folder")
             raise HubProblem(
                 f"The header of {level.reference} could not be kept ({error.strerror or error}).",
-                f"{remedy(error, 'Allow writing in the data folder')}, or set PLAYGROUND_DATA_DIR to another folder.",
+                f"{to_do}, or set PLAYGROUND_DATA_DIR to another folder.",
             ) from error
 
     def forget(self, level: HubLevel) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from gradio.utils import get_upload_folder
 
 from playground import events
-from playground.machine.files import NO_ROOM, why_not_writable
+from playground.machine.files import DISK_FULL_ERRORS, why_not_writable
 from playground.settings import Settings
 from playground.web.mcp import with_own_address
 from playground.web.server.upload_check import UploadCheck
@@ -173,7 +173,7 @@ class Uploads:
 def _check_uploads_can_be_kept() -> None:
     """Refuses what Gradio would fail to write down; how much room there is, an upload's own size decides."""
     error = why_not_writable(Path(get_upload_folder()))
-    if error and error.errno not in NO_ROOM:
+    if error and error.errno not in DISK_FULL_ERRORS:
         why = error.strerror or error
         raise RejectedRequest(
             507,

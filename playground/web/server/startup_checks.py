@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from playground.app.services import Services
-from playground.machine.files import remedy, why_not_writable
+from playground.machine.files import why_not_writable, write_remedy
 
 _LOG: Final = logging.getLogger(__name__)
 _THIS_COMPUTER: Final = ("localhost", "127.0.0.1", "::1")
@@ -25,7 +25,7 @@ def tell_what_is_amiss(services: Services) -> None:
     for fails, folder, variable in _folders(services):
         error = why_not_writable(folder)
         if error:
-            to_do = remedy(error, "Allow writing there")
+            to_do = write_remedy(error, "Allow writing there")
             why = error.strerror or error
             _LOG.warning("%s in %s: %s. %s, or set %s to another folder.", fails, folder, why, to_do, variable)
 
