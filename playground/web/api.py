@@ -19,7 +19,7 @@ from playground.app.api import ApiService, StreamedComparison, StreamedReply
 from playground.app.records import LevelRecord, MachineRecord, PlanRecord
 from playground.app.refusals import log_refusal
 from playground.errors import PlaygroundError
-from playground.web.server.visitors import visitor_of
+from playground.web.server.sessions import visitor_of
 
 QUESTIONS_AT_ONCE: Final = 4  # of each kind that runs no model; whoever runs one waits in the engine's own line
 

@@ -35,11 +35,9 @@ from playground.web.html.page import page_head
 from playground.web.mcp import check_mcp, prepare_tools
 from playground.web.model_picker import keep_pickers_current
 from playground.web.server.health import Health, check_metrics
-from playground.web.server.heartbeat import HeartbeatMiddleware
 from playground.web.server.password import PASSWORD_WANTED, password_check, private_places
 from playground.web.server.request_filter import RequestFilter
-from playground.web.server.sessions import MOST_PAGES, Sessions
-from playground.web.server.shutdown import see_off
+from playground.web.server.sessions import MOST_PAGES, HeartbeatMiddleware, Sessions, see_off
 from playground.web.server.startup_checks import asked_directly, tell_what_is_amiss
 from playground.web.server.uploads import UPLOADS, UPLOADS_KEPT, uploads_in
 from playground.web.streaming import Streaming

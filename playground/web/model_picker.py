@@ -24,7 +24,7 @@ from playground.limits.runs import Visitor
 from playground.web.html.memory import memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line
-from playground.web.server.visitors import visitor_of
+from playground.web.server.sessions import visitor_of
 from playground.web.server_form import ServerForm, build_server_form, wire_server_form
 
 # The rows live in the prop `rows`, the choice in `value`. A redraw makes new elements, so what a person had unfolded is

@@ -23,7 +23,7 @@ from playground import events
 from playground.machine.files import DISK_FULL_ERRORS, why_not_writable
 from playground.settings import Settings
 from playground.web.mcp import with_own_address
-from playground.web.server.upload_check import UploadCheck
+from playground.web.server.uploads import UploadCheck
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

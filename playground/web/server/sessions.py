@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Final
+from urllib.parse import parse_qs
 
 import gradio as gr
 
+from playground.limits.runs import Runs, Via, Visitor
 from playground.machine.malloc import give_back_free_pages
+from playground.web.server.request_filter import API, App, Message, Receive, Scope, Send
+from playground.web.streaming import Streaming
 
 FORGOTTEN_AFTER_SECONDS: Final = 10.0  # from the closing of a page; what it still had under way has ended by then
 STRAY_SECONDS: Final = 60.0  # so long a session that no page holds open may be still; a page opens it within few
@@ -141,3 +145,72 @@ def forget(page: gr.Blocks, session: str) -> None:
         sessions.time_last_used.pop(session, None)
     queue.pending_event_ids_session.pop(session, None)
     queue.pending_messages_per_session.pop(session, None)
+
+
+_HEARTBEAT: Final = f"{API}heartbeat/"
+_ANSWERS: Final = f"{API}queue/data"
+
+
+class HeartbeatMiddleware:
+    """ASGI middleware, behind the gate."""
+
+    def __init__(self, app: App, sessions: Sessions) -> None:
+        self._app, self._sessions = app, sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = str(scope["path"]) if scope["type"] == "http" else ""
+        if path.startswith(_HEARTBEAT):
+            with self._sessions.held_open(path.removeprefix(_HEARTBEAT)):
+                await self._app(scope, receive, send)
+        elif path == _ANSWERS:
+            await self._answers(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+            if path.startswith(API) and scope["method"] == "POST":
+                self._sessions.watch()
+
+    async def _answers(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The answers of a session's events; of one that is forgotten Gradio says so, and then breaks off."""
+        try:
+            await self._app(scope, receive, send)
+        except RuntimeError:
+            asked: dict[str, list[str]] = parse_qs(scope["query_string"].decode("latin-1"))
+            if self._sessions.is_known("".join(asked.get("session_hash", ()))):
+                raise
+            end: Message = {"type": "http.response.body", "body": b""}
+            await send(end)
+
+
+QUIET_SECONDS: Final = 0.5  # after which no browser goes on with what it was told: some round trips
+_LOOK_SECONDS: Final = 0.05
+
+
+def see_off(page: gr.Blocks, streaming: Streaming, runs: Runs, seconds: float) -> None:
+    """End what is under way, and return when all of it is told; at once where nothing is, after so long in any case."""
+    until = time.monotonic() + seconds
+    somebody_waits = bool(runs.under_way())
+    runs.close()
+    runs.wait_until_idle(seconds)
+    quiet_since = time.monotonic()
+    while (now := time.monotonic()) < until:
+        if streaming.is_passing or _is_telling(page):
+            quiet_since, somebody_waits = now, True
+        elif not somebody_waits or now - quiet_since >= QUIET_SECONDS:
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
+def _is_telling(page: gr.Blocks) -> bool:
+    """Whether an event of some page has words that have not reached it yet."""
+    return any(list(page._queue.pending_event_ids_session.values()))
+
+
+def visitor_of(request: gr.Request, runs: Runs, via: Via) -> Visitor:
+    """The visitor behind an event: the open page, the address it came from where that can be told, and which tab."""
+    client = request.client
+    return runs.visitor(
+        str(request.session_hash),
+        client.host if client else None,
+        str(request.headers.get("x-forwarded-for") or ""),
+        via,
+    )

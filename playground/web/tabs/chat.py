@@ -31,8 +31,8 @@ from playground.web.html.reply import context_meter, live_line
 from playground.web.model_picker import draw as draw_picker
 from playground.web.model_picker import news, wire_model_picker
 from playground.web.saved_file import saving_js
+from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
-from playground.web.server.visitors import visitor_of
 from playground.web.streaming import Streaming
 from playground.web.tabs.chat_layout import ChatTab
 from playground.web.updates import what_is_new

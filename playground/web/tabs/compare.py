@@ -29,7 +29,7 @@ from playground.web.html.reply import load_progress
 from playground.web.model_picker import draw as draw_picker
 from playground.web.model_picker import news, wire_choices
 from playground.web.saved_file import saving_js
-from playground.web.server.visitors import visitor_of
+from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming
 from playground.web.tabs.compare_layout import GROUPS, CompareTab
 from playground.web.updates import what_is_new

@@ -37,7 +37,7 @@ from playground.web.html.fit import (
 )
 from playground.web.html.page import empty_state, error_card
 from playground.web.model_picker import draw as draw_picker
-from playground.web.server.visitors import visitor_of
+from playground.web.server.sessions import visitor_of
 from playground.web.tabs.chat_layout import ChatTab
 
 KV_CHOICES: Final = [("f16", "f16"), ("q8_0: half", "q8_0"), ("q4_0: a quarter", "q4_0")]

@@ -32,8 +32,8 @@ from playground.web.html.models import (
 )
 from playground.web.html.page import error_card, notice, status_message
 from playground.web.model_picker import news, radio_rows
+from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
-from playground.web.server.visitors import visitor_of
 
 OFTEN_SECONDS: Final = 0.4  # how often a page looks at the downloads while one is under way: to move twice a second
 SELDOM_SECONDS: Final = 5.0  # and while none is: another visitor may start one

@@ -1,4 +1,4 @@
-"""Life, readiness and figures over HTTP, from the real playground."""
+"""Life, readiness and figures: over HTTP from the real playground, and when it is ready for visitors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from playground.app.services import Services
+from playground.limits.runs import Runs
 from playground.settings import load_settings
+from playground.web.server.health import AGAIN_SECONDS, Readiness
 from playground.web.server.metrics import Metrics
 from tests.support.playground_process import ROOT, PlaygroundProcess
-
-pytestmark = pytest.mark.process
 
 POLL_SECONDS = 0.05  # there is no sign of readiness to wait for but the answer
 
@@ -37,6 +37,7 @@ def wait_until_ready(address: str) -> str:
         threading.Event().wait(POLL_SECONDS)
 
 
+@pytest.mark.process
 def test_life_and_readiness_are_told_to_everybody_and_figures_only_with_the_password(tmp_path: Path) -> None:
     with PlaygroundProcess(tmp_path, PLAYGROUND_METRICS="true", PLAYGROUND_PASSWORD="open sesame") as process:
         api = f"{process.address}/gradio_api"
@@ -47,6 +48,7 @@ def test_life_and_readiness_are_told_to_everybody_and_figures_only_with_the_pass
         assert 'playground_memory_bytes{kind="usable"} ' in fetch(f"{api}/metrics", "open sesame")
 
 
+@pytest.mark.process
 def test_none_of_them_is_there_unless_asked_for(tmp_path: Path) -> None:
     with PlaygroundProcess(tmp_path) as process:
         for name in ("livez", "readyz", "healthz", "metrics"):
@@ -62,3 +64,64 @@ def test_the_page_on_hosting_lists_every_figure_with_its_kind(tmp_path: Path) ->
     rows = [line.split("|")[1:3] for line in lines if line.startswith("| `playground_")]
     listed = {(name.strip(" `").partition("{")[0], kind.strip()) for name, kind in rows}
     assert listed == kinds and len(kinds) > 15
+
+
+# --- readiness ---
+
+
+class Trials:
+    """What each trial of the engine finds, one after the other; the last one is found again and again."""
+
+    def __init__(self, *found: str) -> None:
+        self.found, self.count, self.now = list(found), 0, 0.0
+
+    def __call__(self) -> str:
+        self.count += 1
+        return self.found.pop(0) if len(self.found) > 1 else self.found[0]
+
+
+def tried(trials: Trials, runs: Runs | None = None) -> Readiness:
+    readiness = Readiness(runs or Runs(), trials, lambda: trials.now)
+    assert "being tried out" in readiness.reason
+    readiness.wait()
+    return readiness
+
+
+def test_it_is_ready_once_the_engine_has_been_tried_out_and_never_tries_again() -> None:
+    trials = Trials("")
+    readiness = tried(trials)
+    for trials.now in range(0, 1000, 100):
+        assert readiness.reason == ""
+    assert trials.count == 1
+
+
+def test_where_no_model_can_run_it_is_not_ready_until_one_can() -> None:
+    trials = Trials("No process can be started.", "")
+    readiness = tried(trials)
+    assert readiness.reason == "No process can be started."
+    trials.now = AGAIN_SECONDS / 2
+    assert readiness.reason == "No process can be started." and trials.count == 1
+    trials.now = AGAIN_SECONDS
+    readiness.reason  # noqa: B018 - who asks begins the next trial
+    readiness.wait()
+    assert readiness.reason == "" and trials.count == 2
+
+
+def test_the_death_of_a_models_process_is_looked_into_and_a_bad_file_is_not() -> None:
+    trials = Trials("", "Memory is short.")
+    readiness = tried(trials)
+    trials.now = 100
+    for error in ("DoesNotFit", "BadModelFile"):
+        readiness.hear("model not loaded", {"error": error})
+        assert readiness.reason == "" and trials.count == 1
+    readiness.hear("model died", {})
+    assert readiness.reason == ""
+    readiness.wait()
+    assert readiness.reason == "Memory is short."
+
+
+def test_it_is_not_ready_while_it_shuts_down() -> None:
+    runs = Runs()
+    readiness = tried(Trials(""), runs)
+    runs.close()
+    assert readiness.reason == "The playground is shutting down."

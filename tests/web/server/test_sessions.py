@@ -14,9 +14,8 @@ from fastapi.responses import StreamingResponse
 from gradio.routes import App
 from starlette.testclient import TestClient
 
-from playground.web.server.heartbeat import HeartbeatMiddleware
 from playground.web.server.request_filter import API
-from playground.web.server.sessions import Sessions, forget
+from playground.web.server.sessions import HeartbeatMiddleware, Sessions, forget
 
 WAIT_SECONDS = 10
 SOON = 0.05  # seconds

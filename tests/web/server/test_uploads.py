@@ -1,15 +1,123 @@
-"""Files that came up from a browser: gone once they were read, and nothing else with them."""
+"""Uploads over HTTP as they arrive: what may come in, what is ended early, and what is left of them afterwards."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from gradio.utils import get_upload_folder
 
 from playground.web.server.uploads import discard_upload
+from tests.support.gguf_bytes import small_model
+from tests.support.playground_process import PlaygroundProcess
+
+pytestmark = pytest.mark.process
+
+BOUNDARY = "a-line-between-parts"
+MIB = 1 << 20
+MODEL = small_model()
+UNLIKELY_BYTES = 1 << 60
+
+
+@pytest.fixture(scope="module")
+def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaygroundProcess]:
+    with PlaygroundProcess(tmp_path_factory.mktemp("home"), PLAYGROUND_MAX_DROPPED_BYTES=str(4 * MIB)) as process:
+        yield process
+
+
+def head_of(name: str) -> bytes:
+    disposition = f'Content-Disposition: form-data; name="files"; filename="{name}"'
+    return f"--{BOUNDARY}\r\n{disposition}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
+
+
+def line_to(running: PlaygroundProcess, length: int) -> http.client.HTTPConnection:
+    """A connection on which an upload of so many bytes has been announced."""
+    line = http.client.HTTPConnection(urlsplit(running.address).netloc, timeout=30)
+    line.putrequest("POST", "/gradio_api/upload")
+    line.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
+    line.putheader("Content-Length", str(length))
+    line.endheaders()
+    return line
+
+
+def upload(running: PlaygroundProcess, *files: tuple[str, bytes]) -> tuple[int, str]:
+    """(status, text) of the answer to these files in one request."""
+    body = b"".join(head_of(name) + content + b"\r\n" for name, content in files) + f"--{BOUNDARY}--\r\n".encode()
+    line = line_to(running, len(body))
+    line.send(body)
+    answer = line.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def left(running: PlaygroundProcess) -> list[Path]:
+    return [path for path in (running.home / "data" / "uploads").rglob("*") if path.is_file()]
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < until, "it did not happen within half a minute"
+        time.sleep(0.02)  # the server tells nobody what it does with its disk
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_of_what_was_refused(running: PlaygroundProcess, request: pytest.FixtureRequest) -> Iterator[None]:
+    before = set(left(running))
+    yield
+    if "kept" not in request.node.name:
+        assert set(left(running)) == before
+
+
+def test_a_model_arrives_on_the_disk_of_the_models_and_is_kept(running: PlaygroundProcess) -> None:
+    status, text = upload(running, ("Tiny-Q4_0.gguf", MODEL), ("notes.md", b"Be brief."))
+    places = [Path(place) for place in json.loads(text)]
+    assert status == 200 and places[0].read_bytes() == MODEL and places[1].read_bytes() == b"Be brief."
+    assert all((running.home / "data" / "uploads") in place.parents for place in places)
+
+
+def test_what_does_not_begin_as_a_model_is_ended_at_its_first_bytes(running: PlaygroundProcess) -> None:
+    line = line_to(running, UNLIKELY_BYTES.bit_length() * MIB)
+    line.send(head_of("Fake-Q4_0.gguf") + b"<html>" + bytes(1000))  # and no more: the rest never comes
+    answer = line.getresponse()
+    assert answer.status == 415 and "Fake-Q4_0.gguf is no GGUF model" in answer.read().decode()
+
+
+def test_instructions_keep_their_own_bound_beside_models_of_gigabytes(running: PlaygroundProcess) -> None:
+    status, text = upload(running, ("long.md", b"x" * 2_100_000))
+    assert status == 413 and text == "long.md is too large for instructions."
+    assert upload(running, ("Tiny-Q4_0.gguf", MODEL), ("long.txt", b"x" * 2_100_000))[0] == 413
+
+
+def test_a_model_beyond_the_bound_of_the_settings_is_ended(running: PlaygroundProcess) -> None:
+    status, text = upload(running, ("Large-Q8_0.gguf", b"GGUF" + bytes(4 * MIB)))
+    assert status == 413 and text == "Large-Q8_0.gguf has more than 4.0 MiB. Open it by its path instead."
+
+
+def test_a_file_for_which_the_disk_has_no_room_is_refused_before_a_byte_of_it_comes(running: PlaygroundProcess) -> None:
+    answer = line_to(running, UNLIKELY_BYTES).getresponse()
+    text = answer.read().decode()
+    assert answer.status == 507 and "has room for" in text and "open it by its path" in text
+
+
+def test_an_upload_that_breaks_off_leaves_nothing_behind(running: PlaygroundProcess) -> None:
+    before = set(left(running))
+    line = line_to(running, 3 * MIB)
+    line.send(head_of("Half-Q4_0.gguf") + MODEL)
+    wait_until(lambda: set(left(running)) != before)
+    line.close()
+    wait_until(lambda: set(left(running)) == before)
+
+
+def test_a_body_that_is_no_upload_is_refused_in_gradios_words(running: PlaygroundProcess) -> None:
+    line = line_to(running, 10)
+    line.send(b"0123456789")
+    assert line.getresponse().status == 400
 
 
 @pytest.fixture
