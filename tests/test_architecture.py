@@ -18,7 +18,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "playground"
 
 FLOORS = (  # from the ground up; rooms of one floor may use each other, but not in a circle
-    ("errors", "events", "settings", "servers", "resources", "limits", "gguf", "machine"),
+    ("errors", "events", "settings", "servers", "resources", "text_format", "limits", "gguf", "machine"),
     ("models", "llama"),
     ("fit",),
     ("engine",),

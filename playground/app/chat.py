@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Literal
 
-from playground.app.chat_session import ChatSession, ModelUsed
-from playground.app.format import counted, seconds
 from playground.app.loaded_models import LoadedModels, LoadedModelsView
 from playground.app.makeable_levels import quantization_progress
 from playground.app.model_choice import ModelChoice
@@ -22,6 +20,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.refusals import error_message
 from playground.chat.conversation import Lease, ReplyUpdate, reply
 from playground.chat.history import HistoryLimits, check_chat
+from playground.chat.session import ChatSession, ModelUsed
 from playground.chat.template.render import Message
 from playground.engine.local.pool import LoadStatus, ModelPool
 from playground.engine.protocol import Memory, Queued, Sampling, Token
@@ -30,6 +29,7 @@ from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor, Work
 from playground.models.library import ModelFile
 from playground.settings import Settings
+from playground.text_format import counted, seconds
 from playground.web.html.memory import predicted_beside_measured
 from playground.web.html.page import notice, status_message
 from playground.web.html.reply import context_meter, live_line, load_progress, reply_details

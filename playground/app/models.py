@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from playground.app.format import bits, gibibytes
 from playground.app.hub import HubService
 from playground.app.makeable_levels import MakeableLevels, QuantizationUpdate, quantization_updates
 from playground.app.refusals import error_message
@@ -28,6 +27,7 @@ from playground.models.hub.download_queue import Download
 from playground.models.library import Library, ModelFile
 from playground.quantize.quantize import QuantizedSize, made_note
 from playground.settings import Settings
+from playground.text_format import bits, gibibytes
 from playground.web.html.page import notice
 
 OTHER_PROGRAMS: Final = ("LM Studio", "Ollama", "llama.cpp")

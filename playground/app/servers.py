@@ -10,13 +10,13 @@ from collections.abc import Generator, Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from playground.app.format import counted
 from playground.app.model_choice import LevelRow
 from playground.engine.local.load_queue import LoadStatus
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.remote.registry import RemoteLease, ServerModels, ServerRegistry
 from playground.errors import ModelNotFound, RequestRefused
 from playground.servers import read_server
+from playground.text_format import counted
 
 FIRST_LOOK_SECONDS: Final = 2.0  # what the last stage of a view waits for a server that was never asked before
 

@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from playground.app.format import FINISH_WORDS, counted, gibibytes, seconds, speed
 from playground.cli.arguments import seed, temperature, tokens
 from playground.cli.output import Report
 from playground.settings import Settings
+from playground.text_format import FINISH_WORDS, counted, gibibytes, seconds, speed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

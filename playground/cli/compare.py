@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from playground.app.format import FINISH_WORDS, UNKNOWN, count, gibibytes, percent, seconds, speed
 from playground.cli.chat import add_question_to, chosen_context, chosen_sampling, figures
 from playground.cli.output import Report, table
 from playground.settings import Settings
+from playground.text_format import FINISH_WORDS, UNKNOWN, count, gibibytes, percent, seconds, speed
 
 if TYPE_CHECKING:
     from playground.chat.comparison import Figure, Pane, PaneResult, PaneUpdate, Value

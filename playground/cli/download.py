@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from playground.app.format import gibibytes, gibibytes_apart, percent
 from playground.cli.output import Report
 from playground.settings import Settings
+from playground.text_format import gibibytes, gibibytes_apart, percent
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands

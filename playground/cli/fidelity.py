@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playground.app.format import UNKNOWN, counted, gibibytes
 from playground.cli.output import Report, table
 from playground.errors import PlaygroundError
 from playground.settings import Settings
+from playground.text_format import UNKNOWN, counted, gibibytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from playground.app.format import bits, counted, gibibytes
 from playground.cli import on_hub
 from playground.cli.arguments import tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
+from playground.text_format import bits, counted, gibibytes
 
 if TYPE_CHECKING:
     from playground.app.records import LevelRecord

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from playground.app.format import counted, gibibytes
 from playground.cli.output import Report, table
 from playground.settings import Settings
+from playground.text_format import counted, gibibytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands

@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
-from playground.app.format import gibibytes
 from playground.cli import on_hub
 from playground.cli.arguments import slots, tokens
 from playground.cli.output import Report, table
 from playground.settings import Settings
+from playground.text_format import gibibytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands

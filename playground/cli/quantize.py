@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playground.app.format import bits, gibibytes
 from playground.cli.output import Report
 from playground.settings import Settings
+from playground.text_format import bits, gibibytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands

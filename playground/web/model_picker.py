@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.format import gibibytes
 from playground.app.makeable_levels import QuantizationUpdate
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService, PickerView
 from playground.limits.runs import Visitor
+from playground.text_format import gibibytes
 from playground.web.html.memory import memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from playground.app.chat import ChatRequest, ChatService, ChatUpdate
-from playground.app.chat_session import ChatSession, Instructions, read_instructions, shown
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
+from playground.chat.session import ChatSession, Instructions, read_instructions, shown
 from playground.engine.protocol import GREEDY
 from playground.errors import ModelNotFound, RequestRefused
 from playground.limits.runs import Visitor

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from playground.app.chat import ChatRequest, ChatService
-from playground.app.chat_session import ChatSession
 from playground.app.compare.comparison import Comparison
 from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
@@ -21,6 +20,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.models import ModelsService
 from playground.app.refusals import error_message, file_error_message
 from playground.app.services import Services
+from playground.chat.session import ChatSession
 from playground.errors import BadModelFile, DoesNotFit
 from playground.events import LineFormatter
 from playground.limits.runs import Visitor

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 import pytest
 
 from playground.app.chat import ChatRequest, ChatService
-from playground.app.chat_session import ChatSession
 from playground.app.compare.comparison import CompareRequest, Comparison
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import query_of
@@ -22,6 +21,7 @@ from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.servers import Servers
 from playground.app.services import Services
+from playground.chat.session import ChatSession
 from playground.engine.protocol import GREEDY
 from playground.errors import ModelNotFound, RequestRefused
 from playground.limits.runs import Visitor

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from playground.app.chat import ChatRequest, ChatService, ChatUpdate
-from playground.app.chat_session import ChatSession
 from playground.app.loaded_models import LoadedModels, LoadedModelsView
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
+from playground.chat.session import ChatSession
 from playground.chat.template.render import Message
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool

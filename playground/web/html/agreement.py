@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
-from playground.app.format import count, percent
 from playground.engine.protocol import Alternative
 from playground.measure.fidelity import Fidelity, Phase, TokenScore
+from playground.text_format import count, percent
 from playground.web.html.first_difference import token_words
 
 PHASES: Final[dict[Phase, str]] = {

@@ -11,7 +11,9 @@ from html import escape
 from typing import Final, Literal
 
 from playground.app.compare.comparison import LETTERS, Comparison, names
-from playground.app.format import (
+from playground.chat.comparison import DifferenceRow, Figure, Mode, PaneResult, Spread, Value, differences
+from playground.measure.votes import Contestant, Pair, Tally
+from playground.text_format import (
     FINISH_WORDS,
     UNKNOWN,
     count,
@@ -22,8 +24,6 @@ from playground.app.format import (
     seconds,
     speed,
 )
-from playground.chat.comparison import DifferenceRow, Figure, Mode, PaneResult, Spread, Value, differences
-from playground.measure.votes import Contestant, Pair, Tally
 
 MODE_SENTENCES: Final[dict[Mode, str]] = {
     "in turn": "One answers after the other, each with all cores: the speeds are true.",

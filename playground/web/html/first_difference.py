@@ -8,9 +8,9 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from playground.app.format import UNKNOWN, count, percent
 from playground.chat.comparison import PaneResult
 from playground.chat.first_difference import FirstDifference, comparable, first_difference
+from playground.text_format import UNKNOWN, count, percent
 
 _BY_TEXT: Final = "A server does not tell the numbers of its tokens: they are compared by their text."
 _SEEN_BEFORE: Final = 220  # characters of the common text: enough to read the sentence

@@ -8,9 +8,9 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from playground.app.format import count, gibibytes, gibibytes_apart, pages, short_tokens
 from playground.fit.table import COMPUTERS_GB, SYSTEM_KEEPS_BYTES, computers_for
 from playground.fit.verdict import VerdictKind
+from playground.text_format import count, gibibytes, gibibytes_apart, pages, short_tokens
 from playground.web.html.memory import verdict_chip
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 import math
 from typing import TYPE_CHECKING
 
-from playground.app.format import GIBIBYTE
+from playground.text_format import GIBIBYTE
 
 if TYPE_CHECKING:
     from playground.fit.plan import MemoryPlan

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from playground.app.format import UNKNOWN, about, count, seconds
 from playground.app.loaded_models import LoadedModelRow, LoadedModelsView, Swap, users_in_words
 from playground.engine.local.load_queue import LoadTime
+from playground.text_format import UNKNOWN, about, count, seconds
 
 
 def loaded_models_card(view: LoadedModelsView) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from playground.app.format import gibibytes, gibibytes_apart
+from playground.text_format import gibibytes, gibibytes_apart
 
 if TYPE_CHECKING:
     from playground.engine.protocol import Memory

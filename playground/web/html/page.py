@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from playground.app.format import counted, gibibytes_apart, percent
 from playground.app.messages import NoticeKind, StatusMessage, WorkProgress
 from playground.errors import PlaygroundError
 from playground.resources import asset
+from playground.text_format import counted, gibibytes_apart, percent
 from playground.web.html.templates import render
 
 if TYPE_CHECKING:

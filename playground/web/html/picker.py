@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from playground.app.format import bits, count, gibibytes, pages, short_tokens
 from playground.app.model_choice import ContextStep, LevelRow
+from playground.text_format import bits, count, gibibytes, pages, short_tokens
 from playground.web.html.memory import verdict_chip
 
 if TYPE_CHECKING:

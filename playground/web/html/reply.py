@@ -9,7 +9,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final, Literal
 
-from playground.app.format import (
+from playground.engine.protocol import Event, Finished, Prefilled, Queued, Timings, Token
+from playground.text_format import (
     FINISH_SENTENCES,
     FINISH_WORDS,
     UNKNOWN,
@@ -20,7 +21,6 @@ from playground.app.format import (
     seconds,
     speed,
 )
-from playground.engine.protocol import Event, Finished, Prefilled, Queued, Timings, Token
 from playground.web.html.memory import predicted_beside_measured
 
 if TYPE_CHECKING:

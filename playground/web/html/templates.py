@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from playground.app import format as words
+from playground import text_format
 from playground.resources import asset
 
 
@@ -27,14 +27,14 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     environment.filters |= {
-        "about": words.about,
-        "bits": words.bits,
-        "count": words.count,
-        "counted": words.counted,
-        "gibibytes": words.gibibytes,
-        "percent": words.percent,
-        "seconds": words.seconds,
-        "speed": words.speed,
+        "about": text_format.about,
+        "bits": text_format.bits,
+        "count": text_format.count,
+        "counted": text_format.counted,
+        "gibibytes": text_format.gibibytes,
+        "percent": text_format.percent,
+        "seconds": text_format.seconds,
+        "speed": text_format.speed,
     }
     return environment
 

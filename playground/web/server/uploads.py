@@ -18,7 +18,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from playground import events
-from playground.app.format import gibibytes, gibibytes_apart
+from playground.text_format import gibibytes, gibibytes_apart
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

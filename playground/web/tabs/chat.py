@@ -15,16 +15,16 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.chat import ChatRequest, ChatService, ChatUpdate
-from playground.app.chat_session import ChatSession, read_instructions, shown
-from playground.app.format import counted
 from playground.app.model_choice import ModelChoice
 from playground.app.refusals import error_message
 from playground.chat.conversation import Conversation
 from playground.chat.export import as_json, as_markdown
 from playground.chat.history import HistoryLimits
+from playground.chat.session import ChatSession, read_instructions, shown
 from playground.engine.protocol import Sampling
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
+from playground.text_format import counted
 from playground.web.html.loaded_models import loaded_models_card
 from playground.web.html.page import notice
 from playground.web.html.reply import context_meter, live_line

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.chat_session import ChatSession
 from playground.app.model_picker import ModelPickerService
+from playground.chat.session import ChatSession
 from playground.web.buttons import button_rows
 from playground.web.html.page import empty_state
 from playground.web.html.reply import context_meter, live_line

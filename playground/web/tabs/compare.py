@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.chat_session import ChatSession, shown
 from playground.app.compare.comparison import USUAL_TOKENS, CompareRequest, Comparison
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import query_of
@@ -21,6 +20,7 @@ from playground.app.model_choice import ModelChoice
 from playground.app.refusals import error_message, log_refusal
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import ComparisonPrompt
+from playground.chat.session import ChatSession, shown
 from playground.engine.protocol import Sampling
 from playground.errors import PlaygroundError
 from playground.web.html.compare import look_for_line

@@ -23,9 +23,9 @@ from playground.app.fit import (
     FitService,
     FitView,
 )
-from playground.app.format import short_tokens
 from playground.app.model_picker import ModelPickerService
 from playground.app.refusals import log_refusal
+from playground.text_format import short_tokens
 from playground.web.html.fit import (
     answer_sentence,
     computer_choices,

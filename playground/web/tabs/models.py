@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.format import bits, gibibytes
 from playground.app.hub import HubView
 from playground.app.models import ModelsService, size_line
 from playground.app.refusals import file_error_message, log_refusal
@@ -19,6 +18,7 @@ from playground.errors import PlaygroundError
 from playground.gguf.levels import USUAL_LEVELS
 from playground.models.hub.names import looks_like_reference
 from playground.settings import Settings
+from playground.text_format import bits, gibibytes
 from playground.web.buttons import button_rows
 from playground.web.html.memory import memory_bar, memory_bar_empty
 from playground.web.html.models import (

@@ -6,7 +6,15 @@ import re
 
 import pytest
 
-from playground.app.format import (
+from playground.app.model_choice import ContextStep, LevelRow
+from playground.engine.protocol import Finished, FinishReason, Memory, Prefilled, Queued, Timings, Token
+from playground.errors import DoesNotFit
+from playground.fit.plan import MemoryPlan
+from playground.fit.verdict import Verdict, judge
+from playground.llama.params import ContextParameters
+from playground.machine.cpus import Processors
+from playground.machine.memory import MachineMemory
+from playground.text_format import (
     FINISH_SENTENCES,
     FINISH_WORDS,
     gibibytes,
@@ -18,14 +26,6 @@ from playground.app.format import (
     short_tokens,
     speed,
 )
-from playground.app.model_choice import ContextStep, LevelRow
-from playground.engine.protocol import Finished, FinishReason, Memory, Prefilled, Queued, Timings, Token
-from playground.errors import DoesNotFit
-from playground.fit.plan import MemoryPlan
-from playground.fit.verdict import Verdict, judge
-from playground.llama.params import ContextParameters
-from playground.machine.cpus import Processors
-from playground.machine.memory import MachineMemory
 from playground.web.html.memory import memory_bar, predicted_beside_measured, verdict_chip
 from playground.web.html.page import empty_state, error_card, machine_strip, notice, page_head
 from playground.web.html.picker import context_steps, level_rows, picker_line
