@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from playground.cli.arguments import seed, temperature, tokens
 from playground.cli.output import Report
+from playground.engine.protocol import FINISH_WORDS
 from playground.settings import Settings
-from playground.text_format import FINISH_WORDS, counted, gibibytes, seconds, speed
+from playground.text_format import counted, gibibytes, seconds, speed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from playground.cli.chat import add_question_to, chosen_context, chosen_sampling, figures
 from playground.cli.output import Report, table
+from playground.engine.protocol import FINISH_WORDS
 from playground.settings import Settings
-from playground.text_format import FINISH_WORDS, UNKNOWN, count, gibibytes, percent, seconds, speed
+from playground.text_format import UNKNOWN, count, gibibytes, percent, seconds, speed
 
 if TYPE_CHECKING:
     from playground.chat.comparison import Figure, Pane, PaneResult, PaneUpdate, Value

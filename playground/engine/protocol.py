@@ -14,6 +14,21 @@ from typing import Any, Final, Literal
 from playground.llama.params import ContextParameters
 
 FinishReason = Literal["end of text", "length limit", "stop string", "context full", "cancelled"]
+# For people, on the page and in the terminal.
+FINISH_SENTENCES: Final[dict[FinishReason, str]] = {
+    "end of text": "The model finished its answer.",
+    "length limit": "The reply reached the most tokens allowed. Raise “Longest reply” for longer replies.",
+    "stop string": "The reply reached one of its stop texts.",
+    "context full": "The context is full. Choose a larger context size, or clear the chat.",
+    "cancelled": "You stopped the reply.",
+}
+FINISH_WORDS: Final[dict[FinishReason, str]] = {
+    "end of text": "finished",
+    "length limit": "cut off at the length limit",
+    "stop string": "reached a stop text",
+    "context full": "context full",
+    "cancelled": "stopped by you",
+}
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from typing import Final, Literal
 
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import CONTEXT_STEP
+from playground.text_format import gibibytes_apart
 
 VerdictKind = Literal["fits", "tight", "wont_fit"]
 LABELS: Final[dict[VerdictKind, str]] = {"fits": "Fits", "tight": "Tight", "wont_fit": "Won't fit"}
 
 TIGHT_SHARE: Final = 0.9  # of the usable memory: above it another program's growth is enough to make it slow
 SMALLEST_CONTEXT: Final = 2048
-_GIB: Final = 1024**3
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,6 @@ def context_steps(trained_context: int) -> tuple[int, ...]:
     return (*steps, trained_context)
 
 
-def gibibytes(*sizes: int) -> tuple[str, ...]:
-    """Sizes in bytes as "5.3 GiB", with as many digits as it takes that two different sizes never look equal."""
-    for digits in range(1, 9):
-        texts = tuple(f"{size / _GIB:.{digits}f} GiB" for size in sizes)
-        if len(set(texts)) == len(set(sizes)):
-            return texts
-    return tuple(f"{size} bytes" for size in sizes)
-
-
 def _refusal(sentence: str, plan: MemoryPlan, needed: int, usable: int, largest_context: int | None) -> Verdict:
     if largest_context is not None and largest_context < plan.context.context_size:
         remedy = f"Choose a context of at most {largest_context:,} tokens, or a smaller level."
@@ -116,11 +107,11 @@ def _refusal(sentence: str, plan: MemoryPlan, needed: int, usable: int, largest_
         remedy = "Choose a smaller context, a smaller KV cache type, or a smaller level."
     else:
         remedy = "Choose a smaller level or a smaller model."
-    return Verdict("wont_fit", sentence.format(*gibibytes(needed, usable)), remedy, needed, usable)
+    return Verdict("wont_fit", sentence.format(*gibibytes_apart(needed, usable)), remedy, needed, usable)
 
 
 def _needs(needed: int, usable: int) -> str:
-    needed_text, usable_text = gibibytes(needed, usable)
+    needed_text, usable_text = gibibytes_apart(needed, usable)
     return (
         f"It needs all of {usable_text} usable"
         if needed == usable

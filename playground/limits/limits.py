@@ -1,4 +1,4 @@
-"""How much there may be at once, and how limits read in a sentence."""
+"""How much there may be at once, in all and for each visitor."""
 
 from __future__ import annotations
 
@@ -40,16 +40,3 @@ class Limits:
             wait_seconds=settings.max_wait_seconds,
             lab_seconds=settings.max_lab_seconds,
         )
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    several = plural or (f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s")
-    return f"{number:,} {noun if number == 1 else several}"
-
-
-def in_minutes(seconds: float) -> str:
-    """A limit as people say it: "30 seconds", "1 minute", "2 hours"."""
-    for unit, name in ((3600, "hour"), (60, "minute")):
-        if seconds >= unit and seconds % unit == 0:
-            return counted(int(seconds // unit), name)
-    return counted(round(seconds), "second")

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from playground.errors import RequestRefused
-from playground.limits.limits import Limits, in_minutes
+from playground.limits.limits import Limits
+from playground.text_format import spelled_duration
 
 Via = Literal["chat", "compare", "fit", "models", "learn", "api", ""]  # the tab, or the API for programs
 Work = Literal["reply", "comparison", "load", "making", "control", "scoring", "measurement"]
+StoppedBy = Literal["person", "time", "shutdown"]
 LAB: Final[tuple[Work, ...]] = ("making", "control", "scoring", "measurement")
 
 GRACE_SECONDS: Final = 5.0  # for a run that was stopped to end by itself
@@ -84,7 +86,7 @@ class Run:
                 self._until = self._clock() + self._longest
 
     @property
-    def ended_by(self) -> Literal["person", "time", "shutdown"]:
+    def ended_by(self) -> StoppedBy:
         """Who broke it off, once it is stopped."""
         if self._ended_by_us:
             return "shutdown"
@@ -98,14 +100,14 @@ class Run:
         if self._stopped_at is not None or not self.is_stopped():
             return None
         if self.is_waiting:
-            waited = in_minutes(self._limits.wait_seconds)
+            waited = spelled_duration(self._limits.wait_seconds)
             return RequestRefused(
                 f"Nothing came free within {waited}, the longest wait here.",
                 "Try again later, or use a model that is loaded.",
                 setting="max_wait_seconds",
             )
         if self.work in LAB:
-            most = in_minutes(self._limits.lab_seconds)
+            most = spelled_duration(self._limits.lab_seconds)
             return RequestRefused(
                 f"This was ended after {most}, the longest one may take here.",
                 "Try a smaller one.",
@@ -113,7 +115,7 @@ class Run:
             )
         what = "comparison" if self.work == "comparison" else "reply"
         return RequestRefused(
-            f"The {what} was ended after {in_minutes(self._longest)}, the longest it may take here.",
+            f"The {what} was ended after {spelled_duration(self._longest)}, the longest it may take here.",
             "What was written is kept; ask the model to go on.",
             setting="max_reply_seconds",
         )

@@ -17,9 +17,10 @@ from typing import Final
 
 from playground.errors import RequestRefused
 from playground.limits.addresses import address_of
-from playground.limits.limits import Limits, counted
+from playground.limits.limits import Limits
 from playground.limits.run import GRACE_SECONDS, LAB, Run, Via, Visitor, Work
 from playground.settings import Settings
+from playground.text_format import counted
 
 __all__ = ["GRACE_SECONDS", "LAB", "Run", "Runs", "Via", "Visitor", "Work"]
 

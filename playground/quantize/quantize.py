@@ -8,7 +8,6 @@ know which weights matter; for them the model reads a text first.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -24,12 +23,12 @@ from playground.llama.quantizer import Fallback
 from playground.machine.files import unfinished_file
 from playground.quantize.quantizer_process import QuantizerProcess
 from playground.resources import asset
+from playground.text_format import gibibytes_apart
 
 HEARTBEAT_SECONDS: Final = 0.25  # progress is told again after this, so that a stop is never far
 SILENCE_SECONDS: Final = 60.0  # a dry run takes 0.03 s for the starter, and reads no weights of larger models either
 NAMED_ASTRAY: Final = 0.1  # of the nominal bits per weight: from here on a file's name says too little
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"})  # types that are no quantization
-_MIB: Final = 1 << 20
 _WEIGHED_WITH: Final = {"quantize.imatrix.dataset": "calibration.txt of the GGUF playground"}  # llama.cpp's own key
 
 
@@ -335,9 +334,9 @@ def _refuse_existing(target: Path) -> None:
 def _refuse_full_disk(folder: Path, planned: QuantizedSize) -> None:
     free = shutil.disk_usage(folder).free
     if planned.size > free:
-        needed_mib, free_mib = math.ceil(planned.size / _MIB), free // _MIB  # rounded apart: never two equal figures
+        needed_text, free_text = gibibytes_apart(planned.size, free)
         raise PlaygroundError(
-            f"{planned.level} needs {needed_mib:,} MiB, and {free_mib:,} MiB are free on this disk.",
+            f"{planned.level} needs {needed_text}, and {free_text} are free on this disk.",
             "Free some space, or choose a smaller level.",
         )
 

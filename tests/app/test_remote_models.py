@@ -137,7 +137,7 @@ def test_a_server_s_model_chats_with_its_speed_and_without_made_up_memory(chat: 
     last = frames[-1]
     talk = [frame.talk for frame in frames if frame.talk][-1]
     assert talk.conversation.messages[-1].content == ANSWER
-    assert re.match(r"[\d.]+ tok/s · 11 tokens · [\d.]+ s to first token · end of text", text_of(last.live))
+    assert re.match(r"[\d.]+ tok/s · 11 tokens · [\d.]+ s to first token · finished", text_of(last.live))
     assert "predicted" not in text_of(last.details) and "Processor threads –" in text_of(last.details)
     assert talk.transcript().level == "on workshop"
     growing = [frame.growing.content for frame in frames if frame.growing]

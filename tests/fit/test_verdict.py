@@ -7,7 +7,7 @@ import re
 import pytest
 
 from playground.fit.plan import MemoryPlan
-from playground.fit.verdict import context_steps, gibibytes, judge, largest_context_that_fits
+from playground.fit.verdict import context_steps, judge, largest_context_that_fits
 from playground.llama.params import ContextParameters
 
 GIB = 1024**3
@@ -71,11 +71,6 @@ def test_a_refusal_never_prints_two_equal_figures(excess: int) -> None:
 
 def test_a_plan_that_takes_exactly_all_says_so_with_one_figure() -> None:
     assert judge(plan(), 5 * GIB).reason.startswith("It needs all of 5.0 GiB usable")
-
-
-def test_sizes_get_the_digits_they_need_to_differ() -> None:
-    assert gibibytes(int(5.31 * GIB), int(5.34 * GIB)) == ("5.31 GiB", "5.34 GiB")
-    assert gibibytes(5 * GIB, 5 * GIB) == ("5.0 GiB", "5.0 GiB")
 
 
 def test_context_steps_double_up_to_the_trained_context() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from playground.errors import RequestRefused
 from playground.limits.addresses import address_of
-from playground.limits.limits import Limits, in_minutes
+from playground.limits.limits import Limits
 from playground.limits.runs import GRACE_SECONDS, Runs, Visitor, Work
 from playground.settings import load_settings
 
@@ -264,10 +264,3 @@ def test_a_space_is_stricter_than_ones_own_computer(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("slots", "wanted", "given"), [(4, 3, 3), (4, 99, 3), (2, 3, 1), (1, 2, 2)])
 def test_one_visitor_cannot_hold_all_slots(slots: int, wanted: int, given: int) -> None:
     assert Limits.of(load_settings(slots=slots, max_replies_per_visitor=wanted)).replies_each == given
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(30, "30 seconds"), (60, "1 minute"), (90, "90 seconds"), (7200, "2 hours")]
-)
-def test_limits_read_as_people_say_them(seconds: float, words: str) -> None:
-    assert in_minutes(seconds) == words

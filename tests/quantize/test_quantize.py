@@ -140,9 +140,7 @@ def test_a_disk_too_full_is_noticed_before_anything_is_written(
     usage = namedtuple("usage", "total used free")
     needed = estimate(starter, "Q8_0").size
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10 * needed, 9 * needed, needed - 1))
-    with pytest.raises(
-        PlaygroundError, match=r"Q8_0 needs 139 MiB, and 138 MiB are free on this disk. Free some space"
-    ):
+    with pytest.raises(PlaygroundError, match=r"Q8_0 needs (.+), and (?!\1 ).+ are free on this disk. Free some space"):
         make(starter, "Q8_0", tmp_path / "made" / "starter.gguf")
     assert left_in(tmp_path) == []
 

@@ -16,13 +16,14 @@ from playground.chat.template.render import Message
 from playground.engine.protocol import Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError
+from playground.limits.run import StoppedBy
 from playground.limits.runs import Visitor
 from playground.llama.params import ContextParameters
 from playground.models.library import ModelFile
 from playground.web.html.compare import differences_table, hidden_line, pane_head, plain_line
 from playground.web.html.first_difference import parting_card
 from playground.web.html.page import error_card, notice
-from playground.web.html.reply import StoppedBy, live_line, load_progress
+from playground.web.html.reply import live_line, load_progress
 
 PLACES = (0, 1)
 

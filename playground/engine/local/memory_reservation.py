@@ -11,9 +11,10 @@ from pathlib import Path
 from playground.engine.local.load_queue import QueuedLoad
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.planner import Planner
-from playground.fit.verdict import Verdict, gibibytes, largest_context_that_fits
+from playground.fit.verdict import Verdict, largest_context_that_fits
 from playground.llama.params import ContextParameters
 from playground.machine.memory import read_process_memory
+from playground.text_format import gibibytes_apart
 
 
 class MemoryReservation:
@@ -63,7 +64,7 @@ class MemoryReservation:
 
 
 def too_little_for_scoring(path: Path, context: ContextParameters, needed: int, usable: int) -> DoesNotFit:
-    wanted, can_be_used = gibibytes(needed, usable)
+    wanted, can_be_used = gibibytes_apart(needed, usable)
     return DoesNotFit(
         f"To score {context.context_size:,} tokens, {path.name} needs {wanted} more for a while; {can_be_used} can be "
         "used.",

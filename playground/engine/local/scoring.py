@@ -26,6 +26,7 @@ from playground.engine.local.request import TextStream
 from playground.engine.protocol import Alternative, Event, Failed, Score, Scored, ScoringEnded, TokenScore
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.params import SCORED_ROWS
+from playground.text_format import gibibytes, gibibytes_apart
 
 TOP: Final = 5  # alternatives told with each token
 SPARE_DISK_BYTES: Final = 256 << 20  # left free beside the file of log-probabilities
@@ -291,9 +292,10 @@ def _check(written: dict[str, Any], mine: dict[str, Any]) -> None:
 def _refuse_full_disk(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < needed + SPARE_DISK_BYTES:
+        needed_text, free_text = gibibytes_apart(needed, free)
         raise PlaygroundError(
-            f"The reference's scores take {needed / (1 << 20):,.0f} MiB on disk for a while; "
-            f"{free / (1 << 20):,.0f} MiB are free, and {SPARE_DISK_BYTES >> 20} MiB of them are left alone.",
+            f"The reference's scores take {needed_text} on disk for a while; "
+            f"{free_text} are free, and {gibibytes(SPARE_DISK_BYTES)} of them are left alone.",
             "Free some space or measure a shorter text.",
         )
 

@@ -23,6 +23,7 @@ from playground.models.hub.cache import RepoCache, free_bytes
 from playground.models.hub.client import Hub, Patience, TransferStop
 from playground.models.hub.headers import Headers
 from playground.models.hub.repository import HubFile, HubLevel
+from playground.text_format import gibibytes
 
 Stage = Literal["preparing", "checking", "downloading", "waiting"]
 MIB: Final = 1024 * 1024
@@ -71,7 +72,7 @@ class Transfer:
     def _bring_all(self) -> None:
         self.level = self._as_it_is_now()
         planned = self._headers.read(self.level, self._patience)
-        self._refuse_without_room()
+        self._refuse_withoutgibibytes()
         for file, header in zip(self.level.files, planned.shards, strict=True):
             if not self._cache.has(file):
                 with self._alone_with(file):
@@ -89,13 +90,13 @@ class Transfer:
                 )
         return dataclasses.replace(self.level, commit=now.commit)
 
-    def _refuse_without_room(self) -> None:
+    def _refuse_withoutgibibytes(self) -> None:
         needed = self.level.size - self._cache.bytes_here(self.level)
         free = self._free(self._cache.root)
         if needed > free:
             raise HubProblem(
-                f"{self.level.reference} needs {_room(needed)} more on the disk, and it is short of that by "
-                f"{_room(needed - free)}.",
+                f"{self.level.reference} needs {gibibytes(needed)} more on the disk, and it is short of that by "
+                f"{gibibytes(needed - free)}.",
                 f"Make room where {self._hub.cache_dir} is, or choose a smaller level.",
             )
 
@@ -200,7 +201,3 @@ def _content_digest(file: HubFile) -> _Digest:
     if file.sha256 is not None:
         return hashlib.sha256()
     return hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
-
-
-def _room(count: int) -> str:
-    return f"{count / 1024**3:.1f} GiB" if count >= 1024**3 else f"{-(-count // MIB)} MiB"

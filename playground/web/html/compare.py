@@ -12,9 +12,9 @@ from typing import Final, Literal
 
 from playground.app.compare.comparison import LETTERS, Comparison, names
 from playground.chat.comparison import DifferenceRow, Figure, Mode, PaneResult, Spread, Value, differences
+from playground.engine.protocol import FINISH_WORDS
 from playground.measure.votes import Contestant, Pair, Tally
 from playground.text_format import (
-    FINISH_WORDS,
     UNKNOWN,
     count,
     counted,

@@ -7,12 +7,21 @@ moment, so that nothing on the page jumps while a reply streams.
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-from playground.engine.protocol import Event, Finished, Prefilled, Queued, Timings, Token
-from playground.text_format import (
+from playground.app.messages import WorkProgress
+from playground.engine.protocol import (
     FINISH_SENTENCES,
     FINISH_WORDS,
+    Event,
+    Finished,
+    Prefilled,
+    Queued,
+    Timings,
+    Token,
+)
+from playground.limits.run import StoppedBy
+from playground.text_format import (
     UNKNOWN,
     about,
     count,
@@ -22,12 +31,12 @@ from playground.text_format import (
     speed,
 )
 from playground.web.html.memory import predicted_beside_measured
+from playground.web.html.page import progress_bar
 
 if TYPE_CHECKING:
     from playground.engine.protocol import Memory
     from playground.fit.planner import MemoryPlan
 
-StoppedBy = Literal["person", "time", "shutdown"]
 _STOPPED_WORDS: Final[dict[StoppedBy, str]] = {
     "person": FINISH_WORDS["cancelled"],
     "time": "ended by the time limit",
@@ -37,7 +46,7 @@ NEARLY_FULL = 0.9  # of the context: from here the meter says so
 
 
 def live_line(event: Event | None, *, stopped: StoppedBy | None = None) -> str:
-    """What happens now: `12.3 tok/s · 512 tokens · 0.34 s to first token · end of text`.
+    """What happens now: `12.3 tok/s · 512 tokens · 0.34 s to first token · finished`.
 
     None shows the line at rest. stopped: who broke the reply off after this event.
     """
@@ -127,13 +136,4 @@ def context_meter(used: int | None, size: int | None) -> str:
 
 def load_progress(fraction: float | None, stage: str) -> str:
     """Progress of a load with what it does, as `Loading SmolLM2 135M · Q4_1 — 43%`; None where the share is unknown."""
-    known = fraction is not None
-    share = min(max(fraction or 0.0, 0.0), 1.0)
-    values = f' aria-valuenow="{share * 100:.0f}"' if known else ""
-    return (
-        f'<div class="gp-progress" role="progressbar" aria-valuemin="0" aria-valuemax="100"{values}'
-        f' aria-label="{escape(stage, quote=True)}"><p><span>{escape(stage)}</span>'
-        f"<b>{percent(share) if known else ''}</b></p>"
-        f'<div class="gp-progress-track{"" if known else " gp-progress-unknown"}">'
-        f'<span style="width:{share * 100:.1f}%"></span></div></div>'
-    )
+    return progress_bar(WorkProgress(stage, fraction))
