@@ -40,7 +40,7 @@ from playground.web.server.request_filter import RequestFilter
 from playground.web.server.sessions import MOST_PAGES, HeartbeatMiddleware, Sessions, see_off
 from playground.web.server.startup_checks import asked_directly, tell_what_is_amiss
 from playground.web.server.uploads import UPLOADS, UPLOADS_KEPT, uploads_in
-from playground.web.streaming import Streaming
+from playground.web.streaming import Streaming, never_empty
 from playground.web.tabs.chat import wire_chat_tab
 from playground.web.tabs.chat_layout import build_chat_tab
 from playground.web.tabs.compare import wire_compare_tab
@@ -49,7 +49,6 @@ from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
 from playground.web.tabs.models import build_models_tab, wire_models_tab
 from playground.web.theme import launch_look
-from playground.web.updates import never_empty
 
 LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions, where no model file may be dropped
 FAREWELL_SECONDS: Final = 5.0  # for what is under way to end by itself when the playground ends

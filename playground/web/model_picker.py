@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,50 +18,17 @@ import gradio as gr
 from playground.app.makeable_levels import QuantizationUpdate
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService, PickerView
+from playground.app.refusals import error_message
+from playground.app.servers import Servers
+from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
 from playground.text_format import gibibytes
 from playground.web.html.memory import memory_bar, memory_bar_empty
-from playground.web.html.page import status_message
+from playground.web.html.page import notice, status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line
 from playground.web.server.sessions import visitor_of
-from playground.web.server_form import ServerForm, build_server_form, wire_server_form
+from playground.web.widgets import news, radio_rows
 
-# The rows live in the prop `rows`, the choice in `value`. A redraw makes new elements, so what a person had unfolded is
-# unfolded again, the focus is given back to the one that was reached by keyboard, and the checked one is set again
-# because an attribute no longer moves a radio button that a person has used. It is scrolled into the list's view: to
-# the middle, or no further than it must be while the person is in the list.
-_RADIO_JS: Final = """
-let held = null;
-let unfolded = false;
-element.addEventListener('toggle', event => { if (event.target.isConnected) unfolded = event.target.open; }, true);
-element.addEventListener('focusin', event => { held = event.target.value ?? null; });
-element.addEventListener('focusout', event => { if (event.relatedTarget) held = null; });
-document.addEventListener('pointerdown', event => { if (!element.contains(event.target)) held = null; });
-const sync = () => {
-  const fold = element.querySelector('details');
-  if (fold && unfolded) fold.open = true;
-  if (held !== null && document.activeElement === document.body)
-    [...element.querySelectorAll('input[type=radio]')].find(r => r.value === held)?.focus({preventScroll: true});
-  element.querySelectorAll('input[type=radio]').forEach(r => { r.checked = r.value === props.value; });
-  const list = element.querySelector('.gp-scroll');
-  const row = list?.querySelector('input:checked')?.closest('label');
-  if (!row) return;
-  if (list.contains(document.activeElement)) {
-    const [shown, its] = [list.getBoundingClientRect(), row.getBoundingClientRect()];
-    list.scrollTop += Math.max(0, its.bottom - shown.bottom) - Math.max(0, shown.top - its.top);
-    return;
-  }
-  list.scrollTop = Math.max(0, row.offsetTop - list.offsetTop - (list.clientHeight - row.offsetHeight) / 2);
-};
-element.addEventListener('change', event => {
-  if (event.target.type !== 'radio') return;
-  props.value = event.target.value;
-  trigger('input');
-});
-sync();
-watch(['value', 'rows'], sync);
-"""
-_ROWS: Final = "${typeof rows === 'undefined' ? '' : rows}"  # a tab opened later is drawn once before its props come
 _FOLD_JS: Final = """
 let open = false;
 const show = () => element.querySelector('.gp-fold')?.setAttribute('aria-expanded', String(open));
@@ -78,6 +44,17 @@ KV_CHOICES: Final = [
     ("8 bits (q8_0): half the memory", "q8_0"),
     ("4 bits (q4_0): a quarter, may be noticed", "q4_0"),
 ]
+
+
+@dataclass(frozen=True)
+class ServerForm:
+    """Its components."""
+
+    address: gr.Textbox
+    name: gr.Textbox
+    key: gr.Textbox
+    add: gr.Button
+    said: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -152,9 +129,25 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
     )
 
 
-def radio_rows(rows: str, elem_id: str) -> gr.HTML:
-    """Radio buttons drawn by us: the markup goes into the prop `rows`, the choice into `value`."""
-    return gr.HTML("", html_template=_ROWS, js_on_load=_RADIO_JS, apply_default_css=False, rows=rows, elem_id=elem_id)
+def build_server_form(group: str) -> ServerForm:
+    """Folded away inside the column that is open; `group` names it once per page."""
+    with gr.Accordion("A server with more models", open=False, elem_classes="gp-more", elem_id=f"{group}-server"):
+        address = gr.Textbox(
+            label="Address",
+            info="Of an OpenAI-compatible server: llama-server, vLLM, SGLang, LM Studio …",
+            placeholder="http://192.168.1.20:8000/v1",
+            max_lines=1,
+            elem_id=f"{group}-server-address",
+        )
+        name = gr.Textbox(
+            label="Name", placeholder="such as workshop", max_lines=1, elem_id=f"{group}-server-name"
+        )  # fmt: skip
+        key = gr.Textbox(
+            label="Key", info="If it wants one.", type="password", max_lines=1, elem_id=f"{group}-server-key"
+        )  # fmt: skip
+        add = gr.Button("Ask for its models", elem_id=f"{group}-server-add")
+        said = gr.HTML("", apply_default_css=False, elem_id=f"{group}-server-said")
+    return ServerForm(address, name, key, add, said)
 
 
 def wire_model_picker(page: gr.Blocks, picker: PickerComponents, service: ModelPickerService, group: str) -> None:
@@ -253,9 +246,30 @@ def _draw_making(picker: PickerComponents, frame: QuantizationUpdate) -> dict[An
     return updates | ({picker.news: news()} if frame.is_made else {})
 
 
-def news() -> str:
-    """A value for a `news` component: another one each time."""
-    return str(time.time_ns())
+def wire_server_form(
+    form: ServerForm,
+    servers: Servers,
+    visitor: Callable[[gr.Request], Visitor],
+    news: gr.Textbox,
+    new_news: Callable[[], str],
+) -> None:
+    """Adds the server and lets every picker know; news: what the pickers listen to, new_news: another value for it."""
+
+    def add(request: gr.Request, address: str, name: str, key: str) -> dict[Any, Any]:
+        try:
+            said = servers.add(str(name or ""), str(address or ""), str(key or ""))
+        except PlaygroundError as error:
+            return {form.said: error_message(error, visitor(request))}
+        return {form.said: notice(said, "good"), form.key: "", form.name: "", form.address: "", news: new_news()}
+
+    gr.on(
+        [form.add.click, form.key.submit, form.address.submit],
+        add,
+        [form.address, form.name, form.key],
+        [form.said, form.key, form.name, form.address, news],
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
 def keep_pickers_current(

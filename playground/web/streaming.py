@@ -8,8 +8,10 @@ told.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 import gradio as gr
@@ -145,3 +147,27 @@ class Streaming:
 def session_of(request: gr.Request) -> str:
     """One open page, as long as it is open."""
     return str(request.session_hash)
+
+
+def what_is_new(*parts: tuple[Any, Any]) -> dict[Any, Any]:
+    """Of pairs of a component and its value, those that have one; None leaves a component as it is."""
+    return {component: value for component, value in parts if value is not None}
+
+
+def never_empty(generator: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+    """The event's function with one update that changes nothing where it would yield none.
+
+    Gradio empties every output of a generator that yields nothing, the labels of buttons included.
+    """
+
+    @functools.wraps(generator)
+    def told(*values: Any) -> Iterator[Any]:
+        is_told = False
+        with closing(generator(*values)) as updates:
+            for update in updates:
+                is_told = True
+                yield update
+        if not is_told:
+            yield gr.skip()
+
+    return told

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from playground.web.streaming import Streaming
+from playground.web.streaming import Streaming, never_empty
 
 WAIT_SECONDS = 10
 
@@ -104,3 +105,29 @@ def test_a_second_start_that_is_refused_leaves_the_first_alone() -> None:
     assert list(page.event(0)) == [{page.sum: "still busy"}]
     assert len(list(page.event(1))) == 2
     assert len(list(page.event(2))) == 1
+
+
+def test_an_event_that_tells_nothing_changes_nothing() -> None:
+    def overtaken(request: gr.Request) -> Iterator[list[str]]:
+        yield from ()
+
+    assert list(never_empty(overtaken)(gr.Request())) == [gr.skip()]
+    assert inspect.isgeneratorfunction(never_empty(overtaken))
+
+
+def test_an_event_that_tells_something_tells_just_that_and_ends_with_its_page() -> None:
+    ended = []
+
+    def redraw() -> Iterator[str]:
+        try:
+            yield "one"
+            yield "two"
+        finally:
+            ended.append(True)
+
+    assert list(never_empty(redraw)()) == ["one", "two"]
+    ended.clear()
+    left = never_empty(redraw)()
+    next(left)
+    left.close()  # type: ignore[attr-defined]
+    assert ended == [True]

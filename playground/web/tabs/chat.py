@@ -29,13 +29,12 @@ from playground.web.html.loaded_models import loaded_models_card
 from playground.web.html.page import notice
 from playground.web.html.reply import context_meter, live_line
 from playground.web.model_picker import draw as draw_picker
-from playground.web.model_picker import news, wire_model_picker
-from playground.web.saved_file import saving_js
+from playground.web.model_picker import wire_model_picker
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
-from playground.web.streaming import Streaming
+from playground.web.streaming import Streaming, what_is_new
 from playground.web.tabs.chat_layout import ChatTab
-from playground.web.updates import what_is_new
+from playground.web.widgets import news, saving_js
 
 # A browser tab's own storage: it outlives a reload, other tabs do not see it, and the server keeps nothing.
 _KEEP_JS: Final = (

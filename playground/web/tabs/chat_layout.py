@@ -9,10 +9,10 @@ import gradio as gr
 
 from playground.app.model_picker import ModelPickerService
 from playground.chat.session import ChatSession
-from playground.web.buttons import button_rows
 from playground.web.html.page import empty_state
 from playground.web.html.reply import context_meter, live_line
 from playground.web.model_picker import PickerComponents, build_model_picker
+from playground.web.widgets import button_rows
 
 # The starter model answers these well; a larger model does too.
 EXAMPLES: Final = (

@@ -27,12 +27,11 @@ from playground.web.html.compare import look_for_line
 from playground.web.html.page import error_card
 from playground.web.html.reply import load_progress
 from playground.web.model_picker import draw as draw_picker
-from playground.web.model_picker import news, wire_choices
-from playground.web.saved_file import saving_js
+from playground.web.model_picker import wire_choices
 from playground.web.server.sessions import visitor_of
-from playground.web.streaming import Streaming
+from playground.web.streaming import Streaming, what_is_new
 from playground.web.tabs.compare_layout import GROUPS, CompareTab
-from playground.web.updates import what_is_new
+from playground.web.widgets import news, saving_js
 
 # The clipboard is there only on a safe address; the link is shown for copying by hand in any case.
 _LINK_JS: Final = """query => {

@@ -19,7 +19,6 @@ from playground.gguf.levels import USUAL_LEVELS
 from playground.models.hub.names import looks_like_reference
 from playground.settings import Settings
 from playground.text_format import bits, gibibytes
-from playground.web.buttons import button_rows
 from playground.web.html.memory import memory_bar, memory_bar_empty
 from playground.web.html.models import (
     download_label,
@@ -31,9 +30,9 @@ from playground.web.html.models import (
     search_results,
 )
 from playground.web.html.page import error_card, notice, status_message
-from playground.web.model_picker import news, radio_rows
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
+from playground.web.widgets import button_rows, news, radio_rows
 
 OFTEN_SECONDS: Final = 0.4  # how often a page looks at the downloads while one is under way: to move twice a second
 SELDOM_SECONDS: Final = 5.0  # and while none is: another visitor may start one
