@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 
 import gradio as gr
 
-Updates = dict[Any, Any]
+Updates = dict[Any, Any]  # what an event changes, by component
+Values = Mapping[Any, Any]  # the value of each input, by component: what Gradio hands over where inputs are a set
 
 _HIDDEN: Final[dict[str, Any]] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 
@@ -64,12 +65,13 @@ class Streaming:
         self,
         triggers: Sequence[Callable[..., Any]],
         work: Callable[..., Iterator[Updates]],
-        inputs: Sequence[Any],
+        inputs: Collection[Any],
         outputs: Sequence[Any],
         growing: Sequence[Any],
     ) -> Any:
         """Wire `work(request, *inputs)` to the triggers; returns the last event, to go on from with `then`.
 
+        inputs: as Gradio takes them; of a set, `work` gets one dict of the values by component.
         growing: those of the outputs that an update may touch many times a second.
         """
         self._wired += 1
@@ -90,7 +92,8 @@ class Streaming:
         def end(request: gr.Request) -> Iterator[Updates]:
             yield from self._leg(session_of(request), number, None, lambda update: True)
 
-        begun = gr.on(list(triggers), begin, list(inputs), list(outputs), **_HIDDEN)
+        taken = inputs if isinstance(inputs, set) else list(inputs)
+        begun = gr.on(list(triggers), begin, taken, list(outputs), **_HIDDEN)
         return begun.then(grow, None, list(growing), **_HIDDEN).then(end, None, list(outputs), **_HIDDEN)
 
     def leave(self, session: str) -> None:
