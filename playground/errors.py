@@ -1,6 +1,6 @@
-"""The errors a person may see: what was wanted, what was found, what to do.
+"""The errors that people see: one tree, each with the problem and what to do about it.
 
-Lower floors raise them, the top shows `str(error)` as it is. Cancelling is not an error.
+Lower layers raise them; the page, the command line and the API show `str(error)`. Cancelling is not an error.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class BadModelFile(PlaygroundError):
 
 
 class ModelNotFound(PlaygroundError):
-    """No file answers to that name or path."""
+    """No file has that name or path."""
 
 
 class DoesNotFit(PlaygroundError):
-    """The plan needs more memory than this computer can give."""
+    """The plan needs more memory than this computer has for models."""
 
 
 class ModelStopped(PlaygroundError):
@@ -37,7 +37,7 @@ class ModelStopped(PlaygroundError):
 class RequestRefused(PlaygroundError):
     """A request outside the limits: too long, too many, or not allowed here.
 
-    setting: the field of Settings that decided so; "" where no setting would allow it.
+    setting: the field of Settings that decides so; "" if no setting would allow it.
     """
 
     def __init__(self, problem: str, remedy: str = "", *, setting: str = "") -> None:
@@ -46,12 +46,12 @@ class RequestRefused(PlaygroundError):
 
 
 class TemplateRefused(PlaygroundError):
-    """A chat template that fails, runs too long, or reaches for what it must not touch."""
+    """A chat template that fails, runs too long, or uses what it must not."""
 
 
 class RemoteProblem(PlaygroundError):
-    """An OpenAI-compatible server could not give what was asked of it."""
+    """An OpenAI-compatible server failed or refused."""
 
 
 class HubProblem(PlaygroundError):
-    """The Hugging Face Hub could not give what was asked of it."""
+    """The Hugging Face Hub failed, refused, or could not be reached."""

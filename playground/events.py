@@ -1,9 +1,9 @@
-"""What the playground tells whoever runs it: one line for each thing that happened, on standard error.
+"""The log: one line on standard error for each thing that happened.
 
-Every event has its words and its field names here, and a function that whoever saw it happen calls. Nobody's chat is
-in a line: what people and models wrote travels beside the fields, and only a formatter that was asked for it shows it.
-Without `write_to_stderr`, as on the command line, none of it is written. The metrics (web/server/metrics.py)
-hear the same events, whether or not they are written.
+Each event has a function here, which the code calls where it happens; its name and its fields are fixed here. What
+people and models wrote is never a field: it travels beside them, and is written only if the settings ask for it.
+Nothing is written before `write_to_stderr`, so the command line writes none of this. The metrics
+(web/server/metrics.py) get the same events, written or not.
 
     2026-11-24 10:55:01 info reply model=Qwen3-0.6B-Q4_K_M.gguf reason="end of text" tokens=210 tokens_per_second=14.2
 """
@@ -28,34 +28,34 @@ Fields = Mapping[str, Any]  # of one event, unrounded
 _ROOT: Final = "playground"
 _LOG: Final = logging.getLogger("playground.events")
 _LOG.addHandler(logging.NullHandler())  # a command says on standard error what went wrong, and no more
-_LOG.setLevel(logging.DEBUG)  # for whoever counts; what is written, its own handler decides
-_PLAIN: Final = re.compile(r"[\w.:/@+\-]+", re.ASCII)  # a value that stands in a line of text as it is
-_LONGEST_VALUE: Final = 2000  # characters
+_LOG.setLevel(logging.DEBUG)  # for subscribers; the handler that writes has a level of its own
+_PLAIN: Final = re.compile(r"[\w.:/@+\-]+", re.ASCII)  # a value that needs no quotes in a line of text
+_MAX_VALUE_CHARACTERS: Final = 2000
 
 
 # --- what happens ---
 
 
 def started(version: str, address: str, on_space: bool) -> None:
-    _note("start", version=version, address=address, on_space=on_space, pid=os.getpid())
+    _log("start", version=version, address=address, on_space=on_space, pid=os.getpid())
 
 
 def model_loaded(model: str, context_size: int, seconds: float, plan_bytes: int) -> None:
-    _note("model loaded", model=model, context_size=context_size, seconds=seconds, plan_bytes=plan_bytes)
+    _log("model loaded", model=model, context_size=context_size, seconds=seconds, plan_bytes=plan_bytes)
 
 
 def model_not_loaded(model: str, error: str, why: str) -> None:
     """error: the kind of failure, as for a reply."""
-    _note("model not loaded", logging.WARNING, model=model, error=error, why=why)
+    _log("model not loaded", logging.WARNING, model=model, error=error, why=why)
 
 
 def model_died(model: str, pid: int, why: str) -> None:
-    _note("model died", logging.ERROR, model=model, worker_pid=pid, why=why)
+    _log("model died", logging.ERROR, model=model, worker_pid=pid, why=why)
 
 
 @dataclass(frozen=True)
 class ReplyFigures:
-    """What the engine (or a server) told of one reply, in tokens and seconds; None where it did not."""
+    """The engine's (or a server's) figures of one reply, in tokens and seconds; None where there is none."""
 
     tokens: int = 0  # generated
     prompt_tokens: int | None = None  # evaluated, without those that were in the cache
@@ -75,73 +75,73 @@ def reply_ended(
     error: str = "",
     chat: Mapping[str, str],
 ) -> None:
-    """reason: the engine's, "stopped" or "failed"; error: the kind of failure. chat: what was written, by field name.
+    """reason: the engine's, "stopped" or "failed". error: the kind of failure. chat: what was written, by field name.
 
-    What a failure says belongs to `chat`: a template or a server can put the question into it.
+    The text of a failure belongs to `chat`: a template or a server can put the question into it.
     """
     level = logging.WARNING if reason == "failed" else logging.INFO
-    _note(
+    _log(
         "reply", level, chat, model=model, visitor=visitor or None, via=via or None, reason=reason,
         error=error or None, **asdict(figures),
     )  # fmt: skip
 
 
 def refused(visitor: str, via: str, setting: str, why: str) -> None:
-    """setting: the one that decided so, "" for none."""
-    _note("refused", visitor=visitor or None, via=via or None, setting=setting or None, why=why)
+    """A request that was refused. setting: the one that decides so, "" if none does."""
+    _log("refused", visitor=visitor or None, via=via or None, setting=setting or None, why=why)
 
 
 def scoring_ended(writer: str, reader: str, visitor: str, outcome: str, error: str = "") -> None:
     """One model's answer was read by another: outcome "done", "stopped" or "failed"; error: the kind of failure."""
     level = logging.WARNING if outcome == "failed" else logging.INFO
-    _note("scoring", level, writer=writer, reader=reader, visitor=visitor, outcome=outcome, error=error or None)
+    _log("scoring", level, writer=writer, reader=reader, visitor=visitor, outcome=outcome, error=error or None)
 
 
 def download_ended(model: str, state: str, received_bytes: int, why: str) -> None:
     level = logging.WARNING if state == "failed" else logging.INFO
-    _note("download ended", level, model=model, state=state, received_bytes=received_bytes, why=why or None)
+    _log("download ended", level, model=model, state=state, received_bytes=received_bytes, why=why or None)
 
 
 def level_made(model: str, level: str, size_bytes: int, seconds: float) -> None:
-    _note("level made", model=model, level_name=level, size_bytes=size_bytes, seconds=seconds)
+    _log("level made", model=model, level_name=level, size_bytes=size_bytes, seconds=seconds)
 
 
 def level_not_made(model: str, level: str, why: str) -> None:
-    _note("level not made", logging.WARNING, model=model, level_name=level, why=why)
+    _log("level not made", logging.WARNING, model=model, level_name=level, why=why)
 
 
 def shut_down() -> None:
-    _note("shutdown", pid=os.getpid())
+    _log("shutdown", pid=os.getpid())
 
 
-# --- who hears it ---
+# --- who gets them ---
 
 
 @contextmanager
-def heard_by(hear: Callable[[str, Fields], None]) -> Iterator[None]:
-    """Meanwhile `hear` is called with each event and its fields, in the thread in which it happens."""
-    ear = _Ear(hear)
-    _LOG.addHandler(ear)
+def subscribed(on_event: Callable[[str, Fields], None]) -> Iterator[None]:
+    """During the `with`, call `on_event` with each event and its fields, in the thread in which it happens."""
+    subscriber = _Subscriber(on_event)
+    _LOG.addHandler(subscriber)
     try:
         yield
     finally:
-        _LOG.removeHandler(ear)
+        _LOG.removeHandler(subscriber)
 
 
-class _Ear(logging.Handler):
-    def __init__(self, hear: Callable[[str, Fields], None]) -> None:
+class _Subscriber(logging.Handler):
+    def __init__(self, on_event: Callable[[str, Fields], None]) -> None:
         super().__init__()
-        self._hear = hear
+        self._on_event = on_event
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._hear(record.getMessage(), getattr(record, "fields", {}))
-        except Exception:  # who counts wrongly must not break what is counted
+            self._on_event(record.getMessage(), getattr(record, "fields", {}))
+        except Exception:  # a subscriber that fails must not break what it watches
             self.handleError(record)
 
 
 def write_to_stderr(level: Level, format: Format, *, chats: bool) -> None:
-    """From now on, in this process; a second call takes the first one's place."""
+    """Write events from now on, in this process; a second call replaces the first."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(level.upper())
     handler.setFormatter(LineFormatter(format, chats=chats))
@@ -151,11 +151,11 @@ def write_to_stderr(level: Level, format: Format, *, chats: bool) -> None:
     root.propagate = False
 
 
-# --- how it is written ---
+# --- how they are written ---
 
 
 class LineFormatter(logging.Formatter):
-    """One line for each record, whatever stands in it: text for people, or a JSON object."""
+    """One line for each record, line breaks escaped: text for people, or a JSON object."""
 
     def __init__(self, format: Format = "text", *, chats: bool = False) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, timezone.utc)
         level = record.levelname.lower()
-        event, fields = _of(record, chats=self._chats)
+        event, fields = _event_of(record, chats=self._chats)
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         if self._as_json:
@@ -174,8 +174,8 @@ class LineFormatter(logging.Formatter):
         return " ".join((*words, *(f"{name}={_as_text(value)}" for name, value in fields.items())))
 
 
-def _of(record: logging.LogRecord, *, chats: bool) -> tuple[str, dict[str, Any]]:
-    """A record's event and fields; what was logged without any is a note with its message."""
+def _event_of(record: logging.LogRecord, *, chats: bool) -> tuple[str, dict[str, Any]]:
+    """A record's event and fields; a record of any other logger is the event "note"."""
     fields: Mapping[str, Any] | None = getattr(record, "fields", None)
     if fields is None:
         return "note", {"of": record.name, "why": record.getMessage()}
@@ -192,10 +192,10 @@ def _as_text(value: object) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
-def _note(event: str, level: int = logging.INFO, chat: Mapping[str, str] | None = None, /, **fields: object) -> None:
-    told = {
-        name: value[:_LONGEST_VALUE] if isinstance(value, str) else value
+def _log(event: str, level: int = logging.INFO, chat: Mapping[str, str] | None = None, /, **fields: object) -> None:
+    known = {
+        name: value[:_MAX_VALUE_CHARACTERS] if isinstance(value, str) else value
         for name, value in fields.items()
         if value is not None
     }
-    _LOG.log(level, "%s", event, extra={"fields": told, "chat": dict(chat or {})})
+    _LOG.log(level, "%s", event, extra={"fields": known, "chat": dict(chat or {})})

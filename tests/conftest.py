@@ -1,7 +1,8 @@
 """What every ring of tests shares: the real starter model, and a marker that says to which ring a test belongs.
 
-A file or a test that starts the whole playground says so with `pytest.mark.process`, one that drives a browser lies in
-tests/e2e/. The other two rings follow from what a test uses: `llama` from the starter model, `fast` from nothing of it.
+The ring follows from what a test uses: `browser` from its folder, `process` from a fixture named `running` (the
+playground in a process of its own), `llama` from the starter model, `fast` from none of them. A test that starts a
+playground itself says so with `pytest.mark.process`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ RINGS: Final = ("llama", "process", "browser", "soak")
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        fixtures = getattr(item, "fixturenames", ())
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.browser)
-        elif "cli" in item.path.parts or "starter" in getattr(item, "fixturenames", ()):
+        elif "running" in fixtures:
+            item.add_marker(pytest.mark.process)
+        elif "cli" in item.path.parts or "starter" in fixtures:
             item.add_marker(pytest.mark.llama)
         if not any(item.get_closest_marker(ring) for ring in RINGS):
             item.add_marker(pytest.mark.fast)

@@ -75,7 +75,7 @@ def test_what_others_log_is_a_line_too(text: Log) -> None:
 def test_whoever_counts_hears_events_that_are_not_written(text: Log) -> None:
     heard: list[tuple[str, object]] = []
     logging.getLogger("playground").setLevel(logging.ERROR)
-    with events.heard_by(lambda event, told: heard.append((event, told["seconds"]))):
+    with events.subscribed(lambda event, told: heard.append((event, told["seconds"]))):
         events.level_made("Small", "Q4_0", 17, 1.2345)
     events.level_made("Small", "Q4_0", 17, 1.2345)
     assert heard == [("level made", 1.2345)]
@@ -85,7 +85,7 @@ def test_whoever_counts_wrongly_breaks_nothing(text: Log, capsys: pytest.Capture
     def count_wrongly(event: str, told: events.Fields) -> None:
         raise ZeroDivisionError
 
-    with events.heard_by(count_wrongly):
+    with events.subscribed(count_wrongly):
         events.shut_down()
     assert len(text.lines) == 1 and "ZeroDivisionError" in capsys.readouterr().err
 

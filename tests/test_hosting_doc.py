@@ -24,7 +24,7 @@ def test_every_variable_that_is_named_is_a_setting() -> None:
     assert {name.lower() for name in named} <= set(Settings.model_fields)
 
 
-def test_the_settings_of_the_server_open_it_to_a_proxy_and_shut_what_visitors_need_not(
+def test_the_server_settings_open_the_page_to_a_proxy_and_close_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for line in block("sh", "PLAYGROUND_PROXIES").splitlines():

@@ -37,7 +37,7 @@ async def visited(soak: Soak) -> tuple[Leftover, Leftover]:
     return before, await soak.rested(before.census)
 
 
-def test_visitors_who_stop_leave_and_reload_while_models_are_killed_lose_no_request_and_leave_nothing_behind(
+def test_visitors_and_killed_models_lose_no_request_and_leave_nothing_behind(
     tmp_path: Path,
 ) -> None:
     async def everything() -> tuple[Soak, Leftover, Leftover]:

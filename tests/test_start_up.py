@@ -82,7 +82,7 @@ def test_damaged_votes_are_moved_aside_and_told_and_new_ones_are_kept(amiss: Ami
     assert VoteStore(amiss.votes).tally(VOTE.pair).count == 1
 
 
-def test_behind_a_proxy_that_does_not_answer_only_the_hub_is_missing_and_its_search_says_so(amiss: Amiss) -> None:
+def test_behind_a_dead_proxy_only_the_hub_is_missing_and_its_search_says_so(amiss: Amiss) -> None:
     assert "The Hub at http://hub.invalid cannot be reached" in amiss.searched
     assert "Check the network connection; models that are on this computer work without it." in amiss.searched
     assert not [line for line in warnings(amiss.process) if "Hub" in line]

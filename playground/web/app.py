@@ -1,20 +1,20 @@
-"""The page as a whole: its head, its tabs, and how it is served.
+"""The page as a whole: `build_app` lays it out and wires it, `serving` serves it, `launch` serves until a signal.
 
-`build_app` lays out, `serving` runs it; nothing here knows what happens inside a tab.
+What happens inside a tab is in tabs/, how the server treats requests in server/.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 
 from playground import __version__, events
 from playground.app.api import ApiService
@@ -31,15 +31,22 @@ from playground.errors import PlaygroundError
 from playground.machine.malloc import share_few_heaps
 from playground.settings import Settings
 from playground.web.api import offer_api
+from playground.web.gradio_private import (
+    check_gradio,
+    keep_no_analytics,
+    leave_out_the_hubs_header,
+    report_progress_in_one_place,
+    wrap_generators,
+)
 from playground.web.html.page import page_head
 from playground.web.mcp import check_mcp, prepare_tools
 from playground.web.model_picker import keep_pickers_current
-from playground.web.server.health import Health, check_metrics
-from playground.web.server.password import PASSWORD_WANTED, password_check, private_places
-from playground.web.server.request_filter import RequestFilter
-from playground.web.server.sessions import MOST_PAGES, HeartbeatMiddleware, Sessions, see_off
-from playground.web.server.startup_checks import asked_directly, tell_what_is_amiss
-from playground.web.server.uploads import UPLOADS, UPLOADS_KEPT, uploads_in
+from playground.web.server.health import check_metrics, health_routes
+from playground.web.server.password import SIGN_IN_MESSAGE, password_check
+from playground.web.server.request_filter import RequestFilter, private_paths
+from playground.web.server.sessions import MAX_SESSIONS, SessionMiddleware, Sessions, end_pending_work
+from playground.web.server.startup_checks import log_startup_problems, no_proxy_to
+from playground.web.server.uploads import CLEANING_SECONDS, KEPT_SECONDS, UPLOADS, uploads_in
 from playground.web.streaming import Streaming, never_empty
 from playground.web.tabs.chat import wire_chat_tab
 from playground.web.tabs.chat_layout import build_chat_tab
@@ -50,16 +57,15 @@ from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
 from playground.web.tabs.models import build_models_tab, wire_models_tab
 from playground.web.theme import launch_look
 
-LARGEST_UPLOAD: Final = "2mb"  # of a text file with instructions, where no model file may be dropped
-FAREWELL_SECONDS: Final = 5.0  # for what is under way to end by itself when the playground ends
+MAX_TEXT_UPLOAD: Final = "2mb"  # of a file with instructions, where no model file may be dropped
+LAST_MESSAGES_SECONDS: Final = 5.0  # for what is under way to end by itself when the playground ends
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 
 
 def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> gr.Blocks:
-    """The page over these services; serve it with `serving`.
+    """The page over these services, laid out and wired but not served.
 
-    relay: what passes long work from event to event; whoever ends the page waits for it. sessions: what sees to the end
-    of each visit.
+    streaming: passes long work from event to event. sessions: watches the sessions of the page.
     """
     settings = services.settings
     quantization_jobs = services.quantization_jobs if settings.allow_quantize else None
@@ -76,18 +82,18 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
         models_service.hub.fit_subjects, models_service.hub.find_fit_subject,
     )  # fmt: skip
 
-    def told_head() -> str:
+    def draw_head() -> str:
         return page_head(services.memory(), services.processors, on_space=settings.on_space)
 
-    def tab_closed(request: gr.Request) -> None:
-        sessions.close(str(request.session_hash))
+    def close_session(request: gr.Request) -> None:
+        sessions.close_session(str(request.session_hash))
 
     page: gr.Blocks
     with gr.Blocks(
-        title="GGUF playground", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS_KEPT
-    ) as page:
-        sessions.look_after(page, (services.runs.leave, streaming.leave, services.pool.forget_chat))
-        head = gr.HTML(told_head(), elem_id="head", apply_default_css=False)
+        title="GGUF playground", analytics_enabled=False, fill_width=True,
+        delete_cache=(CLEANING_SECONDS, KEPT_SECONDS),
+    ) as page:  # fmt: skip
+        head = gr.HTML(draw_head(), elem_id="head", apply_default_css=False)
         if settings.on_space:
             gr.DuplicateButton(
                 "Duplicate this Space", variant="secondary", size="sm", elem_id="duplicate",
@@ -107,61 +113,45 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
                 models = build_models_tab(models_tab, settings)
             with gr.Tab("Learn", id="learn"):
                 learn = build_learn_tab()
+
         wire_chat_tab(page, chat, chat_service, streaming)
         wire_compare_tab(page, compare, compare_service, tabs, streaming)
         wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)
         wire_learn_tab(learn, tabs)
         wire_models_tab(page, models, models_service)
-        offer_api(ApiService(services, models_service.hub), sessions.forget_soon)
         left, right = (pane.picker for pane in compare.panes)
         keep_pickers_current({"chat": chat.picker, "left": left, "right": right}, picker_service, [models.news])
-        page.load(
-            told_head,
-            None,
-            head,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        page.unload(tab_closed)
-    page.space_id = None  # on a Space Gradio would add a header of its own, with parts from other servers
-    _spare_the_browser(page, head)
-    _leave_as_it_is_what_nothing_is_told_of(page)
+        offer_api(ApiService(services, models_service.hub), sessions.forget_soon)
+        page.load(draw_head, None, head, show_progress="hidden", api_visibility="private")
+        page.unload(close_session)
+
     page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
-    page._queue.ANALYTICS_MAX_EVENTS = 1  # Gradio makes a table of so many past events whenever one ends
+    sessions.watch_page(page, (services.runs.leave, streaming.leave, services.pool.forget_chat))
+    check_gradio(page)
+    leave_out_the_hubs_header(page)
+    report_progress_in_one_place(page, head)
+    wrap_generators(page, never_empty)
+    keep_no_analytics(page)
     return page
-
-
-def _spare_the_browser(page: gr.Blocks, place: gr.HTML) -> None:
-    """Let every event report its progress in one place, where nothing shows.
-
-    Gradio's page copies all that it knows of each place in which any event ever reported, whenever some event takes a
-    step, on the cores that the model decodes with.
-    """
-    for event in page.fns.values():
-        if event.show_progress == "hidden":
-            event.show_progress_on = [place]
-
-
-def _leave_as_it_is_what_nothing_is_told_of(page: gr.Blocks) -> None:
-    for event in page.fns.values():
-        if inspect.isgeneratorfunction(event.fn):
-            event.fn = never_empty(event.fn)
 
 
 @contextmanager
 def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
-    """The page at the address that is yielded; the end of the `with` ends it and every model.
+    """Serve the page, and yield its address; the end of the `with` ends it and the process of every model.
 
-    Raises PlaygroundError when the port is taken.
+    Raises PlaygroundError if the port is taken, no temporary folder can be made, or a package for a setting is missing.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio greets itself at the start
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # an upload that is refused is told to its sender
-    share_few_heaps()
     check_mcp(settings)
     check_metrics(settings.metrics)
-    own_disk = uploads_in(settings.data_dir / UPLOADS) if settings.allow_local_files else nullcontext()
-    with own_disk, asked_directly(settings.host), Services(settings) as services:
-        tell_what_is_amiss(services)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks its own server at the start
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a refused upload is answered, and logged, here
+    share_few_heaps()
+    with ExitStack() as stack:
+        if settings.allow_local_files:
+            stack.enter_context(uploads_in(settings.data_dir / UPLOADS))
+        stack.enter_context(no_proxy_to(settings.host))
+        services = stack.enter_context(Services(settings))
+        log_startup_problems(services)
         streaming, sessions = Streaming(), Sessions()
         try:
             page = build_app(services, streaming, sessions)
@@ -169,46 +159,51 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
             raise PlaygroundError(
                 f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."
             ) from error
-        health = [Middleware(Health, services)] if settings.metrics else []
-        try:
-            _, address, _ = page.launch(
-                server_name=settings.host,
-                server_port=settings.port or None,
-                inbrowser=open_browser,
-                prevent_thread_lock=True,
-                quiet=True,
-                show_error=False,
-                share=False,
-                ssr_mode=False,
-                max_file_size=settings.max_dropped_bytes if settings.allow_local_files else LARGEST_UPLOAD,
-                enable_monitoring=False,
-                run_history=False,
-                state_session_capacity=MOST_PAGES,
-                mcp_server=settings.mcp,
-                allowed_paths=[],
-                blocked_paths=private_places(settings),
-                auth=password_check(settings),  # type: ignore[arg-type]  # Gradio waits for one that takes time, too
-                auth_message=PASSWORD_WANTED,
-                app_kwargs={
-                    "middleware": [
-                        Middleware(RequestFilter, settings),
-                        Middleware(HeartbeatMiddleware, sessions),
-                        *health,
-                    ]
-                },
-                **launch_look(),
-            )
-        except OSError as error:
-            raise PlaygroundError(
-                f"The port {settings.port} on {settings.host} is taken or not allowed.",
-                "Choose another one with --port or PLAYGROUND_PORT; 0 looks for a free one.",
-            ) from error
+        routes = stack.enter_context(health_routes(services)) if settings.metrics else []
+        address = _launch_page(page, settings, sessions, routes, open_browser=open_browser)
         prepare_tools(page, settings)
         try:
             yield address
         finally:
-            see_off(page, streaming, services.runs, FAREWELL_SECONDS)
+            end_pending_work(page, streaming, services.runs, LAST_MESSAGES_SECONDS)
             page.close(verbose=False)
+
+
+def _launch_page(
+    page: gr.Blocks, settings: Settings, sessions: Sessions, routes: Sequence[BaseRoute], *, open_browser: bool
+) -> str:
+    """Start the server in a thread, and return its address once it answers."""
+    try:
+        _, address, _ = page.launch(
+            server_name=settings.host,
+            server_port=settings.port or None,
+            inbrowser=open_browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            show_error=False,
+            share=False,
+            ssr_mode=False,
+            max_file_size=settings.max_dropped_bytes if settings.allow_local_files else MAX_TEXT_UPLOAD,
+            enable_monitoring=False,
+            run_history=False,
+            state_session_capacity=MAX_SESSIONS,
+            mcp_server=settings.mcp,
+            allowed_paths=[],
+            blocked_paths=private_paths(settings),
+            auth=password_check(settings),  # type: ignore[arg-type]  # Gradio awaits one that is a coroutine
+            auth_message=SIGN_IN_MESSAGE,
+            app_kwargs={
+                "routes": routes,
+                "middleware": [Middleware(RequestFilter, settings), Middleware(SessionMiddleware, sessions)],
+            },
+            **launch_look(),
+        )
+    except OSError as error:
+        raise PlaygroundError(
+            f"The port {settings.port} on {settings.host} is taken or not allowed.",
+            "Choose another one with --port or PLAYGROUND_PORT; 0 looks for a free one.",
+        ) from error
+    return str(address)
 
 
 def launch(settings: Settings, *, open_browser: bool = False) -> None:
@@ -217,12 +212,15 @@ def launch(settings: Settings, *, open_browser: bool = False) -> None:
     with serving(settings, open_browser=open_browser) as address:
         events.started(__version__, address, settings.on_space)
         print(f"The playground is open at {address} (Ctrl-C ends it).", flush=True)
-        _wait_for_the_end()
+        _wait_for_signal()
     events.shut_down()
 
 
-def _wait_for_the_end() -> None:
-    """Looks every second: the system may hand a signal to another thread, which would not wake this one."""
+def _wait_for_signal() -> None:
+    """Returns after Ctrl-C or SIGTERM.
+
+    Looks every second: the system may give a signal to another thread, which would not wake this one.
+    """
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     with suppress(KeyboardInterrupt):

@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
-from gradio_client import Client
 
 from playground.errors import PlaygroundError
 from playground.settings import Settings
+from playground.web.gradio_private import prepare_mcp_tools
 
 
 def check_mcp(settings: Settings) -> None:
@@ -28,23 +28,8 @@ def check_mcp(settings: Settings) -> None:
 
 
 def prepare_tools(page: gr.Blocks, settings: Settings) -> None:
-    """Let the tools answer in JSON, and sign them in where there is a password: their callers show it to the gate."""
-    tools: Any = page.mcp_server_obj
-    if tools is None:
-        return
-    tools.postprocess_output_data = _as_json
-    password = settings.password.get_secret_value()
-    if password:
-        tools._client_instance = Client(
-            tools.local_url or page.local_url or "",
-            auth=("mcp", password),
-            headers={"x-gradio-user": "mcp"},
-            download_files=False,
-            verbose=False,
-            analytics_enabled=False,
-            ssl_verify=False,
-            _skip_components=False,
-        )
+    """Let the tools answer in JSON, and sign in if there is a password; their callers show it to the request filter."""
+    prepare_mcp_tools(page, settings.password.get_secret_value(), _as_json)
 
 
 def _as_json(answers: Sequence[Any], root_url: str) -> list[Any]:

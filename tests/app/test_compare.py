@@ -203,7 +203,7 @@ def test_the_answer_is_scored_token_by_token(
 ) -> None:
     duel, _ = answered
     heard: list[tuple[str, str]] = []
-    with events.heard_by(lambda event, told: heard.append((event, told.get("outcome", "")))):
+    with events.subscribed(lambda event, told: heard.append((event, told.get("outcome", "")))):
         frames = list(service.lab.score(ANNA, duel))
     assert ("scoring", "done") in heard
     card = frames[-1].agreement or ""

@@ -1,16 +1,21 @@
-"""What a machine may ask of the page: whether it lives, whether it is ready, and figures for Prometheus.
+"""What other programs may ask about the server: whether it lives, whether it is ready, and figures for Prometheus.
 
-Answers its addresses under the API where the settings say so; everything else goes on. Stands behind the gate, which
-asks for the password before any figure is told.
+Ready means that load balancers and Kubernetes may send visitors here: not where no model can run, nor while it shuts
+down. What one model file does says nothing about the server, so it does not count. The request filter asks for the
+password before the figures.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from playground import events
 from playground.app.services import Services
@@ -18,15 +23,14 @@ from playground.engine.local.self_test import why_no_model_can_run
 from playground.errors import PlaygroundError
 from playground.events import Fields
 from playground.limits.runs import Runs
-from playground.web.server.request_filter import API, App, Receive, Scope, Send
+from playground.web.server.request_filter import API
 
-ALIVE: Final = f"{API}livez"  # Kubernetes' names
-READY: Final = (f"{API}readyz", f"{API}healthz")  # the second is the older one
-METRICS: Final = f"{API}metrics"
+TRY_AGAIN_SECONDS: Final = 30.0  # at least, between the beginnings of two self-tests
+_FAULTS_OF_ONE_FILE: Final = ("DoesNotFit", "BadModelFile", "ModelNotFound")  # other models can still be loaded
 
 
 def check_metrics(is_on: bool) -> None:
-    """Raises PlaygroundError where figures are wanted and what writes them is not installed."""
+    """Raises PlaygroundError if figures are wanted and the package that writes them is not installed."""
     if is_on:
         try:
             import prometheus_client  # noqa: F401
@@ -37,94 +41,82 @@ def check_metrics(is_on: bool) -> None:
             ) from error
 
 
-class Health:
-    """ASGI middleware, only where PLAYGROUND_METRICS is on. Counts from the start of the server to its end."""
+@contextmanager
+def health_routes(services: Services) -> Iterator[list[BaseRoute]]:
+    """The routes of the server's health; they count what happens until the end of the `with`."""
+    from playground.web.server.metrics import CONTENT_TYPE, Metrics
 
-    def __init__(self, app: App, services: Services) -> None:
-        from playground.web.server.metrics import Metrics
+    metrics, readiness = Metrics(services), Readiness(services.runs)
 
-        self._app = app
-        self._metrics = Metrics(services)
-        self._readiness = Readiness(services.runs)
+    async def live(request: Request) -> Response:
+        return JSONResponse({"alive": True})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            with events.heard_by(self._metrics.hear), events.heard_by(self._readiness.hear):
-                await self._app(scope, receive, send)
-            return
-        path = str(scope["path"]).rstrip("/") if scope["type"] == "http" else ""
-        if path == ALIVE:
-            await _answer(send, 200, "application/json", b'{"alive": true}')
-        elif path in READY:
-            reason = self._readiness.reason
-            told = {"ready": False, "reason": reason} if reason else {"ready": True}
-            await _answer(send, 503 if reason else 200, "application/json", json.dumps(told).encode())
-        elif path == METRICS:
-            from playground.web.server.metrics import CONTENT_TYPE
+    async def ready(request: Request) -> Response:
+        reason = readiness.reason
+        return JSONResponse({"ready": False, "reason": reason} if reason else {"ready": True}, 503 if reason else 200)
 
-            await _answer(send, 200, CONTENT_TYPE, self._metrics.text())
-        else:
-            await self._app(scope, receive, send)
+    def figures(request: Request) -> Response:
+        return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
-
-async def _answer(send: Send, status: int, kind: str, body: bytes) -> None:
-    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-AGAIN_SECONDS: Final = 30.0  # at least, between the beginnings of two trials
-_OF_THE_FILE: Final = ("DoesNotFit", "BadModelFile", "ModelNotFound")  # why one model is not loaded, and others may be
+    with events.subscribed(metrics.count_event), events.subscribed(readiness.note_event):
+        yield [
+            Route(f"{API}livez", live),  # Kubernetes' names; healthz is the older one
+            Route(f"{API}readyz", ready),
+            Route(f"{API}healthz", ready),
+            Route(f"{API}metrics", figures),
+        ]
 
 
 class Readiness:
-    """Hears the journal's events; `reason` may be asked from any thread, and never waits.
+    """Whether visitors should be sent here. To ask costs nothing.
 
-    why: what a trial finds, "" where all is well.
+    The engine's self-test runs once at the start, in a thread, and again only after a model's process has died or while
+    no model can run. `self_test` returns why not, "" if all is well. Safe from any thread.
     """
 
     def __init__(
         self,
         runs: Runs,
-        why: Callable[[], str] = why_no_model_can_run,
+        self_test: Callable[[], str] = why_no_model_can_run,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._runs, self._why, self._clock = runs, why, clock
+        self._runs, self._self_test, self._clock = runs, self_test, clock
         self._lock = threading.Lock()
-        self._trouble = "It is being tried out whether models can be run here."
+        self._problem = "It is being tried out whether models can be run here."
         self._is_in_doubt = True
-        self._trial: threading.Thread | None = None
-        self._tried_at: float | None = None
+        self._test: threading.Thread | None = None
+        self._tested_at: float | None = None
 
     @property
     def reason(self) -> str:
-        """Why not, as a sentence; "" where it is ready."""
+        """Why it is not ready, as a sentence; "" if it is. Never waits."""
         if self._runs.is_closed:
             return "The playground is shutting down."
         with self._lock:
-            self._try_out_in_time()
-            return self._trouble
+            self._test_if_due()
+            return self._problem
 
-    def hear(self, event: str, told: Fields) -> None:
-        if event == "model died" or (event == "model not loaded" and told["error"] not in _OF_THE_FILE):
+    def note_event(self, event: str, fields: Fields) -> None:
+        """An event of events.py, which may put readiness in doubt."""
+        if event == "model died" or (event == "model not loaded" and fields["error"] not in _FAULTS_OF_ONE_FILE):
             with self._lock:
                 self._is_in_doubt = True
 
-    def wait(self) -> None:
-        """Until the trial under way has ended, if there is one."""
-        if trial := self._trial:
-            trial.join()
+    def wait_for_test(self) -> None:
+        """Until the self-test under way has ended, if there is one."""
+        if test := self._test:
+            test.join()
 
-    def _try_out_in_time(self) -> None:
-        """Begins a trial where one is due; what was found before holds until it ends."""
-        is_soon = self._tried_at is not None and self._clock() < self._tried_at + AGAIN_SECONDS
-        if self._trial is not None or is_soon or not (self._is_in_doubt or self._trouble):
+    def _test_if_due(self) -> None:
+        """Starts a self-test if one is due; the last result holds until it ends. The lock is held."""
+        is_too_soon = self._tested_at is not None and self._clock() < self._tested_at + TRY_AGAIN_SECONDS
+        if self._test is not None or is_too_soon or not (self._is_in_doubt or self._problem):
             return
-        self._is_in_doubt, self._tried_at = False, self._clock()
-        self._trial = threading.Thread(target=self._try_out, daemon=True, name="trial of the engine")
-        self._trial.start()
+        self._is_in_doubt, self._tested_at = False, self._clock()
+        self._test = threading.Thread(target=self._run_test, daemon=True, name="self-test of the engine")
+        self._test.start()
 
-    def _try_out(self) -> None:
-        trouble = self._why()
+    def _run_test(self) -> None:
+        problem = self._self_test()
         with self._lock:
-            self._trouble, self._trial = trouble, None
+            self._problem, self._test = problem, None

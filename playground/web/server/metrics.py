@@ -1,7 +1,7 @@
-"""The figures that Prometheus reads: counted from what the journal tells, and how things stand when it asks.
+"""The figures for Prometheus: counted from the events (events.py), and gauges read when it asks.
 
 Needs the extra `metrics`. Every figure of a reply or a load is the engine's own; no clock runs here. Labels take few
-values, known beforehand: nothing of a visitor, no model's name, no sentence. docs/hosting.md lists what there is.
+values, known beforehand: nothing of a visitor, no model's name, no sentence. docs/hosting.md lists all figures.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from playground.limits.runs import Work
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-_WAITS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)  # seconds
-_SPEEDS: Final = (0.5, 1, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200)  # tokens per second; people read about 5
+_SECONDS_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)  # seconds
+_SPEED_BUCKETS: Final = (0.5, 1, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200)  # tokens per second; people read about 5
 _ENDS: Final = (*get_args(FinishReason), "stopped", "failed")
 _REPLYING: Final = ("chat", "compare", "api")
 _NOT_LOADED: Final = {"DoesNotFit": "does not fit", "BadModelFile": "bad file"}  # everything else is "failed"
@@ -35,10 +35,10 @@ _DOWNLOADS: Final = ("done", "failed", "cancelled", "interrupted")
 
 
 class Metrics:
-    """Hears the journal's events (`journal.heard_by(metrics.hear)`) and tells what they come to, from any thread."""
+    """Counts events: `with events.subscribed(metrics.count_event)`. Safe from any thread."""
 
     def __init__(self, services: Services) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter
         self._registry = CollectorRegistry()
         count, seconds = self._counter, self._seconds
         self._replies = count("replies", "Replies that ended, by how.", via=_REPLYING, ended=_ENDS)
@@ -50,7 +50,7 @@ class Metrics:
         self._speed = Histogram(
             "playground_generation_tokens_per_second",
             "Speed of a reply after its first token.",
-            buckets=_SPEEDS,
+            buckets=_SPEED_BUCKETS,
             registry=self._registry,
         )
         self._refusals = count("refusals", "Refusals, by the setting that decides so.", via=(), setting=())
@@ -60,61 +60,65 @@ class Metrics:
         self._downloads = count("downloads", "Downloads that ended, by how.", outcome=_DOWNLOADS)
         self._received = count("downloaded_bytes", "Bytes of models that came from the Hub.")
         self._levels = count("levels_made", "Levels made here, or not.", outcome=("made", "failed"))
-        self._registry.register(_Now(services))
+        self._registry.register(_Gauges(services))
         ProcessCollector(registry=self._registry)
-        self._ears: Mapping[str, Callable[[Fields], None]] = {
-            "reply": self._hear_reply,
-            "refused": lambda told: self._refusals.labels(told.get("via", "none"), told.get("setting", "none")).inc(),
-            "model loaded": self._hear_load,
-            "model not loaded": lambda told: self._loads.labels(_NOT_LOADED.get(told["error"], "failed")).inc(),
-            "model died": lambda told: self._deaths.inc(),
-            "download ended": self._hear_download,
-            "level made": lambda told: self._levels.labels("made").inc(),
-            "level not made": lambda told: self._levels.labels("failed").inc(),
+        self._counters: Mapping[str, Callable[[Fields], None]] = {
+            "reply": self._count_reply,
+            "refused": self._count_refusal,
+            "model loaded": self._count_load,
+            "model not loaded": lambda fields: self._loads.labels(_NOT_LOADED.get(fields["error"], "failed")).inc(),
+            "model died": lambda fields: self._deaths.inc(),
+            "download ended": self._count_download,
+            "level made": lambda fields: self._levels.labels("made").inc(),
+            "level not made": lambda fields: self._levels.labels("failed").inc(),
         }
 
-    def hear(self, event: str, told: Fields) -> None:
-        if event in self._ears:
-            self._ears[event](told)
+    def count_event(self, event: str, fields: Fields) -> None:
+        """An event of events.py, with its fields."""
+        if event in self._counters:
+            self._counters[event](fields)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All figures in the text format of Prometheus."""
         return bytes(generate_latest(self._registry))
 
-    def _hear_reply(self, told: Fields) -> None:
-        self._replies.labels(told.get("via", "none"), told["reason"]).inc()
-        self._tokens.inc(told["tokens"])
-        self._prompt.inc(told.get("prompt_tokens", 0))
+    def _count_reply(self, fields: Fields) -> None:
+        self._replies.labels(fields.get("via", "none"), fields["reason"]).inc()
+        self._tokens.inc(fields["tokens"])
+        self._prompt.inc(fields.get("prompt_tokens", 0))
         for name, histogram in (
             ("time_to_first_token", self._first),
             ("queued_seconds", self._waits),
             ("tokens_per_second", self._speed),
             ("seconds", self._lasts),
         ):
-            if name in told:  # a server may keep it to itself, and what is broken off has no end
-                histogram.observe(told[name])
+            if name in fields:  # a server may not report it, and a stopped reply has no end
+                histogram.observe(fields[name])
 
-    def _hear_load(self, told: Fields) -> None:
+    def _count_refusal(self, fields: Fields) -> None:
+        self._refusals.labels(fields.get("via", "none"), fields.get("setting", "none")).inc()
+
+    def _count_load(self, fields: Fields) -> None:
         self._loads.labels("loaded").inc()
-        self._load_times.observe(told["seconds"])
+        self._load_times.observe(fields["seconds"])
 
-    def _hear_download(self, told: Fields) -> None:
-        self._downloads.labels(told["state"]).inc()
-        self._received.inc(told["received_bytes"])
+    def _count_download(self, fields: Fields) -> None:
+        self._downloads.labels(fields["state"]).inc()
+        self._received.inc(fields["received_bytes"])
 
-    def _counter(self, name: str, words: str, **labels: Iterable[str]) -> Counter:
-        """Begins at 0 for every label that is known beforehand: a rate can only be taken of what was there."""
-        counter = Counter(f"playground_{name}", words, list(labels), registry=self._registry)
+    def _counter(self, name: str, help_text: str, **labels: Iterable[str]) -> Counter:
+        """Starts at 0 for every label known beforehand: a rate needs a series that was there before."""
+        counter = Counter(f"playground_{name}", help_text, list(labels), registry=self._registry)
         for values in product(*labels.values()) if labels else ():
             counter.labels(*values)
         return counter
 
-    def _seconds(self, name: str, words: str) -> Histogram:
-        return Histogram(f"playground_{name}_seconds", words, buckets=_WAITS, registry=self._registry)
+    def _seconds(self, name: str, help_text: str) -> Histogram:
+        return Histogram(f"playground_{name}_seconds", help_text, buckets=_SECONDS_BUCKETS, registry=self._registry)
 
 
-class _Now(Collector):
-    """How many runs and models there are at the moment of asking, by kind, and the memory that can be used."""
+class _Gauges(Collector):
+    """Runs and models at the moment of asking, by kind, and the usable memory."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -130,8 +134,8 @@ class _Now(Collector):
         yield _gauge("build_info", "The version that runs.", "version", {__version__: 1})
 
 
-def _gauge(name: str, words: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
-    gauge = GaugeMetricFamily(f"playground_{name}", words, labels=[label])
+def _gauge(name: str, help_text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(f"playground_{name}", help_text, labels=[label])
     for value, count in values.items():
         gauge.add_metric([value], count)
     return gauge

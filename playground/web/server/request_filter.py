@@ -1,49 +1,42 @@
-"""The gate in front of the page: what of a request goes on to Gradio, and what the browser may do with the answer.
+"""Decides which requests reach Gradio, and adds headers that tell the browser what an answer may do.
 
-Gradio answers on many more addresses than this page uses: some read files by path or fetch addresses for whoever asks.
-Here only those go through that the page and its programs need. Knows HTTP, no component and no event; what an event's
-values mean is its desk's to judge.
+Gradio answers on many more addresses than this page uses; some of them read files by path, or fetch addresses for
+anyone who asks. Here only those are open that the page and its programs need. What the values of an event mean is
+checked where they are used, in app/.
 """
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import json
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gradio.utils import get_upload_folder
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from playground import events
-from playground.machine.files import DISK_FULL_ERRORS, why_not_writable
 from playground.settings import Settings
 from playground.web.mcp import with_own_address
-from playground.web.server.uploads import UploadCheck
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from playground.web.server.password import is_bearer
+from playground.web.server.uploads import UPLOADS, RejectedRequest, Uploads
 
 API: Final = "/gradio_api/"
-# What the page, gradio_client and MCP programs call; files, proxies, components' own functions and the like stay shut.
+# What the page, gradio_client and MCP programs call. Files, proxies, components' own functions and the like stay shut.
 OPEN: Final = frozenset((
     *("queue", "run", "call", "cancel", "reset", "heartbeat", "upload", "upload_progress", "startup-events", "app_id"),
     *("info", "openapi.json", "login_check", "user", "theme.css", "mcp"),
     *("livez", "readyz", "healthz", "metrics"),
 ))  # fmt: skip
-ASKED_HERE: Final = frozenset(("mcp", "metrics"))  # Gradio asks for no password there
-SHUT: Final = frozenset(("monitoring", "svelte", "custom_component"))  # beside the API
-MOST_BODY_BYTES: Final = 12 << 20  # the longest chat that a browser may have kept, in escapes, and the rest of an event
-MOST_UPLOADED_BYTES: Final = 256 << 20  # of all visitors within the time that uploads are kept, where strangers come
-UPLOAD_SECONDS: Final = 660.0
-MOST_DEPTH: Final = 64  # of lists in lists
+PASSWORD_CHECKED_HERE: Final = frozenset(("mcp", "metrics"))  # Gradio asks for no password there
+SHUT: Final = frozenset(("monitoring", "svelte", "custom_component"))  # outside the API
+MAX_BODY_BYTES: Final = 12 << 20  # the longest chat that a browser may have kept, in escapes, and the rest of an event
+MAX_DEPTH: Final = 64  # of lists in lists
 
 _NO_REMOTE_PARTS: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -52,87 +45,8 @@ _NO_REMOTE_PARTS: Final = (
 )
 
 
-class RejectedRequest(Exception):
-    """Not let through: an HTTP status and a sentence; `setting` as in RequestRefused."""
-
-    def __init__(self, status: int, words: str, setting: str = "") -> None:
-        super().__init__(words)
-        self.status, self.words, self.setting = status, words, setting
-
-
-class RequestFilter:
-    """ASGI middleware. settings: whose page it is, and for whom."""
-
-    def __init__(self, app: App, settings: Settings) -> None:
-        self._app = app
-        self._only_loopback = _is_loopback(settings.host) and not settings.on_space and not settings.proxies
-        self._headers = [(name.encode(), value.encode()) for name, value in response_headers(settings).items()]
-        self._password = settings.password.get_secret_value().encode()
-        self._uploads = None if settings.allow_local_files else Uploads(MOST_UPLOADED_BYTES)
-        self._most_model_bytes = settings.max_dropped_bytes
-        self._is_reached_directly = not settings.proxies and not settings.on_space
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                own = {name for name, _ in self._headers}
-                kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in own]
-                message = {**message, "headers": [*kept, *self._headers]}
-            await send(message)
-
-        try:
-            self._check_address(scope)
-            receive = await self._checked_body(scope, receive)
-        except RejectedRequest as refusal:
-            if refusal.status != 404:  # a machine that tries addresses is no visitor
-                events.refused("", "http", refusal.setting, refusal.words)
-            await _answer(send_guarded, refusal)
-            return
-        if self._uploads is None and _is_upload(scope):
-            folder = Path(get_upload_folder())
-            arrival = UploadCheck(dict(scope["headers"]), receive, send_guarded, folder, self._most_model_bytes)
-            await self._app(scope, arrival.receive, arrival.send)
-            return
-        if self._is_reached_directly and str(scope["path"]).startswith(f"{API}mcp"):
-            scope = with_own_address(scope)
-        await self._app(scope, receive, send_guarded)
-
-    def _check_address(self, scope: Scope) -> None:
-        if self._only_loopback and not _is_loopback(_host_of(scope)):
-            raise RejectedRequest(
-                421, "This page is for this computer alone. Behind a proxy, PLAYGROUND_PROXIES has to say so."
-            )
-        path = str(scope["path"])
-        if self._password and path.removeprefix(API).strip("/").partition("/")[0] in ASKED_HERE:
-            self._check_password(scope)
-        first, _, _ = path.removeprefix(API).strip("/").partition("/")
-        is_open = first in OPEN if path.startswith(API) else first not in SHUT
-        if not is_open or ".." in path.split("/"):
-            raise RejectedRequest(404, "Nothing is served here.")
-
-    def _check_password(self, scope: Scope) -> None:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        if not hmac.compare_digest(given, b"Bearer " + self._password):
-            raise RejectedRequest(401, "Send the password of this playground as the bearer token.", "password")
-
-    async def _checked_body(self, scope: Scope, receive: Receive) -> Receive:
-        if scope["method"] != "POST":
-            return receive
-        if _is_upload(scope):
-            _check_uploads_can_be_kept()
-            return self._uploads.counting(receive) if self._uploads else receive
-        body = await _read(receive, MOST_BODY_BYTES)
-        if scope["path"].startswith(API):
-            _check_values(body)
-        return _replayed(body, receive)
-
-
 def response_headers(settings: Settings) -> dict[str, str]:
-    """What every answer tells the browser: parts of the page come from here alone, and nothing is sent elsewhere.
+    """The headers of every answer: parts of the page come from this server alone, and nothing is sent elsewhere.
 
     A Space shows its page inside the Hub's, so there it may be framed.
     """
@@ -145,109 +59,136 @@ def response_headers(settings: Settings) -> dict[str, str]:
     }
 
 
-class Uploads:
-    """Bytes that were uploaded lately, of everybody: what comes beyond is refused until older ones are removed."""
+def private_paths(settings: Settings) -> list[str]:
+    """Folders that Gradio must not serve from: the playground's own, the user's cache, the model folders.
 
-    def __init__(self, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._clock = most_bytes, clock
-        self._lately: deque[tuple[float, int]] = deque()
-        self._sum = 0
-
-    def counting(self, receive: Receive) -> Receive:
-        now = self._clock()
-        while self._lately and self._lately[0][0] < now - UPLOAD_SECONDS:
-            self._sum -= self._lately.popleft()[1]
-        if self._sum >= self._most:
-            raise RejectedRequest(429, "Too much was uploaded in the last minutes. Try again later.")
-
-        async def counted() -> Message:
-            message = await receive()
-            size = len(message.get("body", b""))
-            self._lately.append((now, size))
-            self._sum += size
-            return message if self._sum <= self._most else {"type": "http.disconnect"}
-
-        return counted
+    The uploads in the data folder are left out: Gradio would refuse to read them itself.
+    """
+    paths = {settings.data_dir / name for name in ("models", "dropped", "headers", "scores")}
+    with suppress(OSError):
+        paths |= set(settings.data_dir.iterdir())
+    paths.discard(settings.data_dir / UPLOADS)
+    return [str(path) for path in (*sorted(paths), Path.home() / ".cache", *settings.model_dirs)]
 
 
-def _check_uploads_can_be_kept() -> None:
-    """Refuses what Gradio would fail to write down; how much room there is, an upload's own size decides."""
-    error = why_not_writable(Path(get_upload_folder()))
-    if error and error.errno not in DISK_FULL_ERRORS:
-        why = error.strerror or error
-        raise RejectedRequest(
-            507,
-            f"The playground's folder for uploads takes no file ({why}). Whoever runs it can name another with "
-            "PLAYGROUND_DATA_DIR.",
-        )
+class RequestFilter:
+    """ASGI middleware. The settings say for whom the page is."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+        self._is_reached_directly = not settings.proxies and not settings.on_space
+        self._only_loopback = self._is_reached_directly and _is_loopback(settings.host)
+        self._headers = response_headers(settings)
+        self._uploads = Uploads(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                MutableHeaders(scope=message).update(self._headers)
+            await send(message)
+
+        try:
+            self._check_host(scope)
+            self._check_path(scope)
+            await self._pass_on(scope, receive, send_with_headers)
+        except RejectedRequest as rejected:
+            if rejected.status != 404:  # programs that try addresses are not worth a line in the log
+                events.refused("", "http", rejected.setting, str(rejected))
+            answer = JSONResponse({"detail": str(rejected)}, rejected.status)
+            await answer(scope, receive, send_with_headers)
+
+    def _check_host(self, scope: Scope) -> None:
+        """Another web page can make its own name mean this computer, and call the playground through a browser.
+
+        Starlette's TrustedHostMiddleware knows no address ranges, and gives no reason when it refuses.
+        """
+        if self._only_loopback and not _is_loopback(_host_of(scope)):
+            raise RejectedRequest(
+                421, "This page is for this computer alone. Behind a proxy, PLAYGROUND_PROXIES has to say so."
+            )
+
+    def _check_path(self, scope: Scope) -> None:
+        path = str(scope["path"])
+        first, _, _ = path.removeprefix(API).strip("/").partition("/")
+        if first in PASSWORD_CHECKED_HERE and not is_bearer(Headers(scope=scope), self._settings.password):
+            raise RejectedRequest(401, "Send the password of this playground as the bearer token.", "password")
+        is_open = first in OPEN if path.startswith(API) else first not in SHUT
+        if not is_open or ".." in path.split("/"):
+            raise RejectedRequest(404, "Nothing is served here.")
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = str(scope["path"])
+        if scope["method"] == "POST" and path.startswith(f"{API}upload"):
+            await self._uploads.pass_on(self._app, scope, receive, send)
+            return
+        if scope["method"] == "POST":
+            body = await _read_body(Request(scope, receive))
+            if path.startswith(API):
+                _check_values(body)
+            receive = _replay(body, receive)
+        if self._is_reached_directly and path.startswith(f"{API}mcp"):
+            scope = with_own_address(scope)
+        await self._app(scope, receive, send)
 
 
-async def _read(receive: Receive, most: int) -> bytes:
-    pieces, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RejectedRequest(400, "The request broke off.")
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
-        if size > most:
-            raise RejectedRequest(413, f"A request may have {most:,} bytes.")
-        if not message.get("more_body"):
-            return b"".join(pieces)
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise RejectedRequest(413, f"A request may have {MAX_BODY_BYTES:,} bytes.")
+    except ClientDisconnect:
+        raise RejectedRequest(400, "The request broke off.") from None
+    return bytes(body)
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body once more, then whatever comes after it."""
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once more, then what comes after it."""
     left = [body]
 
-    async def again() -> Message:
+    async def replay() -> Message:
         return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
 
-    return again
+    return replay
 
 
 def _check_values(body: bytes) -> None:
-    """Refuses a file that lies elsewhere: Gradio would fetch it, from any address, before an event is asked."""
+    """Refuses a file with an address: Gradio would fetch it, from anywhere, before the event is asked."""
     try:
-        values = json.loads(body)  # as Gradio's own framework reads it: another parser may read something else
+        values = json.loads(body)  # as FastAPI reads it: another parser may read something else
     except RecursionError:
         raise RejectedRequest(400, "Those values are nested too deeply.") from None
     except ValueError:
         return  # Gradio refuses it in its own words
-    for one in _dictionaries(values):
-        if "meta" in one and "://" in str(one.get("path")):
+    for found in _dictionaries(values):
+        if "meta" in found and "://" in str(found.get("path")):
             raise RejectedRequest(400, "A file has to be uploaded here.")
 
 
 def _dictionaries(values: Any) -> Iterator[dict[str, Any]]:
+    """Every dictionary in JSON values, found without recursion. Raises RejectedRequest beyond MAX_DEPTH."""
     left = [(values, 0)]
     while left:
-        one, depth = left.pop()
-        if depth > MOST_DEPTH:
+        value, depth = left.pop()
+        if depth > MAX_DEPTH:
             raise RejectedRequest(400, "Those values are nested too deeply.")
-        if isinstance(one, dict):
-            yield one
-            one = list(one.values())
-        if isinstance(one, list):
-            left.extend((part, depth + 1) for part in one if isinstance(part, dict | list))
-
-
-async def _answer(send: Send, refusal: RejectedRequest) -> None:
-    body = json.dumps({"detail": refusal.words}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _is_upload(scope: Scope) -> bool:
-    return scope["method"] == "POST" and str(scope["path"]).startswith(f"{API}upload")
+        if isinstance(value, dict):
+            yield value
+            value = list(value.values())
+        if isinstance(value, list):
+            left.extend((part, depth + 1) for part in value if isinstance(part, dict | list))
 
 
 def _host_of(scope: Scope) -> str:
-    """The name by which this server was asked; a web page elsewhere can make its own name mean this computer."""
-    told = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    """The host name in the request, without its port."""
     try:
-        return urlsplit(f"//{told}").hostname or ""
+        return urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname or ""
     except ValueError:
         return "nowhere.invalid"
 

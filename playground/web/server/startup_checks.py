@@ -1,6 +1,6 @@
-"""What whoever starts the playground should know of the place it runs in: one line in the log for each matter.
+"""What the operator should know about the place where the playground starts: a line in the log for each problem.
 
-Nothing here keeps it from starting: what cannot be kept is told again, on the page, to who wants to keep it.
+Nothing here prevents a start. What cannot be kept is said again on the page, when somebody wants to keep it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,32 @@ _LOG: Final = logging.getLogger(__name__)
 _THIS_COMPUTER: Final = ("localhost", "127.0.0.1", "::1")
 
 
-def tell_what_is_amiss(services: Services) -> None:
-    """A warning for each folder that takes nothing: what will not work, why, and what to do."""
+def log_startup_problems(services: Services) -> None:
+    """A warning for each folder that cannot be written to: what will not work, why, and what to do."""
     for fails, folder, variable in _folders(services):
         error = why_not_writable(folder)
         if error:
-            to_do = write_remedy(error, "Allow writing there")
-            why = error.strerror or error
-            _LOG.warning("%s in %s: %s. %s, or set %s to another folder.", fails, folder, why, to_do, variable)
+            _LOG.warning(
+                "%s in %s: %s. %s, or set %s to another folder.",
+                fails, folder, error.strerror or error, write_remedy(error, "Allow writing there"), variable,
+            )  # fmt: skip
+
+
+def _folders(services: Services) -> Iterator[tuple[str, Path, str]]:
+    """(what cannot be kept, in which folder, the variable that names another one)"""
+    settings = services.settings
+    yield "Votes, made levels and headers of models on the Hub cannot be kept", settings.data_dir, "PLAYGROUND_DATA_DIR"
+    if settings.allow_downloads:
+        yield "Downloads cannot be kept", services.hub.cache_dir, "HF_HOME"
+    yield "Temporary files cannot be kept", Path(tempfile.gettempdir()), "TMPDIR"
 
 
 @contextmanager
-def asked_directly(host: str) -> Iterator[None]:
-    """This process asks itself, and this computer, past any proxy: Gradio does so at its start, and would fail."""
+def no_proxy_to(host: str) -> Iterator[None]:
+    """During the `with`, requests to this computer and to the host use no proxy.
+
+    Gradio asks its own server at the start, which a proxy would not find.
+    """
     before = os.environ.get("no_proxy")
     others = before if before is not None else os.environ.get("NO_PROXY", "")
     os.environ["no_proxy"] = ",".join(dict.fromkeys(filter(None, (*others.split(","), *_THIS_COMPUTER, host))))
@@ -43,12 +56,3 @@ def asked_directly(host: str) -> Iterator[None]:
             del os.environ["no_proxy"]
         else:
             os.environ["no_proxy"] = before
-
-
-def _folders(services: Services) -> Iterator[tuple[str, Path, str]]:
-    """What cannot be kept, in which folder, and the variable that names another one."""
-    settings = services.settings
-    yield "Votes, made levels and headers of models on the Hub cannot be kept", settings.data_dir, "PLAYGROUND_DATA_DIR"
-    if settings.allow_downloads:
-        yield "Downloads cannot be kept", services.hub.cache_dir, "HF_HOME"
-    yield "Temporary files cannot be kept", Path(tempfile.gettempdir()), "TMPDIR"

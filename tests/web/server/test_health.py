@@ -13,7 +13,7 @@ import pytest
 from playground.app.services import Services
 from playground.limits.runs import Runs
 from playground.settings import load_settings
-from playground.web.server.health import AGAIN_SECONDS, Readiness
+from playground.web.server.health import TRY_AGAIN_SECONDS, Readiness
 from playground.web.server.metrics import Metrics
 from tests.support.playground_process import ROOT, PlaygroundProcess
 
@@ -41,8 +41,9 @@ def wait_until_ready(address: str) -> str:
 def test_life_and_readiness_are_told_to_everybody_and_figures_only_with_the_password(tmp_path: Path) -> None:
     with PlaygroundProcess(tmp_path, PLAYGROUND_METRICS="true", PLAYGROUND_PASSWORD="open sesame") as process:
         api = f"{process.address}/gradio_api"
-        assert fetch(f"{api}/livez") == '{"alive": true}'
-        assert wait_until_ready(f"{api}/readyz") == fetch(f"{api}/healthz") == '{"ready": true}'
+        assert json.loads(fetch(f"{api}/livez")) == {"alive": True}
+        assert wait_until_ready(f"{api}/readyz") == fetch(f"{api}/healthz")
+        assert json.loads(fetch(f"{api}/readyz")) == {"ready": True}
         with pytest.raises(urllib.error.HTTPError, match="401"):
             fetch(f"{api}/metrics")
         assert 'playground_memory_bytes{kind="usable"} ' in fetch(f"{api}/metrics", "open sesame")
@@ -83,7 +84,7 @@ class Trials:
 def tried(trials: Trials, runs: Runs | None = None) -> Readiness:
     readiness = Readiness(runs or Runs(), trials, lambda: trials.now)
     assert "being tried out" in readiness.reason
-    readiness.wait()
+    readiness.wait_for_test()
     return readiness
 
 
@@ -99,11 +100,11 @@ def test_where_no_model_can_run_it_is_not_ready_until_one_can() -> None:
     trials = Trials("No process can be started.", "")
     readiness = tried(trials)
     assert readiness.reason == "No process can be started."
-    trials.now = AGAIN_SECONDS / 2
+    trials.now = TRY_AGAIN_SECONDS / 2
     assert readiness.reason == "No process can be started." and trials.count == 1
-    trials.now = AGAIN_SECONDS
+    trials.now = TRY_AGAIN_SECONDS
     readiness.reason  # noqa: B018 - who asks begins the next trial
-    readiness.wait()
+    readiness.wait_for_test()
     assert readiness.reason == "" and trials.count == 2
 
 
@@ -112,11 +113,11 @@ def test_the_death_of_a_models_process_is_looked_into_and_a_bad_file_is_not() ->
     readiness = tried(trials)
     trials.now = 100
     for error in ("DoesNotFit", "BadModelFile"):
-        readiness.hear("model not loaded", {"error": error})
+        readiness.note_event("model not loaded", {"error": error})
         assert readiness.reason == "" and trials.count == 1
-    readiness.hear("model died", {})
+    readiness.note_event("model died", {})
     assert readiness.reason == ""
-    readiness.wait()
+    readiness.wait_for_test()
     assert readiness.reason == "Memory is short."
 
 

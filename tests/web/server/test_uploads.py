@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import shutil
@@ -11,13 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from gradio.utils import get_upload_folder
+from starlette.types import Message
 
-from playground.web.server.uploads import discard_upload
+from playground.web.gradio_private import upload_folder
+from playground.web.server.uploads import RECENT_SECONDS, RejectedRequest, UploadQuota, discard_upload
 from tests.support.gguf_bytes import small_model
 from tests.support.playground_process import PlaygroundProcess
-
-pytestmark = pytest.mark.process
 
 BOUNDARY = "a-line-between-parts"
 MIB = 1 << 20
@@ -36,26 +36,26 @@ def head_of(name: str) -> bytes:
     return f"--{BOUNDARY}\r\n{disposition}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
 
 
-def line_to(running: PlaygroundProcess, length: int) -> http.client.HTTPConnection:
+def connection_for(running: PlaygroundProcess, length: int) -> http.client.HTTPConnection:
     """A connection on which an upload of so many bytes has been announced."""
-    line = http.client.HTTPConnection(urlsplit(running.address).netloc, timeout=30)
-    line.putrequest("POST", "/gradio_api/upload")
-    line.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
-    line.putheader("Content-Length", str(length))
-    line.endheaders()
-    return line
+    connection = http.client.HTTPConnection(urlsplit(running.address).netloc, timeout=30)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders()
+    return connection
 
 
 def upload(running: PlaygroundProcess, *files: tuple[str, bytes]) -> tuple[int, str]:
     """(status, text) of the answer to these files in one request."""
     body = b"".join(head_of(name) + content + b"\r\n" for name, content in files) + f"--{BOUNDARY}--\r\n".encode()
-    line = line_to(running, len(body))
-    line.send(body)
-    answer = line.getresponse()
+    connection = connection_for(running, len(body))
+    connection.send(body)
+    answer = connection.getresponse()
     return answer.status, answer.read().decode()
 
 
-def left(running: PlaygroundProcess) -> list[Path]:
+def uploads_left(running: PlaygroundProcess) -> list[Path]:
     return [path for path in (running.home / "data" / "uploads").rglob("*") if path.is_file()]
 
 
@@ -66,12 +66,15 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.02)  # the server tells nobody what it does with its disk
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_left_of_what_was_refused(running: PlaygroundProcess, request: pytest.FixtureRequest) -> Iterator[None]:
-    before = set(left(running))
+@pytest.fixture
+def nothing_left(running: PlaygroundProcess) -> Iterator[None]:
+    """Checks at the end that the test has left no file in the folder for uploads."""
+    before = set(uploads_left(running))
     yield
-    if "kept" not in request.node.name:
-        assert set(left(running)) == before
+    assert set(uploads_left(running)) == before
+
+
+# --- while they arrive ---
 
 
 def test_a_model_arrives_on_the_disk_of_the_models_and_is_kept(running: PlaygroundProcess) -> None:
@@ -81,48 +84,57 @@ def test_a_model_arrives_on_the_disk_of_the_models_and_is_kept(running: Playgrou
     assert all((running.home / "data" / "uploads") in place.parents for place in places)
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_what_does_not_begin_as_a_model_is_ended_at_its_first_bytes(running: PlaygroundProcess) -> None:
-    line = line_to(running, UNLIKELY_BYTES.bit_length() * MIB)
-    line.send(head_of("Fake-Q4_0.gguf") + b"<html>" + bytes(1000))  # and no more: the rest never comes
-    answer = line.getresponse()
+    connection = connection_for(running, UNLIKELY_BYTES.bit_length() * MIB)
+    connection.send(head_of("Fake-Q4_0.gguf") + b"<html>" + bytes(1000))  # and no more: the rest never comes
+    answer = connection.getresponse()
     assert answer.status == 415 and "Fake-Q4_0.gguf is no GGUF model" in answer.read().decode()
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_instructions_keep_their_own_bound_beside_models_of_gigabytes(running: PlaygroundProcess) -> None:
     status, text = upload(running, ("long.md", b"x" * 2_100_000))
     assert status == 413 and text == "long.md is too large for instructions."
     assert upload(running, ("Tiny-Q4_0.gguf", MODEL), ("long.txt", b"x" * 2_100_000))[0] == 413
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_a_model_beyond_the_bound_of_the_settings_is_ended(running: PlaygroundProcess) -> None:
     status, text = upload(running, ("Large-Q8_0.gguf", b"GGUF" + bytes(4 * MIB)))
     assert status == 413 and text == "Large-Q8_0.gguf has more than 4.0 MiB. Open it by its path instead."
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_a_file_for_which_the_disk_has_no_room_is_refused_before_a_byte_of_it_comes(running: PlaygroundProcess) -> None:
-    answer = line_to(running, UNLIKELY_BYTES).getresponse()
+    answer = connection_for(running, UNLIKELY_BYTES).getresponse()
     text = answer.read().decode()
     assert answer.status == 507 and "has room for" in text and "open it by its path" in text
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_an_upload_that_breaks_off_leaves_nothing_behind(running: PlaygroundProcess) -> None:
-    before = set(left(running))
-    line = line_to(running, 3 * MIB)
-    line.send(head_of("Half-Q4_0.gguf") + MODEL)
-    wait_until(lambda: set(left(running)) != before)
-    line.close()
-    wait_until(lambda: set(left(running)) == before)
+    before = set(uploads_left(running))
+    connection = connection_for(running, 3 * MIB)
+    connection.send(head_of("Half-Q4_0.gguf") + MODEL)
+    wait_until(lambda: set(uploads_left(running)) != before)
+    connection.close()
+    wait_until(lambda: set(uploads_left(running)) == before)
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_a_body_that_is_no_upload_is_refused_in_gradios_words(running: PlaygroundProcess) -> None:
-    line = line_to(running, 10)
-    line.send(b"0123456789")
-    assert line.getresponse().status == 400
+    connection = connection_for(running, 10)
+    connection.send(b"0123456789")
+    assert connection.getresponse().status == 400
+
+
+# --- on the disk ---
 
 
 @pytest.fixture
 def uploaded() -> Iterator[Path]:
-    folder = Path(get_upload_folder()) / "of-a-test"
+    folder = upload_folder() / "of-a-test"
     folder.mkdir(parents=True)
     (folder / "skill.md").write_text("Be kind.")
     yield folder / "skill.md"
@@ -143,3 +155,26 @@ def test_a_file_that_is_no_upload_stays(tmp_path: Path, uploaded: Path) -> None:
     link.symlink_to(mine)
     discard_upload(link)
     assert mine.exists()
+
+
+# --- all visitors together ---
+
+
+def test_uploads_of_all_visitors_together_have_a_bound() -> None:
+    seconds = 0.0
+    quota = UploadQuota(100, clock=lambda: seconds)
+
+    def sent(size: int) -> str:
+        async def upload() -> str:
+            async def receive() -> Message:
+                return {"type": "http.request", "body": b"x" * size}
+
+            return str((await quota.counted(receive)())["type"])
+
+        return asyncio.run(upload())
+
+    assert [sent(60), sent(39), sent(2)] == ["http.request", "http.request", "http.disconnect"]
+    with pytest.raises(RejectedRequest, match="uploaded"):
+        sent(1)
+    seconds = RECENT_SECONDS + 1
+    assert sent(60) == "http.request"

@@ -1,0 +1,159 @@
+"""Every use of a part of Gradio that its documentation does not promise, each with its reason.
+
+`check_gradio` runs at start-up, so that a Gradio without one of these parts is refused in one sentence, not met as a
+traceback in the middle of a visit.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+from gradio.state_holder import StateHolder
+from gradio.utils import get_upload_folder
+from gradio_client import Client
+
+from playground.errors import PlaygroundError
+
+WRITTEN_FOR: Final = "6.31"
+_OF_A_PAGE: Final = (
+    "fns",
+    "space_id",
+    "mcp_server_obj",
+    "_queue.ANALYTICS_MAX_EVENTS",
+    "_queue.event_ids_to_events",
+    "_queue.pending_event_ids_session",
+    "_queue.pending_messages_per_session",
+)
+_OF_AN_EVENT: Final = ("fn", "show_progress", "show_progress_on")
+_OF_ITS_SESSIONS: Final = ("session_data", "time_last_used", "lock")
+_OF_ITS_TOOLS: Final = ("_client_instance", "local_url", "postprocess_output_data")
+
+
+def check_gradio(page: gr.Blocks) -> None:
+    """Raises PlaygroundError if the installed Gradio lacks something that this module uses."""
+    _check(page, _OF_A_PAGE)
+    for event in page.fns.values():
+        _check(event, _OF_AN_EVENT)
+    _check(StateHolder(), _OF_ITS_SESSIONS)  # type: ignore[no-untyped-call]
+
+
+def _check(thing: object, paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            attrgetter(path)(thing)
+        except AttributeError as error:
+            raise PlaygroundError(
+                f"The playground was written for Gradio {WRITTEN_FOR}, and Gradio {gr.__version__}, which is installed "
+                f"here, has no `{type(thing).__name__}.{path}`.",
+                f'Install the other: .venv/bin/python -m pip install "gradio=={WRITTEN_FOR}.*"',
+            ) from error
+
+
+def upload_folder() -> Path:
+    """Where Gradio writes what a browser uploads; named by GRADIO_TEMP_DIR, else in the folder for temporary files."""
+    return Path(get_upload_folder())
+
+
+# --- while the page is built ---
+
+
+def report_progress_in_one_place(page: gr.Blocks, place: gr.HTML) -> None:
+    """Let every event report its progress in the same component, in which none shows.
+
+    Whenever an event takes a step, Gradio's page copies all that it knows of each component in which any event ever
+    reported, on the cores that the model decodes with. Each event has an argument for it; here it is set for all.
+    """
+    for event in page.fns.values():
+        if event.show_progress == "hidden":
+            event.show_progress_on = [place]
+
+
+def wrap_generators(page: gr.Blocks, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put a wrapper around the function of every event that yields. Gradio offers no hook for all events."""
+    for event in page.fns.values():
+        if inspect.isgeneratorfunction(event.fn):
+            event.fn = wrap(event.fn)
+
+
+def leave_out_the_hubs_header(page: gr.Blocks) -> None:
+    """On a Space Gradio adds a header of its own, with parts from other servers, and no argument prevents it."""
+    page.space_id = None
+
+
+def keep_no_analytics(page: gr.Blocks) -> None:
+    """Whenever an event ends, Gradio makes a table of the last 10,000 events; one is the fewest that it keeps."""
+    page._queue.ANALYTICS_MAX_EVENTS = 1
+
+
+# --- sessions: Gradio has no public way to ask for them or to end one ---
+
+
+def known_sessions(page: gr.Blocks) -> tuple[str, ...]:
+    """Those of which Gradio keeps a state."""
+    return tuple(page.state_holder.session_data)
+
+
+def last_used(page: gr.Blocks, session: str) -> datetime | None:
+    """When an event of the session last read or wrote its state."""
+    return page.state_holder.time_last_used.get(session)
+
+
+def has_events_under_way(page: gr.Blocks, session: str) -> bool:
+    """Whether an event of the session waits or runs."""
+    return any(event.session_hash == session for event in tuple(page._queue.event_ids_to_events.values()))
+
+
+def has_message_queue(page: gr.Blocks, session: str) -> bool:
+    """Whether Gradio keeps messages for the session, so that its page can ask for them."""
+    return session in page._queue.pending_messages_per_session
+
+
+def has_unsent_messages(page: gr.Blocks) -> bool:
+    """Whether an event of some session has an answer that its page has not asked for yet."""
+    return any(tuple(page._queue.pending_event_ids_session.values()))
+
+
+def forget_session(page: gr.Blocks, session: str) -> None:
+    """Drop all that Gradio keeps of a session.
+
+    Left alone, it keeps the state for an hour, and the messages until 2,000 other sessions have come.
+    """
+    sessions, queue = page.state_holder, page._queue
+    with sessions.lock:
+        sessions.session_data.pop(session, None)
+        sessions.time_last_used.pop(session, None)
+    queue.pending_event_ids_session.pop(session, None)
+    queue.pending_messages_per_session.pop(session, None)
+
+
+# --- tools of the MCP server ---
+
+
+def prepare_mcp_tools(page: gr.Blocks, password: str, to_content: Callable[[Sequence[Any], str], list[Any]]) -> None:
+    """Let the tools of a page that is served answer as `to_content` says, and sign them in where there is a password.
+
+    Gradio's tools write Python's notation where a program expects JSON, and call the page without a password.
+    """
+    tools = page.mcp_server_obj
+    if tools is None:
+        return
+    _check(tools, _OF_ITS_TOOLS)
+    tools.postprocess_output_data = to_content  # type: ignore[method-assign, assignment]
+    if password:
+        # As Gradio makes its own, and with the password.
+        tools._client_instance = Client(
+            tools.local_url or page.local_url or "",
+            auth=("mcp", password),
+            headers={"x-gradio-user": "mcp"},
+            download_files=False,
+            verbose=False,
+            analytics_enabled=False,
+            ssl_verify=False,
+            _skip_components=False,
+        )

@@ -1,0 +1,56 @@
+"""What the playground uses of Gradio beyond its documentation is checked when the page is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+import pytest
+
+from playground.errors import PlaygroundError
+from playground.web.gradio_private import WRITTEN_FOR, check_gradio
+
+
+def a_page() -> gr.Blocks:
+    page: gr.Blocks
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Button().click(lambda: None)
+    return page
+
+
+def test_the_installed_gradio_has_all_that_is_used() -> None:
+    assert gr.__version__.startswith(f"{WRITTEN_FOR}.")
+    check_gradio(a_page())
+
+
+def lose_a_queue_attribute(page: gr.Blocks) -> None:
+    del page._queue.event_ids_to_events
+
+
+def lose_a_page_attribute(page: gr.Blocks) -> None:
+    del page.space_id
+
+
+def lose_an_event_attribute(page: gr.Blocks) -> None:
+    for event in page.fns.values():
+        del event.show_progress_on
+
+
+@pytest.mark.parametrize(
+    ("lose", "name"),
+    [
+        (lose_a_queue_attribute, "Blocks._queue.event_ids_to_events"),
+        (lose_a_page_attribute, "Blocks.space_id"),
+        (lose_an_event_attribute, "BlockFunction.show_progress_on"),
+    ],
+)
+def test_a_gradio_without_one_of_them_is_refused_with_the_version_that_has_it(
+    lose: Callable[[gr.Blocks], None], name: str
+) -> None:
+    page = a_page()
+    lose(page)
+    with pytest.raises(PlaygroundError) as refusal:
+        check_gradio(page)
+    said = str(refusal.value)
+    assert f"written for Gradio {WRITTEN_FOR}" in said and gr.__version__ in said and f"`{name}`" in said
+    assert f"gradio=={WRITTEN_FOR}.*" in said
