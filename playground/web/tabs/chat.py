@@ -28,13 +28,12 @@ from playground.text_format import counted
 from playground.web.html.loaded_models import loaded_models_card
 from playground.web.html.page import notice
 from playground.web.html.reply import context_meter, live_line
-from playground.web.model_picker import draw as draw_picker
 from playground.web.model_picker import wire_model_picker
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
-from playground.web.streaming import Streaming, what_is_new
+from playground.web.streaming import Streaming, Values, what_is_new
 from playground.web.tabs.chat_layout import ChatTab
-from playground.web.widgets import news, saving_js
+from playground.web.widgets import change_stamp, save_file_js
 
 # A browser tab's own storage: it outlives a reload, other tabs do not see it, and the server keeps nothing.
 _KEEP_JS: Final = (
@@ -74,7 +73,7 @@ def draw(tab: ChatTab, frame: ChatUpdate) -> dict[Any, Any]:
             updates[tab.talk] = frame.talk
         updates[tab.log] = shown(frame.talk, frame.growing)
     if frame.made:
-        updates[tab.picker.news] = news()
+        updates[tab.picker.models_changed] = change_stamp()
     if frame.loaded_models is not None:
         updates[tab.loaded_models] = gr.HTML(value="", rows=loaded_models_card(frame.loaded_models))
     if frame.may_load_anyway is not None:
@@ -135,7 +134,7 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming
     # What was loaded is another choice's. First of all: the page runs an event's listeners one after the other, and
     # after the redraw it would wipe what a Load pressed meanwhile has told.
     gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")
-    wire_model_picker(page, tab.picker, service.picker, "chat")
+    wire_model_picker(page, tab.picker, service.picker)
     asked = [*tab.picker.choice, *tab.parameters.all]
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     visitor = partial(visitor_of, runs=service.runs, via="chat")
@@ -154,12 +153,12 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming
         for frame in service.regenerate(visitor(request), talk, wish(*values)):
             yield draw(tab, frame)
 
-    def load(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
-        for frame in service.load(visitor(request), ModelChoice.read(*choice)):
+    def load(request: gr.Request, values: Values) -> Iterator[dict[Any, Any]]:
+        for frame in service.load(visitor(request), tab.picker.read_choice(values)):
             yield draw(tab, frame)
 
-    def load_anyway(request: gr.Request, *choice: Any) -> Iterator[dict[Any, Any]]:
-        for frame in service.load(visitor(request), ModelChoice.read(*choice), anyway=True):
+    def load_anyway(request: gr.Request, values: Values) -> Iterator[dict[Any, Any]]:
+        for frame in service.load(visitor(request), tab.picker.read_choice(values), anyway=True):
             yield draw(tab, frame)
 
     def stop(request: gr.Request) -> None:
@@ -179,8 +178,8 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming
         kept(streaming.wire([starter.click], sending(str(starter.value)), [tab.talk, *asked], outputs, tab.growing))
     kept(streaming.wire([tab.tools.regenerate.click], regenerate, [tab.talk, *asked], tab.drawn, tab.growing))
     page.load(restore, tab.kept, tab.drawn, js=_KEPT_JS, **quiet)
-    streaming.wire([tab.load.click], load, tab.picker.choice, tab.drawn, tab.growing)
-    streaming.wire([tab.load_anyway.click], load_anyway, tab.picker.choice, tab.drawn, tab.growing)
+    streaming.wire([tab.load.click], load, tab.picker.inputs, tab.drawn, tab.growing)
+    streaming.wire([tab.load_anyway.click], load_anyway, tab.picker.inputs, tab.drawn, tab.growing)
     gr.on([tab.stop.click, tab.cancel_load.click], stop, **quiet)
     _wire_residents(page, tab, service, quiet)
     _wire_talk(tab, service, quiet, kept)
@@ -190,21 +189,20 @@ def _wire_residents(page: gr.Blocks, tab: ChatTab, service: ChatService, quiet: 
     """What is in memory is told when the page opens and whenever the choice changes; a button makes it the choice."""
     picker = tab.picker
 
-    def told(*choice: Any) -> gr.HTML:
-        return told_of(ModelChoice.read(*choice))
+    def told(values: Values) -> gr.HTML:
+        return told_of(picker.read_choice(values))
 
     def join(request: gr.Request, pressed: Any) -> Iterator[dict[Any, Any]]:
         wanted = service.join(visitor_of(request, service.runs, "chat"), str(pressed))
         for view in service.picker.views(wanted):
-            drawn = dict(zip(picker.shown, draw_picker(view, "chat"), strict=True))
-            yield drawn | {picker.kv_type: wanted.kv_type, tab.loaded_models: told_of(view.choice)}
+            yield picker.updates(view) | {tab.loaded_models: told_of(view.choice)}
 
     def told_of(choice: ModelChoice) -> gr.HTML:
         return gr.HTML(value="", rows=loaded_models_card(service.loaded_models.view(choice)))
 
-    gr.on([page.load, picker.line.change], told, picker.choice, tab.loaded_models, trigger_mode="always_last", **quiet)
+    gr.on([page.load, picker.line.change], told, picker.inputs, tab.loaded_models, trigger_mode="always_last", **quiet)
     tab.loaded_models.input(
-        join, tab.loaded_models, [*picker.shown, picker.kv_type, tab.loaded_models], show_progress="hidden",
+        join, tab.loaded_models, [*picker.outputs, tab.loaded_models], show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip
 
@@ -246,4 +244,6 @@ def _wire_talk(tab: ChatTab, service: ChatService, quiet: dict[str, Any], kept: 
         (tools.save_markdown, as_markdown, "chat.md", "text/markdown"),
         (tools.save_json, as_json, "chat.json", "application/json"),
     ):
-        button.click(save(render), tab.talk, tab.saved, **quiet).then(None, tab.saved, None, js=saving_js(name, kind))
+        button.click(save(render), tab.talk, tab.saved, **quiet).then(
+            None, tab.saved, None, js=save_file_js(name, kind)
+        )

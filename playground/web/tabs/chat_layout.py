@@ -93,14 +93,14 @@ class ChatTab:
     def drawn(self) -> list[Any]:
         return [
             self.talk, self.log, self.live, self.meter, self.details, self.problem, self.progress, self.load,
-            self.load_anyway, self.cancel_load, self.send, self.stop, self.picker.news, self.loaded_models,
+            self.load_anyway, self.cancel_load, self.send, self.stop, self.picker.models_changed, self.loaded_models,
             *self.tools.need_a_chat,
         ]  # fmt: skip
 
     @property
     def growing(self) -> list[Any]:
         """What changes many times a second while a level is made, a model loads or a reply is written."""
-        return [self.log, self.live, self.meter, self.progress, self.picker.news]
+        return [self.log, self.live, self.meter, self.progress, self.picker.models_changed]
 
 
 def build_chat_tab(service: ModelPickerService, most_tokens: int = 4096, tab_seconds: float | None = None) -> ChatTab:

@@ -26,12 +26,11 @@ from playground.errors import PlaygroundError
 from playground.web.html.compare import look_for_line
 from playground.web.html.page import error_card
 from playground.web.html.reply import load_progress
-from playground.web.model_picker import draw as draw_picker
 from playground.web.model_picker import wire_choices
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, what_is_new
-from playground.web.tabs.compare_layout import GROUPS, CompareTab
-from playground.web.widgets import news, saving_js
+from playground.web.tabs.compare_layout import CompareTab
+from playground.web.widgets import change_stamp, save_file_js
 
 # The clipboard is there only on a safe address; the link is shown for copying by hand in any case.
 _LINK_JS: Final = """query => {
@@ -107,11 +106,11 @@ def wire_compare_tab(
     asked = [*tab.choices, *tab.settings.all]
     visitor = partial(visitor_of, runs=service.runs, via="compare")
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    outputs = [*tab.drawn, tab.message, tab.panes[0].picker.news]
+    outputs = [*tab.drawn, tab.message, tab.panes[0].picker.models_changed]
 
     def told(frames: Iterator[CompareUpdate]) -> Iterator[dict[Any, Any]]:
         for frame in frames:
-            made = {tab.panes[0].picker.news: news()} if frame.is_made else {}
+            made = {tab.panes[0].picker.models_changed: change_stamp()} if frame.is_made else {}
             yield draw(tab, frame) | made
 
     def ask(request: gr.Request, text: str, duel: Comparison, *values: Any) -> Iterator[dict[Any, Any]]:
@@ -215,10 +214,10 @@ def _wire_keeping(tab: CompareTab, service: CompareService, asked: list[Any], qu
         (tab.save_json, "json", "comparison.json", "application/json"),
     ):
         button.click(saving(kind), tab.duel, [tab.saved, tab.problem], **running).then(
-            None, tab.saved, None, js=saving_js(name, media)
+            None, tab.saved, None, js=save_file_js(name, media)
         )
     tab.export_votes.click(votes, None, [tab.saved, tab.problem], **quiet).then(
-        None, tab.saved, None, js=saving_js("votes.csv", "text/csv")
+        None, tab.saved, None, js=save_file_js("votes.csv", "text/csv")
     )
     tab.copy_link.click(link, [tab.message, tab.duel, *asked], [tab.link, tab.problem], **quiet).then(
         None, tab.link, tab.link, js=_LINK_JS
@@ -246,15 +245,15 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, service: CompareService, tab
         shown: dict[Any, Any] = {}  # of both each time: for a tab that is not open yet, only the last update counts
         for place, choice in enumerate(service.setup.choices_to_open(setup)):
             for view in service.picker.views(choice):
-                shown |= zip(pickers[place].shown, draw_picker(view, GROUPS[place]), strict=True)
+                shown |= pickers[place].updates(view)
                 yield dict(shown)
 
-    shown_of_both = [*pickers[0].shown, *pickers[1].shown]
+    shown_of_both = [*pickers[0].outputs, *pickers[1].outputs]
     linked = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed]
     page.load(opened, None, [*shown_of_both, *linked, tab.problem, tab.tally], show_progress="hidden",
               api_visibility="private")  # fmt: skip
-    for picker, group in zip(pickers, GROUPS, strict=True):
-        wire_choices(picker, service.picker, group)
+    for picker in pickers:
+        wire_choices(picker, service.picker)
     gr.on(
         [pickers[0].line.change, pickers[1].line.change, settings.mode.input],
         lambda *values: service.setup.beforehand(read_wish(*values)),

@@ -108,7 +108,7 @@ class CompareTab:
     def growing(self) -> list[Any]:
         """What changes many times a second while levels are made, models load or answers are written."""
         places = [part for pane in self.panes for part in (pane.head, pane.log, pane.live, pane.note)]
-        return [*places, self.panes[0].picker.news]
+        return [*places, self.panes[0].picker.models_changed]
 
     @property
     def next_steps(self) -> list[gr.Button]:

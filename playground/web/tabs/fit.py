@@ -36,8 +36,8 @@ from playground.web.html.fit import (
     not_here,
 )
 from playground.web.html.page import empty_state, error_card
-from playground.web.model_picker import draw as draw_picker
 from playground.web.server.sessions import visitor_of
+from playground.web.streaming import Updates
 from playground.web.tabs.chat_layout import ChatTab
 
 KV_CHOICES: Final = [("f16", "f16"), ("q8_0: half", "q8_0"), ("q4_0: a quarter", "q4_0")]
@@ -195,20 +195,21 @@ def wire_fit_tab(
         for drawn in redraw(request, model, computer, other_gb, kv_type, None, levels, None, None):
             yield [*drawn, "", gr.Button(visible=False)]
 
-    def open_cell(cell: Any, *values: Any) -> Iterator[list[Any]]:
+    def open_cell(cell: Any, *values: Any) -> Iterator[Updates]:
         opening = service.cell_action(FitChoice.read(*values), cell)
         if opening.chat is None:
             words = not_here(opening.problem, opening.remedy)
             to_models = gr.Button(visible=opening.repo is not None)
-            yield [gr.skip(), words, to_models, opening.repo or "", *[gr.skip()] * len(chat_parts)]
+            yield {tab.away: words, tab.to_models: to_models, tab.wanted: opening.repo or ""}
             return
+        left_fit: Updates = {
+            tabs: gr.Tabs(selected="chat"), tab.away: "", tab.to_models: gr.Button(visible=False), tab.wanted: "",
+            chat.progress: "",
+        }  # fmt: skip
         for view in picker.views(opening.chat):
-            yield [
-                gr.Tabs(selected="chat"), "", gr.Button(visible=False), "", *draw_picker(view, "chat"),
-                opening.chat.kv_type, "",
-            ]  # fmt: skip
+            yield left_fit | chat.picker.updates(view)
 
-    chat_parts = [*chat.picker.shown, chat.picker.kv_type, chat.progress]
+    chat_parts = [*chat.picker.outputs, chat.progress]
     quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     tab.tab.select(redraw, tab.choice, tab.shown, **quiet)
     tab.model.input(

@@ -32,7 +32,7 @@ from playground.web.html.models import (
 from playground.web.html.page import error_card, notice, status_message
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
-from playground.web.widgets import button_rows, news, radio_rows
+from playground.web.widgets import button_rows, change_stamp, radio_rows
 
 OFTEN_SECONDS: Final = 0.4  # how often a page looks at the downloads while one is under way: to move twice a second
 SELDOM_SECONDS: Final = 5.0  # and while none is: another visitor may start one
@@ -273,7 +273,7 @@ def draw_downloads(tab: ModelsTab, service: ModelsService, arrived: int, shown: 
         tab.arrived: done,
     }
     if done > arrived:
-        updates |= draw_shelf(tab, service) | {tab.news: news()}
+        updates |= draw_shelf(tab, service) | {tab.news: change_stamp()}
         if any(record.id == shown and record.state == "done" for record in records):
             updates |= {tab.hub.download: gr.Button(visible=False), tab.hub.said: notice(HERE, "good")}
     return updates
@@ -331,7 +331,7 @@ def _wire_shelf(tab: ModelsTab, service: ModelsService) -> None:
         except PlaygroundError as error:
             return refusing(error, request)
         words = f"Deleted {file.display_name} {file.level}: {gibibytes(file.size)} are free again."
-        return draw_shelf(tab, service, notice(words, "good")) | {tab.news: news()}
+        return draw_shelf(tab, service, notice(words, "good")) | {tab.news: change_stamp()}
 
     def open_path(request: gr.Request, path: str) -> Updates:
         try:
@@ -339,7 +339,7 @@ def _wire_shelf(tab: ModelsTab, service: ModelsService) -> None:
         except PlaygroundError as error:
             return refusing(error, request)
         words = f"{file.display_name} {file.level} is in every model list until the playground ends."
-        return draw_shelf(tab, service, notice(words, "good")) | {tab.news: news(), part.path: ""}
+        return draw_shelf(tab, service, notice(words, "good")) | {tab.news: change_stamp(), part.path: ""}
 
     def drop(request: gr.Request, paths: Any) -> Updates:
         try:
@@ -348,7 +348,7 @@ def _wire_shelf(tab: ModelsTab, service: ModelsService) -> None:
             return refusing(error, request) | {part.drop: None}
         words = ", ".join(f"{file.display_name} {file.level}" for file in files)
         return draw_shelf(tab, service, notice(f"Kept {words}: now in every model list.", "good")) | {
-            tab.news: news(),
+            tab.news: change_stamp(),
             part.drop: None,
         }
 
@@ -373,7 +373,9 @@ def _wire_making(tab: ModelsTab, service: ModelsService) -> None:
                 part.stop: gr.Button(visible=frame.is_busy),
             }
             if frame.is_made:
-                updates |= draw_shelf(tab, service) | draw_makeable(tab, service, model, level) | {tab.news: news()}
+                updates |= (
+                    draw_shelf(tab, service) | draw_makeable(tab, service, model, level) | {tab.news: change_stamp()}
+                )
             yield updates
 
     def stop(request: gr.Request) -> None:
