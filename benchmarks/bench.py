@@ -16,7 +16,7 @@ from playground.engine.protocol import Finished, Token
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import read_processors
 from playground.models.library import Library
-from playground.quantize.quantize import QuantizedFile, quantize
+from playground.quantize.quantize import QuantizedFile, quantize_file
 from playground.settings import load_settings
 
 STORY = "Tell me a long story about a fox who learns to read. Describe every place that it visits."
@@ -29,7 +29,7 @@ def cores() -> int:
 
 def starter() -> Path:
     with tempfile.TemporaryDirectory() as empty:
-        return Library(load_settings(data_dir=Path(empty))).find("starter").path
+        return Library(load_settings(data_dir=Path(empty))).find_file("starter").path
 
 
 def turn(text: str) -> str:
@@ -60,7 +60,7 @@ def services() -> Iterator[Services]:
 def made(level: str, folder: Path) -> Path:
     """A level of the starter, made here."""
     target = folder / f"SmolLM2-135M-Instruct-{level}.gguf"
-    (*_, last) = quantize(starter(), level, target, cores())
+    (*_, last) = quantize_file(starter(), level, target, cores())
     assert isinstance(last, QuantizedFile)
     return last.path
 

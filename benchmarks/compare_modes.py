@@ -52,7 +52,7 @@ def main() -> None:
     speeds: dict[Mode, list[float]] = {"in turn": [], "at once": []}
     with tempfile.TemporaryDirectory() as folder, services() as opened:
         paths = [made(level, Path(folder)) for level in ("Q8_0", "Q4_0")]
-        panes = [Pane(opened.library.find(str(path)), CONTEXT, Conversation().ask(STORY)) for path in paths]
+        panes = [Pane(opened.library.find_file(str(path)), CONTEXT, Conversation().ask(STORY)) for path in paths]
         compared(opened, panes, "in turn")  # both are loaded from here on
         for _ in range(ROUNDS):
             single.append(asked_one_by_one(opened, panes))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from playground.models.hub.names import allowed_by
+from playground.models.hub.names import repository_filter
 from playground.settings import Settings, load_settings
 from tests.support.playground_process import ROOT
 
@@ -33,8 +33,8 @@ def test_the_server_settings_open_the_page_to_a_proxy_and_close_the_rest(
     settings = load_settings()
     assert settings.proxies == 1 and settings.password.get_secret_value() == "a long sentence of your own"
     assert not (settings.allow_delete or settings.allow_local_files or settings.allow_load_anyway)
-    assert allowed_by(settings.allowed_repos)("our-team/Model-GGUF")
-    assert not allowed_by(settings.allowed_repos)("stranger/Model-GGUF")
+    assert repository_filter(settings.allowed_repos)("our-team/Model-GGUF")
+    assert not repository_filter(settings.allowed_repos)("stranger/Model-GGUF")
 
 
 def test_the_proxy_hands_on_what_the_playground_asks_of_it() -> None:

@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 
 from playground.gguf.filenames import parse_file_name
 from playground.models.catalog import load_catalog
-from playground.models.hub.names import allowed_by
+from playground.models.hub.names import repository_filter
 from playground.settings import load_settings
 from tests.support.playground_process import PlaygroundProcess
 from tests.support.space_process import MEMORY_BYTES, PRELOADED, VARIABLES, project_table, pushed_files, space_process
@@ -72,7 +72,7 @@ def test_the_front_matter_holds_to_the_hubs_rules(front: dict[str, Any]) -> None
 
 def test_the_preloaded_files_are_levels_of_models_that_visitors_may_use(front: dict[str, Any]) -> None:
     """As `owner/repo file,file`: of one model at least two levels, so that there is something to compare."""
-    allowed, known = allowed_by(("catalogue",)), {model.repo for model in load_catalog()}
+    allowed, known = repository_filter(("catalogue",)), {model.repo for model in load_catalog()}
     named = dict(line.split(" ") for line in front["preload_from_hub"])
     assert sorted(named) == sorted(front["models"])
     assert all(repo in known and allowed(repo) for repo in named)

@@ -23,7 +23,7 @@ from tests.support.playground_process import NOWHERE, ROOT, PlaygroundProcess, e
 
 pytestmark = pytest.mark.process
 
-VOTE: Final = Vote(Pair.of(Contestant("Tiny", "Q8_0"), Contestant("Tiny", "Q2_K")), "first", "second")
+VOTE: Final = Vote(Pair.in_order(Contestant("Tiny", "Q8_0"), Contestant("Tiny", "Q2_K")), "first", "second")
 LEVEL: Final = {"models-make-model": STARTER_CHOICE["chat-model"], "models-make-level": "Q8_0"}
 PROXIES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 
@@ -60,7 +60,7 @@ def amiss(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
     votes = home / "data" / "votes.sqlite"
     book = VoteStore(votes)
     for _ in range(200):
-        book.add(VOTE)
+        book.add_vote(VOTE)
     votes.write_bytes(votes.read_bytes()[:9000])
     network = {"HF_ENDPOINT": "http://hub.invalid", **dict.fromkeys(PROXIES, NOWHERE)}
     with PlaygroundProcess(home, HF_HUB_OFFLINE="0", **network) as process, ThreadPoolExecutor() as meanwhile:
@@ -78,7 +78,7 @@ def test_damaged_votes_are_moved_aside_and_told_and_new_ones_are_kept(amiss: Ami
     (kept,) = amiss.votes.parent.glob("votes.sqlite.damaged-*")
     assert "The book of votes was damaged" in told and kept.name in told and "a new one was begun" in told
     assert "The book of votes was damaged" in PageEvents(amiss.process.address).open("compare-tally")
-    VoteStore(amiss.votes).add(VOTE)
+    VoteStore(amiss.votes).add_vote(VOTE)
     assert VoteStore(amiss.votes).tally(VOTE.pair).count == 1
 
 

@@ -89,7 +89,7 @@ class ApiService:
         """Every level of a model here or on the Hub; files without their folders."""
         name, size = reference(model), context_size(context)
         try:
-            files = self._looked_up(name, lambda: self._services.library.levels(name, by_path=self._takes_paths))
+            files = self._looked_up(name, lambda: self._services.library.find_files(name, by_path=self._takes_paths))
         except ModelNotFound:
             if not self._may_be_on_the_hub(name):
                 raise
@@ -173,7 +173,9 @@ class ApiService:
 
     def _model(self, name: str) -> ModelFile | RemoteModel:
         remote = self._services.remotes.find(name)
-        return remote or self._looked_up(name, lambda: self._services.library.find(name, by_path=self._takes_paths))
+        return remote or self._looked_up(
+            name, lambda: self._services.library.find_file(name, by_path=self._takes_paths)
+        )
 
     def _may_be_on_the_hub(self, name: str) -> bool:
         is_path = name.startswith((".", "/", "~")) or (name.lower().endswith(".gguf") and "://" not in name)
@@ -181,14 +183,14 @@ class ApiService:
 
     def _planned_path(self, name: str) -> Path:
         try:
-            file = self._looked_up(name, lambda: self._services.library.find(name, by_path=self._takes_paths))
+            file = self._looked_up(name, lambda: self._services.library.find_file(name, by_path=self._takes_paths))
             return file.path
         except ModelNotFound:
             if not self._may_be_on_the_hub(name):
                 raise
         meant = parse_reference(name, self._services.hub.endpoint)
-        level = self._services.hub.repository(meant.repo).find(meant.level, path=meant.path)
-        return self._services.headers.read(level).path
+        level = self._services.hub.fetch_repository(meant.repo).resolve_level(meant.level, path=meant.path)
+        return self._services.headers.read_header(level).path
 
     def _level(self, file: ModelFile, size: int | None) -> LevelRecord:
         services = self._services

@@ -219,9 +219,9 @@ class FitService:
         levels = FULL_TABLE_LEVELS if every_level else SHORT_TABLE_LEVELS
         known = list(subject.sizes)
         if subject.base_name and self._quantization_jobs:
-            source = self._quantization_jobs.source(subject.base_name)
+            source = self._quantization_jobs.source_file(subject.base_name)
             beside_weights = source.size - self._library.whole_header(source).weight_bytes
-            makeable = self._quantization_jobs.can_make(
+            makeable = self._quantization_jobs.makeable_levels(
                 subject.base_name, [level for level in levels if level != "F16"]
             )
             known += [LevelSize(size.level, size.size - beside_weights, "to be made") for size in makeable.values()]

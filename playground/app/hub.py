@@ -90,7 +90,7 @@ class HubService:
         if known is not None:
             return SearchView(words, known)
         try:
-            found = self._services.hub.search(words)
+            found = self._services.hub.search_repositories(words)
         except PlaygroundError as error:
             return SearchView(words, error=error)
         with self._lock:
@@ -103,10 +103,14 @@ class HubService:
         """The repository that a text names, and the level that it names or the recommended one."""
         try:
             meant = parse_reference(text, self._services.hub.endpoint)
-            repository = self._services.hub.repository(meant.repo)
+            repository = self._services.hub.fetch_repository(meant.repo)
             opened = self._remember(repository)
             named = meant.level is not None or meant.path is not None
-            chosen = repository.find(meant.level, path=meant.path) if named else recommended_level(repository.levels)
+            chosen = (
+                repository.resolve_level(meant.level, path=meant.path)
+                if named
+                else recommended_level(repository.levels)
+            )
         except PlaygroundError as error:
             yield HubView(error=error)
             return
@@ -157,7 +161,7 @@ class HubService:
         with self._lock:
             opened = self._opened.get(repo.lower())
         if opened is None:
-            opened = self._remember(self._services.hub.repository(repo))
+            opened = self._remember(self._services.hub.fetch_repository(repo))
         for level in opened.repository.levels:
             if level.key == key:
                 return opened, level
@@ -184,7 +188,7 @@ class HubService:
         yield replace(view, is_here=self.is_installed(chosen))
         try:
             if chosen.key not in opened.headers:
-                header = self._services.headers.read(chosen)
+                header = self._services.headers.read_header(chosen)
                 self._services.planner.trained_context(header.path)  # raises for what llama.cpp cannot open
                 opened.headers[chosen.key] = header
             view = self._judged(opened, view)

@@ -48,14 +48,14 @@ class MakeableLevels:
         """The levels that can be made of a model, by the value of their rows, from large to small."""
         if self._quantization_jobs is None:
             return {}
-        offered = self._quantization_jobs.can_make(base_name)
+        offered = self._quantization_jobs.makeable_levels(base_name)
         self._asked.add(base_name)
         return offered
 
     def source(self, base_name: str) -> ModelFile | None:
         """The file they would be made from."""
         try:
-            return self._quantization_jobs.source(base_name) if self._quantization_jobs else None
+            return self._quantization_jobs.source_file(base_name) if self._quantization_jobs else None
         except PlaygroundError:
             return None
 
@@ -83,7 +83,7 @@ class MakeableLevels:
             raise RequestRefused(
                 "Levels are not made here.", "Choose one that is on the list.", setting="allow_quantize"
             )
-        with closing(self._quantization_jobs.make(base_name, level)) as making:
+        with closing(self._quantization_jobs.make_level(base_name, level)) as making:
             for event in making:
                 if isinstance(event, QuantizedFile):
                     return event

@@ -31,7 +31,7 @@ from playground.limits.runs import Runs, Visitor
 from playground.llama.params import ContextParameters
 from playground.models.library import Library, ModelFile
 from playground.quantize.jobs import QuantizationJobs
-from playground.quantize.quantize import QuantizationProgress, QuantizedSize, made_note
+from playground.quantize.quantize import QuantizationProgress, QuantizedSize, level_note
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class ModelPickerService:
             offers=tuple(offer_row(one.if_made) for one in offers if one.if_made),
             made_from=offers[0].file.level if offers else "",
             to_make=chosen.if_made,
-            usable=self._usable_for(self._library.path_for(view.choice.model or "", value))
+            usable=self._usable_for(self._library.path_for_level(view.choice.model or "", value))
             if chosen.if_made
             else self._usable_for(chosen.file.path),
         )
@@ -248,7 +248,7 @@ class ModelPickerService:
     def _row(self, value: str, file: ModelFile) -> LevelRow:
         level = find_level(file.level)
         header = self._library.whole_header(file)
-        note = made_note(file.level, file.requantized_from, header.bits_per_weight)
+        note = level_note(file.level, file.requantized_from, header.bits_per_weight)
         summary = level.summary if level else NO_WORDS
         notes = (note,) if note else ()
         return LevelRow(value, file.level, file.size, header.bits_per_weight, summary, None, notes=notes)

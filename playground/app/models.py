@@ -21,11 +21,11 @@ from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, Requ
 from playground.gguf.levels import MAKEABLE_LEVELS
 from playground.limits.runs import Visitor
 from playground.models.disk_scan import LeftOut
-from playground.models.file_records import LastUsed, delete, may_delete
+from playground.models.file_records import LastUsed, delete_file, may_delete_file
 from playground.models.hub.cache import free_bytes
 from playground.models.hub.download_queue import Download
 from playground.models.library import Library, ModelFile
-from playground.quantize.quantize import QuantizedSize, made_note
+from playground.quantize.quantize import QuantizedSize, level_note
 from playground.settings import Settings
 from playground.text_format import bits, gibibytes
 from playground.web.html.page import notice
@@ -71,7 +71,7 @@ class InstalledModels:
         self._last_used = last_used
 
     def view(self) -> InstalledModelsView:
-        files, left_out = self._library.survey()
+        files, left_out = self._library.scan_models()
         in_order = sorted(files, key=lambda file: (file.origin != "starter", file.base_name.lower(), -file.size))
         return InstalledModelsView(
             tuple(map(self._row, in_order)), tuple(left_out), free_bytes(self._settings.data_dir)
@@ -91,7 +91,7 @@ class InstalledModels:
             raise RequestRefused(
                 "Models cannot be deleted here.", "Whoever runs this playground decided so.", setting="allow_delete"
             )
-        delete(row.file, self._settings.data_dir)
+        delete_file(row.file, self._settings.data_dir)
         return row.file
 
     def add_file(self, path: str) -> ModelFile:
@@ -104,7 +104,7 @@ class InstalledModels:
             )
         if not path.strip() or "\0" in path:
             raise ModelNotFound("No path was typed.", "Type the path of a GGUF file on this computer.")
-        return self._library.add(Path(path.strip().strip("'\"")))
+        return self._library.add_file(Path(path.strip().strip("'\"")))
 
     def keep_uploads(self, uploaded: Sequence[str]) -> list[ModelFile]:
         """Keep model files that were dropped onto the page; all parts of a model come together.
@@ -151,10 +151,10 @@ class InstalledModels:
             bits = self._library.whole_header(file).bits_per_weight
         except (PlaygroundError, OSError):
             bits = None
-        note = made_note(file.level, file.requantized_from, bits) or ""
-        removable = self._settings.allow_delete and may_delete(file, self._settings.data_dir)
+        note = level_note(file.level, file.requantized_from, bits) or ""
+        removable = self._settings.allow_delete and may_delete_file(file, self._settings.data_dir)
         key = hashlib.sha256(str(file.path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        return InstalledModelRow(key, file, bits, note, removable, self._last_used.of(file.path))
+        return InstalledModelRow(key, file, bits, note, removable, self._last_used.last_load_time(file.path))
 
 
 _OFFLINE: Final = "The Hub is not asked: offline mode is on (HF_HUB_OFFLINE). All that is on this disk works."
@@ -177,7 +177,7 @@ class ModelsService:
         models = []
         for base_name, files in self._services.library.models().items():
             try:
-                source = self._services.quantization_jobs.source(base_name)
+                source = self._services.quantization_jobs.source_file(base_name)
             except PlaygroundError:
                 continue
             models.append((f"{files[0].display_name}, from {source.level}", base_name))
@@ -186,7 +186,7 @@ class ModelsService:
     def makeable_levels(self, base_name: str) -> dict[str, QuantizedSize]:
         """Every level that can be made of a model, with its exact size, from large to small."""
         return (
-            self._services.quantization_jobs.can_make(base_name, MAKEABLE_LEVELS)
+            self._services.quantization_jobs.makeable_levels(base_name, MAKEABLE_LEVELS)
             if self.settings.allow_quantize
             else {}
         )
@@ -203,7 +203,7 @@ class ModelsService:
     # --- downloads ---
 
     def downloads(self) -> tuple[Download, ...]:
-        return self._services.downloads.all()
+        return self._services.downloads.all_downloads()
 
     def is_downloading(self) -> bool:
         return any(not record.has_ended for record in self.downloads())
@@ -217,7 +217,7 @@ class ModelsService:
                 return notice(f"{level.base_name} {level.level} is on this computer already.", "good")
             if visitor:
                 self.runs.add_download(visitor, level.key, self._unfinished())
-            self._services.downloads.start(level)
+            self._services.downloads.start_download(level)
         except PlaygroundError as error:
             return error_message(error, visitor)
         return notice(
@@ -228,7 +228,7 @@ class ModelsService:
         """`cancel ID`, `resume ID` or `forget ID`, as a row's button asks; an error as markup, "" where all is well."""
         word, _, id = action.partition(" ")
         queue = self._services.downloads
-        doing = {"cancel": queue.cancel, "resume": queue.resume, "forget": queue.forget}
+        doing = {"cancel": queue.cancel_download, "resume": queue.resume_download, "forget": queue.forget_download}
         try:
             self._refuse_downloads()
             if word in doing:
@@ -250,12 +250,12 @@ class ModelsService:
         return [record.id for record in self.downloads() if not record.has_ended]
 
     def repository_url(self, repo: str) -> str:
-        return self._services.hub.page(repo)
+        return self._services.hub.repository_page(repo)
 
     @property
     def away(self) -> str:
         """What to say where the Hub is not to be asked, or the downloads are not as they should be; "" otherwise."""
-        said = self._services.downloads.said
+        said = self._services.downloads.warning
         queue = notice(said, "warning") if said else ""
         if not self._services.hub.is_offline:
             return queue

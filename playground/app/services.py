@@ -18,10 +18,10 @@ from playground.machine.cpus import Processors, read_processors
 from playground.machine.files import remove_leftovers
 from playground.machine.memory import MachineMemory, read_memory
 from playground.models.file_records import LastUsed
-from playground.models.hub.client import Hub
+from playground.models.hub.client import HubClient
 from playground.models.hub.download_queue import DownloadQueue
-from playground.models.hub.headers import Headers
-from playground.models.hub.names import allowed_by
+from playground.models.hub.headers import HubHeaders
+from playground.models.hub.names import repository_filter
 from playground.models.library import Library
 from playground.quantize.jobs import QuantizationJobs
 from playground.settings import Settings
@@ -45,7 +45,7 @@ class Services:
             lambda: read_memory().usable,
             settings.idle_seconds,
             settings.turn_seconds,
-            self.last_used.note,
+            self.last_used.record_load,
         )
         self._resources.callback(self.pool.close)
         self.runs = self._resources.enter_context(Runs.of(settings))
@@ -59,13 +59,13 @@ class Services:
         self._downloads: DownloadQueue | None = None
 
     @cached_property
-    def hub(self) -> Hub:
-        return Hub(allowed=allowed_by(self.settings.allowed_repos))
+    def hub(self) -> HubClient:
+        return HubClient(allowed=repository_filter(self.settings.allowed_repos))
 
     @cached_property
-    def headers(self) -> Headers:
+    def headers(self) -> HubHeaders:
         """Headers of models on the Hub, kept in the data folder."""
-        return Headers(self.hub, self.settings.data_dir / "headers")
+        return HubHeaders(self.hub, self.settings.data_dir / "headers")
 
     @property
     def downloads(self) -> DownloadQueue:

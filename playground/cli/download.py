@@ -23,17 +23,17 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.models.file_records import note_downloaded
-    from playground.models.hub.client import Hub
-    from playground.models.hub.headers import Headers
+    from playground.models.hub.client import HubClient
+    from playground.models.hub.headers import HubHeaders
     from playground.models.hub.names import parse_reference
     from playground.models.hub.transfer import Transfer
 
-    hub = Hub()
+    hub = HubClient()
     meant = parse_reference(arguments.model, hub.endpoint)
-    level = hub.repository(meant.repo).find(meant.level, path=meant.path)
-    delivery = Transfer(hub, Headers(hub, settings.data_dir / "headers"), level, lambda: _show(delivery))
+    level = hub.fetch_repository(meant.repo).resolve_level(meant.level, path=meant.path)
+    delivery = Transfer(hub, HubHeaders(hub, settings.data_dir / "headers"), level, lambda: _show(delivery))
     try:
-        path = delivery.run()
+        path = delivery.download_level()
     finally:
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr, flush=True)

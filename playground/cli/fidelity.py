@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     text = read_text(arguments.text or asset("evaluation.txt"))
     context = ContextParameters(CONTEXT_STEP, slots=1)  # nobody chats: scoring makes a context of its own
     with Services(settings) as services:
-        reference = services.library.find(arguments.reference).path, context
-        candidate = services.library.find(arguments.candidate).path, context
+        reference = services.library.find_file(arguments.reference).path, context
+        candidate = services.library.find_file(arguments.candidate).path, context
         scores = settings.data_dir / "scores"
         try:
             for news in measure_fidelity(services.pool, reference, candidate, text, folder=scores):

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     library = Library(settings)
     if arguments.hub or on_hub.is_meant(arguments.model, library):
         return _report(on_hub.levels(arguments.model, arguments.context, settings), "on the Hub")
-    files = library.levels(arguments.model)
+    files = library.find_files(arguments.model)
     usable = read_memory().usable
     with Planner() as planner:
         levels = [level_record(file, library, planner, arguments.context, settings.slots, usable) for file in files]

@@ -22,7 +22,7 @@ def is_meant(reference: str, library: Library) -> bool:
     if reference.lower().endswith(".gguf") and "://" not in reference:
         return False
     try:
-        library.levels(reference)
+        library.find_files(reference)
     except ModelNotFound:
         return True
     return False
@@ -41,11 +41,11 @@ def levels(reference: str, context: int | None, settings: Settings) -> list[Leve
 
 def header_path(reference: str, settings: Settings) -> Path:
     """The sparse stand-in of a level on the Hub, for the planner. Raises HubProblem, ModelNotFound or BadModelFile."""
-    from playground.models.hub.client import Hub
-    from playground.models.hub.headers import Headers
+    from playground.models.hub.client import HubClient
+    from playground.models.hub.headers import HubHeaders
     from playground.models.hub.names import parse_reference
 
-    hub = Hub()
+    hub = HubClient()
     meant = parse_reference(reference, hub.endpoint)
-    level = hub.repository(meant.repo).find(meant.level, path=meant.path)
-    return Headers(hub, settings.data_dir / "headers").read(level).path
+    level = hub.fetch_repository(meant.repo).resolve_level(meant.level, path=meant.path)
+    return HubHeaders(hub, settings.data_dir / "headers").read_header(level).path

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
     library = Library(settings)
     from_hub = on_hub.is_meant(arguments.model, library)
-    path = on_hub.header_path(arguments.model, settings) if from_hub else library.find(arguments.model).path
+    path = on_hub.header_path(arguments.model, settings) if from_hub else library.find_file(arguments.model).path
     asked = ContextParameters(arguments.context, arguments.kv_type, arguments.slots or settings.slots)
     usable = read_memory().usable
     with Planner() as planner:

@@ -32,14 +32,14 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.machine.cpus import read_processors
     from playground.models.library import Library
-    from playground.quantize.quantize import estimate, quantize
+    from playground.quantize.quantize import estimate_level, quantize_file
 
     library = Library(settings)
-    source = library.find(arguments.source)
+    source = library.find_file(arguments.source)
     if arguments.dry_run:
-        return _report(estimate(source.path, arguments.level), None)
-    target = arguments.output or library.path_for(source.base_name, arguments.level.upper())
-    with closing(quantize(source.path, arguments.level, target, read_processors().usable)) as work:
+        return _report(estimate_level(source.path, arguments.level), None)
+    target = arguments.output or library.path_for_level(source.base_name, arguments.level.upper())
+    with closing(quantize_file(source.path, arguments.level, target, read_processors().usable)) as work:
         made = _followed(work)
     return _report(made.planned, made.path)
 

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     results: list[tuple[str, SpeedResult]] = []
     with Services(settings) as services:
         for model in arguments.models:
-            path = services.library.find(model).path
+            path = services.library.find_file(model).path
             with loaded(services, path, context) as lease:
                 for test in tests:
                     result = None

@@ -26,8 +26,8 @@ from playground.gguf.reader import (
     GgufReader,
     LongArray,
     Value,
+    printable,
     read_value,
-    shown,
 )
 from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_tensors
 
@@ -140,8 +140,8 @@ def read_header(source: ByteSource) -> GgufHeader:
     """
     cursor = GgufReader(source)
     version = _read_version(cursor)
-    tensor_count = cursor.uint64("the number of tensors")
-    key_count = cursor.uint64("the number of metadata keys")
+    tensor_count = cursor.read_uint64("the number of tensors")
+    key_count = cursor.read_uint64("the number of metadata keys")
     _refuse_absurd(tensor_count, MOST_TENSORS, "tensors")
     _refuse_absurd(key_count, MOST_KEYS, "metadata keys")
     metadata = _read_metadata(cursor, key_count)
@@ -183,7 +183,7 @@ def write_stand_in(source: ByteSource, header: GgufHeader, path: Path) -> None:
     """A file that is the header followed by a hole of the weights' size: takes no room on disk, opens in a dry run."""
     with path.open("wb") as file:
         while file.tell() < header.byte_count:
-            chunk = source.read(file.tell(), min(4 * MIB, header.byte_count - file.tell()))
+            chunk = source.read_range(file.tell(), min(4 * MIB, header.byte_count - file.tell()))
             if not chunk:
                 raise BadModelFile("The model file became shorter while it was read.", "Try again.")
             file.write(chunk)
@@ -193,10 +193,10 @@ def write_stand_in(source: ByteSource, header: GgufHeader, path: Path) -> None:
 def _read_version(cursor: GgufReader) -> int:
     if cursor.size == 0:
         raise BadModelFile("A model file was expected, and the file is empty.", "Fetch the file again.")
-    magic = cursor.take(min(4, cursor.size), "its first letters")
+    magic = cursor.read_bytes(min(4, cursor.size), "its first letters")
     if magic != b"GGUF":
         raise _not_gguf(magic)
-    version = cursor.uint32("the version")
+    version = cursor.read_uint32("the version")
     if version in (2, 3):
         return version
     if version == 1:
@@ -242,10 +242,10 @@ def _refuse_absurd(count: int, most: int, what: str) -> None:
 def _read_metadata(cursor: GgufReader, count: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for number in range(1, count + 1):
-        key = cursor.string(f"the name of metadata key {number} of {count}")
+        key = cursor.read_string(f"the name of metadata key {number} of {count}")
         if key in metadata:
-            raise BadModelFile(f"The model file is damaged: it has the key {shown(key)} twice.", _ANOTHER_FILE)
-        metadata[key] = read_value(cursor, shown(key))
+            raise BadModelFile(f"The model file is damaged: it has the key {printable(key)} twice.", _ANOTHER_FILE)
+        metadata[key] = read_value(cursor, printable(key))
     _check_standard_keys(metadata)
     return metadata
 
@@ -266,8 +266,10 @@ def _check_standard_keys(metadata: Mapping[str, Value]) -> None:
 
 
 def _wrong_type(key: str, expected: str, found: Value) -> BadModelFile:
-    what = f"a list of {found.length:,}" if isinstance(found, LongArray) else shown(repr(found))
-    return BadModelFile(f"The model file is damaged: {shown(key)} should be {expected} and is {what}.", _ANOTHER_FILE)
+    what = f"a list of {found.length:,}" if isinstance(found, LongArray) else printable(repr(found))
+    return BadModelFile(
+        f"The model file is damaged: {printable(key)} should be {expected} and is {what}.", _ANOTHER_FILE
+    )
 
 
 def _alignment(metadata: Mapping[str, Value]) -> int:

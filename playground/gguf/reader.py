@@ -57,7 +57,7 @@ class ByteSource(Protocol):
     def size(self) -> int:
         """Bytes of the whole file, weights included."""
 
-    def read(self, offset: int, count: int) -> bytes:
+    def read_range(self, offset: int, count: int) -> bytes:
         """`count` bytes from `offset`; fewer only where the file ends. Raises OSError when they cannot be had."""
 
 
@@ -72,7 +72,7 @@ class FileSource:
     def size(self) -> int:
         return self._size
 
-    def read(self, offset: int, count: int) -> bytes:
+    def read_range(self, offset: int, count: int) -> bytes:
         with self._path.open("rb") as file:
             file.seek(offset)
             return file.read(count)
@@ -89,7 +89,7 @@ class BytesSource:
     def size(self) -> int:
         return self._size
 
-    def read(self, offset: int, count: int) -> bytes:
+    def read_range(self, offset: int, count: int) -> bytes:
         return self._content[offset : offset + count]
 
 
@@ -110,49 +110,49 @@ class GgufReader:
         return self._start + self._at
 
     @property
-    def left(self) -> int:
+    def bytes_left(self) -> int:
         """Bytes of the file that come after this position."""
         return self.size - self.offset
 
-    def unpack(self, layout: Struct, what: str) -> tuple[Any, ...]:
+    def read_fields(self, layout: Struct, what: str) -> tuple[Any, ...]:
         """The next fields; `what` names them in the error."""
         self._need(layout.size, what)
         fields = layout.unpack_from(self._buffer, self._at)
         self._at += layout.size
         return fields
 
-    def take(self, count: int, what: str) -> bytes:
+    def read_bytes(self, count: int, what: str) -> bytes:
         """The next `count` bytes as they are."""
         self._need(count, what)
         raw = self._buffer[self._at : self._at + count]
         self._at += count
         return raw
 
-    def uint32(self, what: str) -> int:
-        number: int = self.unpack(UINT32, what)[0]
+    def read_uint32(self, what: str) -> int:
+        number: int = self.read_fields(UINT32, what)[0]
         return number
 
-    def uint64(self, what: str) -> int:
-        number: int = self.unpack(LENGTH, what)[0]
+    def read_uint64(self, what: str) -> int:
+        number: int = self.read_fields(LENGTH, what)[0]
         return number
 
-    def string(self, what: str) -> str:
+    def read_string(self, what: str) -> str:
         """A string with its 64-bit length before it, which must be UTF-8."""
-        length = self.uint64(f"the length of {what}")
+        length = self.read_uint64(f"the length of {what}")
         if length > LARGEST_STRING_BYTES:
             raise BadModelFile(
                 f"The model file is damaged: {what} claims to be {length:,} bytes long.",
                 "Fetch the file again, or choose another one.",
             )
         try:
-            return self.take(length, what).decode("utf-8")
+            return self.read_bytes(length, what).decode("utf-8")
         except UnicodeDecodeError as error:
             raise BadModelFile(
                 f"The model file is damaged: {what} is not readable text (UTF-8).",
                 "Fetch the file again, or choose another one.",
             ) from error
 
-    def skip(self, count: int, what: str) -> None:
+    def skip_bytes(self, count: int, what: str) -> None:
         """Move on without reading: bytes beyond the window are never asked for."""
         self._refuse_beyond(count, what)
         self._at += count
@@ -171,7 +171,7 @@ class GgufReader:
             self._fetch(count, what)
 
     def _refuse_beyond(self, count: int, what: str) -> None:
-        if count > self.left:
+        if count > self.bytes_left:
             raise _ends_in(what, self.size)
         if self.offset + count > LARGEST_HEADER_BYTES:
             raise BadModelFile(
@@ -185,16 +185,16 @@ class GgufReader:
         kept = self._buffer[self._at :]
         self._start, self._at = self.offset, 0
         wanted = min(max(self._window_bytes, count - len(kept)), self.size - self._start - len(kept))
-        self._buffer = kept + self._source.read(self._start + len(kept), wanted)
+        self._buffer = kept + self._source.read_range(self._start + len(kept), wanted)
         self._window_bytes = min(2 * self._window_bytes, LARGEST_WINDOW_BYTES)
         if len(self._buffer) < count:
             raise _ends_in(what, self._start + len(self._buffer))
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """A name out of an untrusted file, fit for a sentence: one line, not long."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text[:80])
-    return f"{printable}…" if len(text) > 80 else printable or "(no name)"
+    line = "".join(letter if letter.isprintable() else "?" for letter in text[:80])
+    return f"{line}…" if len(text) > 80 else line or "(no name)"
 
 
 def _ends_in(what: str, size: int) -> BadModelFile:
@@ -271,7 +271,7 @@ def read_value(cursor: GgufReader, key: str) -> Value:
 
 
 def _read_type(cursor: GgufReader, key: str) -> GGUFValueType:
-    number = cursor.uint32(f"the type of {key}")
+    number = cursor.read_uint32(f"the type of {key}")
     try:
         return GGUFValueType(number)
     except ValueError:
@@ -287,9 +287,9 @@ def _read_array(cursor: GgufReader, key: str) -> tuple[Scalar, ...] | LongArray:
             f"The model file cannot be used: {key} is an array of arrays, which llama.cpp does not read.",
             "Choose another file.",
         )
-    length = cursor.uint64(f"the length of {key}")
+    length = cursor.read_uint64(f"the length of {key}")
     item_bytes = 8 if kind is GGUFValueType.STRING else _LAYOUTS[kind].size
-    if length * item_bytes > cursor.left:
+    if length * item_bytes > cursor.bytes_left:
         raise BadModelFile(
             f"The model file is damaged or cut off: {key} claims {length:,} items, more than the file has room for.",
             _ANOTHER_FILE,
@@ -299,18 +299,18 @@ def _read_array(cursor: GgufReader, key: str) -> tuple[Scalar, ...] | LongArray:
     if kind is GGUFValueType.STRING:
         cursor.skip_strings(length, key)
     else:
-        cursor.skip(length * item_bytes, key)
+        cursor.skip_bytes(length * item_bytes, key)
     return LongArray(kind, length)
 
 
 def _read_scalars(cursor: GgufReader, kind: GGUFValueType, count: int, key: str) -> tuple[Scalar, ...]:
     if kind is GGUFValueType.STRING:
-        return tuple(cursor.string(key) for _ in range(count))
+        return tuple(cursor.read_string(key) for _ in range(count))
     if kind is GGUFValueType.BOOL:
-        return tuple(_truth(byte, key) for byte in cursor.unpack(Struct(f"<{count}B"), key))
+        return tuple(_truth(byte, key) for byte in cursor.read_fields(Struct(f"<{count}B"), key))
     if count == 1:
-        return cursor.unpack(_LAYOUTS[kind], key)
-    return cursor.unpack(Struct(f"<{count}{_NUMBERS[kind]}"), key)
+        return cursor.read_fields(_LAYOUTS[kind], key)
+    return cursor.read_fields(Struct(f"<{count}{_NUMBERS[kind]}"), key)
 
 
 def _truth(byte: int, key: str) -> bool:

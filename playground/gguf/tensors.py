@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Final
 
 from playground.errors import BadModelFile
-from playground.gguf.reader import GgufReader, shown
+from playground.gguf.reader import GgufReader, printable
 
 MOST_DIMENSIONS: Final = 4  # GGML_MAX_DIMS
 LONGEST_NAME_BYTES: Final = 63  # GGML_MAX_NAME with its closing zero
@@ -117,7 +117,7 @@ def read_tensors(cursor: GgufReader, count: int, alignment: int) -> tuple[Tensor
     for place in _places(count):
         tensor = _read_tensor(cursor, place)
         if tensor.name in tensors:
-            raise _damaged(f"it has two tensors named {shown(tensor.name)}")
+            raise _damaged(f"it has two tensors named {printable(tensor.name)}")
         tensors[tensor.name] = tensor
     _check_offsets(tensors, alignment)
     return tuple(tensors.values())
@@ -133,15 +133,15 @@ def _places(count: int) -> Iterator[str]:
 
 
 def _read_tensor(cursor: GgufReader, place: str) -> TensorInfo:
-    name = cursor.string(f"the name of {place}")
+    name = cursor.read_string(f"the name of {place}")
     if len(name.encode()) > LONGEST_NAME_BYTES:
         raise _damaged(f"{place} has a name longer than {LONGEST_NAME_BYTES} bytes")
-    dimensions = cursor.uint32(f"the shape of {place}")
+    dimensions = cursor.read_uint32(f"the shape of {place}")
     if dimensions > MOST_DIMENSIONS:
-        raise _damaged(f"tensor {shown(name)} claims {dimensions:,} dimensions, and {MOST_DIMENSIONS} is the most")
-    shape = tuple(cursor.uint64(f"the shape of {place}") for _ in range(dimensions))
-    kind = _tensor_type(cursor.uint32(f"the type of {place}"), name)
-    tensor = TensorInfo(name, shape, kind, cursor.uint64(f"the offset of {place}"))
+        raise _damaged(f"tensor {printable(name)} claims {dimensions:,} dimensions, and {MOST_DIMENSIONS} is the most")
+    shape = tuple(cursor.read_uint64(f"the shape of {place}") for _ in range(dimensions))
+    kind = _tensor_type(cursor.read_uint32(f"the type of {place}"), name)
+    tensor = TensorInfo(name, shape, kind, cursor.read_uint64(f"the offset of {place}"))
     _check_shape(tensor)
     return tensor
 
@@ -149,12 +149,12 @@ def _read_tensor(cursor: GgufReader, place: str) -> TensorInfo:
 def _tensor_type(number: int, name: str) -> TensorType:
     if number in REMOVED_TYPES:
         raise BadModelFile(
-            f"Tensor {shown(name)} is of type {REMOVED_TYPES[number]}, which llama.cpp no longer reads.",
+            f"Tensor {printable(name)} is of type {REMOVED_TYPES[number]}, which llama.cpp no longer reads.",
             "Choose the same model at another level, such as Q4_0 or Q4_K_M.",
         )
     if number not in _TYPES:
         raise BadModelFile(
-            f"Tensor {shown(name)} is of type {number}, which this llama.cpp does not know.",
+            f"Tensor {printable(name)} is of type {number}, which this llama.cpp does not know.",
             "The file is damaged or newer than the playground: choose another level, or update.",
         )
     return _TYPES[number]
@@ -162,14 +162,14 @@ def _tensor_type(number: int, name: str) -> TensorType:
 
 def _check_shape(tensor: TensorInfo) -> None:
     if 0 in tensor.shape:
-        raise _damaged(f"tensor {shown(tensor.name)} has a dimension of 0")
+        raise _damaged(f"tensor {printable(tensor.name)} has a dimension of 0")
     if tensor.weight_count > MOST_WEIGHTS:
-        raise _damaged(f"the shape of tensor {shown(tensor.name)} has more weights than any file could hold")
+        raise _damaged(f"the shape of tensor {printable(tensor.name)} has more weights than any file could hold")
     row = tensor.shape[0] if tensor.shape else 1
     if row % tensor.type.block_weights:
         raise _damaged(
-            f"tensor {shown(tensor.name)} has rows of {row:,} weights, and {tensor.type.name} packs them in blocks of "
-            f"{tensor.type.block_weights}"
+            f"tensor {printable(tensor.name)} has rows of {row:,} weights, and {tensor.type.name} packs them in "
+            f"blocks of {tensor.type.block_weights}"
         )
 
 
@@ -179,7 +179,7 @@ def _check_offsets(tensors: dict[str, TensorInfo], alignment: int) -> None:
     for tensor in tensors.values():
         if tensor.offset != expected:
             raise _damaged(
-                f"tensor {shown(tensor.name)} should start at byte {expected:,} of the weights, "
+                f"tensor {printable(tensor.name)} should start at byte {expected:,} of the weights, "
                 f"and says {tensor.offset:,}"
             )
         expected = aligned(tensor.offset + tensor.byte_count, alignment)

@@ -88,7 +88,7 @@ def measure_speed(engine: LocalEngine, test: SpeedTest, repeat: int) -> Iterator
             yield SpeedResult(test, tuple(runs), fmean(tokens))
 
 
-def prompt_of(engine: LocalEngine, tokens: int, opening: str) -> str:
+def prompt_with_tokens(engine: LocalEngine, tokens: int, opening: str) -> str:
     """A text of so many tokens in this model's own vocabulary, or one fewer where the words do not come out even."""
     text = opening + PROSE * (tokens * 8 // len(PROSE) + 2)  # no vocabulary has 8 letters a token on prose
     low, high = 1, len(text)
@@ -103,7 +103,7 @@ def prompt_of(engine: LocalEngine, tokens: int, opening: str) -> str:
 
 def _prompt_run(engine: LocalEngine, test: SpeedTest, number: int) -> tuple[list[float], list[int]]:
     """Each run opens with other words, so that nothing of the prompt is still in the cache."""
-    prompt = prompt_of(engine, test.tokens, f"{number * 7919 + 17} tales. ")
+    prompt = prompt_with_tokens(engine, test.tokens, f"{number * 7919 + 17} tales. ")
     (timings,) = _replies(engine, prompt, max_tokens=1, concurrent=1)
     return [timings.prompt_speed] if timings.prompt_speed else [], [timings.prompt_tokens or 0]
 

@@ -64,7 +64,7 @@ class Pair:
     second: Contestant
 
     @classmethod
-    def of(cls, one: Contestant, other: Contestant) -> Pair:
+    def in_order(cls, one: Contestant, other: Contestant) -> Pair:
         """The same pair, whichever of the two is named first."""
         first, second = sorted((one, other), key=lambda contestant: (-nominal_bits(contestant.level), contestant))
         return cls(first, second)
@@ -140,7 +140,7 @@ class VoteStore:
         self._most = most
         self._mending = threading.Lock()
 
-    def mend(self) -> None:
+    def repair_file(self) -> None:
         """Look whether the file is sound, and move it aside where it is damaged; for the start of the playground."""
         try:
             with self._open("The votes cannot be counted") as database:
@@ -151,7 +151,7 @@ class VoteStore:
             if not self.set_aside:
                 _LOG.warning("%s", error)
 
-    def add(self, vote: Vote) -> None:
+    def add_vote(self, vote: Vote) -> None:
         """Keep a vote; raises RequestRefused for one that is none, and when the book is full."""
         if vote.preference not in PREFERENCES or vote.shown_as_a not in ("first", "second"):
             raise RequestRefused("That is no vote.", "Choose A, B, tie or both bad.")
@@ -177,7 +177,7 @@ class VoteStore:
                 "GROUP BY 1, 2, 3, 4, 5"
             ).fetchall()
         for *names, preference, count in rows:
-            pair = Pair.of(Contestant(*names[:2]), Contestant(*names[2:]))
+            pair = Pair.in_order(Contestant(*names[:2]), Contestant(*names[2:]))
             counts.setdefault(pair, {})[preference] = count
         tallies = [
             Tally(pair, found.get("first", 0), found.get("second", 0), found.get("tie", 0), found.get("both bad", 0))
@@ -189,7 +189,7 @@ class VoteStore:
         """The votes on this pair, none where it was never voted on."""
         return next((tally for tally in self.tallies() if tally.pair == pair), Tally(pair))
 
-    def as_csv(self) -> str:
+    def export_csv(self) -> str:
         """Every vote, oldest first, with a line of names; RFC 4180, times in UTC."""
         with self._open("The votes cannot be exported") as database:
             rows = database.execute(f"SELECT {', '.join(_COLUMNS)} FROM votes ORDER BY id").fetchall()

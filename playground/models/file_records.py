@@ -36,16 +36,16 @@ def note_downloaded(data_dir: Path, path: Path) -> None:
         _write(data_dir, {*_downloaded(data_dir), str(path)})
 
 
-def may_delete(file: ModelFile, data_dir: Path) -> bool:
+def may_delete_file(file: ModelFile, data_dir: Path) -> bool:
     """Whether the playground put the file there."""
     return file.origin in ("made here", "dropped here") or (
         file.origin == "hub cache" and str(file.path) in _downloaded(data_dir)
     )
 
 
-def delete(file: ModelFile, data_dir: Path) -> None:
+def delete_file(file: ModelFile, data_dir: Path) -> None:
     """Remove all files of a model, its contents in the Hub's cache too; raises PlaygroundError where it must not."""
-    if not may_delete(file, data_dir):
+    if not may_delete_file(file, data_dir):
         raise PlaygroundError(
             f"{file.path.name} was not put there by the playground.", "Delete it with the program that did."
         )
@@ -105,7 +105,7 @@ class LastUsed:
         self._clock = clock
         self._lock = threading.Lock()
 
-    def note(self, path: Path) -> None:
+    def record_load(self, path: Path) -> None:
         """This file has been loaded now."""
         with self._lock, suppress(OSError):
             times = self._read() | {str(path.absolute()): round(self._clock())}
@@ -115,7 +115,7 @@ class LastUsed:
             arriving.write_text(json.dumps(dict(newest), indent=1), encoding="utf-8")
             arriving.replace(self._file)
 
-    def of(self, path: Path) -> int | None:
+    def last_load_time(self, path: Path) -> int | None:
         """When it was last loaded; None where that is not known."""
         with self._lock:
             return self._read().get(str(path.absolute()))
@@ -133,7 +133,7 @@ class LastUsed:
 # --- checksums ---
 
 
-class FileDigests:
+class FileChecksums:
     """Thread-safe; `memory` is the file in which digests are kept."""
 
     def __init__(self, memory: Path) -> None:
@@ -141,16 +141,16 @@ class FileDigests:
         self._computed: dict[str, str] = {}  # in this run
         self._lock = threading.Lock()
 
-    def known(self, file: ModelFile) -> tuple[str, ...] | None:
+    def known_checksums(self, file: ModelFile) -> tuple[str, ...] | None:
         """The digest of each shard in order, in hexadecimal; None where one must be computed first."""
         with self._lock:
             remembered = self._read()
         digests = [remembered.get(_identity(shard)) for shard in file.shards]
         return tuple(digest for digest in digests if digest) if all(digests) else None
 
-    def digest(self, files: Sequence[ModelFile]) -> Generator[float, None, None]:
+    def compute_checksums(self, files: Sequence[ModelFile]) -> Generator[float, None, None]:
         """Computes what is not known yet and tells the fraction done; closing it stops, and keeps whole digests."""
-        shards = list(dict.fromkeys(shard for file in files if not self.known(file) for shard in file.shards))
+        shards = list(dict.fromkeys(shard for file in files if not self.known_checksums(file) for shard in file.shards))
         total = sum(shard.stat().st_size for shard in shards)
         done = 0
         for shard in shards:

@@ -70,7 +70,7 @@ class Library:
 
     def files(self) -> list[ModelFile]:
         """Every usable model file, each once, the starter first."""
-        return self.survey()[0]
+        return self.scan_models()[0]
 
     def models(self) -> dict[str, list[ModelFile]]:
         """The same by base name, the levels of each from small to large."""
@@ -80,7 +80,7 @@ class Library:
             models.setdefault(spellings.setdefault(file.base_name.lower(), file.base_name), []).append(file)
         return {name: sorted(files, key=lambda file: file.size) for name, files in models.items()}
 
-    def survey(self) -> tuple[list[ModelFile], list[LeftOut]]:
+    def scan_models(self) -> tuple[list[ModelFile], list[LeftOut]]:
         """The usable files and those left out, with the reason."""
         files: list[ModelFile] = []
         left_out: list[LeftOut] = []
@@ -101,7 +101,7 @@ class Library:
         files.extend(file for _, file in added if all(shard.is_file() for shard in file.shards))
         return files, left_out
 
-    def add(self, path: Path) -> ModelFile:
+    def add_file(self, path: Path) -> ModelFile:
         """Show a file that lies elsewhere among the others, for this run; raises ModelNotFound or BadModelFile."""
         path = existing_file(path)
         try:
@@ -134,14 +134,14 @@ class Library:
         headers = [self.header(shard) for shard in file.shards]
         return merge_shards(headers) if len(headers) > 1 else headers[0]
 
-    def find(self, reference: str, *, by_path: bool = True) -> ModelFile:
+    def find_file(self, reference: str, *, by_path: bool = True) -> ModelFile:
         """The file that is meant by a path, or by `starter`, `owner/repo` or a model's name, each also with `:LEVEL`.
 
         Without a level: Q4_K_M, else Q8_0, else the only one; `starter` alone is the file as shipped. by_path: False
         takes no paths and tells none. Raises ModelNotFound, which names what there is, or BadModelFile for a path that
         holds no model.
         """
-        files = self.levels(reference, by_path=by_path)
+        files = self.find_files(reference, by_path=by_path)
         if reference.lower() == "starter":
             return next(file for file in files if file.origin == "starter")
         if len({file.base_name.lower() for file in files}) > 1:
@@ -155,7 +155,7 @@ class Library:
             f"{reference} is here at several levels: {_spoken(file.level for file in files)}.", "Name one of them."
         )
 
-    def levels(self, reference: str, *, by_path: bool = True) -> list[ModelFile]:
+    def find_files(self, reference: str, *, by_path: bool = True) -> list[ModelFile]:
         """Every file that a reference may mean, from small to large: all levels of a model, all models of a folder.
 
         Raises as `find` does.
@@ -178,7 +178,7 @@ class Library:
             )
         raise self._nothing_named(reference, by_path)
 
-    def path_for(self, base_name: str, level: str) -> Path:
+    def path_for_level(self, base_name: str, level: str) -> Path:
         """Where a level made here belongs; the folder need not exist yet."""
         folder = (
             re.sub(r"[/\\:\x00-\x1f]", "_", base_name).lstrip(".") or "model"

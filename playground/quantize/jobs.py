@@ -22,8 +22,8 @@ from playground.quantize.quantize import (
     QuantizationProgress,
     QuantizedFile,
     QuantizedSize,
-    estimates,
-    quantize,
+    estimate_levels,
+    quantize_file,
 )
 
 _Version = tuple[Path, int, int]  # a source as it was when it was asked about: path, size, time of change
@@ -40,7 +40,7 @@ class QuantizationJobs:
         self._sizes: dict[tuple[_Version, str], QuantizedSize | PlaygroundError] = {}
         self._runs: dict[tuple[str, str], _Run] = {}
 
-    def source(self, base_name: str) -> ModelFile:
+    def source_file(self, base_name: str) -> ModelFile:
         """The file that levels of a model are made from: of those that came from elsewhere, the one with most bits.
 
         Raises ModelNotFound where there is none.
@@ -53,14 +53,14 @@ class QuantizationJobs:
             )
         return max(files, key=lambda file: (file.requantized_from is None, file.size))
 
-    def can_make(self, base_name: str, levels: Sequence[str] = USUAL_LEVELS) -> dict[str, QuantizedSize]:
+    def makeable_levels(self, base_name: str, levels: Sequence[str] = USUAL_LEVELS) -> dict[str, QuantizedSize]:
         """The levels that are not on this disk yet and can be made, from large to small, to the byte.
 
         Asks llama.cpp once per source file and level (0.03 s for the starter). A model that is not here, or whose
         files cannot be read, can be made into nothing: the answer is empty.
         """
         try:
-            source = self.source(base_name)
+            source = self.source_file(base_name)
             sizes = self._known(source.path, levels)
         except (PlaygroundError, OSError):
             return {}
@@ -68,14 +68,14 @@ class QuantizationJobs:
         offered = [size for size in sizes if isinstance(size, QuantizedSize) and size.level not in here]
         return {size.level: size for size in sorted(offered, key=lambda size: size.size, reverse=True)}
 
-    def size(self, source: Path, level: str) -> QuantizedSize:
+    def level_size(self, source: Path, level: str) -> QuantizedSize:
         """What `level` made from a file would be; raises as `estimate` does."""
         (size,) = self._known(source, (level.upper(),))
         if isinstance(size, PlaygroundError):
             raise type(size)(size.problem, size.remedy)
         return size
 
-    def make(self, base_name: str, level: str) -> Generator[QuantizationProgress | QuantizedFile, None, None]:
+    def make_level(self, base_name: str, level: str) -> Generator[QuantizationProgress | QuantizedFile, None, None]:
         """Make a level of a model into the library: yields progress, then the QuantizedFile; at once if it is there.
 
         Who asks for what is being made already joins that run. Closing the iterator leaves it; the last to leave stops
@@ -110,7 +110,7 @@ class QuantizationJobs:
         with self._asking:
             unknown = [level for level in levels if (version, level) not in self._sizes]
             if unknown:
-                found = estimates(source, unknown)
+                found = estimate_levels(source, unknown)
                 self._sizes |= {(version, level): found[level] for level in unknown}
             return [self._sizes[version, level] for level in levels]
 
@@ -122,10 +122,12 @@ class QuantizationJobs:
                 self._runs[key].askers += 1
                 return self._runs[key]
             made = next((file for file in self._files(base_name) if file.level.upper() == level), None)
-            source = self.source(base_name)
+            source = self.source_file(base_name)
             if made is not None:
-                return QuantizedFile(made.path, made.size, self.size(source.path, level))
-            run = self._runs[key] = _Run(source, level, self._library.path_for(source.base_name, level), self._threads)
+                return QuantizedFile(made.path, made.size, self.level_size(source.path, level))
+            run = self._runs[key] = _Run(
+                source, level, self._library.path_for_level(source.base_name, level), self._threads
+            )
             return run
 
     def _leave(self, run: _Run) -> None:
@@ -143,7 +145,7 @@ class _Run:
     def __init__(self, source: ModelFile, level: str, target: Path, threads: int) -> None:
         self.askers = 1
         self._model, self._level, self._since = source.base_name, level, time.monotonic()
-        self._work = quantize(source.path, level, target, threads)
+        self._work = quantize_file(source.path, level, target, threads)
         self._latest: QuantizationProgress | QuantizedFile | Exception = QuantizationProgress(0.0, "", 0, 0)
         self._changed = threading.Condition()
         self._stopped = threading.Event()

@@ -52,8 +52,8 @@ class QuantizedSize:
     @property
     def note(self) -> str | None:
         """What the level's name does not say, in plain sentences; None where it says it all."""
-        named = made_note(self.level, None, self.bits_per_weight)
-        origin = made_note(self.level, self.requantized_from, None)
+        named = level_note(self.level, None, self.bits_per_weight)
+        origin = level_note(self.level, self.requantized_from, None)
         weighed = "Made with an importance matrix, for which the model reads a text first." if self.is_weighed else None
         return " ".join(filter(None, (named, self._fallbacks_in_words(), origin, weighed))) or None
 
@@ -94,18 +94,18 @@ class QuantizedFile:
     planned: QuantizedSize
 
 
-def estimate(source: Path, level: str) -> QuantizedSize:
+def estimate_level(source: Path, level: str) -> QuantizedSize:
     """What `level` made from the model at `source` would be, to the byte; writes nothing.
 
     Raises ModelNotFound, BadModelFile, or PlaygroundError with llama.cpp's words where it refuses.
     """
-    outcome = estimates(source, (level,))[level]
+    outcome = estimate_levels(source, (level,))[level]
     if isinstance(outcome, PlaygroundError):
         raise outcome
     return outcome
 
 
-def estimates(source: Path, levels: Sequence[str] | None = None) -> dict[str, QuantizedSize | PlaygroundError]:
+def estimate_levels(source: Path, levels: Sequence[str] | None = None) -> dict[str, QuantizedSize | PlaygroundError]:
     """Each level's estimate, or why it cannot be made; one child for all of them.
 
     Raises ModelNotFound or BadModelFile for what is wrong with the source itself.
@@ -126,7 +126,7 @@ def estimates(source: Path, levels: Sequence[str] | None = None) -> dict[str, Qu
     return outcomes
 
 
-def quantize(
+def quantize_file(
     source: Path, level: str, target: Path, threads: int
 ) -> Generator[QuantizationProgress | QuantizedFile, None, None]:
     """Make `level` of the model at `source` as the file `target`: yields progress, then the QuantizedFile.
@@ -155,10 +155,10 @@ def quantize(
     yield QuantizedFile(target, size, planned)
 
 
-def made_note(level: str, requantized_from: str | None, bits_per_weight: float | None) -> str | None:
+def level_note(level: str, requantized_from: str | None, bits_per_weight: float | None) -> str | None:
     """What a level's name does not say of a file, in plain sentences; None where there is nothing to add.
 
-    >>> made_note("Q2_K", "Q4_1", 5.14)
+    >>> level_note("Q2_K", "Q4_1", 5.14)
     'Named Q2_K, in truth 5.1 bits per weight. Requantized from Q4_1: it cannot be better than that.'
     """
     notes = []

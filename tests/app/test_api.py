@@ -15,7 +15,7 @@ from playground.app.hub import HubService
 from playground.app.services import Services
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
-from playground.models.hub.client import Hub
+from playground.models.hub.client import HubClient
 from playground.settings import load_settings
 from playground.web.api import offer_api
 
@@ -105,7 +105,7 @@ def test_no_answer_and_no_refusal_names_a_folder_of_this_computer(service: ApiSe
 def test_a_repository_that_is_not_allowed_is_refused_without_asking_for_it(
     service: ApiService, services: Services
 ) -> None:
-    services.hub = Hub("http://127.0.0.1:9", allowed=services.hub._allowed)
+    services.hub = HubClient("http://127.0.0.1:9", allowed=services.hub._allowed)
     for asked in (
         lambda: service.levels("bad/Model-GGUF"),
         lambda: service.plan("bad/Model-GGUF:Q4_0", None, "f16", None),

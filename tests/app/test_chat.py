@@ -19,7 +19,7 @@ from playground.chat.session import ChatSession, Instructions, read_instructions
 from playground.engine.protocol import GREEDY
 from playground.errors import ModelNotFound, RequestRefused
 from playground.limits.runs import Visitor
-from playground.quantize.quantize import quantize
+from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 from playground.web.tabs.chat import wish
 
@@ -46,8 +46,8 @@ def service(services: Services) -> ChatService:
 @pytest.fixture
 def made(services: Services, starter: Path) -> Iterator[Path]:
     """A Q8_0 made from the starter, for one test."""
-    path = services.library.path_for("SmolLM2-135M-Instruct", "Q8_0")
-    for _ in quantize(starter, "Q8_0", path, threads=2):
+    path = services.library.path_for_level("SmolLM2-135M-Instruct", "Q8_0")
+    for _ in quantize_file(starter, "Q8_0", path, threads=2):
         pass
     yield path
     path.unlink()

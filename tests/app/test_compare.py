@@ -23,7 +23,7 @@ from playground.app.services import Services
 from playground.engine.protocol import GREEDY
 from playground.limits.limits import Limits
 from playground.limits.runs import Runs, Visitor
-from playground.quantize.quantize import quantize
+from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 from playground.web.tabs.compare import read_wish
 
@@ -38,7 +38,7 @@ SUM = "What is 2+2?"
 def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     settings = load_settings(data_dir=tmp_path_factory.mktemp("data"), updates_per_second=10)
     with Services(settings) as services:
-        for _ in quantize(starter, "Q2_0", services.library.path_for(MODEL, "Q2_0"), threads=2):
+        for _ in quantize_file(starter, "Q2_0", services.library.path_for_level(MODEL, "Q2_0"), threads=2):
             pass
         yield services
 
@@ -156,7 +156,7 @@ def test_a_level_that_is_not_here_is_made_first(service: CompareService, service
     assert any("Making Q4_0 from Q4_1" in text_of(frame.panes[1].note) for frame in frames)
     assert any(frame.is_made for frame in frames)
     assert last_duel(frames).sides[1].result
-    services.library.path_for(MODEL, "Q4_0").unlink()
+    services.library.path_for_level(MODEL, "Q4_0").unlink()
 
 
 def test_a_context_beyond_the_trained_one_is_cut_to_it(service: CompareService) -> None:

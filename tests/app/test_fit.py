@@ -59,7 +59,7 @@ def test_a_model_on_disk_is_planned_from_its_file_as_chat_loads_it(service: FitS
     assert view.on_disk and view.table and view.choice.chats == 4 and view.choice.level == "Q4_1"
     row = next(row for row in view.table.rows if row.size.level == "Q4_1")
     assert row.size.origin == "file"
-    plan = services.planner.plan(services.library.find("starter").path, row.cells[0].plan.context)
+    plan = services.planner.plan(services.library.find_file("starter").path, row.cells[0].plan.context)
     assert (row.cells[0].plan.kv_cache, row.cells[0].plan.working_set) == (plan.kv_cache, plan.working_set)
 
 
@@ -67,7 +67,7 @@ def test_levels_that_can_be_made_have_their_exact_size(service: FitService, serv
     view = last(service, FitChoice(STARTER))
     assert view.table
     q2_k = next(row.size for row in view.table.rows if row.size.level == "Q2_K")
-    exact = services.quantization_jobs.can_make("SmolLM2-135M-Instruct")["Q2_K"].size
+    exact = services.quantization_jobs.makeable_levels("SmolLM2-135M-Instruct")["Q2_K"].size
     assert q2_k.origin == "to be made" and 0 < exact - q2_k.weight_bytes < 5_000_000  # the header
 
 

@@ -12,7 +12,7 @@ from playground.app.fit import FitChoice, FitService, FitView
 from playground.app.hub import HubService
 from playground.app.services import Services
 from playground.gguf.header import FileSource, read_header
-from playground.models.hub.client import Hub, Patience
+from playground.models.hub.client import HubClient, RetryPolicy
 from playground.settings import load_settings
 from tests.support.gguf_bytes import Blob, Slice
 from tests.support.hub_stand_in import HubStandIn
@@ -36,7 +36,7 @@ def service(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with Services(load_settings(data_dir=tmp_path / "data")) as services:
-        services.hub = Hub(server.endpoint, cache_dir=tmp_path / "hub", patience=Patience(tries=1))
+        services.hub = HubClient(server.endpoint, cache_dir=tmp_path / "hub", retry=RetryPolicy(tries=1))
         hub = HubService(services)
         yield FitService(
             services.library,

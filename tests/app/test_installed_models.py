@@ -107,5 +107,5 @@ def test_a_model_was_last_used_on_the_day_it_was_loaded_and_never_before(service
             break
     assert re.search(r"last used \d{1,2} [A-Z][a-z]+ \d{4}", re.sub("<[^>]*>", "", rows(installed_models.view())))
     again = Services(services.settings)
-    assert again.last_used.of(starter) is not None
+    assert again.last_used.last_load_time(starter) is not None
     again.close()

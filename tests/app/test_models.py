@@ -21,10 +21,10 @@ from playground.errors import ModelNotFound, PlaygroundError
 from playground.limits.limits import Limits
 from playground.limits.runs import Runs, Visitor
 from playground.models.disk_scan import LeftOut
-from playground.models.hub.client import FoundRepository, Hub
+from playground.models.hub.client import FoundRepository, HubClient
 from playground.models.hub.download_queue import Download
 from playground.models.hub.repository import HubFile, HubLevel, Repository, read_models
-from playground.quantize.quantize import QuantizedFile, quantize
+from playground.quantize.quantize import QuantizedFile, quantize_file
 from playground.settings import load_settings
 from playground.web.html.models import (
     downloads,
@@ -47,7 +47,7 @@ EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
 @pytest.fixture(scope="module")
 def low_level(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The starter at Q2_0, as somebody else may have put it on the Hub."""
-    *_, made = quantize(starter, "Q2_0", tmp_path_factory.mktemp("made") / "Fox-135M-Q2_0.gguf", threads=2)
+    *_, made = quantize_file(starter, "Q2_0", tmp_path_factory.mktemp("made") / "Fox-135M-Q2_0.gguf", threads=2)
     assert isinstance(made, QuantizedFile)
     return made.path
 
@@ -68,7 +68,7 @@ def services(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with Services(load_settings(data_dir=tmp_path / "data")) as services:
-        services.hub = Hub(server.endpoint, cache_dir=tmp_path / "hub")
+        services.hub = HubClient(server.endpoint, cache_dir=tmp_path / "hub")
         yield services
 
 
@@ -106,7 +106,7 @@ def row_of(view: HubView | PickerView, name: str) -> LevelRow:
 def fetch(service: ModelsService, services: Services, name: str) -> Download:
     level = level_of(opened(service), name)
     service.start_download(REPO, level.key)
-    return services.downloads.wait(level.key, SOON)
+    return services.downloads.wait_for_end(level.key, SOON)
 
 
 def never() -> bool:
@@ -307,15 +307,15 @@ def test_what_the_hub_refuses_shows_as_a_sentence(service: ModelsService) -> Non
 
 
 def test_without_a_network_the_search_says_so_and_the_disk_works(service: ModelsService, services: Services) -> None:
-    services.hub = Hub("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, patience=_hasty())
+    services.hub = HubClient("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, retry=_hasty())
     assert text_of(search_results(service.hub.search_repositories("fox")))
     assert service.installed_models.view().rows and "error" in search_results(service.hub.search_repositories("fox"))
 
 
 def _hasty() -> object:
-    from playground.models.hub.client import Patience
+    from playground.models.hub.client import RetryPolicy
 
-    return Patience(tries=1)
+    return RetryPolicy(tries=1)
 
 
 # --- downloads ---
@@ -327,12 +327,12 @@ def test_a_download_is_listed_while_it_runs_and_in_every_picker_when_it_is_done(
     level = level_of(opened(service), "Q2_0")
     hold = server.hold("Q2_0", 30 * MIB)
     assert "is on its way" in text_of(service.start_download(REPO, level.key))
-    running = services.downloads.wait_for(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
+    running = services.downloads.wait_until(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
     assert service.is_downloading() and running.state == "downloading"
     words = text_of(downloads(service.downloads()))
     assert re.search(r"Downloading · \d+ MiB of 59 MiB · \d+%", words) and "Cancel" in words
     hold.release.set()
-    assert services.downloads.wait(level.key, SOON).state == "done"
+    assert services.downloads.wait_for_end(level.key, SOON).state == "done"
     assert not service.is_downloading() and "now in every model list" in text_of(downloads(service.downloads()))
     assert ("Fox 135M", "Fox-135M") in picker.model_names()
     assert opened(service, f"{REPO}:Q2_0").is_here
@@ -344,14 +344,14 @@ def test_a_cancelled_download_keeps_what_came_and_goes_on_from_there(
     level = level_of(opened(service), "Q2_0")
     server.hold("Q2_0", 30 * MIB)
     service.start_download(REPO, level.key)
-    services.downloads.wait_for(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
+    services.downloads.wait_until(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
     assert service.change_download(f"cancel {level.key}") == ""
-    cancelled = services.downloads.wait(level.key, SOON)
+    cancelled = services.downloads.wait_for_end(level.key, SOON)
     assert cancelled.state == "cancelled" and cancelled.bytes_done >= 29 * MIB
     assert "Resume" in downloads(service.downloads()) and "Forget" in downloads(service.downloads())
     server.forget_requests()
     assert service.change_download(f"resume {level.key}") == ""
-    assert services.downloads.wait(level.key, SOON).state == "done"
+    assert services.downloads.wait_for_end(level.key, SOON).state == "done"
     assert server.bytes_sent() < 35 * MIB
     assert service.change_download(f"forget {level.key}") == "" and downloads(service.downloads()) == ""
 
@@ -397,9 +397,9 @@ def test_one_visitor_fetches_no_more_than_a_share_and_ends_only_what_is_theirs(
     assert "Another visitor began this download" in text_of(service.change_download(f"cancel {first.key}", ben))
     assert service.change_download(f"cancel {first.key}", anna) == ""
     hold.release.set()
-    assert services.downloads.wait(first.key, SOON).state == "cancelled"
+    assert services.downloads.wait_for_end(first.key, SOON).state == "cancelled"
     assert "You have" not in text_of(service.start_download(REPO, second.key, anna))
-    services.downloads.cancel(second.key)
+    services.downloads.cancel_download(second.key)
 
 
 def test_where_downloads_are_forbidden_none_begins(service: ModelsService, services: Services) -> None:

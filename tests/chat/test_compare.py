@@ -21,7 +21,7 @@ from playground.engine.protocol import GREEDY, Prefilled, Sampling
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
 from playground.models.library import ModelFile
-from playground.quantize.quantize import quantize
+from playground.quantize.quantize import quantize_file
 
 CONTEXT = ContextParameters(1024, slots=2)
 QUESTION = Conversation().ask("What is 2+2?")
@@ -36,7 +36,7 @@ def levels(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     files = {}
     for level in ("Q8_0", LOW):
         path = folder / f"SmolLM2-135M-Instruct-{level}.gguf"
-        for _ in quantize(starter, level, path, threads=2):
+        for _ in quantize_file(starter, level, path, threads=2):
             pass
         files[level] = ModelFile(path, (path,), "SmolLM2-135M-Instruct", level, path.stat().st_size, "folder")
     return files

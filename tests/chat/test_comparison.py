@@ -24,7 +24,7 @@ from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
-from playground.models.file_records import FileDigests
+from playground.models.file_records import FileChecksums
 from playground.models.library import ModelFile
 from tests.support.scripted_engine import TIMINGS
 
@@ -212,14 +212,14 @@ def test_digests_are_computed_once_and_again_when_the_file_changes(tmp_path: Pat
     path = tmp_path / "a.gguf"
     path.write_bytes(b"abc")
     file = ModelFile(path, (path,), "a", "Q8_0", 3, "folder")
-    digests = FileDigests(tmp_path / "memory" / "digests.json")
-    assert digests.known(file) is None
-    assert list(digests.digest([file, file])) == [1.0]
+    digests = FileChecksums(tmp_path / "memory" / "digests.json")
+    assert digests.known_checksums(file) is None
+    assert list(digests.compute_checksums([file, file])) == [1.0]
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert FileDigests(tmp_path / "memory" / "digests.json").known(file) == (abc,)
-    assert list(digests.digest([file])) == []
+    assert FileChecksums(tmp_path / "memory" / "digests.json").known_checksums(file) == (abc,)
+    assert list(digests.compute_checksums([file])) == []
     path.write_bytes(b"abcd")
-    assert digests.known(file) is None
+    assert digests.known_checksums(file) is None
 
 
 def test_a_digest_that_cannot_be_kept_is_known_until_the_playground_ends(tmp_path: Path) -> None:
@@ -227,9 +227,9 @@ def test_a_digest_that_cannot_be_kept_is_known_until_the_playground_ends(tmp_pat
     path.write_bytes(b"abc")
     in_the_way.touch()
     file = ModelFile(path, (path,), "a", "Q8_0", 3, "folder")
-    digests = FileDigests(in_the_way / "digests.json")
-    assert list(digests.digest([file])) == [1.0]
-    assert digests.known(file) is not None
+    digests = FileChecksums(in_the_way / "digests.json")
+    assert list(digests.compute_checksums([file])) == [1.0]
+    assert digests.known_checksums(file) is not None
 
 
 def test_a_damaged_memory_of_digests_costs_time_only(tmp_path: Path) -> None:
@@ -237,6 +237,6 @@ def test_a_damaged_memory_of_digests_costs_time_only(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     memory.write_text('{"half')
     file = ModelFile(path, (path,), "a", "Q8_0", 3, "folder")
-    digests = FileDigests(memory)
-    list(digests.digest([file]))
-    assert digests.known(file)
+    digests = FileChecksums(memory)
+    list(digests.compute_checksums([file]))
+    assert digests.known_checksums(file)

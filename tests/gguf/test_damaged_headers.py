@@ -168,7 +168,7 @@ class WatchedSource:
         self.size = size
         self.asked = 0
 
-    def read(self, offset: int, count: int) -> bytes:
+    def read_range(self, offset: int, count: int) -> bytes:
         self.asked += count
         return self._beginning[offset : offset + count].ljust(min(count, self.size - offset), self._filling)
 
@@ -221,7 +221,7 @@ NUMBERS = (0, 1, 7, 8, 9, 12, 255, 2**16, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2*
 def real_header(starter: Path) -> tuple[bytes, int]:
     """The starter's header bytes and its full size."""
     source = FileSource(starter)
-    return source.read(0, read_header(source).byte_count), source.size
+    return source.read_range(0, read_header(source).byte_count), source.size
 
 
 def is_read(content: bytes, size: int) -> bool:

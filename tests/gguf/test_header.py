@@ -47,7 +47,7 @@ class CountingSource:
         self.size = size
         self.reads: list[tuple[int, int]] = []
 
-    def read(self, offset: int, count: int) -> bytes:
+    def read_range(self, offset: int, count: int) -> bytes:
         self.reads.append((offset, count))
         return self._beginning[offset : offset + count].ljust(min(count, self.size - offset), b"\0")
 
@@ -293,6 +293,6 @@ def test_a_stand_in_has_the_header_and_the_size_but_takes_no_room(starter: Path,
     write_stand_in(source, header, path)
     assert read_header(FileSource(path)) == header
     assert path.stat().st_size == starter.stat().st_size
-    assert path.read_bytes()[: header.byte_count] == source.read(0, header.byte_count)
+    assert path.read_bytes()[: header.byte_count] == source.read_range(0, header.byte_count)
     if path.stat().st_blocks:  # some file systems do not tell
         assert path.stat().st_blocks * 512 < 4 * 2**20

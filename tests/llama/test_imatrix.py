@@ -10,7 +10,7 @@ import pytest
 
 from playground.gguf.header import FileSource, read_header
 from playground.llama.imatrix import _Sums, declare_tensor_functions, measure
-from playground.quantize.quantize import QuantizationProgress, QuantizedFile, estimate, quantize
+from playground.quantize.quantize import QuantizationProgress, QuantizedFile, estimate_level, quantize_file
 
 WIDTH = 256  # the block of the lowest levels
 TEXT = "The fox reads, and the moon is full of mountains."
@@ -80,9 +80,9 @@ def test_a_level_that_wants_an_importance_matrix_is_made_to_the_byte_and_says_ho
     reader: tuple[Path, np.ndarray], tmp_path: Path
 ) -> None:
     path, level = reader[0], "IQ2_XXS"
-    foretold = estimate(path, level)
+    foretold = estimate_level(path, level)
     assert foretold.is_weighed and "importance matrix" in (foretold.note or "")
-    events = list(quantize(path, level, tmp_path / f"Reader-{level}.gguf", 2))
+    events = list(quantize_file(path, level, tmp_path / f"Reader-{level}.gguf", 2))
     made = events[-1]
     assert isinstance(made, QuantizedFile) and made.size == foretold.size
     assert any(isinstance(event, QuantizationProgress) and event.is_weighing for event in events)

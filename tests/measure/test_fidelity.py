@@ -24,7 +24,7 @@ from playground.measure.fidelity import (
     score_answer,
     share,
 )
-from playground.quantize.quantize import quantize
+from playground.quantize.quantize import quantize_file
 
 TEXT = (
     "Rivers carry more than water. In a dry summer this one brings down about forty kilograms of sand each second; in "
@@ -39,7 +39,7 @@ def levels(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     folder = tmp_path_factory.mktemp("levels")
     made = {level: folder / f"SmolLM2-135M-Instruct-{level}.gguf" for level in ("Q8_0", "Q2_0")}
     for level, path in made.items():
-        for _ in quantize(starter, level, path, threads=2):
+        for _ in quantize_file(starter, level, path, threads=2):
             pass
     return {"Q4_1": starter, **made}
 

@@ -11,7 +11,7 @@ from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import GREEDY, Finished
 from playground.llama.params import ContextParameters
-from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prompt_of
+from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prompt_with_tokens
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_reply_that_ended_early_is_marked() -> None:
 
 @pytest.mark.parametrize("tokens", [1, 7, 64, 400])
 def test_a_prompt_has_the_wanted_number_of_tokens(engine: LocalEngine, tokens: int) -> None:
-    assert engine.count_tokens(prompt_of(engine, tokens, "12 tales. ")) in (tokens - 1, tokens)
+    assert engine.count_tokens(prompt_with_tokens(engine, tokens, "12 tales. ")) in (tokens - 1, tokens)
 
 
 def test_results_grow_run_by_run_without_the_one_that_warms_up(engine: LocalEngine) -> None:
@@ -67,7 +67,7 @@ def test_results_grow_run_by_run_without_the_one_that_warms_up(engine: LocalEngi
 def test_no_repeat_finds_its_prompt_in_the_cache(engine: LocalEngine) -> None:
     """The same prompt twice is cached all but its last token; the measured ones must not be."""
     list(measure_speed(engine, SpeedTest("prompt", 40), repeat=1))
-    again = prompt_of(engine, 40, "999 tales. ")
+    again = prompt_with_tokens(engine, 40, "999 tales. ")
     (finished,) = (event for event in engine.submit(again, GREEDY, 1) if isinstance(event, Finished))
     assert finished.timings.cached_tokens < 4
 

@@ -80,7 +80,7 @@ def test_files_come_from_the_hub_cache_the_folders_and_what_was_made_here(
 ) -> None:
     mine = write_model(folder / "sub" / "Tiny-Q8_0.gguf")
     cached(hub_cache, "acme/Tiny-GGUF", "a" * 40, "Tiny-Q4_K_M.gguf")
-    made = write_model(library.path_for("Tiny", "Q2_K"), made_from="Q8_0")
+    made = write_model(library.path_for_level("Tiny", "Q2_K"), made_from="Q8_0")
     assert {(file.origin, file.repo, file.level, file.requantized_from) for file in listed(library)} == {
         ("folder", None, "Q8_0", None),
         ("hub cache", "acme/Tiny-GGUF", "Q4_K_M", None),
@@ -115,7 +115,7 @@ def test_shards_are_one_model_with_the_size_of_all(library: Library, folder: Pat
 def test_an_incomplete_set_of_shards_is_left_out_and_said(library: Library, folder: Path) -> None:
     write_model(folder / "Big-Q4_0-00001-of-00003.gguf")
     write_model(folder / "Big-Q4_0-00003-of-00003.gguf")
-    files, left_out = library.survey()
+    files, left_out = library.scan_models()
     assert [file.origin for file in files] == ["starter"]
     assert [entry.reason for entry in left_out] == ["2 of the 3 parts of Big are here; a model needs all of them."]
 
@@ -130,7 +130,7 @@ def test_a_bad_file_is_left_out_and_the_others_stay(library: Library, folder: Pa
     write_model(folder / "Good-Q8_0.gguf")
     (folder / "Bad-Q8_0.gguf").write_bytes(b"GGUF\x03\x00\x00\x00 and then nothing of sense")
     (folder / "Empty-Q8_0.gguf").touch()
-    files, left_out = library.survey()
+    files, left_out = library.scan_models()
     assert [file.base_name for file in files if file.origin == "folder"] == ["Good"]
     assert {entry.path.name for entry in left_out} == {"Bad-Q8_0.gguf", "Empty-Q8_0.gguf"}
     assert all(entry.reason for entry in left_out)
@@ -184,91 +184,91 @@ def test_true_bits_per_weight_cover_all_shards(library: Library, folder: Path) -
 
 
 def test_starter_is_the_file_as_shipped_even_when_levels_were_made_of_it(library: Library, starter: Path) -> None:
-    made = write_model(library.path_for("SmolLM2-135M-Instruct", "Q2_0"), made_from="Q4_1")
-    assert library.find("starter").path == starter
-    assert library.find("starter:q2_0").path == made
-    assert [file.level for file in library.levels("starter")] == ["Q2_0", "Q4_1"]
+    made = write_model(library.path_for_level("SmolLM2-135M-Instruct", "Q2_0"), made_from="Q4_1")
+    assert library.find_file("starter").path == starter
+    assert library.find_file("starter:q2_0").path == made
+    assert [file.level for file in library.find_files("starter")] == ["Q2_0", "Q4_1"]
 
 
 def test_a_level_that_does_not_exist_is_refused_with_those_that_do(library: Library) -> None:
     with pytest.raises(ModelNotFound, match=r"starter is not on this computer at the level Q8_0\. .* Q4_1"):
-        library.find("starter:Q8_0")
+        library.find_file("starter:Q8_0")
 
 
 def test_a_repository_without_a_level_means_q4_k_m_then_q8_0(library: Library, hub_cache: Path) -> None:
     repo, revision = "acme/Tiny-GGUF", "a" * 40
     cached(hub_cache, repo, revision, "Tiny-Q2_K.gguf")
-    assert library.find("acme/tiny-gguf").level == "Q2_K"
+    assert library.find_file("acme/tiny-gguf").level == "Q2_K"
     cached(hub_cache, repo, revision, "Tiny-F16.gguf")
     with pytest.raises(ModelNotFound, match=r"several levels: .*Q2_K, F16|several levels: .*F16, Q2_K"):
-        library.find(repo)
+        library.find_file(repo)
     cached(hub_cache, repo, revision, "Tiny-Q8_0.gguf")
-    assert library.find(repo).level == "Q8_0"
+    assert library.find_file(repo).level == "Q8_0"
     cached(hub_cache, repo, revision, "Tiny-Q4_K_M.gguf")
-    assert library.find(repo).level == "Q4_K_M"
-    assert library.find(f"{repo}:q2_k").level == "Q2_K"
+    assert library.find_file(repo).level == "Q4_K_M"
+    assert library.find_file(f"{repo}:q2_k").level == "Q2_K"
 
 
 def test_every_listed_file_is_found_by_its_own_reference(library: Library, folder: Path, hub_cache: Path) -> None:
     write_model(folder / "Tiny-Q8_0.gguf")
     cached(hub_cache, "acme/Tiny-GGUF", "a" * 40, "Tiny-Q4_K_M.gguf")
-    write_model(library.path_for("Tiny", "Q2_K"), made_from="Q8_0")
+    write_model(library.path_for_level("Tiny", "Q2_K"), made_from="Q8_0")
     files = library.files()
-    assert [library.find(file.reference) for file in files] == files and len(files) == 4
+    assert [library.find_file(file.reference) for file in files] == files and len(files) == 4
 
 
 def test_a_path_outside_the_library_is_taken_too(library: Library, tmp_path: Path) -> None:
     path = write_model(tmp_path / "elsewhere" / "Tiny-Q4_0.gguf")
-    assert (library.find(str(path)).level, library.find(str(path)).base_name) == ("Q4_0", "Tiny")
+    assert (library.find_file(str(path)).level, library.find_file(str(path)).base_name) == ("Q4_0", "Tiny")
 
 
 def test_a_path_may_have_no_ending(library: Library, tmp_path: Path) -> None:
     path = write_model(tmp_path / "blobs" / "sha256-0123", file_type=7)
-    assert library.find(str(path)).level == "Q8_0"
+    assert library.find_file(str(path)).level == "Q8_0"
 
 
 def test_any_shard_means_the_whole_model(library: Library, tmp_path: Path) -> None:
     shards = [write_model(tmp_path / f"Big-Q4_0-0000{number}-of-00002.gguf") for number in (1, 2)]
-    assert library.find(str(shards[1])).shards == tuple(shards)
+    assert library.find_file(str(shards[1])).shards == tuple(shards)
 
 
 def test_one_shard_without_the_others_is_refused_with_the_count(library: Library, tmp_path: Path) -> None:
     path = write_model(tmp_path / "Big-Q4_0-00001-of-00002.gguf")
     with pytest.raises(ModelNotFound, match="1 of the 2 parts"):
-        library.find(str(path))
+        library.find_file(str(path))
 
 
 def test_a_folder_of_one_model_means_its_usual_level(library: Library, tmp_path: Path) -> None:
     for level in ("Q2_K", "Q4_K_M", "Q8_0"):
         write_model(tmp_path / "tiny" / f"Tiny-{level}.gguf")
-    assert library.find(str(tmp_path / "tiny")).level == "Q4_K_M"
+    assert library.find_file(str(tmp_path / "tiny")).level == "Q4_K_M"
     write_model(tmp_path / "tiny" / "Other-Q4_K_M.gguf")
     with pytest.raises(ModelNotFound, match="several models"):
-        library.find(str(tmp_path / "tiny"))
+        library.find_file(str(tmp_path / "tiny"))
 
 
 def test_a_projector_is_refused_as_such(library: Library, tmp_path: Path) -> None:
     path = write_model(tmp_path / "mmproj-Tiny-F16.gguf")
     with pytest.raises(ModelNotFound, match="projector"):
-        library.find(str(path))
+        library.find_file(str(path))
 
 
 def test_a_path_to_something_else_is_a_bad_model_file(library: Library, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("Not a model at all, though long enough to look at.")
     with pytest.raises(BadModelFile):
-        library.find(str(path))
+        library.find_file(str(path))
 
 
 @pytest.mark.parametrize("reference", ["/no/such/file.gguf", "acme/nothing:Q4_0", "nonsense", "", ":Q4_0"])
 def test_what_is_not_here_is_refused_with_what_is(library: Library, reference: str) -> None:
     with pytest.raises(ModelNotFound, match="starter"):
-        library.find(reference)
+        library.find_file(reference)
 
 
 def test_a_made_level_never_leaves_the_data_folder(library: Library, tmp_path: Path) -> None:
     for name in ("../../evil", "a/b", "..", "Gemma 3 (beta)"):
-        path = library.path_for(name, "Q4_0")
+        path = library.path_for_level(name, "Q4_0")
         assert (
             path.resolve().is_relative_to((tmp_path / "data" / "models").resolve())
             and path.parent.name == path.stem[:-5]
@@ -277,7 +277,7 @@ def test_a_made_level_never_leaves_the_data_folder(library: Library, tmp_path: P
 
 def test_a_made_level_stands_with_its_model_whatever_that_is_called(library: Library, folder: Path) -> None:
     write_model(folder / "My Model (v2)-Q8_0.gguf")
-    write_model(library.path_for("My Model (v2)", "Q2_K"), made_from="Q8_0")
+    write_model(library.path_for_level("My Model (v2)", "Q2_K"), made_from="Q8_0")
     assert {file.level for file in library.models()["My Model (v2)"]} == {"Q8_0", "Q2_K"}
 
 

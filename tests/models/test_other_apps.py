@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.models.file_records import may_delete
+from playground.models.file_records import may_delete_file
 from playground.models.library import Library
 from playground.models.other_apps import OtherAppModel, models_of_other_apps
 from playground.settings import load_settings
@@ -133,7 +133,7 @@ def test_the_library_shows_them_and_never_deletes_them(tmp_path: Path, monkeypat
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
     settings = load_settings(data_dir=tmp_path / "data", allow_local_files=True)
     (file,) = [one for one in Library(settings).files() if one.origin == "Ollama"]
-    assert file.display_name == "Tiny" and not may_delete(file, settings.data_dir)
-    assert Library(settings).find(file.reference) == file
+    assert file.display_name == "Tiny" and not may_delete_file(file, settings.data_dir)
+    assert Library(settings).find_file(file.reference) == file
     hosted = load_settings(data_dir=tmp_path / "data", allow_local_files=False)
     assert not [one for one in Library(hosted).files() if one.origin == "Ollama"]

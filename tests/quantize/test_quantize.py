@@ -21,11 +21,11 @@ from playground.quantize.quantize import (
     QuantizationProgress,
     QuantizedFile,
     QuantizedSize,
-    estimate,
-    estimates,
+    estimate_level,
+    estimate_levels,
+    level_note,
     lowest_origin,
-    made_note,
-    quantize,
+    quantize_file,
 )
 
 WIDTH = 256  # the block of the K-quants
@@ -59,7 +59,7 @@ def build_model(path: Path, *, shards: int = 1, architecture: str = "llama") -> 
 
 
 def make(source: Path, level: str, target: Path) -> QuantizedFile:
-    *_, made = quantize(source, level, target, threads=2)
+    *_, made = quantize_file(source, level, target, threads=2)
     assert isinstance(made, QuantizedFile)
     return made
 
@@ -84,7 +84,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_level_of_the_starter_is_as_large_as_foretold_and_says_what_it_is(
     starter: Path, tmp_path: Path, level: str
 ) -> None:
-    foretold = estimate(starter, level)
+    foretold = estimate_level(starter, level)
     made = make(starter, level, tmp_path / f"Starter-{level}.gguf")
     header = header_of(made.path)
     assert made.path.stat().st_size == made.size == foretold.size
@@ -94,7 +94,7 @@ def test_a_level_of_the_starter_is_as_large_as_foretold_and_says_what_it_is(
 
 
 def test_progress_begins_at_nothing_never_goes_back_and_ends_at_all(starter: Path, tmp_path: Path) -> None:
-    *events, made = quantize(starter, "Q8_0", tmp_path / "starter.gguf", threads=2)
+    *events, made = quantize_file(starter, "Q8_0", tmp_path / "starter.gguf", threads=2)
     fractions = [event.fraction for event in events if isinstance(event, QuantizationProgress)]
     assert fractions[0] == 0 and fractions[-1] == 1 and len(fractions) > 20
     assert all(before <= after for before, after in pairwise(fractions))
@@ -103,7 +103,7 @@ def test_progress_begins_at_nothing_never_goes_back_and_ends_at_all(starter: Pat
 
 def test_a_stopped_run_leaves_nothing(starter: Path, tmp_path: Path) -> None:
     folder = tmp_path / "models" / "Starter"
-    work = quantize(starter, "Q8_0", folder / "Starter-Q8_0.gguf", threads=1)
+    work = quantize_file(starter, "Q8_0", folder / "Starter-Q8_0.gguf", threads=1)
     fractions = (event.fraction for event in work if isinstance(event, QuantizationProgress))
     assert 0 < next(fraction for fraction in fractions if fraction > 0) < 1
     assert [path.suffix for path in folder.iterdir()] == [".making"]
@@ -112,7 +112,7 @@ def test_a_stopped_run_leaves_nothing(starter: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_named_q2_k_that_takes_five_bits_says_so_and_why(starter: Path) -> None:
-    foretold = estimate(starter, "Q2_K")
+    foretold = estimate_level(starter, "Q2_K")
     assert len(foretold.fallbacks) == 180
     assert foretold.note == (
         "Named Q2_K, in truth 5.1 bits per weight. 180 of 272 tensors have another type than the level's, because rows "
@@ -127,7 +127,7 @@ def test_a_refused_level_gives_llama_cpps_own_words(starter: Path, tmp_path: Pat
 
 
 def test_one_level_that_is_refused_does_not_spoil_the_estimates_of_the_others(starter: Path) -> None:
-    outcomes = estimates(starter, ("Q1_0", "IQ2_XXS", "Q4_0", "Q8_0"))
+    outcomes = estimate_levels(starter, ("Q1_0", "IQ2_XXS", "Q4_0", "Q8_0"))
     refused = [level for level, outcome in outcomes.items() if isinstance(outcome, PlaygroundError)]
     sizes = [outcome.size for outcome in outcomes.values() if isinstance(outcome, QuantizedSize)]
     assert refused == ["Q1_0"] and len(sizes) == 3
@@ -138,7 +138,7 @@ def test_a_disk_too_full_is_noticed_before_anything_is_written(
     starter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    needed = estimate(starter, "Q8_0").size
+    needed = estimate_level(starter, "Q8_0").size
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10 * needed, 9 * needed, needed - 1))
     with pytest.raises(PlaygroundError, match=r"Q8_0 needs (.+), and (?!\1 ).+ are free on this disk. Free some space"):
         make(starter, "Q8_0", tmp_path / "made" / "starter.gguf")
@@ -149,7 +149,9 @@ def test_a_disk_too_full_is_noticed_before_anything_is_written(
 
 
 def test_every_level_that_is_foretold_is_made_to_the_byte(tiny: Path, tmp_path: Path) -> None:
-    foretold = {level: outcome for level, outcome in estimates(tiny).items() if isinstance(outcome, QuantizedSize)}
+    foretold = {
+        level: outcome for level, outcome in estimate_levels(tiny).items() if isinstance(outcome, QuantizedSize)
+    }
     assert {"TQ1_0", "Q2_0", "Q4_K_M", "IQ4_XS", "Q6_K", "Q8_0", "F16", "BF16", "F32"} <= foretold.keys()
     for level in ("Q1_0", "TQ2_0", "Q2_0", "Q4_K_M", "IQ4_XS", "Q8_0", "BF16", "F32"):
         assert make(tiny, level, tmp_path / f"{level}.gguf").size == foretold[level].size, level
@@ -158,7 +160,7 @@ def test_every_level_that_is_foretold_is_made_to_the_byte(tiny: Path, tmp_path: 
 def test_a_level_that_wants_an_importance_matrix_is_refused_where_no_text_can_be_read(
     tiny: Path, tmp_path: Path
 ) -> None:
-    assert estimate(tiny, "IQ1_S").is_weighed
+    assert estimate_level(tiny, "IQ1_S").is_weighed
     with pytest.raises(PlaygroundError, match=r"IQ1_S is made with an importance matrix, and none can be measured"):
         make(tiny, "IQ1_S", tmp_path / "Tiny-IQ1_S.gguf")
     assert not any(tmp_path.glob("*IQ1_S*"))
@@ -195,14 +197,14 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     first = build_model(tmp_path / "Tiny-F16.gguf", shards=3)
     (tmp_path / "Tiny-F16-00002-of-00003.gguf").unlink()
     with pytest.raises(ModelNotFound, match=r"Tiny-F16-00002-of-00003\.gguf"):
-        estimate(first, "Q8_0")
+        estimate_level(first, "Q8_0")
 
 
 def test_a_level_is_named_in_either_case_and_an_unknown_one_lists_what_there_is(tiny: Path) -> None:
-    assert estimate(tiny, "q8_0").level == "Q8_0"
+    assert estimate_level(tiny, "q8_0").level == "Q8_0"
     for name in ("Q9_X", "UD-Q4_K_XL", "NVFP4"):
         with pytest.raises(PlaygroundError, match=f"no level named {name}.*Q4_K_M"):
-            estimate(tiny, name)
+            estimate_level(tiny, name)
 
 
 def test_a_file_that_is_there_is_never_overwritten(tiny: Path, tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_a_file_that_is_there_is_never_overwritten(tiny: Path, tmp_path: Path) -
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten_either(tiny: Path, tmp_path: Path) -> None:
     target = tmp_path / "Tiny-Q8_0.gguf"
-    work = quantize(tiny, "Q8_0", target, threads=1)
+    work = quantize_file(tiny, "Q8_0", target, threads=1)
     next(work)
     target.write_text("mine")
     with pytest.raises(PlaygroundError, match="is there already"):
@@ -227,7 +229,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten_either(tiny: Path, tmp
 
 def test_two_makings_of_one_file_do_not_meet(tiny: Path, tmp_path: Path) -> None:
     target = tmp_path / "Tiny-Q8_0.gguf"
-    first = quantize(tiny, "Q8_0", target, threads=1)
+    first = quantize_file(tiny, "Q8_0", target, threads=1)
     next(first)
     with pytest.raises(PlaygroundError, match="is being made right now"):
         make(tiny, "Q8_0", target)
@@ -239,17 +241,17 @@ def test_what_is_no_model_is_refused_with_a_sentence(tmp_path: Path) -> None:
     text = tmp_path / "notes.gguf"
     text.write_text("Dear diary, today")
     with pytest.raises(BadModelFile, match="GGUF"):
-        estimate(text, "Q8_0")
+        estimate_level(text, "Q8_0")
     with pytest.raises(ModelNotFound, match=r"no file nowhere\.gguf"):
-        estimate(tmp_path / "nowhere.gguf", "Q8_0")
+        estimate_level(tmp_path / "nowhere.gguf", "Q8_0")
     with pytest.raises(ModelNotFound):
-        estimate(tmp_path, "Q8_0")
+        estimate_level(tmp_path, "Q8_0")
 
 
 def test_a_model_llama_cpp_does_not_know_is_refused_in_its_words(tmp_path: Path) -> None:
     source = build_model(tmp_path / "Odd-F16.gguf", architecture="abacus")
     with pytest.raises(PlaygroundError, match=r"cannot make Q8_0 of this model: .*abacus"):
-        estimate(source, "Q8_0")
+        estimate_level(source, "Q8_0")
 
 
 def test_a_folder_that_cannot_be_made_is_told(tiny: Path, tmp_path: Path) -> None:
@@ -267,7 +269,7 @@ def test_names_with_spaces_and_letters_of_the_world_are_files_like_any_other(tin
 
 
 def test_a_quantizer_that_is_killed_is_an_error_that_says_so(tiny: Path, tmp_path: Path) -> None:
-    work = quantize(tiny, "Q8_0", tmp_path / "made" / "Tiny-Q8_0.gguf", threads=1)
+    work = quantize_file(tiny, "Q8_0", tmp_path / "made" / "Tiny-Q8_0.gguf", threads=1)
     next(work)
     (child,) = (child for child in psutil.Process().children() if "playground.llama.quantizer" in child.cmdline())
     child.kill()
@@ -319,7 +321,7 @@ def test_a_leftover_of_a_crash_is_removed_and_a_living_makers_file_is_not(tmp_pa
 def test_a_note_tells_what_the_name_does_not(
     level: str, requantized_from: str | None, bits: float | None, note: str | None
 ) -> None:
-    assert made_note(level, requantized_from, bits) == note
+    assert level_note(level, requantized_from, bits) == note
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from playground.quantize.quantize import quantize
+from playground.quantize.quantize import quantize_file
 from tests.support.playground_process import ROOT, PlaygroundProcess
 
 if sys.version_info >= (3, 11):
@@ -74,7 +74,7 @@ def preload(home: Path, starter: Path) -> None:
     snapshot = home / ".cache/huggingface/hub" / f"models--{PRELOADED.replace('/', '--')}" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)
     shutil.copy(starter, snapshot / "gemma-3-1b-it-Q4_K_M.gguf")
-    for _ in quantize(starter, "Q8_0", snapshot / "gemma-3-1b-it-Q8_0.gguf", 2):
+    for _ in quantize_file(starter, "Q8_0", snapshot / "gemma-3-1b-it-Q8_0.gguf", 2):
         pass
 
 

@@ -24,7 +24,7 @@ from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult, Tool
 
 from playground.app.records import LevelRecord, MachineRecord, PlanRecord, ReplyRecord
-from playground.quantize.quantize import quantize
+from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 from playground.web.server.request_filter import RequestFilter
 from tests.support.playground_process import ROOT, PlaygroundProcess
@@ -40,7 +40,7 @@ PAGE = (ROOT / "docs" / "api.md").read_text()
 def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaygroundProcess]:
     home = tmp_path_factory.mktemp("home")
     made = home / "data" / "models" / "SmolLM2-135M-Instruct" / "SmolLM2-135M-Instruct-Q2_0.gguf"
-    for _ in quantize(starter, "Q2_0", made, 2):
+    for _ in quantize_file(starter, "Q2_0", made, 2):
         pass
     with PlaygroundProcess(home, PLAYGROUND_MCP="true") as process:
         yield process

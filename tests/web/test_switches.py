@@ -23,8 +23,8 @@ from playground.engine.local.memory_reservation import MemoryReservation
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
 from playground.models.catalog import load_catalog
-from playground.models.hub.client import Hub
-from playground.models.hub.names import allowed_by
+from playground.models.hub.client import HubClient
+from playground.models.hub.names import repository_filter
 from playground.models.library import Library
 from playground.settings import Settings, load_settings
 from tests.support.hub_stand_in import HubStandIn
@@ -55,7 +55,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]
 def test_a_space_is_narrow_unless_told_otherwise(as_on_space: Settings) -> None:
     off = ("allow_load_anyway", "allow_quantize", "allow_delete", "allow_local_files", "may_add_remotes")
     assert [name for name in off if getattr(as_on_space, name)] == []
-    allowed = allowed_by(as_on_space.allowed_repos)
+    allowed = repository_filter(as_on_space.allowed_repos)
     assert all(allowed(model.repo) for model in load_catalog() if model.repo)
     assert not allowed("stranger/Model-GGUF")
 
@@ -79,14 +79,14 @@ def test_the_list_of_repositories_reads_as_people_write_it(
     monkeypatch.delenv("PLAYGROUND_ALLOWED_REPOS", raising=False)
     if said is not None:
         monkeypatch.setenv("PLAYGROUND_ALLOWED_REPOS", said)
-    assert allowed_by(load_settings().allowed_repos)(repo) is is_allowed
+    assert repository_filter(load_settings().allowed_repos)(repo) is is_allowed
 
 
 def test_a_repository_that_is_not_allowed_is_not_found_not_opened_and_never_asked_for(
     hub: HubStandIn, tmp_path: Path
 ) -> None:
     with Services(load_settings(data_dir=tmp_path / "data", allowed_repos="good/*")) as services:
-        services.hub = Hub(hub.endpoint, cache_dir=tmp_path / "hub", allowed=services.hub._allowed)
+        services.hub = HubClient(hub.endpoint, cache_dir=tmp_path / "hub", allowed=services.hub._allowed)
         service = ModelsService(services)
         assert [one.id for one in service.hub.search_repositories("Fox").found] == [ALLOWED]
         before = len(hub.requests)
@@ -95,10 +95,10 @@ def test_a_repository_that_is_not_allowed_is_not_found_not_opened_and_never_aske
             assert isinstance(view.error, RequestRefused) and view.error.setting == "allowed_repos"
         assert "not allowed here" in service.start_download(OTHER, f"{OTHER}/Fox-Q4_K_M.gguf")
         assert len(hub.requests) == before
-        level = Hub(hub.endpoint).repository(OTHER).levels[0]
+        level = HubClient(hub.endpoint).fetch_repository(OTHER).levels[0]
         before = len(hub.requests)
         with pytest.raises(PlaygroundError, match="not allowed here"):
-            list(services.hub.receive(OTHER, level.commit, level.files[0], 0, 4))
+            list(services.hub.stream_file(OTHER, level.commit, level.files[0], 0, 4))
         assert len(hub.requests) == before
 
 
@@ -114,7 +114,7 @@ def shut(starter: Path, tmp_path: Path) -> Iterator[Services]:
 
 def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Services, starter: Path) -> None:
     models = ModelsService(shut)
-    shut.hub = Hub("http://127.0.0.1:9")
+    shut.hub = HubClient("http://127.0.0.1:9")
     assert "Nothing is downloaded here" in models.start_download(OTHER, "x")
     assert "Nothing is downloaded here" in models.change_download("resume x")
     for refused in (
@@ -157,7 +157,7 @@ def test_a_folder_that_is_not_on_offer_is_not_reached_through_a_link_in_one_that
     folder.mkdir()
     (folder / "passwords-Q4_0.gguf").symlink_to("/etc/passwd")
     library = Library(load_settings(data_dir=tmp_path / "data", model_dirs=(folder,)))
-    files, left_out = library.survey()
+    files, left_out = library.scan_models()
     assert [file.path for file in files if folder in file.path.parents] == []
     (reason,) = [one.reason for one in left_out if one.path.parent == folder]
     assert "root" not in reason
@@ -165,7 +165,7 @@ def test_a_folder_that_is_not_on_offer_is_not_reached_through_a_link_in_one_that
 
 def test_two_threads_asking_at_once_share_one_hub_with_its_list(tmp_path: Path) -> None:
     with Services(load_settings(data_dir=tmp_path, allowed_repos=())) as services:
-        seen: list[Hub] = []
+        seen: list[HubClient] = []
         threads = [threading.Thread(target=lambda: seen.append(services.hub)) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -173,4 +173,4 @@ def test_two_threads_asking_at_once_share_one_hub_with_its_list(tmp_path: Path) 
             thread.join()
         for one in seen:
             with pytest.raises(PlaygroundError, match="not allowed here"):
-                one.repository("any/one")
+                one.fetch_repository("any/one")

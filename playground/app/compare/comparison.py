@@ -158,7 +158,7 @@ class Comparison:
         if not self.may_vote:
             raise RequestRefused("There is nothing to vote on.", "Ask both models something with names hidden.")
         shown = [self.at(place).contestant for place in (0, 1)]
-        pair = Pair.of(*shown)
+        pair = Pair.in_order(*shown)
         first_place = 0 if pair.first == shown[0] else 1
         place = BALLOT.index(ballot)
         preference: Preference = "tie" if ballot == "Tie" else "both bad"

@@ -34,7 +34,7 @@ from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor
 from playground.measure.votes import Pair, VoteStore
-from playground.models.file_records import FileDigests
+from playground.models.file_records import FileChecksums
 from playground.models.library import ModelFile
 from playground.web.html.compare import tally_table
 from playground.web.html.page import error_card, notice
@@ -51,9 +51,9 @@ class CompareService:
         self.setup = CompareSetup(services, picker, self.limits)
         self.usual_mode = usual_mode(services.processors.usable)
         self.votes = VoteStore(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
-        self.votes.mend()
+        self.votes.repair_file()
         self.lab = ComparisonScoring(services, self.runs, loaded_models)
-        self._digests = FileDigests(services.settings.data_dir / "digests.json")
+        self._digests = FileChecksums(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
 
@@ -84,7 +84,7 @@ class CompareService:
         panes = [side for place in PLACES if (side := duel.at(place)).pane]
         if not panes or duel.is_hidden or duel.wish is None:
             raise RequestRefused("There is nothing to save yet.", "Ask both models something first.")
-        yield from self._digests.digest([side.file for side in panes if isinstance(side.file, ModelFile)])
+        yield from self._digests.compute_checksums([side.file for side in panes if isinstance(side.file, ModelFile)])
         records = tuple(
             SavedPane(
                 side.file,
@@ -92,7 +92,7 @@ class CompareService:
                 side.conversation,
                 side.result,
                 "",
-                (self._digests.known(side.file) or ()) if isinstance(side.file, ModelFile) else (),
+                (self._digests.known_checksums(side.file) or ()) if isinstance(side.file, ModelFile) else (),
                 side.ends,
             )
             for side in panes
@@ -113,7 +113,7 @@ class CompareService:
         problem = ""
         try:
             self.runs.add_result(visitor)
-            self.votes.add(vote)
+            self.votes.add_vote(vote)
         except PlaygroundError as error:
             problem = error_message(error, visitor)
         duel = replace(duel, voted=vote.preference)
@@ -142,7 +142,7 @@ class CompareService:
             return error_card(error)
         pair = None
         if duel and not duel.is_hidden and all(side.file for side in duel.sides):
-            pair = Pair.of(duel.sides[0].contestant, duel.sides[1].contestant)
+            pair = Pair.in_order(duel.sides[0].contestant, duel.sides[1].contestant)
         aside = notice(self.votes.set_aside, "warning") if self.votes.set_aside else ""
         return aside + tally_table(tallies, pair)
 
@@ -219,7 +219,7 @@ class CompareService:
 
     def _made_from(self, choice: ModelChoice) -> str:
         try:
-            return self._services.quantization_jobs.source(choice.model or "").level
+            return self._services.quantization_jobs.source_file(choice.model or "").level
         except PlaygroundError:
             return ""
 

@@ -33,56 +33,58 @@ class RepoCache:
     def root(self) -> Path:
         return self._cache_dir / self._folder
 
-    def blob(self, file: HubFile) -> Path:
+    def blob_path(self, file: HubFile) -> Path:
         """Where the whole content of a file lies."""
         if not _ETAG.fullmatch(file.etag):
             raise HubProblem(f"The Hub names the content of {file.path} in a way that is not known.", "Report it.")
         return self.root / "blobs" / file.etag
 
-    def partial(self, file: HubFile) -> Path:
+    def partial_path(self, file: HubFile) -> Path:
         """Where the beginning of a file lies while the rest is still to come."""
-        blob = self.blob(file)
+        blob = self.blob_path(file)
         return blob.with_name(f"{blob.name}.incomplete")
 
-    def lock(self, file: HubFile) -> Path:
+    def lock_path(self, file: HubFile) -> Path:
         """The file that huggingface_hub locks, too, while it downloads this content."""
-        return self._cache_dir / ".locks" / self._folder / f"{self.blob(file).name}.lock"
+        return self._cache_dir / ".locks" / self._folder / f"{self.blob_path(file).name}.lock"
 
-    def pointer(self, commit: str, file: HubFile) -> Path:
+    def pointer_path(self, commit: str, file: HubFile) -> Path:
         """The path under which a file of this commit is found by name."""
         if not _COMMIT.fullmatch(commit):
             raise HubProblem(f"The Hub names a version of {self._folder} in a way that is not known.", "Report it.")
         return self.root / "snapshots" / commit / check_file_path(file.path)
 
-    def has(self, file: HubFile) -> bool:
-        return _size(self.blob(file)) == file.size
+    def has_file(self, file: HubFile) -> bool:
+        return _size(self.blob_path(file)) == file.size
 
     def bytes_here(self, level: HubLevel) -> int:
         """Bytes of the level that need not be downloaded any more."""
-        return sum(file.size if self.has(file) else min(_size(self.partial(file)), file.size) for file in level.files)
+        return sum(
+            file.size if self.has_file(file) else min(_size(self.partial_path(file)), file.size) for file in level.files
+        )
 
-    def make_visible(self, level: HubLevel, with_links: bool = True) -> Path:
+    def publish_level(self, level: HubLevel, with_links: bool = True) -> Path:
         """Give all files of a complete level their names; returns the first one's path.
 
         The first shard's name comes last: whoever looks in between finds no model yet.
         """
-        if not self.is_visible(level):
+        if not self.is_published(level):
             for file in reversed(level.files):
-                pointer = self.pointer(level.commit, file)
+                pointer = self.pointer_path(level.commit, file)
                 if not pointer.exists():
                     pointer.parent.mkdir(parents=True, exist_ok=True)
                     pointer.unlink(missing_ok=True)  # a link to what is gone
-                    _place(self.blob(file), pointer, with_links)
+                    _place(self.blob_path(file), pointer, with_links)
             self._remember_main(level.commit)
-        return self.pointer(level.commit, level.files[0])
+        return self.pointer_path(level.commit, level.files[0])
 
-    def is_visible(self, level: HubLevel) -> bool:
-        return all(_size(self.pointer(level.commit, file)) == file.size for file in level.files)
+    def is_published(self, level: HubLevel) -> bool:
+        return all(_size(self.pointer_path(level.commit, file)) == file.size for file in level.files)
 
-    def discard(self, level: HubLevel) -> None:
+    def remove_partial_files(self, level: HubLevel) -> None:
         """Remove beginnings of files; whole files stay."""
         for file in level.files:
-            self.partial(file).unlink(missing_ok=True)
+            self.partial_path(file).unlink(missing_ok=True)
 
     def _remember_main(self, commit: str) -> None:
         ref = self.root / "refs" / "main"

@@ -1,7 +1,7 @@
 """The one door to the Hugging Face Hub: search, a repository's levels, ranges of a file, a file's bytes as they come.
 
 Goes over huggingface_hub's session, addresses, token and cache, so its conventions hold (HF_ENDPOINT, HF_TOKEN,
-HF_HOME, HF_HUB_OFFLINE). Every request is tried and waited for in one way, `Patience`, because the library's own
+HF_HOME, HF_HUB_OFFLINE). Every request is tried and waited for in one way, `RetryPolicy`, because the library's own
 waiting can neither be shown nor ended. What the bytes mean and where they are kept is not known here.
 """
 
@@ -23,7 +23,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 from playground.errors import HubProblem, RequestRefused
 from playground.models.hub.errors import (
     FAULTS,
-    HubQuestion,
+    HubRequest,
     describe_fault,
     describe_odd_answer,
     is_transient,
@@ -39,11 +39,11 @@ _LONGEST_SEARCH: Final = 200  # characters
 _SHOWN_OF_A_MODEL: Final = ["downloads", "likes", "gated", "tags", "gguf"]
 
 
-class TransferStopped(Exception):
+class TransferCancelled(Exception):
     """A person ended the work; not an error, never shown."""
 
 
-class TransferStop:
+class CancelToken:
     """Ends a download from any thread, at once, even while it waits for bytes that do not come."""
 
     def __init__(self) -> None:
@@ -51,33 +51,33 @@ class TransferStop:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
 
-    def set(self) -> None:
+    def cancel(self) -> None:
         with self._lock:
             self._event.set()
             if self._socket is not None:
                 with suppress(OSError):  # the plain shutdown: TLS's own would take the socket from under its reader
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
-    def is_set(self) -> bool:
+    def is_cancelled(self) -> bool:
         return self._event.is_set()
 
-    def check(self) -> None:
+    def raise_if_cancelled(self) -> None:
         if self._event.is_set():
-            raise TransferStopped
+            raise TransferCancelled
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; raises TransferStopped as soon as the stop is set."""
+        """Let time pass; raises TransferCancelled as soon as the stop is set."""
         if self._event.wait(seconds):
-            raise TransferStopped
+            raise TransferCancelled
 
     @contextmanager
-    def over(self, response: httpx2.Response) -> Iterator[None]:
+    def covering(self, response: httpx2.Response) -> Iterator[None]:
         """Cover a response whose body is about to be read."""
         stream = response.extensions.get("network_stream")
         with self._lock:
             self._socket = stream.get_extra_info("socket") if stream is not None else None
         try:
-            self.check()
+            self.raise_if_cancelled()
             yield
         finally:
             with self._lock:
@@ -89,16 +89,16 @@ def _sleep(seconds: float, why: str) -> None:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How often in a row a request is tried, how long is waited when told to, and what ends it from outside.
 
-    `wait(seconds, why)` does the waiting, and raises TransferStopped to end it.
+    `wait(seconds, why)` does the waiting, and raises TransferCancelled to end it.
     """
 
     tries: int = 3
     longest_wait_seconds: float = 15.0
     wait: Callable[[float, str], None] = _sleep
-    stop: TransferStop = field(default_factory=TransferStop)
+    stop: CancelToken = field(default_factory=CancelToken)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class FoundRepository:
     parameter_count: int | None = None
 
 
-class Hub:
+class HubClient:
     """Asks the Hub. Methods raise HubProblem with a sentence; each request carries the token, storage never sees it.
 
     allowed: whether a repository may be asked for; the others are neither found, nor opened, nor fetched.
@@ -124,14 +124,14 @@ class Hub:
         endpoint: str | None = None,
         token: str | None = None,
         cache_dir: Path | None = None,
-        patience: Patience = Patience(),
+        retry: RetryPolicy = RetryPolicy(),
         allowed: Callable[[str], bool] = lambda repo: True,
     ) -> None:
         self._allowed = allowed
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
         self.cache_dir = cache_dir or Path(constants.HF_HUB_CACHE)
         self._token = token
-        self._patience = patience
+        self._retry = retry
 
     @property
     def is_offline(self) -> bool:
@@ -142,11 +142,11 @@ class Hub:
         """Whether the cache's snapshots link to its blobs, as they do unless HF_HUB_DISABLE_SYMLINKS is set."""
         return not constants.HF_HUB_DISABLE_SYMLINKS
 
-    def page(self, repo: str) -> str:
+    def repository_page(self, repo: str) -> str:
         """The address of a repository's page."""
         return f"{self.endpoint}/{check_repo_name(repo)}"
 
-    def search(self, words: str, limit: int = 20) -> tuple[FoundRepository, ...]:
+    def search_repositories(self, words: str, limit: int = 20) -> tuple[FoundRepository, ...]:
         """GGUF repositories whose names hold the words, the most downloaded first."""
         question = {"filter": "gguf", "sort": "downloads", "limit": limit, "expand": _SHOWN_OF_A_MODEL}
         if words := " ".join(words.split())[:_LONGEST_SEARCH]:
@@ -159,10 +159,10 @@ class Hub:
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise describe_odd_answer(asked) from error
 
-    def repository(self, repo: str, patience: Patience | None = None) -> Repository:
+    def fetch_repository(self, repo: str, retry: RetryPolicy | None = None) -> Repository:
         """What the repository offers now. One request, whatever the number of levels."""
         asked = self._asked(self._checked(repo))
-        answer = self._ask(f"{self.endpoint}/api/models/{repo}", {"blobs": True}, asked, patience)
+        answer = self._ask(f"{self.endpoint}/api/models/{repo}", {"blobs": True}, asked, retry)
         try:
             found = _repository(ModelInfo(**answer), repo)  # type: ignore[no-untyped-call]
         except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -170,33 +170,33 @@ class Hub:
         self._checked(found.id)  # it may have been renamed
         return found
 
-    def receive(
-        self, repo: str, commit: str, file: HubFile, start: int, end: int, patience: Patience | None = None
+    def stream_file(
+        self, repo: str, commit: str, file: HubFile, start: int, end: int, retry: RetryPolicy | None = None
     ) -> Iterator[bytes]:
         """The bytes of a file from `start` to before `end`, as they arrive; `end` is at most the file's size.
 
-        A broken connection resumes where it broke off. Raises TransferStopped, and HubProblem where the Hub
+        A broken connection resumes where it broke off. Raises TransferCancelled, and HubProblem where the Hub
         refuses, where nothing more comes after all tries, or where the file no longer has its size.
         """
         url = hf_hub_url(self._checked(repo), check_file_path(file.path), revision=commit, endpoint=self.endpoint)
-        patience = patience or self._patience
-        tries = _Tries(patience, self._asked(repo, file.path))
+        retry = retry or self._retry
+        tries = _Tries(retry, self._asked(repo, file.path))
         at = start
         while at < end:
             try:
-                for piece in self._body(url, at, min(at + WINDOW_BYTES, end), file, patience.stop):
+                for piece in self._body(url, at, min(at + WINDOW_BYTES, end), file, retry.stop):
                     at += len(piece)
                     tries.succeeded()
                     yield piece
             except FAULTS as error:
-                patience.stop.check()  # a stop breaks the connection off: then that is no fault
+                retry.stop.raise_if_cancelled()  # a stop breaks the connection off: then that is no fault
                 tries.failed(error)
 
-    def _body(self, url: str, start: int, end: int, file: HubFile, stop: TransferStop) -> Iterator[bytes]:
+    def _body(self, url: str, start: int, end: int, file: HubFile, stop: CancelToken) -> Iterator[bytes]:
         headers = self._headers() | {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
-        stop.check()
+        stop.raise_if_cancelled()
         answering = get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS)
-        with answering as response, stop.over(response):
+        with answering as response, stop.covering(response):
             hf_raise_for_status(response)
             if _full_size(response) not in (None, file.size):
                 raise HubProblem(
@@ -205,7 +205,7 @@ class Hub:
             unwanted = start if response.status_code == 200 else 0  # a server that knows no ranges sends it all
             left = end - start
             for piece in response.iter_raw():
-                stop.check()
+                stop.raise_if_cancelled()
                 kept = piece[unwanted : unwanted + left]
                 unwanted -= min(unwanted, len(piece))
                 left -= len(kept)
@@ -215,8 +215,8 @@ class Hub:
                     return
         raise httpx2.RemoteProtocolError(f"the body ended {left} bytes too early")
 
-    def _ask(self, url: str, question: dict[str, Any], asked: HubQuestion, patience: Patience | None = None) -> Any:
-        tries = _Tries(patience or self._patience, asked)
+    def _ask(self, url: str, question: dict[str, Any], asked: HubRequest, retry: RetryPolicy | None = None) -> Any:
+        tries = _Tries(retry or self._retry, asked)
         while True:
             try:
                 response = get_session().get(url, params=question, headers=self._headers(), timeout=TIMEOUT_SECONDS)
@@ -240,15 +240,15 @@ class Hub:
     def _headers(self) -> dict[str, str]:
         return build_hf_headers(token=self._token, library_name="gguf-playground")
 
-    def _asked(self, repo: str | None = None, path: str | None = None) -> HubQuestion:
-        return HubQuestion(self.endpoint, repo, path, with_token="authorization" in self._headers())
+    def _asked(self, repo: str | None = None, path: str | None = None) -> HubRequest:
+        return HubRequest(self.endpoint, repo, path, with_token="authorization" in self._headers())
 
 
 class _Tries:
     """Counts failures in a row, and waits between them as the Hub asks, or a little longer each time."""
 
-    def __init__(self, patience: Patience, asked: HubQuestion) -> None:
-        self._patience = patience
+    def __init__(self, retry: RetryPolicy, asked: HubRequest) -> None:
+        self._retry = retry
         self._asked = asked
         self._failures = 0
 
@@ -256,15 +256,15 @@ class _Tries:
         self._failures = 0
 
     def failed(self, error: Exception) -> None:
-        """Waits for the next try; raises HubProblem if there is none, TransferStopped if the wait was ended."""
+        """Waits for the next try; raises HubProblem if there is none, TransferCancelled if the wait was ended."""
         self._failures += 1
         told = seconds_told(error)
         seconds = min(2.0 ** (self._failures - 1), LONGEST_BACKOFF_SECONDS) if told is None else told
-        too_long = seconds > self._patience.longest_wait_seconds
-        if not is_transient(error) or self._failures >= self._patience.tries or too_long:
+        too_long = seconds > self._retry.longest_wait_seconds
+        if not is_transient(error) or self._failures >= self._retry.tries or too_long:
             raise describe_fault(error, self._asked) from error
         why = "The connection is broken." if told is None else "The Hub asks to wait."
-        self._patience.wait(seconds, why)
+        self._retry.wait(seconds, why)
 
 
 def _full_size(response: httpx2.Response) -> int | None:

@@ -37,11 +37,11 @@ class DownloadJournal:
         self._may_write = True
 
     @property
-    def said(self) -> str:
+    def warning(self) -> str:
         """What a person should know of it; "" where all is well."""
         return self.set_aside if self.is_ours else str(_of_another())
 
-    def take(self) -> bool:
+    def acquire_lock(self) -> bool:
         """Make it ours, if no other process has it. Where nothing can be locked, nobody is kept from downloading."""
         if not self.is_ours:
             try:
@@ -54,16 +54,16 @@ class DownloadJournal:
             self.is_ours = True
         return True
 
-    def check_ours(self) -> None:
+    def check_is_ours(self) -> None:
         """Raises RequestRefused where another process has it."""
         if not self.is_ours:
             raise _of_another()
 
-    def give_back(self) -> None:
+    def release_lock(self) -> None:
         self.is_ours = False
         self._lock.release()
 
-    def read(self) -> list[Entry]:
+    def read_entries(self) -> list[Entry]:
         """What an earlier run left unfinished; what can be read of it, where the file is damaged."""
         try:
             rows = json.loads(self._path.read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ class DownloadJournal:
                 self._move_aside(error)
         return entries
 
-    def write(self, entries: Iterable[Entry]) -> None:
+    def write_entries(self, entries: Iterable[Entry]) -> None:
         """A journal that cannot be written must not end a download: what is wanted is then lost at the end."""
         if not (self.is_ours and self._may_write):
             return

@@ -20,9 +20,9 @@ from playground import events
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.models.file_records import note_downloaded
 from playground.models.hub.cache import free_bytes
-from playground.models.hub.client import Hub, TransferStop, TransferStopped
+from playground.models.hub.client import CancelToken, HubClient, TransferCancelled
 from playground.models.hub.download_journal import DownloadJournal
-from playground.models.hub.headers import Headers
+from playground.models.hub.headers import HubHeaders
 from playground.models.hub.repository import HubLevel
 from playground.models.hub.transfer import Transfer
 from playground.settings import Settings
@@ -60,11 +60,11 @@ class DownloadQueue:
     def __init__(
         self,
         settings: Settings,
-        hub: Hub,
-        headers: Headers,
+        hub: HubClient,
+        headers: HubHeaders,
         *,
         clock: Callable[[], float] = time.monotonic,
-        pause: Callable[[TransferStop, float], None] = TransferStop.wait,
+        pause: Callable[[CancelToken, float], None] = CancelToken.wait,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self._hub, self._headers, self._clock, self._pause, self._free = hub, headers, clock, pause, free
@@ -78,12 +78,12 @@ class DownloadQueue:
             self._take_up()
 
     @property
-    def said(self) -> str:
+    def warning(self) -> str:
         """What a person should know of the queue: that another process has it, or that its journal was damaged."""
         with self._changed:
-            return self._journal.said
+            return self._journal.warning
 
-    def start(self, level: HubLevel) -> str:
+    def start_download(self, level: HubLevel) -> str:
         """Put a level at the end of the queue, unless it is under way already; the id of its download.
 
         Raises RequestRefused where another process has the downloads of this data folder.
@@ -91,7 +91,7 @@ class DownloadQueue:
         with self._changed:
             if not (self._journal.is_ours or self._closed):  # the other may have ended since
                 self._take_up()
-            self._journal.check_ours()
+            self._journal.check_is_ours()
             job = self._jobs.get(level.key)
             if job is None or job.state in ENDED:
                 self._jobs.pop(level.key, None)
@@ -100,17 +100,17 @@ class DownloadQueue:
                 self._wake()
         return level.key
 
-    def cancel(self, id: str) -> None:
+    def cancel_download(self, id: str) -> None:
         """End a download; what has arrived stays, and `resume` goes on from there."""
         with self._changed:
             self._find(id).cancel()
             self._note_and_tell()
 
-    def resume(self, id: str) -> None:
+    def resume_download(self, id: str) -> None:
         """Go on with a download that was cancelled or failed."""
-        self.start(self._find(id).level)
+        self.start_download(self._find(id).level)
 
-    def forget(self, id: str) -> None:
+    def forget_download(self, id: str) -> None:
         """Take an ended download off the list, with what had arrived of it. A finished model stays."""
         with self._changed:
             job = self._find(id)
@@ -118,27 +118,27 @@ class DownloadQueue:
                 raise PlaygroundError("This download is still running.", "Cancel it first.")
             del self._jobs[id]
             if job.state != "done":
-                job.delivery.discard()
+                job.delivery.remove_partial_files()
             self._note_and_tell()
 
-    def all(self) -> tuple[Download, ...]:
+    def all_downloads(self) -> tuple[Download, ...]:
         """Every download of this run and every unfinished one of earlier runs, in the order of the queue."""
         with self._changed:
             return tuple(job.record() for job in self._jobs.values())
 
-    def get(self, id: str) -> Download:
+    def find_download(self, id: str) -> Download:
         with self._changed:
             return self._find(id).record()
 
-    def wait_for(self, id: str, holds: Callable[[Download], bool], timeout_seconds: float | None = None) -> Download:
+    def wait_until(self, id: str, holds: Callable[[Download], bool], timeout_seconds: float | None = None) -> Download:
         """The record once `holds` says so of it, or as it stands when the time is over."""
         with self._changed:
-            self._changed.wait_for(lambda: holds(self.get(id)), timeout_seconds)
-            return self.get(id)
+            self._changed.wait_for(lambda: holds(self.find_download(id)), timeout_seconds)
+            return self.find_download(id)
 
-    def wait(self, id: str, timeout_seconds: float | None = None) -> Download:
+    def wait_for_end(self, id: str, timeout_seconds: float | None = None) -> Download:
         """The record once the download has ended, in whatever way."""
-        return self.wait_for(id, lambda record: record.has_ended, timeout_seconds)
+        return self.wait_until(id, lambda record: record.has_ended, timeout_seconds)
 
     def close(self) -> None:
         """Stop for now: what is wanted stays in the journal, for the next start.
@@ -149,12 +149,12 @@ class DownloadQueue:
             self._closed = True
             thread = self._thread
             for job in self._jobs.values():
-                job.delivery.stop.set()
+                job.delivery.stop.cancel()
         if thread is not None:
             thread.join(FAREWELL_SECONDS)
         if thread is None or not thread.is_alive():  # else it may still write
             with self._changed:
-                self._journal.give_back()
+                self._journal.release_lock()
 
     def __enter__(self) -> DownloadQueue:
         return self
@@ -164,10 +164,10 @@ class DownloadQueue:
 
     def _take_up(self) -> None:
         """Go on with what an earlier run left, unless another process is at it."""
-        if not self._journal.take():
-            _LOG.warning("%s", self._journal.said)
+        if not self._journal.acquire_lock():
+            _LOG.warning("%s", self._journal.warning)
             return
-        for level, wish, note in self._journal.read():
+        for level, wish, note in self._journal.read_entries():
             with suppress(PlaygroundError):  # an entry that nothing can be made of
                 self._add(level).take_up(wish, note)
         if self._journal.set_aside:
@@ -216,7 +216,7 @@ class DownloadQueue:
 
     def _note_and_tell(self) -> None:
         unfinished = (job for job in self._jobs.values() if job.state != "done")
-        self._journal.write((job.level, job.wish, job.note) for job in unfinished)
+        self._journal.write_entries((job.level, job.wish, job.note) for job in unfinished)
         self._changed.notify_all()
 
 
@@ -251,14 +251,14 @@ class _Job:
         self._is_unwanted = True
         if self.state == "queued":
             self.state = "cancelled"
-        self.delivery.stop.set()  # the thread sees to the rest
+        self.delivery.stop.cancel()  # the thread sees to the rest
 
     def run(self) -> None:
         """Bring the level; every way of ending becomes a state."""
         try:
-            self._path = self.delivery.run()
+            self._path = self.delivery.download_level()
             self.state = "done"
-        except TransferStopped:
+        except TransferCancelled:
             self.state = "cancelled"
         except PlaygroundError as error:
             self.state, self.note = "failed", str(error)

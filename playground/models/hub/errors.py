@@ -22,7 +22,7 @@ _RATELIMIT: Final = re.compile(r"r\s*=\s*0\b.*?t\s*=\s*(\d+)")  # as in `"api";r
 
 
 @dataclass(frozen=True)
-class HubQuestion:
+class HubRequest:
     """What was being asked for, to be named in a sentence."""
 
     endpoint: str
@@ -54,7 +54,7 @@ def seconds_told(error: Exception) -> int | None:
     return int(match[1]) if match else None
 
 
-def describe_fault(error: Exception, asked: HubQuestion) -> HubProblem:
+def describe_fault(error: Exception, asked: HubRequest) -> HubProblem:
     """The sentence for an error that ends a request."""
     if isinstance(error, errors.HfHubHTTPError):
         return _refusal(error, asked)
@@ -75,7 +75,7 @@ def describe_fault(error: Exception, asked: HubQuestion) -> HubProblem:
     )
 
 
-def describe_odd_answer(asked: HubQuestion) -> HubProblem:
+def describe_odd_answer(asked: HubRequest) -> HubProblem:
     """The sentence for an answer that came and makes no sense."""
     return HubProblem(
         f"{asked.endpoint} answered, but not as the Hub does.",
@@ -83,7 +83,7 @@ def describe_odd_answer(asked: HubQuestion) -> HubProblem:
     )
 
 
-def _refusal(error: errors.HfHubHTTPError, asked: HubQuestion) -> HubProblem:
+def _refusal(error: errors.HfHubHTTPError, asked: HubRequest) -> HubProblem:
     status = error.response.status_code
     if isinstance(error, errors.GatedRepoError):
         return _gated(asked)
@@ -116,7 +116,7 @@ def _refusal(error: errors.HfHubHTTPError, asked: HubQuestion) -> HubProblem:
     return HubProblem(f"The Hub refused the request (error {status}: {said}).", "Check it on the Hub's page.")
 
 
-def _gated(asked: HubQuestion) -> HubProblem:
+def _gated(asked: HubRequest) -> HubProblem:
     if asked.with_token:
         return HubProblem(
             f"{asked.repo} is open only to those who accepted its licence, and this token's account has not.",

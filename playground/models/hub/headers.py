@@ -16,7 +16,7 @@ from typing import Final
 from playground.errors import BadModelFile, HubProblem
 from playground.gguf.header import BytesSource, FileSource, GgufHeader, merge_shards, read_header, write_stand_in
 from playground.machine.files import write_remedy
-from playground.models.hub.client import Hub, Patience
+from playground.models.hub.client import HubClient, RetryPolicy
 from playground.models.hub.repository import HubFile, HubLevel
 
 MIB: Final = 1024 * 1024
@@ -34,35 +34,35 @@ class LevelHeader:
     path: Path
 
 
-class RangedFile:
+class HubByteSource:
     """A byte source over HTTP ranges, for the beginning of a file: what was fetched once is not fetched again."""
 
-    def __init__(self, hub: Hub, level: HubLevel, file: HubFile, patience: Patience | None = None) -> None:
-        self._hub, self._level, self._file, self._patience = hub, level, file, patience
+    def __init__(self, hub: HubClient, level: HubLevel, file: HubFile, retry: RetryPolicy | None = None) -> None:
+        self._hub, self._level, self._file, self._retry = hub, level, file, retry
         self.fetched = b""  # from the file's first byte on
 
     @property
     def size(self) -> int:
         return self._file.size
 
-    def read(self, offset: int, count: int) -> bytes:
+    def read_range(self, offset: int, count: int) -> bytes:
         """`count` bytes from `offset`, and all before it; how far a header may go is gguf/cursor.py's to limit."""
         have, end = len(self.fetched), min(offset + count, self.size)
         if end > have:
             level = self._level
-            pieces = self._hub.receive(level.repo, level.commit, self._file, have, end, self._patience)
+            pieces = self._hub.stream_file(level.repo, level.commit, self._file, have, end, self._retry)
             self.fetched += b"".join(pieces)
         return self.fetched[offset:end]
 
 
-class Headers:
+class HubHeaders:
     """Reads headers of levels, from `folder` where they are already there and from the Hub where not."""
 
-    def __init__(self, hub: Hub, folder: Path) -> None:
+    def __init__(self, hub: HubClient, folder: Path) -> None:
         self._hub = hub
         self._folder = folder
 
-    def read(self, level: HubLevel, patience: Patience | None = None) -> LevelHeader:
+    def read_header(self, level: HubLevel, retry: RetryPolicy | None = None) -> LevelHeader:
         """The header of one level. Raises HubProblem, and BadModelFile for what is no sound model."""
         kept = self._folder / _key(level)
         if kept.is_dir():
@@ -73,7 +73,7 @@ class Headers:
             except (BadModelFile, OSError):
                 shutil.rmtree(kept, ignore_errors=True)  # damaged since: fetch it anew
         try:
-            self._fetch(level, kept, patience)
+            self._fetch(level, kept, retry)
             self._forget_the_oldest()
             return _read_kept(level, kept)
         except OSError as error:
@@ -83,16 +83,16 @@ class Headers:
                 f"{to_do}, or set PLAYGROUND_DATA_DIR to another folder.",
             ) from error
 
-    def forget(self, level: HubLevel) -> None:
+    def forget_header(self, level: HubLevel) -> None:
         """Read the level's header anew next time."""
         shutil.rmtree(self._folder / _key(level), ignore_errors=True)
 
-    def _fetch(self, level: HubLevel, kept: Path, patience: Patience | None) -> None:
+    def _fetch(self, level: HubLevel, kept: Path, retry: RetryPolicy | None) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="arriving-") as arriving:
             headers = []
             for number, file in enumerate(level.files):
-                source = RangedFile(self._hub, level, file, patience)
+                source = HubByteSource(self._hub, level, file, retry)
                 headers.append(read_header(source) if number == 0 else _later_header(source))
                 write_stand_in(source, headers[-1], Path(arriving) / _name(file))
             merge_shards(headers)
@@ -110,9 +110,9 @@ class Headers:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _later_header(source: RangedFile) -> GgufHeader:
+def _later_header(source: HubByteSource) -> GgufHeader:
     """The header of a shard after the first: a small beginning is enough, unless it turns out not to be."""
-    beginning = source.read(0, min(LATER_SHARD_BYTES, source.size))
+    beginning = source.read_range(0, min(LATER_SHARD_BYTES, source.size))
     try:
         return read_header(BytesSource(beginning, source.size))
     except BadModelFile:

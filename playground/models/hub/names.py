@@ -126,7 +126,7 @@ def _not_a_name(text: str) -> HubProblem:
     return HubProblem(f"{text[:80]!r} is not the name of a model on the Hub.", _HOW_TO_NAME)
 
 
-def allowed_by(names: Sequence[str] | None) -> Callable[[str], bool]:
+def repository_filter(names: Sequence[str] | None) -> Callable[[str], bool]:
     """Tells whether `owner/name` is among names such as `owner/name`, `owner/*` or `catalogue`; None allows all."""
     if names is None:
         return lambda repo: True

@@ -100,7 +100,9 @@ class Repository:
             said.append(f"Left out, because files are missing: {', '.join(self.incomplete)}.")
         return " ".join(said)
 
-    def find(self, level: str | None = None, *, path: str | None = None, base_name: str | None = None) -> HubLevel:
+    def resolve_level(
+        self, level: str | None = None, *, path: str | None = None, base_name: str | None = None
+    ) -> HubLevel:
         """The level that is meant: by a file's path, by name, or the usual one; raises ModelNotFound."""
         offered = [found for found in self.levels if base_name in (None, found.base_name)]
         if path is not None:

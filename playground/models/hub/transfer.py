@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from playground.errors import BadModelFile, HubProblem, PlaygroundError
 from playground.gguf.header import FileSource, GgufHeader, read_header
 from playground.models.hub.cache import RepoCache, free_bytes
-from playground.models.hub.client import Hub, Patience, TransferStop
-from playground.models.hub.headers import Headers
+from playground.models.hub.client import CancelToken, HubClient, RetryPolicy
+from playground.models.hub.headers import HubHeaders
 from playground.models.hub.repository import HubFile, HubLevel
 from playground.text_format import gibibytes
 
@@ -37,50 +37,52 @@ class Transfer:
 
     def __init__(
         self,
-        hub: Hub,
-        headers: Headers,
+        hub: HubClient,
+        headers: HubHeaders,
         level: HubLevel,
         on_change: Callable[[], None] = lambda: None,
         *,
-        pause: Callable[[TransferStop, float], None] = TransferStop.wait,
+        pause: Callable[[CancelToken, float], None] = CancelToken.wait,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self.level = level
         self.stage: Stage = "preparing"
         self.note = ""
-        self.stop = TransferStop()
+        self.stop = CancelToken()
         self._hub, self._headers, self._on_change, self._pause, self._free = hub, headers, on_change, pause, free
         self._cache = RepoCache(hub.cache_dir, level.repo)
-        self._patience = Patience(TRIES, LONGEST_WAIT_SECONDS, self._wait, self.stop)
+        self._retry = RetryPolicy(TRIES, LONGEST_WAIT_SECONDS, self._wait, self.stop)
         self.bytes_done = self._cache.bytes_here(level)
         self.bytes_received = 0  # in this run
 
-    def run(self) -> Path:
+    def download_level(self) -> Path:
         """The path of the level's first shard, once all are there; raises Stopped, or PlaygroundError."""
         try:
-            if not all(self._cache.has(file) for file in self.level.files) and not self._cache.is_visible(self.level):
+            if not all(self._cache.has_file(file) for file in self.level.files) and not self._cache.is_published(
+                self.level
+            ):
                 self._bring_all()
-            return self._cache.make_visible(self.level, self._hub.uses_links)
+            return self._cache.publish_level(self.level, self._hub.uses_links)
         except OSError as error:
             raise self._disk_problem(error) from error
 
-    def discard(self) -> None:
+    def remove_partial_files(self) -> None:
         """Throw away what has arrived of an unfinished level."""
-        self._cache.discard(self.level)
+        self._cache.remove_partial_files(self.level)
         self.bytes_done = self._cache.bytes_here(self.level)
 
     def _bring_all(self) -> None:
         self.level = self._as_it_is_now()
-        planned = self._headers.read(self.level, self._patience)
-        self._refuse_withoutgibibytes()
+        planned = self._headers.read_header(self.level, self._retry)
+        self._refuse_without_room()
         for file, header in zip(self.level.files, planned.shards, strict=True):
-            if not self._cache.has(file):
+            if not self._cache.has_file(file):
                 with self._alone_with(file):
                     self._bring(file, header)
 
     def _as_it_is_now(self) -> HubLevel:
         """The level with the repository's present commit; its contents must still be those that were chosen."""
-        now = self._hub.repository(self.level.repo, self._patience)
+        now = self._hub.fetch_repository(self.level.repo, self._retry)
         files = {file.path: file for level in now.levels for file in level.files}
         for file in self.level.files:
             if files.get(file.path) != file:
@@ -90,7 +92,7 @@ class Transfer:
                 )
         return dataclasses.replace(self.level, commit=now.commit)
 
-    def _refuse_withoutgibibytes(self) -> None:
+    def _refuse_without_room(self) -> None:
         needed = self.level.size - self._cache.bytes_here(self.level)
         free = self._free(self._cache.root)
         if needed > free:
@@ -103,7 +105,7 @@ class Transfer:
     @contextmanager
     def _alone_with(self, file: HubFile) -> Iterator[None]:
         """While no other program, nor huggingface_hub, writes the same content."""
-        path = self._cache.lock(file)
+        path = self._cache.lock_path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         while True:
@@ -119,9 +121,9 @@ class Transfer:
 
     def _bring(self, file: HubFile, planned: GgufHeader) -> None:
         self.bytes_done = self._cache.bytes_here(self.level)  # anew: another program may have been at it
-        if self._cache.has(file):
+        if self._cache.has_file(file):
             return
-        partial = self._cache.partial(file)
+        partial = self._cache.partial_path(file)
         partial.parent.mkdir(parents=True, exist_ok=True)
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
@@ -129,7 +131,7 @@ class Transfer:
         with partial.open("a+b") as out:
             have = self._read_again(out, digest)
             commit = self.level.commit
-            for piece in self._hub.receive(self.level.repo, commit, file, have, file.size, self._patience):
+            for piece in self._hub.stream_file(self.level.repo, commit, file, have, file.size, self._retry):
                 out.write(piece)
                 digest.update(piece)
                 self.bytes_done += len(piece)
@@ -138,14 +140,14 @@ class Transfer:
         self._enter("checking")
         self._refuse_wrong_content(file, partial, digest.hexdigest())
         self._refuse_other_header(file, partial, planned)
-        partial.replace(self._cache.blob(file))
+        partial.replace(self._cache.blob_path(file))
 
     def _read_again(self, out: BinaryIO, digest: _Digest) -> int:
         """Take what is already there into the digest; how many bytes that was."""
         self._enter("checking")
         out.seek(0)
         while piece := out.read(4 * MIB):
-            self.stop.check()
+            self.stop.raise_if_cancelled()
             digest.update(piece)
         return out.tell()
 
@@ -164,7 +166,7 @@ class Transfer:
         except BadModelFile:
             is_as_planned = False
         if not is_as_planned:
-            self._headers.forget(self.level)
+            self._headers.forget_header(self.level)
             raise HubProblem(
                 f"{file.path} is not the model that was planned: its header differs from the one the Hub gave before.",
                 "Open the repository again to have it planned anew; the download is kept.",

@@ -198,7 +198,7 @@ def _wire_keeping(tab: CompareTab, service: CompareService, asked: list[Any], qu
 
     def votes() -> dict[Any, Any]:
         try:
-            return {tab.saved: service.votes.as_csv(), tab.problem: ""}
+            return {tab.saved: service.votes.export_csv(), tab.problem: ""}
         except PlaygroundError as error:
             return {tab.saved: "", tab.problem: error_card(error)}
 

@@ -19,9 +19,9 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.gguf.header import FileSource, read_header
 from playground.models.hub.cache import RepoCache
-from playground.models.hub.client import Hub, TransferStop
+from playground.models.hub.client import CancelToken, HubClient
 from playground.models.hub.download_queue import Download, DownloadQueue, _Meter
-from playground.models.hub.headers import Headers
+from playground.models.hub.headers import HubHeaders
 from playground.models.hub.repository import HubLevel
 from playground.settings import load_settings
 from tests.support.gguf_bytes import Blob, small_model, split_model
@@ -47,23 +47,23 @@ def server() -> Iterator[HubStandIn]:
 
 
 @pytest.fixture
-def hub(server: HubStandIn, tmp_path: Path) -> Hub:
-    return Hub(server.endpoint, cache_dir=tmp_path / "cache")
+def hub(server: HubStandIn, tmp_path: Path) -> HubClient:
+    return HubClient(server.endpoint, cache_dir=tmp_path / "cache")
 
 
 @pytest.fixture
-def level(server: HubStandIn, hub: Hub) -> HubLevel:
-    return hub.repository(REPO).find("Q4_0")
+def level(server: HubStandIn, hub: HubClient) -> HubLevel:
+    return hub.fetch_repository(REPO).resolve_level("Q4_0")
 
 
 @pytest.fixture
-def open_downloads(hub: Hub, tmp_path: Path) -> Iterator[Callable[..., DownloadQueue]]:
+def open_downloads(hub: HubClient, tmp_path: Path) -> Iterator[Callable[..., DownloadQueue]]:
     opened: list[DownloadQueue] = []
 
     def open_downloads(**how: Any) -> DownloadQueue:
         settings = load_settings(data_dir=tmp_path / "data")
-        how = {"pause": lambda stop, seconds: stop.check(), **how}
-        opened.append(DownloadQueue(settings, hub, Headers(hub, settings.data_dir / "headers"), **how))
+        how = {"pause": lambda stop, seconds: stop.raise_if_cancelled(), **how}
+        opened.append(DownloadQueue(settings, hub, HubHeaders(hub, settings.data_dir / "headers"), **how))
         return opened[-1]
 
     yield open_downloads
@@ -76,13 +76,13 @@ def downloads(open_downloads: Callable[..., DownloadQueue]) -> DownloadQueue:
     return open_downloads()
 
 
-def visible_files(hub: Hub) -> list[str]:
+def visible_files(hub: HubClient) -> list[str]:
     return sorted(path.name for path in hub.cache_dir.glob("models--*/snapshots/*/**/*.gguf"))
 
 
 def failed(downloads: DownloadQueue, level: HubLevel) -> str:
     """The sentence with which a download ends that must fail."""
-    record = downloads.wait(downloads.start(level), SOON)
+    record = downloads.wait_for_end(downloads.start_download(level), SOON)
     assert record.state == "failed", record
     return record.note
 
@@ -91,9 +91,9 @@ def failed(downloads: DownloadQueue, level: HubLevel) -> str:
 
 
 def test_a_downloaded_model_is_where_huggingface_hub_looks_for_it(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, level: HubLevel
 ) -> None:
-    record = downloads.wait(downloads.start(level), SOON)
+    record = downloads.wait_for_end(downloads.start_download(level), SOON)
     assert record.state == "done" and record.path is not None
     assert record.path.read_bytes() == small_model()
     assert try_to_load_from_cache(REPO, PATH, cache_dir=hub.cache_dir) == str(record.path)
@@ -103,20 +103,20 @@ def test_a_downloaded_model_is_where_huggingface_hub_looks_for_it(
 
 
 def test_what_huggingface_hub_downloaded_is_not_downloaded_again(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     hf_hub_download(REPO, PATH, cache_dir=hub.cache_dir, endpoint=server.endpoint)
     server.forget_requests()
-    assert downloads.wait(downloads.start(level), SOON).state == "done"
+    assert downloads.wait_for_end(downloads.start_download(level), SOON).state == "done"
     assert server.requests == []
 
 
 def test_the_real_starter_arrives_in_shards_as_it_is(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, starter: Path
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, starter: Path
 ) -> None:
     shards = split_model(starter, 3)
     server.add("owner/Split", {f"Q4_1/S-Q4_1-{i:05d}-of-00003.gguf": shard for i, shard in enumerate(shards, 1)})
-    record = downloads.wait(downloads.start(hub.repository("owner/Split").find()), SOON)
+    record = downloads.wait_for_end(downloads.start_download(hub.fetch_repository("owner/Split").resolve_level()), SOON)
     assert record.path is not None and record.path.name == "S-Q4_1-00001-of-00003.gguf"
     assert record.bytes_done == record.bytes_total == sum(shard.size for shard in shards)
     assert len(visible_files(hub)) == 3
@@ -124,29 +124,29 @@ def test_the_real_starter_arrives_in_shards_as_it_is(
 
 
 def test_no_shard_is_visible_before_all_are_there(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, tmp_path: Path
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, tmp_path: Path
 ) -> None:
     (whole := tmp_path / "whole.gguf").write_bytes(small_model(tensors=6))
     shards = split_model(whole, 3)
     server.add("owner/Split", {f"S-Q8_0-{i:05d}-of-00003.gguf": shard for i, shard in enumerate(shards, 1)})
-    level = hub.repository("owner/Split").find()
-    Headers(hub, tmp_path / "data" / "headers").read(level)
+    level = hub.fetch_repository("owner/Split").resolve_level()
+    HubHeaders(hub, tmp_path / "data" / "headers").read_header(level)
     hold = server.hold("/storage/.*00003-of", after=1000)
-    id = downloads.start(level)
+    id = downloads.start_download(level)
     assert hold.reached.wait(SOON)
     assert visible_files(hub) == []
     hold.release.set()
-    assert downloads.wait(id, SOON).state == "done"
+    assert downloads.wait_for_end(id, SOON).state == "done"
     assert len(visible_files(hub)) == 3
 
 
 def test_a_small_model_that_is_kept_in_git_is_checked_by_gits_own_sum(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue
 ) -> None:
     server.add("owner/Tiny", {PATH: small_model(3)}, in_git=frozenset({PATH}))
-    level = hub.repository("owner/Tiny").find()
+    level = hub.fetch_repository("owner/Tiny").resolve_level()
     assert len(level.files[0].etag) == 40
-    assert downloads.wait(downloads.start(level), SOON).state == "done"
+    assert downloads.wait_for_end(downloads.start_download(level), SOON).state == "done"
 
 
 # --- progress ---
@@ -154,10 +154,10 @@ def test_a_small_model_that_is_kept_in_git_is_checked_by_gits_own_sum(
 
 def held_midway(server: HubStandIn, downloads: DownloadQueue, level: HubLevel, after: int = 200_000) -> tuple[str, Any]:
     """A download that stands still with `after` bytes arrived; its header was read before."""
-    downloads._headers.read(level)
+    downloads._headers.read_header(level)
     hold = server.hold("/storage/", after)
-    id = downloads.start(level)
-    downloads.wait_for(id, lambda record: record.bytes_done >= after or record.has_ended, SOON)
+    id = downloads.start_download(level)
+    downloads.wait_until(id, lambda record: record.bytes_done >= after or record.has_ended, SOON)
     return id, hold
 
 
@@ -165,10 +165,10 @@ def test_progress_tells_every_byte_that_has_arrived(
     server: HubStandIn, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     id, hold = held_midway(server, downloads, level)
-    record = downloads.get(id)
+    record = downloads.find_download(id)
     assert (record.state, record.bytes_done, record.bytes_total) == ("downloading", 200_000, SIZE)
     hold.release.set()
-    assert downloads.wait(id, SOON).bytes_done == SIZE
+    assert downloads.wait_for_end(id, SOON).bytes_done == SIZE
 
 
 def test_speed_is_the_mean_of_the_last_seconds_and_none_when_nothing_comes() -> None:
@@ -188,17 +188,17 @@ def test_time_left_follows_from_the_speed(
     ticks = iter(range(1_000_000))
     downloads = open_downloads(clock=lambda: float(next(ticks)))
     id, _ = held_midway(server, downloads, level)
-    record = downloads.get(id)
+    record = downloads.find_download(id)
     assert record.speed is not None and record.seconds_left is not None
     assert record.seconds_left * record.speed == pytest.approx(SIZE - 200_000)
 
 
 def test_every_visitor_sees_the_same_downloads(server: HubStandIn, downloads: DownloadQueue, level: HubLevel) -> None:
     id, hold = held_midway(server, downloads, level)
-    assert downloads.start(level) == id  # another visitor asks for the same
-    assert [record.id for record in downloads.all()] == [id]
+    assert downloads.start_download(level) == id  # another visitor asks for the same
+    assert [record.id for record in downloads.all_downloads()] == [id]
     hold.release.set()
-    downloads.wait(id, SOON)
+    downloads.wait_for_end(id, SOON)
     assert server.bytes_sent("/storage/") < 2 * SIZE + 1000  # header and body, once
 
 
@@ -206,49 +206,49 @@ def test_every_visitor_sees_the_same_downloads(server: HubStandIn, downloads: Do
 
 
 def test_a_second_download_waits_for_its_turn(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, level: HubLevel
 ) -> None:
-    other = hub.repository(REPO).find("Q8_0")
+    other = hub.fetch_repository(REPO).resolve_level("Q8_0")
     first, hold = held_midway(server, downloads, level)
-    second = downloads.start(other)
-    assert [record.state for record in downloads.all()] == ["downloading", "queued"]
+    second = downloads.start_download(other)
+    assert [record.state for record in downloads.all_downloads()] == ["downloading", "queued"]
     hold.release.set()
-    assert downloads.wait(second, SOON).state == "done"
-    assert downloads.get(first).state == "done"
+    assert downloads.wait_for_end(second, SOON).state == "done"
+    assert downloads.find_download(first).state == "done"
 
 
 def test_a_queued_download_that_is_cancelled_never_starts(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, level: HubLevel
 ) -> None:
-    other = hub.repository(REPO).find("Q8_0")
+    other = hub.fetch_repository(REPO).resolve_level("Q8_0")
     first, hold = held_midway(server, downloads, level)
-    second = downloads.start(other)
-    downloads.cancel(second)
+    second = downloads.start_download(other)
+    downloads.cancel_download(second)
     hold.release.set()
-    downloads.wait(first, SOON)
-    assert downloads.get(second).state == "cancelled"
+    downloads.wait_for_end(first, SOON)
+    assert downloads.find_download(second).state == "cancelled"
     assert server.bytes_sent("/storage/.*Q8_0") == 0
 
 
 def test_a_failed_download_does_not_hold_up_the_next(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     server.add("owner/Gated", {PATH: small_model()}, gated="manual")
-    first = downloads.start(hub.repository("owner/Gated").find())
-    second = downloads.start(level)
-    assert downloads.wait(second, SOON).state == "done"
-    assert "accepted its licence" in downloads.get(first).note
+    first = downloads.start_download(hub.fetch_repository("owner/Gated").resolve_level())
+    second = downloads.start_download(level)
+    assert downloads.wait_for_end(second, SOON).state == "done"
+    assert "accepted its licence" in downloads.find_download(first).note
 
 
 # --- cancel, resume, restart ---
 
 
 def test_cancelling_ends_a_download_even_while_no_bytes_come(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     id, hold = held_midway(server, downloads, level)
-    downloads.cancel(id)
-    record = downloads.wait(id, 5.0)  # less than the time after which a silent connection is given up
+    downloads.cancel_download(id)
+    record = downloads.wait_for_end(id, 5.0)  # less than the time after which a silent connection is given up
     assert record.state == "cancelled" and not hold.release.is_set()
     assert record.bytes_done == 200_000 and visible_files(hub) == []
 
@@ -257,26 +257,26 @@ def test_a_cancelled_download_goes_on_where_it_ended(
     server: HubStandIn, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     id, _ = held_midway(server, downloads, level)
-    downloads.cancel(id)
-    downloads.wait(id, SOON)
+    downloads.cancel_download(id)
+    downloads.wait_for_end(id, SOON)
     server.forget_requests()
-    downloads.resume(id)
-    record = downloads.wait(id, SOON)
+    downloads.resume_download(id)
+    record = downloads.wait_for_end(id, SOON)
     assert record.state == "done" and record.path is not None and record.path.read_bytes() == small_model()
     assert server.bytes_sent("/storage/") == SIZE - 200_000
 
 
 def test_a_restart_goes_on_with_what_was_under_way(
-    server: HubStandIn, hub: Hub, open_downloads: Callable[..., DownloadQueue], level: HubLevel
+    server: HubStandIn, hub: HubClient, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
-    other = hub.repository(REPO).find("Q8_0")
+    other = hub.fetch_repository(REPO).resolve_level("Q8_0")
     before = open_downloads()
     id, _ = held_midway(server, before, level)
-    second = before.start(other)
+    second = before.start_download(other)
     before.close()
     server.forget_requests()
     after = open_downloads()
-    assert after.wait(id, SOON).state == "done" and after.wait(second, SOON).state == "done"
+    assert after.wait_for_end(id, SOON).state == "done" and after.wait_for_end(second, SOON).state == "done"
     assert server.bytes_sent("/storage/.*Q4_0") == SIZE - 200_000
 
 
@@ -285,23 +285,23 @@ def test_a_cancelled_download_stays_so_after_a_restart(
 ) -> None:
     before = open_downloads()
     id, _ = held_midway(server, before, level)
-    before.cancel(id)
+    before.cancel_download(id)
     before.close()
     server.forget_requests()
     after = open_downloads()
-    assert after.get(id).state == "cancelled" and after.get(id).bytes_done == 200_000
+    assert after.find_download(id).state == "cancelled" and after.find_download(id).bytes_done == 200_000
     assert server.requests == []
-    after.resume(id)
-    assert after.wait(id, SOON).state == "done"
+    after.resume_download(id)
+    assert after.wait_for_end(id, SOON).state == "done"
 
 
 def test_a_finished_download_is_not_on_the_list_after_a_restart(
     open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     before = open_downloads()
-    before.wait(before.start(level), SOON)
+    before.wait_for_end(before.start_download(level), SOON)
     before.close()
-    assert open_downloads().all() == ()
+    assert open_downloads().all_downloads() == ()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '[{"level": {}}]', '[{"level": 5, "state": "x", "note": ""}]'])
@@ -310,7 +310,7 @@ def test_a_damaged_journal_is_no_reason_not_to_start(
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "downloads.json").write_text(content)
-    assert open_downloads().all() == ()
+    assert open_downloads().all_downloads() == ()
 
 
 def test_a_damaged_journal_is_kept_aside_and_told(
@@ -319,10 +319,10 @@ def test_a_damaged_journal_is_kept_aside_and_told(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "downloads.json").write_text('[{"level": {"repo": "owner/Mine')
     downloads = open_downloads()
-    assert downloads.wait(downloads.start(level), SOON).state == "done"
+    assert downloads.wait_for_end(downloads.start_download(level), SOON).state == "done"
     (kept,) = (tmp_path / "data").glob("downloads.json.damaged-*")
     assert kept.read_text() == '[{"level": {"repo": "owner/Mine'
-    assert kept.name in downloads.said and kept.name in caplog.text
+    assert kept.name in downloads.warning and kept.name in caplog.text
 
 
 def test_what_can_be_read_of_a_damaged_journal_goes_on(
@@ -335,8 +335,8 @@ def test_what_can_be_read_of_a_damaged_journal_goes_on(
     journal = tmp_path / "data" / "downloads.json"
     journal.write_text(json.dumps([{"level": 5}, *json.loads(journal.read_text())]))
     after = open_downloads()
-    assert after.wait(id, SOON).state == "done"
-    assert "damaged" in after.said
+    assert after.wait_for_end(id, SOON).state == "done"
+    assert "damaged" in after.warning
 
 
 def test_a_second_playground_on_one_data_folder_leaves_the_downloads_to_the_first(
@@ -346,25 +346,25 @@ def test_a_second_playground_on_one_data_folder_leaves_the_downloads_to_the_firs
     id, hold = held_midway(server, first, level)
     written = (tmp_path / "data" / "downloads.json").read_bytes()
     second = open_downloads()
-    assert second.all() == () and "Another playground" in second.said and first.said == ""
+    assert second.all_downloads() == () and "Another playground" in second.warning and first.warning == ""
     with pytest.raises(PlaygroundError, match="Another playground"):
-        second.start(level)
+        second.start_download(level)
     second.close()
     assert (tmp_path / "data" / "downloads.json").read_bytes() == written
     hold.release.set()
-    assert first.wait(id, SOON).state == "done"
+    assert first.wait_for_end(id, SOON).state == "done"
 
 
 def test_the_second_playground_takes_the_downloads_over_once_the_first_has_ended(
-    server: HubStandIn, hub: Hub, open_downloads: Callable[..., DownloadQueue], level: HubLevel
+    server: HubStandIn, hub: HubClient, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     first, second = open_downloads(), open_downloads()
     id, hold = held_midway(server, first, level)
     first.close()
     hold.release.set()
-    other = second.start(hub.repository(REPO).find("Q8_0"))
-    assert second.wait(id, SOON).state == "done" and second.wait(other, SOON).state == "done"
-    assert second.said == ""
+    other = second.start_download(hub.fetch_repository(REPO).resolve_level("Q8_0"))
+    assert second.wait_for_end(id, SOON).state == "done" and second.wait_for_end(other, SOON).state == "done"
+    assert second.warning == ""
 
 
 def test_a_download_that_hangs_does_not_hold_up_the_end_and_keeps_its_journal(
@@ -378,26 +378,26 @@ def test_a_download_that_hangs_does_not_hold_up_the_end_and_keeps_its_journal(
         return SIZE * 2 if goes_on.wait(SOON) else 0
 
     hanging = open_downloads(free=free)
-    hanging.start(level)
+    hanging.start_download(level)
     assert hangs.wait(SOON)
     hanging.close()
     assert not goes_on.is_set()
-    assert "Another playground" in open_downloads().said
+    assert "Another playground" in open_downloads().warning
     goes_on.set()
 
 
 def test_forgetting_a_cancelled_download_gives_its_room_back(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     id, _ = held_midway(server, downloads, level)
     with pytest.raises(PlaygroundError, match="running"):
-        downloads.forget(id)
-    downloads.cancel(id)
-    downloads.wait(id, SOON)
-    downloads.forget(id)
-    assert downloads.all() == () and not RepoCache(hub.cache_dir, REPO).partial(level.files[0]).exists()
+        downloads.forget_download(id)
+    downloads.cancel_download(id)
+    downloads.wait_for_end(id, SOON)
+    downloads.forget_download(id)
+    assert downloads.all_downloads() == () and not RepoCache(hub.cache_dir, REPO).partial_path(level.files[0]).exists()
     with pytest.raises(ModelNotFound):
-        downloads.get(id)
+        downloads.find_download(id)
 
 
 # --- what goes wrong ---
@@ -406,10 +406,10 @@ def test_forgetting_a_cancelled_download_gives_its_room_back(
 def test_a_connection_cut_in_the_middle_is_taken_up_by_a_range(
     server: HubStandIn, downloads: DownloadQueue, level: HubLevel
 ) -> None:
-    downloads._headers.read(level)
+    downloads._headers.read_header(level)
     server.forget_requests()
     server.cut("/storage/", after=100_000, times=2)
-    record = downloads.wait(downloads.start(level), SOON)
+    record = downloads.wait_for_end(downloads.start_download(level), SOON)
     assert record.state == "done" and record.path is not None and record.path.read_bytes() == small_model()
     ranges = [request.range for request in server.requests if "/storage/" in request.path]
     assert ranges == [f"bytes={at}-{SIZE - 1}" for at in (0, 100_000, 200_000)]
@@ -418,11 +418,11 @@ def test_a_connection_cut_in_the_middle_is_taken_up_by_a_range(
 def test_a_lost_connection_ends_the_download_and_loses_nothing(
     server: HubStandIn, downloads: DownloadQueue, level: HubLevel
 ) -> None:
-    downloads._headers.read(level)
+    downloads._headers.read_header(level)
     server.cut("/storage/", after=300_000)
     server.cut("/storage/", after=0, times=99)
-    id = downloads.start(level)
-    record = downloads.wait(id, SOON)
+    id = downloads.start_download(level)
+    record = downloads.wait_for_end(id, SOON)
     assert record.state == "failed" and "broke off" in record.note
     assert record.bytes_done == 300_000
 
@@ -433,20 +433,20 @@ def test_a_rate_limit_is_told_and_waited_for(
     waits: list[float] = []
     downloads = open_downloads(pause=lambda stop, seconds: waits.append(seconds))
     server.fail("/resolve/", 429, Retry_After="30")
-    assert downloads.wait(downloads.start(level), SOON).state == "done"
+    assert downloads.wait_for_end(downloads.start_download(level), SOON).state == "done"
     assert waits == [30]
 
 
 def test_waiting_for_the_hub_is_told_and_can_be_cancelled(
     server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
-    downloads = open_downloads(pause=TransferStop.wait)
+    downloads = open_downloads(pause=CancelToken.wait)
     server.fail("/resolve/", 429, times=99, Retry_After="300")
-    id = downloads.start(level)
-    record = downloads.wait_for(id, lambda record: record.state == "waiting", SOON)
+    id = downloads.start_download(level)
+    record = downloads.wait_until(id, lambda record: record.state == "waiting", SOON)
     assert record.note == "The Hub asks to wait. Going on in 300 s."
-    downloads.cancel(id)
-    assert downloads.wait(id, SOON).state == "cancelled"
+    downloads.cancel_download(id)
+    assert downloads.wait_for_end(id, SOON).state == "cancelled"
 
 
 def test_too_little_room_on_the_disk_is_told_before_anything_is_fetched(
@@ -462,15 +462,15 @@ def test_what_is_already_there_needs_no_room(
 ) -> None:
     before = open_downloads()
     id, _ = held_midway(server, before, level)
-    before.cancel(id)
+    before.cancel_download(id)
     before.close()
     after = open_downloads(free=lambda folder: SIZE - 200_000)
-    after.resume(id)
-    assert after.wait(id, SOON).state == "done"
+    after.resume_download(id)
+    assert after.wait_for_end(id, SOON).state == "done"
 
 
 def test_a_disk_that_fills_up_is_told_and_what_arrived_stays(downloads: DownloadQueue, level: HubLevel) -> None:
-    downloads._headers.read(level)
+    downloads._headers.read_header(level)
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, usual[1]))  # no file may grow beyond, as on a full disk
     try:
@@ -478,12 +478,12 @@ def test_a_disk_that_fills_up_is_told_and_what_arrived_stays(downloads: Download
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert "The disk took no more" in note and "Make room" in note
-    downloads.resume(level.key)
-    record = downloads.wait(level.key, SOON)
+    downloads.resume_download(level.key)
+    record = downloads.wait_for_end(level.key, SOON)
     assert record.state == "done" and record.path is not None and record.path.read_bytes() == small_model()
 
 
-def test_a_folder_that_cannot_be_written_is_told(hub: Hub, downloads: DownloadQueue, level: HubLevel) -> None:
+def test_a_folder_that_cannot_be_written_is_told(hub: HubClient, downloads: DownloadQueue, level: HubLevel) -> None:
     hub.cache_dir.mkdir(parents=True)
     (hub.cache_dir / "models--owner--Small-GGUF").write_text("a file where a folder should be")
     assert "could not be written" in failed(downloads, level)
@@ -501,57 +501,57 @@ def test_a_change_to_another_file_of_the_repository_is_no_reason_to_stop(
     server: HubStandIn, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     server.change(REPO, "README.md", b"# new")
-    assert downloads.wait(downloads.start(level), SOON).state == "done"
+    assert downloads.wait_for_end(downloads.start_download(level), SOON).state == "done"
 
 
 def test_content_that_is_not_what_the_hub_says_is_thrown_away(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, level: HubLevel
 ) -> None:
     content = small_model()
     server.swap(REPO, PATH, content[:-1] + bytes([content[-1] ^ 1]))  # same header, same size, one bit
     assert "checksum" in failed(downloads, level)
-    assert visible_files(hub) == [] and downloads.all()[0].bytes_done == 0
+    assert visible_files(hub) == [] and downloads.all_downloads()[0].bytes_done == 0
 
 
 def test_a_file_whose_header_is_not_the_planned_one_is_told(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, level: HubLevel
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, level: HubLevel
 ) -> None:
-    planned = downloads._headers.read(level).path
+    planned = downloads._headers.read_header(level).path
     planned.write_bytes(small_model(name="Other"))  # as if a plan had been made of something else
     assert "its header differs" in failed(downloads, level)
     assert visible_files(hub) == []
-    downloads.resume(level.key)  # planned anew, nothing fetched twice
+    downloads.resume_download(level.key)  # planned anew, nothing fetched twice
     server.forget_requests()
-    assert downloads.wait(level.key, SOON).state == "done"
+    assert downloads.wait_for_end(level.key, SOON).state == "done"
 
 
 def test_a_renamed_repository_is_followed(server: HubStandIn, downloads: DownloadQueue, level: HubLevel) -> None:
     server.rename(REPO, "owner/New-GGUF")
-    assert downloads.wait(downloads.start(level), SOON).state == "done"
+    assert downloads.wait_for_end(downloads.start_download(level), SOON).state == "done"
 
 
 def test_another_program_at_the_same_file_is_waited_for(
-    hub: Hub, open_downloads: Callable[..., DownloadQueue], level: HubLevel
+    hub: HubClient, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
-    path = RepoCache(hub.cache_dir, REPO).lock(level.files[0])
+    path = RepoCache(hub.cache_dir, REPO).lock_path(level.files[0])
     path.parent.mkdir(parents=True)
     other = FileLock(path, thread_local=False)
     other.acquire()
     told: list[Download] = []
 
-    def pause(stop: TransferStop, seconds: float) -> None:
+    def pause(stop: CancelToken, seconds: float) -> None:
         told.extend(downloads.all())
         other.release()
 
     downloads = open_downloads(pause=pause)
-    assert downloads.wait(downloads.start(level), SOON).state == "done"
+    assert downloads.wait_for_end(downloads.start_download(level), SOON).state == "done"
     assert told[0].state == "waiting" and "Another program" in told[0].note
 
 
 def test_a_level_with_a_shard_of_another_model_is_refused(
-    server: HubStandIn, hub: Hub, downloads: DownloadQueue, tmp_path: Path
+    server: HubStandIn, hub: HubClient, downloads: DownloadQueue, tmp_path: Path
 ) -> None:
     (one := tmp_path / "one.gguf").write_bytes(small_model(tensors=4))
     shards: list[Blob] = split_model(one, 2)
     server.add("owner/Mixed", {"S-Q8_0-00001-of-00002.gguf": shards[0], "S-Q8_0-00002-of-00002.gguf": shards[0]})
-    assert "not that file" in failed(downloads, hub.repository("owner/Mixed").find())
+    assert "not that file" in failed(downloads, hub.fetch_repository("owner/Mixed").resolve_level())

@@ -64,14 +64,14 @@ def test_a_folder_for_each_level_is_still_one_model() -> None:
 
 def test_a_level_is_found_by_name_path_or_habit() -> None:
     found = repository(("M-Q2_K.gguf", 2), ("M-Q4_K_M.gguf", 4), ("M-Q8_0.gguf", 8))
-    assert found.find("q8_0").level == "Q8_0"
-    assert found.find(path="M-Q2_K.gguf").level == "Q2_K"
-    assert found.find().level == "Q4_K_M"
+    assert found.resolve_level("q8_0").level == "Q8_0"
+    assert found.resolve_level(path="M-Q2_K.gguf").level == "Q2_K"
+    assert found.resolve_level().level == "Q4_K_M"
 
 
 def test_a_level_that_is_not_offered_is_refused_with_those_that_are() -> None:
     with pytest.raises(ModelNotFound, match=r"Q5_0.*Q4_0, Q8_0"):
-        repository(("M-Q4_0.gguf", 4), ("M-Q8_0.gguf", 8)).find("Q5_0")
+        repository(("M-Q4_0.gguf", 4), ("M-Q8_0.gguf", 8)).resolve_level("Q5_0")
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_a_divergence_that_is_not_0_never_reads_so(value: float, shown: str) -> 
 
 
 def test_the_tally_tells_count_and_interval() -> None:
-    pair = Pair.of(Contestant("m", "Q2_0"), Contestant("m", "Q8_0"))
+    pair = Pair.in_order(Contestant("m", "Q2_0"), Contestant("m", "Q8_0"))
     tally = Tally(pair, first=3, second=1, ties=2)
     assert share_sentence(tally) == "Q8_0 preferred in 3 of 4 (75%, between 30% and 95%)"
     assert 'class="gp-current"' in tally_table([tally], pair)
