@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 OLDEST_PYTHON = (3, 10)
 PROJECT = Path(__file__).resolve().parent.parent
@@ -21,7 +22,7 @@ VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.json"
 
 
-def main(extras: list) -> None:
+def main(extras: "list[str]") -> None:
     check_python()
     installed = what_is_installed()
     if installed.get("pyproject") == fingerprint() and set(extras) <= set(installed.get("extras", ())):
@@ -78,7 +79,7 @@ def compiles(compiler: str, language: str) -> bool:
     return subprocess.run(command, input=source, capture_output=True, check=False).returncode == 0
 
 
-def install(extras: list) -> None:
+def install(extras: "list[str]") -> None:
     if not works([VENV_PYTHON, "-c", "import pip, sys; assert sys.version_info >= (3, 10)"]):
         say(f"Making the virtual environment .venv with Python {platform.python_version()} ...")
         run([sys.executable, "-m", "venv", "--clear", VENV])
@@ -91,7 +92,7 @@ def install(extras: list) -> None:
     say("Installed.")
 
 
-def what_is_installed() -> dict:
+def what_is_installed() -> "dict[str, Any]":
     """What the last complete installation wrote, if its Python still runs."""
     try:
         stamp = json.loads(STAMP.read_text())
@@ -108,14 +109,14 @@ def has_llama_cpp() -> bool:
     return works([VENV_PYTHON, "-c", "import importlib.util as i; assert i.find_spec('llama_cpp')"])
 
 
-def works(command: list) -> bool:
+def works(command: "list[str | Path]") -> bool:
     try:
         return subprocess.run([str(part) for part in command], capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
 
-def run(command: list) -> None:
+def run(command: "list[str | Path]") -> None:
     code = subprocess.call([str(part) for part in command], cwd=str(PROJECT))
     if code != 0:
         stop(

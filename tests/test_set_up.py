@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.requirements import requirements
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -75,3 +77,7 @@ def test_what_has_changed_is_installed_anew(checkout: Path, tmp_path: Path, chan
 
 def test_an_old_python_can_read_the_set_up_far_enough_to_be_refused() -> None:
     ast.parse((PROJECT / "scripts" / "set_up.py").read_text(), feature_version=(3, 6))
+
+
+def test_requirements_txt_is_what_its_script_writes() -> None:
+    assert (PROJECT / "requirements.txt").read_text() == requirements((PROJECT / "pyproject.toml").read_text())

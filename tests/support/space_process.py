@@ -24,7 +24,7 @@ from tests.support.playground_process import ROOT, PlaygroundProcess
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 MEMORY_BYTES = 1 << 30
 SPACE = "somebody/gguf-playground"
