@@ -1,11 +1,13 @@
 """Plans the memory of a model before it is loaded, by asking llama.cpp itself.
 
-Keeps a few dry-run children open, so that a slider is live. Adds nothing of its own to what they say but the vocabulary
-of a model without a file; what the machine has is machine/memory.py's to say.
+Each model is opened without its weights in a child process (planner_worker.py), which says what every part of a context
+would take. A few children stay open, so that a slider answers at once. The planner adds nothing of its own but the
+vocabulary of a model without a file.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections import OrderedDict
@@ -13,26 +15,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
-from playground.errors import ModelNotFound, PlaygroundError
+from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.fit.plan import MemoryPlan
-from playground.fit.planner_worker import ChildKilled, PlannerProcess
+from playground.llama.log import last_words, printable
 from playground.llama.params import ContextParameters
+from playground.machine.child_process import ChildProcess, describe_exit
 from playground.models.catalog import Blueprint
 
-__all__ = ["MemoryPlan", "Planner", "Subject"]
+PlannableModel = str | PathLike[str] | Blueprint
+Json = dict[str, Any]
 
-Subject = str | PathLike[str] | Blueprint
-
+_WORKER: Final = "playground.fit.planner_worker"
 _MOST_ANSWERS: Final = 4096
 # Of a process that has read the vocabulary: 164 for Gemma's 262,144 tokens, 330 for SmolLM2's 49,152 and their merges.
 _VOCABULARY_BYTES_PER_TOKEN: Final = 250
+_TRY_AGAIN: Final = "Try again; if it happens again, choose another file."
+_ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
 
 
 class Planner:
-    """Answers what a model would need. Safe to share between threads; a `with` resource.
+    """Answers how much memory a model would need. Safe to share between threads; a `with` resource.
 
     children: how many models stay open; the least recently used is closed first.
     timeout_seconds: the longest a question may take, opening included.
@@ -42,127 +46,181 @@ class Planner:
         self._most_children = children
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
-        self._subjects: OrderedDict[str, _OpenSubject] = OrderedDict()
+        self._models: OrderedDict[str, _PlannedModel] = OrderedDict()
         self._answers: OrderedDict[tuple[str, ContextParameters], MemoryPlan] = OrderedDict()
         self._closed = False
 
     def __enter__(self) -> Planner:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def plan(self, subject: Subject, context: ContextParameters) -> MemoryPlan:
-        """The memory of a model with that context. Answers already given cost nothing.
+    def plan(self, model: PlannableModel, context: ContextParameters) -> MemoryPlan:
+        """The memory of a model with that context. An answer already given is remembered.
 
-        subject: a GGUF file, or a stand-in for one; the first shard, beside the others, of a split one; or a blueprint,
+        model: a GGUF file, or a stand-in for one; the first shard, beside the others, of a split one; or a blueprint,
         whose `weights` and `repacked` are 0 because they depend on the level.
         Raises ModelNotFound, BadModelFile with llama.cpp's words, or PlaygroundError when it gives no answer.
         """
-        key, description = _identity(subject)
+        key, description = _identity(model)
         with self._lock:
             if (known := self._answers.get((key, context))) is not None:
                 self._answers.move_to_end((key, context))
                 return known
-        answer = self._open_subject(key, description).plan(context)
+        answer = self._open_model(key, description).plan(context)
         with self._lock:
             self._answers[key, context] = answer
             while len(self._answers) > _MOST_ANSWERS:
                 self._answers.popitem(last=False)
         return answer
 
-    def trained_context(self, subject: Subject) -> int:
+    def trained_context(self, model: PlannableModel) -> int:
         """The context the model was trained for, in tokens. Raises as `plan` does."""
-        return self._open_subject(*_identity(subject)).trained_context
+        return self._open_model(*_identity(model)).trained_context
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            subjects = tuple(self._subjects.values())
-            self._subjects.clear()
-        for subject in subjects:
-            subject.close()
+            models = tuple(self._models.values())
+            self._models.clear()
+        for model in models:
+            model.close()
 
-    def _open_subject(self, key: str, description: dict[str, Any]) -> _OpenSubject:
+    def _open_model(self, key: str, description: Json) -> _PlannedModel:
         with self._lock:
             if self._closed:
                 raise PlaygroundError("The planner is closed.", "Start the playground again.")
-            subject = self._subjects.setdefault(key, _OpenSubject(description, self._timeout_seconds))
-            self._subjects.move_to_end(key)
-            surplus = len(self._subjects) - self._most_children
-            unused = [self._subjects.popitem(last=False)[1] for _ in range(surplus)]
+            model = self._models.setdefault(key, _PlannedModel(description, self._timeout_seconds))
+            self._models.move_to_end(key)
+            surplus = len(self._models) - self._most_children
+            unused = [self._models.popitem(last=False)[1] for _ in range(surplus)]
         for old in unused:
             old.close()
-        return subject
+        return model
 
 
-class _OpenSubject:
+class _PlannedModel:
     """One model's child: started at the first question, replaced after its death, asked by one thread at a time.
 
     A thread may still hold one that was closed meanwhile: its question is answered, but no child stays behind.
     """
 
-    def __init__(self, description: dict[str, Any], timeout_seconds: float) -> None:
+    def __init__(self, description: Json, timeout_seconds: float) -> None:
         self._description = description
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
-        self._child: PlannerProcess | None = None
+        self._child: _PlannerChild | None = None
         self._closed = False
 
     @property
     def trained_context(self) -> int:
         with self._living_child() as child:
-            return int(child.opened["trained_context"])
+            return int(child.facts["trained_context"])
 
     def plan(self, context: ContextParameters) -> MemoryPlan:
         try:
-            return self._asked(context)
-        except ChildKilled:
-            return self._asked(context)  # of another child
+            return self._ask(context)
+        except _ChildKilled:
+            return self._ask(context)  # of another child
 
-    def _asked(self, context: ContextParameters) -> MemoryPlan:
+    def _ask(self, context: ContextParameters) -> MemoryPlan:
         with self._living_child() as child:
-            sizes = child.ask(context)
-        unread = 0 if "path" in self._description else child.opened["vocabulary_size"] * _VOCABULARY_BYTES_PER_TOKEN
-        sizes["base"] += unread
-        return MemoryPlan(context=context, weights=child.opened["weights"], repacked=child.opened["repacked"], **sizes)
+            parts = child.ask({"context": dataclasses.asdict(context)})
+        facts = child.facts
+        if "path" not in self._description:
+            parts["base"] += facts["vocabulary_size"] * _VOCABULARY_BYTES_PER_TOKEN
+        return MemoryPlan(context=context, weights=facts["weights"], repacked=facts["repacked"], **parts)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._end_child()
+            self._close_child()
 
     @contextmanager
-    def _living_child(self) -> Iterator[PlannerProcess]:
+    def _living_child(self) -> Iterator[_PlannerChild]:
         with self._lock:
-            if self._child is not None and not self._child.alive:
-                self._end_child()
+            if self._child is not None and not self._child.is_alive:
+                self._close_child()
             if self._child is None:
-                self._child = PlannerProcess(self._description, self._timeout_seconds)
+                self._child = _PlannerChild(self._description, self._timeout_seconds)
             try:
                 yield self._child
             finally:
                 if self._closed:
-                    self._end_child()
+                    self._close_child()
 
-    def _end_child(self) -> None:
+    def _close_child(self) -> None:
         if self._child is not None:
             self._child.close()
             self._child = None
 
 
-def _identity(subject: Subject) -> tuple[str, dict[str, Any]]:
-    """What a model is known by here, and how it is described to a child. A file that has changed is another model."""
-    if isinstance(subject, Blueprint):
+class _ChildKilled(PlaygroundError):
+    """The child was ended from outside, without a word, as the system does when memory is short."""
+
+
+class _PlannerChild:
+    """A child that has one model open; `facts` are what it said of the model. For one thread at a time.
+
+    The constructor and `ask` raise BadModelFile when llama.cpp refuses the model or crashes, _ChildKilled when the
+    child was ended from outside, PlaygroundError when it takes longer than `timeout_seconds`.
+    """
+
+    def __init__(self, description: Json, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._name = printable(Path(description["path"]).name) if "path" in description else "this model"
+        self._process = ChildProcess(_WORKER)
+        try:
+            self.facts = self.ask({"open": description})
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive
+
+    def ask(self, question: Json) -> Json:
+        """The child's answer. After a death or a timeout the child is gone."""
+        self._process.send_line(json.dumps(question).encode())
+        try:
+            answer: Json = json.loads(self._process.read_line(self._timeout_seconds))
+        except TimeoutError:
+            self._process.kill()
+            raise PlaygroundError(
+                f"llama.cpp did not answer within {self._timeout_seconds:g} seconds what {self._name} needs.",
+                _TRY_AGAIN,
+            ) from None
+        except (EOFError, ValueError):
+            self._process.kill()
+            raise self._cause_of_death() from None
+        if "refused" in answer:
+            kind = BadModelFile if answer["bad_file"] else PlaygroundError
+            raise kind(*answer["refused"])
+        return answer
+
+    def close(self) -> None:
+        self._process.close()
+
+    def _cause_of_death(self) -> PlaygroundError:
+        code = self._process.wait_for_exit()
+        words = last_words("\n".join(self._process.last_words()))
+        if not words:
+            return _ChildKilled(f"The planning of {self._name} stopped: its process {describe_exit(code)}.", _TRY_AGAIN)
+        return BadModelFile(f"llama.cpp stopped while planning {self._name}: {words}.", _ANOTHER_FILE)
+
+
+def _identity(model: PlannableModel) -> tuple[str, Json]:
+    """A model's key here, and its description for a child. A file that has changed is another model."""
+    if isinstance(model, Blueprint):
         description = {
-            "architecture": subject.architecture,
-            "metadata": dict(subject.metadata),
-            "vocabulary_size": subject.vocabulary_size,
+            "architecture": model.architecture,
+            "metadata": dict(model.metadata),
+            "vocabulary_size": model.vocabulary_size,
         }
         return json.dumps(description, sort_keys=True), description
-    path = Path(subject).absolute()
+    path = Path(model).absolute()
     try:
         status = path.stat()
     except OSError as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from playground.errors import PlaygroundError
-from playground.fit.planner import Subject
+from playground.fit.planner import PlannableModel
 from playground.fit.table import LevelSize
 from playground.gguf.header import GgufHeader
 from playground.models.catalog import load_catalog
@@ -28,7 +28,7 @@ class FitSubject:
 
     key: str
     name: str
-    planned: Subject
+    planned: PlannableModel
     parameter_count: int
     sizes: tuple[LevelSize, ...] = ()
     hyperparameters: Mapping[str, object] = field(default_factory=dict)

@@ -24,22 +24,20 @@ import math
 import os
 import queue
 import re
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, BinaryIO, Final, NoReturn
 
 import llama_cpp
 import numpy as np
 from llama_cpp._ggml import libggml
 
 from playground.llama.imatrix import Importance, Unreadable, declare_tensor_functions, measure
-from playground.machine.child_process import offer_to_the_oom_killer_first
-from playground.machine.confinement import confine_this_process
+from playground.machine.child_process import open_child_pipes
 from playground.machine.files import remove_if_unlocked
 
 ALIGNMENT: Final = 32  # bytes; the quantizer pads each tensor to the format's default, whatever the source chose
@@ -197,8 +195,9 @@ def _byte_count(tensor: QuantizedTensor, type_number: int) -> int:
 class QuantizerWorker:
     """Carries out one order after the other: llama.cpp in the main thread, the wait for the orders' end in another."""
 
-    def __init__(self, answers: int) -> None:
-        self._answers = answers  # a file descriptor: standard output is llama.cpp's to print on
+    def __init__(self, commands: BinaryIO, answers: BinaryIO) -> None:
+        self._commands = commands
+        self._answers = answers
         self._orders: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._weights = 0  # of the model last planned: what progress is a fraction of
         self._unfinished: str | None = None
@@ -210,11 +209,11 @@ class QuantizerWorker:
             self._carry_out(json.loads(self._orders.get()))
 
     def _read_orders(self) -> None:
-        for line in sys.stdin.buffer:
+        for line in self._commands:
             self._orders.put(line)
         if self._unfinished is not None:
             with suppress(OSError):  # another process may have taken it over
-                remove_if_unlocked(Path(self._unfinished))
+                remove_if_unlocked(Path(self._unfinished), wait=True)
         os._exit(0)
 
     def _carry_out(self, order: Mapping[str, Any]) -> None:
@@ -260,9 +259,7 @@ class QuantizerWorker:
         )  # fmt: skip
 
     def _answer(self, answer: Mapping[str, Any]) -> None:
-        line = json.dumps(answer).encode() + b"\n"
-        while line:
-            line = line[os.write(self._answers, line) :]
+        self._answers.write(json.dumps(answer).encode() + b"\n")
 
 
 # --- the log ---
@@ -361,14 +358,10 @@ class LogReader:
 
 
 def main() -> NoReturn:
-    """Give standard output to the answers alone: what llama.cpp prints goes to standard error."""
-    answers = os.dup(1)
-    os.dup2(2, 1)
-    confine_this_process()
-    offer_to_the_oom_killer_first()
+    commands, answers = open_child_pipes(watch_parent=False)  # the end of its orders ends it, and its half file first
     declare_ggml_functions()
     declare_tensor_functions()
-    QuantizerWorker(answers).run()
+    QuantizerWorker(commands, answers).run()
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ import errno
 import fcntl
 import json
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final
 
 from playground.errors import PlaygroundError
 
@@ -114,11 +113,14 @@ def remove_leftovers(folder: Path) -> None:
             remove_if_unlocked(path)
 
 
-def remove_if_unlocked(path: Path) -> None:
-    """Delete an unfinished file. Raises OSError when its process lives, or when it cannot be deleted."""
+def remove_if_unlocked(path: Path, *, wait: bool = False) -> None:
+    """Delete an unfinished file. Raises OSError when its process lives, or when it cannot be deleted.
+
+    wait: its process is just ending, and the kernel may not have ended the lock yet.
+    """
     descriptor = os.open(path, os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         path.unlink()
     finally:
         os.close(descriptor)
@@ -146,10 +148,3 @@ def _remove_empty_folders(folders: Iterable[Path]) -> None:
 def _not_writable(folder: Path, error: OSError) -> PlaygroundError:
     remedy = write_remedy(error, "Allow writing there, or choose another folder")
     return PlaygroundError(f"The folder {folder.name} cannot be written to: {error.strerror}.", f"{remedy}.")
-
-
-def nameless_file() -> BinaryIO:
-    """A small file for what a child process writes: in memory where the system has that, else on the disk."""
-    if sys.platform == "linux":
-        return os.fdopen(os.memfd_create("last words"), "w+b", buffering=0)
-    return cast(BinaryIO, tempfile.TemporaryFile())

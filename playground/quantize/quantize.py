@@ -147,7 +147,7 @@ def quantize_file(
             if planned.is_weighed:
                 yield from _weighing(process, model, planned, threads)
             yield QuantizationProgress(0.0, "", 0, planned.tensor_count)
-            process.send(order)
+            process.send_order(order)
             yield from _progress(process, planned)
             _refuse_existing(target)
             size = _safe_on_disk(unfinished)
@@ -247,8 +247,8 @@ def _known(name: str) -> Level:
 
 def _plan(process: QuantizerProcess, model: _Source, level: str, is_weighed: bool = False) -> QuantizedSize:
     """What the level would be; weighed where llama.cpp will not make it otherwise, and then it is another one."""
-    process.send(_order("plan", model, level, is_weighed))
-    answer = process.read(SILENCE_SECONDS)
+    process.send_order(_order("plan", model, level, is_weighed))
+    answer = process.read_answer(SILENCE_SECONDS)
     if answer is None:
         raise BadModelFile(
             f"llama.cpp did not say within {SILENCE_SECONDS:.0f} seconds what {level} would be.", "Try again."
@@ -273,10 +273,10 @@ def _weighing(
 ) -> Iterator[QuantizationProgress]:
     """How far the child has read the text, the latest again while it is silent."""
     text = asset("calibration.txt").read_text(encoding="utf-8")
-    process.send({"order": "weigh", "source": str(model.shards[0]), "text": text, "threads": max(1, threads)})
+    process.send_order({"order": "weigh", "source": str(model.shards[0]), "text": text, "threads": max(1, threads)})
     latest = QuantizationProgress(0.0, "", 0, planned.tensor_count, is_weighing=True)
     while True:
-        answer = process.read(HEARTBEAT_SECONDS)
+        answer = process.read_answer(HEARTBEAT_SECONDS)
         if answer is not None and answer["is"] == "refused":
             raise PlaygroundError(
                 f"{planned.level} is made with an importance matrix, and none can be measured of this model: "
@@ -294,7 +294,7 @@ def _progress(process: QuantizerProcess, planned: QuantizedSize) -> Iterator[Qua
     """What the child tells of its work, the latest again while it is silent, until the file is whole."""
     latest = QuantizationProgress(0.0, "", 0, planned.tensor_count)
     while True:
-        answer = process.read(HEARTBEAT_SECONDS)
+        answer = process.read_answer(HEARTBEAT_SECONDS)
         if answer is not None and answer["is"] == "refused":
             raise _refusal(planned.level, answer)
         if answer is not None and answer["is"] == "made":

@@ -224,7 +224,7 @@ def test_a_child_that_is_killed_while_nobody_asks_leaves_the_systems_list(starte
     with Planner() as planner:
         planner.plan(starter, SMALL)
         (child,) = [child for child in children() if child.pid not in before]
-        (waiting,) = [thread for thread in threading.enumerate() if thread.name == f"end of {child.pid}"]
+        (waiting,) = [thread for thread in threading.enumerate() if thread.name == f"errors of {child.pid}"]
         os.kill(child.pid, signal.SIGKILL)
         waiting.join(10)
         assert not psutil.pid_exists(child.pid)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.machine.child_process import offer_to_the_oom_killer_first
+from playground.machine.child_process import raise_oom_score
 from playground.machine.memory import read_process_memory
 from tests.support.machine_layouts import MiB
 
@@ -47,8 +47,8 @@ WATCHFUL = """
 import os, sys, threading
 if sys.argv[1] == "poll" and hasattr(os, "pidfd_open"):
     del os.pidfd_open
-from playground.machine.child_process import end_when_parent_is_gone
-end_when_parent_is_gone(*map(int, sys.argv[2:]))
+from playground.machine.child_process import end_with_parent
+end_with_parent(*map(int, sys.argv[2:]))
 print(os.getpid(), flush=True)
 print("watching", file=sys.stderr, flush=True)
 for line in sys.stdin:
@@ -166,8 +166,8 @@ def test_a_number_that_no_process_can_have_is_not_found(pid: int) -> None:
 @linux_only
 def test_a_child_offers_itself_to_the_oom_killer() -> None:
     script = """
-from playground.machine.child_process import offer_to_the_oom_killer_first
-offer_to_the_oom_killer_first()
+from playground.machine.child_process import raise_oom_score
+raise_oom_score()
 print(open("/proc/self/oom_score_adj").read())
 """
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
@@ -180,12 +180,12 @@ def test_an_oom_score_is_only_ever_raised(plant, before: str, after: str) -> Non
     (root / "proc/self").mkdir(parents=True)
     file = root / "proc/self/oom_score_adj"
     file.write_text(before)
-    offer_to_the_oom_killer_first(root)
+    raise_oom_score(root)
     assert file.read_text() == after
 
 
 def test_offering_where_there_is_no_oom_killer_is_no_error(tmp_path: Path) -> None:
-    offer_to_the_oom_killer_first(tmp_path)
+    raise_oom_score(tmp_path)
 
 
 @pytest.mark.parametrize("way", ["system", "poll"])

@@ -96,7 +96,7 @@ def test_the_process_that_quantizes_has_no_secrets_no_new_rights_and_bounded_mem
 ) -> None:
     with QuantizerProcess() as process:
         child = newest_child()
-        process.send(
+        process.send_order(
             {
                 "order": "plan",
                 "source": str(starter),
@@ -106,7 +106,7 @@ def test_the_process_that_quantizes_has_no_secrets_no_new_rights_and_bounded_mem
                 "weighed": False,
             }
         )
-        assert process.read(60) is not None
+        assert process.read_answer(60) is not None
         check(Seen.of(child.pid), secrets)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from playground.errors import PlaygroundError
-from playground.machine.files import nameless_file, why_not_writable, write_json_atomically
+from playground.machine.files import why_not_writable, write_json_atomically
 from tests.support.narrow_places import full_disk, read_only
 from tests.support.playground_process import ROOT, environment
 
@@ -116,10 +116,3 @@ def test_a_folder_below_a_file_takes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     error = why_not_writable(tmp_path / "file" / "data")
     assert error is not None and error.strerror == "Not a directory"
-
-
-def test_last_words_can_be_read_after_they_were_written() -> None:
-    with nameless_file() as file:
-        subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write('last words')"], stderr=file, check=True)
-        file.seek(0)
-        assert file.read() == b"last words"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import queue
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +40,7 @@ from playground.errors import BadModelFile, ModelStopped, PlaygroundError
 from playground.events import model_died
 from playground.llama.log import last_words
 from playground.llama.params import ContextParameters
-from playground.machine.child_process import ChildProcess
+from playground.machine.child_process import ChildProcess, describe_exit
 
 WORKER: Final = "playground.engine.local.worker"
 _THREADS_SECONDS: Final = 30  # a step takes half a second; this long means that the child hangs
@@ -73,7 +72,7 @@ class LocalEngine:
         self._stopped: PlaygroundError | None = None
         self._closing = False
         self._child = ChildProcess(WORKER)
-        self._child.send(encode(Load(str(path), context)))
+        self._child.send_line(encode(Load(str(path), context)))
         self._reader = threading.Thread(target=self._read, daemon=True, name=f"events of {path.name}")
         self._reader.start()
 
@@ -125,12 +124,14 @@ class LocalEngine:
         """Start a reply; its events come through the stream. See messages.Generate for the meaning of each."""
         number = next(self._numbers)
         stream = self._open_mailbox(number, whole_cores=reproducible)
-        self._child.send(encode(Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat)))
+        self._child.send_line(
+            encode(Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat))
+        )
         return stream
 
     def forget_chat(self, chat: str) -> None:
         """Let the chat's sequences go; one that still has a reply, when that ends."""
-        self._child.send(encode(ForgetChat(chat)))
+        self._child.send_line(encode(ForgetChat(chat)))
 
     def score(
         self,
@@ -148,14 +149,14 @@ class LocalEngine:
         number = next(self._numbers)
         stream = self._open_mailbox(number, whole_cores=False)  # its chunks make it the same
         text = continuation if isinstance(continuation, str) else tuple(continuation)
-        self._child.send(encode(Score(number, prompt, text, str(path), against, window)))
+        self._child.send_line(encode(Score(number, prompt, text, str(path), against, window)))
         return stream
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the model makes of a text, special tokens recognised."""
         number = next(self._numbers)
         with self._open_mailbox(number) as stream:
-            self._child.send(encode(CountTokens(number, text)))
+            self._child.send_line(encode(CountTokens(number, text)))
             (count,) = stream
         assert isinstance(count, TokenCount)
         return count.tokens
@@ -164,7 +165,7 @@ class LocalEngine:
         """Returns when the child decodes with so many threads, or has ended."""
         if not self.is_alive:
             return
-        self._child.send(encode(SetThreads(threads, whole=threads >= self._cores.cores)))
+        self._child.send_line(encode(SetThreads(threads, whole=threads >= self._cores.cores)))
         try:
             while self._threads_set.get(timeout=_THREADS_SECONDS) not in (threads, None):
                 pass
@@ -188,7 +189,7 @@ class LocalEngine:
         with self._lock:
             unfinished = self._mailboxes.pop(number, None) is not None
         if unfinished and self.is_alive:
-            self._child.send(encode(Cancel(number)))
+            self._child.send_line(encode(Cancel(number)))
 
     def _finished(self, number: int) -> None:
         with self._lock, self._share_changes():
@@ -208,17 +209,13 @@ class LocalEngine:
     # --- the reader thread ---
 
     def _read(self) -> None:
-        """Sort lines until the child ends; one that cannot be read ends the model, never just this thread.
-
-        A child that is killed in the middle of a line leaves half of it: then its death is the cause.
-        """
+        """Sort lines until the child ends; one that cannot be read ends the model, never just this thread."""
         unreadable = False
         try:
             for line in self._child.lines():
-                unreadable = line.endswith(b"\n")
                 self._sort(decode(line))
-                unreadable = False
         except Exception:  # whatever was wrong with it: whoever waits must not wait for ever
+            unreadable = True
             self._child.kill()
         cause = self._said_nonsense() if unreadable and not self._closing else self._cause_of_death()
         self._end_everything(cause)
@@ -265,11 +262,11 @@ class LocalEngine:
         )
 
     def _cause_of_death(self) -> PlaygroundError:
-        code = self._child.exit_code()
+        code = self._child.wait_for_exit()
         if self._closing:
             return ModelStopped("This model was unloaded.", "Send the message again to reload it.")
         words = last_words("\n".join(self._child.last_words()))
-        problem = f"The process that ran {self.path.name} {_how_it_ended(code)}{f': {words}' if words else ''}."
+        problem = f"The process that ran {self.path.name} {describe_exit(code)}{f': {words}' if words else ''}."
         return ModelStopped(problem, "The next message starts it again.")
 
     # --- the end ---
@@ -277,14 +274,5 @@ class LocalEngine:
     def close(self) -> None:
         """End the child at once; replies under way end with ModelStopped. Safe to call twice."""
         self._closing = True
-        self._child.end()
+        self._child.close()
         self._reader.join(timeout=5)
-
-
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"ended by itself (code {code})"
-    if -code == signal.SIGKILL:
-        return "was ended by the system, most likely because memory ran out"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-    return f"crashed ({name})"

@@ -6,7 +6,7 @@ A second's work of one core, without a model file. Knows nothing of who asks, or
 from __future__ import annotations
 
 import os
-import threading
+from contextlib import suppress
 from typing import Final
 
 from playground.engine.local.client import WORKER
@@ -30,20 +30,15 @@ def why_no_model_can_run() -> str:
 
 def _trouble_of_a_worker() -> str:
     """It is asked to load what is no model, and has to say so."""
-    child = ChildProcess(WORKER)
-    too_late = threading.Timer(TRIAL_SECONDS, child.kill)
-    too_late.daemon = True
-    too_late.start()
-    try:
-        child.send(encode(Load(os.devnull, ContextParameters(512))))
-        line = next(child.lines(), b"")
-        if line and isinstance(decode(line), Failed):
-            return ""
+    with ChildProcess(WORKER) as child:
+        child.send_line(encode(Load(os.devnull, ContextParameters(512))))
+        with suppress(EOFError, TimeoutError):
+            if isinstance(decode(child.read_line(TRIAL_SECONDS)), Failed):
+                return ""
+        child.kill()
+        child.wait_for_exit()
         last = " ".join(child.last_words()[-1:])
         return f"A process for a model cannot be started{f': {last}' if last else '.'}"
-    finally:
-        too_late.cancel()
-        child.end()
 
 
 def _trouble_of_a_planner() -> str:

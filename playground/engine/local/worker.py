@@ -41,7 +41,7 @@ from playground.engine.protocol import (
 from playground.errors import PlaygroundError
 from playground.llama.log import LlamaLog, reason
 from playground.llama.model import LlamaModel
-from playground.machine.child_process import speak_in_lines
+from playground.machine.child_process import open_child_pipes
 from playground.machine.memory import read_process_memory
 
 # Tokens are told together this often. A line for each would wake the page's process in the middle of the next decode,
@@ -154,7 +154,7 @@ def load(wanted: Load, answers: BinaryIO) -> tuple[LlamaModel, Loaded]:
 
 
 def main() -> None:
-    commands, answers = speak_in_lines()
+    commands, answers = open_child_pipes()
     wanted = decode(commands.readline())
     try:
         decoder, facts = load(wanted, answers)

@@ -14,7 +14,7 @@ from playground.text_format import gibibytes, gibibytes_apart
 
 if TYPE_CHECKING:
     from playground.engine.protocol import Memory
-    from playground.fit.planner import MemoryPlan
+    from playground.fit.plan import MemoryPlan
     from playground.fit.verdict import Verdict, VerdictKind
 
 _SYMBOLS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "wont_fit": "✕"}

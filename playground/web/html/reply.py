@@ -35,7 +35,7 @@ from playground.web.html.page import progress_bar
 
 if TYPE_CHECKING:
     from playground.engine.protocol import Memory
-    from playground.fit.planner import MemoryPlan
+    from playground.fit.plan import MemoryPlan
 
 _STOPPED_WORDS: Final[dict[StoppedBy, str]] = {
     "person": FINISH_WORDS["cancelled"],
