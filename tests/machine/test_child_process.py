@@ -1,54 +1,40 @@
-"""Memory and manners of real child processes."""
+"""The handle on a child process, and how a child ends with its parent; with real processes."""
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from itertools import pairwise
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from playground.machine.child_process import raise_oom_score
-from playground.machine.memory import read_process_memory
-from tests.support.machine_layouts import MiB
+from playground.machine import child_process
+from playground.machine.child_process import ChildProcess, describe_exit, raise_oom_score
 
 PATIENCE_SECONDS = 30  # how long a hung child may hold up the tests before they fail
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory from mapped files")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has an oom_score_adj")
 
-# Takes a step whenever it reads a line, and says when it is done.
-GROWING = """
-import mmap, sys
-kept = []
-def step(number):
-    if number == 1:
-        kept.append(bytearray(b"x") * (64 << 20))
-    if number == 2:
-        with open(sys.argv[1], "rb") as file:
-            view = mmap.mmap(file.fileno(), 48 << 20, access=mmap.ACCESS_READ)
-        sum(view[::4096])
-        kept.append(view)
-    if number == 3:
-        shared = mmap.mmap(-1, 32 << 20)
-        shared[::4096] = bytes(len(shared) // 4096)
-        kept.append(shared)
-for number, line in enumerate(iter(sys.stdin.readline, "")):
-    step(number)
-    print("ready", flush=True)
+StartChild = Callable[[str], ChildProcess]
+
+ECHO = """
+import sys
+for line in sys.stdin:
+    print("heard", line, end="", flush=True)
 """
 
-# Waits for ever on nothing, its standard input too; with "poll", by the way that every system has.
+# Never ends by itself, its standard input included; "poll" is the way that every system has.
 WATCHFUL = """
 import os, sys, threading
-if sys.argv[1] == "poll" and hasattr(os, "pidfd_open"):
+if {way!r} == "poll" and hasattr(os, "pidfd_open"):
     del os.pidfd_open
 from playground.machine.child_process import end_with_parent
-end_with_parent(*map(int, sys.argv[2:]))
+end_with_parent({parent})
 print(os.getpid(), flush=True)
 print("watching", file=sys.stderr, flush=True)
 for line in sys.stdin:
@@ -61,7 +47,7 @@ PARENT = """
 import subprocess, sys, threading
 kept = []
 def start():
-    child = subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2]], stderr=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", {watchful!r}], stderr=subprocess.PIPE)
     child.stderr.readline()
     kept.append(child)
 starter = threading.Thread(target=start)
@@ -72,132 +58,149 @@ threading.Event().wait()
 """
 
 
-@pytest.fixture
-def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts a Python script with pipes; it is killed in the end."""
-    with ExitStack() as stack:
-
-        def script(source: str, *arguments: object) -> subprocess.Popen[bytes]:
-            process = stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", source, *map(str, arguments)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    bufsize=0,  # so that select sees every line that was not read yet
-                )
-            )
-            stack.callback(process.kill)
-            return process
-
-        yield script
+def ask(child: ChildProcess, line: bytes = b"go") -> bytes:
+    child.send_line(line)
+    return child.read_line(PATIENCE_SECONDS)
 
 
-def say(process: subprocess.Popen[bytes], line: str = "go") -> str:
-    assert process.stdin is not None
-    process.stdin.write(line.encode() + b"\n")
-    return hear(process)
+# --- lines ---
 
 
-def hear(process: subprocess.Popen[bytes]) -> str:
-    """The next line, "" when all who could write one are gone."""
-    assert process.stdout is not None
-    readable, _, _ = select.select([process.stdout], [], [], PATIENCE_SECONDS)
-    assert readable, "the child neither spoke nor ended"
-    return process.stdout.readline().decode()
+def test_lines_go_in_and_come_out(start_child: StartChild) -> None:
+    child = start_child(ECHO)
+    assert ask(child, b"one") == b"heard one"
+    assert ask(child, b"two\n") == b"heard two"
+    assert child.is_alive and psutil.pid_exists(child.pid)
 
 
-@linux_only
-def test_memory_is_told_apart_by_whether_the_kernel_can_drop_it(start, starter: Path) -> None:
-    child = start(GROWING, starter)
-    seen = []
-    for _ in range(4):
-        assert say(child) == "ready\n"
-        seen.append(read_process_memory(child.pid))
-    growth = [(after.anonymous - before.anonymous, after.mapped - before.mapped) for before, after in pairwise(seen)]
-    expected = [
-        (64 * MiB, 0),  # its own
-        (0, 48 * MiB),  # a mapped file
-        (32 * MiB, 0),  # shared without a file
-    ]
-    assert all(memory.exact_split for memory in seen)
-    for got, wanted in zip(growth, expected, strict=True):
-        assert got == pytest.approx(wanted, abs=MiB)
+def test_a_line_longer_than_a_pipe_holds_comes_out_whole(start_child: StartChild) -> None:
+    child = start_child(ECHO)
+    long = b"x" * 1_000_000
+    assert ask(child, long) == b"heard " + long
 
 
-@linux_only
-def test_without_the_exact_file_the_kernels_counters_say_the_same(start, starter: Path, tmp_path: Path) -> None:
-    child = start(GROWING, starter)
-    for _ in range(4):
-        assert say(child) == "ready\n"
-    (tmp_path / f"proc/{child.pid}").mkdir(parents=True)
-    (tmp_path / f"proc/{child.pid}/status").symlink_to(f"/proc/{child.pid}/status")
-    exact, counted = read_process_memory(child.pid), read_process_memory(child.pid, root=tmp_path)
-    assert counted.exact_split
-    assert counted.anonymous == pytest.approx(exact.anonymous, abs=2 * MiB)
-    assert counted.mapped == pytest.approx(exact.mapped, abs=2 * MiB)
+def test_lines_that_came_together_are_read_one_by_one(start_child: StartChild) -> None:
+    child = start_child('print("one\\ntwo\\n\\nfour")')
+    assert list(child.lines()) == [b"one", b"two", b"", b"four"]
 
 
-def test_where_nothing_tells_them_apart_all_memory_counts_as_anonymous(start, starter: Path, tmp_path: Path) -> None:
-    child = start(GROWING, starter)
-    say(child), say(child)
-    memory = read_process_memory(child.pid, root=tmp_path)  # no /proc there
-    assert not memory.exact_split
-    assert memory.mapped == 0
-    assert memory.resident > 64 * MiB
+def test_a_silent_child_is_told_from_a_dead_one(start_child: StartChild) -> None:
+    child = start_child(ECHO)
+    with pytest.raises(TimeoutError):
+        child.read_line(0)
+    assert ask(child) == b"heard go"
+    child.kill()
+    with pytest.raises(EOFError):
+        child.read_line(PATIENCE_SECONDS)
+    child.send_line(b"a line to a dead child is no error")
 
 
-def test_a_process_that_has_ended_is_not_found(start) -> None:
-    child = start("")
-    assert hear(child) == ""
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, but its number is still taken
-    with pytest.raises(ProcessLookupError):
-        read_process_memory(child.pid)
-    child.wait()
-    with pytest.raises(ProcessLookupError):
-        read_process_memory(child.pid)
+def test_half_a_line_of_a_dead_child_is_no_line(start_child: StartChild) -> None:
+    child = start_child('print("whole"); print("half", end="")')
+    assert list(child.lines()) == [b"whole"]
 
 
-@pytest.mark.parametrize("pid", [0, -1])
-def test_a_number_that_no_process_can_have_is_not_found(pid: int) -> None:
-    with pytest.raises(ProcessLookupError):
-        read_process_memory(pid)
+def test_a_line_without_end_does_not_fill_the_memory(start_child: StartChild, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_process, "_LONGEST_LINE_BYTES", 1 << 20)
+    child = start_child("while True: print('x' * 1000, end='')")
+    with pytest.raises(ValueError, match="without end"):
+        child.read_line(PATIENCE_SECONDS)
 
 
-@linux_only
-def test_a_child_offers_itself_to_the_oom_killer() -> None:
-    script = """
-from playground.machine.child_process import raise_oom_score
-raise_oom_score()
-print(open("/proc/self/oom_score_adj").read())
+# --- the end ---
+
+
+def test_the_end_of_standard_error_is_kept(start_child: StartChild) -> None:
+    child = start_child("import sys\nfor n in range(1000): print(n, 'x' * 1000, file=sys.stderr)\nsys.exit(3)")
+    assert child.wait_for_exit() == 3
+    words = child.last_words()
+    assert words[-1].startswith("999 xxx") and len(words) < 100 and len(words[-1]) < 1000
+
+
+def test_a_child_that_ends_while_nobody_reads_leaves_the_systems_list(start_child: StartChild) -> None:
+    child = start_child(ECHO)
+    (listener,) = [thread for thread in threading.enumerate() if thread.name == f"errors of {child.pid}"]
+    os.kill(child.pid, signal.SIGKILL)
+    listener.join(PATIENCE_SECONDS)
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_closing_ends_the_child_and_the_thread_that_reads_it(start_child: StartChild) -> None:
+    child = start_child(ECHO)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.extend(child.lines()))
+    reader.start()
+    child.close()
+    child.close()
+    reader.join(PATIENCE_SECONDS)
+    assert not reader.is_alive() and not psutil.pid_exists(child.pid)
+
+
+@pytest.mark.parametrize(
+    ("source", "ending"),
+    [
+        ("import sys; sys.exit(3)", "ended by itself (code 3)"),
+        ("import os; os.kill(os.getpid(), 9)", "was ended by the system, most likely because memory ran out"),
+        ("import os; os.abort()", "crashed (SIGABRT)"),
+    ],
+)
+def test_the_way_a_child_ended_is_described(start_child: StartChild, source: str, ending: str) -> None:
+    assert describe_exit(start_child(source).wait_for_exit()) == ending
+
+
+# --- the child's side ---
+
+POLITE = """
+import os, signal
+from playground.machine.child_process import open_child_pipes
+commands, answers = open_child_pipes()
+print("noise of a library")
+os.write(1, b"noise of a C library\\n")
+os.kill(os.getpid(), signal.SIGINT)
+for line in commands:
+    answers.write(b"heard " + line)
 """
-    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert int(printed) >= 900
+
+
+def test_only_answers_reach_the_parent_and_ctrl_c_does_not_end_the_child(start_child: StartChild) -> None:
+    child = start_child(POLITE)
+    assert ask(child) == b"heard go"
+    child.kill()
+    child.wait_for_exit()
+    assert "noise of a C library" in child.last_words()
+
+
+@linux_only
+def test_a_child_offers_itself_to_the_oom_killer(start_child: StartChild) -> None:
+    child = start_child(POLITE)
+    ask(child)
+    assert int(Path(f"/proc/{child.pid}/oom_score_adj").read_text()) >= 900
 
 
 @pytest.mark.parametrize(("before", "after"), [("0\n", "900"), ("-500\n", "900"), ("1000\n", "1000\n"), ("?", "?")])
-def test_an_oom_score_is_only_ever_raised(plant, before: str, after: str) -> None:
-    root = plant("")
-    (root / "proc/self").mkdir(parents=True)
-    file = root / "proc/self/oom_score_adj"
+def test_an_oom_score_is_only_ever_raised(tmp_path: Path, before: str, after: str) -> None:
+    file = tmp_path / "proc/self/oom_score_adj"
+    file.parent.mkdir(parents=True)
     file.write_text(before)
-    raise_oom_score(root)
+    raise_oom_score(tmp_path)
     assert file.read_text() == after
 
 
-def test_offering_where_there_is_no_oom_killer_is_no_error(tmp_path: Path) -> None:
+def test_where_there_is_no_oom_killer_nothing_happens(tmp_path: Path) -> None:
     raise_oom_score(tmp_path)
 
 
 @pytest.mark.parametrize("way", ["system", "poll"])
-def test_a_child_outlives_the_thread_that_started_it_but_not_the_process(start, way: str) -> None:
-    parent = start(PARENT, WATCHFUL, way)
-    child = int(hear(parent))
+def test_a_child_outlives_the_thread_that_started_it_but_not_its_parent(start_child: StartChild, way: str) -> None:
+    parent = start_child(PARENT.format(watchful=WATCHFUL.format(way=way, parent="")))
+    child = int(parent.read_line(PATIENCE_SECONDS))
     try:
-        assert hear(parent) == "the thread has ended\n"
-        assert say(parent) == "still here\n"  # the child reads what the parent was given
-        assert say(parent) == "still here\n"
+        assert parent.read_line(PATIENCE_SECONDS) == b"the thread has ended"
+        assert ask(parent) == b"still here"  # the child reads what the parent was given
+        assert ask(parent) == b"still here"
         parent.kill()
-        assert hear(parent) == ""  # nobody holds the other end any more: the child is gone too
+        with pytest.raises(EOFError):  # nobody holds the other end any more: the child is gone too
+            parent.read_line(PATIENCE_SECONDS)
     except BaseException:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
@@ -205,8 +208,7 @@ def test_a_child_outlives_the_thread_that_started_it_but_not_the_process(start, 
 
 
 @pytest.mark.parametrize("way", ["system", "poll"])
-def test_a_child_whose_parent_ended_before_it_could_watch_ends_at_once(start, way: str) -> None:
-    gone = start("")
+def test_a_child_whose_parent_ended_before_it_watched_ends_at_once(start_child: StartChild, way: str) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    child = start(WATCHFUL, way, gone.pid)
-    assert child.wait(PATIENCE_SECONDS) == 1
+    assert start_child(WATCHFUL.format(way=way, parent=gone.pid)).wait_for_exit() == 1

@@ -95,10 +95,12 @@ def test_a_record_below_a_file_is_refused_with_what_to_do(tmp_path: Path) -> Non
 def test_a_record_that_several_threads_write_is_always_whole(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     write_json_atomically(path, [0] * 1000)
-    writers = [
-        threading.Thread(target=lambda number=number: [write_json_atomically(path, [number] * 1000) for _ in range(50)])
-        for number in range(4)
-    ]
+
+    def write(number: int) -> None:
+        for _ in range(50):
+            write_json_atomically(path, [number] * 1000)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from playground.machine.memory import MachineMemory, SystemMemory, parse_size, read_memory
+from playground.machine.child_process import ChildProcess
+from playground.machine.memory import MachineMemory, SystemMemory, parse_size, read_memory, read_process_memory
 from tests.support.machine_layouts import (
     DOCKER_V1,
     DOCKER_V2,
@@ -24,10 +29,14 @@ from tests.support.machine_layouts import (
 )
 
 Plant = Callable[[str], Path]
+StartChild = Callable[[str], ChildProcess]
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory from mapped files")
 ON_SPACE = {"SPACE_ID": "someone/playground", "MEMORY": "15Gi", "CPU_CORES": "2"}
 
 
-def read(root: Path, environ: Mapping[str, str] | None = None, total: int = 32 * GiB, available: int = 20 * GiB):
+def read(
+    root: Path, environ: Mapping[str, str] | None = None, total: int = 32 * GiB, available: int = 20 * GiB
+) -> MachineMemory:
     return read_memory(root, environ or {}, lambda: SystemMemory(total, available))
 
 
@@ -200,3 +209,92 @@ def test_this_computer_has_some_memory() -> None:
     memory = read_memory()
     assert 0 < memory.usable <= memory.total
     assert memory.limited_by
+
+
+# --- one process ---
+
+# Takes a step whenever it reads a line, and says when it is done.
+GROWING = """
+import mmap, sys
+kept = []
+def step(number):
+    if number == 1:
+        kept.append(bytearray(b"x") * (64 << 20))
+    if number == 2:
+        with open({path!r}, "rb") as file:
+            view = mmap.mmap(file.fileno(), 48 << 20, access=mmap.ACCESS_READ)
+        sum(view[::4096])
+        kept.append(view)
+    if number == 3:
+        shared = mmap.mmap(-1, 32 << 20)
+        shared[::4096] = bytes(len(shared) // 4096)
+        kept.append(shared)
+for number, line in enumerate(iter(sys.stdin.readline, "")):
+    step(number)
+    print("ready", flush=True)
+"""
+
+
+def grow(child: ChildProcess) -> bytes:
+    child.send_line(b"go")
+    return child.read_line(30)
+
+
+@linux_only
+def test_memory_is_told_apart_by_whether_the_kernel_can_drop_it(start_child: StartChild, starter: Path) -> None:
+    child = start_child(GROWING.format(path=str(starter)))
+    seen = []
+    for _ in range(4):
+        assert grow(child) == b"ready"
+        seen.append(read_process_memory(child.pid))
+    growth = [(after.anonymous - before.anonymous, after.mapped - before.mapped) for before, after in pairwise(seen)]
+    expected = [
+        (64 * MiB, 0),  # its own
+        (0, 48 * MiB),  # a mapped file
+        (32 * MiB, 0),  # shared without a file
+    ]
+    assert all(memory.exact_split for memory in seen)
+    for got, wanted in zip(growth, expected, strict=True):
+        assert got == pytest.approx(wanted, abs=MiB)
+
+
+@linux_only
+def test_without_the_exact_file_the_kernels_counters_say_the_same(
+    start_child: StartChild, starter: Path, tmp_path: Path
+) -> None:
+    child = start_child(GROWING.format(path=str(starter)))
+    for _ in range(4):
+        assert grow(child) == b"ready"
+    (tmp_path / f"proc/{child.pid}").mkdir(parents=True)
+    (tmp_path / f"proc/{child.pid}/status").symlink_to(f"/proc/{child.pid}/status")
+    exact, counted = read_process_memory(child.pid), read_process_memory(child.pid, root=tmp_path)
+    assert counted.exact_split
+    assert counted.anonymous == pytest.approx(exact.anonymous, abs=2 * MiB)
+    assert counted.mapped == pytest.approx(exact.mapped, abs=2 * MiB)
+
+
+def test_where_nothing_tells_them_apart_all_memory_counts_as_anonymous(
+    start_child: StartChild, starter: Path, tmp_path: Path
+) -> None:
+    child = start_child(GROWING.format(path=str(starter)))
+    grow(child), grow(child)
+    memory = read_process_memory(child.pid, root=tmp_path)  # no /proc there
+    assert not memory.exact_split
+    assert memory.mapped == 0
+    assert memory.resident > 64 * MiB
+
+
+def test_a_process_that_has_ended_is_not_found() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, but its number is still taken
+    with pytest.raises(ProcessLookupError):
+        read_process_memory(child.pid)
+    child.wait()
+    with pytest.raises(ProcessLookupError):
+        read_process_memory(child.pid)
+
+
+@pytest.mark.parametrize("pid", [0, -1])
+def test_a_number_that_no_process_can_have_is_not_found(pid: int) -> None:
+    with pytest.raises(ProcessLookupError):
+        read_process_memory(pid)
