@@ -38,10 +38,10 @@ print(sorted(file.name for file in path.parent.iterdir()), path.stat().st_size)
 VOTE = """
 from pathlib import Path
 from playground.measure.votes import Contestant, Pair, Vote, VoteStore
-pair = Pair.of(Contestant("Tiny", "Q8_0"), Contestant("Tiny", "Q2_K"))
+pair = Pair.in_order(Contestant("Tiny", "Q8_0"), Contestant("Tiny", "Q2_K"))
 book = VoteStore(Path.home() / "data" / "votes.sqlite")
 try:
-    book.add(Vote(pair, "first", "first"))
+    book.add_vote(Vote(pair, "first", "first"))
 except Exception as error:
     print(error)
 print(book.tallies())

@@ -540,7 +540,7 @@ def test_another_program_at_the_same_file_is_waited_for(
     told: list[Download] = []
 
     def pause(stop: CancelToken, seconds: float) -> None:
-        told.extend(downloads.all())
+        told.extend(downloads.all_downloads())
         other.release()
 
     downloads = open_downloads(pause=pause)
