@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from playground.resources import asset
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+from playground.resources import read_toml
 
 ComparisonKind = Literal["instructions", "tools", "arithmetic", "facts", "long context", "code"]
 COMPARISON_KINDS: Final[tuple[ComparisonKind, ...]] = get_args(ComparisonKind)
@@ -47,6 +41,4 @@ def load_comparison_prompts() -> tuple[ComparisonPrompt, ...]:
 
 def _prompts(name: str) -> list[dict[str, Any]]:
     """The tables named `prompt` of a file; a line break at the ends of a text is the file's, not the prompt's."""
-    with asset(name).open("rb") as file:
-        entries = tomllib.load(file)["prompt"]
-    return [{key: value.strip() for key, value in entry.items()} for entry in entries]
+    return [{key: value.strip() for key, value in entry.items()} for entry in read_toml(name)["prompt"]]

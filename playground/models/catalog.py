@@ -5,18 +5,12 @@ Reads assets/catalog.toml, whose first lines say how it is written; knows nothin
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from playground.resources import asset
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+from playground.resources import read_toml
 
 Hyperparameter = bool | int | float | str | tuple[bool, ...] | tuple[int, ...] | tuple[float, ...]
 
@@ -49,8 +43,7 @@ class CatalogModel:
 @cache
 def load_catalog() -> tuple[CatalogModel, ...]:
     """The models of assets/catalog.toml, from small to large."""
-    with asset("catalog.toml").open("rb") as file:
-        return tuple(_model(entry) for entry in tomllib.load(file)["model"])
+    return tuple(_model(entry) for entry in read_toml("catalog.toml")["model"])
 
 
 def _model(entry: Mapping[str, Any]) -> CatalogModel:

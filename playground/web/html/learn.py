@@ -5,19 +5,13 @@ Pure but for reading that file; the pictures are learn_pictures.py's.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
-from playground.resources import asset
+from playground.resources import read_toml
 from playground.web.html.learn_pictures import PICTURES
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 TABS: Final = ("chat", "compare", "fit", "models")
 
@@ -53,8 +47,7 @@ class Lesson:
 
 def read_lesson() -> Lesson:
     """The text of assets/learn.toml."""
-    with asset("learn.toml").open("rb") as file:
-        document = tomllib.load(file)
+    document = read_toml("learn.toml")
     return Lesson(document["lead"], tuple(_section(entry) for entry in document["section"]))
 
 
