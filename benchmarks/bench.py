@@ -42,7 +42,7 @@ def engine_on(path: Path, context: ContextParameters) -> Iterator[LocalEngine]:
     shares = CpuShares(cores())
     engine = LocalEngine(path, context, shares)
     try:
-        for _ in engine.load():
+        for _ in engine.load_model():
             pass
         yield engine
     finally:

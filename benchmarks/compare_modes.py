@@ -35,7 +35,7 @@ def compared(opened: Services, panes: list[Pane], mode: Mode) -> tuple[float, in
 def asked_one_by_one(opened: Services, panes: list[Pane]) -> float:
     started = time.perf_counter()
     for pane in panes:
-        opening = opened.pool.open(pane.file.path, pane.context)
+        opening = opened.pool.lease_model(pane.file.path, pane.context)
         try:
             while True:
                 next(opening)

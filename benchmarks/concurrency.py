@@ -21,7 +21,7 @@ TOKENS = 128
 def total_speed(engine: LocalEngine, chats: int, round_number: int) -> float:
     started = time.perf_counter()
     streams = [
-        engine.submit(turn(f"{STORY} Round {round_number}, chat {chat}."), GREEDY, max_tokens=TOKENS)
+        engine.start_reply(turn(f"{STORY} Round {round_number}, chat {chat}."), GREEDY, max_tokens=TOKENS)
         for chat in range(chats)
     ]
     tokens = sum(tokens_in(list(stream)) for stream in streams)

@@ -35,7 +35,7 @@ def main() -> None:
     with engine_on(path, ContextParameters(2048)) as engine:
 
         def engine_speed(prompt: str) -> float:
-            stream = engine.submit(prompt, GREEDY, max_tokens=TOKENS)
+            stream = engine.start_reply(prompt, GREEDY, max_tokens=TOKENS)
             return tokens_per_second(event for event in stream if isinstance(event, Token))
 
         def peer_speed(prompt: str) -> float:

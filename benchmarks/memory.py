@@ -22,7 +22,7 @@ def filled(path: Path, context: ContextParameters) -> int:
     with engine_on(path, context) as engine:
         per_filler = engine.count_tokens(FILLER * 10) / 10
         repeats = int((context.context_size - 60) / per_filler)
-        end = ended(list(engine.submit(turn(FILLER * repeats), GREEDY, max_tokens=None)))
+        end = ended(list(engine.start_reply(turn(FILLER * repeats), GREEDY, max_tokens=None)))
     assert end.memory is not None
     return end.memory.resident
 

@@ -56,7 +56,7 @@ def main() -> None:
                 shown: list[float] = []
                 for number in range(ROUNDS):
                     sampling = Sampling(temperature=0.3, seed=number)
-                    timings = ended(list(engine.submit(turn(STORY), sampling, max_tokens=TOKENS))).timings
+                    timings = ended(list(engine.start_reply(turn(STORY), sampling, max_tokens=TOKENS))).timings
                     assert timings.generation_speed
                     alone.append(timings.generation_speed)
                     shown.append(speed_on_the_page(page))

@@ -85,10 +85,10 @@ def _wait_for(urls: tuple[str, ...], workers: list[subprocess.Popen[bytes]]) -> 
 
 
 def engine_of(services: Services) -> RemoteEngine:
-    services.remotes.offers()
-    assert services.remotes.wait(30)
-    (model,) = services.remotes.models()
-    opening = services.remotes.open(model)
+    services.remotes.list_servers()
+    assert services.remotes.wait_for_lists(30)
+    (model,) = services.remotes.list_models()
+    opening = services.remotes.lease_model(model)
     next(opening)
     with pytest.raises(StopIteration) as end:
         next(opening)
@@ -106,7 +106,7 @@ def test_two_visitors_are_served_at_once_by_workers_that_serve_one_each(hall: Ha
     with Services(hall.settings) as services:
         engine = engine_of(services)
         assert engine.model.id == "smollm2-135m-q4_1"
-        with engine.submit(QUESTION, GREEDY, 600) as one, engine.submit(QUESTION, GREEDY, 600) as other:
+        with engine.start_reply(QUESTION, GREEDY, 600) as one, engine.start_reply(QUESTION, GREEDY, 600) as other:
             assert isinstance(next(one), Token)
             assert isinstance(next(other), Token)
             assert one.is_open and other.is_open
@@ -119,5 +119,5 @@ def test_a_worker_that_dies_takes_no_more_than_its_own_reply(hall: Hall) -> None
         hall.workers[0].kill()
         hall.workers[0].wait()
         for _ in range(2):
-            *_, last = engine.submit(QUESTION, GREEDY, 4)
+            *_, last = engine.start_reply(QUESTION, GREEDY, 4)
             assert isinstance(last, Finished)

@@ -124,7 +124,9 @@ class ApiService:
         context = self._context(file, question)
         with self.runs.running(visitor, "reply", f"call {next(self._calls)}") as run:
             loading = (
-                self._services.remotes.open(file) if isinstance(file, RemoteModel) else self._opened(file, context)
+                self._services.remotes.lease_model(file)
+                if isinstance(file, RemoteModel)
+                else self._opened(file, context)
             )
             run.owns_generator(loading)
             with closing(loading):
@@ -172,7 +174,7 @@ class ApiService:
             raise ModelNotFound(f"There is no model {name[:200]} here.", "Name another one.") from None
 
     def _model(self, name: str) -> ModelFile | RemoteModel:
-        remote = self._services.remotes.find(name)
+        remote = self._services.remotes.find_model(name)
         return remote or self._looked_up(
             name, lambda: self._services.library.find_file(name, by_path=self._takes_paths)
         )
@@ -212,7 +214,7 @@ class ApiService:
 
     def _opened(self, file: ModelFile, context: ContextParameters | None) -> Generator[LoadStatus, None, Lease]:
         assert context is not None
-        return self._services.pool.open(file.path, context, patient=True)
+        return self._services.pool.lease_model(file.path, context, wait_for_memory=True)
 
     def _written(self, lease: Lease, question: Question, max_tokens: int, run: Run) -> Iterator[StreamedReply]:
         updates = reply(

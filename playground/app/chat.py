@@ -210,7 +210,9 @@ class ChatService:
             loading, stage = self.picker.servers.open(file), f"Asking {file.server}"
         else:
             allow_unfit = anyway and self._settings.allow_load_anyway
-            loading = self._pool.open(file.path, self.picker.context(choice), allow_unfit=allow_unfit, patient=True)
+            loading = self._pool.lease_model(
+                file.path, self.picker.context(choice), allow_unfit=allow_unfit, wait_for_memory=True
+            )
         run.owns_generator(loading)
         try:
             while not run.is_stopped():

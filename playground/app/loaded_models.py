@@ -55,7 +55,7 @@ class LoadedModels:
 
     def view(self, choice: ModelChoice) -> LoadedModelsView:
         """The models in memory for somebody who has this choice in the picker."""
-        rows = tuple(self._row(model, choice) for model in self._pool.resident() if model.state != "waiting")
+        rows = tuple(self._row(model, choice) for model in self._pool.loaded_models() if model.state != "waiting")
         needs_swap = rows and not any(row.is_mine for row in rows)
         return LoadedModelsView(rows, self._swap(choice) if needs_swap else None)
 
@@ -68,7 +68,7 @@ class LoadedModels:
         """Why a load has not begun, in words; "" where it has."""
         if waiting is None:
             return ""
-        return waiting_words(waiting.place, [self._row(model, ModelChoice()) for model in waiting.for_models])
+        return waiting_words(waiting.position, [self._row(model, ModelChoice()) for model in waiting.for_models])
 
     def _row(self, model: LoadedModel, mine: ModelChoice) -> LoadedModelRow:
         context = model.key.context
@@ -91,9 +91,9 @@ class LoadedModels:
         except PlaygroundError:
             return None
         usable: tuple[tuple[SwapRoom, int], ...] = (
-            ("beside", self._pool.usable_for(path, idle_gives_way=False)),
-            ("idle gives way", self._pool.usable_for(path)),
-            ("waits for others", self._pool.usable_for(path, all_give_way=True)),
+            ("beside", self._pool.usable_bytes_for(path, idle_gives_way=False)),
+            ("idle gives way", self._pool.usable_bytes_for(path)),
+            ("waits for others", self._pool.usable_bytes_for(path, all_give_way=True)),
         )
         room: SwapRoom = next((name for name, most in usable if judge(plan, most).kind != "wont_fit"), "never")
         return Swap(room, self._pool.load_time(path, plan.weights))

@@ -33,20 +33,20 @@ class Servers:
 
         wait: for servers that were never asked before, a moment.
         """
-        offers = self._remotes.offers()
+        offers = self._remotes.list_servers()
         if wait and any(map(_is_first_look, offers)):
-            self._remotes.wait(FIRST_LOOK_SECONDS)
-            offers = self._remotes.offers()
+            self._remotes.wait_for_lists(FIRST_LOOK_SECONDS)
+            offers = self._remotes.list_servers()
         return [name for offer in offers for name in _names(offer)]
 
     def means(self, value: str | None) -> bool:
         """Whether a value is that of a server's model, or of a server: `id@server` or `@server`."""
         server = (value or "").rpartition("@")[2] if "@" in (value or "") else None
-        return any(offer.server == server for offer in self._remotes.offers())
+        return any(offer.server == server for offer in self._remotes.list_servers())
 
     def model(self, value: str | None) -> RemoteModel:
         """The model that a value means; raises ModelNotFound, or why its server could not be asked."""
-        offer = next((one for one in self._remotes.offers() if (value or "").endswith(f"@{one.server}")), None)
+        offer = next((one for one in self._remotes.list_servers() if (value or "").endswith(f"@{one.server}")), None)
         found = next((model for model in offer.models if model.reference == value), None) if offer else None
         if found is not None:
             return found
@@ -56,7 +56,7 @@ class Servers:
 
     def open(self, model: RemoteModel) -> Generator[LoadStatus, None, RemoteLease]:
         """A lease on a server's model, as the pool gives one on a file."""
-        return self._remotes.open(model)
+        return self._remotes.lease_model(model)
 
     def first(self) -> str | None:
         """The value of the first model there is."""
@@ -71,7 +71,7 @@ class Servers:
                 setting="allow_remotes",
             )
         server = read_server(name.strip() or _host(address), address, key)
-        models = self._remotes.add(server)
+        models = self._remotes.add_server(server)
         return f"{server.name} offers {counted(len(models), 'model')}: the list of models has {_them(models)} now."
 
 

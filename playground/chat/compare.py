@@ -84,7 +84,7 @@ def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Liter
 
     A file that cannot be planned will not load either, and takes no memory. Asks the planner: a second for a new file.
     """
-    in_use = {model.key for model in pool.resident() if model.users > 0}
+    in_use = {model.key for model in pool.loaded_models() if model.users > 0}
     beside = 0  # bytes of the models before
     for key in dict.fromkeys(_keys(panes)):
         if key in in_use:
@@ -93,7 +93,7 @@ def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Liter
             plan = planner.plan(key.path, key.context)
         except PlaygroundError:
             continue
-        if beside and judge(plan, pool.usable_for(key.path) - beside).kind == "wont_fit":
+        if beside and judge(plan, pool.usable_bytes_for(key.path) - beside).kind == "wont_fit":
             return "one after the other"
         beside += plan.total
     return "together"
@@ -133,7 +133,9 @@ class _Comparison:
             for index in which:
                 holds_memory = any(_key(self.panes[other]) for other in opened)
                 try:
-                    opened[index] = leases.enter_context((yield from self._opened(index, patient=not holds_memory)))
+                    opened[index] = leases.enter_context(
+                        (yield from self._opened(index, wait_for_memory=not holds_memory))
+                    )
                 except DoesNotFit as error:
                     if holds_memory:
                         refused = index, error
@@ -150,26 +152,26 @@ class _Comparison:
         """Ours are released by now: either all others give way to the refused model in time, or it never fits."""
         (key,) = _keys([self.panes[index]])
         plan = self.planner.plan(key.path, key.context)
-        if judge(plan, self.pool.usable_for(key.path, all_give_way=True)).kind == "wont_fit":
+        if judge(plan, self.pool.usable_bytes_for(key.path, all_give_way=True)).kind == "wont_fit":
             yield PaneUpdate(index, failed=error)
             yield from self.at_once([other for other in which if other != index])
         else:
             yield PaneUpdate(index, takes_turns="no room for both")
             yield from self.in_turn(which)
 
-    def _opened(self, index: int, *, patient: bool = True) -> Generator[PaneUpdate, None, Lease]:
+    def _opened(self, index: int, *, wait_for_memory: bool = True) -> Generator[PaneUpdate, None, Lease]:
         """Progress of the load, then the lease; tells which panes' models gave way to it.
 
-        Who holds another lease may not be patient: two comparisons could wait for each other.
+        Never wait for memory while holding another lease: two comparisons could wait for each other.
         """
         before = self._panes_in_memory()
         pane, key = self.panes[index], _key(self.panes[index])
         loading: Generator[LoadStatus, None, Lease]
         if isinstance(pane.file, RemoteModel):
-            loading = self.remotes.open(pane.file)
+            loading = self.remotes.lease_model(pane.file)
         else:
             assert key is not None
-            loading = self.pool.open(key.path, key.context, patient=patient)
+            loading = self.pool.lease_model(key.path, key.context, wait_for_memory=wait_for_memory)
         try:
             while True:
                 try:
@@ -195,7 +197,7 @@ class _Comparison:
             yield PaneUpdate(index, gave_way=True)
 
     def _panes_in_memory(self) -> set[int]:
-        keys = {model.key for model in self.pool.resident()}
+        keys = {model.key for model in self.pool.loaded_models()}
         return {index for index, pane in enumerate(self.panes) if _key(pane) in keys}
 
     def _answers_at_once(self, leases: Mapping[int, Lease]) -> Iterator[PaneUpdate]:

@@ -29,7 +29,7 @@ class EventStream(Protocol):
     """The events of one reply; ends after Finished, and `close` cancels it."""
 
     def __next__(self) -> Event: ...
-    def waiting(self, seconds: float) -> list[Event]: ...
+    def events_within(self, seconds: float) -> list[Event]: ...
     def close(self) -> None: ...
     @property
     def is_open(self) -> bool: ...
@@ -43,7 +43,7 @@ class Engine(Protocol):
     @property
     def name(self) -> str: ...
     def count_tokens(self, text: str) -> int: ...
-    def submit(
+    def start_reply(
         self,
         prompt: str,
         sampling: Sampling,
@@ -207,7 +207,7 @@ def _followed(asked: _Asked, account: ReplyLog, interval_seconds: float | None) 
     so_far = SplitReply()
     try:
         while stream.is_open:
-            events = [next(stream)] if interval_seconds is None else stream.waiting(interval_seconds)
+            events = [next(stream)] if interval_seconds is None else stream.events_within(interval_seconds)
             for event in events:
                 so_far += _said(parser, event)
             account.hear(events)
@@ -234,7 +234,9 @@ def _ask_here(
     prompt = fitting_prompt(engine, template, conversation, max_tokens, thinking=thinking)
     opener = thinking_opener(prompt.text)
     parser = ReplyParser(opener is not None, opener or "<think>")
-    stream = engine.submit(prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat)
+    stream = engine.start_reply(
+        prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat
+    )
     return _Asked(stream, parser, loaded.context_size, prompt.tokens, prompt.left_out)
 
 
@@ -245,7 +247,7 @@ def _ask_server(
     _question_of(conversation)
     system = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
     turns = [{"role": message.role, "content": message.content} for message in conversation.messages]
-    stream = engine.submit([*system, *turns], sampling, max_tokens, alternatives)
+    stream = engine.start_reply([*system, *turns], sampling, max_tokens, alternatives)
     return _Asked(stream, ReplyParser(), engine.model.context_size)
 
 

@@ -69,7 +69,7 @@ def _between(least: int, number: int, most: int) -> int:
 @contextmanager
 def loaded(services: Services, path: Path, context: ContextParameters) -> Iterator[ModelLease]:
     """A lease on the model, with progress on a terminal while it loads. Raises DoesNotFit or BadModelFile."""
-    with _followed(services.pool.open(path, context)) as lease:
+    with _followed(services.pool.lease_model(path, context)) as lease:
         yield lease
 
 
@@ -81,7 +81,7 @@ def leased(
     from playground.engine.remote.protocol import RemoteModel
 
     if isinstance(model, RemoteModel):
-        with _followed(services.remotes.open(model)) as remote:
+        with _followed(services.remotes.lease_model(model)) as remote:
             yield remote
     else:
         assert context is not None

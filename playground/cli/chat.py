@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     sampling = chosen_sampling(arguments)
     repeatable = sampling.temperature == 0 or sampling.seed is not None
     with Services(settings) as services:
-        model = services.remotes.find(arguments.model) or services.library.find_file(arguments.model)
+        model = services.remotes.find_model(arguments.model) or services.library.find_file(arguments.model)
         context = None
         if not isinstance(model, RemoteModel):
             context = ContextParameters(chosen_context(arguments, services, model.path), slots=settings.slots)

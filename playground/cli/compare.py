@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
     conversation = Conversation(arguments.system).ask(arguments.prompt)
     with Services(settings) as services:
-        files = [services.remotes.find(model) or services.library.find_file(model) for model in arguments.models]
+        files = [services.remotes.find_model(model) or services.library.find_file(model) for model in arguments.models]
         panes = [
             Pane(
                 file,

@@ -108,7 +108,7 @@ class Score:
 
     continuation: a text, or the tokens themselves where they are known (a reply's). Special tokens are recognised only
     where there is a prompt: a text alone is just a text.
-    against: False writes the log-probabilities to the file `path`; True compares with those that are there.
+    against_reference: False writes the log-probabilities to the file `path`; True compares with those that are there.
     window: a longer text is read in pieces of so many tokens; None reads all in one.
     """
 
@@ -116,7 +116,7 @@ class Score:
     prompt: str
     continuation: str | tuple[int, ...]
     path: str
-    against: bool
+    against_reference: bool
     window: int | None = None
 
 
@@ -142,11 +142,11 @@ class ForgetChat:
 class SetThreads:
     """Decode with so many threads from now on; 0 pauses, and is how a model starts. ThreadsSet tells that it holds.
 
-    whole: these are all cores there are. A reproducible request waits for them, because its text depends on the number.
+    all_cores: these are all cores there are. A reproducible request waits for them: its text depends on the number.
     """
 
     threads: int
-    whole: bool = True
+    all_cores: bool = True
 
 
 # --- events: the model's process to the page ---
@@ -192,13 +192,13 @@ class ThreadsSet:
 
 @dataclass(frozen=True)
 class Queued:
-    """A request waits; `place` 1 is next. Sent again whenever the place changes.
+    """A request waits; `position` 1 is next. Sent again when the position changes.
 
     wait_seconds: estimated from how long this model's recent replies took; None where none has ended yet.
     """
 
     request: int
-    place: int
+    position: int
     wait_seconds: float | None = None
 
 

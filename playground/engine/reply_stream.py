@@ -34,7 +34,7 @@ class ReplyStream:
             raise StopIteration
         return self._opened(self._taken(None))
 
-    def waiting(self, seconds: float) -> list[Event]:
+    def events_within(self, seconds: float) -> list[Event]:
         """All events that come within `seconds`, sooner if the reply ends; for whoever shows many at a time.
 
         What ends the reply with an error is raised by the next call where events came before it: none is lost.

@@ -221,7 +221,7 @@ def _temporary_file(folder: Path | None) -> Iterator[Path]:
 
 def _opened(pool: ModelPool, subject: Subject, phase: Phase) -> Generator[FidelityProgress, None, ModelLease]:
     path, context = _place(subject)
-    with closing(pool.open(path, context, patient=True)) as loading:
+    with closing(pool.lease_model(path, context, wait_for_memory=True)) as loading:
         while True:
             try:
                 progress = next(loading)
@@ -253,10 +253,12 @@ def _read(
         engine.count_tokens(continuation) if isinstance(continuation, str) else len(continuation)
     )
     wanted = ContextParameters.for_scoring(max(1, min(length, reading.window or length)), engine.context.kv_type)
-    pool.make_room_beside(lease, wanted)
+    pool.free_memory_for_scoring(lease, wanted)
     disk_bytes = 0 if reading.window is None else (length - 1) * engine.loaded.vocabulary_size * 4
     against = phase == "reading the candidate"
-    with engine.score(reading.prompt, continuation, path, against=against, window=reading.window) as stream:
+    with engine.start_scoring(
+        reading.prompt, continuation, path, against_reference=against, window=reading.window
+    ) as stream:
         for event in stream:
             if isinstance(event, Scored):
                 scores += event.scores

@@ -119,7 +119,7 @@ def _replies(engine: LocalEngine, prompt: str, max_tokens: int, concurrent: int)
     """Submits all before it reads any; alone, a reply is decoded reproducibly."""
     with ExitStack() as streams:
         replies = [
-            streams.enter_context(engine.submit(prompt, GREEDY, max_tokens, reproducible=concurrent == 1))
+            streams.enter_context(engine.start_reply(prompt, GREEDY, max_tokens, reproducible=concurrent == 1))
             for _ in range(concurrent)
         ]
         return [event.timings for reply in replies for event in reply if isinstance(event, Finished)]

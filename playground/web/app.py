@@ -70,15 +70,15 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
     settings = services.settings
     quantization_jobs = services.quantization_jobs if settings.allow_quantize else None
     picker_service = ModelPickerService(
-        services.library, services.planner, services.pool.usable_for, settings.slots, quantization_jobs, services.runs,
-        Servers(services.remotes, may_add=settings.may_add_remotes),
+        services.library, services.planner, services.pool.usable_bytes_for, settings.slots, quantization_jobs,
+        services.runs, Servers(services.remotes, may_add=settings.may_add_remotes),
     )  # fmt: skip
     loaded_models = LoadedModels(services.pool, services.planner, picker_service)
     chat_service = ChatService(settings, services.pool, picker_service, loaded_models)
     compare_service = CompareService(services, picker_service, loaded_models)
     models_service = ModelsService(services)
     fit_service = FitService(
-        services.library, services.planner, quantization_jobs, services.pool.usable_for, settings.slots,
+        services.library, services.planner, quantization_jobs, services.pool.usable_bytes_for, settings.slots,
         models_service.hub.fit_subjects, models_service.hub.find_fit_subject,
     )  # fmt: skip
 

@@ -47,7 +47,7 @@ def test_a_closed_stream_gives_back_its_share_and_the_model(service: ApiService,
     assert services.runs.under_way() == {"reply": 1}
     stream.close()  # type: ignore[attr-defined]
     assert not services.runs.under_way()
-    assert [model.users for model in services.pool.resident()] == [0]
+    assert [model.users for model in services.pool.loaded_models()] == [0]
 
 
 def test_a_program_has_the_share_of_one_visitor(service: ApiService) -> None:

@@ -49,7 +49,7 @@ def service(services: Services) -> CompareService:
     picker = ModelPickerService(
         services.library,
         services.planner,
-        services.pool.usable_for,
+        services.pool.usable_bytes_for,
         settings.slots,
         services.quantization_jobs,
         services.runs,
@@ -328,8 +328,8 @@ def test_a_comparison_ends_with_its_page_or_its_time_and_gives_its_models_back(
 ) -> None:
     clock = Clock()
     runs = Runs(Limits(reply_seconds=60), clock=clock)
-    picker = ModelPickerService(services.library, services.planner, services.pool.usable_for, services.settings.slots,
-                        runs=runs)  # fmt: skip
+    usable_bytes, slots = services.pool.usable_bytes_for, services.settings.slots
+    picker = ModelPickerService(services.library, services.planner, usable_bytes, slots, runs=runs)
     service = CompareService(services, picker, LoadedModels(services.pool, services.planner, picker))
     asked = service.ask(ANNA, Comparison(), "Write a long story about a fox.", replace(BRIEFLY, max_tokens=1500))
     next(frame for frame in asked if any(pane.growing and pane.growing.content for pane in frame.panes))
@@ -340,4 +340,4 @@ def test_a_comparison_ends_with_its_page_or_its_time_and_gives_its_models_back(
     last = list(asked)[-1]
     assert last.phase == "rest" and last.duel and last.duel.at(0).conversation.messages[-1].content
     assert ("The comparison was ended after 2 minutes" in text_of(last.problem)) is (ended_by == "the time")
-    assert all(model.users == 0 for model in services.pool.resident())
+    assert all(model.users == 0 for model in services.pool.loaded_models())

@@ -98,7 +98,7 @@ def test_where_files_may_not_be_opened_none_is_kept(services: Services, tmp_path
 def test_a_model_was_last_used_on_the_day_it_was_loaded_and_never_before(services: Services, starter: Path) -> None:
     installed_models = shelf_of(services)
     assert "last used –" in re.sub("<[^>]*>", "", rows(installed_models.view()))
-    opening = services.pool.open(starter, ContextParameters(512, slots=1))
+    opening = services.pool.lease_model(starter, ContextParameters(512, slots=1))
     while True:
         try:
             next(opening)

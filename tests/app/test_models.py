@@ -81,7 +81,7 @@ def service(services: Services) -> ModelsService:
 def picker(services: Services) -> ModelPickerService:
     settings = services.settings
     return ModelPickerService(
-        services.library, services.planner, services.pool.usable_for, settings.slots, services.quantization_jobs
+        services.library, services.planner, services.pool.usable_bytes_for, settings.slots, services.quantization_jobs
     )
 
 
@@ -173,7 +173,7 @@ def test_what_is_not_on_offer_is_not_made(picker: ModelPickerService, level: str
 
 
 def test_nothing_is_offered_where_the_settings_forbid_it(services: Services) -> None:
-    picker = ModelPickerService(services.library, services.planner, services.pool.usable_for, 4)
+    picker = ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 4)
     assert list(picker.views(ModelChoice(STARTER, "Q2_0")))[-1].offers == ()
     (_, refused) = picker.make_level(ModelChoice(STARTER, "Q2_0"), never)
     assert "no longer on this computer" in str(refused.message)

@@ -58,7 +58,7 @@ def services(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def picker(services: Services) -> ModelPickerService:
     return ModelPickerService(
-        services.library, services.planner, services.pool.usable_for, services.settings.slots,
+        services.library, services.planner, services.pool.usable_bytes_for, services.settings.slots,
         runs=services.runs, servers=Servers(services.remotes, may_add=True),
     )  # fmt: skip
 
@@ -113,7 +113,7 @@ def test_a_server_that_cannot_be_asked_stands_on_the_list_and_says_why(
     wrong = load_settings(remotes=(read_server("attic", server.url, "guess"),))
     with Services(wrong) as others:
         picker = ModelPickerService(
-            others.library, others.planner, others.pool.usable_for, 4, servers=Servers(others.remotes)
+            others.library, others.planner, others.pool.usable_bytes_for, 4, servers=Servers(others.remotes)
         )  # fmt: skip
         assert ("attic (cannot be asked)", "@attic") in picker.model_names(wait=True)
         (view,) = picker.views(ModelChoice("@attic"))
@@ -170,7 +170,7 @@ def test_a_server_s_trouble_is_a_sentence_what_was_written_stays_and_the_chat_go
 ) -> None:
     with ServerStandIn() as bad:
         bad.models = {"data": [{"id": model}, {"id": "plain"}]}
-        services.remotes.add(read_server("bad", bad.url, STAND_IN_KEY))
+        services.remotes.add_server(read_server("bad", bad.url, STAND_IN_KEY))
         frames = list(chat.send(ANN, ChatSession(), SUM, ChatRequest(ModelChoice(f"{model}@bad", "on bad"))))
         assert said in text_of([frame.problem for frame in frames if frame.problem][-1])
         talk = [frame.talk for frame in frames if frame.talk][-1]

@@ -78,7 +78,7 @@ def texts_of(results: Sequence[PaneResult]) -> list[str]:
 def is_ready(pool: ModelPool, planner: Planner, pane: Pane) -> bool:
     """Whether the pane's model answers, and nobody holds it any more."""
     (result,) = results_of(updates_of(pool, planner, [pane], tokens=3))
-    return bool(texts_of([result])[0]) and all(model.users == 0 for model in pool.resident())
+    return bool(texts_of([result])[0]) and all(model.users == 0 for model in pool.loaded_models())
 
 
 def test_two_levels_answer_differently_and_the_place_is_told(
@@ -132,14 +132,14 @@ def test_another_visitors_chat_on_the_same_engine_changes_nothing(
     pool: ModelPool, planner: Planner, panes: list[Pane]
 ) -> None:
     before = results_of(updates_of(pool, planner, panes))
-    opening = pool.open(panes[0].file.path, CONTEXT)
+    opening = pool.lease_model(panes[0].file.path, CONTEXT)
     while True:
         try:
             next(opening)
         except StopIteration as end:
             lease = end.value
             break
-    with lease, lease.engine.submit("<|im_start|>user\nTell me a story", GREEDY, 40) as chat:
+    with lease, lease.engine.start_reply("<|im_start|>user\nTell me a story", GREEDY, 40) as chat:
         beside = results_of(updates_of(pool, planner, panes))
         assert len(list(chat)) > 1
     assert texts_of(beside) == texts_of(before)
@@ -162,7 +162,7 @@ def test_a_second_turn_keeps_each_panes_own_history(pool: ModelPool, planner: Pl
 def test_stopping_in_any_phase_leaves_both_engines_ready(
     pool: ModelPool, planner: Planner, panes: list[Pane], mode: Mode, phase: str
 ) -> None:
-    pool.unload_idle()
+    pool.unload_idle_models()
     asked = [replace(pane, conversation=LONG if phase == "prefill" else TALE) for pane in panes]
     updates = updates_of(pool, planner, asked, tokens=500, mode=mode)
     for update in updates:
@@ -174,7 +174,7 @@ def test_stopping_in_any_phase_leaves_both_engines_ready(
         if phase == "decode" and reply and reply.answer:
             break
     updates.close()
-    assert all(model.users == 0 for model in pool.resident())
+    assert all(model.users == 0 for model in pool.loaded_models())
     assert all(is_ready(pool, planner, pane) for pane in panes)
 
 
@@ -212,7 +212,7 @@ def small_pool(planner: Planner, panes: list[Pane]) -> Iterator[ModelPool]:
 
     def usable() -> int:
         return room - sum(
-            model.plan.must_stay for model in pools[0].resident() if model.plan and model.state == "ready"
+            model.plan.must_stay for model in pools[0].loaded_models() if model.plan and model.state == "ready"
         )
 
     with closing(CpuShares(2)) as cores, closing(ModelPool(cores, planner, usable)) as pool:
@@ -228,7 +228,7 @@ def test_where_only_one_model_fits_one_gives_way_and_both_answer(
     updates, most = [], 0
     for update in updates_of(small_pool, planner, panes, mode=mode):
         updates.append(update)
-        most = max(most, len([model for model in small_pool.resident() if model.state == "ready"]))
+        most = max(most, len([model for model in small_pool.loaded_models() if model.state == "ready"]))
     assert most == 1
     assert len(results_of(updates)) == 2
     assert [update.pane for update in updates if update.gave_way] == [0]
@@ -249,7 +249,7 @@ def test_two_visitors_who_compare_where_only_one_model_fits_both_get_their_answe
     one, other = map(results_of, heard)
     assert texts_of(one) == texts_of(other)[::-1]
     assert any(update.waiting and update.waiting.for_models for update in heard[1])
-    assert all(model.users == 0 for model in small_pool.resident())
+    assert all(model.users == 0 for model in small_pool.loaded_models())
 
 
 def test_an_answer_that_ends_where_the_other_goes_on_parts_there(

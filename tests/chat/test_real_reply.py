@@ -21,7 +21,7 @@ from playground.llama.params import ContextParameters
 def engine(starter: Path) -> Iterator[Engine]:
     cores = CpuShares(1)
     with closing(cores), closing(LocalEngine(starter, ContextParameters(256, slots=1), cores)) as engine:
-        list(engine.load())
+        list(engine.load_model())
         yield engine
 
 

@@ -78,7 +78,7 @@ def test_the_process_of_a_model_has_no_secrets_no_new_rights_and_bounded_memory(
     cores = CpuShares(1)
     engine = LocalEngine(starter, ContextParameters(512), cores)
     try:
-        for _ in engine.load():
+        for _ in engine.load_model():
             pass
         child = newest_child()
         seen = Seen.of(child.pid)

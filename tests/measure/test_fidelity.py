@@ -57,7 +57,7 @@ def pool(planner: Planner) -> Iterator[ModelPool]:
 
     def usable() -> int:
         return (280 << 20) - sum(
-            model.plan.must_stay for model in pool.resident() if model.plan and model.state == "ready"
+            model.plan.must_stay for model in pool.loaded_models() if model.plan and model.state == "ready"
         )
 
     pool = ModelPool(cores, planner, usable)
@@ -117,7 +117,7 @@ def test_fewer_bits_lose_more_and_one_model_is_in_memory_at_a_time(
     results = {}
     for level in ("Q8_0", "Q2_0"):
         for news in measure_fidelity(pool, (levels["Q4_1"], CONTEXT), (levels[level], CONTEXT), TEXT, folder=tmp_path):
-            most = max(most, len([model for model in pool.resident() if model.state == "ready"]))
+            most = max(most, len([model for model in pool.loaded_models() if model.state == "ready"]))
             results[level] = news
     assert results["Q2_0"].kl_divergence > 10 * results["Q8_0"].kl_divergence > 0
     assert results["Q2_0"].perplexity > results["Q8_0"].perplexity
@@ -137,13 +137,13 @@ def test_closing_it_midway_leaves_no_file_and_an_engine_that_answers(
             break
     news.close()
     assert not (tmp_path / "scores").exists()
-    opening = pool.open(starter, CONTEXT)
+    opening = pool.lease_model(starter, CONTEXT)
     while True:
         try:
             next(opening)
         except StopIteration as end:
             with end.value as lease:
-                assert isinstance(list(lease.engine.submit("One, two,", GREEDY, 2))[-1], Finished)
+                assert isinstance(list(lease.engine.start_reply("One, two,", GREEDY, 2))[-1], Finished)
             return
 
 

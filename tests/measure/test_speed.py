@@ -19,7 +19,7 @@ def engine(starter: Path) -> Iterator[LocalEngine]:
     """The starter, loaded once for this file."""
     cores = CpuShares(2)
     engine = LocalEngine(starter, ContextParameters(512, slots=2), cores)
-    for _ in engine.load():
+    for _ in engine.load_model():
         pass
     yield engine
     engine.close()
@@ -68,7 +68,7 @@ def test_no_repeat_finds_its_prompt_in_the_cache(engine: LocalEngine) -> None:
     """The same prompt twice is cached all but its last token; the measured ones must not be."""
     list(measure_speed(engine, SpeedTest("prompt", 40), repeat=1))
     again = prompt_with_tokens(engine, 40, "999 tales. ")
-    (finished,) = (event for event in engine.submit(again, GREEDY, 1) if isinstance(event, Finished))
+    (finished,) = (event for event in engine.start_reply(again, GREEDY, 1) if isinstance(event, Finished))
     assert finished.timings.cached_tokens < 4
 
 

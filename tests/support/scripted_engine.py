@@ -50,7 +50,7 @@ class ScriptedEngine:
     def count_tokens(self, text: str) -> int:
         return len(re.findall(r"\S+", text))
 
-    def submit(
+    def start_reply(
         self,
         prompt: str,
         sampling: Sampling,

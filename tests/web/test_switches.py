@@ -131,7 +131,7 @@ def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Servic
 
 
 def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Services) -> None:
-    picker = ModelPickerService(shut.library, shut.planner, shut.pool.usable_for, 1, runs=shut.runs)
+    picker = ModelPickerService(shut.library, shut.planner, shut.pool.usable_bytes_for, 1, runs=shut.runs)
     service = CompareService(shut, picker, LoadedModels(shut.pool, shut.planner, picker))
     visitor = Visitor("page", "page")
     for frames in (service.lab.control(visitor, Comparison()), service.lab.score(visitor, Comparison())):
@@ -146,7 +146,7 @@ def test_load_anyway_is_refused_where_it_is_switched_off_whoever_asks(shut: Serv
     choice = replace(ModelChoice(STARTER, "Q4_1"), context_size=512)
     last = list(service.load(Visitor("page", "page"), choice, anyway=True))[-1]
     assert "would end the model" in str(last.problem) and last.may_load_anyway is False
-    assert not shut.pool.resident()
+    assert not shut.pool.loaded_models()
 
 
 def test_a_folder_that_is_not_on_offer_is_not_reached_through_a_link_in_one_that_is(

@@ -70,7 +70,7 @@ def pool(services: Services, starter: Path) -> Iterator[ModelPool]:
     pools: list[ModelPool] = []
 
     def usable() -> int:
-        return room - sum(one.plan.must_stay for one in pools[0].resident() if one.plan and one.state == "ready")
+        return room - sum(one.plan.must_stay for one in pools[0].loaded_models() if one.plan and one.state == "ready")
 
     with closing(CpuShares(2)) as cores, closing(ModelPool(cores, services.planner, usable)) as pool:
         pools.append(pool)
@@ -78,7 +78,7 @@ def pool(services: Services, starter: Path) -> Iterator[ModelPool]:
 
 
 def picker_of(services: Services, runs: Runs | None = None) -> ModelPickerService:
-    return ModelPickerService(services.library, services.planner, services.pool.usable_for, 1, runs=runs)
+    return ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 1, runs=runs)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_model_in_use_stays_and_who_wants_another_hears_for_whom_it_waits(
     list(anna)
     frames = list(ben)
     assert "4" in frames[-1].talk.conversation.messages[-1].content  # type: ignore[union-attr]
-    assert [model.key.context.context_size for model in pool.resident()] == [4096]
+    assert [model.key.context.context_size for model in pool.loaded_models()] == [4096]
 
 
 def test_who_waits_may_join_the_model_in_memory_instead(service: ChatService) -> None:
@@ -211,7 +211,7 @@ def test_a_page_that_is_gone_frees_its_reply_and_its_model(service: ChatService,
     until_it_writes(anna)
     runs.leave(ANNA.tab)
     assert list(anna)[-1].phase == "rest"
-    assert [model.users for model in pool.resident()] == [0]
+    assert [model.users for model in pool.loaded_models()] == [0]
 
 
 def test_what_a_gone_page_no_longer_moves_on_is_freed_in_its_place(
@@ -222,7 +222,7 @@ def test_what_a_gone_page_no_longer_moves_on_is_freed_in_its_place(
     runs.leave(ANNA.tab)
     clock.now += GRACE_SECONDS
     runs.sweep()
-    assert [model.users for model in pool.resident()] == [0]
+    assert [model.users for model in pool.loaded_models()] == [0]
     assert not runs.under_way()
     ben = service.send(BEN, ChatSession(), SUM, BRIEFLY)  # the only place is free again
     assert "4" in until_it_writes(ben).growing.content + list(ben)[-1].talk.conversation.messages[-1].content  # type: ignore[union-attr]
@@ -236,6 +236,6 @@ def test_a_page_that_is_gone_while_it_waits_leaves_the_line(service: ChatService
     next(frame for frame in ben if "Waiting for the memory" in text_of(frame.progress))
     runs.leave(BEN.tab)
     assert list(ben)[-1].phase == "rest"
-    assert [model.state for model in pool.resident()] == ["ready"]
+    assert [model.state for model in pool.loaded_models()] == ["ready"]
     service.stop(ANNA)
     list(anna)

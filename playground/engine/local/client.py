@@ -49,8 +49,8 @@ _THREADS_SECONDS: Final = 30  # a step takes half a second; this long means that
 class LocalEngine:
     """One loaded model in a child process.
 
-    `load` first, then `submit` from any thread; `cores` says with how many threads it decodes. `close` ends the child
-    and gives its memory back.
+    Call `load_model` first, then `start_reply` from any thread. `cores` decides with how many threads it decodes.
+    `close` ends the child and gives its memory back.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LocalEngine:
 
     # --- loading ---
 
-    def load(self) -> Iterator[LoadProgress]:
+    def load_model(self) -> Iterator[LoadProgress]:
         """Progress until the model is ready. Raises BadModelFile or ModelStopped with llama.cpp's own words."""
         while self._loaded is None:
             mail = self._loading.get()
@@ -111,7 +111,7 @@ class LocalEngine:
 
     # --- requests ---
 
-    def submit(
+    def start_reply(
         self,
         prompt: str,
         sampling: Sampling,
@@ -133,13 +133,13 @@ class LocalEngine:
         """Let the chat's sequences go; one that still has a reply, when that ends."""
         self._child.send_line(encode(ForgetChat(chat)))
 
-    def score(
+    def start_scoring(
         self,
         prompt: str,
         continuation: str | Sequence[int],
         path: Path,
         *,
-        against: bool,
+        against_reference: bool,
         window: int | None = None,
     ) -> ReplyStream:
         """Score a text token by token: Scored events, then ScoringEnded; see messages.Score for the meaning of each.
@@ -149,7 +149,7 @@ class LocalEngine:
         number = next(self._numbers)
         stream = self._open_mailbox(number, whole_cores=False)  # its chunks make it the same
         text = continuation if isinstance(continuation, str) else tuple(continuation)
-        self._child.send_line(encode(Score(number, prompt, text, str(path), against, window)))
+        self._child.send_line(encode(Score(number, prompt, text, str(path), against_reference, window)))
         return stream
 
     def count_tokens(self, text: str) -> int:
@@ -165,7 +165,7 @@ class LocalEngine:
         """Returns when the child decodes with so many threads, or has ended."""
         if not self.is_alive:
             return
-        self._child.send_line(encode(SetThreads(threads, whole=threads >= self._cores.cores)))
+        self._child.send_line(encode(SetThreads(threads, all_cores=threads >= self._cores.cores)))
         try:
             while self._threads_set.get(timeout=_THREADS_SECONDS) not in (threads, None):
                 pass
@@ -202,9 +202,9 @@ class LocalEngine:
         yield
         after = any(self._generating.values()) if self._generating else None
         if after is None and before is not None:
-            self._cores.leave(self)
+            self._cores.remove_model(self)
         elif after is not None and after != before:
-            self._cores.join(self, whole=after)
+            self._cores.add_model(self, all_cores=after)
 
     # --- the reader thread ---
 

@@ -29,7 +29,7 @@ class Threaded(Protocol):
 
 
 class CpuShares:
-    """Models `join` when they begin to decode and `leave` when they end; the shares follow.
+    """Models are added when they begin to decode and removed when they end; the shares follow.
 
     A model may join again, to begin or cease to need whole cores. Both return at once, from any thread. One thread of
     its own hands out the cores, so that taking is always confirmed before giving.
@@ -44,10 +44,10 @@ class CpuShares:
         self._thread = threading.Thread(target=self._hand_out, daemon=True, name="core shares")
         self._thread.start()
 
-    def join(self, model: Threaded, *, whole: bool = False) -> None:
-        self._news.put(("join whole" if whole else "join", model))
+    def add_model(self, model: Threaded, *, all_cores: bool = False) -> None:
+        self._news.put(("join whole" if all_cores else "join", model))
 
-    def leave(self, model: Threaded) -> None:
+    def remove_model(self, model: Threaded) -> None:
         self._news.put(("leave", model))
 
     def close(self) -> None:

@@ -43,10 +43,10 @@ class LoadedModel:
 class Waiting:
     """Why a model is not there yet: others are loading or in use, or it is another's turn.
 
-    place: in the line for memory; 1 is next, 0 where the model is loaded but another has waited for too long.
+    position: in the queue for memory; 1 is next, 0 where the model is loaded but another has waited for too long.
     """
 
-    place: int
+    position: int
     for_models: tuple[LoadedModel, ...]
 
 

@@ -97,21 +97,23 @@ class ModelPool:
 
     # --- for those who want a model ---
 
-    def open(
-        self, path: Path, context: ContextParameters, *, allow_unfit: bool = False, patient: bool = False
+    def lease_model(
+        self, path: Path, context: ContextParameters, *, allow_unfit: bool = False, wait_for_memory: bool = False
     ) -> Generator[LoadStatus, None, ModelLease]:
-        """Progress of the load, then (as the generator's return value) a lease: `lease = yield from pool.open(...)`.
+        """Progress of the load, then a lease as the generator's return value.
+
+        `lease = yield from pool.lease_model(...)`
 
         Progress comes several times a second, also when there is none: closing the generator gives the load up, unless
         somebody else waits for the same model, and a stop must never have to wait for a slow disk.
-        patient: wait until others are done where that makes room. Never so while holding another lease: two who wait
-        for each other would wait for ever.
+        wait_for_memory: wait until models in use are free, if that makes room. Never while holding another lease: two
+        callers could wait for each other for ever.
         Raises DoesNotFit before anything is allocated, BadModelFile, or ModelStopped.
         """
         key = ModelKey(path.absolute(), context)
         entry = self._join(key, allow_unfit)
         while isinstance(entry, Waiting):
-            if not patient:
+            if not wait_for_memory:
                 raise DoesNotFit(
                     f"{path.name} is about to make room for a model that has waited for its turn.",
                     "Try again in a moment.",
@@ -124,7 +126,7 @@ class ModelPool:
             while not entry.ready:
                 if entry.error:
                     raise entry.error
-                if entry.must_wait and not patient:
+                if entry.must_wait and not wait_for_memory:
                     raise self._too_much_beside_others(entry)
                 told = entry.progress
                 yield LoadStatus(told, self._reason_to_wait(entry))
@@ -135,7 +137,7 @@ class ModelPool:
             if not leased:
                 self._release(entry)
 
-    def usable_for(self, path: Path, *, idle_gives_way: bool = True, all_give_way: bool = False) -> int:
+    def usable_bytes_for(self, path: Path, *, idle_gives_way: bool = True, all_give_way: bool = False) -> int:
         """Bytes that a load of this file could use: what is free, and what idle models would give back.
 
         all_give_way: what it could use if those in use were done, too.
@@ -149,18 +151,18 @@ class ModelPool:
         with self._news:
             return self._load_times.of(path.absolute(), weight_bytes)
 
-    def make_room_beside(self, lease: ModelLease, context: ContextParameters) -> None:
+    def free_memory_for_scoring(self, lease: ModelLease, context: ContextParameters) -> None:
         """Let idle models give way until a loaded model can have a temporary context beside its own.
 
         Raises DoesNotFit when even then it cannot.
         """
         path = lease.engine.path
         needed = self._room.for_scoring(path, context)
-        while needed > self.usable_for(path, idle_gives_way=False):
+        while needed > self.usable_bytes_for(path, idle_gives_way=False):
             if not self._unload_oldest_idle():
-                raise too_little_for_scoring(path, context, needed, self.usable_for(path))
+                raise too_little_for_scoring(path, context, needed, self.usable_bytes_for(path))
 
-    def resident(self) -> list[LoadedModel]:
+    def loaded_models(self) -> list[LoadedModel]:
         with self._news:
             return [entry.resident(self._line) for entry in self._entries.values() if entry.is_alive]
 
@@ -171,7 +173,7 @@ class ModelPool:
         for engine in engines:
             engine.forget_chat(chat)
 
-    def unload_idle(self) -> None:
+    def unload_idle_models(self) -> None:
         """End every model that nobody uses."""
         with self._news:
             idle = [entry for entry in self._entries.values() if entry.ready and entry.users == 0]
@@ -274,7 +276,7 @@ class ModelPool:
             if entry.given_up:  # while the process was being started
                 engine.close()
                 return
-        for progress in engine.load():
+        for progress in engine.load_model():
             self._tell(entry, progress.fraction)
         events.model_loaded(entry.key.path.name, entry.key.context.context_size, engine.loaded.seconds, plan.total)
         self._on_loaded(entry.key.path)
@@ -297,16 +299,16 @@ class ModelPool:
         """
         path = entry.key.path
         if not allow_unfit:
-            alone = judge(plan, self.usable_for(path, all_give_way=True))
+            alone = judge(plan, self.usable_bytes_for(path, all_give_way=True))
             if alone.kind == "wont_fit":
-                raise self._room.too_little(entry, alone, self.usable_for(path))
-            verdict = judge(plan, self.usable_for(path))
+                raise self._room.too_little(entry, alone, self.usable_bytes_for(path))
+            verdict = judge(plan, self.usable_bytes_for(path))
             with self._news:
                 entry.must_wait = verdict.kind == "wont_fit"
                 if entry.must_wait or self._line.must_let_pass(entry):
                     self._news.notify_all()
                     return False
-        while judge(plan, self.usable_for(path, idle_gives_way=False)).kind == "wont_fit":
+        while judge(plan, self.usable_bytes_for(path, idle_gives_way=False)).kind == "wont_fit":
             if not self._unload_oldest_idle():
                 break
         return True
@@ -315,7 +317,7 @@ class ModelPool:
         """Whose turn it is but who cannot be loaded while this model stays."""
         for other in self._line:
             if other.must_wait and other.plan and self._line.is_its_turn(other):
-                usable = self.usable_for(other.key.path, all_give_way=True) - given_back(entry, other.key.path)
+                usable = self.usable_bytes_for(other.key.path, all_give_way=True) - given_back(entry, other.key.path)
                 if judge(other.plan, usable).kind == "wont_fit":
                     return other
         return None
@@ -339,7 +341,7 @@ class ModelPool:
 
     def _too_much_beside_others(self, entry: QueuedLoad) -> DoesNotFit:
         assert entry.plan
-        usable = self.usable_for(entry.key.path)
+        usable = self.usable_bytes_for(entry.key.path)
         why = "It would fit if the models in use were not there."
         return self._room.too_little(entry, judge(entry.plan, usable), usable, why)
 

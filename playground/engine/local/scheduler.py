@@ -146,9 +146,9 @@ class Scheduler:
         next_up = self._sequences.replies or [self._waiting[0]]
         return self._whole_cores or not any(reply.wanted.reproducible for reply in next_up)
 
-    def set_threads(self, threads: int, *, whole: bool = True) -> None:
-        """`whole`: these are all cores there are."""
-        self.threads, self._whole_cores = threads, whole
+    def set_threads(self, threads: int, *, all_cores: bool = True) -> None:
+        """`all_cores`: these are all cores there are."""
+        self.threads, self._whole_cores = threads, all_cores
         if threads > 0:
             self._decoder.set_threads(threads)
 

@@ -154,7 +154,7 @@ class Scorer:
         about = {"vocabulary": self._vocabulary, "size": size, "reading": _fingerprint_of_reading(windows)}
         path = Path(wanted.path)
         file: BinaryIO
-        if wanted.against:
+        if wanted.against_reference:
             file = path.open("rb")
             try:
                 _check(json.loads(file.readline()), about)
@@ -170,7 +170,7 @@ class Scorer:
 
     def _exchanged(self, wanted: Score, file: BinaryIO, rows: Rows) -> Sequence[Rows | None]:
         """Rows written down for later, or the reference's rows for the same tokens."""
-        if not wanted.against:
+        if not wanted.against_reference:
             file.write(rows.tobytes())
             return [None] * len(rows)
         data = file.read(rows.nbytes)

@@ -99,7 +99,7 @@ class Worker:
             case CountTokens():
                 self._emit(TokenCount(command.request, len(self._decoder.tokenize(command.text))))
             case SetThreads():
-                self._scheduler.set_threads(command.threads, whole=command.whole)
+                self._scheduler.set_threads(command.threads, all_cores=command.all_cores)
                 self._emit(ThreadsSet(command.threads))
             case Load():
                 self._emit(Failed(None, "This process has a model already."))

@@ -80,7 +80,7 @@ class Connection:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
-class ServerLine:
+class ServerClient:
     """Asks one server; thread-safe. Methods raise RemoteProblem, or RequestRefused, with a sentence."""
 
     def __init__(self, server: RemoteServer, silence_seconds: float = 120) -> None:
@@ -92,7 +92,7 @@ class ServerLine:
         self._served: Counter[str] = Counter()
         self._counter: str | None = _COUNTERS[0]
 
-    def models(self) -> tuple[RemoteModel, ...]:
+    def list_models(self) -> tuple[RemoteModel, ...]:
         """What the server offers now."""
         answer = self._ask("GET", "/models")
         try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from playground.engine.protocol import UNKNOWN_ID, Event, Finished, FinishReason, Prefilled, Sampling, Timings, Token
-from playground.engine.remote.client import AskedTooMuch, Connection, HungUp, ServerLine
+from playground.engine.remote.client import AskedTooMuch, Connection, HungUp, ServerClient
 from playground.engine.remote.errors import broken_off, cut_short, given_up, odd_answer
 from playground.engine.remote.protocol import (
     Piece,
@@ -34,11 +34,11 @@ _BEYOND_LIMIT: Final = 16  # pieces that a server may send beyond the tokens ask
 
 
 class RemoteEngine:
-    """One model of a server. `submit` from any thread; there is nothing to load, and nothing is known of its memory."""
+    """One model of a server. Call `start_reply` from any thread; nothing is loaded here, and its memory is unknown."""
 
     loaded: Final = None  # a server keeps the facts of a loaded model to itself
 
-    def __init__(self, line: ServerLine, model: RemoteModel) -> None:
+    def __init__(self, line: ServerClient, model: RemoteModel) -> None:
         self.model = model
         self._line = line
         self._beyond: frozenset[tuple[bool, bool]] = frozenset()  # kinds of request that were too much for the server
@@ -48,7 +48,7 @@ class RemoteEngine:
     def name(self) -> str:
         return f"{self.model.id}@{self.model.server}"
 
-    def submit(
+    def start_reply(
         self, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None = None, alternatives: int = 0
     ) -> ReplyStream:
         """Start a reply to these messages, the system text first; its events come through the stream.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from playground.engine.local.load_queue import LoadStatus
-from playground.engine.remote.client import ServerLine
+from playground.engine.remote.client import ServerClient
 from playground.engine.remote.engine import RemoteEngine
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RemoteProblem, RequestRefused
@@ -54,7 +54,7 @@ class RemoteLease:
 class _Known:
     """A server with its line. Its fields are the registry's; so is its lock."""
 
-    def __init__(self, line: ServerLine) -> None:
+    def __init__(self, line: ServerClient) -> None:
         self.line = line
         self.models: tuple[RemoteModel, ...] = ()
         self.problem: PlaygroundError | None = None
@@ -79,10 +79,10 @@ class ServerRegistry:
         self._silence_seconds = silence_seconds
         self._clock = clock
         self._news = threading.Condition()
-        self._known = {server.name: _Known(ServerLine(server, silence_seconds)) for server in servers}
+        self._known = {server.name: _Known(ServerClient(server, silence_seconds)) for server in servers}
         self._settled = frozenset(name.lower() for name in self._known)
 
-    def offers(self) -> tuple[ServerModels, ...]:
+    def list_servers(self) -> tuple[ServerModels, ...]:
         """What is known of each server, without a wait; a look that is due begins."""
         with self._news:
             for name, known in self._known.items():
@@ -92,11 +92,11 @@ class ServerRegistry:
                     threading.Thread(target=self._look, args=(known,), daemon=True, name=f"models of {name}").start()
             return tuple(known.offer for known in self._known.values())
 
-    def models(self) -> tuple[RemoteModel, ...]:
+    def list_models(self) -> tuple[RemoteModel, ...]:
         """All models known now, by server."""
-        return tuple(model for offer in self.offers() for model in offer.models)
+        return tuple(model for offer in self.list_servers() for model in offer.models)
 
-    def find(self, reference: str) -> RemoteModel | None:
+    def find_model(self, reference: str) -> RemoteModel | None:
         """The model that `id@server` means, of a server that is known; whether it has it, it will say when asked."""
         id, _, name = reference.rpartition("@")
         with self._news:
@@ -105,24 +105,24 @@ class ServerRegistry:
             return None
         return next((model for model in known.models if model.id == id), RemoteModel(name, id))
 
-    def wait(self, seconds: float) -> bool:
+    def wait_for_lists(self, seconds: float) -> bool:
         """Until no look is under way, at most so long; whether that came about."""
         with self._news:
             return self._news.wait_for(lambda: not any(known.is_looking for known in self._known.values()), seconds)
 
-    def add(self, server: RemoteServer) -> tuple[RemoteModel, ...]:
+    def add_server(self, server: RemoteServer) -> tuple[RemoteModel, ...]:
         """One more server, if it answers; its models. One that was entered before by the same name is replaced.
 
         Raises RemoteProblem with what it answered instead, RequestRefused for a name of the settings and for too many.
         """
-        line = ServerLine(server, self._silence_seconds)
+        line = ServerClient(server, self._silence_seconds)
         with self._news:
             if server.name.lower() in self._settled:
                 raise RequestRefused(f"There is a server {server.name} already.", "Give this one another name.")
             if server.name not in self._known and len(self._known) >= MOST_SERVERS:
                 raise RequestRefused(f"There are {MOST_SERVERS} servers already, the most here.", "Use one of them.")
         try:
-            models = line.models()
+            models = line.list_models()
         except PlaygroundError:
             line.close()
             raise
@@ -132,7 +132,7 @@ class ServerRegistry:
             self._known[server.name] = known
         return models
 
-    def open(self, model: RemoteModel) -> Generator[LoadStatus, None, RemoteLease]:
+    def lease_model(self, model: RemoteModel) -> Generator[LoadStatus, None, RemoteLease]:
         """A lease, as a generator like the pool's: nothing has to be loaded. Raises RemoteProblem."""
         yield LoadStatus(1.0)
         with self._news:
@@ -152,7 +152,7 @@ class ServerRegistry:
     def _look(self, known: _Known) -> None:
         models, problem = known.models, None
         try:
-            models = known.line.models()
+            models = known.line.list_models()
         except PlaygroundError as error:
             problem = error
         except Exception as error:  # a look that fails in any way must end

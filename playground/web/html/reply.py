@@ -54,7 +54,7 @@ def live_line(event: Event | None, *, stopped: StoppedBy | None = None) -> str:
         written = _written(event) if isinstance(event, Token) else []
         return _line("ended", [*written, _STOPPED_WORDS[stopped]], announce="Reply stopped.")
     if isinstance(event, Queued):
-        return _line("waits", [_waiting(event.place), f"begins in {about(event.wait_seconds)}"])
+        return _line("waits", [_waiting(event.position), f"begins in {about(event.wait_seconds)}"])
     if isinstance(event, Prefilled):
         done = event.done / event.total if event.total else 1.0
         kept = [f"{count(event.cached)} of them still in the cache"] if event.cached else []

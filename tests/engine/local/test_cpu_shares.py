@@ -46,12 +46,12 @@ def cores():
 
 def test_a_model_alone_gets_all_cores_and_shares_them_with_a_second(cores, ledger):
     first, second = Model(ledger), Model(ledger)
-    cores.join(first)
+    cores.add_model(first)
     first.await_threads(2)
-    cores.join(second)
+    cores.add_model(second)
     second.await_threads(1)
     assert ledger[first] == 1
-    cores.leave(second)
+    cores.remove_model(second)
     first.await_threads(2)
     assert ledger["most"] == 2
 
@@ -60,7 +60,7 @@ def test_more_models_than_cores_take_turns(cores, ledger, monkeypatch):
     monkeypatch.setattr("playground.engine.local.cpu_shares.TURN_SECONDS", 0.01)
     models = [Model(ledger) for _ in range(3)]
     for model in models:
-        cores.join(model)
+        cores.add_model(model)
     for model in models * 2:
         model.await_threads(1)
         model.await_threads(0)
@@ -69,9 +69,9 @@ def test_more_models_than_cores_take_turns(cores, ledger, monkeypatch):
 
 def test_an_idle_model_holds_no_core(cores, ledger):
     model = Model(ledger)
-    cores.join(model)
+    cores.add_model(model)
     model.await_threads(2)
-    cores.leave(model)
+    cores.remove_model(model)
     model.await_threads(0)
 
 
@@ -80,9 +80,9 @@ def test_a_model_that_needs_whole_cores_never_decodes_with_fewer_and_all_take_sh
     whole, other = Model(ledger), Model(ledger)
     had = []
     monkeypatch.setattr(whole, "set_threads", lambda threads: (had.append(threads), Model.set_threads(whole, threads)))
-    cores.join(other)
+    cores.add_model(other)
     other.await_threads(2)
-    cores.join(whole, whole=True)
+    cores.add_model(whole, all_cores=True)
     for model in [whole, other] * 3:
         model.await_threads(2)
         model.await_threads(0)
@@ -92,9 +92,9 @@ def test_a_model_that_needs_whole_cores_never_decodes_with_fewer_and_all_take_sh
 
 def test_when_nobody_needs_whole_cores_any_more_they_are_shared_again(cores, ledger):
     first, second = Model(ledger), Model(ledger)
-    cores.join(first, whole=True)
-    cores.join(second)
+    cores.add_model(first, all_cores=True)
+    cores.add_model(second)
     first.await_threads(2)
-    cores.join(first)
+    cores.add_model(first)
     first.await_threads(1)
     second.await_threads(1)

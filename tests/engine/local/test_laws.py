@@ -42,7 +42,7 @@ def cores():
 
 def loaded(path, context, cores):
     engine = LocalEngine(path, context, cores)
-    fractions = [progress.fraction for progress in engine.load()]
+    fractions = [progress.fraction for progress in engine.load_model()]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
     return engine
@@ -64,7 +64,7 @@ def fresh_engine(starter, cores):
 
 
 def ask(engine, prompt, **options):
-    return list(engine.submit(prompt, GREEDY, **{"max_tokens": 40, **options}))
+    return list(engine.start_reply(prompt, GREEDY, **{"max_tokens": 40, **options}))
 
 
 def test_the_starter_answers_a_question(engine):
@@ -75,7 +75,7 @@ def test_the_starter_answers_a_question(engine):
 
 def test_greedy_text_alone_equals_greedy_text_in_a_batch_of_others(engine):
     alone = [text_of(ask(engine, turn(question))) for question in QUESTIONS[:4]]
-    streams = [engine.submit(turn(question), GREEDY, max_tokens=40) for question in QUESTIONS[:4]]
+    streams = [engine.start_reply(turn(question), GREEDY, max_tokens=40) for question in QUESTIONS[:4]]
     together = [text_of(list(stream)) for stream in streams]
     assert together == alone
 
@@ -98,9 +98,9 @@ def test_a_second_turn_evaluates_only_the_new_tokens_and_says_the_same_as_a_fres
 def test_a_reproducible_request_gives_the_same_text_whoever_else_is_there(engine):
     prompt = turn("Tell me a story about a fox. " + "It is long. " * 60)
     warm = Sampling(temperature=1.0, seed=7)
-    first = text_of(list(engine.submit(prompt, warm, max_tokens=30, reproducible=True)))
-    others = [engine.submit(turn(question), GREEDY, max_tokens=30) for question in QUESTIONS[:3]]
-    again = text_of(list(engine.submit(prompt, warm, max_tokens=30, reproducible=True)))
+    first = text_of(list(engine.start_reply(prompt, warm, max_tokens=30, reproducible=True)))
+    others = [engine.start_reply(turn(question), GREEDY, max_tokens=30) for question in QUESTIONS[:3]]
+    again = text_of(list(engine.start_reply(prompt, warm, max_tokens=30, reproducible=True)))
     for stream in others:
         list(stream)
     assert again == first
@@ -108,7 +108,7 @@ def test_a_reproducible_request_gives_the_same_text_whoever_else_is_there(engine
 
 def test_another_seed_gives_another_text(engine):
     texts = {
-        text_of(list(engine.submit(turn("Tell me a story."), Sampling(temperature=1.5, seed=seed), max_tokens=30)))
+        text_of(list(engine.start_reply(turn("Tell me a story."), Sampling(temperature=1.5, seed=seed), max_tokens=30)))
         for seed in (1, 2, 3)
     }
     assert len(texts) > 1
@@ -117,12 +117,12 @@ def test_another_seed_gives_another_text(engine):
 def test_the_repeat_penalty_changes_what_is_said(engine):
     prompt = turn("Write the word sea ten times.")
     plain = text_of(ask(engine, prompt))
-    penalized = text_of(list(engine.submit(prompt, Sampling(0.0, repeat_penalty=1.8, seed=0), max_tokens=40)))
+    penalized = text_of(list(engine.start_reply(prompt, Sampling(0.0, repeat_penalty=1.8, seed=0), max_tokens=40)))
     assert plain != penalized
 
 
 def test_a_reply_cancelled_while_it_speaks_ends_and_leaves_the_engine_ready(engine):
-    stream = engine.submit(turn("Tell me a very long story."), GREEDY)
+    stream = engine.start_reply(turn("Tell me a very long story."), GREEDY)
     for event in stream:
         if isinstance(event, Token) and event.count == 5:
             stream.close()
@@ -132,7 +132,7 @@ def test_a_reply_cancelled_while_it_speaks_ends_and_leaves_the_engine_ready(engi
 
 def test_a_reply_cancelled_while_it_reads_frees_its_slot_for_the_next(fresh_engine):
     long_prompt = turn("word " * 450)
-    streams = [fresh_engine.submit(long_prompt, GREEDY) for _ in range(2)]
+    streams = [fresh_engine.start_reply(long_prompt, GREEDY) for _ in range(2)]
     for stream in streams:
         stream.close()
     assert "4" in text_of(ask(fresh_engine, turn("What is 2+2?")))
@@ -140,7 +140,7 @@ def test_a_reply_cancelled_while_it_reads_frees_its_slot_for_the_next(fresh_engi
 
 def test_a_full_context_ends_with_its_reason_and_loses_nothing(fresh_engine):
     prompt = turn("Count to one thousand: " + "1 2 3 4 5 6 7 8 9 " * 20)
-    events = list(fresh_engine.submit(prompt, GREEDY, max_tokens=None))
+    events = list(fresh_engine.start_reply(prompt, GREEDY, max_tokens=None))
     end = events[-1]
     tokens = [event for event in events if isinstance(event, Token)]
     assert end.reason == "context full"
@@ -155,10 +155,10 @@ def test_a_prompt_longer_than_the_context_is_refused_with_figures(fresh_engine):
 
 
 def test_eight_requests_on_four_slots_all_finish_in_a_fair_order(engine):
-    streams = [engine.submit(turn(question), GREEDY, max_tokens=12) for question in QUESTIONS]
+    streams = [engine.start_reply(turn(question), GREEDY, max_tokens=12) for question in QUESTIONS]
     replies = [list(stream) for stream in streams]
     assert all(isinstance(events[-1], Finished) for events in replies)
-    places = [[event.place for event in events if isinstance(event, Queued)] for events in replies]
+    places = [[event.position for event in events if isinstance(event, Queued)] for events in replies]
     assert places[:4] == [[], [], [], []]
     for place, told in enumerate(places[4:], start=1):
         assert told[0] <= place
@@ -176,7 +176,7 @@ def test_reading_a_prompt_is_told_as_it_goes(engine):
 
 
 def test_killing_the_process_in_mid_reply_ends_the_reply_with_an_error_that_says_so(fresh_engine, starter, cores):
-    stream = fresh_engine.submit(turn("Tell me a very long story."), GREEDY)
+    stream = fresh_engine.start_reply(turn("Tell me a very long story."), GREEDY)
     for event in stream:
         if isinstance(event, Token) and event.count == 3:
             os.kill(fresh_engine.pid, signal.SIGKILL)
@@ -184,7 +184,7 @@ def test_killing_the_process_in_mid_reply_ends_the_reply_with_an_error_that_says
     with pytest.raises(ModelStopped, match="ended by the system"):
         list(stream)
     with pytest.raises(ModelStopped):
-        fresh_engine.submit(turn("Hello"), GREEDY)
+        fresh_engine.start_reply(turn("Hello"), GREEDY)
     successor = loaded(starter, ContextParameters(512), cores)
     try:
         assert "4" in text_of(ask(successor, turn("What is 2+2?")))
@@ -197,7 +197,7 @@ def test_a_corrupt_file_ends_its_load_with_llama_cpps_own_words(starter, cores, 
     corrupt.write_bytes(starter.read_bytes()[:3_000_000])
     engine = LocalEngine(corrupt, ContextParameters(512), cores)
     with pytest.raises(BadModelFile, match=r"corrupt\.gguf.*tensor"):
-        list(engine.load())
+        list(engine.load_model())
     engine.close()
 
 

@@ -35,7 +35,7 @@ def test_a_line_that_cannot_be_read_ends_the_model_with_an_ordinary_error(
     engine = engine_that_says(said, "time.sleep(600)", monkeypatch, tmp_path)
     try:
         with pytest.raises(ModelStopped, match=r"some\.gguf said something that cannot be read"):
-            list(engine.load())
+            list(engine.load_model())
         assert not engine.is_alive
         with pytest.raises(ModelStopped, match="cannot be read"):
             engine.count_tokens("who asks later is told, too")
@@ -49,6 +49,6 @@ def test_a_process_that_dies_in_the_middle_of_a_line_is_told_as_a_death(
     engine = engine_that_says('{\\"is\\": \\"Tok', "sys.exit(3)", monkeypatch, tmp_path)
     try:
         with pytest.raises(ModelStopped, match=r"ended by itself \(code 3\)"):
-            list(engine.load())
+            list(engine.load_model())
     finally:
         engine.close()

@@ -96,7 +96,7 @@ def wait_for_loaders() -> None:
 
 
 def answer(lease: ModelLease) -> str:
-    events = lease.engine.submit(SUM, GREEDY, max_tokens=20)
+    events = lease.engine.start_reply(SUM, GREEDY, max_tokens=20)
     return "".join(event.text for event in events if isinstance(event, Token | Finished))
 
 
@@ -114,8 +114,8 @@ def test_a_load_that_the_plan_refuses_starts_nothing_and_says_what_fits(
     usable = planner.plan(starter, ContextParameters(4096, slots=1)).total
     pool = make_pool(usable)
     with pytest.raises(DoesNotFit, match=r"at 8,192 tokens: .* A context of 4,\d\d\d tokens fits\."):
-        finish(pool.open(starter, LARGE))
-    assert pool.resident() == []
+        finish(pool.lease_model(starter, LARGE))
+    assert pool.loaded_models() == []
     assert workers() == []
 
 
@@ -123,11 +123,11 @@ def test_where_not_even_the_smallest_context_fits_the_way_out_is_another_model(
     make_pool: MakePool, starter: Path
 ) -> None:
     with pytest.raises(DoesNotFit, match="smaller level or a smaller model"):
-        finish(make_pool(10 << 20).open(starter, LARGE))
+        finish(make_pool(10 << 20).lease_model(starter, LARGE))
 
 
 def test_who_insists_may_load_what_does_not_fit(make_pool: MakePool, starter: Path) -> None:
-    with finish(make_pool(10 << 20).open(starter, SMALL, allow_unfit=True)) as lease:
+    with finish(make_pool(10 << 20).lease_model(starter, SMALL, allow_unfit=True)) as lease:
         assert "4" in answer(lease)
 
 
@@ -137,13 +137,13 @@ def test_a_file_that_is_corrupt_is_told_to_everyone_who_waits_for_it(
     corrupt = tmp_path / "corrupt.gguf"
     corrupt.write_bytes(starter.read_bytes()[:3_000_000])
     pool = make_pool()
-    openings = [pool.open(corrupt, SMALL) for _ in range(3)]
+    openings = [pool.lease_model(corrupt, SMALL) for _ in range(3)]
     for opening in openings:
         next(opening)
     for opening in openings:
         with pytest.raises(BadModelFile, match="corrupted or incomplete"):
             finish(opening)
-    assert pool.resident() == []
+    assert pool.loaded_models() == []
 
 
 # --- who shares ---
@@ -151,14 +151,14 @@ def test_a_file_that_is_corrupt_is_told_to_everyone_who_waits_for_it(
 
 def test_two_who_want_the_same_model_share_one_process(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
-    openings = [pool.open(starter, SMALL) for _ in range(2)]
+    openings = [pool.lease_model(starter, SMALL) for _ in range(2)]
     for opening in openings:
         next(opening)
     first, second = map(finish, openings)
     assert first.engine is second.engine
     assert len(workers()) == 1
     first.release()
-    assert [(model.state, model.users) for model in pool.resident()] == [("ready", 1)]
+    assert [(model.state, model.users) for model in pool.loaded_models()] == [("ready", 1)]
     assert "4" in answer(second)
 
 
@@ -166,18 +166,18 @@ def test_a_chat_that_is_over_leaves_nothing_in_any_models_cache(make_pool: MakeP
     pool = make_pool()
 
     def cached(chat: str) -> int:
-        *_, end = lease.engine.submit(SUM, GREEDY, max_tokens=2, chat=chat)
+        *_, end = lease.engine.start_reply(SUM, GREEDY, max_tokens=2, chat=chat)
         assert isinstance(end, Finished)
         return end.timings.cached_tokens
 
-    with finish(pool.open(starter, SMALL)) as lease:
+    with finish(pool.lease_model(starter, SMALL)) as lease:
         assert cached("Ann") == 0 and cached("Ann") > 0
         pool.forget_chat("Ann")
         assert cached("Ben") == 0
 
 
 def test_a_load_tells_its_progress_up_to_the_end(make_pool: MakePool, starter: Path) -> None:
-    opening = make_pool().open(starter, SMALL)
+    opening = make_pool().lease_model(starter, SMALL)
     fractions = []
     while True:
         try:
@@ -190,7 +190,7 @@ def test_a_load_tells_its_progress_up_to_the_end(make_pool: MakePool, starter: P
 
 def test_a_load_given_up_by_one_goes_on_for_the_other(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
-    leaves, stays = pool.open(starter, SMALL), pool.open(starter, SMALL)
+    leaves, stays = pool.lease_model(starter, SMALL), pool.lease_model(starter, SMALL)
     next(leaves), next(stays)
     leaves.close()
     with finish(stays) as lease:
@@ -199,22 +199,22 @@ def test_a_load_given_up_by_one_goes_on_for_the_other(make_pool: MakePool, start
 
 def test_a_load_given_up_by_all_leaves_nothing_behind(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
-    openings = [pool.open(starter, SMALL) for _ in range(2)]
+    openings = [pool.lease_model(starter, SMALL) for _ in range(2)]
     for opening in openings:
         next(opening)
     for opening in openings:
         opening.close()
-    assert pool.resident() == []
+    assert pool.loaded_models() == []
     wait_for_loaders()
     assert workers() == []
 
 
 def test_after_a_load_that_was_given_up_the_same_model_can_be_had_again(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
-    given_up = pool.open(starter, SMALL)
+    given_up = pool.lease_model(starter, SMALL)
     next(given_up)
     given_up.close()
-    with finish(pool.open(starter, SMALL)) as lease:
+    with finish(pool.lease_model(starter, SMALL)) as lease:
         assert "4" in answer(lease)
 
 
@@ -225,39 +225,39 @@ def test_an_idle_model_gives_way_to_one_that_needs_its_memory(
     make_pool: MakePool, planner: Planner, starter: Path
 ) -> None:
     pool = make_pool(left_of(planner.plan(starter, LARGE).total + (8 << 20)))
-    finish(pool.open(starter, SMALL)).release()
-    with finish(pool.open(starter, LARGE)):
-        assert [model.key.context for model in pool.resident()] == [LARGE]
+    finish(pool.lease_model(starter, SMALL)).release()
+    with finish(pool.lease_model(starter, LARGE)):
+        assert [model.key.context for model in pool.loaded_models()] == [LARGE]
         assert len(workers()) == 1
 
 
 def test_a_model_in_use_never_gives_way(make_pool: MakePool, planner: Planner, starter: Path) -> None:
     pool = make_pool(left_of(planner.plan(starter, LARGE).total + (8 << 20)))
-    with finish(pool.open(starter, SMALL)) as lease:
+    with finish(pool.lease_model(starter, SMALL)) as lease:
         with pytest.raises(DoesNotFit):
-            finish(pool.open(starter, LARGE))
+            finish(pool.lease_model(starter, LARGE))
         assert "4" in answer(lease)
 
 
 def test_an_idle_model_stays_where_both_fit(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
-    finish(pool.open(starter, SMALL)).release()
-    with finish(pool.open(starter, OTHER)):
-        assert {model.key.context for model in pool.resident()} == {SMALL, OTHER}
+    finish(pool.lease_model(starter, SMALL)).release()
+    with finish(pool.lease_model(starter, OTHER)):
+        assert {model.key.context for model in pool.loaded_models()} == {SMALL, OTHER}
 
 
 def test_the_least_recently_used_gives_way_first(make_pool: MakePool, planner: Planner, starter: Path) -> None:
     budget = 0
     pool = make_pool(lambda: left_of(budget)())
     budget = PLENTY
-    older, newer = finish(pool.open(starter, SMALL)), finish(pool.open(starter, OTHER))
+    older, newer = finish(pool.lease_model(starter, SMALL)), finish(pool.lease_model(starter, OTHER))
     newer.release()
     older.release()  # so the one that was opened first was used last
     taken = PLENTY - left_of(PLENTY)()
     smallest = min(read_process_memory(worker.pid).anonymous for worker in workers())
     budget = planner.plan(starter, LARGE).total + taken - smallest // 2
-    with finish(pool.open(starter, LARGE)):
-        assert {model.key.context for model in pool.resident()} == {SMALL, LARGE}
+    with finish(pool.lease_model(starter, LARGE)):
+        assert {model.key.context for model in pool.loaded_models()} == {SMALL, LARGE}
 
 
 # --- who waits ---
@@ -277,28 +277,28 @@ def test_who_is_patient_waits_for_the_model_in_use_and_then_has_its_turn(
     make_pool: MakePool, room_for_one: Callable[[], int], starter: Path
 ) -> None:
     pool = make_pool(room_for_one)
-    lease = finish(pool.open(starter, SMALL))
-    opening = pool.open(starter, LARGE, patient=True)
+    lease = finish(pool.lease_model(starter, SMALL))
+    opening = pool.lease_model(starter, LARGE, wait_for_memory=True)
     waiting = until_it_waits(opening).waiting
-    assert waiting and waiting.place == 1
+    assert waiting and waiting.position == 1
     assert [(model.key.context, model.users) for model in waiting.for_models] == [(SMALL, 1)]
     assert "4" in answer(lease)
     lease.release()
     with finish(opening) as mine:
         assert "4" in answer(mine)
-        assert [(model.key.context, model.state) for model in pool.resident()] == [(LARGE, "ready")]
+        assert [(model.key.context, model.state) for model in pool.loaded_models()] == [(LARGE, "ready")]
 
 
 def test_who_gives_up_waiting_leaves_the_line(
     make_pool: MakePool, room_for_one: Callable[[], int], starter: Path
 ) -> None:
     pool = make_pool(room_for_one)
-    with finish(pool.open(starter, SMALL)):
-        opening = pool.open(starter, LARGE, patient=True)
+    with finish(pool.lease_model(starter, SMALL)):
+        opening = pool.lease_model(starter, LARGE, wait_for_memory=True)
         until_it_waits(opening)
-        assert [model.state for model in pool.resident()] == ["ready", "waiting"]
+        assert [model.state for model in pool.loaded_models()] == ["ready", "waiting"]
         opening.close()
-        assert [model.state for model in pool.resident()] == ["ready"]
+        assert [model.state for model in pool.loaded_models()] == ["ready"]
         wait_for_loaders()
         assert len(workers()) == 1
 
@@ -308,10 +308,10 @@ def test_waiting_is_no_use_where_a_model_would_not_fit_even_alone(
 ) -> None:
     pool = make_pool(left_of(planner.plan(starter, OTHER).total + (8 << 20)))
     with (
-        finish(pool.open(starter, SMALL)),
+        finish(pool.lease_model(starter, SMALL)),
         pytest.raises(DoesNotFit, match=r"at 8,192 tokens: .* are usable"),
     ):
-        finish(pool.open(starter, LARGE, patient=True))
+        finish(pool.lease_model(starter, LARGE, wait_for_memory=True))
 
 
 def test_who_is_not_patient_hears_that_it_is_for_the_models_in_use(
@@ -319,10 +319,10 @@ def test_who_is_not_patient_hears_that_it_is_for_the_models_in_use(
 ) -> None:
     pool = make_pool(room_for_one)
     with (
-        finish(pool.open(starter, SMALL)),
+        finish(pool.lease_model(starter, SMALL)),
         pytest.raises(DoesNotFit, match=r"It would fit if the models in use were not there\."),
     ):
-        finish(pool.open(starter, LARGE))
+        finish(pool.lease_model(starter, LARGE))
 
 
 def test_what_fits_beside_the_models_in_use_passes_one_that_waits(
@@ -330,10 +330,10 @@ def test_what_fits_beside_the_models_in_use_passes_one_that_waits(
 ) -> None:
     budget = planner.plan(starter, LARGE).total + planner.plan(starter, OTHER).must_stay // 2
     pool = make_pool(left_of(budget))
-    with finish(pool.open(starter, SMALL)):
-        waits = pool.open(starter, LARGE, patient=True)
+    with finish(pool.lease_model(starter, SMALL)):
+        waits = pool.lease_model(starter, LARGE, wait_for_memory=True)
         until_it_waits(waits)
-        with finish(pool.open(starter, OTHER, patient=True)) as lease:
+        with finish(pool.lease_model(starter, OTHER, wait_for_memory=True)) as lease:
             assert "4" in answer(lease)
         waits.close()
 
@@ -342,15 +342,15 @@ def test_nobody_new_uses_a_model_whose_memory_another_has_waited_for_long_enough
     make_pool: MakePool, room_for_one: Callable[[], int], starter: Path
 ) -> None:
     pool = make_pool(room_for_one, turn_seconds=0)
-    lease = finish(pool.open(starter, SMALL))
-    large = pool.open(starter, LARGE, patient=True)
+    lease = finish(pool.lease_model(starter, SMALL))
+    large = pool.lease_model(starter, LARGE, wait_for_memory=True)
     until_it_waits(large)
-    small_again = pool.open(starter, SMALL, patient=True)
+    small_again = pool.lease_model(starter, SMALL, wait_for_memory=True)
     held_back = next(small_again).waiting
-    assert held_back and held_back.place == 0
+    assert held_back and held_back.position == 0
     assert [model.key.context for model in held_back.for_models] == [LARGE]
     with pytest.raises(DoesNotFit, match="waited for its turn"):
-        next(pool.open(starter, SMALL))
+        next(pool.lease_model(starter, SMALL))
     assert "4" in answer(lease)
     lease.release()
     with finish(large) as mine:
@@ -364,7 +364,7 @@ def test_two_who_want_different_models_alternate_where_only_one_fits(
 ) -> None:
     pool = make_pool(room_for_one, turn_seconds=0)
     contexts = (ContextParameters(4096, slots=1), LARGE)
-    openings = [pool.open(starter, context, patient=True) for context in contexts * 2]
+    openings = [pool.lease_model(starter, context, wait_for_memory=True) for context in contexts * 2]
     served = []
     while openings:
         opening = openings.pop(0)
@@ -382,7 +382,7 @@ def test_a_load_that_was_measured_tells_its_seconds_and_others_get_an_estimate(
 ) -> None:
     pool = make_pool()
     assert pool.load_time(starter, 1) is None
-    with finish(pool.open(starter, SMALL)) as lease:
+    with finish(pool.lease_model(starter, SMALL)) as lease:
         size, seconds = lease.plan.weights, lease.engine.loaded.seconds
     measured, estimated = pool.load_time(starter, size), pool.load_time(tmp_path / "twice.gguf", 2 * size)
     assert measured and measured.is_measured and measured.seconds == seconds
@@ -394,33 +394,33 @@ def test_a_load_that_was_measured_tells_its_seconds_and_others_get_an_estimate(
 
 def test_unloading_ends_the_process_and_gives_its_memory_back(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
-    lease = finish(pool.open(starter, SMALL))
+    lease = finish(pool.lease_model(starter, SMALL))
     process = psutil.Process(lease.engine.pid)
-    pool.unload_idle()
+    pool.unload_idle_models()
     assert process.is_running()
     lease.release()
-    pool.unload_idle()
+    pool.unload_idle_models()
     assert not process.is_running()
-    assert pool.resident() == []
+    assert pool.loaded_models() == []
 
 
 def test_a_model_nobody_uses_is_unloaded_after_a_while(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool(idle_seconds=0.05)
-    lease = finish(pool.open(starter, SMALL))
+    lease = finish(pool.lease_model(starter, SMALL))
     process = psutil.Process(lease.engine.pid)
     lease.release()
     process.wait(30)
-    assert pool.resident() == []
+    assert pool.loaded_models() == []
 
 
 def test_a_model_that_was_killed_is_replaced_at_the_next_opening(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
-    broken = finish(pool.open(starter, SMALL))
-    reply = broken.engine.submit(SUM, GREEDY)
+    broken = finish(pool.lease_model(starter, SMALL))
+    reply = broken.engine.start_reply(SUM, GREEDY)
     os.kill(broken.engine.pid, signal.SIGKILL)
     with pytest.raises(ModelStopped):
         list(reply)
-    with finish(pool.open(starter, SMALL)) as lease:
+    with finish(pool.lease_model(starter, SMALL)) as lease:
         assert lease.engine.pid != broken.engine.pid
         assert "4" in answer(lease)
         broken.release()  # late, and of no consequence for the successor
@@ -431,31 +431,31 @@ def test_an_idle_model_that_was_killed_is_not_told_of_and_its_successor_leaves_n
     make_pool: MakePool, starter: Path
 ) -> None:
     pool = make_pool()
-    finish(pool.open(starter, SMALL)).release()
+    finish(pool.lease_model(starter, SMALL)).release()
     files, threads = psutil.Process().num_fds(), threading.active_count()
     for _ in range(3):
-        lease = finish(pool.open(starter, SMALL))
+        lease = finish(pool.lease_model(starter, SMALL))
         lease.release()
         os.kill(lease.engine.pid, signal.SIGKILL)
-        wait_until(lambda: pool.resident() == [])
-    finish(pool.open(starter, SMALL)).release()
+        wait_until(lambda: pool.loaded_models() == [])
+    finish(pool.lease_model(starter, SMALL)).release()
     wait_until(lambda: psutil.Process().num_fds() <= files and threading.active_count() <= threads)
 
 
 def test_closing_the_pool_ends_every_model(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
-    finish(pool.open(starter, SMALL))
-    finish(pool.open(starter, OTHER)).release()
+    finish(pool.lease_model(starter, SMALL))
+    finish(pool.lease_model(starter, OTHER)).release()
     assert len(workers()) == 2
     pool.close()
     assert workers() == []
     with pytest.raises(PlaygroundError, match="shutting down"):
-        next(pool.open(starter, SMALL))
+        next(pool.lease_model(starter, SMALL))
 
 
 def test_closing_the_pool_in_mid_load_is_told_to_who_waits(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
-    opening = pool.open(starter, SMALL)
+    opening = pool.lease_model(starter, SMALL)
     next(opening)
     pool.close()
     with pytest.raises(PlaygroundError, match=r"shutting down|unloaded"):

@@ -95,8 +95,8 @@ def test_requests_beyond_the_slots_wait_and_hear_their_place():
     for number in (1, 2, 3):
         desk.ask(number, "w")
     desk.run()
-    assert [event.place for event in desk.of_kind(2, Queued)] == [1]
-    assert [event.place for event in desk.of_kind(3, Queued)] == [2, 1]
+    assert [event.position for event in desk.of_kind(2, Queued)] == [1]
+    assert [event.position for event in desk.of_kind(3, Queued)] == [2, 1]
     ends = [event.request for event in desk.order if isinstance(event, Finished)]
     assert ends == [1, 2, 3]
 
@@ -275,19 +275,19 @@ def test_a_reproducible_request_decodes_alone_in_fixed_chunks_on_an_empty_cache(
 
 def test_a_reproducible_request_waits_for_all_cores_and_pauses_while_it_has_fewer():
     desk = Desk(slots=2)
-    desk.scheduler.set_threads(1, whole=False)
+    desk.scheduler.set_threads(1, all_cores=False)
     desk.ask(1, "w")
     desk.ask(2, "a", max_tokens=4, reproducible=True)
     while desk.scheduler.can_step:
         desk.scheduler.step()
     assert desk.text(1) == "xyz" and desk.events[2] and desk.text(2) == ""
-    desk.scheduler.set_threads(2, whole=True)
+    desk.scheduler.set_threads(2, all_cores=True)
     desk.scheduler.step()
-    desk.scheduler.set_threads(0, whole=False)
+    desk.scheduler.set_threads(0, all_cores=False)
     assert not desk.scheduler.can_step
-    desk.scheduler.set_threads(1, whole=False)
+    desk.scheduler.set_threads(1, all_cores=False)
     assert not desk.scheduler.can_step
-    desk.scheduler.set_threads(2, whole=True)
+    desk.scheduler.set_threads(2, all_cores=True)
     desk.run()
     assert desk.text(2) == "bcde"
 

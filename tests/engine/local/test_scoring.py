@@ -67,12 +67,14 @@ class LetterModel:
         return self.contexts[-1]
 
 
-def scored(model: LetterModel, path: Path, continuation, prompt: str = "", *, against: bool = False, window=None):
+def scored(
+    model: LetterModel, path: Path, continuation, prompt: str = "", *, against_reference: bool = False, window=None
+):
     """All that a scorer says to one request."""
     path.touch()
     events: list = []
     scorer = Scorer(model, events.append)
-    scorer.submit(Score(1, prompt, continuation, str(path), against, window))
+    scorer.submit(Score(1, prompt, continuation, str(path), against_reference, window))
     while scorer.busy:
         scorer.step(threads=1)
     return events
@@ -143,7 +145,7 @@ def test_what_cannot_be_scored_is_refused_in_words(tmp_path: Path, continuation,
 
 def test_a_model_against_itself_agrees_everywhere_and_diverges_by_nothing(tmp_path: Path) -> None:
     scored(LetterModel(0.7), tmp_path / "file", "abcdabj")
-    for score in scores_of(scored(LetterModel(0.7), tmp_path / "file", "abcdabj", against=True)):
+    for score in scores_of(scored(LetterModel(0.7), tmp_path / "file", "abcdabj", against_reference=True)):
         assert (score.kl_divergence, score.agrees, score.reference_logprob) == (0.0, True, score.logprob)
         assert score.reference_top == score.top
 
@@ -151,7 +153,7 @@ def test_a_model_against_itself_agrees_everywhere_and_diverges_by_nothing(tmp_pa
 def test_the_divergence_is_that_of_the_whole_vocabulary(tmp_path: Path) -> None:
     scored(LetterModel(0.7), tmp_path / "file", "abc")
     expected = 0.7 * math.log(0.7 / 0.4) + 0.3 * math.log((0.3 / 9) / (0.6 / 9))
-    for score in scores_of(scored(LetterModel(0.4), tmp_path / "file", "abc", against=True)):
+    for score in scores_of(scored(LetterModel(0.4), tmp_path / "file", "abc", against_reference=True)):
         assert score.kl_divergence == pytest.approx(expected, rel=1e-5)
         assert score.reference_logprob == pytest.approx(math.log(0.7)) and score.logprob == pytest.approx(math.log(0.4))
 
@@ -164,13 +166,13 @@ def test_a_rounding_error_is_no_negative_divergence() -> None:
 @pytest.mark.parametrize(("letters", "words"), [(LETTERS[:9], "10 and 9 tokens"), (LETTERS[::-1], "not the same")])
 def test_other_vocabularies_cannot_be_compared_and_it_says_so(tmp_path: Path, letters: str, words: str) -> None:
     scored(LetterModel(), tmp_path / "file", "abc")
-    (failed,) = scored(LetterModel(letters=letters), tmp_path / "file", "abc", against=True)
+    (failed,) = scored(LetterModel(letters=letters), tmp_path / "file", "abc", against_reference=True)
     assert isinstance(failed, Failed) and words in failed.problem and "levels of one model" in failed.remedy
 
 
 def test_another_text_than_the_references_is_refused(tmp_path: Path) -> None:
     scored(LetterModel(), tmp_path / "file", "abc")
-    (failed,) = scored(LetterModel(), tmp_path / "file", "abd", against=True)
+    (failed,) = scored(LetterModel(), tmp_path / "file", "abd", against_reference=True)
     assert isinstance(failed, Failed)
 
 
@@ -207,7 +209,7 @@ def test_a_file_that_was_removed_meanwhile_is_not_made_again(tmp_path: Path) -> 
 
 def test_scores_survive_the_pipe(tmp_path: Path) -> None:
     scored(LetterModel(0.7), tmp_path / "file", "abc")
-    for event in scored(LetterModel(0.4), tmp_path / "file", "abc", against=True):
+    for event in scored(LetterModel(0.4), tmp_path / "file", "abc", against_reference=True):
         assert decode(encode(event)) == event
     wanted = Score(1, "a", (1, 2), "x", True, 5)
     assert decode(encode(wanted)) == wanted
@@ -221,7 +223,7 @@ def test_scores_survive_the_pipe(tmp_path: Path) -> None:
 def engine(starter: Path):
     cores = CpuShares(2)
     engine = LocalEngine(starter, ContextParameters(256, slots=1), cores)
-    for _ in engine.load():
+    for _ in engine.load_model():
         pass
     yield engine
     engine.close()
@@ -231,8 +233,8 @@ def engine(starter: Path):
 def test_the_starter_against_itself_is_exactly_itself(engine: LocalEngine, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    reference = scores_of(engine.score("", PROSE, path, against=False))
-    candidate = scores_of(engine.score("", PROSE, path, against=True))
+    reference = scores_of(engine.start_scoring("", PROSE, path, against_reference=False))
+    candidate = scores_of(engine.start_scoring("", PROSE, path, against_reference=True))
     assert [score.logprob for score in candidate] == [score.logprob for score in reference]
     assert all(score.kl_divergence == 0.0 and score.agrees for score in candidate)
     assert "".join(score.text for score in candidate) in PROSE and len(candidate) > 2 * SCORED_ROWS
@@ -244,21 +246,23 @@ def test_a_chat_goes_on_while_a_text_is_scored_and_a_stopped_scoring_leaves_the_
 ) -> None:
     path = tmp_path / "file"
     path.touch()
-    alone = "".join(event.text for event in engine.submit("One, two,", GREEDY, 8) if isinstance(event, Token))
-    with engine.score("", PROSE, path, against=False) as scoring:
+    alone = "".join(event.text for event in engine.start_reply("One, two,", GREEDY, 8) if isinstance(event, Token))
+    with engine.start_scoring("", PROSE, path, against_reference=False) as scoring:
         assert isinstance(next(scoring), Scored)
-        events = list(engine.submit("One, two,", GREEDY, 8))
+        events = list(engine.start_reply("One, two,", GREEDY, 8))
         assert isinstance(events[-1], Finished)
         assert "".join(event.text for event in events if isinstance(event, Token)) == alone
-    assert "".join(event.text for event in engine.submit("One, two,", GREEDY, 8) if isinstance(event, Token)) == alone
+    assert (
+        "".join(event.text for event in engine.start_reply("One, two,", GREEDY, 8) if isinstance(event, Token)) == alone
+    )
 
 
 def test_an_answer_is_scored_after_its_prompt(engine: LocalEngine, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     prompt = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
-    tokens = [event for event in engine.submit(prompt, GREEDY, 12) if isinstance(event, Token)]
-    scores = scores_of(engine.score(prompt, [token.id for token in tokens], path, against=False))
+    tokens = [event for event in engine.start_reply(prompt, GREEDY, 12) if isinstance(event, Token)]
+    scores = scores_of(engine.start_scoring(prompt, [token.id for token in tokens], path, against_reference=False))
     assert [score.id for score in scores] == [token.id for token in tokens]
     assert sum(score.top[0].id == score.id for score in scores) >= len(tokens) - 1  # greedy, but read in another chunk
 
@@ -267,4 +271,4 @@ def test_an_empty_text_is_refused_by_the_engine(engine: LocalEngine, tmp_path: P
     path = tmp_path / "file"
     path.touch()
     with pytest.raises(PlaygroundError, match="too short"):
-        list(engine.score("", "", path, against=False))
+        list(engine.start_scoring("", "", path, against_reference=False))

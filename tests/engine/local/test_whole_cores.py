@@ -17,7 +17,7 @@ WARM = Sampling(temperature=1.0, seed=3)
 
 def loaded(starter: Path, cores: CpuShares) -> LocalEngine:
     engine = LocalEngine(starter, ContextParameters(1024, slots=2), cores)
-    for _ in engine.load():
+    for _ in engine.load_model():
         pass
     return engine
 
@@ -50,7 +50,7 @@ def test_a_reproducible_reply_in_a_long_context_is_the_same_beside_another_model
 
 def replies(*engines: LocalEngine) -> list[list[tuple[int, float | None]]]:
     """What the engines answer when all are asked at once: tokens and log-probabilities."""
-    streams = [engine.submit(STORY, WARM, 12, reproducible=True, alternatives=1) for engine in engines]
+    streams = [engine.start_reply(STORY, WARM, 12, reproducible=True, alternatives=1) for engine in engines]
     answers = []
     for stream in streams:
         events = list(stream)
@@ -68,7 +68,7 @@ def test_scores_do_not_depend_on_the_number_of_threads(starter: Path, tmp_path: 
         shares = CpuShares(count)
         engine = loaded(starter, shares)
         ids = [5 + place * 7 % 4000 for place in range(514)]
-        events = list(engine.score("", ids, path, against=False))
+        events = list(engine.start_scoring("", ids, path, against_reference=False))
         logprobs.append([score.logprob for event in events if isinstance(event, Scored) for score in event.scores])
         engine.close()
         shares.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from playground.engine.protocol import GREEDY, UNKNOWN_ID, Event, Finished, Prefilled, Sampling, Token
-from playground.engine.remote.client import ServerLine
+from playground.engine.remote.client import ServerClient
 from playground.engine.remote.engine import RemoteEngine
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.remote.registry import FRESH_SECONDS, ServerRegistry
@@ -35,11 +35,11 @@ def server(stand_in: ServerStandIn) -> RemoteServer:
 
 
 def engine(server: RemoteServer, model: str, silence_seconds: float = 30) -> RemoteEngine:
-    return RemoteEngine(ServerLine(server, silence_seconds), RemoteModel(server.name, model))
+    return RemoteEngine(ServerClient(server, silence_seconds), RemoteModel(server.name, model))
 
 
 def reply(server: RemoteServer, model: str, alternatives: int = 0, max_tokens: int | None = 20) -> list[Event]:
-    return list(engine(server, model).submit(QUESTION, GREEDY, max_tokens, alternatives))
+    return list(engine(server, model).start_reply(QUESTION, GREEDY, max_tokens, alternatives))
 
 
 def text_of(events: list[Event]) -> str:
@@ -53,6 +53,14 @@ def tokens_of(events: list[Event]) -> list[Token]:
 def finished(events: list[Event]) -> Finished:
     assert isinstance(events[-1], Finished)
     return events[-1]
+
+
+def wait_for_readers(server: str) -> None:
+    """Returns when no reply of this server is read any more."""
+    for thread in threading.enumerate():
+        if thread.name == f"reply of {server}":
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def refusal(server: RemoteServer, model: str) -> str:
@@ -128,7 +136,7 @@ def test_nonsense_beside_the_text_does_no_harm(server: RemoteServer, model: str,
 
 def test_a_server_is_asked_for_what_the_person_chose(stand_in: ServerStandIn, server: RemoteServer) -> None:
     sampling = Sampling(0.5, top_k=7, top_p=0.8, min_p=0.1, repeat_penalty=1.2, seed=3)
-    list(engine(server, "plain").submit(QUESTION, sampling, 99, 3))
+    list(engine(server, "plain").start_reply(QUESTION, sampling, 99, 3))
     (body,) = stand_in.bodies
     assert body["messages"] == QUESTION
     asked = {name: body[name] for name in ("temperature", "top_k", "top_p", "min_p", "seed", "max_tokens")}
@@ -141,9 +149,9 @@ def test_a_server_that_refuses_extras_is_asked_without_them_from_then_on(
     stand_in: ServerStandIn, server: RemoteServer
 ) -> None:
     simple = engine(server, "simple")
-    assert text_of(list(simple.submit(QUESTION, GREEDY, 20, 5))) == "Two and two is four."
+    assert text_of(list(simple.start_reply(QUESTION, GREEDY, 20, 5))) == "Two and two is four."
     first = len(stand_in.bodies)
-    list(simple.submit(QUESTION, GREEDY, 20, 5))
+    list(simple.start_reply(QUESTION, GREEDY, 20, 5))
     assert len(stand_in.bodies) == first + 1
     assert "top_k" not in stand_in.bodies[-1] and "logprobs" not in stand_in.bodies[-1]
 
@@ -157,8 +165,8 @@ def test_a_server_that_stumbles_over_log_probabilities_answers_without_them(serv
 def test_a_server_that_pays_dearly_for_log_probabilities_is_not_asked(
     stand_in: ServerStandIn, server: RemoteServer
 ) -> None:
-    slow = RemoteEngine(ServerLine(server), RemoteModel("bench", "plain", scores_slowly=True))
-    list(slow.submit(QUESTION, GREEDY, 20, 5))
+    slow = RemoteEngine(ServerClient(server), RemoteModel("bench", "plain", scores_slowly=True))
+    list(slow.start_reply(QUESTION, GREEDY, 20, 5))
     assert "logprobs" not in stand_in.bodies[0]
 
 
@@ -200,7 +208,7 @@ def test_a_server_that_repeats_the_key_does_not_show_it(server: RemoteServer, mo
 
 
 def test_what_was_written_before_a_break_is_kept(server: RemoteServer) -> None:
-    stream = engine(server, "cut").submit(QUESTION, GREEDY, 20)
+    stream = engine(server, "cut").start_reply(QUESTION, GREEDY, 20)
     assert isinstance(token := next(stream), Token) and token.text == "Well, "
     with pytest.raises(RemoteProblem):
         next(stream)
@@ -229,7 +237,7 @@ def test_a_server_that_is_not_there_is_named_with_its_address() -> None:
 
 def test_a_server_that_falls_silent_is_given_up(server: RemoteServer) -> None:
     with pytest.raises(RemoteProblem, match=r"bench has said nothing for 0\.2 seconds and was given up"):
-        list(engine(server, "hangs", silence_seconds=0.2).submit(QUESTION, GREEDY, 20))
+        list(engine(server, "hangs", silence_seconds=0.2).start_reply(QUESTION, GREEDY, 20))
 
 
 def test_a_server_that_never_stops_is_cut_off_at_the_length_that_was_asked_for(
@@ -243,18 +251,15 @@ def test_a_server_that_never_stops_is_cut_off_at_the_length_that_was_asked_for(
 
 @pytest.mark.parametrize("model", ["hangs", "hangs before its answer"])
 def test_closing_a_reply_closes_its_request(stand_in: ServerStandIn, server: RemoteServer, model: str) -> None:
-    stream = engine(server, model).submit(QUESTION, GREEDY, 20)
+    stream = engine(server, model).start_reply(QUESTION, GREEDY, 20)
     if model == "hangs":
         next(stream)
     else:
         while not stand_in.bodies:
-            assert stream.waiting(0.01) == []
-    readers = [thread for thread in threading.enumerate() if thread.name == "reply of bench"]
+            assert stream.events_within(0.01) == []
     stream.close()
     assert stand_in.left.wait(30)
-    for reader in readers:
-        reader.join(30)
-        assert not reader.is_alive()
+    wait_for_readers("bench")
 
 
 # --- a server of several workers ---
@@ -268,20 +273,21 @@ def test_replies_are_spread_over_the_workers_that_have_the_least_to_do(stand_in:
     with ServerStandIn() as second:
         hall = engine(workers(stand_in.url, second.url), "plain")
         hall_busy = RemoteEngine(hall._line, RemoteModel("hall", "hangs"))
-        with hall_busy.submit(QUESTION, GREEDY, 20) as stream:
+        with hall_busy.start_reply(QUESTION, GREEDY, 20) as stream:
             next(stream)
             for _ in range(3):
-                assert text_of(list(hall.submit(QUESTION, GREEDY, 20))) == "Two and two is four."
+                assert text_of(list(hall.start_reply(QUESTION, GREEDY, 20))) == "Two and two is four."
+        wait_for_readers("hall")
         assert [len(one.bodies) for one in (stand_in, second)] in ([1, 3], [3, 1])
         for _ in range(2):
-            list(hall.submit(QUESTION, GREEDY, 20))
+            list(hall.start_reply(QUESTION, GREEDY, 20))
         assert min(len(one.bodies) for one in (stand_in, second)) >= 2
 
 
 def test_a_worker_that_is_gone_is_passed_over(stand_in: ServerStandIn) -> None:
     hall = workers(f"http://127.0.0.1:{closed_port()}", stand_in.url)
     assert text_of(reply(hall, "plain")) == "Two and two is four."
-    assert ServerLine(hall).models()
+    assert ServerClient(hall).list_models()
 
 
 def test_a_server_is_unreachable_only_when_every_worker_is(stand_in: ServerStandIn) -> None:
@@ -296,35 +302,35 @@ def test_a_server_is_unreachable_only_when_every_worker_is(stand_in: ServerStand
 def test_lists_are_known_after_a_look_and_never_waited_for(stand_in: ServerStandIn, server: RemoteServer) -> None:
     stand_in.hold.clear()
     remotes = ServerRegistry([server])
-    assert remotes.models() == ()  # the server has not answered: nobody waits for it
+    assert remotes.list_models() == ()  # the server has not answered: nobody waits for it
     stand_in.hold.set()
-    assert remotes.wait(30)
-    assert RemoteModel("bench", "plain", 2048) in remotes.models()
+    assert remotes.wait_for_lists(30)
+    assert RemoteModel("bench", "plain", 2048) in remotes.list_models()
 
 
 def test_a_list_is_looked_up_again_only_after_a_while(stand_in: ServerStandIn, server: RemoteServer) -> None:
     now = [0.0]
     remotes = ServerRegistry([server], clock=lambda: now[0])
     for _ in range(3):
-        remotes.offers()
-        remotes.wait(30)
+        remotes.list_servers()
+        remotes.wait_for_lists(30)
     assert len(stand_in.asked) == 1
     now[0] += FRESH_SECONDS + 1
-    remotes.offers()
-    remotes.wait(30)
+    remotes.list_servers()
+    remotes.wait_for_lists(30)
     assert len(stand_in.asked) == 2
 
 
 def test_a_server_that_has_gone_keeps_its_list_and_says_so(stand_in: ServerStandIn, server: RemoteServer) -> None:
     now = [0.0]
     remotes = ServerRegistry([server], clock=lambda: now[0])
-    remotes.offers()
-    remotes.wait(30)
+    remotes.list_servers()
+    remotes.wait_for_lists(30)
     stand_in.models = {"error": "gone"}
     now[0] += FRESH_SECONDS + 1
-    remotes.offers()
-    remotes.wait(30)
-    (offer,) = remotes.offers()
+    remotes.list_servers()
+    remotes.wait_for_lists(30)
+    (offer,) = remotes.list_servers()
     assert offer.models and "not as an OpenAI-compatible server does" in str(offer.problem)
 
 
@@ -335,9 +341,9 @@ def test_a_server_that_has_gone_keeps_its_list_and_says_so(stand_in: ServerStand
 def test_a_list_of_nonsense_offers_nothing(stand_in: ServerStandIn, server: RemoteServer, listed: object) -> None:
     stand_in.models = listed
     remotes = ServerRegistry([server])
-    remotes.offers()
-    remotes.wait(30)
-    assert remotes.models() == ()
+    remotes.list_servers()
+    remotes.wait_for_lists(30)
+    assert remotes.list_models() == ()
 
 
 def test_an_entered_server_must_answer_and_cannot_take_the_place_of_one_from_the_settings(
@@ -345,11 +351,11 @@ def test_an_entered_server_must_answer_and_cannot_take_the_place_of_one_from_the
 ) -> None:
     remotes = ServerRegistry([server])
     with pytest.raises(RequestRefused, match="There is a server Bench already"):
-        remotes.add(replace(server, name="Bench"))
+        remotes.add_server(replace(server, name="Bench"))
     with pytest.raises(RemoteProblem, match="does not accept the key"):
-        remotes.add(read_server("attic", stand_in.url, "guess"))
-    assert {offer.server for offer in remotes.offers()} == {"bench"}
-    assert RemoteModel("attic", "plain", 2048) in remotes.add(read_server("attic", stand_in.url, KEY))
+        remotes.add_server(read_server("attic", stand_in.url, "guess"))
+    assert {offer.server for offer in remotes.list_servers()} == {"bench"}
+    assert RemoteModel("attic", "plain", 2048) in remotes.add_server(read_server("attic", stand_in.url, KEY))
 
 
 # --- the real thing ---
@@ -362,10 +368,10 @@ def real(starter: Path) -> Iterator[RemoteServer]:
 
 
 def test_a_real_server_lists_answers_and_counts(real: RemoteServer) -> None:
-    line = ServerLine(real)
-    (model,) = line.models()
+    line = ServerClient(real)
+    (model,) = line.list_models()
     assert (model.id, model.level, model.scores_slowly) == (ALIAS, "on workshop", True)
-    events = list(RemoteEngine(line, model).submit([QUESTION[1]], GREEDY, 24))
+    events = list(RemoteEngine(line, model).start_reply([QUESTION[1]], GREEDY, 24))
     assert text_of(events) == "The answer to this classic math problem is 4."
     timings = finished(events).timings
     assert finished(events).reason == "end of text"
@@ -375,8 +381,8 @@ def test_a_real_server_lists_answers_and_counts(real: RemoteServer) -> None:
 
 
 def test_a_real_server_gives_log_probabilities_when_asked(real: RemoteServer) -> None:
-    asked = RemoteEngine(ServerLine(real), RemoteModel("workshop", ALIAS))
-    (first, *_) = tokens_of(list(asked.submit([QUESTION[1]], GREEDY, 1, 3)))
+    asked = RemoteEngine(ServerClient(real), RemoteModel("workshop", ALIAS))
+    (first, *_) = tokens_of(list(asked.start_reply([QUESTION[1]], GREEDY, 1, 3)))
     assert first.text == first.top[0].text == "The"
     assert first.logprob is not None and first.logprob == first.top[0].logprob < 0
 
@@ -385,11 +391,11 @@ def test_a_real_server_refuses_a_wrong_key_and_a_chat_too_long_in_sentences(real
     assert "does not accept the key" in refusal(replace(real, key=read_server("x", real.url, "no").key), ALIAS)
     long = [{"role": "user", "content": "and so on " * 2000}]
     with pytest.raises(PlaygroundError, match="too long for its context"):
-        list(engine(real, ALIAS).submit(long, GREEDY, 5))
+        list(engine(real, ALIAS).start_reply(long, GREEDY, 5))
 
 
 def test_a_real_server_serves_the_next_reply_after_one_was_cancelled(real: RemoteServer) -> None:
     stories = engine(real, ALIAS)
-    with stories.submit([{"role": "user", "content": "Tell a long story."}], GREEDY, 900) as stream:
+    with stories.start_reply([{"role": "user", "content": "Tell a long story."}], GREEDY, 900) as stream:
         next(stream)
-    assert text_of(list(stories.submit([QUESTION[1]], GREEDY, 24))).endswith("is 4.")
+    assert text_of(list(stories.start_reply([QUESTION[1]], GREEDY, 24))).endswith("is 4.")
