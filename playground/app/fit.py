@@ -1,61 +1,53 @@
-"""What the Fit tab has to say about a choice: the table of levels and contexts, the simple sum beside it, an answer.
+"""Answers the Fit tab: the table of levels and contexts, the KV cache beside its rule of thumb, what a cell opens.
 
-Joins subjects, planner and this computer's memory; draws nothing and knows no component. A slow table comes in stages,
-context by context.
+A table that takes long to plan comes in stages, context by context.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from playground.app.hub import HubService
+from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress
 from playground.app.model_choice import ModelChoice
+from playground.app.services import Services
 from playground.errors import PlaygroundError
 from playground.fit.kv_formula import Attention, naive_kv_bytes, read_attention
 from playground.fit.plan import MemoryPlan
-from playground.fit.planner import Planner
 from playground.fit.subjects import FitSubject, catalogue_subjects, subjects_on_disk
-from playground.fit.table import (
-    COMPUTERS_GB,
-    FitTable,
-    LevelSize,
-    fit_table,
-    ladder,
-    table_contexts,
-    usable_of,
-)
+from playground.fit.table import COMPUTERS_GB, FitTable, LevelSize, fit_table, ladder, table_contexts, usable_of
 from playground.gguf.levels import DEFAULT_LEVELS, FULL_TABLE_LEVELS, SHORT_TABLE_LEVELS
 from playground.llama.params import KV_TYPES, ContextParameters, KvType
 from playground.models.hub.names import looks_like_reference
-from playground.models.library import Library
-from playground.quantize.jobs import QuantizationJobs
 
 THIS: Final = "this"
 OTHER: Final = "other"
-FIRST_MODEL: Final = "catalogue/gemma4-12b"  # the one that the page's readers have met
+FIRST_MODEL: Final = "catalogue/gemma4-12b"
 FIRST_LEVEL: Final = DEFAULT_LEVELS[0]
 FIRST_CONTEXT: Final = 131_072
-USUAL_NUMBER_GB: Final = 48.0  # shown when somebody chooses to type a number
+USUAL_OTHER_GB: Final = 48.0  # shown when a person chooses to type a number
 LARGEST_COMPUTER_GB: Final = 65_536.0
-NO_FILE: Final = Path()  # stands for a model that is not on this disk: nothing loaded can be shared with it
+MOST_CHATS: Final = 64
+NO_FILE: Final = Path()  # stands for a model that is not on this disk: it shares no memory with a loaded one
 _SECONDS_BETWEEN_STAGES: Final = 0.3
-_ASKING: Final = "Asking the Hub for the levels and reading one header …"
+_ASKING_THE_HUB: Final = WorkProgress("Asking the Hub for the levels and reading one header …")
 
 
 @dataclass(frozen=True)
 class FitChoice:
-    """What a person has picked, None where the playground should choose.
+    """What a person has picked; None where the playground chooses.
 
-    computer: "this", "other" (then `other_gb` counts), or GB as in COMPUTERS_GB. chats: at once. level and context: of
-    the question "what would I need?".
+    computer: "this", "other" (then `other_gb` counts), or one of COMPUTERS_GB as text. chats: in parallel. level and
+    context: of the question "What would I need?".
     """
 
     model: str | None = None
     computer: str = THIS
-    other_gb: float = USUAL_NUMBER_GB
+    other_gb: float = USUAL_OTHER_GB
     kv_type: KvType = "f16"
     chats: int | None = None
     every_level: bool = False
@@ -63,19 +55,27 @@ class FitChoice:
     context: int | None = None
 
     @classmethod
-    def read(
-        cls, model: object, computer: object, other_gb: object, kv_type: object, chats: object, levels: object,
-        level: object, context: object,
-    ) -> FitChoice:  # fmt: skip
-        """The choice as a browser sends it; whatever is no possible value becomes the usual one."""
-        known = (THIS, OTHER, *(str(size) for size in COMPUTERS_GB))
-        number = float(other_gb) if isinstance(other_gb, int | float) else USUAL_NUMBER_GB
+    def from_browser(
+        cls,
+        *,
+        model: object = None,
+        computer: object = None,
+        other_gb: object = None,
+        kv_type: object = None,
+        chats: object = None,
+        levels: object = None,
+        level: object = None,
+        context: object = None,
+    ) -> FitChoice:
+        """The choice as a browser sends it, which may send anything: an impossible value becomes the default."""
+        computers = (THIS, OTHER, *(str(size) for size in COMPUTERS_GB))
+        is_size = isinstance(other_gb, int | float) and 0 < other_gb <= LARGEST_COMPUTER_GB
         return cls(
             model=model if isinstance(model, str) else None,
-            computer=computer if isinstance(computer, str) and computer in known else THIS,
-            other_gb=number if 0 < number <= LARGEST_COMPUTER_GB else USUAL_NUMBER_GB,
-            kv_type=kv_type if kv_type in KV_TYPES else "f16",
-            chats=chats if isinstance(chats, int) and 1 <= chats <= 64 else None,
+            computer=computer if isinstance(computer, str) and computer in computers else THIS,
+            other_gb=float(other_gb) if is_size else USUAL_OTHER_GB,  # type: ignore[arg-type]
+            kv_type=next((kind for kind in KV_TYPES if kind == kv_type), "f16"),
+            chats=chats if isinstance(chats, int) and 1 <= chats <= MOST_CHATS else None,
             every_level=levels == "eight",
             level=level if isinstance(level, str) else None,
             context=context if isinstance(context, int) and context > 0 else None,
@@ -91,7 +91,7 @@ class FitChoice:
 
 @dataclass(frozen=True)
 class KvComparison:
-    """The KV cache of each context reckoned simply, and as llama.cpp will keep it; bytes."""
+    """The KV cache at each context by the rule of thumb, and as llama.cpp plans it; bytes."""
 
     attention: Attention
     contexts: tuple[int, ...]
@@ -101,19 +101,20 @@ class KvComparison:
 
 @dataclass(frozen=True)
 class FitView:
-    """All that the tab shows. `problem` is a sentence in place of the table; `chats` are the choices there are.
+    """All that the tab shows.
 
-    error: why the model cannot be looked up, where that is the problem.
+    models: the models on offer as (name, key). host_name: what the page calls the computer that it runs on.
+    usable_here: bytes that a model could use on it now. message: what stands in place of the table.
     """
 
     choice: FitChoice
-    models: tuple[tuple[str, str], ...]  # (what people read, key)
+    models: tuple[tuple[str, str], ...]
+    host_name: str = "This computer"
+    usable_here: int = 0
     name: str = ""
-    on_disk: bool = False
     table: FitTable | None = None
     kv: KvComparison | None = None
-    problem: str = ""
-    error: PlaygroundError | None = None
+    message: StatusMessage | None = None
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -122,48 +123,31 @@ class FitView:
 
 @dataclass(frozen=True)
 class CellAction:
-    """Where a click on a cell leads: to Chat with a choice, or to words on where the model can be had."""
+    """Where a click on a cell leads: to Chat, or to a notice and the repository to download the model from."""
 
     chat: ModelChoice | None = None
-    problem: str = ""
-    remedy: str = ""
-    repo: str | None = None
+    notice: Notice = CLEAR
+    repo: str = ""
 
 
 class FitService:
-    """Answers the Fit tab of every visitor.
+    """Answers the Fit tab for every visitor.
 
-    usable_for: bytes that a load of a file could use here, as the pool will judge it. chats: that a loaded model serves
-    at once. elsewhere: further subjects, such as a repository on the Hub whose header has been read. find_elsewhere:
-    makes one of them of a name that a person typed, such as owner/repo; returns its key and the level that is meant.
+    usable_for: the bytes that a load of this file could use here; by default what the pool will judge the load by.
     """
 
-    def __init__(
-        self,
-        library: Library,
-        planner: Planner,
-        quantization_jobs: QuantizationJobs | None,
-        usable_for: Callable[[Path], int],
-        chats: int,
-        elsewhere: Callable[[], Sequence[FitSubject]] = tuple,
-        find_elsewhere: Callable[[str], tuple[str, str]] | None = None,
-    ) -> None:
-        self.chats = chats
-        self._library = library
-        self._planner = planner
-        self._quantization_jobs = quantization_jobs
-        self._usable_for = usable_for
-        self._elsewhere = elsewhere
-        self._find_elsewhere = find_elsewhere
-
-    def subjects(self) -> list[FitSubject]:
-        """Every model a table can be made of: those on disk, those from elsewhere, the catalogue's others."""
-        here = subjects_on_disk(self._library)
-        return [*here, *self._elsewhere(), *catalogue_subjects(subject.repo for subject in here if subject.repo)]
+    def __init__(self, services: Services, hub: HubService, *, usable_for: Callable[[Path], int] | None = None) -> None:
+        self.chats = services.settings.slots  # in parallel, of a model loaded here
+        self.host_name = "This Space" if services.settings.on_space else "This computer"
+        self._library = services.library
+        self._planner = services.planner
+        self._quantization_jobs = services.quantization_jobs if services.settings.allow_quantize else None
+        self._usable_for = usable_for or services.pool.usable_bytes_for
+        self._hub = hub
 
     def model_names(self) -> list[tuple[str, str]]:
-        """(name to read, key) of every subject."""
-        return _names(self.subjects())
+        """(name to read, key) of every model on offer."""
+        return list(_names(self._subjects()))
 
     def usable_here(self) -> int:
         """Bytes that a model could use on this computer now."""
@@ -171,48 +155,52 @@ class FitService:
 
     def views(self, choice: FitChoice) -> Iterator[FitView]:
         """The view of a choice; before the last one, stages of a table that takes long."""
-        subjects = {subject.key: subject for subject in self.subjects()}
-        if (
-            choice.model
-            and choice.model not in subjects
-            and self._find_elsewhere
-            and looks_like_reference(choice.model)
-        ):
-            yield FitView(choice, tuple(_names(list(subjects.values()))), choice.model, problem=_ASKING)
+        subjects = self._subjects()
+        if choice.model and choice.model not in subjects and looks_like_reference(choice.model):
+            view = self._view(choice, subjects, choice.model)
+            yield replace(view, message=_ASKING_THE_HUB)
             try:
-                key, level = self._find_elsewhere(choice.model)
+                key, level = self._hub.find_fit_subject(choice.model)
             except PlaygroundError as error:
-                names = tuple(_names(list(subjects.values())))
-                yield FitView(choice, names, choice.model, problem=str(error), error=error)
+                yield replace(view, message=error)
                 return
             choice = replace(choice, model=key, level=choice.level or level)
-            subjects = {subject.key: subject for subject in self.subjects()}
+            subjects = self._subjects()
         fallback = FIRST_MODEL if FIRST_MODEL in subjects else next(iter(subjects))
-        subject = subjects[choice.model if choice.model in subjects else fallback]
+        subject = subjects.get(choice.model or "", subjects[fallback])
         choice = replace(choice, model=subject.key, chats=choice.chats or self._usual_chats(subject))
-        view = FitView(choice, tuple(_names(list(subjects.values()))), subject.name, subject.on_disk)
+        view = self._view(choice, subjects, subject.name)
         try:
             yield from self._tables(view, subject)
         except PlaygroundError as error:
-            yield replace(view, problem=str(error))
+            yield replace(view, message=error)
 
     def cell_action(self, choice: FitChoice, cell: object) -> CellAction:
         """What a click on the cell "LEVEL|CONTEXT" opens; the browser may send anything."""
-        subject = next((subject for subject in self.subjects() if subject.key == choice.model), None)
+        subject = self._subjects().get(choice.model or "")
         level, _, tokens = cell.partition("|") if isinstance(cell, str) else ("", "", "")
         sizes = {size.level: size for size in self._sizes(subject, every_level=True)} if subject else {}
         if subject is None or level not in sizes or not (tokens.isascii() and tokens.isdigit() and len(tokens) < 9):
-            return CellAction(problem="That cell is no longer in the table.", remedy="Choose another one.")
+            return CellAction(notice=Notice("That cell is no longer in the table. Choose another one."))
         if subject.base_name and not sizes[level].is_estimate:
             return CellAction(ModelChoice(subject.base_name, level, int(tokens) or None, choice.kv_type))
-        what = f"{subject.name} at {level} is not on this computer yet."
-        if subject.repo is None:
-            return CellAction(problem=what, remedy="The tab Models searches the Hub for it.")
-        remedy = f"The tab Models can download it from {subject.repo}."
-        return CellAction(problem=what, remedy=remedy, repo=subject.repo)
+        where = (
+            f"download it from {subject.repo} in the Models tab" if subject.repo else "search for it in the Models tab"
+        )
+        missing = f"{subject.name} at {level} is not on this computer yet: {where}."
+        return CellAction(notice=Notice(missing), repo=subject.repo or "")
+
+    def _view(self, choice: FitChoice, subjects: Mapping[str, FitSubject], name: str) -> FitView:
+        return FitView(choice, _names(subjects), self.host_name, self.usable_here(), name)
+
+    def _subjects(self) -> dict[str, FitSubject]:
+        """Every model that a table can be made of, by its key: on disk, opened on the Hub, or in the catalogue."""
+        here = subjects_on_disk(self._library)
+        not_here = catalogue_subjects(subject.repo for subject in here if subject.repo)
+        return {subject.key: subject for subject in (*here, *self._hub.fit_subjects(), *not_here)}
 
     def _usual_chats(self, subject: FitSubject) -> int:
-        """A model on disk is planned as Chat here loads it, another one as its one reader would."""
+        """A model on disk is planned as Chat loads it here, another one for a single reader."""
         return self.chats if subject.on_disk else 1
 
     def _sizes(self, subject: FitSubject, every_level: bool) -> tuple[LevelSize, ...]:
@@ -234,7 +222,7 @@ class FitService:
         usable = self._usable_for(path) if gb is None else usable_of(round(gb * (1 << 30)))
         contexts = table_contexts(self._planner.trained_context(subject.planned))
         sizes = self._sizes(subject, choice.every_level)
-        view = replace(view, choice=_asked(choice, sizes, contexts))
+        view = replace(view, choice=_in_table(choice, sizes, contexts))
         plans: list[MemoryPlan] = []
         drawn = time.monotonic()
         for context in contexts:
@@ -247,19 +235,20 @@ class FitService:
         yield replace(view, table=table, kv=_compared(subject, plans, choice.kv_type))
 
 
-def _names(subjects: Sequence[FitSubject]) -> list[tuple[str, str]]:
-    return [
-        (f"{subject.name} · on this computer" if subject.on_disk else subject.name, subject.key) for subject in subjects
-    ]
+def _names(subjects: Mapping[str, FitSubject]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (f"{subject.name} · on this computer" if subject.on_disk else subject.name, key)
+        for key, subject in subjects.items()
+    )
 
 
-def _asked(choice: FitChoice, sizes: Sequence[LevelSize], contexts: Sequence[int]) -> FitChoice:
-    """The choice with a level and a context that the table has: as chosen, else the usual ones, else near them."""
+def _in_table(choice: FitChoice, sizes: Sequence[LevelSize], contexts: Sequence[int]) -> FitChoice:
+    """The choice with a level and a context of the table: the chosen ones, else the usual ones, else near them."""
     levels = [size.level for size in sizes]
     files = [size.level for size in sizes if size.origin == "file"]
-    level = next(iter([name for name in (choice.level, *files, FIRST_LEVEL, *levels) if name in levels]))
+    level = next(name for name in (choice.level, *files, FIRST_LEVEL, *levels) if name in levels)
     wanted = choice.context or FIRST_CONTEXT
-    context = wanted if wanted in contexts else max((one for one in contexts if one <= wanted), default=contexts[0])
+    context = max((tokens for tokens in contexts if tokens <= wanted), default=contexts[0])
     return replace(choice, level=level, context=context)
 
 

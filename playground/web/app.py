@@ -77,10 +77,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
     chat_service = ChatService(settings, services.pool, picker_service, loaded_models)
     compare_service = CompareService(services, picker_service, loaded_models)
     models_service = ModelsService(services)
-    fit_service = FitService(
-        services.library, services.planner, quantization_jobs, services.pool.usable_bytes_for, settings.slots,
-        models_service.hub.fit_subjects, models_service.hub.find_fit_subject,
-    )  # fmt: skip
+    fit_service = FitService(services, models_service.hub)
 
     def draw_head() -> str:
         return page_head(services.memory(), services.processors, on_space=settings.on_space)

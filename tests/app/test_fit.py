@@ -1,20 +1,18 @@
-"""The Fit tab's desk on the real planner: what a person sees of a choice, and where a cell leads."""
+"""The Fit tab on the real planner: what a person sees of a choice, and what a cell opens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from playground.app.fit import FIRST_MODEL, FitChoice, FitService, FitView
+from playground.app.hub import HubService
 from playground.app.model_choice import ModelChoice
 from playground.app.services import Services
-from playground.fit.subjects import FitSubject
-from playground.fit.table import LevelSize
-from playground.models.catalog import load_catalog
 from playground.settings import load_settings
+from tests.support.gguf_bytes import small_model
 
 GIB = 1 << 30
 STARTER = "disk/SmolLM2-135M-Instruct"
@@ -26,13 +24,9 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield services
 
 
-def desk_with(services: Services, usable: int = 16 * GIB) -> FitService:
-    return FitService(services.library, services.planner, services.quantization_jobs, lambda path: usable, chats=4)
-
-
 @pytest.fixture
 def service(services: Services) -> FitService:
-    return desk_with(services)
+    return FitService(services, HubService(services), usable_for=lambda path: 16 * GIB)
 
 
 def last(service: FitService, choice: FitChoice) -> FitView:
@@ -56,7 +50,7 @@ def test_the_tab_opens_with_the_articles_example(service: FitService) -> None:
 
 def test_a_model_on_disk_is_planned_from_its_file_as_chat_loads_it(service: FitService, services: Services) -> None:
     view = last(service, FitChoice(STARTER))
-    assert view.on_disk and view.table and view.choice.chats == 4 and view.choice.level == "Q4_1"
+    assert view.table and view.choice.chats == 4 and view.choice.level == "Q4_1"
     row = next(row for row in view.table.rows if row.size.level == "Q4_1")
     assert row.size.origin == "file"
     plan = services.planner.plan(services.library.find_file("starter").path, row.cells[0].plan.context)
@@ -72,7 +66,7 @@ def test_levels_that_can_be_made_have_their_exact_size(service: FitService, serv
 
 
 def test_the_kv_type_changes_the_cache_and_nothing_of_the_weights(service: FitService) -> None:
-    f16, q8_0 = (last(service, FitChoice(kv_type=kind)) for kind in ("f16", "q8_0"))  # type: ignore[arg-type]
+    f16, q8_0 = last(service, FitChoice(kv_type="f16")), last(service, FitChoice(kv_type="q8_0"))
     assert f16.kv and q8_0.kv and f16.table and q8_0.table
     assert q8_0.kv.planned[-1] / f16.kv.planned[-1] == pytest.approx(17 / 32, rel=0.01)
     assert q8_0.table.rows[0].size == f16.table.rows[0].size
@@ -82,7 +76,8 @@ def test_another_computer_is_judged_by_its_own_memory(service: FitService) -> No
     small, large = (last(service, FitChoice(computer=size)) for size in ("8", "128"))
     assert small.table and small.table.usable == 5 * GIB
     assert kinds(small, "Q4_K_M") == {"wont_fit"} and kinds(large, "F16") == {"fits"}
-    assert last(service, FitChoice(computer="other", other_gb=10.5)).table.usable == 7.5 * GIB  # type: ignore[union-attr]
+    other = last(service, FitChoice(computer="other", other_gb=10.5))
+    assert other.table and other.table.usable == 7.5 * GIB
 
 
 def test_eight_levels_on_request(service: FitService) -> None:
@@ -94,55 +89,54 @@ def test_a_chosen_level_and_context_that_the_model_lacks_give_way(service: FitSe
     assert (choice.level, choice.context) == ("Q4_1", 8192)
 
 
-@pytest.mark.parametrize("model", ["disk/nothing", "../x", "", None, "catalogue/"])
+@pytest.mark.parametrize("model", ["disk", "", None])
 def test_a_model_that_is_not_on_offer_becomes_the_first(service: FitService, model: str | None) -> None:
     assert next(iter(service.views(FitChoice(model)))).choice.model == FIRST_MODEL
 
 
-def test_what_a_browser_sends_in_place_of_a_choice_becomes_the_usual() -> None:
-    assert FitChoice.read([], {}, "9", "f64", "4", None, 3, "128K") == FitChoice()
-    assert FitChoice.read("m", "other", float("nan"), "f16", 4, "eight", "Q2_K", -1).other_gb == FitChoice().other_gb
-    assert FitChoice.read("m", "9999", 1e99, "f16", 10**9, "four", None, None).computer == "this"
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ({"model": [], "computer": {}, "other_gb": "9", "kv_type": "f64", "chats": "4", "level": 3}, FitChoice()),
+        ({"other_gb": float("nan"), "context": "128K"}, FitChoice()),
+        ({"other_gb": 10**400, "computer": "9999", "context": -1}, FitChoice()),
+        ({"other_gb": 1e99, "chats": 10**9, "kv_type": ["f16"]}, FitChoice()),
+        ({"model": "m", "levels": "eight", "chats": 4}, FitChoice("m", every_level=True, chats=4)),
+    ],
+)
+def test_an_impossible_value_from_a_browser_becomes_the_default(sent: dict[str, object], read: FitChoice) -> None:
+    assert FitChoice.from_browser(**sent) == read
 
 
-def test_a_model_that_llama_cpp_refuses_is_a_sentence(services: Services) -> None:
-    blueprint = replace(load_catalog()[0].blueprint, architecture="no-such-thing")
-    subject = FitSubject("hub/x", "Nonsense", blueprint, 10**9)
-    service = FitService(services.library, services.planner, None, lambda path: GIB, 1, elsewhere=lambda: [subject])
-    view = last(service, FitChoice("hub/x"))
-    assert view.table is None and "llama.cpp" in view.problem
-
-
-def test_a_subject_from_elsewhere_is_planned_like_the_others(services: Services) -> None:
-    sizes = (LevelSize("Q4_K_M", GIB), LevelSize("UD-Q2_K_XL", GIB // 2))
-    subject = FitSubject("hub/owner/x", "From the Hub", load_catalog()[0].blueprint, 10**9, sizes, repo="owner/x")
-    service = FitService(services.library, services.planner, None, lambda path: GIB, 1, elsewhere=lambda: [subject])
-    view = last(service, FitChoice("hub/owner/x"))
-    assert "UD-Q2_K_XL" in view.levels and view.table
-    assert [row.size.origin for row in view.table.rows if row.size.level == "Q4_K_M"] == ["file"]
+def test_a_model_that_llama_cpp_refuses_is_a_message_in_place_of_the_table(tmp_path: Path) -> None:
+    with Services(load_settings(data_dir=tmp_path)) as services:
+        broken = services.library.dropped_folder / "Broken-Q4_0.gguf"
+        broken.parent.mkdir(parents=True)
+        broken.write_bytes(small_model())
+        view = last(FitService(services, HubService(services)), FitChoice("disk/Broken"))
+    assert view.table is None and "llama.cpp" in str(view.message)
 
 
 # --- a click on a cell ---
 
 
 def test_a_cell_of_a_model_on_disk_opens_chat_with_it(service: FitService) -> None:
-    opening = service.cell_action(FitChoice(STARTER, kv_type="q8_0"), "Q4_1|4096")
-    assert opening.chat == ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 4096, "q8_0")
+    action = service.cell_action(FitChoice(STARTER, kv_type="q8_0"), "Q4_1|4096")
+    assert action.chat == ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 4096, "q8_0")
 
 
 def test_a_cell_of_a_level_that_can_be_made_opens_chat_too(service: FitService) -> None:
-    assert service.cell_action(FitChoice(STARTER), "Q2_K|2048").chat == ModelChoice(
-        "SmolLM2-135M-Instruct", "Q2_K", 2048
-    )
+    action = service.cell_action(FitChoice(STARTER), "Q2_K|2048")
+    assert action.chat == ModelChoice("SmolLM2-135M-Instruct", "Q2_K", 2048)
 
 
-def test_a_cell_of_a_model_that_is_not_here_says_where_it_can_be_had(service: FitService) -> None:
-    opening = service.cell_action(FitChoice(FIRST_MODEL), "Q4_K_M|131072")
-    assert opening.chat is None and opening.repo == "unsloth/gemma-4-12b-it-GGUF"
-    assert opening.repo in opening.remedy and "Q4_K_M" in opening.problem
+def test_a_cell_of_a_model_that_is_not_here_says_where_to_get_it(service: FitService) -> None:
+    action = service.cell_action(FitChoice(FIRST_MODEL), "Q4_K_M|131072")
+    assert action.chat is None and action.repo == "unsloth/gemma-4-12b-it-GGUF"
+    assert action.repo in action.notice.text and "Q4_K_M is not on this computer yet" in action.notice.text
 
 
 @pytest.mark.parametrize("cell", [None, "", "Q4_1", "Q4_1|", "Q9|4096", "Q4_1|-1", "Q4_1|٣", "Q4_1|" + "9" * 30, 7])
 def test_a_cell_that_is_none_opens_nothing(service: FitService, cell: object) -> None:
-    opening = service.cell_action(FitChoice(STARTER), cell)
-    assert opening.chat is None and opening.problem
+    action = service.cell_action(FitChoice(STARTER), cell)
+    assert action.chat is None and "no longer in the table" in action.notice.text

@@ -1,4 +1,4 @@
-"""The Fit tab asked about a repository on the Hub, as a person types it; the real hub desk, the Hub on loopback."""
+"""The Fit tab asked about a repository of the Hub, as a person types it; the Hub is a stand-in on loopback."""
 
 from __future__ import annotations
 
@@ -37,16 +37,7 @@ def service(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with Services(load_settings(data_dir=tmp_path / "data")) as services:
         services.hub = HubClient(server.endpoint, cache_dir=tmp_path / "hub", retry=RetryPolicy(tries=1))
-        hub = HubService(services)
-        yield FitService(
-            services.library,
-            services.planner,
-            services.quantization_jobs,
-            lambda path: 16 << 30,
-            4,
-            hub.fit_subjects,
-            hub.find_fit_subject,
-        )
+        yield FitService(services, HubService(services), usable_for=lambda path: 16 << 30)
 
 
 def views(service: FitService, model: str) -> list[FitView]:
@@ -57,8 +48,8 @@ def test_a_repository_is_planned_from_one_header_with_the_exact_sizes_of_all_its
     service: FitService, server: HubStandIn, starter: Path
 ) -> None:
     asking, *_, last = views(service, REPO)
-    assert asking.table is None and "Asking the Hub" in asking.problem
-    assert last.table and last.name.startswith("Fox 135M") and not last.on_disk
+    assert asking.table is None and "Asking the Hub" in str(asking.message)
+    assert last.table and last.name.startswith("Fox 135M")
     sizes = {row.size.level: row.size for row in last.table.rows}
     weights = read_header(FileSource(starter)).weight_bytes
     assert sizes["Q4_1"].weight_bytes == weights and not sizes["Q4_1"].is_estimate
@@ -79,8 +70,8 @@ def test_an_opened_repository_is_on_offer_like_any_other_model(service: FitServi
     server.forget_requests()
     again = views(service, str(key))[-1]
     assert again.table and again.choice.model == key and server.requests == []
-    opening = service.cell_action(again.choice, "Q4_1|4096")
-    assert opening.repo == REPO and REPO in opening.remedy
+    action = service.cell_action(again.choice, "Q4_1|4096")
+    assert action.repo == REPO and REPO in action.notice.text
 
 
 @pytest.mark.parametrize(
@@ -93,4 +84,4 @@ def test_an_opened_repository_is_on_offer_like_any_other_model(service: FitServi
 )
 def test_what_the_hub_refuses_is_a_sentence_in_place_of_the_table(service: FitService, text: str, words: str) -> None:
     last = views(service, text)[-1]
-    assert last.table is None and words in last.problem and ("Gemma 4 12B", "catalogue/gemma4-12b") in last.models
+    assert last.table is None and words in str(last.message) and ("Gemma 4 12B", "catalogue/gemma4-12b") in last.models

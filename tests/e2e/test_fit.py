@@ -52,8 +52,8 @@ def test_another_computer_and_a_smaller_cache_change_the_verdicts(page: Page) ->
     open_fit(page)
     page.get_by_label("8 GB", exact=True).check()
     expect(cell(page, "Q4_K_M", "256K")).to_contain_text("Won't fit")
-    expect(page.locator("#fit-assumed")).to_contain_text("keep 3.0 GiB")
-    page.get_by_label("Another", exact=True).check()
+    expect(page.locator("#fit-assumed")).to_contain_text("take 3.0 GiB")
+    page.get_by_label("Other", exact=True).check()
     page.get_by_label("Its memory in GB").fill("200")
     page.get_by_label("Its memory in GB").press("Enter")
     expect(page.locator("#fit-assumed")).to_contain_text("200 GB")
@@ -83,10 +83,12 @@ def test_the_question_is_answered_for_the_chosen_level_and_context(page: Page) -
     """The process's own base is measured, so the last digit is the computer's."""
     open_fit(page)
     answer = page.locator("#fit-answer")
-    expect(answer).to_contain_text(re.compile(r"Gemma 4 12B at Q4_K_M with 128K tokens needs about 9\.[34] GiB"))
+    expect(answer).to_contain_text(
+        re.compile(r"Gemma 4 12B at Q4_K_M with 128K tokens of context needs about 9\.[34] GiB")
+    )
     page.locator("#fit-level input").click()
     page.get_by_role("option", name="Q8_0").click()
-    expect(answer).to_contain_text(re.compile(r"at Q8_0 with 128K tokens needs about 14\.[345] GiB"))
+    expect(answer).to_contain_text(re.compile(r"at Q8_0 with 128K tokens of context needs about 14\.[345] GiB"))
     expect(answer).to_contain_text("24 GB")
 
 

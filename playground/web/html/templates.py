@@ -34,6 +34,7 @@ def _environment() -> Environment:
         "gibibytes": text_format.gibibytes,
         "percent": text_format.percent,
         "seconds": text_format.seconds,
+        "short_tokens": text_format.short_tokens,
         "speed": text_format.speed,
     }
     return environment
