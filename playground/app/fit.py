@@ -184,10 +184,12 @@ class FitService:
             return CellAction(notice=Notice("That cell is no longer in the table. Choose another one."))
         if subject.base_name and not sizes[level].is_estimate:
             return CellAction(ModelChoice(subject.base_name, level, int(tokens) or None, choice.kv_type))
-        where = (
-            f"download it from {subject.repo} in the Models tab" if subject.repo else "search for it in the Models tab"
+        how = (
+            f"Download it from {subject.repo} in the Models tab."
+            if subject.repo
+            else "Search for it in the Models tab."
         )
-        missing = f"{subject.name} at {level} is not on this computer yet: {where}."
+        missing = f"{subject.name} at {level} is not on this computer yet. {how}"
         return CellAction(notice=Notice(missing), repo=subject.repo or "")
 
     def _view(self, choice: FitChoice, subjects: Mapping[str, FitSubject], name: str) -> FitView:

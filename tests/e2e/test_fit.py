@@ -41,7 +41,7 @@ def test_the_articles_example_stands_when_the_tab_is_opened(page: Page) -> None:
     expect(page.locator("#fit-model input")).to_have_value("Gemma 4 12B")
     expect(table.get_by_role("row")).to_have_count(5)
     expect(table.get_by_role("columnheader")).to_have_text(["Level", "4K", "8K", "16K", "32K", "64K", "128K", "256K"])
-    expect(cell(page, "Q4_K_M", "256K")).to_contain_text(re.compile(r"(Fits|Tight|Won't fit)≈ 11\.[456] GiB"))
+    expect(cell(page, "Q4_K_M", "256K")).to_contain_text(re.compile(r"(Fits|Tight|Won't fit)\s*≈ 11\.[456] GiB"))
     last = page.locator(".gp-kv-table tbody tr").last
     expect(last).to_contain_text("96.0 GiB")
     expect(last).to_contain_text("4.4 GiB")

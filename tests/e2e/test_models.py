@@ -137,7 +137,7 @@ def test_the_fit_tab_plans_a_repository_of_the_hub_and_leads_to_it(page: Page) -
     expect(cell).to_contain_text("Fits")
     expect(cell).not_to_contain_text("≈")
     cell.click()
-    expect(page.locator("#fit-away")).to_contain_text(f"download it from {REPO}")
+    expect(page.locator("#fit-away")).to_contain_text(f"Download it from {REPO}")
     page.get_by_role("button", name="Open Models").click()
     expect(page.locator("#models-repository")).to_contain_text(REPO)
     expect(page.locator("#models-memory [role=img]")).to_be_visible()
