@@ -5,14 +5,16 @@ Lower layers raise them; the page, the command line and the API show `str(error)
 
 from __future__ import annotations
 
+from playground.text_format import replace_surrogates
+
 
 class PlaygroundError(Exception):
     """One or two plain sentences: what is wrong, then what to do about it."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        super().__init__(problem, remedy)
-        self.problem = problem
-        self.remedy = remedy
+        self.problem = replace_surrogates(problem)  # of file names that are not UTF-8
+        self.remedy = replace_surrogates(remedy)
+        super().__init__(self.problem, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.problem} {self.remedy}".strip()

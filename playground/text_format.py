@@ -1,4 +1,4 @@
-"""Writes sizes, durations and counts as people read them.
+"""Writes sizes, durations, counts and file names as people read them.
 
 Unknown values are "–". Two figures that differ never print the same, and rounding never turns "nearly all" into "100%"
 or "a little" into "0%".
@@ -6,6 +6,7 @@ or "a little" into "0%".
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Final
 
@@ -17,6 +18,7 @@ GIBIBYTE: Final = 1 << 30
 WORDS_PER_TOKEN: Final = 0.75
 WORDS_PER_PAGE: Final = 400
 
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _MONTHS: Final = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
@@ -65,6 +67,18 @@ def parameters(parameter_count: int | None) -> str:
 def bits(bits_per_weight: float | None) -> str:
     """The bits a weight takes on average: "4.8 bits"."""
     return f"{UNKNOWN if bits_per_weight is None else f'{bits_per_weight:.1f}'} bits"
+
+
+# --- file names ---
+
+
+def replace_surrogates(text: str) -> str:
+    """The text with each surrogate as "\N{REPLACEMENT CHARACTER}", so that it can be sent to a browser or stored.
+
+    Python decodes a byte of a file name that is not UTF-8 to a surrogate. Paths keep theirs, or the file would not be
+    found; names and sentences for people do not.
+    """
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 # --- times ---

@@ -48,6 +48,7 @@ from playground.limits.runs import Run, Visitor
 from playground.llama.params import ContextParameters
 from playground.models.hub.names import looks_like_reference, parse_reference
 from playground.models.library import ModelFile
+from playground.text_format import replace_surrogates
 
 State = Literal["waiting", "loading", "writing", "done", "failed"]
 Found = TypeVar("Found")
@@ -198,7 +199,7 @@ class ApiService:
         services = self._services
         usable = services.memory().usable
         record = level_record(file, services.library, services.planner, size, self._settings.slots, usable)
-        return {**record, "reference": file.name, "files": [shard.name for shard in file.shards]}
+        return {**record, "reference": file.name, "files": [replace_surrogates(shard.name) for shard in file.shards]}
 
     def _max_tokens(self, question: Question) -> int:
         most = question.max_tokens or self._settings.max_reply_tokens

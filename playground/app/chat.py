@@ -179,7 +179,7 @@ class ChatService:
         if isinstance(file, RemoteModel):
             used = ModelUsed(file.display_name, file.display_name, file.level, file.context_size)
         else:
-            used = ModelUsed(file.display_name, file.path.name, file.level, wish.choice.context_size or 0)
+            used = ModelUsed(file.display_name, file.file_name, file.level, wish.choice.context_size or 0)
         return replace(talk, model=used, sampling=wish.sampling, max_tokens=wish.max_tokens)
 
     def _file(

@@ -13,6 +13,7 @@ from playground.engine.local.pool import LoadedModel, ModelPool, Waiting
 from playground.errors import PlaygroundError
 from playground.fit.planner import Planner
 from playground.fit.verdict import judge
+from playground.text_format import replace_surrogates
 
 SwapRoom = Literal["beside", "idle gives way", "waits for others", "never"]
 
@@ -74,7 +75,9 @@ class LoadedModels:
         context = model.key.context
         found = self._picker.find(model.key.path)
         if found is None:
-            return LoadedModelRow(model.key.path.stem, context.context_size, model.users, model.state == "loading")
+            return LoadedModelRow(
+                replace_surrogates(model.key.path.stem), context.context_size, model.users, model.state == "loading"
+            )
         choice, title = found
         is_mine = (choice.model, choice.level) == (mine.model, mine.level) and context == self._picker.context(mine)
         value = _BETWEEN.join((choice.model or "", choice.level or "", str(context.context_size), context.kv_type))

@@ -7,6 +7,7 @@ component; what the settings forbid is refused here, whatever a browser sends.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ class InstalledModels:
             bits = None
         note = level_note(file.level, file.requantized_from, bits) or ""
         removable = self._settings.allow_delete and may_delete_file(file, self._settings.data_dir)
-        key = hashlib.sha256(str(file.path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        key = hashlib.sha256(os.fsencode(file.path)).hexdigest()[:16]
         return InstalledModelRow(key, file, bits, note, removable, self._last_used.last_load_time(file.path))
 
 

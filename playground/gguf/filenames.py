@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
+from playground.text_format import replace_surrogates
+
 FileKind = Literal["model", "projector", "imatrix", "draft", "adapter"]
 
 
@@ -57,7 +59,7 @@ _SEPARATORS: Final = "-_. "
 
 def parse_file_name(path: str) -> FileName | None:
     """What the name of a model file says; `path` may have folders before it. None for what is no .gguf file."""
-    file = PurePosixPath(path.replace("\\", "/"))
+    file = PurePosixPath(replace_surrogates(path).replace("\\", "/"))
     if file.suffix.lower() != ".gguf":
         return None
     stem, shard, shard_count = _split_shard(file.stem)

@@ -7,6 +7,7 @@ be a stand-in, the header followed by a hole as large as the weights; or there i
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,7 @@ class DryModel:
         Raises BadModelFile with llama.cpp's words.
         """
         log.take()
-        model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters(dry=True))
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters(dry=True))
         if not model:
             raise _refused(log, printable(path.name))
         return cls(model, log, has_weights=True)

@@ -7,6 +7,7 @@ llama.cpp hands out is owned here and given back by `close`.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ class LlamaModel:
         # ctypes callbacks must outlive every call that may use them
         self._progress = llama_cpp.llama_progress_callback(lambda fraction, _: on_progress(fraction))
         params.progress_callback = self._progress
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
             raise BadModelFile(f"llama.cpp cannot load {path.name}: {last_words() or 'it gives no reason'}.")
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playground.gguf.filenames import FileName, parse_file_name
+from playground.text_format import replace_surrogates
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class LeftOut:
 
     path: Path
     reason: str
+
+    @property
+    def file_name(self) -> str:
+        """As text for people."""
+        return replace_surrogates(self.path.name)
 
 
 def gguf_paths(folder: Path) -> Iterator[Path]:
@@ -76,7 +82,7 @@ def whole_models(folder: Path, paths: Iterable[Path]) -> tuple[list[WholeModel],
 def cached_repositories(cache: Path) -> Iterator[tuple[str, list[Path]]]:
     """Each model repository in a Hugging Face cache, as `owner/repo`, with its snapshots: main, then the newest."""
     for folder in sorted(cache.glob("models--*")):
-        repo = folder.name.removeprefix("models--").replace("--", "/")
+        repo = replace_surrogates(folder.name).removeprefix("models--").replace("--", "/")
         try:
             main = (folder / "refs" / "main").read_text().strip()
         except (OSError, UnicodeDecodeError):

@@ -22,6 +22,7 @@ from playground.gguf.levels import DEFAULT_LEVELS
 from playground.models.disk_scan import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
 from playground.models.other_apps import OtherAppModel, models_of_other_apps
 from playground.settings import Settings
+from playground.text_format import replace_surrogates
 
 Origin = Literal["starter", "hub cache", "folder", "made here", "dropped here", "LM Studio", "Ollama", "llama.cpp"]
 
@@ -47,9 +48,17 @@ class ModelFile:
         return readable_name(self.base_name)
 
     @property
+    def file_name(self) -> str:
+        """The name of the first file, as text for people."""
+        return replace_surrogates(self.path.name)
+
+    @property
     def reference(self) -> str:
-        """What a person types to mean this file; `Library.find` takes it."""
-        return self.name if self.origin in ("starter", "made here", "hub cache") else str(self.path)
+        """What a person types to mean this file; `Library.find_file` takes it. A path where it can be typed."""
+        path = str(self.path)
+        if self.origin in ("starter", "made here", "hub cache") or replace_surrogates(path) != path:
+            return self.name
+        return path
 
     @property
     def name(self) -> str:
@@ -145,7 +154,7 @@ class Library:
         if reference.lower() == "starter":
             return next(file for file in files if file.origin == "starter")
         if len({file.base_name.lower() for file in files}) > 1:
-            names = _spoken(file.path.name for file in files)
+            names = _spoken(file.file_name for file in files)
             raise ModelNotFound(f"{reference} holds several models: {names}.", "Name one of the files.")
         by_level = {file.level.upper(): file for file in reversed(files)}
         for level in (*DEFAULT_LEVELS, *by_level):
@@ -265,8 +274,8 @@ class Library:
         name = parse_file_name(path.name)
         header = self.header(path)
         if name is None:
-            level = header.level or "unknown"
-            return ModelFile(path, (path,), header.name or path.name, level, path.stat().st_size, "folder")
+            base_name = header.name or replace_surrogates(path.name)
+            return ModelFile(path, (path,), base_name, header.level or "unknown", path.stat().st_size, "folder")
         return self._describe(WholeModel(name, (path,)), "folder")
 
     def _in_folder(self, folder: Path) -> list[ModelFile]:

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from playground.gguf.filenames import FileName, parse_file_name
 from playground.models.disk_scan import WholeModel, cached_repositories, gguf_paths, whole_models
+from playground.text_format import replace_surrogates
 
 Program = Literal["LM Studio", "Ollama", "llama.cpp"]
 
@@ -107,7 +108,7 @@ def _ollama_blob(folder: Path, layer: Any) -> Path | None:
 def _ollama_name(model: str, tag: str) -> FileName:
     """`llama3.2` and `3b-instruct-q8_0` -> llama3.2-3b-instruct at Q8_0; the header tells what the tag does not."""
     model = re.sub("-gguf$", "", model, flags=re.IGNORECASE)  # as repositories of the Hub are called
-    spelled = model if tag == "latest" else f"{model}-{tag}"
+    spelled = replace_surrogates(model if tag == "latest" else f"{model}-{tag}")
     return parse_file_name(f"{spelled}.gguf") or FileName(spelled, None, 1, 1, "model")
 
 

@@ -61,7 +61,7 @@ def _shelf_row(row: InstalledModelRow) -> str:
 def _left_out(view: InstalledModelsView) -> str:
     if not view.left_out:
         return ""
-    items = "".join(f"<li><b>{escape(entry.path.name)}</b>: {escape(entry.reason)}</li>" for entry in view.left_out)
+    items = "".join(f"<li><b>{escape(entry.file_name)}</b>: {escape(entry.reason)}</li>" for entry in view.left_out)
     words = counted(len(view.left_out), "file")
     return (
         f'<details class="gp-details"><summary>{words} left out</summary><ul class="gp-left-out">{items}</ul></details>'
