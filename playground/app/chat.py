@@ -112,7 +112,7 @@ class ChatService:
     def join(self, visitor: Visitor, pressed: str) -> ModelChoice:
         """The choice that a button among the models in memory means; whatever waits for another is given up."""
         self.runs.stop(visitor, PLACE, if_waiting=True)
-        return self.loaded_models.joining(pressed)
+        return self.loaded_models.read_button(pressed)
 
     # --- how it goes ---
 
@@ -187,7 +187,7 @@ class ChatService:
     ) -> Generator[ChatUpdate, None, ModelFile | RemoteModel | None]:
         """The chosen model, made first with progress where it is only on offer; None when it was stopped."""
         made = False
-        with closing(self.picker.ready(choice, run.is_stopped, visitor)) as making:
+        with closing(self.picker.prepare_model(choice, run.is_stopped, visitor)) as making:
             try:
                 while True:
                     progress = next(making)
@@ -207,11 +207,11 @@ class ChatService:
         stage = f"Loading {file.display_name} · {file.level}"
         loading: Generator[LoadStatus, None, Lease]
         if isinstance(file, RemoteModel):
-            loading, stage = self.picker.servers.open(file), f"Asking {file.server}"
+            loading, stage = self.picker.servers.lease_model(file), f"Asking {file.server}"
         else:
             allow_unfit = anyway and self._settings.allow_load_anyway
             loading = self._pool.lease_model(
-                file.path, self.picker.context(choice), allow_unfit=allow_unfit, wait_for_memory=True
+                file.path, self.picker.context_parameters(choice), allow_unfit=allow_unfit, wait_for_memory=True
             )
         run.owns_generator(loading)
         try:
@@ -221,7 +221,7 @@ class ChatService:
                 except StopIteration as end:
                     lease: Lease = end.value
                     return lease
-                waits = self.loaded_models.waiting(progress.waiting)
+                waits = self.loaded_models.waiting_sentence(progress.waiting)
                 yield ChatUpdate(progress=load_progress(None if waits else progress.fraction, waits or stage))
             return None
         finally:

@@ -1,4 +1,4 @@
-"""The models in memory, as a visitor sees them: which there are, what loading another would take, why a load waits."""
+"""The models in memory as a visitor sees them: who uses each, what loading another takes, why a load waits."""
 
 from __future__ import annotations
 
@@ -22,19 +22,28 @@ _BETWEEN: Final = "\n"  # in no name of a model and no level
 
 @dataclass(frozen=True)
 class LoadedModelRow:
-    """A model in memory. value: what its button sends, "" where it cannot be chosen; is_mine: it is the choice."""
+    """A model in memory.
+
+    users: how many are using it now. value: what its button sends, "" where it cannot be chosen. is_selected: the
+    visitor's picker has chosen it.
+    """
 
     title: str
     context_size: int
     users: int
     is_loading: bool = False
     value: str = ""
-    is_mine: bool = False
+    is_selected: bool = False
+
+    @property
+    def state(self) -> str:
+        """`loading`, `idle`, or by how many it is used."""
+        return "loading" if self.is_loading else users_in_words(self.users)
 
 
 @dataclass(frozen=True)
 class Swap:
-    """What loading the chosen model would take, where it is not in memory."""
+    """What loading the selected model would take. time: None where nothing is known about it."""
 
     room: SwapRoom
     time: LoadTime | None
@@ -42,7 +51,7 @@ class Swap:
 
 @dataclass(frozen=True)
 class LoadedModelsView:
-    """All models in memory; swap: None where the chosen one is among them, or cannot be planned."""
+    """All models in memory. swap: None where the selected model is among them, or cannot be planned."""
 
     rows: tuple[LoadedModelRow, ...] = ()
     swap: Swap | None = None
@@ -57,40 +66,44 @@ class LoadedModels:
     def view(self, choice: ModelChoice) -> LoadedModelsView:
         """The models in memory for somebody who has this choice in the picker."""
         rows = tuple(self._row(model, choice) for model in self._pool.loaded_models() if model.state != "waiting")
-        needs_swap = rows and not any(row.is_mine for row in rows)
+        needs_swap = rows and not any(row.is_selected for row in rows)
         return LoadedModelsView(rows, self._swap(choice) if needs_swap else None)
 
-    def joining(self, value: str) -> ModelChoice:
-        """The choice that a row's button means; of anything else a choice that is on no offer."""
+    def read_button(self, value: str) -> ModelChoice:
+        """The choice that a row's button sent; of any other text a choice of no model."""
         parts = value.split(_BETWEEN)
         return ModelChoice.read(*parts) if len(parts) == 4 else ModelChoice()
 
-    def waiting(self, waiting: Waiting | None) -> str:
-        """Why a load has not begun, in words; "" where it has."""
+    def waiting_sentence(self, waiting: Waiting | None) -> str:
+        """Why a load has not begun yet; "" where it has."""
         if waiting is None:
             return ""
-        return waiting_words(waiting.position, [self._row(model, ModelChoice()) for model in waiting.for_models])
+        return waiting_sentence(waiting.position, [self._row(model, ModelChoice()) for model in waiting.for_models])
 
-    def _row(self, model: LoadedModel, mine: ModelChoice) -> LoadedModelRow:
+    def _row(self, model: LoadedModel, selected: ModelChoice) -> LoadedModelRow:
         context = model.key.context
-        found = self._picker.find(model.key.path)
+        found = self._picker.find_choice(model.key.path)
         if found is None:
             return LoadedModelRow(
                 replace_surrogates(model.key.path.stem), context.context_size, model.users, model.state == "loading"
             )
         choice, title = found
-        is_mine = (choice.model, choice.level) == (mine.model, mine.level) and context == self._picker.context(mine)
+        is_selected = (choice.model, choice.level) == (selected.model, selected.level) and (
+            context == self._picker.context_parameters(selected)
+        )
         value = _BETWEEN.join((choice.model or "", choice.level or "", str(context.context_size), context.kv_type))
-        can_join = context == self._picker.context(self.joining(value))  # another number of slots is another model
+        can_join = context == self._picker.context_parameters(
+            self.read_button(value)
+        )  # another number of slots is another model
         return LoadedModelRow(
-            title, context.context_size, model.users, model.state == "loading", value if can_join else "", is_mine
+            title, context.context_size, model.users, model.state == "loading", value if can_join else "", is_selected
         )
 
     def _swap(self, choice: ModelChoice) -> Swap | None:
-        """None where the choice is no file yet, or cannot be planned."""
+        """None where the chosen level is not on the disk yet, or cannot be planned."""
         try:
-            path = self._picker.file(choice).path
-            plan = self._planner.plan(path, self._picker.context(choice))
+            path = self._picker.find_file(choice).path
+            plan = self._planner.plan(path, self._picker.context_parameters(choice))
         except PlaygroundError:
             return None
         usable: tuple[tuple[SwapRoom, int], ...] = (
@@ -102,26 +115,30 @@ class LoadedModels:
         return Swap(room, self._pool.load_time(path, plan.weights))
 
 
-def waiting_words(place: int, in_the_way: Sequence[LoadedModelRow]) -> str:
-    """Why a model does not load yet, as one or two sentences; "" where it is about to."""
+def waiting_sentence(place: int, in_the_way: Sequence[LoadedModelRow]) -> str:
+    """Why a model does not load yet, without a full stop; "" where it is about to.
+
+    place: 1 is the next to load; 0 is one whose model was unloaded for another that had waited too long.
+    """
     if not in_the_way:
-        return "" if place <= 1 else f"Waiting to load: {_before(place)} before you"
+        return "" if place <= 1 else f"Waiting to load: {_ahead(place)}"
     names = " and ".join(row.title for row in in_the_way)
     if place == 0:
-        return f"{names} has waited for its turn and comes first; then it is yours again"
+        return f"{names} has waited longer and loads first; then it is your turn again"
     if all(row.is_loading for row in in_the_way):
-        return f"Waiting while {names} loads"
+        return f"Waiting for {names} to load"
     using = " and ".join(f"{row.title} ({users_in_words(row.users)})" for row in in_the_way)
-    line = "you are next" if place == 1 else f"{_before(place)} before you"
-    return f"Waiting for the memory of {using}: {line}. You may use that model instead, or stop"
+    return f"Waiting for memory used by {using}: {_ahead(place)}. Switch to that model to chat now, or stop"
 
 
 def users_in_words(number: int) -> str:
     """How many use a model at this moment."""
     if number == 0:
-        return "nobody uses it now"
-    return "1 uses it now" if number == 1 else f"{number} use it now"
+        return "idle"
+    return "1 user" if number == 1 else f"{number} users"
 
 
-def _before(place: int) -> str:
-    return "1 other is" if place == 2 else f"{place - 1} others are"
+def _ahead(place: int) -> str:
+    if place <= 1:
+        return "you are next"
+    return "1 other is ahead of you" if place == 2 else f"{place - 1} others are ahead of you"

@@ -20,7 +20,7 @@ from playground.models.library import ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile, QuantizedSize
 
-NO_WORDS: Final = "A level this page has no words for."
+NO_SUMMARY: Final = "There is no description of this level."
 
 
 @dataclass(frozen=True)
@@ -40,31 +40,31 @@ class MakeableLevels:
         self._runs = runs or Runs()
         self._asked: set[str] = set()
 
-    def known(self, base_name: str) -> dict[str, QuantizedSize]:
-        """What is offered of a model about which `of` has been asked before: an answer without a wait."""
-        return self.of(base_name) if base_name in self._asked else {}
+    def known_levels(self, base_name: str) -> dict[str, QuantizedSize]:
+        """The same as `levels_of` for a model that was asked about before, else empty: an answer without a wait."""
+        return self.levels_of(base_name) if base_name in self._asked else {}
 
-    def of(self, base_name: str) -> dict[str, QuantizedSize]:
+    def levels_of(self, base_name: str) -> dict[str, QuantizedSize]:
         """The levels that can be made of a model, by the value of their rows, from large to small."""
         if self._quantization_jobs is None:
             return {}
-        offered = self._quantization_jobs.makeable_levels(base_name)
+        levels = self._quantization_jobs.makeable_levels(base_name)
         self._asked.add(base_name)
-        return offered
+        return levels
 
-    def source(self, base_name: str) -> ModelFile | None:
-        """The file they would be made from."""
+    def source_file(self, base_name: str) -> ModelFile | None:
+        """The file that they would be made from."""
         try:
             return self._quantization_jobs.source_file(base_name) if self._quantization_jobs else None
         except PlaygroundError:
             return None
 
-    def make(
+    def make_level(
         self, base_name: str, level: str, stopped: Callable[[], bool], visitor: Visitor | None = None
     ) -> Generator[QuantizationProgress, None, QuantizedFile | None]:
-        """Make a level: yields progress, returns the file, or None if `stopped` says so. Raises PlaygroundError.
+        """Make a level: yields progress, returns the file, or None once `stopped` is true. Raises PlaygroundError.
 
-        visitor: whose share of lab runs it takes; one page makes one level at a time.
+        visitor: whose share of runs it takes; one page makes one level at a time.
         """
         if visitor is None:
             return (yield from self._made(base_name, level, stopped))
@@ -81,7 +81,7 @@ class MakeableLevels:
     ) -> Generator[QuantizationProgress, None, QuantizedFile | None]:
         if self._quantization_jobs is None:
             raise RequestRefused(
-                "Levels are not made here.", "Choose one that is on the list.", setting="allow_quantize"
+                "Quantization is switched off here.", "Choose another level from the list.", setting="allow_quantize"
             )
         with closing(self._quantization_jobs.make_level(base_name, level)) as making:
             for event in making:
@@ -90,7 +90,7 @@ class MakeableLevels:
                 if stopped():
                     return None
                 yield event
-        raise AssertionError("a making ends with its file or with an error")
+        raise AssertionError("quantization ends with its file or with an error")
 
 
 def quantization_updates(
@@ -104,7 +104,7 @@ def quantization_updates(
                 yield QuantizationUpdate(quantization_progress(level, next(making)), is_busy=True)
     except StopIteration as end:
         if end.value is None:
-            yield QuantizationUpdate(Notice("Stopped; nothing of it is kept."))
+            yield QuantizationUpdate(Notice("Stopped. Nothing was kept."))
         else:
             yield QuantizationUpdate(CLEAR, is_made=True)
     except PlaygroundError as error:
@@ -115,15 +115,15 @@ def quantization_updates(
 def quantization_progress(level: str | None, progress: QuantizationProgress | None) -> WorkProgress:
     """`Making Q2_0`, 43 %; before it begins the share is unknown."""
     is_weighing = progress is not None and progress.is_weighing
-    stage = f"Reading a text to see which weights matter for {level}" if is_weighing else f"Making {level}"
+    stage = f"Measuring which weights matter for {level}" if is_weighing else f"Making {level}"
     return WorkProgress(stage, progress.fraction if progress else None)
 
 
-def offer_row(size: QuantizedSize) -> LevelRow:
+def makeable_level_row(size: QuantizedSize) -> LevelRow:
     """A level that could be made, as a row of the picker."""
     level = find_level(size.level)
     notes = (size.note,) if size.note else ()
-    summary = level.summary if level else NO_WORDS
+    summary = level.summary if level else NO_SUMMARY
     return LevelRow(size.level, size.level, size.size, size.bits_per_weight, summary, None, notes=notes)
 
 

@@ -1,7 +1,6 @@
-"""What the model picker has to say about a choice: levels with their verdicts, context steps, and the plan.
+"""What the model picker shows for a choice: levels with their verdicts, context sizes, and the memory plan.
 
-Asks the library what is here and the planner what it needs; draws nothing. A view comes in stages, the quick facts
-first, so that the page answers at once and fills in.
+A view comes in stages, what is known at once first, so that the page answers quickly and fills in.
 """
 
 from __future__ import annotations
@@ -9,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from playground.app.makeable_levels import (
-    NO_WORDS,
+    NO_SUMMARY,
     MakeableLevels,
     QuantizationUpdate,
-    offer_row,
+    makeable_level_row,
     plan_if_made,
     quantization_updates,
 )
 from playground.app.model_choice import ContextStep, LevelRow, ModelChoice
 from playground.app.records import USUAL_CONTEXT
-from playground.app.servers import Servers, memory_words, server_row
+from playground.app.servers import Servers, no_memory_sentence, server_row
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.plan import MemoryPlan
@@ -33,16 +33,19 @@ from playground.models.library import Library, ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedSize, level_note
 
+_NO_MODEL: Final = "There is no model on this computer yet. Download one in the Models tab."
+
 
 @dataclass(frozen=True)
 class PickerView:
-    """All that the picker shows. `problem` is a sentence in place of the plan.
+    """Everything that the picker shows.
 
-    offers: levels that can be made here from the level `made_from`; `to_make` is the chosen one among them.
+    problem: a sentence to show where there is no plan. makeable: levels that can be made here from the level
+    `made_from`; to_make: the chosen level, where it has to be made first. usable: bytes.
     """
 
     choice: ModelChoice
-    models: tuple[tuple[str, str], ...]  # (what people read, base name)
+    models: tuple[tuple[str, str], ...]  # (name to show, value)
     model_name: str = ""
     levels: tuple[LevelRow, ...] = ()
     level_name: str = ""
@@ -51,25 +54,24 @@ class PickerView:
     plan: MemoryPlan | None = None
     verdict: Verdict | None = None
     problem: str = ""
-    offers: tuple[LevelRow, ...] = ()
+    makeable: tuple[LevelRow, ...] = ()
     made_from: str = ""
     to_make: QuantizedSize | None = None
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A level as llama.cpp can be asked about it: a file, or what could be made from that file."""
+    """What can be planned for a level: a file, or the file it would be made from and its size once made."""
 
     file: ModelFile
     if_made: QuantizedSize | None = None
 
 
 class ModelPickerService:
-    """Answers pickers from what is on this disk, in this computer and on its servers. Safe to share between visitors.
+    """Answers pickers from the models on this disk, in memory and on servers. Thread-safe, one for all visitors.
 
-    usable_for: the bytes that a load of this file could use, as the pool will judge it.
-    maker: makes levels that are not here yet; None where that is not allowed.
-    visits: the ledger in which a making counts as its visitor's.
+    usable_for: the bytes that a load of this file could use, as the pool would judge it.
+    quantization_jobs: None where no level may be made here.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class ModelPickerService:
         self._usable_for = usable_for
         self._slots = slots
         self._runs = runs or Runs()
-        self._offers = MakeableLevels(quantization_jobs, self._runs)
+        self._makeable_levels = MakeableLevels(quantization_jobs, self._runs)
         self.servers = servers or Servers()
 
     @property
@@ -95,81 +97,83 @@ class ModelPickerService:
         return self._runs
 
     def model_names(self, *, wait: bool = False) -> list[tuple[str, str]]:
-        """(name to read, value) of every model here and on servers; wait: a moment for servers never asked before."""
-        return [*_names(self._library.models()), *self.servers.names(wait=wait)]
+        """(name to show, value) of every model here and on servers.
 
-    def file(self, choice: ModelChoice) -> ModelFile:
-        """The file that a choice means; raises ModelNotFound for anything that is not on offer."""
+        wait: give servers that were never asked before a moment to answer.
+        """
+        return [*_names(self._library.models()), *self.servers.model_names(wait=wait)]
+
+    def find_file(self, choice: ModelChoice) -> ModelFile:
+        """The file of a choice. Raises ModelNotFound for a model or level that is not on this computer."""
         models = self._library.models()
         files = _by_value(models.get(choice.model or "", ()))
         if choice.level not in files:
             raise ModelNotFound("That model is no longer on this computer.", "Choose another one from the list.")
         return files[choice.level or ""]
 
-    def find(self, path: Path) -> tuple[ModelChoice, str] | None:
-        """The choice that means this file, and its title for people; None for a file that is not on offer."""
+    def find_choice(self, path: Path) -> tuple[ModelChoice, str] | None:
+        """The choice of this file, and its title; None for a file that is not among the models."""
         for base_name, files in self._library.models().items():
             for value, file in _by_value(files).items():
                 if file.path.absolute() == path:
                     return ModelChoice(base_name, value), f"{file.display_name} · {value}"
         return None
 
-    def ready(
+    def prepare_model(
         self, choice: ModelChoice, stopped: Callable[[], bool], visitor: Visitor | None = None
     ) -> Generator[QuantizationProgress, None, ModelFile | RemoteModel | None]:
-        """The model that a choice means, made first where it is a file that can only be made here; yields progress.
+        """The chosen model. A level that is not on the disk yet is made first, with progress; None if `stopped`.
 
-        None when `stopped` says so. Raises as `file` and the maker do, and RequestRefused where the visitor has too
-        much under way.
+        Raises ModelNotFound, what quantization raises, and RequestRefused for a visitor with too many runs.
         """
         base_name, level = choice.model or "", choice.level or ""
-        if base_name not in self._library.models() and self.servers.means(base_name):
-            return self.servers.model(base_name)
+        if base_name not in self._library.models() and self.servers.has_model(base_name):
+            return self.servers.find_model(base_name)
         try:
-            return self.file(choice)
+            return self.find_file(choice)
         except ModelNotFound:
-            if base_name not in self._library.models() or level not in self._offers.of(base_name):
+            if base_name not in self._library.models() or level not in self._makeable_levels.levels_of(base_name):
                 raise
-        made = yield from self._offers.make(base_name, level, stopped, visitor)
-        return self.file(choice) if made else None
+        made = yield from self._makeable_levels.make_level(base_name, level, stopped, visitor)
+        return self.find_file(choice) if made else None
 
     def make_level(
         self, choice: ModelChoice, stopped: Callable[[], bool] = lambda: False, visitor: Visitor | None = None
     ) -> Iterator[QuantizationUpdate]:
         """Make the chosen level, with progress; the last message says whether it was stopped or cannot be made."""
-        yield from quantization_updates(choice.level, self.ready(choice, stopped, visitor), visitor)
+        yield from quantization_updates(choice.level, self.prepare_model(choice, stopped, visitor), visitor)
 
-    def context(self, choice: ModelChoice) -> ContextParameters:
+    def context_parameters(self, choice: ModelChoice) -> ContextParameters:
         return ContextParameters(choice.context_size or USUAL_CONTEXT, choice.kv_type, self._slots)
 
     def views(self, choice: ModelChoice) -> Iterator[PickerView]:
-        """The view of a choice, first without and then with what has to be asked of llama.cpp."""
+        """The view of a choice in stages: first without, then with what llama.cpp has to work out."""
         view = PickerView(choice, ())
         for view in self._views(choice):
             yield view
-        names = tuple(self.model_names(wait=True))  # what servers offer may have come to be known meanwhile
+        names = tuple(self.model_names(wait=True))  # a server may have answered meanwhile
         if names != view.models:
             yield replace(view, models=names)
 
     def _views(self, choice: ModelChoice) -> Iterator[PickerView]:
         models = self._library.models()
         if choice.model not in models:
-            value = choice.model if self.servers.means(choice.model) else None if models else self.servers.first()
+            if self.servers.has_model(choice.model):
+                value = choice.model
+            else:  # a model that is gone: the first one here, or on a server
+                value = None if models else self.servers.first_model()
             if value is not None:
-                yield self._view_of_server(choice, value)
+                yield self._server_view(choice, value)
                 return
         names = tuple(self.model_names())
         if not models:
-            yield PickerView(
-                choice, names, problem="No model is on this computer yet: the tab Models finds and downloads one."
-            )
+            yield PickerView(choice, names, problem=_NO_MODEL)
             return
         base_name = choice.model if choice.model in models else next(iter(models))
         files = _by_value(models[base_name])
-        asked_for_more = choice.level is not None and choice.level not in files
-        offers = self._offers.of(base_name) if asked_for_more else self._offers.known(base_name)
-        candidates = self._candidates(base_name, files, offers)
-        value = choice.level if choice.level in candidates else _first_guess(files)
+        is_missing = choice.level is not None and choice.level not in files
+        candidates = self._candidates(base_name, files, wait=is_missing)
+        value = choice.level if choice.level in candidates else _default_level(files)
         view = self._with_rows(
             PickerView(replace(choice, model=base_name, level=value), names, _readable(names)[base_name]),
             candidates,
@@ -180,13 +184,13 @@ class ModelPickerService:
         except PlaygroundError as error:
             yield replace(view, problem=str(error))
 
-    def _view_of_server(self, choice: ModelChoice, value: str) -> PickerView:
+    def _server_view(self, choice: ModelChoice, value: str) -> PickerView:
         names = tuple(self.model_names(wait=True))
         view = PickerView(
             replace(choice, model=value, level=None, context_size=None), names, _readable(names).get(value, value)
         )
         try:
-            model = self.servers.model(value)
+            model = self.servers.find_model(value)
         except PlaygroundError as error:
             return replace(view, problem=str(error))
         row = server_row(model)
@@ -196,17 +200,17 @@ class ModelPickerService:
             model_name=model.display_name,
             levels=(row,),
             level_name=row.name,
-            problem=memory_words(model),
+            problem=no_memory_sentence(model),
         )
 
     def _planned(self, view: PickerView, files: dict[str, ModelFile], level_is_chosen: bool) -> Iterator[PickerView]:
         base_name, value = view.choice.model or "", view.choice.level or ""
-        candidates = self._candidates(base_name, files, self._offers.known(base_name))
+        candidates = self._candidates(base_name, files, wait=False)
         if value in candidates:
             view = self._with_plan(view, candidates)
             yield view
-            candidates = self._candidates(base_name, files, self._offers.of(base_name))
-        if value not in candidates:  # it was on offer, and somebody has made it meanwhile
+            candidates = self._candidates(base_name, files, wait=True)
+        if value not in candidates:  # it could be made, and another visitor has made it meanwhile
             yield from self._views(view.choice)
             return
         view = self._with_verdicts(self._with_rows(view, candidates), candidates)
@@ -218,38 +222,40 @@ class ModelPickerService:
         yield view
         yield self._with_steps(view, candidates)
 
-    def _candidates(
-        self, base_name: str, files: Mapping[str, ModelFile], offers: Mapping[str, QuantizedSize]
-    ) -> dict[str, _Candidate]:
-        """What can be chosen, by the value of its row: the files, then what can be made."""
+    def _candidates(self, base_name: str, files: Mapping[str, ModelFile], *, wait: bool) -> dict[str, _Candidate]:
+        """What can be chosen, by the value of its row: the files, then what can be made.
+
+        wait: work out what can be made, if that is not known yet; it takes a moment.
+        """
         here = {value: _Candidate(file) for value, file in files.items()}
-        source = self._offers.source(base_name)
-        more = {value: _Candidate(source, size) for value, size in offers.items()} if source else {}
-        return {**more, **here}
+        source = self._makeable_levels.source_file(base_name)
+        if source is None:
+            return here
+        sizes = self._makeable_levels.levels_of(base_name) if wait else self._makeable_levels.known_levels(base_name)
+        return {value: _Candidate(source, size) for value, size in sizes.items()} | here
 
     def _with_rows(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
-        """The rows of all candidates, as yet without verdicts, and what the chosen one is."""
+        """The rows of all candidates, without verdicts, and which of them is chosen."""
         value = view.choice.level or ""
         chosen = candidates[value]
         rows = {value: self._row(value, one.file) for value, one in candidates.items() if not one.if_made}
-        offers = [one for one in candidates.values() if one.if_made]
+        makeable = [one for one in candidates.values() if one.if_made]
+        path = self._library.path_for_level(view.choice.model or "", value) if chosen.if_made else chosen.file.path
         return replace(
             view,
             levels=tuple(rows.values()),
             level_name=rows[value].name if value in rows else value,
-            offers=tuple(offer_row(one.if_made) for one in offers if one.if_made),
-            made_from=offers[0].file.level if offers else "",
+            makeable=tuple(makeable_level_row(one.if_made) for one in makeable if one.if_made),
+            made_from=makeable[0].file.level if makeable else "",
             to_make=chosen.if_made,
-            usable=self._usable_for(self._library.path_for_level(view.choice.model or "", value))
-            if chosen.if_made
-            else self._usable_for(chosen.file.path),
+            usable=self._usable_for(path),
         )
 
     def _row(self, value: str, file: ModelFile) -> LevelRow:
         level = find_level(file.level)
         header = self._library.whole_header(file)
         note = level_note(file.level, file.requantized_from, header.bits_per_weight)
-        summary = level.summary if level else NO_WORDS
+        summary = level.summary if level else NO_SUMMARY
         notes = (note,) if note else ()
         return LevelRow(value, file.level, file.size, header.bits_per_weight, summary, None, notes=notes)
 
@@ -269,7 +275,7 @@ class ModelPickerService:
             choice=replace(view.choice, context_size=size),
             steps=tuple(ContextStep(tokens, None) for tokens in _steps(trained, size, None)),
             levels=_judged(view.levels, view.choice.level, verdict),
-            offers=_judged(view.offers, view.choice.level, verdict),
+            makeable=_judged(view.makeable, view.choice.level, verdict),
             plan=plan,
             verdict=verdict,
         )
@@ -283,7 +289,7 @@ class ModelPickerService:
             except PlaygroundError as error:
                 return replace(row, notes=(*row.notes, str(error)))
 
-        return replace(view, levels=tuple(map(judged, view.levels)), offers=tuple(map(judged, view.offers)))
+        return replace(view, levels=tuple(map(judged, view.levels)), makeable=tuple(map(judged, view.makeable)))
 
     def _with_steps(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
         chosen, choice = candidates[view.choice.level or ""], view.choice
@@ -319,15 +325,15 @@ def _by_value(files: Sequence[ModelFile]) -> dict[str, ModelFile]:
     return named
 
 
-def _first_guess(files: dict[str, ModelFile]) -> str:
-    """The level shown until verdicts are known: as shipped, else the usual one, else the smallest."""
+def _default_level(files: dict[str, ModelFile]) -> str:
+    """The level shown until verdicts are known: the starter model's, else a usual one, else the first."""
     original = [value for value, file in files.items() if file.origin == "starter"]
     usual = [value for level in DEFAULT_LEVELS for value, file in files.items() if file.level == level]
     return (original + usual + list(files))[0]
 
 
 def _recommended(rows: Sequence[LevelRow], files: dict[str, ModelFile]) -> str | None:
-    """The usual level if it fits, else the largest that does; never one made from another level."""
+    """A usual level that fits, else the largest that fits; never one requantized from another level."""
     fitting = [
         row for row in rows if row.verdict and row.verdict.kind == "fits" and not files[row.value].requantized_from
     ]

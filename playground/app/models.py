@@ -198,7 +198,7 @@ class ModelsService:
         """Make a level, with progress; a sentence where that was stopped or cannot be."""
         quantization_jobs = self._services.quantization_jobs if self.settings.allow_quantize else None
         yield from quantization_updates(
-            level, MakeableLevels(quantization_jobs, self.runs).make(base_name, level, stopped, visitor), visitor
+            level, MakeableLevels(quantization_jobs, self.runs).make_level(base_name, level, stopped, visitor), visitor
         )
 
     # --- downloads ---

@@ -30,9 +30,9 @@ from playground.web.streaming import Updates, Values
 from playground.web.widgets import change_stamp, javascript, radio_rows
 
 KV_CHOICES: Final = [
-    ("16 bits (f16): the usual", "f16"),
-    ("8 bits (q8_0): half the memory", "q8_0"),
-    ("4 bits (q4_0): a quarter, may be noticed", "q4_0"),
+    ("f16: full precision", "f16"),
+    ("q8_0: half the memory", "q8_0"),
+    ("q4_0: a quarter of the memory, quality may suffer", "q4_0"),
 ]
 _MOST_PAGES: Final = 10_000  # whose newest redraw is remembered
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -47,7 +47,7 @@ class ServerForm:
     name: gr.Textbox
     key: gr.Textbox
     add: gr.Button
-    said: gr.HTML
+    message: gr.HTML
 
 
 class Redraws:
@@ -113,10 +113,10 @@ class PickerComponents:
     def updates(self, view: PickerView) -> Updates:
         """The view, drawn."""
         choice = view.choice
-        bar = memory_bar_empty(view.problem or "Working out what this needs …")
+        bar = memory_bar_empty(view.problem or "Calculating memory …")
         if view.plan and view.verdict:
             bar = memory_bar(view.plan, view.usable, view.verdict)
-        rows = level_rows(view.levels, choice.level or "", f"{self.group}-level", view.offers, view.made_from)
+        rows = level_rows(view.levels, choice.level or "", f"{self.group}-level", view.makeable, view.made_from)
         steps = context_steps(view.steps, choice.context_size, f"{self.group}-context") if choice.context_size else ""
         return {
             self.line: picker_line(
@@ -155,7 +155,7 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                 models_changed = gr.Textbox(visible="hidden", elem_id=f"{group}-news")
             context = radio_rows("", f"{group}-context")
             memory = gr.HTML(
-                memory_bar_empty("What the model will need shows here before it is loaded."),
+                memory_bar_empty("The memory that the model needs shows here before it loads."),
                 apply_default_css=False,
                 elem_id=f"{group}-memory",
             )
@@ -165,8 +165,8 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                 kv_type = gr.Radio(
                     KV_CHOICES,
                     value="f16",
-                    label="Bits for what the model keeps of the text",
-                    info="Fewer bits leave room for a longer context.",
+                    label="KV cache precision",
+                    info="Lower precision leaves room for a longer context.",
                     elem_id=f"{group}-kv",
                 )
             server = _build_server_form(group) if service.servers.may_add else None
@@ -188,21 +188,21 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
 
 
 def _build_server_form(group: str) -> ServerForm:
-    with gr.Accordion("A server with more models", open=False, elem_classes="gp-more", elem_id=f"{group}-server"):
+    with gr.Accordion("Connect a server", open=False, elem_classes="gp-more", elem_id=f"{group}-server"):
         address = gr.Textbox(
             label="Address",
-            info="Of an OpenAI-compatible server: llama-server, vLLM, SGLang, LM Studio …",
+            info="Any OpenAI-compatible server: llama-server, vLLM, SGLang, LM Studio …",
             placeholder="http://192.168.1.20:8000/v1",
             max_lines=1,
             elem_id=f"{group}-server-address",
         )
-        name = gr.Textbox(label="Name", placeholder="such as workshop", max_lines=1, elem_id=f"{group}-server-name")
-        key = gr.Textbox(
-            label="Key", info="If it wants one.", type="password", max_lines=1, elem_id=f"{group}-server-key"
+        name = gr.Textbox(
+            label="Name (optional)", placeholder="such as workshop", max_lines=1, elem_id=f"{group}-server-name"
         )
-        add = gr.Button("Ask for its models", elem_id=f"{group}-server-add")
-        said = gr.HTML("", apply_default_css=False, elem_id=f"{group}-server-said")
-    return ServerForm(address=address, name=name, key=key, add=add, said=said)
+        key = gr.Textbox(label="API key (optional)", type="password", max_lines=1, elem_id=f"{group}-server-key")
+        add = gr.Button("Connect", elem_id=f"{group}-server-add")
+        message = gr.HTML("", apply_default_css=False, elem_id=f"{group}-server-said")
+    return ServerForm(address=address, name=name, key=key, add=add, message=message)
 
 
 # --- react ---
@@ -293,17 +293,17 @@ def _wire_server_form(
     def add(request: gr.Request, values: Values) -> Updates:
         name, address, key = (str(values[part] or "") for part in (form.name, form.address, form.key))
         try:
-            success = servers.add(name, address, key)
+            success = servers.add_server(name, address, key)
         except PlaygroundError as error:
             log_refusal(error, visitor(request))
-            return {form.said: status_message(error)}
+            return {form.message: status_message(error)}
         emptied = dict.fromkeys((form.key, form.name, form.address), "")
-        return {form.said: status_message(Notice(success, "good")), models_changed: change_stamp(), **emptied}
+        return {form.message: status_message(Notice(success, "good")), models_changed: change_stamp(), **emptied}
 
     gr.on(
         [form.add.click, form.key.submit, form.address.submit],
         add,
         {form.address, form.name, form.key},
-        [form.said, form.key, form.name, form.address, models_changed],
+        [form.message, form.key, form.name, form.address, models_changed],
         **_QUIET,
     )

@@ -95,7 +95,7 @@ def test_a_context_beyond_the_trained_one_becomes_the_trained_one(service: ChatS
 @pytest.mark.parametrize("value", ["/etc/passwd", "../x", "Q9", "", "Q4_1\x00"])
 def test_a_level_that_is_not_on_offer_is_refused(service: ChatService, value: str) -> None:
     with pytest.raises(ModelNotFound):
-        service.picker.file(replace(STARTER, level=value))
+        service.picker.find_file(replace(STARTER, level=value))
 
 
 @pytest.mark.parametrize("size", ["", None, "-1", "0", "1e9", "١٢", "9" * 40, [], "abc"])

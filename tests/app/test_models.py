@@ -99,7 +99,7 @@ def level_of(view: HubView, name: str) -> HubLevel:
 
 
 def row_of(view: HubView | PickerView, name: str) -> LevelRow:
-    rows = view.rows if isinstance(view, HubView) else (*view.levels, *view.offers)
+    rows = view.rows if isinstance(view, HubView) else (*view.levels, *view.makeable)
     return next(row for row in rows if row.name == name)
 
 
@@ -120,7 +120,7 @@ def test_levels_that_can_be_made_are_offered_with_their_exact_size_and_true_bits
     last = list(picker.views(ModelChoice()))[-1]
     low = row_of(last, "Q2_K")
     assert last.made_from == "Q4_1" and last.choice.level == "Q4_1" and last.to_make is None
-    assert "Q4_1" not in [row.name for row in last.offers]
+    assert "Q4_1" not in [row.name for row in last.makeable]
     assert low.bits_per_weight == pytest.approx(5.14, abs=0.01) and low.verdict
     assert "Named Q2_K, in truth 5.1 bits per weight." in low.notes[0]
     assert "Requantized from Q4_1" in low.notes[0]
@@ -128,11 +128,11 @@ def test_levels_that_can_be_made_are_offered_with_their_exact_size_and_true_bits
 
 def test_offers_are_folded_under_the_levels_that_are_here_until_one_is_chosen(picker: ModelPickerService) -> None:
     last = list(picker.views(ModelChoice()))[-1]
-    folded = level_rows(last.levels, "Q4_1", "left-level", last.offers, last.made_from)
-    assert "More levels, made here from Q4_1" in text_of(folded)
+    folded = level_rows(last.levels, "Q4_1", "left-level", last.makeable, last.made_from)
+    assert "Make another level from the Q4_1 file" in text_of(folded)
     assert '<details class="gp-offers">' in folded
-    assert '<details class="gp-offers" open>' in level_rows(last.levels, "Q2_0", "left-level", last.offers, "Q4_1")
-    assert len(re.findall('name="left-level"', folded)) == len(last.levels) + len(last.offers)
+    assert '<details class="gp-offers" open>' in level_rows(last.levels, "Q2_0", "left-level", last.makeable, "Q4_1")
+    assert len(re.findall('name="left-level"', folded)) == len(last.levels) + len(last.makeable)
 
 
 def test_a_level_that_is_only_offered_is_planned_as_it_will_be_once_made(picker: ModelPickerService) -> None:
@@ -142,7 +142,7 @@ def test_a_level_that_is_only_offered_is_planned_as_it_will_be_once_made(picker:
     assert frames[-1] == QuantizationUpdate(CLEAR, is_made=True)
     made = list(picker.views(offered.choice))[-1]
     assert made.to_make is None and "Q2_0" in [row.name for row in made.levels]
-    assert "Q2_0" not in [row.name for row in made.offers]
+    assert "Q2_0" not in [row.name for row in made.makeable]
     assert offered.plan and made.plan
     assert offered.plan.total == pytest.approx(made.plan.total, rel=0.03)
     assert offered.plan.kv_cache == made.plan.kv_cache
@@ -151,8 +151,8 @@ def test_a_level_that_is_only_offered_is_planned_as_it_will_be_once_made(picker:
 
 def test_a_stopped_making_says_so_and_the_level_stays_on_offer(picker: ModelPickerService) -> None:
     frames = list(picker.make_level(ModelChoice(STARTER, "Q8_0"), lambda: True))
-    assert "nothing of it is kept" in str(frames[-1].message) and not frames[-1].is_made
-    assert "Q8_0" in [row.name for row in list(picker.views(ModelChoice()))[-1].offers]
+    assert "Nothing was kept" in str(frames[-1].message) and not frames[-1].is_made
+    assert "Q8_0" in [row.name for row in list(picker.views(ModelChoice()))[-1].makeable]
 
 
 def test_a_level_that_somebody_makes_while_the_picker_is_drawn_is_drawn_as_one_that_is_here(
@@ -174,7 +174,7 @@ def test_what_is_not_on_offer_is_not_made(picker: ModelPickerService, level: str
 
 def test_nothing_is_offered_where_the_settings_forbid_it(services: Services) -> None:
     picker = ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 4)
-    assert list(picker.views(ModelChoice(STARTER, "Q2_0")))[-1].offers == ()
+    assert list(picker.views(ModelChoice(STARTER, "Q2_0")))[-1].makeable == ()
     (_, refused) = picker.make_level(ModelChoice(STARTER, "Q2_0"), never)
     assert "no longer on this computer" in str(refused.message)
 
@@ -222,7 +222,7 @@ def test_where_deleting_is_forbidden_no_row_offers_it_and_no_browser_can(
     assert "Delete" not in installed_models(strict.installed_models.view()) and strict.makeable_levels(STARTER) == {}
     with pytest.raises(PlaygroundError, match="cannot be deleted here"):
         strict.installed_models.delete_model(key)
-    assert "not made here" in str(list(strict.make_level(STARTER, "Q8_0", never))[-1].message)
+    assert "switched off here" in str(list(strict.make_level(STARTER, "Q8_0", never))[-1].message)
 
 
 def test_a_file_opened_by_its_path_is_in_every_list_and_never_deleted(

@@ -98,13 +98,13 @@ def test_a_server_s_model_has_no_level_of_its_own_and_no_verdict(picker: ModelPi
     assert last.choice == THERE
     assert [row.name for row in last.levels] == ["runs on workshop"]
     assert (last.plan, last.verdict, last.steps) == (None, None, ())
-    assert "takes no memory here" in last.problem
+    assert "needs no memory on this computer" in last.problem
 
 
 @pytest.mark.parametrize("model", ["nothing@workshop", "x@elsewhere", "@", f"{ALIAS}@WORKSHOP"])
 def test_a_model_that_no_server_offers_is_refused(picker: ModelPickerService, model: str) -> None:
     with pytest.raises(ModelNotFound):
-        list(picker.ready(ModelChoice(model, "on workshop"), lambda: False))
+        list(picker.prepare_model(ModelChoice(model, "on workshop"), lambda: False))
 
 
 def test_a_server_that_cannot_be_asked_stands_on_the_list_and_says_why(
@@ -115,7 +115,7 @@ def test_a_server_that_cannot_be_asked_stands_on_the_list_and_says_why(
         picker = ModelPickerService(
             others.library, others.planner, others.pool.usable_bytes_for, 4, servers=Servers(others.remotes)
         )  # fmt: skip
-        assert ("attic (cannot be asked)", "@attic") in picker.model_names(wait=True)
+        assert ("attic (not reachable)", "@attic") in picker.model_names(wait=True)
         (view,) = picker.views(ModelChoice("@attic"))
         assert "attic does not accept the key" in view.problem
 
@@ -123,10 +123,10 @@ def test_a_server_that_cannot_be_asked_stands_on_the_list_and_says_why(
 def test_a_person_may_enter_a_server_and_use_it(
     services: Services, server: ServerProcess, picker: ModelPickerService
 ) -> None:
-    assert picker.servers.add("bench", server.url, KEY) == "bench offers 1 model: the list of models has it now."
+    assert picker.servers.add_server("bench", server.url, KEY) == "Connected to bench: 1 model added to the list."
     assert f"{ALIAS}@bench" in {value: name for name, value in picker.model_names()}
-    with pytest.raises(RequestRefused, match="Servers cannot be entered here"):
-        Servers(services.remotes).add("shed", server.url, KEY)
+    with pytest.raises(RequestRefused, match="Servers cannot be added here"):
+        Servers(services.remotes).add_server("shed", server.url, KEY)
 
 
 # --- the chat ---
@@ -235,7 +235,7 @@ def test_a_server_that_refuses_leaves_the_other_side_its_answer(comparison: Comp
     wish = CompareRequest((replace(THERE, model="gone@workshop"), HERE), sampling=GREEDY, max_tokens=12)
     last = list(comparison.ask(ANN, Comparison(), SUM, wish))[-1]
     assert last.duel and last.duel.at(1).result
-    assert "not on offer any more" in text_of(last.panes[0].note)
+    assert "no longer available" in text_of(last.panes[0].note)
 
 
 def test_both_sides_answer_at_once_and_count_as_undisturbed(comparison: CompareService) -> None:

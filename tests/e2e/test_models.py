@@ -43,7 +43,7 @@ def offer(page: Page, level: str) -> Locator:
     row = page.locator(f"#chat-level .gp-offers input[value={level}]")
     expect(row).to_be_attached()
     if not row.is_visible():
-        page.get_by_text("More levels, made here from").first.click()
+        page.get_by_text("Make another level from").first.click()
     return row
 
 

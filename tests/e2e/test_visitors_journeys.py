@@ -26,13 +26,13 @@ def test_a_newcomer_sees_what_is_in_memory_and_joins_it(visit: Visitor) -> None:
     expect(one.locator("#chat-context")).to_contain_text("4,096 tokens: about")
     choose_context(one, "2K|2,048")
     load(one)  # in memory already, so it is ready before the picker is redrawn
-    loaded_models = one.get_by_role("region", name="Models in memory")
+    loaded_models = one.get_by_role("region", name="Loaded models")
     expect(loaded_models).to_contain_text("2,048 tokens")
-    expect(loaded_models).to_contain_text("your choice")
+    expect(loaded_models).to_contain_text("selected")
 
     other = visit()
-    there = other.get_by_role("region", name="Models in memory")
+    there = other.get_by_role("region", name="Loaded models")
     expect(there).to_contain_text("SmolLM2 135M Instruct · Q4_1 · 2,048 tokens")
     there.get_by_role("listitem").filter(has_text="2,048 tokens").get_by_role("button", name="Use").click()
-    expect(there).to_contain_text("your choice")
+    expect(there).to_contain_text("selected")
     expect(other.locator("#chat-context").get_by_role("radio", name=re.compile("2K|2,048")).first).to_be_checked()

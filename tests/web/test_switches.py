@@ -114,6 +114,7 @@ def shut(starter: Path, tmp_path: Path) -> Iterator[Services]:
 
 def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Services, starter: Path) -> None:
     models = ModelsService(shut)
+    servers = Servers(shut.remotes, may_add=shut.settings.may_add_remotes)
     shut.hub = HubClient("http://127.0.0.1:9")
     assert "Nothing is downloaded here" in models.start_download(OTHER, "x")
     assert "Nothing is downloaded here" in models.change_download("resume x")
@@ -121,12 +122,12 @@ def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Servic
         lambda: models.installed_models.add_file(str(starter)),
         lambda: models.installed_models.keep_uploads([str(starter)]),
         lambda: models.installed_models.delete_model(models.installed_models.view().rows[0].key),
-        lambda: Servers(shut.remotes, may_add=shut.settings.may_add_remotes).add("x", "http://127.0.0.1:9/v1", ""),
+        lambda: servers.add_server("x", "http://127.0.0.1:9/v1", ""),
     ):
         with pytest.raises(PlaygroundError, match=" here"):
             refused()
     assert starter.exists()
-    assert "not made here" in str(list(models.make_level(STARTER, "Q2_0"))[-1].message)
+    assert "switched off here" in str(list(models.make_level(STARTER, "Q2_0"))[-1].message)
     assert models.makeable_levels(STARTER) == {}
 
 

@@ -63,7 +63,7 @@ def runs(clock: Clock) -> Runs:
 @pytest.fixture
 def pool(services: Services, starter: Path) -> Iterator[ModelPool]:
     plans = [
-        services.planner.plan(starter, ModelPickerService.context(picker_of(services), choice))
+        services.planner.plan(starter, ModelPickerService.context_parameters(picker_of(services), choice))
         for choice in (MINE, OTHER)
     ]
     room = plans[1].total + plans[0].must_stay // 2
@@ -104,8 +104,8 @@ def test_a_model_in_use_stays_and_who_wants_another_hears_for_whom_it_waits(
     anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
     ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
-    waiting = next(frame for frame in ben if "Waiting for the memory" in text_of(frame.progress))
-    assert "SmolLM2 135M Instruct · Q4_1 (1 uses it now): you are next" in text_of(waiting.progress)
+    waiting = next(frame for frame in ben if "Waiting for memory" in text_of(frame.progress))
+    assert "SmolLM2 135M Instruct · Q4_1 (1 user): you are next" in text_of(waiting.progress)
     until_it_writes(anna)  # it is still hers
     service.stop(ANNA)
     list(anna)
@@ -118,7 +118,7 @@ def test_who_waits_may_join_the_model_in_memory_instead(service: ChatService) ->
     anna = service.send(ANNA, ChatSession(), SUM, BRIEFLY)
     until_it_writes(anna)
     ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
-    next(frame for frame in ben if "Waiting for the memory" in text_of(frame.progress))
+    next(frame for frame in ben if "Waiting for memory" in text_of(frame.progress))
     view = service.loaded_models.view(OTHER)
     (row,) = view.rows
     assert row.users == 1 and view.swap and view.swap.room == "waits for others"
@@ -132,7 +132,7 @@ def test_who_waits_may_join_the_model_in_memory_instead(service: ChatService) ->
 def test_a_swap_tells_what_it_takes_as_soon_as_that_was_measured(service: ChatService) -> None:
     assert service.loaded_models.view(MINE) == LoadedModelsView()
     last = list(service.load(ANNA, MINE))[-1]
-    assert last.loaded_models and [row.is_mine for row in last.loaded_models.rows] == [True]
+    assert last.loaded_models and [row.is_selected for row in last.loaded_models.rows] == [True]
     swap = service.loaded_models.view(OTHER).swap
     assert swap and swap.room == "idle gives way" and swap.time and swap.time.is_measured
 
@@ -233,7 +233,7 @@ def test_a_page_that_is_gone_while_it_waits_leaves_the_line(service: ChatService
     anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
     ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
-    next(frame for frame in ben if "Waiting for the memory" in text_of(frame.progress))
+    next(frame for frame in ben if "Waiting for memory" in text_of(frame.progress))
     runs.leave(BEN.tab)
     assert list(ben)[-1].phase == "rest"
     assert [model.state for model in pool.loaded_models()] == ["ready"]

@@ -103,7 +103,7 @@ class ComparisonScoring:
                     return agreement_card(names(duel), event), "done"
                 if run.is_stopped():
                     break
-                waits = self._loaded_models.waiting(event.waiting)
+                waits = self._loaded_models.waiting_sentence(event.waiting)
                 yield CompareUpdate(
                     agreement=load_progress(None if waits else event.fraction, waits or PHASES[event.phase])
                 )

@@ -199,7 +199,7 @@ class CompareService:
         self, visitor: Visitor, board: Board, place: int, choice: ModelChoice, run: Run
     ) -> Generator[CompareUpdate, None, ModelFile | RemoteModel | None]:
         """The model of a choice, made first where it is not here yet; None when it was stopped."""
-        making = self.picker.ready(choice, run.is_stopped, visitor)
+        making = self.picker.prepare_model(choice, run.is_stopped, visitor)
         made_from, told_at = "", 0.0
         with closing(making):
             while True:
@@ -235,7 +235,7 @@ class CompareService:
         shown_at = 0.0
         with closing(updates):
             for update in updates:
-                board.take(update, self.loaded_models.waiting(update.waiting))
+                board.take(update, self.loaded_models.waiting_sentence(update.waiting))
                 if update.failed:
                     log_refusal(update.failed, run.visitor)
                 if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):

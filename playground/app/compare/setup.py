@@ -164,7 +164,7 @@ class CompareSetup:
     def _levels_of(self, model: str) -> frozenset[str]:
         """What can be chosen of a model: what is here and what can be made."""
         views = self._picker.views(ModelChoice(model))
-        return frozenset(row.value for view in views for row in (*view.levels, *view.offers))
+        return frozenset(row.value for view in views for row in (*view.levels, *view.makeable))
 
     def choices_to_open(self, setup: LinkedSetup) -> tuple[ModelChoice, ModelChoice]:
         """What the pickers show when the page opens."""
@@ -180,13 +180,13 @@ class CompareSetup:
 
     def beforehand(self, wish: CompareRequest) -> str:
         """Whether both models will stay in memory, and what the mode means for the speeds."""
-        if any(self._picker.servers.means(choice.model) for choice in wish.choices):
+        if any(self._picker.servers.has_model(choice.model) for choice in wish.choices):
             return beforehand_line(wish.mode, None, with_server=True)
         to_make = [choice.level for choice in wish.choices if choice.level and not self._is_here(choice)]
         if to_make:
             return beforehand_line(wish.mode, None, tuple(dict.fromkeys(to_make)))
         try:
-            files = [self._picker.file(choice) for choice in wish.choices]
+            files = [self._picker.find_file(choice) for choice in wish.choices]
             panes = [Pane(file, self.context(file, choice)) for file, choice in zip(files, wish.choices, strict=True)]
             return beforehand_line(wish.mode, residency(self._pool, self._planner, panes))
         except PlaygroundError:
@@ -196,12 +196,12 @@ class CompareSetup:
         """The chosen context, at most what the model was trained for: a browser may ask for anything."""
         if isinstance(file, RemoteModel):
             return None
-        context = self._picker.context(choice)
+        context = self._picker.context_parameters(choice)
         trained = self._planner.trained_context(file.path)
         return replace(context, context_size=min(context.context_size, trained))
 
     def _is_here(self, choice: ModelChoice) -> bool:
         try:
-            return bool(self._picker.file(choice))
+            return bool(self._picker.find_file(choice))
         except PlaygroundError:
             return False

@@ -7,7 +7,6 @@ from typing import get_args
 
 import pytest
 
-from playground.app.model_choice import ContextStep, LevelRow
 from playground.engine.protocol import (
     FINISH_SENTENCES,
     FINISH_WORDS,
@@ -27,7 +26,6 @@ from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
 from playground.web.html.memory import memory_bar, predicted_beside_measured, verdict_chip
 from playground.web.html.page import empty_state, error_card, machine_strip, notice, page_head
-from playground.web.html.picker import context_steps, level_rows, picker_line
 from playground.web.html.reply import context_meter, live_line, load_progress, reply_details
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -64,10 +62,6 @@ def timings(cached: int = 12, prompt_speed: float | None = 214.3) -> Timings:
     return Timings(0.01, 64, cached, prompt_speed, 0.34, 512, 12.34, 41.9, 2)
 
 
-def a_row(name: str = "Q4_K_M", verdict: Verdict | None = None, **kwargs: object) -> LevelRow:
-    return LevelRow(name, name, int(4.6 * GIB), 4.83, "The usual choice.", verdict, **kwargs)  # type: ignore[arg-type]
-
-
 def test_every_finish_reason_has_plain_words() -> None:
     reasons = set(get_args(FinishReason))
     assert set(FINISH_WORDS) == set(FINISH_SENTENCES) == reasons
@@ -92,9 +86,7 @@ def test_the_strip_says_what_this_computer_has_and_what_limits_it() -> None:
         error_card(EVIL),
         notice(EVIL),
         empty_state(EVIL, EVIL),
-        picker_line(EVIL, EVIL, 4096, None),
         load_progress(0.5, EVIL),
-        level_rows([LevelRow(EVIL, EVIL, 1, None, EVIL, None, notes=(EVIL,))], EVIL, EVIL),
         verdict_chip(Verdict("fits", EVIL, EVIL, 1, 2)),
         memory_bar(a_plan(), GIB, Verdict("wont_fit", EVIL, EVIL, 2, 1)),
     ],
@@ -171,49 +163,6 @@ def test_predicted_stands_beside_measured_and_a_difference_shows() -> None:
     table = text_of(predicted_beside_measured(plan, Memory(plan.must_stay + MIB, plan.weights)))
     together = re.search(r"Together (\S+ GiB) (\S+ GiB)", table)
     assert together and together[1] != together[2]
-
-
-# --- the picker ---
-
-
-def test_a_level_shows_its_size_true_bits_sentence_and_verdict() -> None:
-    row = level_rows([a_row(verdict=judge(a_plan(), 20 * GIB), recommended=True)], "Q4_K_M", "chat-level")
-    assert "Q4_K_M 4.6 GiB · 4.8 bits ✓ Fits Recommended The usual choice." in text_of(row)
-
-
-def test_a_level_made_from_another_says_so() -> None:
-    assert "Requantized from Q4_1" in text_of(level_rows([a_row(notes=("Requantized from Q4_1",))], "", "g"))
-
-
-def test_levels_are_native_radio_buttons_of_one_group_and_only_the_choice_is_checked() -> None:
-    rows = level_rows([a_row("Q2_K"), a_row("Q4_K_M")], "Q4_K_M", "left-level")
-    assert re.findall(r'type="radio" name="left-level" value="(\w+)"( checked)?', rows) == [
-        ("Q2_K", ""),
-        ("Q4_K_M", " checked"),
-    ]
-
-
-def test_a_model_without_levels_says_so() -> None:
-    assert "No level" in text_of(level_rows([], "", "g"))
-
-
-def test_the_largest_context_that_fits_is_marked_and_told() -> None:
-    steps = [ContextStep(4096, True), ContextStep(42_240, True, is_largest=True), ContextStep(65_536, False)]
-    shown = context_steps(steps, 4096, "g")
-    assert "The largest that fits is 42,240." in text_of(shown)
-    assert 'title="42,240 tokens, largest that fits"' in shown
-    assert 'title="65,536 tokens, won\'t fit"' in shown
-
-
-def test_while_the_contexts_are_being_asked_nothing_is_claimed() -> None:
-    shown = text_of(context_steps([ContextStep(4096, None), ContextStep(8192, None)], 4096, "g"))
-    assert "fit" not in shown
-
-
-def test_the_folded_picker_is_one_line_with_the_verdict() -> None:
-    line = picker_line("SmolLM2 135M", "Q4_1", 4096, judge(a_plan(), 20 * GIB))
-    assert text_of(line) == "SmolLM2 135M · Q4_1 · 4K ✓ Fits change"
-    assert 'aria-expanded="false"' in line
 
 
 # --- the reply ---
