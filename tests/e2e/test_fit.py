@@ -121,6 +121,6 @@ def test_the_learn_tab_is_accessible(visit: Visitor, dark: bool) -> None:
 
 def test_what_is_learned_can_be_tried_at_once(page: Page) -> None:
     page.get_by_role("tab", name="Learn").click()
-    page.get_by_role("button", name="Compare the sum with the plan").click()
+    page.get_by_role("button", name="Compare the rule of thumb with the plan").click()
     expect(page.get_by_role("tab", name="Fit")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#fit-table table")).to_be_visible()

@@ -1,88 +1,43 @@
-"""The Learn tab's markup: sections read from assets/learn.toml, each with a picture and one way to try it.
+"""The Learn tab's markup: the sections of assets/learn.toml, each with a picture and the tab where it can be tried.
 
-Pure but for reading that file; the pictures are learn_pictures.py's.
+A picture is an SVG file in assets/pictures/. It is put into the page as it is, so its classes take the page's colours,
+in dark mode too. The picture of sizes is a template, because its numbers come from the table of levels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from html import escape
-from typing import Any, Final
+from typing import Final
 
-from playground.resources import read_toml
-from playground.web.html.learn_pictures import PICTURES
+from markupsafe import Markup
 
-TABS: Final = ("chat", "compare", "fit", "models")
+from playground.gguf.levels import find_level
+from playground.resources import asset, read_toml
+from playground.web.html.templates import render
 
-
-@dataclass(frozen=True)
-class Word:
-    """A word of the field beside the plain one."""
-
-    plain: str
-    term: str
-    meaning: str
+TABS: Final = ("chat", "compare", "fit", "models")  # that a section may lead to
+_TWELVE_BILLION: Final = 12_000_000_000
+_SIZES_OF: Final = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
 
 
-@dataclass(frozen=True)
-class Section:
-    """One thing to understand; `tab` is where it can be tried, `picture` a name in PICTURES or empty."""
-
-    title: str
-    text: tuple[str, ...]
-    tab: str
-    link: str
-    term: str = ""
-    picture: str = ""
-    caption: str = ""
-    words: tuple[Word, ...] = ()
-
-
-@dataclass(frozen=True)
-class Lesson:
-    lead: str
-    sections: tuple[Section, ...]
-
-
-def read_lesson() -> Lesson:
-    """The text of assets/learn.toml."""
-    document = read_toml("learn.toml")
-    return Lesson(document["lead"], tuple(_section(entry) for entry in document["section"]))
-
-
-def _section(entry: Mapping[str, Any]) -> Section:
-    return Section(
-        title=entry["title"],
-        text=tuple(entry["text"]),
-        tab=entry["tab"],
-        link=entry["try"],
-        term=entry.get("term", ""),
-        picture=entry.get("picture", ""),
-        caption=entry.get("caption", ""),
-        words=tuple(Word(*word) for word in entry.get("words", ())),
-    )
-
-
-def lesson_page(lesson: Lesson) -> str:
+def lesson_page() -> Markup:
     """The whole tab."""
-    sections = "".join(_section_markup(section) for section in lesson.sections)
-    return f'<article class="gp-learn"><p class="gp-learn-lead">{escape(lesson.lead)}</p>{sections}</article>'
+    lesson = read_toml("learn.toml")
+    sections = [
+        {**section, "picture": picture(section["picture"])} if "picture" in section else section
+        for section in lesson["section"]
+    ]
+    return render("learn.html#lesson", lead=lesson["lead"], sections=sections)
 
 
-def _section_markup(section: Section) -> str:
-    text = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in section.text)
-    term = f'<p class="gp-term"><b>In the field’s words:</b> {escape(section.term)}</p>' if section.term else ""
-    words = "".join(
-        f"<div><dt>{escape(word.plain)} ({escape(word.term)})</dt><dd>{escape(word.meaning)}</dd></div>"
-        for word in section.words
-    )
-    link = f'<button type="button" class="gp-try" data-tab="{section.tab}">{escape(section.link)} →</button>'
-    picture = (
-        f'<figure class="gp-picture">{PICTURES[section.picture]()}<figcaption>{escape(section.caption)}</figcaption>'
-        "</figure>"
-        if section.picture
-        else ""
-    )
-    glossary = f'<dl class="gp-words">{words}</dl>' if words else ""
-    return f"<section><div><h2>{escape(section.title)}</h2>{text}{term}{glossary}{link}</div>{picture}</section>"
+def picture(name: str) -> Markup:
+    """The picture of that name as inline SVG."""
+    if name == "sizes":
+        return _sizes_of_a_12b_model()
+    return Markup(asset(f"pictures/{name}.svg").read_text(encoding="utf-8"))
+
+
+def _sizes_of_a_12b_model() -> Markup:
+    """Bars of the sizes at the usual levels, in GB as files are sold."""
+    levels = [level for name in _SIZES_OF if (level := find_level(name))]
+    sizes = [(level.name, _TWELVE_BILLION * level.bits_per_weight / 8e9) for level in levels]
+    return render("learn.html#sizes", sizes=sizes)

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import gradio as gr
 
-from playground.web.html.learn import TABS, lesson_page, read_lesson
-
-_LINK_JS: Final = """
-element.addEventListener('click', event => {
-  const link = event.target.closest('[data-tab]');
-  if (!link) return;
-  props.value = link.dataset.tab;
-  trigger('input');
-});
-"""
+from playground.web.html.learn import TABS, lesson_page
+from playground.web.widgets import button_rows
 
 
 def build_learn_tab() -> gr.HTML:
-    """Inside the tab that is open; the value becomes the tab that a person wants to try."""
-    return gr.HTML(
-        "",
-        html_template="${page}",
-        js_on_load=_LINK_JS,
-        apply_default_css=False,
-        page=lesson_page(read_lesson()),
-        elem_id="learn",
-    )
+    """Inside the tab that is open; its value becomes the tab that a person wants to try."""
+    return button_rows(lesson_page(), "learn")
+
+
+def open_tab(name: object) -> gr.Tabs:
+    """The tab that a link names; any other value that the browser sends changes nothing."""
+    return gr.Tabs(selected=name) if name in TABS else gr.Tabs()
 
 
 def wire_learn_tab(learn: gr.HTML, tabs: gr.Tabs) -> None:
     """A link opens its tab, at the top of the page."""
-    learn.input(to_tab, learn, tabs, show_progress="hidden", queue=False, api_visibility="private").then(
-        None, None, None, js="() => window.scrollTo(0, 0)"
-    )
-
-
-def to_tab(name: object) -> gr.Tabs:
-    """The tab that a link names; anything else the browser sends stays where it is."""
-    return gr.Tabs(selected=name) if name in TABS else gr.Tabs()
+    opened = learn.input(
+        lambda name: {tabs: open_tab(name), learn: gr.HTML(value="")}, learn, [tabs, learn],
+        show_progress="hidden", queue=False, api_visibility="private",
+    )  # fmt: skip
+    opened.then(None, js="() => window.scrollTo(0, 0)")

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import re
+from xml.etree import ElementTree
 
 import pytest
 
-from playground.web.html.learn import TABS, lesson_page, read_lesson
-from playground.web.html.learn_pictures import PICTURES
-from playground.web.tabs.learn import to_tab
+from playground.resources import asset, read_toml
+from playground.web.html.learn import TABS, lesson_page, picture
+from playground.web.tabs.learn import open_tab
+
+SECTIONS = read_toml("learn.toml")["section"]
+USED = [section["picture"] for section in SECTIONS if "picture" in section]
 
 
 def test_every_section_can_be_tried_in_a_tab_that_exists() -> None:
-    lesson = read_lesson()
-    assert len(lesson.sections) >= 7
-    assert all(section.tab in TABS and section.link for section in lesson.sections)
-    assert lesson_page(lesson).count("data-tab=") == len(lesson.sections)
+    assert len(SECTIONS) >= 7
+    assert all(section["tab"] in TABS and section["link"] for section in SECTIONS)
+    assert lesson_page().count("data-value=") == len(SECTIONS)
 
 
-def test_every_picture_is_used_once_and_named_for_those_who_do_not_see_it() -> None:
-    lesson = read_lesson()
-    assert sorted(section.picture for section in lesson.sections if section.picture) == sorted(PICTURES)
-    assert all(re.search(r'role="img" aria-label="[^"]{20,}"', draw()) for draw in PICTURES.values())
+def test_every_picture_is_used_once() -> None:
+    files = [path.stem for path in asset("pictures").glob("*.svg")]
+    assert sorted(USED) == sorted([*files, "sizes"])
 
 
-def test_the_words_of_the_field_are_explained() -> None:
-    page = lesson_page(read_lesson())
+@pytest.mark.parametrize("name", USED)
+def test_a_picture_is_named_for_those_who_do_not_see_it_and_has_no_colour_of_its_own(name: str) -> None:
+    drawing = ElementTree.fromstring(picture(name))
+    assert drawing.get("role") == "img" and len(drawing.get("aria-label") or "") > 20
+    assert not re.search(r'(fill|stroke|style|id)="', picture(name))  # the page's classes colour it, light and dark
+    assert picture(name) in lesson_page()
+
+
+def test_the_sizes_of_the_picture_come_from_the_table_of_levels() -> None:
+    assert "Sizes of a 12B model: F16 24.0 GB, Q8_0 12.8 GB, Q6_K 9.8 GB, Q5_K_M 8.6 GB" in picture("sizes")
+
+
+def test_the_technical_terms_are_explained() -> None:
+    page = lesson_page()
     for term in ("quantization", "KV cache", "tok/s", "time to first token", "KL divergence", "perplexity", "weights"):
         assert term in page
 
 
 @pytest.mark.parametrize("name", ["nothing", None, [], "learn<script>"])
 def test_a_link_leads_to_no_tab_that_is_not_offered(name: object) -> None:
-    assert to_tab(name).selected is None
-    assert to_tab("fit").selected == "fit"
+    assert open_tab(name).selected is None
+    assert open_tab("fit").selected == "fit"
