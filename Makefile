@@ -1,20 +1,37 @@
-# Two commands do everything, from nothing but Python 3.10+, a C++ compiler and a package registry:
-#   make run     install into .venv and open the playground
-#   make test    install what the tests need and run them
+# From nothing but Python 3.10+, a C++ compiler and a package registry:
+#   make run         install into .venv and open the playground
+#   make test        install what the tests need; lint, check types, run every test
+#   make test-fast   every test but those with a browser, the whole playground or many visitors
+#   make lint        what `make test` checks before the tests
+#   make fix         format, and write the files that are generated
+# `make test` installs nothing outside of .venv, except with INSTALL=1 a Chromium for the browser tests.
 # Another Python:  make run PYTHON=python3.12
 
 PYTHON ?= python3
 VENV_PYTHON = .venv/bin/python
+FAST = not browser and not process and not soak
 
-.PHONY: run test
+.PHONY: run test test-fast lint fix set-up
 
 run:
 	@$(PYTHON) scripts/set_up.py starter
 	@$(VENV_PYTHON) -m playground serve
 
-test:
-	@$(PYTHON) scripts/set_up.py starter test
+test: lint
+	@$(VENV_PYTHON) scripts/run_tests.py
+
+test-fast: set-up
+	$(VENV_PYTHON) -m pytest -m "$(FAST)"
+
+lint: set-up
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
-	@$(VENV_PYTHON) scripts/run_tests.py
+
+fix: set-up
+	$(VENV_PYTHON) -m ruff check --fix .
+	$(VENV_PYTHON) -m ruff format .
+	$(VENV_PYTHON) scripts/requirements.py
+
+set-up:
+	@$(PYTHON) scripts/set_up.py starter test

@@ -1,7 +1,8 @@
-"""Runs pytest with a browser for the journeys, installing Chromium where this system allows it.
+"""Runs pytest with a browser for the journeys; arguments go on to pytest.
 
-Tells the tests which browser by PLAYGROUND_TEST_CHROMIUM. Where there is none, PLAYGROUND_TEST_BROWSER decides:
-"required" (as under CI=true) makes it a failure, anything else skips the browser tests and says so.
+Uses the Chromium that is installed, or that PLAYGROUND_TEST_CHROMIUM names. If there is none, one is installed only
+where that is asked for (INSTALL=1, as in `make test INSTALL=1`) or expected (CI=true). Where there is still none the
+browser tests are skipped and this says so; PLAYGROUND_TEST_BROWSER=required, as under CI=true, makes it a failure.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ MACOS_APPS = (
 
 
 def main(pytest_arguments: list[str]) -> int:
-    browser = installed_browser() or install_from_packages() or install_from_playwright()
-    required = os.environ.setdefault(
-        "PLAYGROUND_TEST_BROWSER", "required" if os.environ.get("CI") == "true" else "optional"
-    )
+    is_ci = os.environ.get("CI") == "true"
+    may_install = is_ci or os.environ.get("INSTALL") == "1"
+    browser = installed_browser()
+    if not browser and may_install:
+        browser = install_from_packages() or install_from_playwright()
+    required = os.environ.setdefault("PLAYGROUND_TEST_BROWSER", "required" if is_ci else "optional")
+    missing = "none could be installed" if may_install else "`make test INSTALL=1` installs one"
     if browser:
         os.environ["PLAYGROUND_TEST_CHROMIUM"] = browser
-        print(f"==> Browser tests use {browser}", flush=True)
+        say(f"Browser tests use {browser}")
     elif required == "required":
-        print("==> No Chromium was found and none could be installed; here the browser tests must run.", flush=True)
+        say(f"No Chromium was found, and {missing}; here the browser tests must run.")
         return 1
     else:
-        print("==> Browser tests are skipped: no Chromium was found and none could be installed.", flush=True)
+        say(f"Browser tests are skipped: no Chromium was found, and {missing}.")
     return subprocess.call([sys.executable, "-m", "pytest", *pytest_arguments])
 
 
@@ -60,7 +64,7 @@ def install_from_packages() -> str | None:
         if sudo is None or subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode != 0:
             return None
         prefix = [sudo, "-n"]
-    print("==> Installing Chromium from the system's packages ...", flush=True)
+    say("Installing the system packages chromium and fonts-dejavu-core with apt-get ...")
     environment = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive"]
     subprocess.call([*environment, apt_get, "update", "-qq"], stdout=subprocess.DEVNULL)
     subprocess.call(
@@ -71,8 +75,8 @@ def install_from_packages() -> str | None:
 
 
 def install_from_playwright() -> str | None:
-    """Playwright's own build: the last try, since it comes from outside the package registries."""
-    print("==> Trying Playwright's own Chromium ...", flush=True)
+    """Playwright's own build, in the user's cache: the last try, since it comes from outside the package registries."""
+    say("Installing Playwright's own Chromium ...")
     try:
         installed = subprocess.run(
             [sys.executable, "-m", "playwright", "install", "chromium"], capture_output=True, timeout=300, check=False
@@ -86,6 +90,10 @@ def install_from_playwright() -> str | None:
     with sync_playwright() as playwright:
         path = playwright.chromium.executable_path
     return path if Path(path).exists() and starts(path) else None
+
+
+def say(sentence: str) -> None:
+    print(f"==> {sentence}", flush=True)
 
 
 if __name__ == "__main__":

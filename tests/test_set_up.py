@@ -81,3 +81,49 @@ def test_an_old_python_can_read_the_set_up_far_enough_to_be_refused() -> None:
 
 def test_requirements_txt_is_what_its_script_writes() -> None:
     assert (PROJECT / "requirements.txt").read_text() == requirements((PROJECT / "pyproject.toml").read_text())
+
+
+# --- the browser for the tests ---
+
+
+FAKE_APT_GET = """#!/bin/sh
+echo "$@" >> "$0.log"
+printf '#!/bin/sh\\necho Chromium 1\\n' > "${0%/*}/chromium" && chmod +x "${0%/*}/chromium"
+"""
+
+
+@pytest.fixture
+def bin_without_browser(tmp_path: Path) -> Path:
+    """A folder of commands with an apt-get that installs a Chromium, and no other browser."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, content in (("apt-get", FAKE_APT_GET), ("sudo", '#!/bin/sh\nshift; exec "$@"\n')):
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o755)
+    for name in ("sh", "env", "chmod"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    return folder
+
+
+def run_tests(bin_folder: Path, **environ: str) -> str:
+    """What scripts/run_tests.py prints before pytest begins, which is only asked for its version."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PLAYGROUND_TEST") and name != "CI"}
+    command = [sys.executable, str(PROJECT / "scripts" / "run_tests.py"), "--version"]
+    environment = {**own, "PATH": str(bin_folder), "INSTALL": "", **environ}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its browsers are found without a PATH")
+def test_the_tests_install_no_system_package_unless_asked(bin_without_browser: Path) -> None:
+    printed = run_tests(bin_without_browser)
+    assert "Browser tests are skipped" in printed and "make test INSTALL=1" in printed
+    assert not (bin_without_browser / "apt-get.log").exists()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its browsers are found without a PATH")
+@pytest.mark.parametrize("asked", [{"INSTALL": "1"}, {"CI": "true"}])
+def test_what_is_installed_when_asked_is_said_first(bin_without_browser: Path, asked: dict[str, str]) -> None:
+    said, uses, *_ = run_tests(bin_without_browser, **asked).splitlines()
+    assert "Installing the system packages chromium" in said and "apt-get" in said
+    assert uses == f"==> Browser tests use {bin_without_browser / 'chromium'}"
+    assert "install -y" in (bin_without_browser / "apt-get.log").read_text()
