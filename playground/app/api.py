@@ -123,19 +123,19 @@ class ApiService:
         max_tokens = self._max_tokens(question)
         file = self._model(reference(model))
         context = self._context(file, question)
-        with self.runs.running(visitor, "reply", f"call {next(self._calls)}") as run:
+        with self.runs.start_run(visitor, "reply", f"call {next(self._calls)}") as run:
             loading = (
                 self._services.remotes.lease_model(file)
                 if isinstance(file, RemoteModel)
                 else self._opened(file, context)
             )
-            run.owns_generator(loading)
+            run.close_if_abandoned(loading)
             with closing(loading):
                 lease = yield from _loaded(loading, run)
             if lease is None:
                 return
             with lease:
-                run.owns(lease.release)
+                run.release_if_abandoned(lease.release)
                 yield from self._written(lease, question, max_tokens, run)
 
     def compare(
@@ -146,7 +146,7 @@ class ApiService:
         max_tokens = self._max_tokens(question)
         files = [self._model(reference(model)) for model in models]
         panes = [Pane(file, self._context(file, question), question.conversation) for file in files]
-        with self.runs.running(visitor, "comparison", f"call {next(self._calls)}") as run:
+        with self.runs.start_run(visitor, "comparison", f"call {next(self._calls)}") as run:
             updates = compare(
                 self._services.pool,
                 self._services.planner,
@@ -158,7 +158,7 @@ class ApiService:
                 remotes=self._services.remotes,
                 visitor=visitor,
             )
-            run.owns_generator(updates)
+            run.close_if_abandoned(updates)
             with closing(updates):
                 yield from _compared(panes, updates, run)
 
@@ -227,13 +227,13 @@ class ApiService:
             interval_seconds=self._interval_seconds,
             visitor=run.visitor,
         )
-        run.owns_generator(updates)
+        run.close_if_abandoned(updates)
         state: State = "waiting"
         planned = lease.plan.total if lease.plan else None
         with closing(updates):
             for update in updates:
                 if update.event and not isinstance(update.event, Queued):
-                    run.works()
+                    run.begin_work()
                     state = "writing"
                 finished = update.finished
                 loaded = lease.engine.loaded
@@ -246,8 +246,8 @@ class ApiService:
 
 def _check(run: Run) -> None:
     """Raises what to tell of a run that was ended; of one whose program left nothing is told."""
-    if run.overdue:
-        raise run.overdue
+    if run.interruption:
+        raise run.interruption
     if run.is_stopped():
         raise PlaygroundError("This was stopped.", "Ask again.")
 
@@ -271,7 +271,7 @@ def _compared(panes: Sequence[Pane], updates: Iterator[PaneUpdate], run: Run) ->
     for update in updates:
         index, pane = update.pane, panes[update.pane]
         if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):
-            run.works()
+            run.begin_work()
         if update.result:
             results[index] = update.result
             records[index] = _pane(pane, update.result, state="done")

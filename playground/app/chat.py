@@ -107,11 +107,11 @@ class ChatService:
 
     def stop(self, visitor: Visitor) -> None:
         """Ends what this page's chat has under way, within one update."""
-        self.runs.stop(visitor, PLACE)
+        self.runs.stop_run(visitor, PLACE)
 
     def join(self, visitor: Visitor, pressed: str) -> ModelChoice:
         """The choice that a button among the models in memory means; whatever waits for another is given up."""
-        self.runs.stop(visitor, PLACE, if_waiting=True)
+        self.runs.stop_run(visitor, PLACE, only_if_waiting=True)
         return self.loaded_models.read_button(pressed)
 
     # --- how it goes ---
@@ -140,7 +140,7 @@ class ChatService:
         """The frames of a work inside the visitor's share; whatever went wrong in it, the last one is at rest."""
         with ExitStack() as share:
             try:
-                run = share.enter_context(self.runs.running(visitor, work, PLACE))
+                run = share.enter_context(self.runs.start_run(visitor, work, PLACE))
             except RequestRefused as error:
                 yield ChatUpdate(problem=error_message(error, visitor))
                 return
@@ -158,7 +158,9 @@ class ChatService:
         lease = (yield from self._loading(file, choice, run, anyway)) if file else None
         if lease is None:
             said = notice("Loading was cancelled; nothing is kept.")
-            return ChatUpdate(phase="rest", progress=error_message(run.overdue, visitor) if run.overdue else said)
+            return ChatUpdate(
+                phase="rest", progress=error_message(run.interruption, visitor) if run.interruption else said
+            )
         with lease:
             return ChatUpdate(phase="rest", progress=_ready(lease))
 
@@ -168,10 +170,10 @@ class ChatService:
         file = yield from self._file(visitor, wish.choice, run)
         lease = (yield from self._loading(file, wish.choice, run, anyway=False)) if file else None
         if file is None or lease is None:
-            said = error_message(run.overdue, visitor) if run.overdue else notice("Loading was cancelled.")
+            said = error_message(run.interruption, visitor) if run.interruption else notice("Loading was cancelled.")
             return ChatUpdate(talk, phase="rest", progress="", problem=said)
         with lease:
-            run.owns(lease.release)
+            run.release_if_abandoned(lease.release)
             yield ChatUpdate(progress="")
             return (yield from self._written(lease, self._prepared(talk, wish, file), wish, run))
 
@@ -192,7 +194,7 @@ class ChatService:
                 while True:
                     progress = next(making)
                     made = True
-                    run.waits()  # a making has its own longest time
+                    run.restart_wait()  # a making has its own longest time
                     yield ChatUpdate(progress=status_message(quantization_progress(choice.level, progress)))
             except StopIteration as end:
                 file: ModelFile | RemoteModel | None = end.value
@@ -213,7 +215,7 @@ class ChatService:
             loading = self._pool.lease_model(
                 file.path, self.picker.context_parameters(choice), allow_unfit=allow_unfit, wait_for_memory=True
             )
-        run.owns_generator(loading)
+        run.close_if_abandoned(loading)
         try:
             while not run.is_stopped():
                 try:
@@ -238,7 +240,7 @@ class ChatService:
             interval_seconds=self._interval_seconds,
             visitor=run.visitor,
         )
-        run.owns_generator(updates)
+        run.close_if_abandoned(updates)
         token: Token | None = None
         message = Message("assistant", "")
         try:
@@ -246,7 +248,7 @@ class ChatService:
                 token = update.last_token or token
                 message = update.message
                 if update.event and not isinstance(update.event, Queued):
-                    run.works()
+                    run.begin_work()
                 if update.finished:
                     return self._ended(lease, talk.answered(message, update.finished), update, token)
                 if run.is_stopped():
@@ -287,9 +289,9 @@ class ChatService:
 
 def _broken_off(talk: ChatSession, token: Token | None, run: Run) -> ChatUpdate:
     """Stopped by the person, by the longest time a reply may take, or by the end of the playground."""
-    if run.overdue:
-        live = live_line(token, stopped=run.ended_by)
-        return ChatUpdate(talk, phase="rest", live=live, problem=error_message(run.overdue, run.visitor))
+    if run.interruption:
+        live = live_line(token, stopped=run.stopped_by)
+        return ChatUpdate(talk, phase="rest", live=live, problem=error_message(run.interruption, run.visitor))
     return ChatUpdate(talk, phase="rest", live=live_line(token, stopped="person"))
 
 

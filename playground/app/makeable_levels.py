@@ -68,12 +68,12 @@ class MakeableLevels:
         """
         if visitor is None:
             return (yield from self._made(base_name, level, stopped))
-        with self._runs.running(visitor, "making", "making", f"{base_name}:{level}") as run:
+        with self._runs.start_run(visitor, "making", "making", f"{base_name}:{level}") as run:
             making = self._made(base_name, level, lambda: stopped() or run.is_stopped())
-            run.owns_generator(making)
+            run.close_if_abandoned(making)
             made = yield from making
-            if made is None and run.overdue:
-                raise run.overdue
+            if made is None and run.interruption:
+                raise run.interruption
         return made
 
     def _made(

@@ -245,7 +245,7 @@ class ModelsService:
         if word == "resume":
             self.runs.add_download(visitor, id, self._unfinished())
         elif self.settings.on_space:
-            self.runs.check_download_is_mine(visitor, id)
+            self.runs.check_download_owner(visitor, id)
 
     def _unfinished(self) -> list[str]:
         return [record.id for record in self.downloads() if not record.has_ended]

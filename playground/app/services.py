@@ -48,7 +48,7 @@ class Services:
             self.last_used.record_load,
         )
         self._resources.callback(self.pool.close)
-        self.runs = self._resources.enter_context(Runs.of(settings))
+        self.runs = self._resources.enter_context(Runs.from_settings(settings))
         self.remotes = ServerRegistry(settings.remotes, settings.remote_silence_seconds)
         self._resources.callback(self.remotes.close)
         self.quantization_jobs = QuantizationJobs(self.library, self.processors.usable)

@@ -197,7 +197,7 @@ def reply(
         if isinstance(engine, RemoteEngine):
             asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
         else:
-            chat = visitor.tab if visitor else ""
+            chat = visitor.session if visitor else ""
             asked = _ask_here(engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives, chat)
         yield from _followed(asked, account, interval_seconds)
 

@@ -1,1 +1,1 @@
-"""Who is visiting, what each may have under way, and what is left when a page is gone."""
+"""Who is visiting, what each visitor may have under way at once, and what happens when a page is closed."""

@@ -1,4 +1,4 @@
-"""Which network address tells one visitor from another, from what a request says of where it came from."""
+"""Finds the network address that tells one visitor from another."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def address_of(peer: str | None, forwarded_for: str, *, proxies: int = 0, on_space: bool = False) -> str:
-    """The address that tells one person from another, "" where none does.
+    """The address that tells one person from another, "" if there is none.
 
-    peer: who connected. forwarded_for: the header X-Forwarded-For, in which each proxy adds on the right whom it spoke
-    with, such as "203.0.113.9, 10.0.0.3"; whatever stands further left may be made up. With `proxies` in front, the
-    address is that many places from the right. A Space's proxies have private addresses: there it is the rightmost
-    public one. A home or an office has 2^64 addresses of IPv6, so those are cut to what its owner was given. A loopback
-    address is the owner of this computer, or a proxy that nobody has told of: it tells nothing.
+    peer: the connecting address. forwarded_for: the header X-Forwarded-For, such as "203.0.113.9, 10.0.0.3"; each proxy
+    appends the address that connected to it, and entries further left can be made up. proxies: how many are in front of
+    the playground; the address is that many entries from the right. On a Space, whose proxies have private addresses,
+    it is the rightmost public one. An IPv6 address is cut to its /64 network, which is what one home or office gets. A
+    loopback address is the owner of this computer or an unknown proxy, so it does not identify anyone.
     """
     hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
     if on_space:
@@ -26,7 +26,7 @@ def address_of(peer: str | None, forwarded_for: str, *, proxies: int = 0, on_spa
 
 
 def _parsed(text: str) -> _Address | None:
-    """An address as proxies write it: bare, "[2001:db8::1]:443" or "203.0.113.9:443"."""
+    """An address as proxies write it: bare, "[2001:db8::1]:443" or "203.0.113.9:443"; None for anything else."""
     bare = text.removeprefix("[").partition("]")[0] if text.startswith("[") else text
     if bare.count(":") == 1:
         bare = bare.partition(":")[0]

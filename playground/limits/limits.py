@@ -1,4 +1,4 @@
-"""How much there may be at once, in all and for each visitor."""
+"""How much there may be at once, for each person and in all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from playground.settings import Settings
 
 @dataclass(frozen=True)
 class Limits:
-    """How much there may be at once, in all and for each person; times in seconds."""
+    """The limits in one record. `..._each`: for each person. Times in seconds."""
 
     replies: int = 64
     replies_each: int = 3
@@ -24,8 +24,8 @@ class Limits:
     lab_seconds: float = 7200
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
-        """One person never gets all slots of a model, whatever the settings say, unless it has only one."""
+    def from_settings(cls, settings: Settings) -> Limits:
+        """The limits of the settings, but one person never gets all slots of a model that has several."""
         most_each = settings.slots - 1 if settings.slots > 1 else settings.max_replies_per_visitor
         return cls(
             replies=settings.max_replies,

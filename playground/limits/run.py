@@ -1,8 +1,7 @@
-"""A visitor and what it has under way: until when it may go on, why it ended, and what it holds.
+"""A visitor, and one run: something that a visitor has under way, with its time limit and what it holds.
 
-A visitor is one open page (a tab). A run can say what it holds: if it does not end by itself within some seconds of
-being stopped (a page that is gone no longer moves its generator on), the ledger gives that back in its place. How many
-runs there may be is the ledger's to say.
+Whoever does the work asks `is_stopped` several times a second. A run whose page is gone may never be asked again,
+because nothing moves its generator on; `Runs` (runs.py) then releases what it holds.
 """
 
 from __future__ import annotations
@@ -21,34 +20,35 @@ from playground.text_format import spelled_duration
 Via = Literal["chat", "compare", "fit", "models", "learn", "api", ""]  # the tab, or the API for programs
 Work = Literal["reply", "comparison", "load", "making", "control", "scoring", "measurement"]
 StoppedBy = Literal["person", "time", "shutdown"]
-LAB: Final[tuple[Work, ...]] = ("making", "control", "scoring", "measurement")
+LAB_WORK: Final[tuple[Work, ...]] = ("making", "control", "scoring", "measurement")
 
-GRACE_SECONDS: Final = 5.0  # for a run that was stopped to end by itself
+GRACE_SECONDS: Final = 5.0  # for a stopped run to end by itself
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """One open page, and where on it something was asked for.
+    """One session (an open page, or a call of a program), and the tab that a request came from.
 
-    `address` is "" where it tells nobody apart: then the page counts as a person of its own.
+    address: the network address, "" where it does not tell visitors apart.
     """
 
-    tab: str
+    session: str
     address: str = ""
     via: Via = ""
 
     @property
     def person(self) -> str:
-        return self.address or f"tab {self.tab}"
+        """By what the limits for each visitor are counted: all sessions at one address are one person."""
+        return self.address or f"session {self.session}"
 
     @property
     def short_id(self) -> str:
-        """Tells pages apart in the log; neither a page's name nor its address can be told from it."""
-        return hashlib.sha256(self.tab.encode()).hexdigest()[:8]
+        """Identifies the session in the log, without revealing its name or address."""
+        return hashlib.sha256(self.session.encode()).hexdigest()[:8]
 
 
 class Run:
-    """Something a visitor has under way. The one who does it asks `is_stopped` several times a second."""
+    """Something a visitor has under way: first waiting (for memory, a load, a slot), then working. Thread-safe."""
 
     def __init__(
         self, visitor: Visitor, place: str, work: Work, about: object, limits: Limits, clock: Callable[[], float]
@@ -56,96 +56,94 @@ class Run:
         self.visitor, self.place, self.work, self.about = visitor, place, work, about
         self._limits, self._clock = limits, clock
         self._lock = threading.Lock()
-        self._owned: list[Callable[[], object]] = []
+        self._cleanups: list[Callable[[], object]] = []
         self._stopped_at: float | None = None
-        self._ended_by_us: RequestRefused | None = None
-        self.is_waiting = work not in LAB
-        self._until = clock() + (limits.wait_seconds if self.is_waiting else limits.lab_seconds)
+        self._shutdown: RequestRefused | None = None
+        self.is_waiting = work not in LAB_WORK
+        self._deadline = clock() + (limits.wait_seconds if self.is_waiting else limits.lab_seconds)
 
-    def stop(self, why: RequestRefused | None = None) -> None:
-        """why: what to tell its person, where it was not they who ended it."""
+    def request_stop(self, shutdown: RequestRefused | None = None) -> None:
+        """Ask the run to end. shutdown: the error for its visitor, where the playground itself ends."""
         with self._lock:
             if self._stopped_at is None:
-                self._stopped_at, self._ended_by_us = self._clock(), why
+                self._stopped_at, self._shutdown = self._clock(), shutdown
 
     def is_stopped(self) -> bool:
-        """Whether it should end now: somebody stopped it, its page is gone, or its time is over."""
-        return self._stopped_at is not None or self._clock() >= self._until
+        """Whether it should end now: it was asked to, its page is gone, or its time is over."""
+        return self._stopped_at is not None or self._clock() >= self._deadline
 
-    def waits(self) -> None:
-        """What it has to wait for begins only now: the time for waiting counts anew."""
+    def restart_wait(self) -> None:
+        """Count the waiting time from now on, because something else had to be done first."""
         with self._lock:
             if self.is_waiting:
-                self._until = self._clock() + self._limits.wait_seconds
+                self._deadline = self._clock() + self._limits.wait_seconds
 
-    def works(self) -> None:
-        """The waiting is over; from the first call on the time for the work itself counts."""
+    def begin_work(self) -> None:
+        """The waiting is over. The first call starts the time limit for the work, later calls do nothing."""
         with self._lock:
             if self.is_waiting:
                 self.is_waiting = False
-                self._until = self._clock() + self._longest
+                self._deadline = self._clock() + self._work_seconds
 
     @property
-    def ended_by(self) -> StoppedBy:
-        """Who broke it off, once it is stopped."""
-        if self._ended_by_us:
+    def stopped_by(self) -> StoppedBy:
+        """What ended the run; only meaningful once it is stopped."""
+        if self._shutdown:
             return "shutdown"
         return "person" if self._stopped_at is not None else "time"
 
     @property
-    def overdue(self) -> RequestRefused | None:
-        """What to tell a person whose run was ended by the time alone, or by the end of the playground."""
-        if self._ended_by_us:
-            return self._ended_by_us
+    def interruption(self) -> RequestRefused | None:
+        """The error for a visitor whose run was ended by its time limit or by the end of the playground."""
+        if self._shutdown:
+            return self._shutdown
         if self._stopped_at is not None or not self.is_stopped():
             return None
         if self.is_waiting:
-            waited = spelled_duration(self._limits.wait_seconds)
             return RequestRefused(
-                f"Nothing came free within {waited}, the longest wait here.",
-                "Try again later, or use a model that is loaded.",
+                f"Nothing became free within {spelled_duration(self._limits.wait_seconds)}, the longest wait here.",
+                "Try again later, or use a model that is already loaded.",
                 setting="max_wait_seconds",
             )
-        if self.work in LAB:
-            most = spelled_duration(self._limits.lab_seconds)
+        if self.work in LAB_WORK:
             return RequestRefused(
-                f"This was ended after {most}, the longest one may take here.",
-                "Try a smaller one.",
+                f"This was stopped after {spelled_duration(self._limits.lab_seconds)}, the longest it may take here.",
+                "Try a smaller model.",
                 setting="max_lab_seconds",
             )
-        what = "comparison" if self.work == "comparison" else "reply"
+        noun = "comparison" if self.work == "comparison" else "reply"
         return RequestRefused(
-            f"The {what} was ended after {spelled_duration(self._longest)}, the longest it may take here.",
-            "What was written is kept; ask the model to go on.",
+            f"The {noun} was stopped after {spelled_duration(self._work_seconds)}, the longest it may take here.",
+            "The text so far is kept; ask the model to continue.",
             setting="max_reply_seconds",
         )
 
     @property
-    def _longest(self) -> float:
-        """Seconds for the work itself: a comparison is two replies."""
+    def _work_seconds(self) -> float:
+        """The time limit for the work itself; a comparison is two replies."""
         return (2 if self.work == "comparison" else 1) * self._limits.reply_seconds
 
-    def owns(self, give_back: Callable[[], object]) -> None:
-        """What the run holds: given back in its place, from another thread, if it does not end when it should."""
+    def release_if_abandoned(self, release: Callable[[], object]) -> None:
+        """Call `release` from another thread if the run is abandoned; the last one given is called first."""
         with self._lock:
-            self._owned.append(give_back)
+            self._cleanups.append(release)
 
-    def owns_generator(self, generator: Generator[object, Any, object]) -> None:
-        """The same for what a generator holds; one that runs at that moment ends by itself."""
+    def close_if_abandoned(self, generator: Generator[object, Any, object]) -> None:
+        """The same for a generator. One that is executing at that moment is left to end by itself."""
 
         def close() -> None:
             with suppress(ValueError):
                 generator.close()
 
-        self.owns(close)
+        self.release_if_abandoned(close)
 
     def is_abandoned(self) -> bool:
-        """Whether it was stopped a while ago and still has not ended."""
-        ended_at = self._stopped_at if self._stopped_at is not None else self._until
-        return self._clock() >= ended_at + GRACE_SECONDS
+        """Whether it should have ended GRACE_SECONDS ago."""
+        stopped_at = self._stopped_at if self._stopped_at is not None else self._deadline
+        return self._clock() >= stopped_at + GRACE_SECONDS
 
-    def give_back(self) -> None:
+    def release_resources(self) -> None:
         with self._lock:
-            owned, self._owned = self._owned, []
-        for each in reversed(owned):
-            each()
+            cleanups, self._cleanups = self._cleanups, []
+        for release in reversed(cleanups):
+            release()

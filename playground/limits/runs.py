@@ -1,8 +1,7 @@
-"""What every visitor has under way: fair shares, an end for each run, and nothing left behind when a page is gone.
+"""What all visitors have under way: fair shares, a time limit for each run, and nothing left over from closed pages.
 
-Knows no page, no model and no work itself: whoever works for a visitor does it inside `with visits.running(...)`
-and asks the run (run.py) now and then whether it should end. Several pages at one network address are one person, and
-shares are counted by person. What a run holds the ledger gives back in its place where it does not end by itself.
+Work for a visitor is done inside `with runs.start_run(...) as run`, and asks `run.is_stopped()` now and then. Several
+sessions at one network address count as one person, and shares are counted by person.
 """
 
 from __future__ import annotations
@@ -18,25 +17,28 @@ from typing import Final
 from playground.errors import RequestRefused
 from playground.limits.addresses import address_of
 from playground.limits.limits import Limits
-from playground.limits.run import GRACE_SECONDS, LAB, Run, Via, Visitor, Work
+from playground.limits.run import GRACE_SECONDS, LAB_WORK, Run, Via, Visitor, Work
 from playground.settings import Settings
 from playground.text_format import counted
 
-__all__ = ["GRACE_SECONDS", "LAB", "Run", "Runs", "Via", "Visitor", "Work"]
+__all__ = ["GRACE_SECONDS", "LAB_WORK", "Run", "Runs", "Via", "Visitor", "Work"]
 
-_SWEEP_SECONDS: Final = 1.0
-_HOUR: Final = 3600.0
+_LOOK_SECONDS: Final = 1.0  # between two looks for abandoned runs
+_HOUR_SECONDS: Final = 3600.0
 
 _BUSY: Final[dict[str, tuple[str, str]]] = {
     "chat": ("This chat is still busy.", "Wait for the reply, or stop it first."),
     "comparison": ("This comparison is still busy.", "Wait for the answers, or stop it first."),
-    "making": ("This page is making a level already.", "Wait until it is done, or stop it first."),
+    "making": ("This page is already making a level.", "Wait until it is finished, or stop it first."),
 }
-_BUSY_ELSE: Final = ("This is still busy.", "Wait until it is done, or stop it first.")
+_BUSY_ELSEWHERE: Final = ("This is still busy.", "Wait until it is finished, or stop it first.")
 
 
 class Runs:
-    """The ledger of all runs; thread-safe. `close` stops whatever runs and takes nothing more."""
+    """All runs of all visitors; thread-safe. `close` stops every run and refuses new ones.
+
+    proxies, on_space: how to find a visitor's address, see addresses.py.
+    """
 
     def __init__(
         self,
@@ -50,84 +52,88 @@ class Runs:
         self._proxies, self._on_space = proxies, on_space
         self._clock = clock
         self._lock = threading.Lock()
-        self._ended = threading.Condition(self._lock)
+        self._run_ended = threading.Condition(self._lock)
         self._runs: list[Run] = []
         self._numbers = itertools.count(1)
-        self._results: dict[str, tuple[float, ...]] = {}
+        self._result_times: dict[str, tuple[float, ...]] = {}  # by person, within the last hour
         self._downloads: dict[str, str] = {}  # id -> person
-        self._sweeper: threading.Thread | None = None
+        self._watcher: threading.Thread | None = None
         self._closed = threading.Event()
 
     @classmethod
-    def of(cls, settings: Settings) -> Runs:
-        return cls(Limits.of(settings), proxies=settings.proxies, on_space=settings.on_space)
+    def from_settings(cls, settings: Settings) -> Runs:
+        return cls(Limits.from_settings(settings), proxies=settings.proxies, on_space=settings.on_space)
 
-    def visitor(self, tab: str, peer: str | None = None, forwarded_for: str = "", via: Via = "") -> Visitor:
-        """The visitor behind a request: its page, the address it came from, and its X-Forwarded-For header."""
-        return Visitor(tab, address_of(peer, forwarded_for, proxies=self._proxies, on_space=self._on_space), via)
+    def identify_visitor(
+        self, session: str, peer: str | None = None, forwarded_for: str = "", via: Via = ""
+    ) -> Visitor:
+        """The visitor behind a request: its session, the connecting address, and its X-Forwarded-For header."""
+        return Visitor(session, address_of(peer, forwarded_for, proxies=self._proxies, on_space=self._on_space), via)
 
     # --- runs ---
 
     @contextmanager
-    def running(self, visitor: Visitor, work: Work, place: str = "chat", about: object = None) -> Iterator[Run]:
-        """One thing at a time in each place of a page, and no more than a fair share for each person.
+    def start_run(self, visitor: Visitor, work: Work, place: str = "chat", about: object = None) -> Iterator[Run]:
+        """A run inside the visitor's share. Raises RequestRefused for too many.
 
-        about: lab runs about the same thing are one run that several wait for. Raises RequestRefused with what to do.
+        place: where on the page; each place of a session has one run at a time. about: lab runs about the same thing
+        (several visitors who wait for one level to be made) count as one run towards the limit for all.
         """
         run = Run(visitor, place, work, about if about is not None else next(self._numbers), self.limits, self._clock)
         with self._lock:
-            self._admit(run)
+            self._check_shares(run)
             self._runs.append(run)
-            self._keep_sweeping()
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch_until_idle, daemon=True, name="runs")
+                self._watcher.start()
         try:
             yield run
         finally:
-            self._forget(run)
+            self._remove_run(run)
 
-    def stop(self, visitor: Visitor, place: str, *, if_waiting: bool = False) -> None:
-        """End what this page has under way in this place, within one update; or only if it still waits."""
-        for run in self._of_tab(visitor.tab):
-            if run.place == place and (run.is_waiting or not if_waiting):
-                run.stop()
+    def stop_run(self, visitor: Visitor, place: str, *, only_if_waiting: bool = False) -> None:
+        """Ask what this session has under way in this place to end."""
+        for run in self._runs_of(visitor.session):
+            if run.place == place and (run.is_waiting or not only_if_waiting):
+                run.request_stop()
 
-    def leave(self, tab: str) -> None:
-        """The page is gone: everything it has under way ends, whether or not anybody is left to end it."""
-        for run in self._of_tab(tab):
-            run.stop()
+    def end_session(self, session: str) -> None:
+        """The page is closed: everything it has under way is asked to end."""
+        for run in self._runs_of(session):
+            run.request_stop()
 
-    def sweep(self) -> None:
-        """Give back what abandoned runs hold."""
+    def release_abandoned_runs(self) -> None:
+        """Remove runs that were stopped but did not end, and release what they hold."""
         with self._lock:
             abandoned = [run for run in self._runs if run.is_abandoned()]
         for run in abandoned:
-            self._forget(run)
-            run.give_back()
+            self._remove_run(run)
+            run.release_resources()
 
-    def under_way(self) -> Counter[Work]:
-        """How many runs there are of each kind."""
+    def count_runs(self) -> Counter[Work]:
+        """How many runs of each kind there are."""
         with self._lock:
             return Counter(run.work for run in self._runs)
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing is taken any more."""
         return self._closed.is_set()
 
     def close(self) -> None:
         self._closed.set()
         with self._lock:
-            runs, sweeper = list(self._runs), self._sweeper
+            runs, watcher = list(self._runs), self._watcher
         for run in runs:
             is_written = run.work in ("reply", "comparison")
-            kept = "What was written is kept on this page." if is_written else "Start this again when it runs again."
-            run.stop(RequestRefused("The playground is shutting down.", kept))
-        if sweeper:
-            sweeper.join(timeout=5)
+            remedy = "What was written is kept on this page." if is_written else "Start this again when it is back."
+            run.request_stop(RequestRefused("The playground is shutting down.", remedy))
+        if watcher:
+            watcher.join(timeout=5)
 
     def wait_until_idle(self, seconds: float) -> None:
-        """Return when nothing runs any more, or when the time is over."""
-        with self._ended:
-            self._ended.wait_for(lambda: not self._runs, seconds)
+        """Return when there is no run any more, or after this time."""
+        with self._run_ended:
+            self._run_ended.wait_for(lambda: not self._runs, seconds)
 
     def __enter__(self) -> Runs:
         return self
@@ -135,10 +141,10 @@ class Runs:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- what is not a run ---
+    # --- limits that are not about runs ---
 
     def check_reply_length(self, tokens: int) -> None:
-        """Raises RequestRefused for a reply that may become longer than is allowed here."""
+        """Raises RequestRefused for a longer reply than is allowed here."""
         if tokens > self.limits.reply_tokens:
             raise RequestRefused(
                 f"A reply may have up to {self.limits.reply_tokens:,} tokens here; {tokens:,} were asked for.",
@@ -147,106 +153,104 @@ class Runs:
             )
 
     def add_result(self, visitor: Visitor) -> None:
-        """One more result to be stored (a vote, a measurement) for this person; raises RequestRefused for too many."""
+        """Count one more stored result (a vote, a measurement) of this person. Raises RequestRefused for too many."""
         now, most = self._clock(), self.limits.results_each_an_hour
         with self._lock:
-            self._results = {
+            self._result_times = {
                 person: recent
-                for person, times in self._results.items()
-                if (recent := tuple(moment for moment in times if moment > now - _HOUR))
+                for person, times in self._result_times.items()
+                if (recent := tuple(moment for moment in times if moment > now - _HOUR_SECONDS))
             }
-            mine = self._results.get(visitor.person, ())
-            if len(mine) >= most:
+            own = self._result_times.get(visitor.person, ())
+            if len(own) >= most:
                 raise RequestRefused(
                     f"You have given {counted(most, 'vote or result', 'votes and results')} within an hour, the most "
                     "for one visitor here.",
-                    "Go on later.",
+                    "Continue later.",
                     setting="max_results_per_visitor_an_hour",
                 )
-            self._results[visitor.person] = (*mine, now)
+            self._result_times[visitor.person] = (*own, now)
 
     def add_download(self, visitor: Visitor, id: str, unfinished: Collection[str]) -> None:
-        """One more download for this person, given those that have not ended; raises RequestRefused for too many."""
+        """Count one more download of this person. Raises RequestRefused for too many.
+
+        unfinished: the ids of all downloads that are waiting or under way.
+        """
         with self._lock:
             self._downloads = {known: person for known, person in self._downloads.items() if known in unfinished}
             if id in unfinished:
                 return
             if len(unfinished) >= self.limits.downloads:
                 raise RequestRefused(
-                    f"{counted(len(unfinished), 'download')} are under way or wait, the most at once here.",
-                    "Try again when one has ended.",
+                    f"{counted(len(unfinished), 'download')} are waiting or under way, the most at once here.",
+                    "Try again when one has finished.",
                     setting="max_downloads",
                 )
-            mine = sum(person == visitor.person for person in self._downloads.values())
-            if mine >= self.limits.downloads_each:
+            own = sum(person == visitor.person for person in self._downloads.values())
+            if own >= self.limits.downloads_each:
                 raise RequestRefused(
-                    f"You have {counted(mine, 'download')} under way, the most for one visitor here.",
-                    "Wait until one has ended, or cancel it.",
+                    f"You have {counted(own, 'download')} under way, the most for one visitor here.",
+                    "Wait until one has finished, or cancel it.",
                     setting="max_downloads_per_visitor",
                 )
             self._downloads[id] = visitor.person
 
-    def check_download_is_mine(self, visitor: Visitor, id: str) -> None:
-        """Raises RequestRefused where another person is known to have begun this download."""
+    def check_download_owner(self, visitor: Visitor, id: str) -> None:
+        """Raises RequestRefused if another person is known to have started this download."""
         with self._lock:
             owner = self._downloads.get(id, visitor.person)
         if owner != visitor.person:
-            raise RequestRefused("Another visitor began this download.", "It is theirs to end.")
+            raise RequestRefused("Another visitor started this download.", "Only they can change it.")
 
-    # --- how it goes ---
+    # --- inside ---
 
-    def _admit(self, run: Run) -> None:
+    def _check_shares(self, run: Run) -> None:
         if self._closed.is_set():
             raise RequestRefused("The playground is shutting down.", "Come back when it runs again.")
-        if any(other.visitor.tab == run.visitor.tab and other.place == run.place for other in self._runs):
-            raise RequestRefused(*_BUSY.get(run.place.split(" ")[0], _BUSY_ELSE))
-        is_lab = run.work in LAB
-        same = [other for other in self._runs if (other.work in LAB) == is_lab]
-        mine = sum(other.visitor.person == run.visitor.person for other in same)
+        if any(other.visitor.session == run.visitor.session and other.place == run.place for other in self._runs):
+            raise RequestRefused(*_BUSY.get(run.place.split(" ")[0], _BUSY_ELSEWHERE))
         limits = self.limits
-        if is_lab:
-            distinct = {other.about for other in same} - {run.about}
-            _check(
-                mine, limits.lab_runs_each, len(distinct), limits.lab_runs, "lab run", "are under way", "max_lab_runs"
-            )
+        if run.work in LAB_WORK:
+            others = [other for other in self._runs if other.work in LAB_WORK]
+            nouns = ("measurement or quantization", "measurements or quantizations")
+            _check_own_share(run, others, limits.lab_runs_each, nouns, "max_lab_runs_per_visitor")
+            total = len({other.about for other in others} - {run.about})
+            if total >= limits.lab_runs:
+                raise _full(f"{counted(total, *nouns)} are under way", "max_lab_runs")
         else:
-            _check(
-                mine, limits.replies_each, len(same), limits.replies, "reply", "are being written or wait",
-                "max_replies",
-            )  # fmt: skip
+            others = [other for other in self._runs if other.work not in LAB_WORK]
+            _check_own_share(run, others, limits.replies_each, ("reply", "replies"), "max_replies_per_visitor")
+            if len(others) >= limits.replies:
+                raise _full(f"{counted(len(others), 'reply')} are being written or wait", "max_replies")
 
-    def _forget(self, run: Run) -> None:
+    def _remove_run(self, run: Run) -> None:
         with self._lock:
             self._runs = [other for other in self._runs if other is not run]
-            self._ended.notify_all()
+            self._run_ended.notify_all()
 
-    def _of_tab(self, tab: str) -> list[Run]:
+    def _runs_of(self, session: str) -> list[Run]:
         with self._lock:
-            return [run for run in self._runs if run.visitor.tab == tab]
+            return [run for run in self._runs if run.visitor.session == session]
 
-    def _keep_sweeping(self) -> None:
-        if self._sweeper is None:
-            self._sweeper = threading.Thread(target=self._sweep, daemon=True, name="visits")
-            self._sweeper.start()
-
-    def _sweep(self) -> None:
-        while not self._closed.wait(_SWEEP_SECONDS):
-            self.sweep()
+    def _watch_until_idle(self) -> None:
+        while not self._closed.wait(_LOOK_SECONDS):
+            self.release_abandoned_runs()
             with self._lock:
                 if not self._runs:
-                    self._sweeper = None
+                    self._watcher = None
                     return
 
 
-def _check(mine: int, most_each: int, all_of_them: int, most: int, noun: str, are: str, setting: str) -> None:
-    if mine >= most_each:
+def _check_own_share(run: Run, others: list[Run], most: int, nouns: tuple[str, str], setting: str) -> None:
+    own = sum(other.visitor.person == run.visitor.person for other in others)
+    if own >= most:
         raise RequestRefused(
-            f"You have {counted(mine, noun)} under way, the most for one visitor here; pages at one address count "
-            "together.",
-            "Wait until one has ended, or stop it.",
-            setting=f"{setting}_per_visitor",
+            f"You have {counted(own, *nouns)} under way, the most for one visitor here; all pages from one "
+            "network address count together.",
+            "Wait until one has finished, or stop it.",
+            setting=setting,
         )
-    if all_of_them >= most:
-        raise RequestRefused(
-            f"The playground is full: {counted(all_of_them, noun)} {are}.", "Try again in a minute.", setting=setting
-        )
+
+
+def _full(reason: str, setting: str) -> RequestRefused:
+    return RequestRefused(f"The playground is full: {reason}.", "Try again in a minute.", setting=setting)

@@ -277,7 +277,7 @@ def _wire_making(picker: PickerComponents, service: ModelPickerService, visitor:
             yield _quantization_updates(picker, update)
 
     def stop(request: gr.Request) -> None:
-        service.runs.stop(visitor(request), "making")
+        service.runs.stop_run(visitor(request), "making")
 
     outputs = [picker.making, picker.make, picker.stop_making, picker.models_changed]
     picker.make.click(make, picker.inputs, outputs, concurrency_limit=None, **_QUIET)

@@ -44,9 +44,9 @@ def service(services: Services) -> ApiService:
 def test_a_closed_stream_gives_back_its_share_and_the_model(service: ApiService, services: Services) -> None:
     stream = service.chat(PROGRAM, "starter", prompt="Tell me a long story.", context=512)
     assert any(record["state"] == "writing" for record in stream)
-    assert services.runs.under_way() == {"reply": 1}
+    assert services.runs.count_runs() == {"reply": 1}
     stream.close()  # type: ignore[attr-defined]
-    assert not services.runs.under_way()
+    assert not services.runs.count_runs()
     assert [model.users for model in services.pool.loaded_models()] == [0]
 
 
@@ -65,10 +65,10 @@ def test_a_program_has_the_share_of_one_visitor(service: ApiService) -> None:
 def test_a_program_that_leaves_is_stopped(service: ApiService, services: Services) -> None:
     stream = service.chat(PROGRAM, "starter", prompt="Tell me a long story.", context=512)
     assert any(record["state"] == "writing" for record in stream)
-    services.runs.leave(PROGRAM.tab)
+    services.runs.end_session(PROGRAM.session)
     with pytest.raises(PlaygroundError, match="stopped"):
         list(stream)
-    assert not services.runs.under_way()
+    assert not services.runs.count_runs()
 
 
 def test_a_reply_longer_than_allowed_is_refused_before_anything_begins(service: ApiService) -> None:
@@ -130,7 +130,7 @@ def test_a_pane_that_fails_says_why_beside_the_other_ones_answer(service: ApiSer
 def test_a_comparison_without_any_answer_is_an_error(service: ApiService, services: Services) -> None:
     with pytest.raises(PlaygroundError, match="gone"):
         list(service.compare(PROGRAM, ("tiny@gone", "large@gone"), False, prompt="Hi"))
-    assert not services.runs.under_way()
+    assert not services.runs.count_runs()
 
 
 def test_every_call_of_a_program_tells_that_its_session_is_over_answered_or_refused(service: ApiService) -> None:

@@ -262,7 +262,7 @@ def test_the_end_of_the_playground_ends_a_reply_with_a_sentence_and_keeps_its_te
             if frame.growing and frame.growing.content:
                 services.runs.close()
         services.runs.wait_until_idle(0)
-        assert not services.runs.under_way()
+        assert not services.runs.count_runs()
         assert "The playground is shutting down." in text_of(frames[-1].problem)
         assert "the playground is shutting down" in text_of(frames[-1].live)
         assert last_talk(frames).conversation.messages[-1].content

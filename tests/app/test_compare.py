@@ -334,10 +334,10 @@ def test_a_comparison_ends_with_its_page_or_its_time_and_gives_its_models_back(
     asked = service.ask(ANNA, Comparison(), "Write a long story about a fox.", replace(BRIEFLY, max_tokens=1500))
     next(frame for frame in asked if any(pane.growing and pane.growing.content for pane in frame.panes))
     if ended_by == "the page":
-        runs.leave(ANNA.tab)
+        runs.end_session(ANNA.session)
     else:
         clock.now += 120
     last = list(asked)[-1]
     assert last.phase == "rest" and last.duel and last.duel.at(0).conversation.messages[-1].content
-    assert ("The comparison was ended after 2 minutes" in text_of(last.problem)) is (ended_by == "the time")
+    assert ("The comparison was stopped after 2 minutes" in text_of(last.problem)) is (ended_by == "the time")
     assert all(model.users == 0 for model in services.pool.loaded_models())

@@ -394,7 +394,7 @@ def test_one_visitor_fetches_no_more_than_a_share_and_ends_only_what_is_theirs(
     hold = server.hold("Q2_0", 30 * MIB)
     assert "is on its way" in text_of(service.start_download(REPO, first.key, anna))
     assert "You have 1 download under way" in text_of(service.start_download(REPO, second.key, anna))
-    assert "Another visitor began this download" in text_of(service.change_download(f"cancel {first.key}", ben))
+    assert "Another visitor started this download" in text_of(service.change_download(f"cancel {first.key}", ben))
     assert service.change_download(f"cancel {first.key}", anna) == ""
     hold.release.set()
     assert services.downloads.wait_for_end(first.key, SOON).state == "cancelled"

@@ -72,7 +72,7 @@ def only_refusal(log: Log) -> dict[str, Any]:
 
 
 def test_a_share_that_is_used_up_is_a_line_with_the_visitors_short_name_alone(chat: ChatService, records: Log) -> None:
-    with chat.runs.running(ANNA, "reply", "elsewhere"):
+    with chat.runs.start_run(ANNA, "reply", "elsewhere"):
         list(chat.send(ANNA, ChatSession(), "Hello", WISH))
     refusal = only_refusal(records)
     assert refusal["setting"] == "max_replies_per_visitor"

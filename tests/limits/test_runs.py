@@ -1,6 +1,6 @@
-"""The ledger of visits: who counts as one person, what each may have under way, what is left of a page that is gone.
+"""Who counts as one person, what each may have under way, and what happens to the runs of a closed page.
 
-Time is the test's to say.
+The tests set the clock.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def runs(clock: Clock) -> Runs:
 
 
 def tab_of(visitor: Visitor, number: int) -> Visitor:
-    return Visitor(f"{visitor.tab}{number}", visitor.address)
+    return Visitor(f"{visitor.session}{number}", visitor.address)
 
 
 def try_out(runs: Runs, visitor: Visitor, work: Work, place: str = "chat", about: object = None) -> None:
-    with runs.running(visitor, work, place, about):
+    with runs.start_run(visitor, work, place, about):
         pass
 
 
@@ -60,9 +60,9 @@ def refused(runs: Runs, visitor: Visitor, work: Work, place: str = "chat", about
     ("peer", "forwarded", "proxies", "on_space", "address"),
     [
         ("198.51.100.7", "", 0, False, "198.51.100.7"),
-        ("198.51.100.7", "203.0.113.9", 0, False, "198.51.100.7"),  # nobody said that a proxy is in front
+        ("198.51.100.7", "203.0.113.9", 0, False, "198.51.100.7"),  # no proxy is configured
         ("10.0.0.2", "203.0.113.9", 1, False, "203.0.113.9"),
-        ("10.0.0.2", "1.2.3.4, 203.0.113.9", 1, False, "203.0.113.9"),  # the left one is made up
+        ("10.0.0.2", "1.2.3.4, 203.0.113.9", 1, False, "203.0.113.9"),  # the left entry is made up
         ("10.0.0.2", "203.0.113.9, 10.0.0.3", 2, False, "203.0.113.9"),
         ("198.51.100.7", "", 1, False, "198.51.100.7"),  # came past the proxy
         ("10.0.0.2", "9.9.9.9, 8.8.8.8, 10.1.2.3", 0, True, "8.8.8.8"),
@@ -85,13 +85,13 @@ def test_the_address_is_the_one_nobody_can_make_up(
 
 
 def test_pages_at_one_address_share_one_share(runs: Runs) -> None:
-    with runs.running(tab_of(ANNA, 1), "reply"), runs.running(tab_of(ANNA, 2), "comparison"):
+    with runs.start_run(tab_of(ANNA, 1), "reply"), runs.start_run(tab_of(ANNA, 2), "comparison"):
         assert refused(runs, tab_of(ANNA, 3), "reply", words="You have 2 replies under way")
         try_out(runs, BEN, "reply")
 
 
 def test_pages_without_an_address_count_alone(runs: Runs) -> None:
-    with runs.running(Visitor("1"), "reply"), runs.running(Visitor("2"), "reply"):
+    with runs.start_run(Visitor("1"), "reply"), runs.start_run(Visitor("2"), "reply"):
         try_out(runs, Visitor("3"), "reply")
 
 
@@ -99,36 +99,36 @@ def test_pages_without_an_address_count_alone(runs: Runs) -> None:
 
 
 def test_a_page_does_one_thing_at_a_time_in_each_place(runs: Runs) -> None:
-    with runs.running(ANNA, "reply", "chat"):
+    with runs.start_run(ANNA, "reply", "chat"):
         assert refused(runs, ANNA, "load", "chat", words="This chat is still busy.")
         try_out(runs, ANNA, "comparison", "comparison")
 
 
 def test_a_full_playground_says_so(runs: Runs) -> None:
-    one, two, three, four = (Visitor(tab) for tab in "1234")
-    with runs.running(one, "reply"), runs.running(two, "load"), runs.running(three, "reply"):
+    one, two, three, four = (Visitor(session) for session in "1234")
+    with runs.start_run(one, "reply"), runs.start_run(two, "load"), runs.start_run(three, "reply"):
         assert refused(runs, four, "reply", words="full: 3 replies are being written or wait. Try again")
 
 
 def test_lab_runs_have_a_share_of_their_own(runs: Runs) -> None:
-    with runs.running(ANNA, "making", "left"):
+    with runs.start_run(ANNA, "making", "left"):
         try_out(runs, ANNA, "reply")
-        assert refused(runs, ANNA, "scoring", "comparison", words="You have 1 lab run under way")
+        assert refused(runs, ANNA, "scoring", "comparison", words="You have 1 measurement or quantization under way")
 
 
-def test_several_who_wait_for_the_same_level_are_one_lab_run(runs: Runs) -> None:
-    one, two, three, four = (Visitor(tab) for tab in "1234")
-    q2_0 = [runs.running(visitor, "making", about="Q2_0") for visitor in (one, two)]
-    with q2_0[0], q2_0[1], runs.running(three, "control"):
+def test_visitors_who_wait_for_the_same_level_are_one_lab_run(runs: Runs) -> None:
+    one, two, three, four = (Visitor(session) for session in "1234")
+    q2_0 = [runs.start_run(visitor, "making", about="Q2_0") for visitor in (one, two)]
+    with q2_0[0], q2_0[1], runs.start_run(three, "control"):
         try_out(runs, four, "making", about="Q2_0")
-        assert refused(runs, four, "making", about="Q8_0", words="full: 2 lab runs are under way")
+        assert refused(runs, four, "making", about="Q8_0", words="full: 2 measurements or quantizations are under way")
 
 
-def test_what_ended_in_whatever_way_counts_no_more(runs: Runs) -> None:
+def test_a_run_that_failed_counts_no_more(runs: Runs) -> None:
     for _ in range(5):
-        with pytest.raises(ZeroDivisionError), runs.running(ANNA, "reply"):
+        with pytest.raises(ZeroDivisionError), runs.start_run(ANNA, "reply"):
             raise ZeroDivisionError
-    assert not runs.under_way()
+    assert not runs.count_runs()
 
 
 def test_a_reply_longer_than_allowed_is_refused_with_the_figure(runs: Runs) -> None:
@@ -143,17 +143,17 @@ def test_downloads_are_shared_until_they_end(runs: Runs) -> None:
     with pytest.raises(RequestRefused, match="You have 1 download under way"):
         runs.add_download(ANNA, "two", ["one"])
     runs.add_download(BEN, "two", ["one"])
-    with pytest.raises(RequestRefused, match="2 downloads are under way or wait"):
+    with pytest.raises(RequestRefused, match="2 downloads are waiting or under way"):
         runs.add_download(Visitor("c"), "three", ["one", "two"])
     runs.add_download(ANNA, "three", ["two"])
 
 
-def test_a_download_is_for_the_one_to_end_who_began_it(runs: Runs) -> None:
+def test_a_download_can_be_ended_only_by_its_visitor(runs: Runs) -> None:
     runs.add_download(ANNA, "one", [])
-    runs.check_download_is_mine(tab_of(ANNA, 2), "one")
-    with pytest.raises(RequestRefused, match="Another visitor began this download"):
-        runs.check_download_is_mine(BEN, "one")
-    runs.check_download_is_mine(BEN, "of an earlier start")
+    runs.check_download_owner(tab_of(ANNA, 2), "one")
+    with pytest.raises(RequestRefused, match="Another visitor started this download"):
+        runs.check_download_owner(BEN, "one")
+    runs.check_download_owner(BEN, "of an earlier start")
 
 
 def test_results_of_an_hour_ago_count_no_more(runs: Runs, clock: Clock) -> None:
@@ -170,83 +170,83 @@ def test_results_of_an_hour_ago_count_no_more(runs: Runs, clock: Clock) -> None:
 
 
 def test_a_stop_reaches_only_its_own_place_and_page(runs: Runs) -> None:
-    with runs.running(ANNA, "reply", "chat") as reply, runs.running(ANNA, "comparison", "comparison") as other:
-        runs.stop(Visitor("b", ANNA.address), "chat")
+    with runs.start_run(ANNA, "reply", "chat") as reply, runs.start_run(ANNA, "comparison", "comparison") as other:
+        runs.stop_run(Visitor("b", ANNA.address), "chat")
         assert not reply.is_stopped()
-        runs.stop(ANNA, "chat")
-        assert reply.is_stopped() and reply.overdue is None
+        runs.stop_run(ANNA, "chat")
+        assert reply.is_stopped() and reply.interruption is None
         assert not other.is_stopped()
 
 
-def test_a_page_that_is_gone_ends_all_it_had_under_way(runs: Runs) -> None:
-    with runs.running(ANNA, "reply", "chat") as one, runs.running(ANNA, "making", "left") as other:
-        runs.leave("a")
+def test_a_closed_page_ends_everything_it_had_under_way(runs: Runs) -> None:
+    with runs.start_run(ANNA, "reply", "chat") as one, runs.start_run(ANNA, "making", "left") as other:
+        runs.end_session("a")
         assert one.is_stopped() and other.is_stopped()
 
 
-def test_a_wait_has_an_end_and_a_sentence(runs: Runs, clock: Clock) -> None:
-    with runs.running(ANNA, "reply") as run:
+def test_waiting_has_a_time_limit_and_a_sentence(runs: Runs, clock: Clock) -> None:
+    with runs.start_run(ANNA, "reply") as run:
         clock.now += 29
         assert not run.is_stopped()
         clock.now += 1
         assert run.is_stopped()
-        assert "Nothing came free within 30 seconds" in str(run.overdue)
+        assert "Nothing became free within 30 seconds" in str(run.interruption)
 
 
-def test_the_time_of_a_reply_begins_when_its_waiting_ends(runs: Runs, clock: Clock) -> None:
-    with runs.running(ANNA, "reply") as run:
+def test_the_time_limit_of_a_reply_begins_after_its_waiting(runs: Runs, clock: Clock) -> None:
+    with runs.start_run(ANNA, "reply") as run:
         clock.now += 29
-        run.works()
+        run.begin_work()
         clock.now += 59
-        run.works()  # told again with every update
+        run.begin_work()  # called again with every update
         assert not run.is_stopped()
         clock.now += 1
-        assert "ended after 1 minute, the longest" in str(run.overdue)
+        assert "stopped after 1 minute, the longest" in str(run.interruption)
 
 
-def test_a_lab_run_has_its_own_longest_time(runs: Runs, clock: Clock) -> None:
-    with runs.running(ANNA, "making") as run:
+def test_a_lab_run_has_its_own_time_limit(runs: Runs, clock: Clock) -> None:
+    with runs.start_run(ANNA, "making") as run:
         clock.now += 89
         assert not run.is_stopped()
         clock.now += 1
-        assert "This was ended after 90 seconds" in str(run.overdue)
+        assert "This was stopped after 90 seconds" in str(run.interruption)
 
 
-# --- what nobody ends ---
+# --- abandoned runs ---
 
 
-def test_what_an_abandoned_run_holds_is_given_back_last_first(runs: Runs, clock: Clock) -> None:
-    given_back = []
-    abandoned = runs.running(ANNA, "reply")
+def test_what_an_abandoned_run_holds_is_released_last_first(runs: Runs, clock: Clock) -> None:
+    released: list[str] = []
+    abandoned = runs.start_run(ANNA, "reply")
     run = abandoned.__enter__()
-    run.owns(lambda: given_back.append("lease"))
-    run.owns(lambda: given_back.append("reply"))
-    runs.leave("a")
-    runs.sweep()
-    assert not given_back  # it may still end by itself
+    run.release_if_abandoned(lambda: released.append("lease"))
+    run.release_if_abandoned(lambda: released.append("reply"))
+    runs.end_session("a")
+    runs.release_abandoned_runs()
+    assert not released  # it may still end by itself
     clock.now += GRACE_SECONDS
-    runs.sweep()
-    assert given_back == ["reply", "lease"]
-    with runs.running(ANNA, "reply"):
-        abandoned.__exit__(None, None, None)  # late, and of no consequence for the next
-        assert runs.under_way()["reply"] == 1
+    runs.release_abandoned_runs()
+    assert released == ["reply", "lease"]
+    with runs.start_run(ANNA, "reply"):
+        abandoned.__exit__(None, None, None)  # late, and without effect on the next
+        assert runs.count_runs()["reply"] == 1
 
 
-def test_a_run_whose_time_is_over_and_which_nobody_moves_on_is_given_back_too(runs: Runs, clock: Clock) -> None:
-    given_back = []
-    abandoned = runs.running(ANNA, "reply")
-    abandoned.__enter__().owns(lambda: given_back.append("lease"))
+def test_a_run_past_its_time_limit_is_released_too(runs: Runs, clock: Clock) -> None:
+    released: list[str] = []
+    abandoned = runs.start_run(ANNA, "reply")
+    abandoned.__enter__().release_if_abandoned(lambda: released.append("lease"))
     clock.now += 30 + GRACE_SECONDS
-    runs.sweep()
-    assert given_back == ["lease"]
-    assert not runs.under_way()
+    runs.release_abandoned_runs()
+    assert released == ["lease"]
+    assert not runs.count_runs()
 
 
-def test_a_closed_ledger_stops_all_and_takes_nothing_more(runs: Runs) -> None:
-    with runs.running(ANNA, "reply") as run:
+def test_after_closing_all_runs_stop_and_none_starts(runs: Runs) -> None:
+    with runs.start_run(ANNA, "reply") as run:
         runs.close()
         assert run.is_stopped()
-    with pytest.raises(RequestRefused, match="shutting down"), runs.running(ANNA, "reply"):
+    with pytest.raises(RequestRefused, match="shutting down"), runs.start_run(ANNA, "reply"):
         pass
 
 
@@ -255,12 +255,12 @@ def test_a_closed_ledger_stops_all_and_takes_nothing_more(runs: Runs) -> None:
 
 def test_a_space_is_stricter_than_ones_own_computer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPACE_ID", raising=False)
-    here = Limits.of(load_settings())
+    here = Limits.from_settings(load_settings())
     monkeypatch.setenv("SPACE_ID", "someone/playground")
-    there = Limits.of(load_settings())
+    there = Limits.from_settings(load_settings())
     assert all(getattr(there, name) < getattr(here, name) for name in vars(here))
 
 
 @pytest.mark.parametrize(("slots", "wanted", "given"), [(4, 3, 3), (4, 99, 3), (2, 3, 1), (1, 2, 2)])
 def test_one_visitor_cannot_hold_all_slots(slots: int, wanted: int, given: int) -> None:
-    assert Limits.of(load_settings(slots=slots, max_replies_per_visitor=wanted)).replies_each == given
+    assert Limits.from_settings(load_settings(slots=slots, max_replies_per_visitor=wanted)).replies_each == given

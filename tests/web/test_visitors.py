@@ -198,7 +198,7 @@ def test_a_reply_ends_with_its_time_and_keeps_what_was_written(service: ChatServ
     until_it_writes(anna)
     clock.now += 60
     last = list(anna)[-1]
-    assert "ended after 1 minute" in text_of(last.problem) and "time limit" in text_of(last.live)
+    assert "stopped after 1 minute" in text_of(last.problem) and "time limit" in text_of(last.live)
     assert last.talk and last.talk.conversation.messages[-1].content
     assert last.phase == "rest"
 
@@ -209,7 +209,7 @@ def test_a_reply_ends_with_its_time_and_keeps_what_was_written(service: ChatServ
 def test_a_page_that_is_gone_frees_its_reply_and_its_model(service: ChatService, pool: ModelPool, runs: Runs) -> None:
     anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
-    runs.leave(ANNA.tab)
+    runs.end_session(ANNA.session)
     assert list(anna)[-1].phase == "rest"
     assert [model.users for model in pool.loaded_models()] == [0]
 
@@ -219,11 +219,11 @@ def test_what_a_gone_page_no_longer_moves_on_is_freed_in_its_place(
 ) -> None:
     anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
-    runs.leave(ANNA.tab)
+    runs.end_session(ANNA.session)
     clock.now += GRACE_SECONDS
-    runs.sweep()
+    runs.release_abandoned_runs()
     assert [model.users for model in pool.loaded_models()] == [0]
-    assert not runs.under_way()
+    assert not runs.count_runs()
     ben = service.send(BEN, ChatSession(), SUM, BRIEFLY)  # the only place is free again
     assert "4" in until_it_writes(ben).growing.content + list(ben)[-1].talk.conversation.messages[-1].content  # type: ignore[union-attr]
     assert list(anna)[-1].phase == "rest"
@@ -234,7 +234,7 @@ def test_a_page_that_is_gone_while_it_waits_leaves_the_line(service: ChatService
     until_it_writes(anna)
     ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
     next(frame for frame in ben if "Waiting for memory" in text_of(frame.progress))
-    runs.leave(BEN.tab)
+    runs.end_session(BEN.session)
     assert list(ben)[-1].phase == "rest"
     assert [model.state for model in pool.loaded_models()] == ["ready"]
     service.stop(ANNA)

@@ -42,13 +42,15 @@ class ComparisonScoring:
             if not (side.pane and wish and side.result) or duel.is_hidden:
                 raise RequestRefused("There is nothing to repeat yet.", "Ask both models something first.")
             pane = replace(side.pane, conversation=side.conversation.without_last_reply())
-            with self._runs.running(visitor, "control", PLACE) as run:
+            with self._runs.start_run(visitor, "control", PLACE) as run:
                 begun = True
                 yield CompareUpdate(phase="busy", problem="", control=notice(f"Asking {pane.file.level} twice …"))
                 results = yield from self._repeated(pane, wish, run)
             if len(results) < 2:
                 said = (
-                    error_message(run.overdue, visitor) if run.overdue else notice("Stopped; the control says nothing.")
+                    error_message(run.interruption, visitor)
+                    if run.interruption
+                    else notice("Stopped; the control says nothing.")
                 )
                 yield CompareUpdate(phase="rest", control=said)
                 return
@@ -67,7 +69,7 @@ class ComparisonScoring:
             first, second = (duel.at(place) for place in PLACES)
             if not (first.pane and second.pane and first.result) or duel.is_hidden:
                 raise RequestRefused("There is no answer to read yet.", "Ask both models something first.")
-            with self._runs.running(visitor, "scoring", PLACE) as run:
+            with self._runs.start_run(visitor, "scoring", PLACE) as run:
                 begun = True
                 yield CompareUpdate(duel, phase="busy", problem="", agreement=load_progress(None, "Reading A’s answer"))
                 scoring: Generator[FidelityProgress | Fidelity, None, None] = score_answer(  # type: ignore[assignment]
@@ -96,7 +98,7 @@ class ComparisonScoring:
         self, duel: Comparison, scoring: Generator[FidelityProgress | Fidelity, None, None], run: Run
     ) -> Generator[CompareUpdate, None, tuple[str, str]]:
         """What is said at the end, and how it ended as the journal calls it."""
-        run.owns_generator(scoring)
+        run.close_if_abandoned(scoring)
         with closing(scoring):
             for event in scoring:
                 if isinstance(event, Fidelity):
@@ -108,7 +110,7 @@ class ComparisonScoring:
                     agreement=load_progress(None if waits else event.fraction, waits or PHASES[event.phase])
                 )
         stopped = notice("Stopped; nothing is said about the agreement.")
-        return error_message(run.overdue, run.visitor) if run.overdue else stopped, "stopped"
+        return error_message(run.interruption, run.visitor) if run.interruption else stopped, "stopped"
 
     def _repeated(self, pane: Pane, wish: CompareRequest, run: Run) -> Generator[CompareUpdate, None, list[PaneResult]]:
         """Both results of one model asked twice; fewer when it was stopped. Raises what a pane failed with."""
@@ -119,7 +121,7 @@ class ComparisonScoring:
             mode="in turn", interval_seconds=self._interval_seconds, remotes=self._services.remotes,
             visitor=run.visitor,
         )  # fmt: skip
-        run.owns_generator(updates)
+        run.close_if_abandoned(updates)
         with closing(updates):
             for update in updates:
                 if run.is_stopped():

@@ -130,7 +130,7 @@ class CompareService:
 
     def stop(self, visitor: Visitor) -> None:
         """Ends what this page's comparison has under way, within one update."""
-        self.runs.stop(visitor, PLACE)
+        self.runs.stop_run(visitor, PLACE)
 
     # --- what the page shows of a comparison at rest ---
 
@@ -162,7 +162,7 @@ class CompareService:
         problem = ""
         with ExitStack() as share:
             try:
-                run = share.enter_context(self.runs.running(visitor, "comparison", PLACE))
+                run = share.enter_context(self.runs.start_run(visitor, "comparison", PLACE))
             except RequestRefused as error:
                 yield refusal(error, visitor)
                 return
@@ -176,8 +176,8 @@ class CompareService:
                     yield from self._compared(board, wish, run)
             except PlaygroundError as error:
                 problem = error_message(error, visitor)
-            if run.overdue and not board.is_finished:
-                board.stopped_by, problem = run.ended_by, error_message(run.overdue, visitor)
+            if run.interruption and not board.is_finished:
+                board.stopped_by, problem = run.stopped_by, error_message(run.interruption, visitor)
         ended = self._ended(board)
         yield replace(ended, problem=problem) if problem else ended
 
@@ -210,7 +210,7 @@ class CompareService:
                     if made and made_from:
                         yield CompareUpdate(is_made=True)
                     return made
-                run.waits()  # a making has its own longest time
+                run.restart_wait()  # a making has its own longest time
                 made_from = made_from or self._made_from(choice)
                 if time.monotonic() - told_at >= self._interval_seconds:
                     told_at = time.monotonic()
@@ -231,7 +231,7 @@ class CompareService:
             mode=wish.mode, interval_seconds=self._interval_seconds, remotes=self._services.remotes,
             visitor=run.visitor,
         )  # fmt: skip
-        run.owns_generator(updates)
+        run.close_if_abandoned(updates)
         shown_at = 0.0
         with closing(updates):
             for update in updates:
@@ -239,7 +239,7 @@ class CompareService:
                 if update.failed:
                     log_refusal(update.failed, run.visitor)
                 if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):
-                    run.works()
+                    run.begin_work()
                 if run.is_stopped():
                     return
                 now = time.monotonic()

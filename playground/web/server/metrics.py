@@ -125,7 +125,7 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         services = self._services
-        runs, states = services.runs.under_way(), Count(model.state for model in services.pool.loaded_models())
+        runs, states = services.runs.count_runs(), Count(model.state for model in services.pool.loaded_models())
         yield _gauge("runs", "Things under way for visitors.", "work", {work: runs[work] for work in get_args(Work)})
         yield _gauge(
             "models", "Models in memory or on their way.", "state", {state: states[state] for state in get_args(State)}

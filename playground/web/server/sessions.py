@@ -47,7 +47,7 @@ _LOG: Final = logging.getLogger(__name__)
 def visitor_of(request: gr.Request, runs: Runs, via: Via) -> Visitor:
     """The visitor behind an event: the open page, its network address if that can be told, and which tab."""
     client = request.client
-    return runs.visitor(
+    return runs.identify_visitor(
         str(request.session_hash),
         client.host if client else None,
         str(request.headers.get("x-forwarded-for") or ""),
@@ -197,7 +197,7 @@ def end_pending_work(page: gr.Blocks, streaming: Streaming, runs: Runs, seconds:
     under way it returns at once.
     """
     until = time.monotonic() + seconds
-    somebody_waits = bool(runs.under_way())
+    somebody_waits = bool(runs.count_runs())
     runs.close()
     runs.wait_until_idle(seconds)
     quiet_since = time.monotonic()

@@ -379,7 +379,7 @@ def _wire_making(tab: ModelsTab, service: ModelsService) -> None:
             yield updates
 
     def stop(request: gr.Request) -> None:
-        service.runs.stop(visitor_of(request, service.runs, "models"), "making")
+        service.runs.stop_run(visitor_of(request, service.runs, "models"), "making")
 
     def choose(model: Any, level: Any) -> Updates:
         return draw_makeable(tab, service, model, level) | {part.progress: ""}
