@@ -128,7 +128,10 @@ def main() -> None:
                 add_repository(hub, name, model, number)
         home = Path(folder) / "home"
         home.mkdir()
-        with PlaygroundProcess(home, HF_ENDPOINT=hub.endpoint, HF_HUB_OFFLINE="0") as app, sync_playwright() as play:
+        with (
+            PlaygroundProcess(home, {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"}) as app,
+            sync_playwright() as play,
+        ):
             browser = play.chromium.launch(executable_path=browser_path, args=CHROMIUM_FLAGS)
             page = browser.new_page()
             page.goto(app.address)

@@ -206,7 +206,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         (home / "tmp").mkdir()
-        with PlaygroundProcess(home, **SETTINGS, TMPDIR=str(home / "tmp")) as playground:
+        with PlaygroundProcess(home, {**SETTINGS, "TMPDIR": str(home / "tmp")}) as playground:
 
             async def everything() -> tuple[Soak, Leftover, Leftover]:
                 async with page_client(playground.address) as client:

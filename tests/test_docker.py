@@ -126,7 +126,7 @@ def test_what_is_copied_is_enough_to_run_and_the_health_check_tells_whether_it_d
     python, *command = json.loads(only("CMD", stage))
     assert python == ".venv/bin/python"
     with PlaygroundProcess(
-        tmp_path, command=[sys.executable, *command], folder=tree, **own, PLAYGROUND_PASSWORD="a secret"
+        tmp_path, {**own, "PLAYGROUND_PASSWORD": "a secret"}, command=[sys.executable, *command], folder=tree
     ) as process:
         check = health_check(stage, process.port)
         assert subprocess.run(check, capture_output=True, check=False, timeout=30).returncode == 0

@@ -46,15 +46,15 @@ def test_a_line_of_text_names_its_event_and_each_field(text: Log) -> None:
 def test_a_line_of_json_has_the_same_fields(records: Log) -> None:
     events.download_ended("owner/Small:Q4_0", "failed", 17, "The disk is full.")
     (line,) = records.lines
-    told = json.loads(line)
-    assert told.pop("time").endswith("+00:00")
-    assert told == {
+    found = json.loads(line)
+    assert found.pop("time").endswith("+00:00")
+    assert found == {
         "level": "warning", "event": "download ended", "model": "owner/Small:Q4_0", "state": "failed",
         "received_bytes": 17, "why": "The disk is full.",
     }  # fmt: skip
 
 
-def test_what_cannot_be_told_is_left_out(text: Log) -> None:
+def test_an_unknown_figure_is_left_out(text: Log) -> None:
     events.reply_ended("a.gguf", "", "", "stopped", events.ReplyFigures(3), chat={})
     (line,) = text.lines
     assert line.endswith("info reply model=a.gguf reason=stopped tokens=3")
@@ -72,17 +72,17 @@ def test_what_others_log_is_a_line_too(text: Log) -> None:
     assert line.endswith(r'warning note of=playground.models.hub.download_queue why="The list\nwas damaged"')
 
 
-def test_whoever_counts_hears_events_that_are_not_written(text: Log) -> None:
+def test_a_subscriber_gets_events_that_are_not_written(text: Log) -> None:
     heard: list[tuple[str, object]] = []
     logging.getLogger("playground").setLevel(logging.ERROR)
-    with events.subscribed(lambda event, told: heard.append((event, told["seconds"]))):
+    with events.subscribed(lambda event, fields: heard.append((event, fields["seconds"]))):
         events.level_made("Small", "Q4_0", 17, 1.2345)
     events.level_made("Small", "Q4_0", 17, 1.2345)
     assert heard == [("level made", 1.2345)]
 
 
-def test_whoever_counts_wrongly_breaks_nothing(text: Log, capsys: pytest.CaptureFixture[str]) -> None:
-    def count_wrongly(event: str, told: events.Fields) -> None:
+def test_a_subscriber_that_fails_breaks_nothing(text: Log, capsys: pytest.CaptureFixture[str]) -> None:
+    def count_wrongly(event: str, fields: events.Fields) -> None:
         raise ZeroDivisionError
 
     with events.subscribed(count_wrongly):
@@ -135,9 +135,7 @@ def visit(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Visit:
     """A question, one that is too long, a model file that is none, and a program that asks for too much."""
     with PlaygroundProcess(
         tmp_path_factory.mktemp("home"),
-        PLAYGROUND_LOG_FORMAT="json",
-        PLAYGROUND_METRICS="true",
-        PLAYGROUND_MAX_MESSAGE_CHARACTERS="100",
+        {"PLAYGROUND_LOG_FORMAT": "json", "PLAYGROUND_METRICS": "true", "PLAYGROUND_MAX_MESSAGE_CHARACTERS": "100"},
     ) as process:
         page = PageEvents(process.address)
         for question in (QUESTION, QUESTION * 10):
@@ -171,8 +169,8 @@ def test_a_visit_to_the_real_playground_leaves_a_line_for_each_event(visit: Visi
 
 @pytest.mark.process
 def test_nobodys_words_and_no_pages_name_are_in_the_log_or_the_figures(visit: Visit) -> None:
-    for told in (visit.output, visit.figures):
-        assert "Zanzibarian" not in told and "a-test" not in told
+    for found in (visit.output, visit.figures):
+        assert "Zanzibarian" not in found and "a-test" not in found
 
 
 @pytest.mark.process
@@ -186,7 +184,7 @@ def test_the_figures_for_prometheus_are_those_of_the_log(visit: Visit) -> None:
     assert samples[f"playground_replies_total {reply['reason']} chat"] == 1
     assert samples["playground_generated_tokens_total"] == reply["tokens"]
     assert samples["playground_prompt_tokens_total"] == reply["prompt_tokens"] > 10
-    for name, told in (
+    for name, found in (
         ("playground_generation_tokens_per_second", reply["tokens_per_second"]),
         ("playground_time_to_first_token_seconds", reply["time_to_first_token"]),
         ("playground_queue_wait_seconds", reply["queued_seconds"]),
@@ -194,14 +192,14 @@ def test_the_figures_for_prometheus_are_those_of_the_log(visit: Visit) -> None:
         ("playground_model_load_seconds", load["seconds"]),
     ):
         assert samples[f"{name}_count"] == 1
-        assert samples[f"{name}_sum"] == pytest.approx(told, abs=0.006)
+        assert samples[f"{name}_sum"] == pytest.approx(found, abs=0.006)
     assert samples["playground_model_loads_total loaded"] == 1
     assert samples["playground_refusals_total max_message_characters chat"] == 1
     assert samples["playground_refusals_total none upload"] == 1
     assert samples["playground_models ready"] == 1 and samples["playground_runs reply"] == 0
 
 
-def test_a_setting_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAYGROUND_LOG_LEVEL", "LOUD")
     with pytest.raises(PlaygroundError, match="PLAYGROUND_LOG_LEVEL"):
         load_settings()

@@ -39,7 +39,7 @@ def pretend_installed(checkout: Path, extras: list[str]) -> None:
     (checkout / ".venv" / "installed.json").write_text(json.dumps({"pyproject": pyproject, "extras": extras}))
 
 
-def test_a_machine_without_a_compiler_is_told_what_to_install(checkout: Path, tmp_path: Path) -> None:
+def test_a_machine_without_a_compiler_hears_what_to_install(checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     done = set_up(checkout, "starter", PATH=str(tmp_path / "nothing"), CXX="", CC="")
     assert done.returncode == 1

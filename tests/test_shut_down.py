@@ -61,24 +61,24 @@ def halt(process: PlaygroundProcess, module: str) -> psutil.Process:
 
 
 class Pressed:
-    """A button that was pressed: what its events tell from then on."""
+    """A button that was pressed: the messages of its events from then on."""
 
     def __init__(self, page: PageEvents, button: str, values: Mapping[str, Any]) -> None:
-        self._told: list[str] = []
+        self._messages: list[str] = []
         self._thread = threading.Thread(target=self._press, args=(page, button, values), daemon=True)
         self._thread.start()
 
     def _press(self, page: PageEvents, button: str, values: Mapping[str, Any]) -> None:
-        self._told.extend(page.told(button, values))
+        self._messages.extend(page.messages(button, values))
 
     @property
-    def told(self) -> str:
-        return "".join(self._told)
+    def messages(self) -> str:
+        return "".join(self._messages)
 
     def ended(self) -> str:
-        """All that it told, once nothing more can come."""
+        """All its messages, once nothing more can come."""
         self._thread.join(SOON_SECONDS)
-        return self.told
+        return self.messages
 
 
 def end(process: PlaygroundProcess, then: Callable[[], None] = lambda: None) -> None:
@@ -101,7 +101,7 @@ def test_what_is_under_way_is_ended_in_good_order_and_the_next_start_goes_on(sta
         network = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "TMPDIR": str(tmp_path / "tmp")}
         holds = [hub.hold("/storage/", after) for after in (HELD_AFTER_BYTES, 0, 0, 0)]  # it asks again after a while
         (tmp_path / "sitecustomize.py").write_text(HALTED_AT_BIRTH)
-        with PlaygroundProcess(tmp_path, PYTHONPATH=str(tmp_path), **network) as process:
+        with PlaygroundProcess(tmp_path, {"PYTHONPATH": str(tmp_path), **network}) as process:
             end_while_it_loads_makes_and_downloads(process)
             assert holds[0].reached.is_set()
         hub_cache, made = tmp_path / "hub", tmp_path / "data" / "models"
@@ -114,7 +114,7 @@ def test_what_is_under_way_is_ended_in_good_order_and_the_next_start_goes_on(sta
         for hold in holds:
             hold.release.set()
         hub.forget_requests()
-        with PlaygroundProcess(tmp_path, **network) as process:
+        with PlaygroundProcess(tmp_path, network) as process:
             PageEvents(process.address).open("models-downloads")
             until(lambda: list(hub_cache.rglob("Copy-Q4_1.gguf")))
             (asked,) = [request for request in hub.requests if request.path.startswith("/storage/")]
@@ -134,8 +134,8 @@ def end_while_it_loads_makes_and_downloads(process: PlaygroundProcess) -> None:
     loading = Pressed(PageEvents(process.address), "chat-load", STARTER_CHOICE)
     until(lambda: [model for model in process.models() if model.status() == psutil.STATUS_STOPPED])
     end(process)
-    for told in (making.ended(), loading.ended()):
-        assert "The playground is shutting down." in told and "Start this again" in told, told[-2000:]
+    for said in (making.ended(), loading.ended()):
+        assert "The playground is shutting down." in said and "Start this again" in said, said[-2000:]
 
 
 def end_while_both_read_and_a_program_chats(process: PlaygroundProcess) -> None:

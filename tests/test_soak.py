@@ -47,7 +47,7 @@ def test_visitors_and_killed_models_lose_no_request_and_leave_nothing_behind(
 
     (tmp_path / "tmp").mkdir()
     settings = {**SETTINGS, "PLAYGROUND_IDLE_SECONDS": "1", "TMPDIR": str(tmp_path / "tmp")}
-    with PlaygroundProcess(tmp_path, **settings) as playground:
+    with PlaygroundProcess(tmp_path, settings) as playground:
         soak, before, after = asyncio.run(everything())
     assert wrong_in(soak, before, after, playground.output) == [], playground.output
     assert after.census.memory_bytes - before.census.memory_bytes < MOST_GROWTH_BYTES

@@ -1,4 +1,4 @@
-"""The real playground started where something is amiss: each matter told in one sentence, and used all the same."""
+"""The real playground started where something is wrong: each problem is said in one sentence, and it works anyway."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from gradio_client import Client
@@ -32,13 +32,19 @@ def use(process: PlaygroundProcess) -> None:
     """The page opens, and the starter answers."""
     with urllib.request.urlopen(process.address, timeout=60) as page:
         assert "GGUF playground" in page.read().decode()
-    asked = {"prompt": "What is 2+2?", "model": "starter", "temperature": 0, "context": 512, "max_tokens": 16}
+    asked: dict[str, Any] = {
+        "prompt": "What is 2+2?",
+        "model": "starter",
+        "temperature": 0,
+        "context": 512,
+        "max_tokens": 16,
+    }
     reply = Client(process.address, verbose=False).predict(**asked, api_name="/chat")
     assert "4" in reply["text"]
 
 
 def warnings(process: PlaygroundProcess) -> list[str]:
-    """What it told of its surroundings, a line for each matter; and nothing else went wrong."""
+    """The warnings in its log; and nothing else went wrong."""
     assert "Traceback" not in process.output, process.output
     return [line for line in process.output.splitlines() if " warning " in line or " error " in line]
 
@@ -47,14 +53,14 @@ def warnings(process: PlaygroundProcess) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Amiss:
+class BrokenPlace:
     process: PlaygroundProcess
     votes: Path
-    searched: str  # what a search on the Hub told
+    searched: str  # all messages of a search on the Hub
 
 
 @pytest.fixture(scope="module")
-def amiss(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Amiss]:
+def broken(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokenPlace]:
     """Its votes are cut off, as by a copy that broke off, and nothing answers at the address of its proxy."""
     home = tmp_path_factory.mktemp("home")
     votes = home / "data" / "votes.sqlite"
@@ -63,35 +69,35 @@ def amiss(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         book.add_vote(VOTE)
     votes.write_bytes(votes.read_bytes()[:9000])
     network = {"HF_ENDPOINT": "http://hub.invalid", **dict.fromkeys(PROXIES, NOWHERE)}
-    with PlaygroundProcess(home, HF_HUB_OFFLINE="0", **network) as process, ThreadPoolExecutor() as meanwhile:
-        search = meanwhile.submit(what_a_search_tells, process)
+    with PlaygroundProcess(home, {"HF_HUB_OFFLINE": "0", **network}) as process, ThreadPoolExecutor() as meanwhile:
+        search = meanwhile.submit(messages_of_a_search, process)
         use(process)
-        yield Amiss(process, votes, search.result())
+        yield BrokenPlace(process, votes, search.result())
 
 
-def what_a_search_tells(process: PlaygroundProcess) -> str:
+def messages_of_a_search(process: PlaygroundProcess) -> str:
     return PageEvents(process.address).press("models-find", {"models-search": "small llama"})
 
 
-def test_damaged_votes_are_moved_aside_and_told_and_new_ones_are_kept(amiss: Amiss) -> None:
-    (told,) = warnings(amiss.process)
-    (kept,) = amiss.votes.parent.glob("votes.sqlite.damaged-*")
-    assert "The book of votes was damaged" in told and kept.name in told and "a new one was begun" in told
-    assert "The book of votes was damaged" in PageEvents(amiss.process.address).open("compare-tally")
-    VoteStore(amiss.votes).add_vote(VOTE)
-    assert VoteStore(amiss.votes).tally(VOTE.pair).count == 1
+def test_damaged_votes_are_moved_aside_with_a_warning_and_new_ones_are_kept(broken: BrokenPlace) -> None:
+    (said,) = warnings(broken.process)
+    (kept,) = broken.votes.parent.glob("votes.sqlite.damaged-*")
+    assert "The book of votes was damaged" in said and kept.name in said and "a new one was begun" in said
+    assert "The book of votes was damaged" in PageEvents(broken.process.address).open("compare-tally")
+    VoteStore(broken.votes).add_vote(VOTE)
+    assert VoteStore(broken.votes).tally(VOTE.pair).count == 1
 
 
-def test_behind_a_dead_proxy_only_the_hub_is_missing_and_its_search_says_so(amiss: Amiss) -> None:
-    assert "The Hub at http://hub.invalid cannot be reached" in amiss.searched
-    assert "Check the network connection; models that are on this computer work without it." in amiss.searched
-    assert not [line for line in warnings(amiss.process) if "Hub" in line]
+def test_behind_a_dead_proxy_only_the_hub_is_missing_and_its_search_says_so(broken: BrokenPlace) -> None:
+    assert "The Hub at http://hub.invalid cannot be reached" in broken.searched
+    assert "Check the network connection; models that are on this computer work without it." in broken.searched
+    assert not [line for line in warnings(broken.process) if "Hub" in line]
 
 
 # --- disks that take nothing ---
 
 
-def what_making_a_level_tells(process: PlaygroundProcess) -> str:
+def messages_of_making_a_level(process: PlaygroundProcess) -> str:
     page = PageEvents(process.address)
     page.open("models-make-model")
     return page.press("models-make", LEVEL)
@@ -103,8 +109,8 @@ def test_on_a_full_disk_the_page_works_and_says_what_cannot_be_kept(starter: Pat
         data, hub = warnings(process)
         assert "Votes" in data and "No space left" in data and "Make room" in data and "PLAYGROUND_DATA_DIR" in data
         assert "Downloads" in hub and "No space left" in hub and "HF_HOME" in hub
-        told = what_making_a_level_tells(process)
-        assert "MiB are free on this disk" in told and "Free some space" in told
+        said = messages_of_making_a_level(process)
+        assert "MiB are free on this disk" in said and "Free some space" in said
 
 
 def test_where_nothing_can_be_written_the_page_works_and_says_what_cannot_be_kept(
@@ -113,22 +119,22 @@ def test_where_nothing_can_be_written_the_page_works_and_says_what_cannot_be_kep
     """As in a container with read-only disks and no network; damaged votes cannot even be moved aside."""
     (tmp_path / "data" / "votes.sqlite").mkdir(parents=True)
     place, network = read_only(), {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": NOWHERE}
-    with PlaygroundProcess(tmp_path, within=place, **network) as process, ThreadPoolExecutor() as meanwhile:
-        search = meanwhile.submit(what_a_search_tells, process)
+    with PlaygroundProcess(tmp_path, network, within=place) as process, ThreadPoolExecutor() as meanwhile:
+        search = meanwhile.submit(messages_of_a_search, process)
         use(process)
         data, hub, votes = warnings(process)
         assert "Read-only file system" in data and "Read-only file system" in hub
         assert "is damaged" in votes and "cannot be moved aside" in votes and "Move the file away" in votes
         tally = PageEvents(process.address).open("compare-tally")
-        making = what_making_a_level_tells(process)
+        making = messages_of_making_a_level(process)
         assert "cannot be moved aside" in tally and "cannot be written to: Read-only file system" in making
         assert str(tmp_path) not in tally + making, "visitors may be strangers: they learn of no folder"
         assert f"The Hub at {NOWHERE} cannot be reached" in search.result()
-        assert "folder for uploads takes no file (Read-only file system)" in what_an_upload_is_told(process)
+        assert "folder for uploads takes no file (Read-only file system)" in answer_to_an_upload(process)
         assert "Traceback" not in process.output
 
 
-def what_an_upload_is_told(process: PlaygroundProcess) -> str:
+def answer_to_an_upload(process: PlaygroundProcess) -> str:
     part = 'Content-Disposition: form-data; name="files"; filename="notes.md"\r\n\r\nBe brief.'
     request = urllib.request.Request(
         f"{process.address}/gradio_api/upload",
@@ -156,7 +162,7 @@ def test_a_port_that_is_taken_is_one_sentence_with_what_to_do(tmp_path: Path, co
             [sys.executable, *command], cwd=ROOT, env=environment(tmp_path) | {"PLAYGROUND_PORT": port},
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-    (told,) = ended.stderr.splitlines()
-    assert f"The port {port} on 127.0.0.1 is in use by another program" in told
-    assert "Choose another one with --port or PLAYGROUND_PORT" in told
+    (said,) = ended.stderr.splitlines()
+    assert f"The port {port} on 127.0.0.1 is in use by another program" in said
+    assert "Choose another one with --port or PLAYGROUND_PORT" in said
     assert ended.returncode == 1 and ended.stdout == ""

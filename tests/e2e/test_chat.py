@@ -189,7 +189,7 @@ def test_a_page_that_is_reloaded_in_mid_reply_is_ready_for_a_new_chat(page: Page
 @pytest.fixture
 def forgetful(starter: Path, tmp_path: Path) -> Iterator[PlaygroundProcess]:
     """A playground that unloads a model as soon as nobody uses it."""
-    with PlaygroundProcess(tmp_path / "home", PLAYGROUND_IDLE_SECONDS="0.2") as running:
+    with PlaygroundProcess(tmp_path / "home", {"PLAYGROUND_IDLE_SECONDS": "0.2"}) as running:
         yield running
 
 
@@ -225,7 +225,7 @@ def longsighted(starter: Path, tmp_path: Path) -> Iterator[PlaygroundProcess]:
     folder = tmp_path / "models"
     folder.mkdir()
     (folder / "Longsight-135M-Q4_1.gguf").write_bytes(content)
-    with PlaygroundProcess(tmp_path / "home", PLAYGROUND_MODEL_DIRS=str(folder)) as running:
+    with PlaygroundProcess(tmp_path / "home", {"PLAYGROUND_MODEL_DIRS": str(folder)}) as running:
         yield running
 
 

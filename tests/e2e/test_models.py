@@ -34,7 +34,7 @@ def playground_process(
 ) -> Iterator[PlaygroundProcess]:
     """A playground of these journeys' own, which may ask the stand-in."""
     home = tmp_path_factory.mktemp("home")
-    with PlaygroundProcess(home, HF_ENDPOINT=hub.endpoint, HF_HUB_OFFLINE="0") as running:
+    with PlaygroundProcess(home, {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0"}) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""The page's buttons over HTTP: what a browser sends when one is pressed, and all that it is then told."""
+"""The page's buttons over HTTP: what a browser sends when one is pressed, and every message that it then gets."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class PageEvents:
         self._events = config["dependencies"]
 
     def press(self, button: str, chosen: Mapping[str, object]) -> str:
-        """All that the events behind a button tell, one after the other, each until its last word.
+        """All messages of the events behind a button, one event after the other, each until it has ended.
 
         chosen: values by elem_id; the other components have those with which the page opened.
         """
-        return "".join(self.told(button, chosen))
+        return "".join(self.messages(button, chosen))
 
-    def told(self, button: str, chosen: Mapping[str, object]) -> Iterator[str]:
-        """The same, a message at a time, as it comes."""
+    def messages(self, button: str, chosen: Mapping[str, object]) -> Iterator[str]:
+        """The same, message by message as they come."""
         for event in self._behind(button):
             yield from self._run(event, [self._value(part, chosen) for part in event["inputs"]])
 
     def open(self, part: str) -> str:
-        """Let a part be filled as the opening of the page, or of its tab, fills it; all that this tells."""
+        """Fill a component as the opening of the page, or of its tab, does; returns all messages of that."""
         number = self._number(part)
         for event in self._events:
             if number in event["outputs"] and any(kind in ("load", "select") for _, kind in event["targets"]):
@@ -69,8 +69,8 @@ class PageEvents:
             f"{self._address}/gradio_api/queue/join", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         urllib.request.urlopen(ask, timeout=PATIENCE_SECONDS).close()
-        told = f"{self._address}/gradio_api/queue/data?session_hash={self._session}"
-        with urllib.request.urlopen(told, timeout=PATIENCE_SECONDS) as stream:
+        messages = f"{self._address}/gradio_api/queue/data?session_hash={self._session}"
+        with urllib.request.urlopen(messages, timeout=PATIENCE_SECONDS) as stream:
             for line in stream:
                 if line.startswith(b"data: "):
                     yield line.decode()

@@ -1,6 +1,6 @@
-"""The real playground as a process of its own, as a person would start it: nothing on its disk but the starter model.
+"""The real playground in a process of its own, as a person would start it, with nothing on its disk but the starter.
 
-Whoever starts one waits for the sentence that it prints once the page is open, and gets its output when that fails.
+A `with` waits for the sentence that it prints once the page is open, and fails with its output if that does not come.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,7 +20,7 @@ from playground.engine.local.client import WORKER
 
 OPEN = re.compile(r"The playground is open at (\S+)")
 START_SECONDS = 90  # Gradio alone takes 3 s to import, and many times that where all cores are busy
-NOWHERE = "http://127.0.0.1:9"  # the discard port: a question to the Hub fails at once
+NOWHERE = "http://127.0.0.1:9"  # the discard port: requests to the Hub fail at once
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -33,23 +33,22 @@ def free_port() -> int:
 class PlaygroundProcess:
     """`python -m playground serve` in a `with`; `address` is where its page is.
 
-    home: an empty folder for its data and the Hub's cache. variables: of its environment, such as HF_ENDPOINT with
-    the address of the Hub stand-in and HF_HUB_OFFLINE "0"; without these nothing can be asked of the Hub. command: what
-    to run in its place, in this folder. within: what runs that, such as a place from `narrow_places`.
+    home: an empty folder for its data and the Hub's cache. variables: of its environment, such as HF_ENDPOINT with the
+    address of the Hub stand-in and HF_HUB_OFFLINE "0"; without these the Hub cannot be reached. command, folder: what
+    to run instead, and where. within: a command that runs the whole, such as a place from `narrow_places`.
     """
 
     def __init__(
         self,
         home: Path,
-        port: int | None = None,
+        variables: Mapping[str, str] | None = None,
         *,
         command: Sequence[str] | None = None,
         folder: Path = ROOT,
         within: Sequence[str] = (),
-        **variables: str,
     ) -> None:
         self.home = home
-        self.port = port or free_port()
+        self.port = free_port()
         self._lines: list[str] = []
         self._open_or_ended = threading.Event()
         self.address = ""
@@ -57,7 +56,7 @@ class PlaygroundProcess:
         self.process = subprocess.Popen(
             [*within, *(command or usual)],
             cwd=folder,
-            env=environment(home) | {"PLAYGROUND_PORT": str(self.port)} | variables,
+            env={**environment(home), "PLAYGROUND_PORT": str(self.port), **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -80,7 +79,7 @@ class PlaygroundProcess:
         return [child for child in psutil.Process(self.pid).children() if WORKER in child.cmdline()]
 
     def wait_until_open(self) -> str:
-        """The page's address; raises AssertionError with the output where it does not open."""
+        """The page's address; raises AssertionError with the output if it does not open."""
         self._open_or_ended.wait(START_SECONDS)
         assert self.address, f"The playground did not open; it printed:\n{self.output}"
         return self.address
@@ -122,7 +121,7 @@ class PlaygroundProcess:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """This process's, without any setting of its person."""
+    """This process's environment without the settings of the person who runs the tests."""
     own = {
         name: value
         for name, value in os.environ.items()

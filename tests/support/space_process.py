@@ -1,7 +1,7 @@
 """The project as a Hugging Face Space has it: the files that are pushed, the Space's variables, and no more memory.
 
-The limit on memory is a real one where this system lets a group of processes be made (as root, with cgroups); elsewhere
-it is only told, as the Space tells it.
+The limit on memory is a real one where this system allows a group of processes to be made (as root, with cgroups);
+elsewhere it is only a variable, as on a Space.
 """
 
 from __future__ import annotations
@@ -111,5 +111,5 @@ def space_process(folder: Path, starter: Path) -> Iterator[PlaygroundProcess]:
         if group:
             command = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh", *command]
         variables = {**VARIABLES, "PYTHONPATH": str(app)}
-        with PlaygroundProcess(home, command=command, folder=app, **variables) as process:
+        with PlaygroundProcess(home, variables, command=command, folder=app) as process:
             yield process

@@ -42,7 +42,7 @@ def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made = home / "data" / "models" / "SmolLM2-135M-Instruct" / "SmolLM2-135M-Instruct-Q2_0.gguf"
     for _ in quantize_file(starter, "Q2_0", made, 2):
         pass
-    with PlaygroundProcess(home, PLAYGROUND_MCP="true") as process:
+    with PlaygroundProcess(home, {"PLAYGROUND_MCP": "true"}) as process:
         yield process
 
 
@@ -178,7 +178,7 @@ def test_an_mcp_program_finds_the_same_five_and_is_answered_in_json(running: Pla
 
 
 def test_with_a_password_tools_work_for_who_sends_it(starter: Path, tmp_path: Path) -> None:
-    with PlaygroundProcess(tmp_path, PLAYGROUND_MCP="true", PLAYGROUND_PASSWORD=PASSWORD) as process:
+    with PlaygroundProcess(tmp_path, {"PLAYGROUND_MCP": "true", "PLAYGROUND_PASSWORD": PASSWORD}) as process:
         calls: list[tuple[str, dict[str, Any]]] = [("plan", {"model": "starter"})]
         _, (plan,) = asyncio.run(as_mcp_program(process.address, calls, Authorization=f"Bearer {PASSWORD}"))
         assert json.loads(text_of(plan))["verdict"] == "fits"

@@ -61,7 +61,7 @@ def test_a_file_of_this_computer_cannot_be_fetched(running: PlaygroundProcess) -
 # --- how it starts ---
 
 
-def test_a_port_that_is_taken_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -78,7 +78,7 @@ def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     home = tmp_path_factory.mktemp("home")
     (home / "secret.txt").write_text(SECRET)
     (home / "secret.gguf").write_text(SECRET)
-    with PlaygroundProcess(home, HF_TOKEN=TOKEN, PLAYGROUND_REMOTE_KEY_NOBODY=TOKEN) as process:
+    with PlaygroundProcess(home, {"HF_TOKEN": TOKEN, "PLAYGROUND_REMOTE_KEY_NOBODY": TOKEN}) as process:
         yield process
 
 

@@ -32,14 +32,14 @@ def wait_until_ready(address: str) -> str:
         try:
             return fetch(address)
         except urllib.error.HTTPError as refusal:
-            code, told = refusal.code, json.load(refusal)
-        assert code == 503 and told["ready"] is False and "being tried out" in told["reason"]
+            code, found = refusal.code, json.load(refusal)
+        assert code == 503 and found["ready"] is False and "being tried out" in found["reason"]
         threading.Event().wait(POLL_SECONDS)
 
 
 @pytest.mark.process
-def test_life_and_readiness_are_told_to_everybody_and_figures_only_with_the_password(tmp_path: Path) -> None:
-    with PlaygroundProcess(tmp_path, PLAYGROUND_METRICS="true", PLAYGROUND_PASSWORD="open sesame") as process:
+def test_liveness_and_readiness_are_public_and_figures_need_the_password(tmp_path: Path) -> None:
+    with PlaygroundProcess(tmp_path, {"PLAYGROUND_METRICS": "true", "PLAYGROUND_PASSWORD": "open sesame"}) as process:
         api = f"{process.address}/gradio_api"
         assert json.loads(fetch(f"{api}/livez")) == {"alive": True}
         assert wait_until_ready(f"{api}/readyz") == fetch(f"{api}/healthz")
@@ -59,8 +59,8 @@ def test_none_of_them_is_there_unless_asked_for(tmp_path: Path) -> None:
 
 def test_the_page_on_hosting_lists_every_figure_with_its_kind(tmp_path: Path) -> None:
     with Services(load_settings(data_dir=tmp_path)) as services:
-        told = Metrics(services).text().decode()
-    kinds = {tuple(line.split()[2:]) for line in told.splitlines() if line.startswith("# TYPE playground_")}
+        found = Metrics(services).text().decode()
+    kinds = {tuple(line.split()[2:]) for line in found.splitlines() if line.startswith("# TYPE playground_")}
     lines = (ROOT / "docs" / "hosting.md").read_text().splitlines()
     rows = [line.split("|")[1:3] for line in lines if line.startswith("| `playground_")]
     listed = {(name.strip(" `").partition("{")[0], kind.strip()) for name, kind in rows}

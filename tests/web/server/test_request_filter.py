@@ -26,7 +26,7 @@ PASSWORD = "correct horse battery staple"
 def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaygroundProcess]:
     home = tmp_path_factory.mktemp("home")
     (home / "secret.txt").write_text("nobody reads this")
-    with PlaygroundProcess(home, PLAYGROUND_PASSWORD=PASSWORD) as process:
+    with PlaygroundProcess(home, {"PLAYGROUND_PASSWORD": PASSWORD}) as process:
         yield process
 
 
@@ -107,7 +107,7 @@ def test_a_page_that_others_reach_answers_to_any_name(own: dict[str, object]) ->
     assert TestClient(server, base_url="http://playground.example").get("/").text == "the page"
 
 
-# --- what the browser is told ---
+# --- headers for the browser ---
 
 
 def test_every_answer_forbids_parts_from_elsewhere_and_tells_nobody_where_a_link_was(
@@ -139,7 +139,7 @@ def signed_in(address: str, password: str = PASSWORD) -> str:
         return "; ".join(one.split(";")[0] for one in answer.headers.get_all("set-cookie"))
 
 
-def test_without_the_password_nothing_is_told_and_nothing_runs(running: PlaygroundProcess) -> None:
+def test_without_the_password_nothing_is_shown_and_nothing_runs(running: PlaygroundProcess) -> None:
     status, page = ask(running.address, "/")
     assert status == 200 and "SmolLM2" not in page
     event = json.dumps({"data": [], "fn_index": 0, "session_hash": "s"}).encode()

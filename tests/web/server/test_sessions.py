@@ -124,7 +124,7 @@ def test_a_session_that_no_page_holds_open_is_closed_once_it_is_still(
         assert "a page" in page.state_holder and "made up" not in page.state_holder
 
 
-def test_everyone_is_told_of_a_closed_page_even_if_one_of_them_raises(page: gr.Blocks) -> None:
+def test_every_callback_runs_for_a_closed_page_even_if_one_raises(page: gr.Blocks) -> None:
     def fails(session: str) -> None:
         raise ValueError(session)
 

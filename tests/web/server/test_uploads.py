@@ -27,7 +27,7 @@ UNLIKELY_BYTES = 1 << 60
 
 @pytest.fixture(scope="module")
 def running(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaygroundProcess]:
-    with PlaygroundProcess(tmp_path_factory.mktemp("home"), PLAYGROUND_MAX_DROPPED_BYTES=str(4 * MIB)) as process:
+    with PlaygroundProcess(tmp_path_factory.mktemp("home"), {"PLAYGROUND_MAX_DROPPED_BYTES": str(4 * MIB)}) as process:
         yield process
 
 
