@@ -1,7 +1,7 @@
-"""What a model file's name says: which model, at which quantization level, which shard of how many.
+"""Parses the names of model files: which model, at which quantization level, which shard of how many.
 
-Knows names only: the file may not exist, and where name and header differ the header is right. A name that leaves the
-level open ("model-q8.gguf") has none here.
+Reads names only. The file need not exist, and where its header says something else, the header is right. A name that
+leaves the level open ("model-q8.gguf") has none.
 
     UD-Q2_K_XL/DeepSeek-R1-UD-Q2_K_XL-00001-of-00005.gguf -> DeepSeek-R1, UD-Q2_K_XL, shard 1 of 5
 """
@@ -11,16 +11,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final, Literal
+from typing import Final
 
+from playground.gguf.kinds import FileKind, kind_of_name
 from playground.text_format import replace_surrogates
-
-FileKind = Literal["model", "projector", "imatrix", "draft", "adapter"]
 
 
 @dataclass(frozen=True)
 class FileName:
-    """A parsed name; `base_name` is what levels of one model share, `level` in its usual spelling or None."""
+    """A parsed name. base_name: the same for all levels of a model. level: in its usual spelling, or None."""
 
     base_name: str
     level: str | None
@@ -31,7 +30,7 @@ class FileName:
 
 _SHARD: Final = re.compile(r"[-_.](\d{5})-of-(\d{5})$", re.IGNORECASE)
 
-# A level stands between separators. Groups: the dynamic mark, then one of the families with its parts.
+# A level stands between separators. Groups: the mark of a dynamic mix, then one of the families with its parts.
 _LEVEL: Final = re.compile(
     r"""
     (?<![a-z0-9])
@@ -51,20 +50,20 @@ _LEVEL: Final = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_OPEN_LEVEL: Final = re.compile(r"[-_.](?:q[2-8]|[2-8]-?bits?)$", re.IGNORECASE)  # says too little to be a level
+_OPEN_LEVEL: Final = re.compile(r"[-_.](?:q[2-8]|[2-8]-?bits?)$", re.IGNORECASE)  # too vague to be a level
 _HOW_MADE: Final = re.compile(r"[-_.](?:i1|imat\d*|imatrix)$", re.IGNORECASE)
 _HOW_MADE_AFTER: Final = re.compile(r"^[-_.](?:imat\d*|imatrix)(?=[-_.]|$)", re.IGNORECASE)
 _SEPARATORS: Final = "-_. "
 
 
 def parse_file_name(path: str) -> FileName | None:
-    """What the name of a model file says; `path` may have folders before it. None for what is no .gguf file."""
+    """Parse the name of a model file; `path` may have folders before it. None if it does not end in .gguf."""
     file = PurePosixPath(replace_surrogates(path).replace("\\", "/"))
     if file.suffix.lower() != ".gguf":
         return None
     stem, shard, shard_count = _split_shard(file.stem)
     base, level = _split_level(stem)
-    kind = _kind(stem, level)
+    kind = kind_of_name(stem, level)
     if level is None:
         level = _split_level(file.parent.name)[1]
     return FileName(base or _name_of_folder(file) or stem, level, shard, shard_count, kind)
@@ -78,7 +77,7 @@ def _split_shard(stem: str) -> tuple[str, int, int]:
 
 
 def _split_level(stem: str) -> tuple[str, str | None]:
-    """The name without its level, and the level: the last that the name holds."""
+    """The name without its level, and the level: the last one in the name."""
     matches = list(_LEVEL.finditer(stem))
     if not matches:
         return _OPEN_LEVEL.sub("", stem), None
@@ -89,7 +88,7 @@ def _split_level(stem: str) -> tuple[str, str | None]:
 
 
 def _usual_spelling(match: re.Match[str]) -> str:
-    """Upper case with underscores, F16 for fp16, UD- in front of a dynamic mix."""
+    """In upper case with underscores; F16 for fp16; UD- before a dynamic mix."""
     part = {name: (text or "").upper().replace("-", "_") for name, text in match.groupdict().items()}
     if part["float"]:
         words = [part["float"].replace("FP", "F")]
@@ -103,24 +102,6 @@ def _usual_spelling(match: re.Match[str]) -> str:
     return ("UD-" if part["dynamic"] else "") + "_".join(word for word in words if word)
 
 
-def _kind(stem: str, level: str | None) -> FileKind:
-    words = [word for word in re.split(r"[-_. ]+", stem.lower()) if word]
-    if "mmproj" in words or "projector" in words:
-        return "projector"
-    if words[:1] == ["imatrix"] or ("imatrix" in words and level is None):
-        return "imatrix"
-    if words[:1] == ["mtp"] or not {"draft", "drafter", "eagle3", "dflash"}.isdisjoint(words):
-        return "draft"
-    return "adapter" if _names_adapter(words, level) else "model"
-
-
-def _names_adapter(words: list[str], level: str | None) -> bool:
-    """LoRA adapters come unquantized or end in the word; "alpaca-lora-65B.Q4_K_M" is a whole model made with one."""
-    if "adapter" in words:
-        return True
-    return "lora" in words and (level in (None, "F16", "BF16", "F32") or words[-1] == "lora" or words[0] == "lora")
-
-
 def _name_of_folder(file: PurePosixPath) -> str:
-    """For a file whose whole name is a level: the model's name is its folder's, without the usual -GGUF."""
+    """The model's name where the file's whole name is a level: its folder's name without the usual -GGUF."""
     return re.sub(r"[-_.]gguf$", "", file.parent.name, flags=re.IGNORECASE)

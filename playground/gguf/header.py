@@ -1,7 +1,7 @@
-"""What the header of a model file says: its metadata and the table of its tensors, without the weights.
+"""Reads the header of a GGUF file: its metadata and the table of its tensors, without the weights.
 
-Reads GGUF versions 2 and 3, little-endian, from any ByteSource; what llama.cpp would refuse is refused here with a
-sentence. What the tensors hold, and whether the model runs, is not known here.
+Reads versions 2 and 3, little-endian, from any ByteSource. Files that llama.cpp would refuse are refused with a
+sentence. Whether the model then runs is not checked.
 
     GGUF | version | tensor count | key count | key, type, value … | name, shape, type, offset … | padding | weights
 """
@@ -16,7 +16,7 @@ from typing import Final
 from gguf.constants import GGUF_DEFAULT_ALIGNMENT, Keys
 
 from playground.errors import BadModelFile
-from playground.gguf.filenames import FileKind
+from playground.gguf.kinds import FileKind, kind_of_type
 from playground.gguf.levels import level_of_file_type
 from playground.gguf.reader import (
     MIB,
@@ -26,8 +26,8 @@ from playground.gguf.reader import (
     GgufReader,
     LongArray,
     Value,
+    damaged,
     printable,
-    read_value,
 )
 from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_tensors
 
@@ -39,7 +39,6 @@ __all__ = [
 REQUANTIZED_FROM: Final = "gguf_playground.requantized_from"  # our own key, in files that the playground made
 MOST_KEYS: Final = 4096  # real files have 20 to 100
 MOST_TENSORS: Final = 65_536  # the largest real models have about 2,000
-_ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
 _TEXT_KEYS: Final = (
     Keys.General.ARCHITECTURE, Keys.General.NAME, Keys.General.TYPE, Keys.Tokenizer.CHAT_TEMPLATE, REQUANTIZED_FROM,
 )  # fmt: skip
@@ -47,14 +46,11 @@ _WHOLE_NUMBER_KEYS: Final = (
     Keys.General.FILE_TYPE, Keys.General.ALIGNMENT,
     Keys.Split.LLM_KV_SPLIT_NO, Keys.Split.LLM_KV_SPLIT_COUNT, Keys.Split.LLM_KV_SPLIT_TENSORS_COUNT,
 )  # fmt: skip
-_KINDS: Final[dict[str, FileKind]] = {  # gguf.GGUFType
-    "adapter": "adapter", "mmproj": "projector", "imatrix": "imatrix",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """A header as read; `byte_count` is where the weights start, in bytes from the start of the file."""
+    """A header as read. byte_count: where the weights start, in bytes from the start of the file."""
 
     version: int
     metadata: Mapping[str, Value]
@@ -63,27 +59,27 @@ class GgufHeader:
 
     @property
     def architecture(self) -> str:
-        """llama.cpp's word for the kind of model, such as "llama"; empty where the file has none (later shards)."""
+        """llama.cpp's name for the kind of model, such as "llama"; "" if the file has none, as later shards."""
         return self._text(Keys.General.ARCHITECTURE) or ""
 
     @property
     def name(self) -> str:
-        """What the file calls the model; empty where it says nothing."""
+        """The model's name; "" if the file does not say."""
         return self._text(Keys.General.NAME) or ""
 
     @property
     def trained_context(self) -> int | None:
-        """Tokens the model was trained to look back on."""
+        """The context size the model was trained for, in tokens."""
         return self._whole_number(Keys.LLM.CONTEXT_LENGTH.format(arch=self.architecture))
 
     @property
     def vocabulary_size(self) -> int | None:
-        """Tokens the model knows: as said outright, or the length of the token list."""
-        said = self._whole_number(Keys.LLM.VOCAB_SIZE.format(arch=self.architecture))
+        """Tokens of the vocabulary: by its own key, or the length of the token list."""
+        size = self._whole_number(Keys.LLM.VOCAB_SIZE.format(arch=self.architecture))
         tokens = self.metadata.get(Keys.Tokenizer.LIST)
-        if said is None and isinstance(tokens, LongArray):
+        if size is None and isinstance(tokens, LongArray):
             return tokens.length
-        return len(tokens) if said is None and isinstance(tokens, tuple) else said
+        return len(tokens) if size is None and isinstance(tokens, tuple) else size
 
     @property
     def chat_template(self) -> str | None:
@@ -99,29 +95,32 @@ class GgufHeader:
 
     @property
     def bits_per_weight(self) -> float:
-        """What a weight takes on average, true for this file whatever its name says; 0 where there are no tensors."""
+        """The true average of this file, from its tensors and not from its name; 0 if it has no tensors."""
         return 8 * self.weight_bytes / self.parameter_count if self.tensors else 0.0
 
     @property
+    def is_quantized(self) -> bool:
+        return any(tensor.type.is_quantized for tensor in self.tensors)
+
+    @property
     def level(self) -> str | None:
-        """The level the file says it is at, such as "Q4_K_M"; None where it says none that llama.cpp knows."""
+        """The level that the file names, such as "Q4_K_M"; None if it names none that llama.cpp knows."""
         number = self._whole_number(Keys.General.FILE_TYPE)
         level = None if number is None else level_of_file_type(number)
         return level.name if level else None
 
     @property
     def requantized_from(self) -> str | None:
-        """The level this file was made from, where the playground made it from a quantized one: no better than that."""
+        """The quantized level that the playground made this file from; it cannot be better than that."""
         return self._text(REQUANTIZED_FROM)
 
     @property
     def kind(self) -> FileKind:
-        """What the file is by its own word (general.type); a model where it says nothing."""
-        return _KINDS.get(self._text(Keys.General.TYPE) or "model", "model")
+        return kind_of_type(self._text(Keys.General.TYPE))
 
     @property
     def shard_count(self) -> int:
-        """How many files the whole model comes in, as the file says; 1 for a model in one file."""
+        """The number of files of the whole model; 1 for a model in one file."""
         return self._whole_number(Keys.Split.LLM_KV_SPLIT_COUNT) or 1
 
     def _text(self, key: str) -> str | None:
@@ -134,29 +133,29 @@ class GgufHeader:
 
 
 def read_header(source: ByteSource) -> GgufHeader:
-    """The header of a GGUF file, read in a few windows from the start and never its weights.
+    """Read the header of a GGUF file.
 
-    Raises BadModelFile for whatever is no sound model file, and what the source raises (OSError) when it cannot read.
+    Raises BadModelFile if it is not a sound GGUF file, and what the source raises (OSError) if it cannot be read.
     """
-    cursor = GgufReader(source)
-    version = _read_version(cursor)
-    tensor_count = cursor.read_uint64("the number of tensors")
-    key_count = cursor.read_uint64("the number of metadata keys")
+    reader = GgufReader(source)
+    version = _read_version(reader)
+    tensor_count = reader.read_uint64("the number of tensors")
+    key_count = reader.read_uint64("the number of metadata keys")
     _refuse_absurd(tensor_count, MOST_TENSORS, "tensors")
     _refuse_absurd(key_count, MOST_KEYS, "metadata keys")
-    metadata = _read_metadata(cursor, key_count)
+    metadata = _read_metadata(reader, key_count)
     alignment = _alignment(metadata)
-    tensors = read_tensors(cursor, tensor_count, alignment)
-    start = aligned(cursor.offset, alignment)
-    _refuse_missing_weights(start + end_of_weights(tensors), cursor.size, bool(tensors))
-    return GgufHeader(version, metadata, tensors, min(start, cursor.size))
+    tensors = read_tensors(reader, tensor_count, alignment)
+    start = aligned(reader.offset, alignment)
+    _refuse_missing_weights(start + end_of_weights(tensors), reader.size, bool(tensors))
+    return GgufHeader(version, metadata, tensors, min(start, reader.size))
 
 
 def merge_shards(headers: Sequence[GgufHeader]) -> GgufHeader:
-    """One header for a model in several files, given in their order: counts and sizes then cover the whole model.
+    """One header for a model in several files, given in their order, with the counts and sizes of the whole model.
 
-    Metadata is the first file's, `byte_count` the sum; tensor offsets stay those within their own file. Raises
-    BadModelFile when a shard is missing, doubled or of another model.
+    The metadata is that of the first file, `byte_count` the sum; tensor offsets count from the start of their own
+    file's weights. Raises BadModelFile when a shard is missing, doubled or of another model.
     """
     if not headers:
         raise ValueError("a model has at least one file")
@@ -180,7 +179,7 @@ def merge_shards(headers: Sequence[GgufHeader]) -> GgufHeader:
 
 
 def write_stand_in(source: ByteSource, header: GgufHeader, path: Path) -> None:
-    """A file that is the header followed by a hole of the weights' size: takes no room on disk, opens in a dry run."""
+    """Write a file for the dry run: the header, then a hole of the weights' size, which takes no space on disk."""
     with path.open("wb") as file:
         while file.tell() < header.byte_count:
             chunk = source.read_range(file.tell(), min(4 * MIB, header.byte_count - file.tell()))
@@ -190,13 +189,13 @@ def write_stand_in(source: ByteSource, header: GgufHeader, path: Path) -> None:
         file.truncate(source.size)
 
 
-def _read_version(cursor: GgufReader) -> int:
-    if cursor.size == 0:
+def _read_version(reader: GgufReader) -> int:
+    if reader.size == 0:
         raise BadModelFile("A model file was expected, and the file is empty.", "Fetch the file again.")
-    magic = cursor.read_bytes(min(4, cursor.size), "its first letters")
+    magic = reader.read_bytes(min(4, reader.size), "its first letters")
     if magic != b"GGUF":
         raise _not_gguf(magic)
-    version = cursor.read_uint32("the version")
+    version = reader.read_uint32("the version")
     if version in (2, 3):
         return version
     if version == 1:
@@ -206,7 +205,7 @@ def _read_version(cursor: GgufReader) -> int:
         )
     if version & 0xFFFF == 0 and version:
         raise BadModelFile(
-            "The file is big-endian GGUF, made for computers with another byte order.",
+            "The file is big-endian GGUF, for computers with another byte order.",
             "Choose the usual, little-endian file of the model.",
         )
     raise BadModelFile(
@@ -218,7 +217,7 @@ def _read_version(cursor: GgufReader) -> int:
 def _not_gguf(magic: bytes) -> BadModelFile:
     if magic == b"vers":  # "version https://git-lfs…"
         return BadModelFile(
-            "The file is a Git LFS pointer, a note of where the model is, not the model.", "Run `git lfs pull` there."
+            "The file is a Git LFS pointer, which only says where the model is.", "Run `git lfs pull` in its folder."
         )
     if magic in (b"lmgg", b"fmgg", b"tjgg"):
         return BadModelFile(
@@ -233,19 +232,16 @@ def _not_gguf(magic: bytes) -> BadModelFile:
 
 def _refuse_absurd(count: int, most: int, what: str) -> None:
     if count > most:
-        raise BadModelFile(
-            f"The model file is damaged: it claims {count:,} {what}, and no model has more than {most:,}.",
-            _ANOTHER_FILE,
-        )
+        raise damaged(f"it claims {count:,} {what}, and no model has more than {most:,}")
 
 
-def _read_metadata(cursor: GgufReader, count: int) -> dict[str, Value]:
+def _read_metadata(reader: GgufReader, count: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for number in range(1, count + 1):
-        key = cursor.read_string(f"the name of metadata key {number} of {count}")
+        key = reader.read_string(f"the name of metadata key {number} of {count}")
         if key in metadata:
-            raise BadModelFile(f"The model file is damaged: it has the key {printable(key)} twice.", _ANOTHER_FILE)
-        metadata[key] = read_value(cursor, printable(key))
+            raise damaged(f"it has the key {printable(key)} twice")
+        metadata[key] = reader.read_value(printable(key))
     _check_standard_keys(metadata)
     return metadata
 
@@ -267,19 +263,15 @@ def _check_standard_keys(metadata: Mapping[str, Value]) -> None:
 
 def _wrong_type(key: str, expected: str, found: Value) -> BadModelFile:
     what = f"a list of {found.length:,}" if isinstance(found, LongArray) else printable(repr(found))
-    return BadModelFile(
-        f"The model file is damaged: {printable(key)} should be {expected} and is {what}.", _ANOTHER_FILE
-    )
+    return damaged(f"{printable(key)} should be {expected} and is {what}")
 
 
 def _alignment(metadata: Mapping[str, Value]) -> int:
     """Bytes that every tensor's start is a multiple of: a power of two."""
     alignment = metadata.get(Keys.General.ALIGNMENT, GGUF_DEFAULT_ALIGNMENT)
-    assert isinstance(alignment, int)  # _check_standard_keys saw to it
+    assert isinstance(alignment, int)  # by _check_standard_keys
     if alignment == 0 or alignment & (alignment - 1):
-        raise BadModelFile(
-            f"The model file is damaged: its alignment is {alignment}, which is no power of two.", _ANOTHER_FILE
-        )
+        raise damaged(f"its alignment is {alignment}, which is no power of two")
     return alignment
 
 

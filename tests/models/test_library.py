@@ -12,6 +12,7 @@ import pytest
 from playground.errors import BadModelFile, ModelNotFound
 from playground.models.library import Library, ModelFile, readable_name
 from playground.settings import Settings
+from tests.support.model_bytes import ARCHITECTURE, model, text_pair
 
 
 def write_model(path: Path, *, weights: int = 64, file_type: int | None = None, made_from: str | None = None) -> Path:
@@ -134,6 +135,23 @@ def test_a_bad_file_is_left_out_and_the_others_stay(library: Library, folder: Pa
     assert [file.base_name for file in files if file.origin == "folder"] == ["Good"]
     assert {entry.path.name for entry in left_out} == {"Bad-Q8_0.gguf", "Empty-Q8_0.gguf"}
     assert all(entry.reason for entry in left_out)
+
+
+@pytest.mark.parametrize(
+    ("general_type", "kind"),
+    [("mmproj", "projector (mmproj)"), ("adapter", "LoRA adapter"), ("imatrix", "importance matrix")],
+)
+def test_a_file_whose_header_names_another_kind_is_left_out(
+    library: Library, folder: Path, general_type: str, kind: str
+) -> None:
+    path = folder / "Model-Q8_0.gguf"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model([ARCHITECTURE, text_pair("general.type", general_type)]))
+    files, left_out = library.scan_models()
+    assert path not in [file.path for file in files]
+    assert [entry.path for entry in left_out] == [path] and kind in left_out[0].reason
+    with pytest.raises(BadModelFile, match="not a model to chat with"):
+        library.find_file(str(path))
 
 
 def test_a_dangling_link_and_a_folder_named_like_a_model_are_passed_over(library: Library, folder: Path) -> None:
