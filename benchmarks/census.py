@@ -1,6 +1,6 @@
-"""What a running playground holds, seen from outside: processes, threads, open files, memory, and its own gauges.
+"""Counts what a running playground holds, from outside: processes, threads, open files, memory, and its own gauges.
 
-Reads the system, and what the playground tells Prometheus; starts and ends nothing.
+Reads the system and the playground's figures for Prometheus; starts and ends nothing.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ _GAUGE: Final = re.compile(r"^(playground_\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILI
 
 @dataclass(frozen=True)
 class Census:
-    """What the playground's own process holds, and its children; memory is what it shares with nobody, in bytes."""
+    """What the playground's own process holds, and its children. memory_bytes: private memory of its own process."""
 
     workers: int
     other_children: int
     zombies: int
     threads: int
-    open_files: int  # sockets and pipes, too
+    open_files: int  # with sockets and pipes
     files_on_disk: int
     memory_bytes: int
 
     def leaks(self, before: Census) -> list[str]:
-        """What is more than it was before; nothing is said about memory."""
+        """What is more than it was before, as phrases; memory is not compared."""
         grown = [
             (name.replace("_", " "), getattr(self, name), getattr(before, name))
             for name in ("workers", "other_children", "zombies", "threads", "open_files", "files_on_disk")
         ]
-        return [f"{now} {name} where {then} were" for name, now, then in grown if now > then]
+        return [f"{now} {name} instead of {then}" for name, now, then in grown if now > then]
 
 
 def count(pid: int, home: Path) -> Census:
-    """home: the folder that it writes to, temporary files included."""
+    """The census of a playground. home: the folder that it writes to, temporary files included."""
     process = psutil.Process(pid)
     children = process.children(recursive=True)
     zombies = [child for child in children if _is_zombie(child)]
@@ -63,14 +63,14 @@ def workers(pid: int) -> list[psutil.Process]:
 
 
 def busy_seconds(process: psutil.Process) -> float:
-    """Processor time that it has used so far; what is gone uses none."""
+    """CPU time that the process has used so far; 0 if it is gone."""
     with suppress(psutil.Error):
         return float(sum(process.cpu_times()[:2]))
     return 0.0
 
 
 def gauges(metrics: str) -> dict[str, float]:
-    """The sum over all labels of each of the playground's own gauges, as Prometheus reads them."""
+    """Each of the playground's gauges, summed over its labels, from the text for Prometheus."""
     sums = dict.fromkeys(re.findall(r"^# TYPE (playground_\w+) gauge$", metrics, re.MULTILINE), 0.0)
     for name, value in _GAUGE.findall(metrics):
         sums[name] = sums.get(name, 0.0) + float(value)

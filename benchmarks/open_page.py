@@ -1,9 +1,9 @@
-"""One open page of the playground without a browser: what its JavaScript would send, and what the server answers.
+"""One open page of the playground without a browser: sends what its JavaScript would send, and reads the answers.
 
-Speaks Gradio's own protocol over HTTP, so that many visitors fit on a machine that no two browsers would: a heartbeat
-for as long as the page is open, events that join the queue, one stream with the news of all of them, and the events
-that follow one another. Knows no tab by name: components are found by their `elem_id`, as a test finds them. Nothing
-is drawn, and nothing happens because something has changed.
+Speaks Gradio's own protocol over HTTP, so that a machine on which two browsers are too many has room for many
+visitors: a heartbeat for as long as the page is open, events that join the queue, one stream with the messages of all
+of them, and events that follow one another. Components are found by their `elem_id`. Nothing is drawn, and no event is
+started by a change of a value.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import Any, Final
 import httpx2
 
 API: Final = "/gradio_api"
-ANSWER_SECONDS: Final = 60.0  # for anything but a stream; the machine is meant to be busy
+ANSWER_SECONDS: Final = 60.0  # for anything but a stream, on a busy machine
 _OVER: Final = object()
 
 
 class Broken(Exception):
-    """The server answered with something that no page should get."""
+    """The server's answer is one that no page should get."""
 
 
 @dataclass(frozen=True)
-class Blueprint:
-    """What the server says of every page: its components with their first values, and its events."""
+class PageLayout:
+    """The configuration of every page: its components with their first values, and its events."""
 
     ids: dict[str, int]  # by elem_id
     values: dict[int, Any]
     events: dict[int, dict[str, Any]]
 
     @classmethod
-    def read(cls, config: dict[str, Any]) -> Blueprint:
+    def read(cls, config: dict[str, Any]) -> PageLayout:
         parts = config["components"]
         return cls(
             {part["props"]["elem_id"]: part["id"] for part in parts if part["props"].get("elem_id")},
@@ -45,7 +45,7 @@ class Blueprint:
         )
 
     def triggered(self, trigger: str, part: int | None = None) -> list[dict[str, Any]]:
-        """The events that this trigger of a component starts; of any component where none is named."""
+        """The events that this trigger of a component starts; of any component if none is named."""
         return [
             event
             for event in self.events.values()
@@ -58,41 +58,47 @@ class Blueprint:
 
 @dataclass
 class Request:
-    """Something a visitor has begun, perhaps by pressing twice: how many updates came, and all that was told at last.
+    """Something a visitor has begun, perhaps by pressing twice: how many updates came, and the last values.
 
-    `told` holds what the page shows when each of its events has ended, as JSON.
+    last_values: what the page shows after each of its events has ended, as JSON.
     """
 
     updates: int = 0
-    told: list[str] = field(default_factory=list)
+    last_values: list[str] = field(default_factory=list)
     presses: int = 0
     _ended: int = 0
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def note(self, *, told: str | None = None, over: bool = False) -> None:
-        self.updates += told is None and not over
-        self.told += [told] if told is not None else []
-        self._ended += over
-        self._news.set()
+    def note_update(self) -> None:
+        self.updates += 1
+        self._changed.set()
+
+    def note_values(self, values: str) -> None:
+        self.last_values.append(values)
+        self._changed.set()
+
+    def note_end(self) -> None:
+        self._ended += 1
+        self._changed.set()
 
     @property
     def is_over(self) -> bool:
         return self._ended == self.presses
 
-    async def after(self, updates: int) -> None:
+    async def wait_for(self, updates: int) -> None:
         """Until so many updates have come, or it is over."""
         while self.updates < updates and not self.is_over:
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class OpenPage:
     """A page that is open; see `opened`."""
 
-    def __init__(self, client: httpx2.AsyncClient, blueprint: Blueprint, address: str) -> None:
+    def __init__(self, client: httpx2.AsyncClient, layout: PageLayout, address: str) -> None:
         self.session = secrets.token_hex(6)
-        self.values = dict(blueprint.values)
-        self._client, self._blueprint = client, blueprint
+        self.values = dict(layout.values)
+        self._client, self._layout = client, layout
         self._headers = {"X-Forwarded-For": address}
         self._messages: dict[str, asyncio.Queue[Any]] = {}  # of events under way
         self._early: dict[str, list[Any]] = {}  # messages that came before the answer that says whose they are
@@ -102,34 +108,34 @@ class OpenPage:
     # --- what a person does ---
 
     def fill(self, elem_id: str, value: Any) -> None:
-        self.values[self._blueprint.ids[elem_id]] = value
+        self.values[self._layout.ids[elem_id]] = value
 
     def press(self, elem_id: str, again: Request | None = None) -> Request:
-        """Press a button; what follows goes on while the page is open. again: for what it was pressed before."""
-        (event,) = self._blueprint.triggered("click", self._blueprint.ids[elem_id])
+        """Press a button; its events run while the page is open. again: the request of an earlier press."""
+        (event,) = self._layout.triggered("click", self._layout.ids[elem_id])
         request = again or Request()
         request.presses += 1
-        self._begin(self._whole(event, request))
+        self._start(self._run_chain(event, request))
         return request
 
     async def press_and_wait(self, elem_id: str) -> None:
-        (event,) = self._blueprint.triggered("click", self._blueprint.ids[elem_id])
+        (event,) = self._layout.triggered("click", self._layout.ids[elem_id])
         await self._run(event, Request())
 
     # --- how the page works ---
 
     async def load(self) -> None:
-        """The document, the heartbeat, and all events of a page that opens."""
+        """Fetch the document, start the heartbeat, and run all events of a page that opens."""
         document = await self._client.get("/", headers=self._headers)
         if document.status_code != 200:
             raise Broken(f"the page itself: {document.status_code}")
         beats = asyncio.Event()
-        self._begin(self._beat(beats))
+        self._start(self._beat(beats))
         await beats.wait()
-        await asyncio.gather(*(self._run(event, Request()) for event in self._blueprint.triggered("load")))
+        await asyncio.gather(*(self._run(event, Request()) for event in self._layout.triggered("load")))
 
     async def close(self) -> None:
-        """As a closed tab does: every connection ends at once, whatever was under way."""
+        """As a closed tab does: every connection ends at once, even in the middle of an answer."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,20 +146,20 @@ class OpenPage:
             async for _ in answer.aiter_raw():
                 beats.set()
 
-    async def _whole(self, event: dict[str, Any], request: Request) -> None:
+    async def _run_chain(self, event: dict[str, Any], request: Request) -> None:
         """An event and all that follow it."""
         try:
             await self._run(event, request)
-            following = self._blueprint.after(event["id"])
+            following = self._layout.after(event["id"])
             while following:
                 event = following.pop(0)
                 if event["backend_fn"]:
                     await self._run(event, request)
-                following += self._blueprint.after(event["id"])
+                following += self._layout.after(event["id"])
         except (Broken, httpx2.HTTPError) as error:
-            request.note(told=f"broken: {error!r}")
+            request.note_values(f"broken: {error!r}")
         finally:
-            request.note(over=True)
+            request.note_end()
 
     async def _run(self, event: dict[str, Any], request: Request) -> None:
         data = [self.values.get(part) for part in event["inputs"]]
@@ -177,10 +183,10 @@ class OpenPage:
             mailbox.put_nowait(message)
         try:
             if self._stream is None or self._stream.done():
-                self._stream = self._begin(self._listen())
+                self._stream = self._start(self._listen())
             while (message := await mailbox.get()) is not _OVER:
                 if message["msg"] in ("process_generating", "process_streaming"):
-                    request.note()
+                    request.note_update()
                 elif message["msg"] == "process_completed":
                     if not message.get("success"):
                         raise Broken(f"event {body['fn_index']}: {json.dumps(message.get('output'))[:300]}")
@@ -190,7 +196,7 @@ class OpenPage:
             self._messages.pop(event, None)
 
     async def _listen(self) -> None:
-        """The stream of this page's news, opened again while anything waits for more."""
+        """The stream of this page's messages, opened again as long as an event waits for more."""
         failures = 0
         try:
             while self._messages and failures < 3:
@@ -214,7 +220,7 @@ class OpenPage:
             self._early.setdefault(event, []).append(message)
 
     def _take(self, event: dict[str, Any], output: dict[str, Any], request: Request) -> None:
-        """The page's new values, and what they say."""
+        """Take over the page's new values."""
         data = output.get("data") or []
         for part, value in zip(event["outputs"], data, strict=False):
             if isinstance(value, dict) and value.get("__type__") == "update":
@@ -222,9 +228,9 @@ class OpenPage:
                     self.values[part] = value["value"]
             else:
                 self.values[part] = value
-        request.note(told=json.dumps(data, ensure_ascii=False))
+        request.note_values(json.dumps(data, ensure_ascii=False))
 
-    def _begin(self, work: Any) -> asyncio.Task[None]:
+    def _start(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -233,14 +239,14 @@ class OpenPage:
 
 @asynccontextmanager
 async def opened(
-    client: httpx2.AsyncClient, blueprint: Blueprint, address: str, kept: dict[str, Any] | None = None
+    client: httpx2.AsyncClient, layout: PageLayout, address: str, kept: dict[str, Any] | None = None
 ) -> AsyncIterator[OpenPage]:
-    """A page for as long as the `with`, everything loaded; at its end the tab is closed, whatever is under way.
+    """A loaded page; the end of the `with` closes the tab, even in the middle of an answer.
 
-    client: has the playground's address as its base. address: where the visitor seems to come from. kept: what the
-    browser kept of the page before a reload, by elem_id.
+    client: has the playground's address as its base. address: the visitor's network address. kept: what the browser
+    kept of the page before a reload, by elem_id.
     """
-    page = OpenPage(client, blueprint, address)
+    page = OpenPage(client, layout, address)
     for elem_id, value in (kept or {}).items():
         page.fill(elem_id, value)
     try:
@@ -260,36 +266,36 @@ async def _messages(answer: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
 def page_client(address: str) -> httpx2.AsyncClient:
     """Connections to a playground, as many as its visitors need, each used once.
 
-    One that is kept may be closed by the server just when it is used again: a browser then asks anew, httpx fails.
+    The server may close an idle connection just when it is used again: a browser then tries again, httpx fails.
     """
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     return httpx2.AsyncClient(base_url=address, timeout=ANSWER_SECONDS, limits=limits, trust_env=False, verify=False)
 
 
-async def read_blueprint(client: httpx2.AsyncClient) -> Blueprint:
-    return Blueprint.read((await client.get("/config")).json())
+async def read_layout(client: httpx2.AsyncClient) -> PageLayout:
+    return PageLayout.read((await client.get("/config")).json())
 
 
 async def call(
     client: httpx2.AsyncClient, name: str, values: list[Any], address: str, leave_after: int | None = None
 ) -> str:
-    """Call an endpoint as a program does, and return all that was told; or leave after so many updates.
+    """Call an endpoint as a program does, and return the whole answer; or leave after so many updates.
 
-    Raises Broken where the stream ends without a word.
+    Raises Broken if the stream ends without a last event.
     """
     headers = {"X-Forwarded-For": address}
     joined = await client.post(f"{API}/call/{name}", json={"data": values}, headers=headers)
     if joined.status_code != 200:
         raise Broken(f"{name}: {joined.status_code} {joined.text[:300]}")
-    told: list[str] = []
+    lines: list[str] = []
     path = f"{API}/call/{name}/{joined.json()['event_id']}"
     async with client.stream("GET", path, headers=headers, timeout=None) as answer:
         async for line in answer.aiter_lines():
-            told.append(line)
+            lines.append(line)
             if line in ("event: complete", "event: error"):
                 leave_after = None
-            if leave_after is not None and told.count("event: generating") > leave_after:
+            if leave_after is not None and lines.count("event: generating") > leave_after:
                 break
-    if leave_after is None and not any(line in ("event: complete", "event: error") for line in told):
+    if leave_after is None and not any(line in ("event: complete", "event: error") for line in lines):
         raise Broken(f"{name} was left without its end")
-    return "\n".join(told)
+    return "\n".join(lines)

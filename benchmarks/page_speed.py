@@ -1,7 +1,7 @@
-"""Generation speed with the page open and streaming in a real browser, beside the engine alone, alternating.
+"""Generation speed with the page open and streaming in a real browser, against the engine alone, alternating.
 
-Both figures are the engine's own (decode time only); what the page may cost is the processor's time that Gradio, its
-updates and the browser take from llama.cpp on the same machine.
+Both figures are the engine's own (decode time only). What the page costs is the CPU time that Gradio, its updates and
+the browser take from llama.cpp on the same machine.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Many visitors at the playground for some minutes, its models' processes killed at random: does anything stay behind?
+"""Many visitors at the playground for some minutes, its models' processes killed at random: is anything left behind?
 
 The visitors chat, compare, stop, close tabs in the middle of a reply, reload, and ask as programs do, over the page's
-own protocol (open_page.py), within limits that are set so low that they bite. After a round to warm up and after the
-long one everybody leaves, and what the playground then holds is counted from outside (census.py). It holds when no
-request was left without an answer, a sentence or its own cancel, nothing is held that was not held before, and memory
-has stayed flat. Chance is seeded; which reply a kill meets is not.
+own protocol (open_page.py), with limits so low that many requests are refused. After a warm-up round and after the
+long one everybody leaves, and what the playground then holds is counted from outside (census.py). It passes if every
+request had an answer, a refusal or its own cancel, nothing is held that was not held before, and memory has stayed
+flat. The random choices are seeded; which reply a kill meets is not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import psutil
 
 from benchmarks.bench import report
 from benchmarks.census import Census, busy_seconds, count, gauges, workers
-from benchmarks.open_page import API, page_client, read_blueprint
+from benchmarks.open_page import API, page_client, read_layout
 from benchmarks.soak_visitors import MOST_MESSAGE_CHARACTERS, Outcome, Visitor
 from tests.support.playground_process import PlaygroundProcess
 
@@ -57,15 +57,15 @@ _BUSY_SHARE: Final = 0.2  # of a core: a model that decodes uses far more, one t
 
 @dataclass(frozen=True)
 class Leftover:
-    """What was held when everybody had gone, and what was still at work that should not have been."""
+    """What was held when everybody had gone, and what still worked that should not have."""
 
     census: Census
     under_way: float  # runs
-    restless: tuple[str, ...]  # models that decoded although nobody waited for them
+    busy_models: tuple[str, ...]  # models that decoded although nobody waited for them
 
 
 class Soak:
-    """Visitors at a playground that runs; rounds of them, and a look at what they leave behind."""
+    """Rounds of visitors at a running playground, and the count of what they leave behind."""
 
     def __init__(
         self,
@@ -87,47 +87,47 @@ class Soak:
         self._rounds = 0
 
     async def first_visit(self) -> None:
-        """One visitor, before anybody is counted: what is made or imported once is there afterwards."""
+        """One visitor before the first count, so that everything that is made or imported once is there."""
         (visitor,) = await self._people(1)
         await visitor.compare_once()
 
-    async def round(self, more: Callable[[], bool]) -> None:
+    async def run_round(self, more: Callable[[], bool]) -> None:
         """Everybody comes, does things for as long as there is more to do, and leaves."""
         await asyncio.gather(*(visitor.visit(more) for visitor in await self._people(self._visitors)))
 
     async def _people(self, number: int) -> list[Visitor]:
         self._rounds += 1
-        blueprint = await read_blueprint(self._client)
+        layout = await read_layout(self._client)
         dice = [random.Random(f"{self._seed} {self._rounds} {person}") for person in range(number)]
         return [
-            Visitor(self._client, blueprint, person, rng, self._note, self._pause_seconds)
+            Visitor(self._client, layout, person, rng, self._note, self._pause_seconds)
             for person, rng in enumerate(dice)
         ]
 
-    async def rested(self, before: Census | None = None, forget_seconds: float = FORGET_SECONDS) -> Leftover:
-        """What is held once nothing is under way any more: as soon as that is no more than before, or after so long.
+    async def count_at_rest(self, before: Census | None = None, forget_seconds: float = FORGET_SECONDS) -> Leftover:
+        """The count once nothing is under way: as soon as it is no more than before, or after `forget_seconds`.
 
         forget_seconds: how long closed pages and idle threads may take.
         """
         until = time.monotonic() + REST_SECONDS
         seen: dict[int, float] = {}
-        restless: dict[int, str] = {}
+        busy_models: dict[int, str] = {}
         while True:
             under_way = await self._under_way()
             models = {model.pid: busy_seconds(model) for model in workers(self._pid)}
             if not under_way:
                 for pid, seconds in models.items():
                     if pid in seen and seconds - seen[pid] > _BUSY_SHARE * LOOK_SECONDS:
-                        restless[pid] = f"process {pid}"
+                        busy_models[pid] = f"process {pid}"
                     elif pid in seen:
-                        restless.pop(pid, None)
+                        busy_models.pop(pid, None)
                 seen = models
                 if not models:
                     break
             if time.monotonic() > until:
                 break
             await asyncio.sleep(LOOK_SECONDS)
-        return Leftover(await self._least(before, forget_seconds), under_way, tuple(restless.values()))
+        return Leftover(await self._least(before, forget_seconds), under_way, tuple(busy_models.values()))
 
     async def _least(self, before: Census | None, seconds: float) -> Census:
         until = time.monotonic() + seconds
@@ -139,8 +139,8 @@ class Soak:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _under_way(self) -> float:
-        told = gauges((await self._client.get(f"{API}/metrics")).text)
-        return told["playground_runs"]
+        sums = gauges((await self._client.get(f"{API}/metrics")).text)
+        return sums["playground_runs"]
 
     def _note(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -149,7 +149,7 @@ class Soak:
             self._next_kill = self._rng.randint(*self._kill_after)
 
     def _kill_one(self) -> bool:
-        """One of the processes that the playground started, a model's if there is one. False where there are none."""
+        """Kill a process that the playground started, a model's if there is one. False if there is none."""
         processes = workers(self._pid) or psutil.Process(self._pid).children()
         if not processes:
             return False
@@ -160,39 +160,39 @@ class Soak:
 
 
 def tracebacks(output: str) -> int:
-    """How often the playground met what its code did not expect."""
+    """How many exceptions nobody caught."""
     return output.count("Traceback (most recent call last)")
 
 
 def wrong_in(soak: Soak, before: Leftover, after: Leftover, output: str) -> list[str]:
-    """Everything that does not hold but for memory; output: what the playground printed."""
+    """Everything that went wrong except for memory. output: what the playground printed."""
     wrong = after.census.leaks(before.census)
     wrong += [f"lost: {one.what}: {one.words}" for one in soak.outcomes if one.ending == "lost"]
     wrong += [f"{after.under_way:.0f} runs under way that nobody waits for"] if after.under_way else []
-    wrong += [f"still decoding: {which}" for which in after.restless]
+    wrong += [f"still decoding: {which}" for which in after.busy_models]
     wrong += [f"{tracebacks(output)} tracebacks in the log"] if tracebacks(output) else []
     return wrong
 
 
 def endings(outcomes: list[Outcome]) -> list[tuple[str, str]]:
-    """A row for each kind of ending, and one for each sentence that was told in place of an answer."""
+    """A row for each kind of ending, and one for each of the most frequent refusals."""
     rows = [(ending, f"{number:,}") for ending, number in Counter(one.ending for one in outcomes).most_common()]
-    told = Counter(outcome.words for outcome in outcomes if outcome.ending == "told why not")
-    return rows + [(f"  {number}×", " ".join(words.split())[-120:]) for words, number in told.most_common(12)]
+    refusals = Counter(outcome.words for outcome in outcomes if outcome.ending == "refused")
+    return rows + [(f"  {number}×", " ".join(words.split())[-120:]) for words, number in refusals.most_common(12)]
 
 
-async def _soaked(soak: Soak, minutes: float, warm_up_minutes: float) -> tuple[Leftover, Leftover]:
-    async def for_minutes(length: float) -> None:
+async def _run_soak(soak: Soak, minutes: float, warm_up_minutes: float) -> tuple[Leftover, Leftover]:
+    async def run_for(length: float) -> None:
         until = time.monotonic() + 60 * length
-        await asyncio.wait_for(soak.round(lambda: time.monotonic() < until), 60 * length + 600)
+        await asyncio.wait_for(soak.run_round(lambda: time.monotonic() < until), 60 * length + 600)
 
     await soak.first_visit()
-    await for_minutes(warm_up_minutes)
-    before = await soak.rested()
+    await run_for(warm_up_minutes)
+    before = await soak.count_at_rest()
     print(f"warm: {before.census}", flush=True)
     soak.outcomes.clear()
-    await for_minutes(minutes)
-    return before, await soak.rested()
+    await run_for(minutes)
+    return before, await soak.count_at_rest()
 
 
 def main() -> int:
@@ -211,7 +211,7 @@ def main() -> int:
             async def everything() -> tuple[Soak, Leftover, Leftover]:
                 async with page_client(playground.address) as client:
                     soak = Soak(client, playground.pid, home, asked.visitors, asked.seed, (8, 40), PAUSE_SECONDS)
-                    return soak, *await _soaked(soak, asked.minutes, asked.warm_up)
+                    return soak, *await _run_soak(soak, asked.minutes, asked.warm_up)
 
             soak, before, after = asyncio.run(everything())
             children = psutil.Process(playground.pid).children(recursive=True)
@@ -224,11 +224,11 @@ def main() -> int:
     wrong += [f"{len(survivors)} processes outlived the playground"] if survivors else []
     growth = after.census.memory_bytes / before.census.memory_bytes
     wrong += [f"memory grew to {growth:.3f} of what it was"] if growth > MOST_GROWTH else []
-    _tell(soak, asked, before, after, wrong)
+    _print_report(soak, asked, before, after, wrong)
     return 1 if wrong else 0
 
 
-def _tell(soak: Soak, asked: argparse.Namespace, before: Leftover, after: Leftover, wrong: list[str]) -> None:
+def _print_report(soak: Soak, asked: argparse.Namespace, before: Leftover, after: Leftover, wrong: list[str]) -> None:
     then, now = before.census, after.census
     rows = [
         ("requests ended", f"{len(soak.outcomes):,}, {soak.killed} processes killed"),

@@ -1,7 +1,7 @@
 """What the visitors of the soak do, drawn at random, and how each of their requests ended.
 
-A visitor comes back again and again, to a page that is new or one that was reloaded, and does a few things there. Each
-asks no more of the page than a person could. Knows nothing of what the playground holds; see census.py.
+A visitor comes back again and again, to a new page or a reloaded one, and does a few things there that a person could
+do. What the playground holds meanwhile is counted in census.py.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Final, Literal
 
 import httpx2
 
-from benchmarks.open_page import Blueprint, Broken, OpenPage, Request, call, opened
+from benchmarks.open_page import Broken, OpenPage, PageLayout, Request, call, opened
 
 PATIENCE_SECONDS: Final = 180.0  # for one request: longer than the playground's own limits can add up to
 MOST_MESSAGE_CHARACTERS: Final = 2000  # as the soak's playground is set; what is longer is refused
 
-Ending = Literal["answered", "told why not", "cancelled", "left", "lost"]
+Ending = Literal["answered", "refused", "cancelled", "left", "lost"]
 Way = Literal["to the end", "stop", "leave"]
 Tab = Literal["chat", "compare"]
 LEVELS: Final = ("Q4_1", "Q8_0")  # the starter's, and one that is made of it
@@ -39,7 +39,7 @@ _WEIGHTS: Final = (4, 4, 6, 4, 1)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one request ended. words: what was told where there was no answer."""
+    """How one request ended. words: the refusal, or what is known of a lost one."""
 
     what: str
     ending: Ending
@@ -49,20 +49,20 @@ class Outcome:
 class Visitor:
     """One person with a browser at an address of their own.
 
-    rng: decides everything that they do. note: told of every request that has ended. pause_seconds: how long they think
-    between two things, about.
+    rng: decides everything that they do. note: called with every request that has ended. pause_seconds: about how long
+    they think between two things.
     """
 
     def __init__(
         self,
         client: httpx2.AsyncClient,
-        blueprint: Blueprint,
+        layout: PageLayout,
         number: int,
         rng: random.Random,
         note: Callable[[Outcome], None],
         pause_seconds: float = 0.0,
     ) -> None:
-        self._client, self._blueprint = client, blueprint
+        self._client, self._layout = client, layout
         self._address = f"203.0.113.{number + 1}"  # TEST-NET-3: nobody's
         self._rng, self._note, self._pause_seconds = rng, note, pause_seconds
 
@@ -72,21 +72,21 @@ class Visitor:
         rng = self._rng
         while more():
             try:
-                async with opened(self._client, self._blueprint, self._address, kept) as page:
+                async with opened(self._client, self._layout, self._address, kept) as page:
                     self._note(Outcome("open", "answered"))
                     while more() and await self._do_something(page):
                         await asyncio.sleep(self._pause_seconds * rng.uniform(0.5, 1.5))
-                    chat = page.values.get(self._blueprint.ids["chat-kept"])
+                    chat = page.values.get(self._layout.ids["chat-kept"])
                 kept = {"chat-kept": chat} if chat and rng.random() < 0.5 else {}  # reloaded, or a new visit
             except (Broken, httpx2.HTTPError) as error:
                 self._note(Outcome("open", "lost", repr(error)))
 
     async def compare_once(self) -> None:
-        """Both levels asked one short thing; the one that is not on the disk yet is made."""
-        async with opened(self._client, self._blueprint, self._address) as page:
+        """Ask both levels one short question; the level that is not on the disk yet is made."""
+        async with opened(self._client, self._layout, self._address) as page:
             self._choose(page, "compare", LEVELS)
             page.fill("compare-message", _QUESTIONS[0])
-            await self._watched("compare, the first", page.press("compare-send"), "to the end")
+            await self._wait_for_end("compare, the first", page.press("compare-send"), "to the end")
 
     async def _do_something(self, page: OpenPage) -> bool:
         """False when the page is closed after it."""
@@ -109,13 +109,13 @@ class Visitor:
         if rng.random() < 0.1:  # an impatient finger
             page.press(f"{tab}-send", request)
         if way != "to the end":
-            await _within_patience(request.after(rng.randint(0, 12)))
+            await _within_patience(request.wait_for(rng.randint(0, 12)))
         if way == "leave" and not request.is_over:
             self._note(Outcome(f"{tab}, tab closed", "left"))
             return False
         if way == "stop":
             await page.press_and_wait(f"{tab}-stop")
-        await self._watched(f"{tab}, {way}", request, way)
+        await self._wait_for_end(f"{tab}, {way}", request, way)
         return True
 
     def _choose(self, page: OpenPage, tab: Tab, levels: Sequence[str]) -> None:
@@ -125,14 +125,14 @@ class Visitor:
             page.fill(f"{picker}-context", self._rng.choice(("2048", "4096")))
         page.fill("chat-longest-reply" if tab == "chat" else "compare-max-tokens", self._rng.choice((32, 64, 128)))
 
-    async def _watched(self, what: str, request: Request, way: Way) -> None:
-        if not await _within_patience(request.after(10**9)):
-            self._note(Outcome(what, "lost", f"no end after {PATIENCE_SECONDS:.0f} s; {request.told[-1:]}"))
+    async def _wait_for_end(self, what: str, request: Request, way: Way) -> None:
+        if not await _within_patience(request.wait_for(10**9)):
+            self._note(Outcome(what, "lost", f"no end after {PATIENCE_SECONDS:.0f} s; {request.last_values[-1:]}"))
             return
-        self._note(_judged(what, request, way))
+        self._note(_outcome_of(what, request, way))
 
     async def _call(self, way: Way) -> None:
-        """A program asks something, and may go away before it is told."""
+        """A program asks something, and may go away before it has its answer."""
         name = self._rng.choice(("machine", "plan", "levels", "chat"))
         values = {"machine": [], "chat": ["What is 2+2?", "starter", "", None, 2048, 48, None, None]}.get(
             name, ["starter"] if name == "levels" else ["starter", 4096, "f16", 4]
@@ -142,30 +142,30 @@ class Visitor:
         leave_after = self._rng.randint(0, 4) if way == "leave" else None
         try:
             asked = call(self._client, name, values, self._address, leave_after)
-            told = await asyncio.wait_for(asked, PATIENCE_SECONDS)
+            answer = await asyncio.wait_for(asked, PATIENCE_SECONDS)
         except (Broken, httpx2.HTTPError, asyncio.TimeoutError) as error:
             self._note(Outcome(f"program: {name}", "lost", repr(error)))
             return
-        ending: Ending = "answered" if "event: complete" in told else "told why not"
-        if "event: complete" not in told and "event: error" not in told:
+        ending: Ending = "answered" if "event: complete" in answer else "refused"
+        if "event: complete" not in answer and "event: error" not in answer:
             ending = "left"
-        if ending == "told why not" and '"error": null' in told:  # an error without a sentence is no answer
+        if ending == "refused" and '"error": null' in answer:  # an error without a sentence is no answer
             ending = "lost"
-        self._note(Outcome(f"program: {name}", ending, "" if ending in ("answered", "left") else told[-300:]))
+        self._note(Outcome(f"program: {name}", ending, "" if ending in ("answered", "left") else answer[-300:]))
 
 
-def _judged(what: str, request: Request, way: Way) -> Outcome:
-    told = "".join(request.told)
-    problem = _ERROR.search(told)
-    if "broken: " in told:
-        return Outcome(what, "lost", told[told.index("broken: ") :][:300])
-    if "Reply ended: " in told:
+def _outcome_of(what: str, request: Request, way: Way) -> Outcome:
+    values = "".join(request.last_values)
+    problem = _ERROR.search(values)
+    if "broken: " in values:
+        return Outcome(what, "lost", values[values.index("broken: ") :][:300])
+    if "Reply ended: " in values:
         return Outcome(what, "answered")
     if problem:
-        return Outcome(what, "told why not", problem[1])
+        return Outcome(what, "refused", problem[1])
     if way == "stop":
-        return Outcome(what, "cancelled")  # whether or not there was anything yet to say so of
-    return Outcome(what, "lost", " | ".join(_LIVE.findall(told)) or told[-300:])
+        return Outcome(what, "cancelled")  # even if there was nothing to cancel yet
+    return Outcome(what, "lost", " | ".join(_LIVE.findall(values)) or values[-300:])
 
 
 async def _within_patience(waiting: object) -> bool:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.soak
 VISITORS = 6
 REQUESTS = 18
 KILLED = 2
-ENDINGS = {"answered", "told why not", "left"}  # of requests: it goes on until each was there
+ENDINGS = {"answered", "refused", "left"}  # of requests: it goes on until each was there
 PATIENCE_SECONDS = 300  # for what takes 20 s on two cores that are not too busy
 # Of some twenty visits, threads and all: what one page keeps for ever, half a MiB, does not show; ten-fold leaks do.
 MOST_GROWTH_BYTES = 60 << 20
@@ -27,14 +27,14 @@ MOST_GROWTH_BYTES = 60 << 20
 
 async def visited(soak: Soak) -> tuple[Leftover, Leftover]:
     await soak.first_visit()
-    before = await soak.rested(forget_seconds=0)
+    before = await soak.count_at_rest(forget_seconds=0)
 
     def more() -> bool:
         endings = {outcome.ending for outcome in soak.outcomes}
         return len(soak.outcomes) < REQUESTS or soak.killed < KILLED or not endings >= ENDINGS
 
-    await soak.round(more)
-    return before, await soak.rested(before.census)
+    await soak.run_round(more)
+    return before, await soak.count_at_rest(before.census)
 
 
 def test_visitors_and_killed_models_lose_no_request_and_leave_nothing_behind(
