@@ -1,4 +1,4 @@
-"""The events of one request, as the two kinds of engine hand them to the page."""
+"""The events of one request, as both kinds of engine hand them out."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ Mail = Event | PlaygroundError
 
 
 class ReplyStream:
-    """The events of one request, in order; iteration ends after Finished, or a scoring's ScoringEnded.
+    """The events of one request, in order. The iteration ends after Finished, ScoringEnded or TokenCount.
 
-    `close` cancels, and is safe at any time.
-
-    Raises PlaygroundError when the request fails, ModelStopped when the model's process ends.
+    Raises PlaygroundError if the request fails, and ModelStopped if the model's process ends. `close` cancels the
+    request, and may be called at any time.
     """
 
     def __init__(self, mailbox: queue.SimpleQueue[Mail], on_close: Callable[[], None]) -> None:
         self._mailbox = mailbox
         self._on_close = on_close
         self._open = True
-        self._held: Mail | None = None  # trouble that came close behind events, for the next look
+        self._held_error: Mail | None = None  # came right behind other events: for the next call
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -32,52 +35,44 @@ class ReplyStream:
     def __next__(self) -> Event:
         if not self._open:
             raise StopIteration
-        return self._opened(self._taken(None))
+        return self._event_of(self._next_mail(timeout_seconds=None))
 
     def events_within(self, seconds: float) -> list[Event]:
-        """All events that come within `seconds`, sooner if the reply ends; for whoever shows many at a time.
+        """All events that arrive within `seconds`; returns earlier if the request ends.
 
-        What ends the reply with an error is raised by the next call where events came before it: none is lost.
+        If an error follows some events, these are returned and the next call raises it.
         """
         until = time.monotonic() + seconds
         events: list[Event] = []
         while self._open:
             try:
-                mail = self._taken(max(0.0, until - time.monotonic()))
+                mail = self._next_mail(max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
             if events and isinstance(mail, Failed | PlaygroundError):
-                self._held = mail
+                self._held_error = mail
                 break
-            events.append(self._opened(mail))
+            events.append(self._event_of(mail))
         return events
 
-    def _taken(self, timeout_seconds: float | None) -> Mail:
-        held, self._held = self._held, None
+    def _next_mail(self, timeout_seconds: float | None) -> Mail:
+        """Raises queue.Empty."""
+        held, self._held_error = self._held_error, None
         return held if held is not None else self._mailbox.get(timeout=timeout_seconds)
 
-    @property
-    def is_open(self) -> bool:
-        return self._open
-
-    def _opened(self, mail: Mail) -> Event:
-        if isinstance(mail, Finished | ScoringEnded | TokenCount):
-            self._end()
+    def _event_of(self, mail: Mail) -> Event:
+        if isinstance(mail, Finished | ScoringEnded | TokenCount | Failed | PlaygroundError):
+            self.close()
         if isinstance(mail, Failed):
-            self._end()
             raise PlaygroundError(mail.problem, mail.remedy)
         if isinstance(mail, PlaygroundError):
-            self._end()
             raise mail
         return mail
 
-    def _end(self) -> None:
+    def close(self) -> None:
         if self._open:
             self._open = False
             self._on_close()
-
-    def close(self) -> None:
-        self._end()
 
     def __enter__(self) -> ReplyStream:
         return self

@@ -1,7 +1,7 @@
-"""The page's end of a model's process: start it, submit requests, iterate their events.
+"""A loaded model as the page sees it: starts the child process, sends it requests, and sorts its events.
 
-Loads no model here. A reader thread sorts the child's events into one mailbox per request; the child's death ends
-every mailbox with an error that says what happened.
+A reader thread puts the child's events into one mailbox for each request. If the child ends, every mailbox gets an
+error that says why.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from playground.engine.protocol import (
     SetThreads,
     ThreadsSet,
     TokenCount,
-    decode,
-    encode,
+    decode_event,
+    encode_command,
 )
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.errors import BadModelFile, ModelStopped, PlaygroundError
@@ -43,43 +43,38 @@ from playground.llama.params import ContextParameters
 from playground.machine.child_process import ChildProcess, describe_exit
 
 WORKER: Final = "playground.engine.local.worker"
-_THREADS_SECONDS: Final = 30  # a step takes half a second; this long means that the child hangs
+_THREADS_SECONDS: Final = 30  # a step takes half a second: a child that does not confirm in this time hangs
 
 
 class LocalEngine:
-    """One loaded model in a child process.
+    """One model in a child process.
 
-    Call `load_model` first, then `start_reply` from any thread. `cores` decides with how many threads it decodes.
-    `close` ends the child and gives its memory back.
+    Call `load_model` first, then `start_reply` from any thread. `cpu_shares` decides with how many threads it decodes.
+    `close` ends the child, which gives its memory back.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        context: ContextParameters,
-        cores: CpuShares,
-    ) -> None:
+    def __init__(self, path: Path, context: ContextParameters, cpu_shares: CpuShares) -> None:
         self.path = path
         self.context = context
-        self._cores = cores
-        self._numbers = itertools.count(1)
+        self._cpu_shares = cpu_shares
+        self._request_numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._mailboxes: dict[int, queue.SimpleQueue[Mail]] = {}
-        self._generating: dict[int, bool] = {}  # requests under way, and whether they need whole cores
+        self._decoding: dict[int, bool] = {}  # request -> whether it needs all cores; until it says that it has ended
         self._loading: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         self._threads_set: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._loaded: Loaded | None = None
         self._stopped: PlaygroundError | None = None
         self._closing = False
         self._child = ChildProcess(WORKER)
-        self._child.send_line(encode(Load(str(path), context)))
-        self._reader = threading.Thread(target=self._read, daemon=True, name=f"events of {path.name}")
+        self._child.send_line(encode_command(Load(str(path), context)))
+        self._reader = threading.Thread(target=self._read_events, daemon=True, name=f"events of {path.name}")
         self._reader.start()
 
     # --- loading ---
 
     def load_model(self) -> Iterator[LoadProgress]:
-        """Progress until the model is ready. Raises BadModelFile or ModelStopped with llama.cpp's own words."""
+        """Progress until the model is ready. Raises BadModelFile or ModelStopped, with llama.cpp's reason."""
         while self._loaded is None:
             mail = self._loading.get()
             if isinstance(mail, LoadProgress):
@@ -121,17 +116,12 @@ class LocalEngine:
         alternatives: int = 0,
         chat: str = "",
     ) -> ReplyStream:
-        """Start a reply; its events come through the stream. See messages.Generate for the meaning of each."""
-        number = next(self._numbers)
-        stream = self._open_mailbox(number, whole_cores=reproducible)
-        self._child.send_line(
-            encode(Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat))
-        )
+        """Start a reply, whose events come through the stream. The parameters are those of protocol.Generate."""
+        number = next(self._request_numbers)
+        stream = self._open_mailbox(number, all_cores=reproducible)
+        command = Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat)
+        self._child.send_line(encode_command(command))
         return stream
-
-    def forget_chat(self, chat: str) -> None:
-        """Let the chat's sequences go; one that still has a reply, when that ends."""
-        self._child.send_line(encode(ForgetChat(chat)))
 
     def start_scoring(
         self,
@@ -142,137 +132,142 @@ class LocalEngine:
         against_reference: bool,
         window: int | None = None,
     ) -> ReplyStream:
-        """Score a text token by token: Scored events, then ScoringEnded; see messages.Score for the meaning of each.
+        """Score a text token by token: Scored events, then ScoringEnded. The parameters are those of protocol.Score.
 
-        The file at `path` is the caller's to delete, once the stream has ended.
+        The caller creates the file at `path`, and deletes it after the stream has ended.
         """
-        number = next(self._numbers)
-        stream = self._open_mailbox(number, whole_cores=False)  # its chunks make it the same
+        number = next(self._request_numbers)
+        stream = self._open_mailbox(number, all_cores=False)  # its fixed chunks give the same scores with any number
         text = continuation if isinstance(continuation, str) else tuple(continuation)
-        self._child.send_line(encode(Score(number, prompt, text, str(path), against_reference, window)))
+        self._child.send_line(encode_command(Score(number, prompt, text, str(path), against_reference, window)))
         return stream
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the model makes of a text, special tokens recognised."""
-        number = next(self._numbers)
-        with self._open_mailbox(number) as stream:
-            self._child.send_line(encode(CountTokens(number, text)))
+        number = next(self._request_numbers)
+        with self._open_mailbox(number, all_cores=None) as stream:
+            self._child.send_line(encode_command(CountTokens(number, text)))
             (count,) = stream
         assert isinstance(count, TokenCount)
         return count.tokens
 
+    def forget_chat(self, chat: str) -> None:
+        """Clear what the KV cache holds of a chat, after its reply if one is under way."""
+        self._child.send_line(encode_command(ForgetChat(chat)))
+
     def set_threads(self, threads: int) -> None:
-        """Returns when the child decodes with so many threads, or has ended."""
+        """Returns when the child decodes with this many threads, or has ended."""
         if not self.is_alive:
             return
-        self._child.send_line(encode(SetThreads(threads, all_cores=threads >= self._cores.cores)))
+        self._child.send_line(encode_command(SetThreads(threads, all_cores=threads >= self._cpu_shares.cores)))
         try:
             while self._threads_set.get(timeout=_THREADS_SECONDS) not in (threads, None):
                 pass
         except queue.Empty:
             pass
 
-    def _open_mailbox(self, number: int, *, whole_cores: bool | None = None) -> ReplyStream:
-        """whole_cores: None where the answer takes no decoding."""
+    def _open_mailbox(self, number: int, *, all_cores: bool | None) -> ReplyStream:
+        """all_cores: whether the request needs them; None if it does not decode."""
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         with self._lock:
             if self._stopped or self._closing:
-                raise self._stopped or ModelStopped("This model was unloaded.", "Send the message again to reload it.")
+                raise self._stopped or _unloaded()
             self._mailboxes[number] = mailbox
-            if whole_cores is not None:
-                with self._share_changes():
-                    self._generating[number] = whole_cores
+            if all_cores is not None:
+                with self._updated_shares():
+                    self._decoding[number] = all_cores
         return ReplyStream(mailbox, lambda: self._close_mailbox(number))
 
     def _close_mailbox(self, number: int) -> None:
-        """The reader of a mailbox is gone. A reply that still runs is cancelled, and is busy until it says Finished."""
+        """Nobody reads this mailbox any more: cancels the request if it still runs."""
         with self._lock:
             unfinished = self._mailboxes.pop(number, None) is not None
         if unfinished and self.is_alive:
-            self._child.send_line(encode(Cancel(number)))
-
-    def _finished(self, number: int) -> None:
-        with self._lock, self._share_changes():
-            self._generating.pop(number, None)
+            self._child.send_line(encode_command(Cancel(number)))
 
     @contextmanager
-    def _share_changes(self) -> Iterator[None]:
-        """Tells the core shares what a change of `_generating` means; under the lock, so that news keep their order."""
-        before = any(self._generating.values()) if self._generating else None
+    def _updated_shares(self) -> Iterator[None]:
+        """Passes a change of `_decoding` on to the shares of the cores. Under the lock: changes keep their order."""
+        before = any(self._decoding.values()) if self._decoding else None
         yield
-        after = any(self._generating.values()) if self._generating else None
+        after = any(self._decoding.values()) if self._decoding else None
         if after is None and before is not None:
-            self._cores.remove_model(self)
+            self._cpu_shares.remove_model(self)
         elif after is not None and after != before:
-            self._cores.add_model(self, all_cores=after)
+            self._cpu_shares.add_model(self, all_cores=after)
 
     # --- the reader thread ---
 
-    def _read(self) -> None:
-        """Sort lines until the child ends; one that cannot be read ends the model, never just this thread."""
+    def _read_events(self) -> None:
+        """Sort events until the child ends. A line that cannot be read ends the child, not just this thread."""
         unreadable = False
         try:
             for line in self._child.lines():
-                self._sort(decode(line))
-        except Exception:  # whatever was wrong with it: whoever waits must not wait for ever
+                self._sort_event(decode_event(line))
+        except Exception:  # of any kind: callers that wait for events must not wait for ever
             unreadable = True
             self._child.kill()
-        cause = self._said_nonsense() if unreadable and not self._closing else self._cause_of_death()
-        self._end_everything(cause)
+        error = self._unreadable_output() if unreadable and not self._closing else self._reason_of_end()
+        self._fail_all(error)
         if not self._closing:
-            model_died(self.path.name, self.pid, cause.problem)
+            model_died(self.path.name, self.pid, error.problem)
 
-    def _sort(self, event: Event) -> None:
+    def _sort_event(self, event: Event) -> None:
         match event:
             case LoadProgress() | Loaded() | Failed(request=None):
                 self._loading.put(event)
             case ThreadsSet():
                 self._threads_set.put(event.threads)
             case _:
-                self._deliver(event)
+                self._deliver_event(event)
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver_event(self, event: Event) -> None:
         assert not isinstance(event, LoadProgress | Loaded | ThreadsSet)
         number = event.request
         assert number is not None
-        ends = isinstance(event, Finished | ScoringEnded | Failed | TokenCount)
+        is_last = isinstance(event, Finished | ScoringEnded | Failed | TokenCount)
         with self._lock:
-            mailbox = self._mailboxes.pop(number, None) if ends else self._mailboxes.get(number)
+            mailbox = self._mailboxes.pop(number, None) if is_last else self._mailboxes.get(number)
         if mailbox is not None:
             mailbox.put(event)
-        if ends:
-            self._finished(number)
+        if is_last:
+            with self._lock, self._updated_shares():
+                self._decoding.pop(number, None)
 
-    def _end_everything(self, cause: PlaygroundError) -> None:
+    def _fail_all(self, error: PlaygroundError) -> None:
         with self._lock:
-            self._stopped = cause
+            self._stopped = error
             mailboxes = list(self._mailboxes.values())
             self._mailboxes.clear()
-            with self._share_changes():
-                self._generating.clear()
+            with self._updated_shares():
+                self._decoding.clear()
         for mailbox in mailboxes:
-            mailbox.put(cause)
-        self._loading.put(cause)
+            mailbox.put(error)
+        self._loading.put(error)
         self._threads_set.put(None)
 
-    def _said_nonsense(self) -> PlaygroundError:
+    def _unreadable_output(self) -> PlaygroundError:
         return ModelStopped(
-            f"The process that ran {self.path.name} said something that cannot be read, and was ended.",
+            f"The process that ran {self.path.name} sent a message that cannot be read, so it was stopped.",
             "The next message starts it again.",
         )
 
-    def _cause_of_death(self) -> PlaygroundError:
+    def _reason_of_end(self) -> PlaygroundError:
         code = self._child.wait_for_exit()
         if self._closing:
-            return ModelStopped("This model was unloaded.", "Send the message again to reload it.")
-        words = last_words("\n".join(self._child.last_words()))
-        problem = f"The process that ran {self.path.name} {describe_exit(code)}{f': {words}' if words else ''}."
+            return _unloaded()
+        reason = last_words("\n".join(self._child.last_words()))
+        problem = f"The process that ran {self.path.name} {describe_exit(code)}{f': {reason}' if reason else ''}."
         return ModelStopped(problem, "The next message starts it again.")
 
     # --- the end ---
 
     def close(self) -> None:
-        """End the child at once; replies under way end with ModelStopped. Safe to call twice."""
+        """End the child now; replies under way end with ModelStopped. May be called twice."""
         self._closing = True
         self._child.close()
         self._reader.join(timeout=5)
+
+
+def _unloaded() -> ModelStopped:
+    return ModelStopped("This model was unloaded.", "Send the message again to reload it.")

@@ -1,7 +1,8 @@
-"""The sequences of one KV cache: which reply has which, what is kept of the finished ones, and room for the next.
+"""The slots of one KV cache: which request uses which, what finished requests left, and cells for the next request.
 
-Knows tokens and cells, no steps and no events. A finished sequence stays: a prompt that begins with the same tokens
-evaluates only what is new. Its cells count until they are given up, since attention visits them all.
+A slot is one sequence of the cache, as in llama.cpp's server. A finished request leaves its tokens there, so that a
+prompt that begins with the same tokens evaluates only the new ones. Those cells count as used until they are cleared:
+attention visits them all.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Final, Protocol
 
 from playground.engine.local.request import GenerateRequest
 
-WORTH_CUTTING: Final = 256  # shared tokens from which a cut cache is reused though others decode; see _reusable
+WORTH_CUTTING: Final = 256  # shared tokens from which a cut cache is reused beside other requests; see _reusable_tokens
 
 
 class CacheMemory(Protocol):
-    """What is needed of the model's cache; llama/decoder.py has the real one."""
+    """What the slots need of the model's cache; llama/model.py has the real one."""
 
     context_size: int
     slots: int
@@ -26,19 +27,24 @@ class CacheMemory(Protocol):
 
 
 class Slot:
-    """One sequence of the KV cache: what it holds, and the reply that is using it."""
+    """One sequence of the KV cache.
+
+    tokens: left by a finished request; while a request runs, its own list counts.
+    chat_is_over: the cells are cleared as soon as the request ends.
+    last_used: a tick of the slots' clock.
+    """
 
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
-        self.tokens: list[int] = []  # left by a finished reply; a living one keeps its own
+        self.tokens: list[int] = []
         self.chat = ""
-        self.is_over = False  # its chat: nothing is kept when the reply ends
-        self.reply: GenerateRequest | None = None
-        self.last_used = 0  # a tick: when its reply was given it, or gave it back
+        self.chat_is_over = False
+        self.request: GenerateRequest | None = None
+        self.last_used = 0
 
 
 class SequenceCache:
-    """All of a cache's, each with or without a reply."""
+    """All slots of a KV cache."""
 
     def __init__(self, cache: CacheMemory) -> None:
         self._cache = cache
@@ -46,84 +52,83 @@ class SequenceCache:
         self._ticks = itertools.count(1)
 
     @property
-    def in_use(self) -> list[tuple[Slot, GenerateRequest]]:
-        """Those with a reply, longest served first."""
-        used = [(slot, slot.reply) for slot in self._slots if slot.reply]
-        return sorted(used, key=lambda one: one[0].last_used)
+    def busy_slots(self) -> list[tuple[Slot, GenerateRequest]]:
+        """Slots with a request, the longest running first."""
+        busy = [(slot, slot.request) for slot in self._slots if slot.request]
+        return sorted(busy, key=lambda pair: pair[0].last_used)
 
     @property
-    def replies(self) -> list[GenerateRequest]:
-        """Those that have a sequence, longest served first."""
-        return [reply for _, reply in self.in_use]
+    def running_requests(self) -> list[GenerateRequest]:
+        """Requests that have a slot, the longest running first."""
+        return [request for _, request in self.busy_slots]
 
-    def find(self, reply: GenerateRequest) -> Slot | None:
-        """A place for it, with room for all of it made by forgetting the oldest idle sequences; None if there is none.
+    def find_slot(self, request: GenerateRequest) -> Slot | None:
+        """A free slot with enough cells, for which the oldest idle slots are cleared; None if there is none.
 
-        The reply is told how much of its prompt is in the cache already.
+        Sets how much of the request's prompt is in the cache already.
         """
-        others = self.replies
-        idle = [slot for slot in self._slots if not slot.reply]
-        reserved = reply.cells + sum(other.cells for other in others)
-        exclusive = any(other.wanted.reproducible for other in others)
-        if not idle or exclusive or reserved > self._cache.context_size:
+        running = self.running_requests
+        idle = [slot for slot in self._slots if not slot.request]
+        reserved = request.max_cells + sum(other.max_cells for other in running)
+        is_exclusive = any(other.command.reproducible for other in running)
+        if not idle or is_exclusive or reserved > self._cache.context_size:
             return None
-        slot = _best_slot(idle, reply.tokens, reply.wanted.chat)
-        kept = sorted((other for other in idle if other is not slot), key=lambda other: other.last_used)
-        for oldest in list(kept):
-            if reserved + sum(len(one.tokens) for one in kept) <= self._cache.context_size:
+        slot = _best_slot(idle, request.tokens, request.command.chat)
+        others = sorted((other for other in idle if other is not slot), key=lambda other: other.last_used)
+        for oldest in list(others):
+            if reserved + sum(len(other.tokens) for other in others) <= self._cache.context_size:
                 break
-            self._empty(oldest)
-        reused = _reusable(slot.tokens, reply.tokens, alone=not others)
-        reply.cached = reply.evaluated = self._cache.keep_prefix(slot.sequence, reused)
+            self._clear(oldest)
+        reusable = _reusable_tokens(slot.tokens, request.tokens, alone=not running)
+        request.cached = request.evaluated = self._cache.keep_prefix(slot.sequence, reusable)
         return slot
 
-    def find_alone(self) -> Slot | None:
-        """A place with nobody beside it and an empty cache, so that nothing can differ."""
-        if self.in_use:
+    def find_exclusive_slot(self) -> Slot | None:
+        """A slot of an empty cache without other requests, so that the text depends on nothing else."""
+        if self.busy_slots:
             return None
-        self.forget_all()
+        self.clear_all()
         return self._slots[0]
 
-    def give(self, slot: Slot, reply: GenerateRequest) -> None:
-        """The reply has the slot from now on."""
-        slot.reply, slot.tokens, slot.last_used = reply, [], next(self._ticks)
-        slot.chat, slot.is_over = reply.wanted.chat, False
+    def assign_slot(self, slot: Slot, request: GenerateRequest) -> None:
+        slot.request, slot.tokens, slot.last_used = request, [], next(self._ticks)
+        slot.chat, slot.chat_is_over = request.command.chat, False
 
-    def take_back(self, slot: Slot) -> None:
-        """The reply is over; what it has in the cache stays, unless its whole chat is."""
-        if slot.reply:
-            slot.tokens = slot.reply.tokens[: slot.reply.evaluated]
-        slot.reply, slot.last_used = None, next(self._ticks)
-        if slot.is_over:
-            self._empty(slot)
+    def release_slot(self, slot: Slot) -> None:
+        """The request has ended; its tokens stay in the cache, unless its chat is over."""
+        if slot.request:
+            slot.tokens = slot.request.tokens[: slot.request.evaluated]
+        slot.request, slot.last_used = None, next(self._ticks)
+        if slot.chat_is_over:
+            self._clear(slot)
 
-    def recover(self) -> None:
-        """After a decode that ended midway: keep what surely is in the cache."""
-        for slot, reply in self.in_use:
-            reply.evaluated = self._cache.keep_prefix(slot.sequence, reply.evaluated)
+    def drop_partial_step(self) -> None:
+        """After a step that ended midway: keeps only tokens that are known to be in the cache."""
+        for slot, request in self.busy_slots:
+            request.evaluated = self._cache.keep_prefix(slot.sequence, request.evaluated)
 
-    def give_up_idle(self) -> bool:
-        """Make what room there is; False where there was none to make."""
-        idle = [slot for slot in self._slots if not slot.reply and slot.tokens]
+    def clear_idle_slots(self) -> bool:
+        """False if there was nothing to clear."""
+        idle = [slot for slot in self._slots if not slot.request and slot.tokens]
         for slot in idle:
-            self._empty(slot)
+            self._clear(slot)
         return bool(idle)
 
     def forget_chat(self, chat: str) -> None:
-        """Give up the chat's sequences: nobody will go on with them, and their cells would only slow others down."""
+        """Clear the slots of a chat that is over: their cells would only slow other requests down."""
         for slot in self._slots:
             if slot.chat == chat:
-                slot.is_over = True
-                if not slot.reply:
-                    self._empty(slot)
+                slot.chat_is_over = True
+                if not slot.request:
+                    self._clear(slot)
 
-    def forget_all(self) -> None:
-        """Empty the cache; nobody may be using it."""
+    def clear_all(self) -> None:
+        """Empty the cache; no request may be using it."""
         self._cache.forget_all()
         for slot in self._slots:
             slot.tokens = []
 
-    def _empty(self, slot: Slot) -> None:
+    def _clear(self, slot: Slot) -> None:
         self._cache.keep_prefix(slot.sequence, 0)
         slot.tokens = []
 
@@ -137,21 +142,21 @@ def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
     return length
 
 
-def _reusable(cached: Sequence[int], prompt: Sequence[int], *, alone: bool) -> int:
-    """How many cached tokens a prompt keeps. The last prompt token is always evaluated: its logits choose the reply.
+def _reusable_tokens(cached: Sequence[int], prompt: Sequence[int], *, alone: bool) -> int:
+    """How many cached tokens a prompt can keep. Its last token is always evaluated, since its logits are needed.
 
-    A sequence that is cut leaves a hole in the KV cache, into which llama.cpp puts the next tokens of everybody; where
-    that turns their order, last digits change. Beside others it is worth it only for a prompt that takes long to read.
+    A sequence that is cut leaves a hole in the KV cache, which llama.cpp fills with the next tokens of all requests.
+    That can change their order, and with it the last digits. Beside other requests, only a long prompt is worth it.
     """
     shared = min(_common_prefix(cached, prompt), len(prompt) - 1)
     return shared if alone or shared == len(cached) or shared >= WORTH_CUTTING else 0
 
 
 def _best_slot(idle: Sequence[Slot], prompt: Sequence[int], chat: str) -> Slot:
-    """The chat's own slot, else the one whose cache serves best without wiping another chat's for a few common words.
+    """The chat's own slot, else the one with the most reusable tokens, unless these are just a few of another chat's.
 
-    Who does not name a chat and begins as a nameless sequence does goes on with it: a stale one beside it would lie in
-    the way of every token, since attention visits all cells up to the last that is taken.
+    A prompt without a chat that begins like a slot without a chat continues it: left beside it, the old tokens would
+    slow down every step, since attention visits all cells up to the last one in use.
     """
     own = next((slot for slot in idle if chat and slot.chat == chat), None)
     if own:

@@ -1,6 +1,6 @@
-"""The models of a pool as it keeps them, and the line in which those stand that are not loading yet.
+"""The models of a pool: how far each is, who waits for memory, and how long loads take.
 
-Decides nothing about memory: who may load is pool.py's to say. Not thread-safe: the pool's lock guards it all.
+pool.py decides which model may load. Nothing here is thread-safe: the pool's lock guards it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_REMEMBERED: Final = 256  # load times, by file
 
 @dataclass(frozen=True)
 class ModelKey:
-    """A file with a context is one process; another context is another."""
+    """A file with a context is one process; with another context it is another one."""
 
     path: Path
     context: ContextParameters
@@ -31,7 +31,7 @@ class ModelKey:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What is loaded now, or on its way, for people to see."""
+    """A model in the pool, as people see it. users: how many leases there are."""
 
     key: ModelKey
     state: State
@@ -41,9 +41,9 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why a model is not there yet: others are loading or in use, or it is another's turn.
+    """Why a model is not ready yet: other models are loading or in use, or another load has waited for too long.
 
-    position: in the queue for memory; 1 is next, 0 where the model is loaded but another has waited for too long.
+    position: in the queue for memory, 1 is next. 0 if the model itself is loaded, but the memory of it is another's.
     """
 
     position: int
@@ -52,7 +52,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class LoadStatus:
-    """How far a model is on its way to whoever wants it."""
+    """How far a load is, from 0 to 1, and why it waits, if it does."""
 
     fraction: float
     waiting: Waiting | None = None
@@ -60,14 +60,18 @@ class LoadStatus:
 
 @dataclass(frozen=True)
 class LoadTime:
-    """How long a load takes, in seconds: as measured for this file the last time, or estimated from other files."""
+    """How many seconds a load takes: measured the last time for this file, or estimated from other files."""
 
     seconds: float
     is_measured: bool
 
 
-class QueuedLoad:
-    """A model on its way in, or in."""
+class PooledModel:
+    """A model that is loaded or on its way.
+
+    must_wait: it would fit if other models were not in use.
+    given_up: nobody waits for it any more, or it was unloaded.
+    """
 
     def __init__(self, key: ModelKey) -> None:
         self.key = key
@@ -78,69 +82,66 @@ class QueuedLoad:
         self.engine: LocalEngine | None = None
         self.ready = False
         self.given_up = False
-        self.must_wait = False  # it would fit if others were done
+        self.must_wait = False
         self.error: PlaygroundError | None = None
         self.idle_timer: threading.Timer | None = None
 
     @property
     def is_alive(self) -> bool:
-        """False only once its process has ended."""
+        """False only after its process has ended."""
         return self.engine is None or self.engine.is_alive
-
-    def resident(self, line: LoadQueue) -> LoadedModel:
-        """As people see it."""
-        state: State = "ready" if self.ready else "waiting" if self in line else "loading"
-        return LoadedModel(self.key, state, self.users, self.plan)
 
 
 class LoadQueue:
-    """Entries in the order in which they came; after `turn_seconds` here it is an entry's turn before all others."""
+    """Loads that wait for memory, in the order of their arrival. After `turn_seconds` a load has its turn."""
 
     def __init__(self, turn_seconds: float) -> None:
         self._turn_seconds = turn_seconds
-        self._since: dict[QueuedLoad, float] = {}
+        self._since: dict[PooledModel, float] = {}
 
-    def __iter__(self) -> Iterator[QueuedLoad]:
+    def __iter__(self) -> Iterator[PooledModel]:
         return iter(list(self._since))
 
-    def __contains__(self, entry: QueuedLoad) -> bool:
-        return entry in self._since
+    def __contains__(self, model: PooledModel) -> bool:
+        return model in self._since
 
-    def join(self, entry: QueuedLoad) -> None:
-        self._since[entry] = time.monotonic()
+    def add_model(self, model: PooledModel) -> None:
+        self._since[model] = time.monotonic()
 
-    def leave(self, entry: QueuedLoad) -> None:
-        self._since.pop(entry, None)
+    def remove_model(self, model: PooledModel) -> None:
+        self._since.pop(model, None)
 
-    def place(self, entry: QueuedLoad) -> int:
+    def position_of(self, model: PooledModel) -> int:
         """1 is next."""
-        return list(self._since).index(entry) + 1
+        return list(self._since).index(model) + 1
 
-    def is_its_turn(self, entry: QueuedLoad) -> bool:
-        """Whether it has stood here for long enough."""
-        return entry in self._since and time.monotonic() - self._since[entry] >= self._turn_seconds
+    def has_turn(self, model: PooledModel) -> bool:
+        """Whether it has waited for long enough."""
+        return model in self._since and time.monotonic() - self._since[model] >= self._turn_seconds
 
-    def must_let_pass(self, entry: QueuedLoad) -> bool:
-        """Whether it is the turn of one that stands before this one."""
-        return any(self.is_its_turn(other) for other in list(self._since)[: self.place(entry) - 1])
+    def must_let_others_pass(self, model: PooledModel) -> bool:
+        """Whether it is the turn of a load before this one."""
+        return any(self.has_turn(other) for other in list(self._since)[: self.position_of(model) - 1])
 
 
 class LoadTimes:
-    """Remembers how long files took to load. Not thread-safe: the pool's lock guards it."""
+    """How long files took to load."""
 
     def __init__(self) -> None:
         self._measured: dict[Path, tuple[int, float]] = {}
 
-    def add(self, path: Path, weight_bytes: int, seconds: float) -> None:
+    def add_load(self, path: Path, weight_bytes: int, seconds: float) -> None:
         self._measured.pop(path, None)
         self._measured[path] = (weight_bytes, seconds)
         while len(self._measured) > MOST_REMEMBERED:
             del self._measured[next(iter(self._measured))]
 
-    def of(self, path: Path, weight_bytes: int) -> LoadTime | None:
-        """None where no file was ever loaded."""
+    def expected_time(self, path: Path, weight_bytes: int) -> LoadTime | None:
+        """None if no file was ever loaded."""
         if path in self._measured:
             return LoadTime(self._measured[path][1], is_measured=True)
-        read = sum(size for size, _ in self._measured.values())
-        taken = sum(seconds for _, seconds in self._measured.values())
-        return LoadTime(weight_bytes * taken / read, is_measured=False) if read and taken else None
+        total_bytes = sum(size for size, _ in self._measured.values())
+        total_seconds = sum(seconds for _, seconds in self._measured.values())
+        if not total_bytes or not total_seconds:
+            return None
+        return LoadTime(weight_bytes * total_seconds / total_bytes, is_measured=False)

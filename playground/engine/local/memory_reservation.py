@@ -1,6 +1,6 @@
-"""How much memory a load could use beside the models that are there, and what is told where it is too little.
+"""How much memory a load can use beside the models in the pool, and what to say if it is too little.
 
-Decides nothing and ends nothing: who gives way is pool.py's to say.
+pool.py decides which models are unloaded.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from playground.engine.local.load_queue import QueuedLoad
+from playground.engine.local.load_queue import PooledModel
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.planner import Planner
 from playground.fit.verdict import Verdict, largest_context_that_fits
@@ -18,33 +18,36 @@ from playground.text_format import gibibytes_apart
 
 
 class MemoryReservation:
-    """usable_bytes: the memory this computer can give now."""
+    """usable_bytes: how much memory this computer can give now."""
 
     def __init__(self, planner: Planner, usable_bytes: Callable[[], int]) -> None:
         self._planner, self._usable_bytes = planner, usable_bytes
 
-    def beside(
-        self, path: Path, models: Sequence[QueuedLoad], *, idle_gives_way: bool = True, all_give_way: bool = False
+    def usable_beside(
+        self, path: Path, models: Sequence[PooledModel], *, idle_gives_way: bool = True, all_give_way: bool = False
     ) -> int:
-        """Bytes that a load of this file could use beside these loaded models.
+        """Bytes that a load of the file at `path` can use beside these loaded models.
 
-        Mapped weights of models in use look free to the system, but taking them would make those models crawl; weights
-        of the same file are shared. all_give_way: what it could use if those in use were done, too.
+        idle_gives_way: idle models may be unloaded. all_give_way: models in use, too, once they are idle.
+
+        The mapped weights of models in use look free to the system, but taking them would make those models crawl, so
+        they are subtracted. Weights of the same file are shared.
         """
         usable = self._usable_bytes()
         counted: set[Path] = {path}
-        for entry in models:
-            assert entry.plan
-            if all_give_way or (entry.users == 0 and idle_gives_way):
-                usable += _anonymous_bytes(entry)
-            elif entry.key.path not in counted:
-                usable -= entry.plan.weights
-                counted.add(entry.key.path)
+        for model in models:
+            assert model.plan
+            if all_give_way or (model.users == 0 and idle_gives_way):
+                usable += _anonymous_bytes(model)
+            elif model.key.path not in counted:
+                usable -= model.plan.weights
+                counted.add(model.key.path)
         return max(0, usable)
 
-    def too_little(self, entry: QueuedLoad, verdict: Verdict, usable: int, why: str = "") -> DoesNotFit:
-        """The verdict as an error, and what would fit into so much as can be used now."""
-        path, context = entry.key.path, entry.key.context
+    def too_little(
+        self, path: Path, context: ContextParameters, verdict: Verdict, usable: int, why: str = ""
+    ) -> DoesNotFit:
+        """The verdict as an error, with the largest context that fits into `usable` bytes."""
         largest = largest_context_that_fits(
             lambda size: self._planner.plan(path, ContextParameters(size, context.kv_type, context.slots)),
             self._planner.trained_context(path),
@@ -57,29 +60,29 @@ class MemoryReservation:
             else "Choose a smaller level or a smaller model, or close other programs.",
         )
 
-    def for_scoring(self, path: Path, context: ContextParameters) -> int:
-        """Bytes that a loaded model's temporary context needs beside its own."""
+    def bytes_for_scoring(self, path: Path, context: ContextParameters) -> int:
+        """Bytes that a temporary context of a loaded model needs beside its own."""
         plan = self._planner.plan(path, context)
         return plan.kv_cache + plan.recurrent + plan.compute + plan.output
 
 
 def too_little_for_scoring(path: Path, context: ContextParameters, needed: int, usable: int) -> DoesNotFit:
-    wanted, can_be_used = gibibytes_apart(needed, usable)
+    needed_text, usable_text = gibibytes_apart(needed, usable)
     return DoesNotFit(
-        f"To score {context.context_size:,} tokens, {path.name} needs {wanted} more for a while; {can_be_used} can be "
-        "used.",
+        f"To score {context.context_size:,} tokens, {path.name} needs {needed_text} more for a short time; "
+        f"{usable_text} can be used.",
         "Score a shorter text, or close other programs.",
     )
 
 
-def given_back(entry: QueuedLoad, path: Path) -> int:
-    """Bytes that the end of this model gives to a load of the file at `path`, whose weights stay."""
-    weights = entry.plan.weights if entry.plan and entry.key.path != path else 0
-    return _anonymous_bytes(entry) + weights
+def freed_bytes(model: PooledModel, path: Path) -> int:
+    """Bytes that a load of the file at `path` gains if this model is unloaded. Weights of the same file stay."""
+    weights = model.plan.weights if model.plan and model.key.path != path else 0
+    return _anonymous_bytes(model) + weights
 
 
-def _anonymous_bytes(entry: QueuedLoad) -> int:
+def _anonymous_bytes(model: PooledModel) -> int:
     try:
-        return read_process_memory(entry.engine.pid).anonymous if entry.engine else 0
+        return read_process_memory(model.engine.pid).anonymous if model.engine else 0
     except (OSError, PlaygroundError):
         return 0

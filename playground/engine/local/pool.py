@@ -1,10 +1,10 @@
-"""Keeps models loaded: who uses which, who may load what, who gives way, who waits.
+"""Keeps models loaded and shares them: which may load, which is unloaded for it, and which waits.
 
-A model is loaded only if its plan fits; an idle model counts as free memory and gives way, the least recently used
-first; one in use is never taken away. Models load one after the other, so that each is judged by what is really left.
+A model is loaded only if its plan fits. Idle models count as free memory and are unloaded, the least recently used
+first; a model in use is never unloaded. Models load one after the other, so that each is judged by what is really free.
 
-A load that would fit if others were done stands in a line until they are. Who has stood there for `turn_seconds` comes
-first: no later load passes it, and nobody new begins to use a model that is in its way. So everyone's turn comes.
+A load that would fit if other models were idle waits in a queue. After `turn_seconds` it comes first: no later load
+passes it, and no new lease is given on a model whose memory it needs. So every load gets its turn.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from playground.engine.local.load_queue import (
     LoadTime,
     LoadTimes,
     ModelKey,
-    QueuedLoad,
+    PooledModel,
+    State,
     Waiting,
 )
-from playground.engine.local.memory_reservation import MemoryReservation, given_back, too_little_for_scoring
+from playground.engine.local.memory_reservation import MemoryReservation, freed_bytes, too_little_for_scoring
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
@@ -37,25 +38,26 @@ from playground.llama.params import ContextParameters
 
 __all__ = ["LoadStatus", "LoadTime", "LoadedModel", "ModelKey", "ModelLease", "ModelPool", "Waiting"]
 
-_LOOK_SECONDS: Final = 0.2  # how often a caller hears of a load that another thread runs, news or none
-_LOOK_AGAIN_SECONDS: Final = 1.0  # how often a load in the line looks for memory that came free without a word
+_REPORT_SECONDS: Final = 0.2  # how often a caller gets the progress of a load, changed or not
+_RETRY_SECONDS: Final = 1.0  # how often a waiting load looks for memory that other programs have freed
 
 
 class ModelLease:
-    """The right to use a loaded model; it stays loaded while anybody holds one. Release it, or use `with`."""
+    """The right to use a loaded model, which stays loaded while there is a lease. Release it, or use `with`."""
 
-    def __init__(self, pool: ModelPool, entry: QueuedLoad) -> None:
-        assert entry.engine and entry.plan
-        self.engine: LocalEngine = entry.engine
-        self.plan: MemoryPlan = entry.plan
-        self._pool, self._entry = pool, entry
-        self._held = True
+    def __init__(self, pool: ModelPool, model: PooledModel) -> None:
+        assert model.engine and model.plan
+        self.engine: LocalEngine = model.engine
+        self.plan: MemoryPlan = model.plan
+        self._pool, self._model = pool, model
+        self._is_held = True
 
     def release(self) -> None:
-        with self._pool._news:
-            held, self._held = self._held, False
-        if held:
-            self._pool._release(self._entry)
+        """May be called twice."""
+        with self._pool._changed:
+            was_held, self._is_held = self._is_held, False
+        if was_held:
+            self._pool._release(self._model)
 
     def __enter__(self) -> ModelLease:
         return self
@@ -67,35 +69,35 @@ class ModelLease:
 class ModelPool:
     """Loads models on demand and shares them. Thread-safe; `close` ends every model.
 
-    usable_bytes: the memory this computer can give now.
-    idle_seconds: a model nobody uses for so long is unloaded.
-    turn_seconds: after so long in the line, a load comes before new uses of the models in its way.
-    on_loaded: told the file of every model that has been loaded.
+    usable_bytes: how much memory this computer can give now.
+    idle_seconds: after so long without a lease, a model is unloaded.
+    turn_seconds: after so long in the queue, a load comes before new leases on the models in its way.
+    on_loaded: called with the file of every model that has been loaded.
     """
 
     def __init__(
         self,
-        cores: CpuShares,
+        cpu_shares: CpuShares,
         planner: Planner,
         usable_bytes: Callable[[], int],
         idle_seconds: float = 900,
         turn_seconds: float = 60,
         on_loaded: Callable[[Path], None] = lambda path: None,
     ) -> None:
-        self._cores = cores
+        self._cpu_shares = cpu_shares
         self._planner = planner
-        self._room = MemoryReservation(planner, usable_bytes)
+        self._memory = MemoryReservation(planner, usable_bytes)
         self._idle_seconds = idle_seconds
         self._on_loaded = on_loaded
-        self._entries: dict[ModelKey, QueuedLoad] = {}
-        self._news = threading.Condition()
-        self._line = LoadQueue(turn_seconds)
+        self._models: dict[ModelKey, PooledModel] = {}
+        self._changed = threading.Condition()
+        self._queue = LoadQueue(turn_seconds)
         self._load_times = LoadTimes()
         self._one_load = threading.Lock()
         self._ticks = itertools.count(1)
         self._closed = False
 
-    # --- for those who want a model ---
+    # --- leases ---
 
     def lease_model(
         self, path: Path, context: ContextParameters, *, allow_unfit: bool = False, wait_for_memory: bool = False
@@ -104,272 +106,274 @@ class ModelPool:
 
         `lease = yield from pool.lease_model(...)`
 
-        Progress comes several times a second, also when there is none: closing the generator gives the load up, unless
-        somebody else waits for the same model, and a stop must never have to wait for a slow disk.
-        wait_for_memory: wait until models in use are free, if that makes room. Never while holding another lease: two
+        The progress comes several times a second, even if it has not changed. So a caller can stop at any time, however
+        slow the disk is: closing the generator gives the load up, unless another caller waits for the same model.
+
+        allow_unfit: load it even if it does not fit.
+        wait_for_memory: wait until models in use are idle, if that makes it fit. Never while holding another lease: two
         callers could wait for each other for ever.
+
         Raises DoesNotFit before anything is allocated, BadModelFile, or ModelStopped.
         """
         key = ModelKey(path.absolute(), context)
-        entry = self._join(key, allow_unfit)
-        while isinstance(entry, Waiting):
+        model = self._join(key, allow_unfit)
+        while isinstance(model, Waiting):
             if not wait_for_memory:
                 raise DoesNotFit(
-                    f"{path.name} is about to make room for a model that has waited for its turn.",
+                    f"{path.name} is about to be unloaded for a model that has waited for its turn.",
                     "Try again in a moment.",
                 )
-            yield LoadStatus(0.0, entry)
-            self._wait_for_any_news()
-            entry = self._join(key, allow_unfit)
-        leased = False
+            yield LoadStatus(0.0, model)
+            with self._changed:
+                self._changed.wait(_REPORT_SECONDS)
+            model = self._join(key, allow_unfit)
+        is_leased = False
         try:
-            while not entry.ready:
-                if entry.error:
-                    raise entry.error
-                if entry.must_wait and not wait_for_memory:
-                    raise self._too_much_beside_others(entry)
-                told = entry.progress
-                yield LoadStatus(told, self._reason_to_wait(entry))
-                self._wait_for_news(entry, told)
-            leased = True
-            return ModelLease(self, entry)
+            while not model.ready:
+                if model.error:
+                    raise model.error
+                if model.must_wait and not wait_for_memory:
+                    raise self._does_not_fit_beside_others(model)
+                progress = model.progress
+                yield LoadStatus(progress, self._reason_to_wait(model))
+                self._wait_for_change(model, progress)
+            is_leased = True
+            return ModelLease(self, model)
         finally:
-            if not leased:
-                self._release(entry)
-
-    def usable_bytes_for(self, path: Path, *, idle_gives_way: bool = True, all_give_way: bool = False) -> int:
-        """Bytes that a load of this file could use: what is free, and what idle models would give back.
-
-        all_give_way: what it could use if those in use were done, too.
-        """
-        with self._news:
-            ready = [entry for entry in self._entries.values() if entry.ready and entry.engine and entry.plan]
-        return self._room.beside(path.absolute(), ready, idle_gives_way=idle_gives_way, all_give_way=all_give_way)
-
-    def load_time(self, path: Path, weight_bytes: int) -> LoadTime | None:
-        """How long a load of this file takes; None where no file was ever loaded."""
-        with self._news:
-            return self._load_times.of(path.absolute(), weight_bytes)
+            if not is_leased:
+                self._release(model)
 
     def free_memory_for_scoring(self, lease: ModelLease, context: ContextParameters) -> None:
-        """Let idle models give way until a loaded model can have a temporary context beside its own.
+        """Unload idle models until a leased model can have a temporary context beside its own.
 
-        Raises DoesNotFit when even then it cannot.
+        Raises DoesNotFit if that is not enough.
         """
         path = lease.engine.path
-        needed = self._room.for_scoring(path, context)
+        needed = self._memory.bytes_for_scoring(path, context)
         while needed > self.usable_bytes_for(path, idle_gives_way=False):
             if not self._unload_oldest_idle():
                 raise too_little_for_scoring(path, context, needed, self.usable_bytes_for(path))
 
+    # --- what is loaded ---
+
+    def usable_bytes_for(self, path: Path, *, idle_gives_way: bool = True, all_give_way: bool = False) -> int:
+        """Bytes that a load of this file can use: what is free, and what idle models would give back.
+
+        all_give_way: and models in use, once they are idle.
+        """
+        with self._changed:
+            ready = [model for model in self._models.values() if model.ready and model.engine and model.plan]
+        return self._memory.usable_beside(
+            path.absolute(), ready, idle_gives_way=idle_gives_way, all_give_way=all_give_way
+        )
+
+    def load_time(self, path: Path, weight_bytes: int) -> LoadTime | None:
+        """How long a load of this file takes; None if no file was ever loaded."""
+        with self._changed:
+            return self._load_times.expected_time(path.absolute(), weight_bytes)
+
     def loaded_models(self) -> list[LoadedModel]:
-        with self._news:
-            return [entry.resident(self._line) for entry in self._entries.values() if entry.is_alive]
+        with self._changed:
+            return [self._describe(model) for model in self._models.values() if model.is_alive]
 
     def forget_chat(self, chat: str) -> None:
-        """Let every model give up what it keeps of a chat that is over; see messages.Generate for its name."""
-        with self._news:
-            engines = [entry.engine for entry in self._entries.values() if entry.ready and entry.engine]
+        """Let every model clear what its cache holds of a chat that is over. The name is that of protocol.Generate."""
+        with self._changed:
+            engines = [model.engine for model in self._models.values() if model.ready and model.engine]
         for engine in engines:
             engine.forget_chat(chat)
 
     def unload_idle_models(self) -> None:
-        """End every model that nobody uses."""
-        with self._news:
-            idle = [entry for entry in self._entries.values() if entry.ready and entry.users == 0]
-        for entry in idle:
-            self._unload_if_idle(entry)
+        with self._changed:
+            idle = [model for model in self._models.values() if model.ready and model.users == 0]
+        for model in idle:
+            self._unload_if_idle(model)
 
     def close(self) -> None:
-        with self._news:
+        with self._changed:
             self._closed = True
-            entries = list(self._entries.values())
-            self._entries.clear()
-            for entry in entries:
-                if not entry.ready:  # its loader gives up in silence, so whoever waits learns of it here
-                    entry.error = _shutting_down()
-            self._news.notify_all()
-        for entry in entries:
-            self._end(entry)
+            models = list(self._models.values())
+            self._models.clear()
+            for model in models:
+                if not model.ready:  # its loader gives up without an error, so its callers get this one
+                    model.error = _shutting_down()
+            self._changed.notify_all()
+        for model in models:
+            self._end(model)
 
-    # --- the life of an entry ---
+    # --- from the first caller to the last lease ---
 
-    def _wait_for_news(self, entry: QueuedLoad, told: float) -> None:
-        with self._news:
-            self._news.wait_for(lambda: entry.ready or entry.error or entry.progress > told, _LOOK_SECONDS)
+    def _wait_for_change(self, model: PooledModel, progress: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: model.ready or model.error or model.progress > progress, _REPORT_SECONDS)
 
-    def _wait_for_any_news(self) -> None:
-        with self._news:
-            self._news.wait(_LOOK_SECONDS)
-
-    def _join(self, key: ModelKey, allow_unfit: bool) -> QueuedLoad | Waiting:
-        """The entry of this model, new or not; or why even a loaded one cannot be had now."""
-        with self._news:
+    def _join(self, key: ModelKey, allow_unfit: bool) -> PooledModel | Waiting:
+        """The model with one more user, its load started if need be; or why a loaded model cannot be leased now."""
+        with self._changed:
             if self._closed:
                 raise _shutting_down()
-            entry = self._entries.get(key)
-            if entry and entry.ready and (first := self._in_whose_way(entry)):
-                return Waiting(0, (first.resident(self._line),))
+            model = self._models.get(key)
+            if model and model.ready and (first := self._load_that_needs(model)):
+                return Waiting(0, (self._describe(first),))
             dead = None
-            if entry is None or not entry.is_alive:
-                dead, entry = entry, QueuedLoad(key)
-                self._entries[key] = entry
-                loader = threading.Thread(target=self._load, args=(entry, allow_unfit), daemon=True, name="model load")
+            if model is None or not model.is_alive:
+                dead, model = model, PooledModel(key)
+                self._models[key] = model
+                loader = threading.Thread(target=self._load, args=(model, allow_unfit), daemon=True, name="model load")
                 loader.start()
-            entry.users += 1
-            if entry.idle_timer:
-                entry.idle_timer.cancel()
-        if dead and not dead.users:  # else the last one who lets go of it ends it
+            model.users += 1
+            if model.idle_timer:
+                model.idle_timer.cancel()
+        if dead and not dead.users:  # otherwise the last release ends it
             self._end(dead)
-        return entry
+        return model
 
-    def _release(self, entry: QueuedLoad) -> None:
-        with self._news:
-            entry.users -= 1
-            entry.last_used = next(self._ticks)
-            current = self._entries.get(entry.key) is entry
-            abandoned = entry.users == 0 and not (entry.ready and current and entry.is_alive)
-            if abandoned and current:
-                del self._entries[entry.key]
-            self._news.notify_all()  # whoever stands in the line may find room now
-            if entry.users == 0 and not abandoned:
-                entry.idle_timer = threading.Timer(self._idle_seconds, self._unload_if_idle, (entry,))
-                entry.idle_timer.daemon = True
-                entry.idle_timer.start()
-        if abandoned:
-            self._end(entry)
+    def _release(self, model: PooledModel) -> None:
+        with self._changed:
+            model.users -= 1
+            model.last_used = next(self._ticks)
+            is_current = self._models.get(model.key) is model
+            is_abandoned = model.users == 0 and not (model.ready and is_current and model.is_alive)
+            if is_abandoned and is_current:
+                del self._models[model.key]
+            self._changed.notify_all()  # a waiting load may fit now
+            if model.users == 0 and not is_abandoned:
+                model.idle_timer = threading.Timer(self._idle_seconds, self._unload_if_idle, (model,))
+                model.idle_timer.daemon = True
+                model.idle_timer.start()
+        if is_abandoned:
+            self._end(model)
 
-    def _load(self, entry: QueuedLoad, allow_unfit: bool) -> None:
-        """Runs in a thread of its own, so that whoever waits can give up without taking the load from others."""
+    def _unload_oldest_idle(self) -> bool:
+        """False if no model is idle."""
+        with self._changed:
+            idle = [model for model in self._models.values() if model.ready and model.users == 0]
+        if idle:
+            self._unload_if_idle(min(idle, key=lambda model: model.last_used))
+        return bool(idle)
+
+    def _unload_if_idle(self, model: PooledModel) -> None:
+        with self._changed:
+            if model.users > 0 or self._models.get(model.key) is not model:
+                return
+            del self._models[model.key]
+        self._end(model)
+
+    def _end(self, model: PooledModel) -> None:
+        with self._changed:
+            model.given_up = True
+            engine, timer = model.engine, model.idle_timer
+        if timer:
+            timer.cancel()
+        if engine:
+            engine.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _describe(self, model: PooledModel) -> LoadedModel:
+        state: State = "ready" if model.ready else "waiting" if model in self._queue else "loading"
+        return LoadedModel(model.key, state, model.users, model.plan)
+
+    # --- loading, in a thread of its own: a caller that gives up does not stop the load of other callers ---
+
+    def _load(self, model: PooledModel, allow_unfit: bool) -> None:
         try:
-            entry.plan = self._planner.plan(entry.key.path, entry.key.context)
-            with self._news:
-                self._line.join(entry)
-            while not entry.given_up:
+            plan = model.plan = self._planner.plan(model.key.path, model.key.context)
+            with self._changed:
+                self._queue.add_model(model)
+            while not model.given_up:
                 with self._one_load:
-                    if entry.given_up:
+                    if model.given_up:
                         return
-                    if self._has_room(entry, entry.plan, allow_unfit):
-                        self._leave_line(entry)
-                        self._start(entry, entry.plan)
+                    if self._make_room(model, plan, allow_unfit):
+                        self._leave_queue(model)
+                        self._start_engine(model, plan)
                         return
-                with self._news:
-                    self._news.wait(_LOOK_AGAIN_SECONDS)
-        except Exception as error:  # whatever it was, whoever waits must learn of it
-            with self._news:
-                entry.error = (
-                    error if isinstance(error, PlaygroundError) else PlaygroundError(f"The load failed: {error}.")
-                )
-                if self._entries.get(entry.key) is entry:
-                    del self._entries[entry.key]
-                self._news.notify_all()
-            if not entry.given_up:
-                events.model_not_loaded(entry.key.path.name, type(error).__name__, str(entry.error))
-            self._end(entry)
+                with self._changed:
+                    self._changed.wait(_RETRY_SECONDS)
+        except Exception as error:  # of any kind: callers must not wait for ever
+            shown = error if isinstance(error, PlaygroundError) else PlaygroundError(f"The load failed: {error}.")
+            with self._changed:
+                model.error = shown
+                if self._models.get(model.key) is model:
+                    del self._models[model.key]
+                self._changed.notify_all()
+            if not model.given_up:
+                events.model_not_loaded(model.key.path.name, type(error).__name__, str(shown))
+            self._end(model)
         finally:
-            self._leave_line(entry)
+            self._leave_queue(model)
 
-    def _start(self, entry: QueuedLoad, plan: MemoryPlan) -> None:
-        engine = LocalEngine(entry.key.path, entry.key.context, self._cores)
-        with self._news:
-            entry.engine = engine
-            if entry.given_up:  # while the process was being started
+    def _start_engine(self, model: PooledModel, plan: MemoryPlan) -> None:
+        path, context = model.key.path, model.key.context
+        engine = LocalEngine(path, context, self._cpu_shares)
+        with self._changed:
+            model.engine = engine
+            if model.given_up:  # while the process was being started
                 engine.close()
                 return
         for progress in engine.load_model():
-            self._tell(entry, progress.fraction)
-        events.model_loaded(entry.key.path.name, entry.key.context.context_size, engine.loaded.seconds, plan.total)
-        self._on_loaded(entry.key.path)
-        with self._news:
-            self._load_times.add(entry.key.path, plan.weights, engine.loaded.seconds)
-            entry.ready = True
-            self._news.notify_all()
+            with self._changed:
+                model.progress = progress.fraction
+                self._changed.notify_all()
+        events.model_loaded(path.name, context.context_size, engine.loaded.seconds, plan.total)
+        self._on_loaded(path)
+        with self._changed:
+            self._load_times.add_load(path, plan.weights, engine.loaded.seconds)
+            model.ready = True
+            self._changed.notify_all()
 
-    def _tell(self, entry: QueuedLoad, fraction: float) -> None:
-        with self._news:
-            entry.progress = fraction
-            self._news.notify_all()
+    def _make_room(self, model: PooledModel, plan: MemoryPlan, allow_unfit: bool) -> bool:
+        """Unload idle models until the plan fits; False if it has to wait for models in use, or for an older load.
 
-    # --- room, and the line for it ---
-
-    def _has_room(self, entry: QueuedLoad, plan: MemoryPlan, allow_unfit: bool) -> bool:
-        """Refuse before anything is unloaded or allocated; else let idle models give way until the plan fits.
-
-        False where it has to wait for models in use, or for those who have waited for too long.
+        Raises DoesNotFit before anything is unloaded or allocated.
         """
-        path = entry.key.path
+        path = model.key.path
         if not allow_unfit:
             alone = judge(plan, self.usable_bytes_for(path, all_give_way=True))
             if alone.kind == "wont_fit":
-                raise self._room.too_little(entry, alone, self.usable_bytes_for(path))
+                raise self._memory.too_little(path, model.key.context, alone, self.usable_bytes_for(path))
             verdict = judge(plan, self.usable_bytes_for(path))
-            with self._news:
-                entry.must_wait = verdict.kind == "wont_fit"
-                if entry.must_wait or self._line.must_let_pass(entry):
-                    self._news.notify_all()
+            with self._changed:
+                model.must_wait = verdict.kind == "wont_fit"
+                if model.must_wait or self._queue.must_let_others_pass(model):
+                    self._changed.notify_all()
                     return False
         while judge(plan, self.usable_bytes_for(path, idle_gives_way=False)).kind == "wont_fit":
             if not self._unload_oldest_idle():
                 break
         return True
 
-    def _in_whose_way(self, entry: QueuedLoad) -> QueuedLoad | None:
-        """Whose turn it is but who cannot be loaded while this model stays."""
-        for other in self._line:
-            if other.must_wait and other.plan and self._line.is_its_turn(other):
-                usable = self.usable_bytes_for(other.key.path, all_give_way=True) - given_back(entry, other.key.path)
-                if judge(other.plan, usable).kind == "wont_fit":
-                    return other
+    def _leave_queue(self, model: PooledModel) -> None:
+        with self._changed:
+            self._queue.remove_model(model)
+            self._changed.notify_all()
+
+    def _load_that_needs(self, model: PooledModel) -> PooledModel | None:
+        """The load whose turn it is and that cannot fit while this model stays."""
+        for waiting in self._queue:
+            if waiting.must_wait and waiting.plan and self._queue.has_turn(waiting):
+                path = waiting.key.path
+                usable = self.usable_bytes_for(path, all_give_way=True) - freed_bytes(model, path)
+                if judge(waiting.plan, usable).kind == "wont_fit":
+                    return waiting
         return None
 
-    def _reason_to_wait(self, entry: QueuedLoad) -> Waiting | None:
-        with self._news:
-            if entry not in self._line:
+    def _reason_to_wait(self, model: PooledModel) -> Waiting | None:
+        with self._changed:
+            if model not in self._queue:
                 return None
-            models = [other.resident(self._line) for other in self._entries.values() if other is not entry]
-            return Waiting(
-                self._line.place(entry),
-                tuple(
-                    model for model in models if model.state != "waiting" and (model.users or model.state != "ready")
-                ),
-            )
+            others = [self._describe(other) for other in self._models.values() if other is not model]
+            position = self._queue.position_of(model)
+        in_the_way = (other for other in others if other.state == "loading" or (other.state == "ready" and other.users))
+        return Waiting(position, tuple(in_the_way))
 
-    def _leave_line(self, entry: QueuedLoad) -> None:
-        with self._news:
-            self._line.leave(entry)
-            self._news.notify_all()
-
-    def _too_much_beside_others(self, entry: QueuedLoad) -> DoesNotFit:
-        assert entry.plan
-        usable = self.usable_bytes_for(entry.key.path)
+    def _does_not_fit_beside_others(self, model: PooledModel) -> DoesNotFit:
+        assert model.plan
+        path = model.key.path
+        usable = self.usable_bytes_for(path)
         why = "It would fit if the models in use were not there."
-        return self._room.too_little(entry, judge(entry.plan, usable), usable, why)
-
-    def _unload_oldest_idle(self) -> bool:
-        """False when there is none."""
-        with self._news:
-            idle = [other for other in self._entries.values() if other.ready and other.users == 0]
-        if idle:
-            self._unload_if_idle(min(idle, key=lambda other: other.last_used))
-        return bool(idle)
-
-    def _unload_if_idle(self, entry: QueuedLoad) -> None:
-        with self._news:
-            if entry.users > 0 or self._entries.get(entry.key) is not entry:
-                return
-            del self._entries[entry.key]
-        self._end(entry)
-
-    def _end(self, entry: QueuedLoad) -> None:
-        with self._news:
-            entry.given_up = True
-            engine, timer = entry.engine, entry.idle_timer
-        if timer:
-            timer.cancel()
-        if engine:
-            engine.close()
-        with self._news:
-            self._news.notify_all()
+        return self._memory.too_little(path, model.key.context, judge(model.plan, usable), usable, why)
 
 
 def _shutting_down() -> PlaygroundError:

@@ -1,4 +1,4 @@
-"""A request on its way from the queue to its last token: its tokens, its room in the cache, its times."""
+"""A request for a reply, from the queue to its last token, and the text of its tokens."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ class Sampler(Protocol):
 
 
 class GenerateRequest:
-    """One growing list of tokens, prompt first, of which `evaluated` are in the KV cache. Times in seconds."""
+    """One growing list of tokens, the prompt first, of which `evaluated` are in the KV cache.
 
-    def __init__(self, wanted: Generate, prompt: list[int], context_size: int, now: float) -> None:
-        self.wanted = wanted
-        self.request = wanted.request
+    command: what was asked for.
+    max_cells: the most cells of the KV cache that it can ever need.
+    position: in the queue, as the last Queued event had it. Times are in seconds.
+    """
+
+    def __init__(self, command: Generate, prompt: list[int], context_size: int, now: float) -> None:
+        self.command = command
+        self.number = command.request
         self.tokens = prompt
         self.prompt_size = len(prompt)
-        self.cells = min(len(prompt) + (wanted.max_tokens or context_size), context_size)  # the most it may ever hold
-        self.text = TextStream(wanted.stop)
+        self.max_cells = min(len(prompt) + (command.max_tokens or context_size), context_size)
+        self.text = TextStream(command.stop)
         self.sampler: Sampler | None = None
         self.evaluated = 0
         self.cached = 0
-        self.place = 0  # in the queue, as last told
+        self.position = 0
         self.submitted_at = now
         self.admitted_at: float | None = None
         self.first_token_at: float | None = None
@@ -40,35 +45,28 @@ class GenerateRequest:
         return len(self.tokens) - self.prompt_size
 
     @property
-    def remaining(self) -> list[int]:
-        return self.tokens[self.evaluated :]
-
-    @property
-    def generating(self) -> bool:
+    def is_generating(self) -> bool:
         """Whether only the newest generated token is left to evaluate."""
         return self.generated > 0 and self.evaluated == len(self.tokens) - 1
 
     @property
     def generation_speed(self) -> float | None:
-        """Tokens per second after the first, whose time belongs to the prompt; an end-of-text token counts as work."""
+        """Tokens per second after the first token, whose time belongs to the prompt. An end token counts, too."""
         return self._decoded / self._decode_seconds if self._decode_seconds > 0 else None
 
-    def admitted(self, now: float) -> None:
-        self.admitted_at = now
-
-    def served_seconds(self, now: float) -> float:
-        """For how long it has had its place in the batch."""
+    def running_seconds(self, now: float) -> float:
+        """How long it has had its slot."""
         return 0.0 if self.admitted_at is None else now - self.admitted_at
 
-    def account(self, count: int, seconds: float) -> None:
-        """A step has evaluated `count` more tokens."""
-        if self.generating:
-            self._decoded += count
+    def count_evaluated(self, tokens: int, seconds: float) -> None:
+        """A step has evaluated so many more tokens."""
+        if self.is_generating:
+            self._decoded += tokens
             self._decode_seconds += seconds
         else:
-            self._prefilled += count
+            self._prefilled += tokens
             self._prefill_seconds += seconds
-        self.evaluated += count
+        self.evaluated += tokens
 
     def timings(self, now: float, threads: int) -> Timings:
         waited_until = self.admitted_at if self.admitted_at is not None else now
@@ -91,40 +89,40 @@ class GenerateRequest:
 
 
 class TextStream:
-    """An incremental UTF-8 decoder that ends at the first stop string, wherever token borders fall."""
+    """Tokens' bytes as text: whole characters only, up to the first stop string, wherever the tokens' borders are."""
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._stop = [word for word in stop if word]
+        self._stop_strings = [string for string in stop if string]
         self._held = ""
-        self.stopped = False
+        self.is_stopped = False
 
-    def feed(self, data: bytes) -> str:
-        """The text that is certain now; empty while a character or a possible stop string is incomplete."""
-        return self._release(self._decoder.decode(data), final=False)
+    def add_bytes(self, data: bytes) -> str:
+        """The text that is certain now; "" while a character or a possible stop string is incomplete."""
+        return self._release(self._decoder.decode(data), is_last=False)
 
-    def finish(self) -> str:
-        """What was held back: the reply is over, so it belongs to the text (a torn character becomes U+FFFD)."""
-        return self._release(self._decoder.decode(b"", final=True), final=True)
+    def finish_text(self) -> str:
+        """The text that was held back, as no more tokens follow. An incomplete character becomes U+FFFD."""
+        return self._release(self._decoder.decode(b"", final=True), is_last=True)
 
-    def _release(self, text: str, *, final: bool) -> str:
-        if self.stopped:
+    def _release(self, text: str, *, is_last: bool) -> str:
+        if self.is_stopped:
             return ""
         self._held += text
-        found = [place for word in self._stop if (place := self._held.find(word)) >= 0]
+        found = [start for string in self._stop_strings if (start := self._held.find(string)) >= 0]
         if found:
-            self.stopped = True
+            self.is_stopped = True
             released, self._held = self._held[: min(found)], ""
             return released
-        keep = 0 if final else max((_overlap(self._held, word) for word in self._stop), default=0)
+        keep = 0 if is_last else max((_overlap(self._held, string) for string in self._stop_strings), default=0)
         split = len(self._held) - keep
         released, self._held = self._held[:split], self._held[split:]
         return released
 
 
-def _overlap(text: str, word: str) -> int:
-    """How many characters at the end of `text` could be the beginning of `word`."""
-    for length in range(min(len(text), len(word) - 1), 0, -1):
-        if text.endswith(word[:length]):
+def _overlap(text: str, string: str) -> int:
+    """How many characters at the end of `text` are the beginning of `string`."""
+    for length in range(min(len(text), len(string) - 1), 0, -1):
+        if text.endswith(string[:length]):
             return length
     return 0

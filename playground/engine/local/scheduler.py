@@ -1,11 +1,11 @@
 """Continuous batching: many requests share the steps of one model.
 
-Knows no llama.cpp and no pipes: it drives a Decoder and emits events. Each step admits whom the cache has room for
-(sequences.py), builds one batch (a token for every sequence that generates, then pieces of prompts), decodes it,
-samples and emits.
+Each step admits the requests for which the cache has cells (kv_cache.py), builds one batch (a token of every request
+that generates, then pieces of prompts), decodes it, samples, and emits events. llama.cpp is behind the Decoder, so that
+tests can run the scheduler without a model.
 
-A reply is one growing list of tokens, prompt first, and a count of how many of them are in the cache. Whatever is not
-there yet is evaluated next; so a lost cache costs time, never text.
+A request is one growing list of tokens, and a count of how many of them are in the cache. The next step evaluates the
+rest. So if cells are lost, that costs time but never text.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from playground.engine.protocol import (
 from playground.errors import PlaygroundError
 from playground.llama.model import Aborted, BatchRow, CacheFull
 
-STEP_SECONDS: Final = 0.5  # a step should take no longer, so that Stop and other chats never wait long
-SMALLEST_CHUNK: Final = 16  # prompt tokens in a step, however slow the model
+STEP_SECONDS: Final = 0.5  # the longest that a step should take, so that Stop and other chats do not wait long
+SMALLEST_CHUNK: Final = 16  # prompt tokens in a step, however slow the model is
 FIRST_CHUNK: Final = 64  # before any speed is known
-FIXED_CHUNK: Final = 128  # of reproducible requests: the same text in the same pieces, always
+FIXED_CHUNK: Final = 128  # of reproducible requests: the same pieces every time
 
-# llama.cpp's attention on a CPU takes another path from 64 rows on: faster on long prompts, with other last digits.
-# Short prompts stay below, so that a short chat says the same alone, among others and in its second turn.
+# llama.cpp's attention on a CPU uses another algorithm from 64 rows on: faster on long prompts, with other last digits.
+# Short prompts stay below, so that a short chat gets the same text alone, beside others, and in its second turn.
 QUIET_ROWS: Final = 60
 SHORT_PROMPT: Final = 512
 
-REMEMBERED: Final = 16  # replies; enough for a mean, and few enough to follow a change of what people ask
-_LEAST_LEFT: Final = 0.1  # of the usual time: what a reply that is overdue may still take
+REMEMBERED: Final = 16  # recent replies for an estimate: enough for a mean, few enough to follow changes
+_LEAST_LEFT: Final = 0.1  # of the mean time: what a reply that has run for longer is expected to take still
 
 
 class Decoder(CacheMemory, Protocol):
-    """What the scheduler needs of a model; llama/decoder.py is the real one."""
+    """What the scheduler needs of a model; llama/model.py is the real one."""
 
     batch_size: int
 
@@ -77,16 +77,19 @@ class Decoder(CacheMemory, Protocol):
 
 
 class BatchPart(NamedTuple):
-    """What a step evaluates of one reply: so many tokens, the last of them in this row of the batch."""
+    """What a step evaluates of one request: this many tokens, the last of them in this row of the batch."""
 
     slot: Slot
-    reply: GenerateRequest
+    request: GenerateRequest
     tokens: int
     row: int
 
 
 class Scheduler:
-    """Serves requests in the order they come, `slots` at once; call `step` while `can_step`."""
+    """Serves requests in the order of their arrival, as many at once as there are slots.
+
+    Call `run_step` while `can_step`.
+    """
 
     def __init__(
         self,
@@ -98,66 +101,66 @@ class Scheduler:
         self._emit = emit
         self._clock = clock
         self.threads = 0
-        self._whole_cores = True
-        self._sequences = SequenceCache(decoder)
-        self._waiting: deque[GenerateRequest] = deque()
+        self._has_all_cores = True
+        self._cache = SequenceCache(decoder)
+        self._queue: deque[GenerateRequest] = deque()
         self._chunk = float(FIRST_CHUNK)
-        self._pace = EtaEstimator()
+        self._eta = EtaEstimator()
 
     @property
-    def busy(self) -> bool:
-        return bool(self._waiting or self._sequences.replies)
+    def is_busy(self) -> bool:
+        return bool(self._queue or self._cache.running_requests)
 
-    def submit(self, wanted: Generate) -> None:
-        """Queue a request; one whose prompt cannot fit is answered with Failed at once."""
-        tokens = self._decoder.tokenize(wanted.prompt)
+    def add_request(self, command: Generate) -> None:
+        """Queue a request. If its prompt cannot fit into the context, it fails at once."""
+        tokens = self._decoder.tokenize(command.prompt)
         size = self._decoder.context_size
         if not tokens or len(tokens) >= size:
             problem = f"The prompt has {len(tokens):,} tokens; this context holds {size:,}, the reply included."
-            self._emit(Failed(wanted.request, problem, "Shorten the text or choose a larger context."))
+            self._emit(Failed(command.request, problem, "Shorten the text or choose a larger context."))
             return
-        self._waiting.append(GenerateRequest(wanted, tokens, size, self._clock()))
+        self._queue.append(GenerateRequest(command, tokens, size, self._clock()))
 
-    def cancel(self, request: int) -> None:
-        """End a request wherever it is; its sequence stays as a cache."""
+    def cancel_request(self, number: int) -> None:
+        """End a request, queued or running. Its tokens stay in the cache."""
         self._decoder.clear_abort()
-        for reply in self._waiting:
-            if reply.request == request:
-                self._waiting.remove(reply)
-                self._tell_end(reply, "cancelled")
+        for request in self._queue:
+            if request.number == number:
+                self._queue.remove(request)
+                self._emit_finished(request, "cancelled")
                 return
-        for slot, reply in self._sequences.in_use:
-            if reply.request == request:
-                self._finish(slot, reply, "cancelled")
+        for slot, request in self._cache.busy_slots:
+            if request.number == number:
+                self._finish(slot, request, "cancelled")
 
     def forget_chat(self, chat: str) -> None:
-        """Give up what is kept of a chat that is over."""
-        self._sequences.forget_chat(chat)
+        """Clear what the cache holds of a chat that is over."""
+        self._cache.forget_chat(chat)
 
-    def decodes_alone(self, request: int) -> bool:
-        """Whether an abort of the running step would cost nobody else anything."""
-        return [reply.request for reply in self._sequences.replies] == [request]
+    def decodes_alone(self, number: int) -> bool:
+        """Whether this request is the only one in the step, so that an abort of the step costs no other request."""
+        return [request.number for request in self._cache.running_requests] == [number]
 
     @property
     def can_step(self) -> bool:
-        """Whether there is work that may be done with the threads of now: a reproducible request wants all cores."""
-        if not self.busy or self.threads == 0:
+        """Whether there is work that may be done with the current threads: a reproducible request needs all cores."""
+        if not self.is_busy or self.threads == 0:
             return False
-        next_up = self._sequences.replies or [self._waiting[0]]
-        return self._whole_cores or not any(reply.wanted.reproducible for reply in next_up)
+        next_up = self._cache.running_requests or [self._queue[0]]
+        return self._has_all_cores or not any(request.command.reproducible for request in next_up)
 
     def set_threads(self, threads: int, *, all_cores: bool = True) -> None:
-        """`all_cores`: these are all cores there are."""
-        self.threads, self._whole_cores = threads, all_cores
+        """all_cores: there are no more cores than this."""
+        self.threads, self._has_all_cores = threads, all_cores
         if threads > 0:
             self._decoder.set_threads(threads)
 
     # --- a step ---
 
-    def step(self) -> None:
-        """Admit, evaluate one batch, sample, emit."""
+    def run_step(self) -> None:
+        """Admit requests, evaluate one batch, sample, emit."""
         started = self._clock()
-        self._admit()
+        self._admit_requests()
         parts, rows = self._build_batch()
         if not rows:
             return
@@ -165,211 +168,226 @@ class Scheduler:
             self._decoder.decode(rows)
         except Aborted:
             self._decoder.clear_abort()
-            self._sequences.recover()
+            self._cache.drop_partial_step()
         except CacheFull:
-            self._make_room()
+            self._free_cells()
         except PlaygroundError as error:
             self._fail_all(error)
         else:
-            self._advance(parts, started)
+            self._use_results(parts, started)
 
     def _build_batch(self) -> tuple[list[BatchPart], list[BatchRow]]:
-        """Who takes part in this step, and the rows."""
+        """The parts of this step, and the rows of its batch."""
         parts: list[BatchPart] = []
         rows: list[BatchRow] = []
-        generating = [(slot, reply) for slot, reply in self._sequences.in_use if reply.generating]
-        reading = [(slot, reply) for slot, reply in self._sequences.in_use if not reply.generating]
-        for slot, reply in generating:
-            parts.append(_part(slot, reply, 1, rows))
-        room = self._chunk_size(len(rows), [reply for _, reply in reading])
-        for place, (slot, reply) in enumerate(reading):
-            share = math.ceil(room / (len(reading) - place))
-            count = min(share, len(reply.remaining))
+        prefilling: list[tuple[Slot, GenerateRequest]] = []
+        for slot, request in self._cache.busy_slots:
+            if request.is_generating:
+                parts.append(_add_part(slot, request, 1, rows))
+            else:
+                prefilling.append((slot, request))
+        left = self._chunk_size(len(rows), [request for _, request in prefilling])
+        for index, (slot, request) in enumerate(prefilling):
+            share = math.ceil(left / (len(prefilling) - index))
+            count = min(share, len(request.tokens) - request.evaluated)
             if count:
-                parts.append(_part(slot, reply, count, rows))
-                room -= count
+                parts.append(_add_part(slot, request, count, rows))
+                left -= count
         return parts, rows
 
-    def _chunk_size(self, rows: int, reading: Sequence[GenerateRequest]) -> int:
-        """How many prompt tokens this step may take beside its `rows` of generating sequences."""
-        room = self._decoder.batch_size - rows
-        if any(reply.wanted.reproducible for reply in reading):
-            return min(FIXED_CHUNK, room)
-        if all(reply.prompt_size - reply.cached <= SHORT_PROMPT for reply in reading):
-            room = min(room, max(QUIET_ROWS - rows, SMALLEST_CHUNK))
-        return min(int(self._chunk), room)
+    def _chunk_size(self, rows: int, prefilling: Sequence[GenerateRequest]) -> int:
+        """How many prompt tokens this step may take beside its `rows` of generating requests."""
+        most = self._decoder.batch_size - rows
+        if any(request.command.reproducible for request in prefilling):
+            return min(FIXED_CHUNK, most)
+        if all(request.prompt_size - request.cached <= SHORT_PROMPT for request in prefilling):
+            most = min(most, max(QUIET_ROWS - rows, SMALLEST_CHUNK))
+        return min(int(self._chunk), most)
 
-    def _advance(self, parts: Sequence[BatchPart], started: float) -> None:
-        """Sample for every sequence that has caught up, then account for the step and emit."""
+    def _use_results(self, parts: Sequence[BatchPart], started: float) -> None:
+        """Sample for every request whose tokens are all evaluated, then count the step and emit."""
         sampled: list[int | None] = []
-        for _, reply, count, row in parts:
-            caught_up = reply.evaluated + count == len(reply.tokens)
-            sampled.append(self._decoder.sample(row, reply.sampler) if caught_up else None)
+        for _, request, count, row in parts:
+            is_complete = request.evaluated + count == len(request.tokens)
+            sampled.append(self._decoder.sample(row, request.sampler) if is_complete else None)
         now = self._clock()
-        self._learn_chunk(sum(part.tokens for part in parts if not part.reply.generating), now - started)
-        for (slot, reply, count, row), token in zip(parts, sampled, strict=True):
-            reply.account(count, now - started)
-            if reply.generated == 0:
-                self._emit(Prefilled(reply.request, reply.evaluated, reply.prompt_size, reply.cached))
+        self._adapt_chunk(sum(part.tokens for part in parts if not part.request.is_generating), now - started)
+        for (slot, request, count, row), token in zip(parts, sampled, strict=True):
+            request.count_evaluated(count, now - started)
+            if request.generated == 0:
+                self._emit(Prefilled(request.number, request.evaluated, request.prompt_size, request.cached))
             if token is not None:
-                self._take(slot, reply, token, row, now)
+                self._add_token(slot, request, token, row, now)
 
-    def _learn_chunk(self, prompt_tokens: int, seconds: float) -> None:
-        """Follow the speed of prompt evaluation; small remainders say little about it and are left out."""
+    def _adapt_chunk(self, prompt_tokens: int, seconds: float) -> None:
+        """Follow the speed of prompt evaluation. Small remainders say little about it and are left out."""
         if prompt_tokens >= self._chunk / 2 and seconds > 0:
             possible = STEP_SECONDS * prompt_tokens / seconds
             smoothed = (self._chunk + possible) / 2
             self._chunk = min(max(smoothed, SMALLEST_CHUNK), self._decoder.batch_size)
 
-    def _take(self, slot: Slot, reply: GenerateRequest, token: int, row: int, now: float) -> None:
-        """A reply got its next token: emit it, or end the reply."""
-        if reply.first_token_at is None:
-            reply.first_token_at = now
-        logprob, top = self._alternatives(reply.wanted.alternatives, token, row)
+    def _add_token(self, slot: Slot, request: GenerateRequest, token: int, row: int, now: float) -> None:
+        """Emit the next token of a request, or end it."""
+        if request.first_token_at is None:
+            request.first_token_at = now
+        logprob, top = self._alternatives(request.command.alternatives, token, row)
         if self._decoder.ends(token):
-            end = None if logprob is None else Alternative(token, self._piece(token), logprob)
-            self._finish(slot, reply, "end of text", end, top)
+            end = None if logprob is None else Alternative(token, self._token_text(token), logprob)
+            self._finish(slot, request, "end of text", end, top)
             return
-        reply.tokens.append(token)
-        text = reply.text.feed(self._decoder.piece(token))
-        speed, waited = reply.generation_speed, reply.first_token_at - reply.submitted_at
-        self._emit(Token(reply.request, text, token, reply.generated, speed, len(reply.tokens), logprob, top, waited))
-        if reply.text.stopped:
-            self._finish(slot, reply, "stop string")
-        elif reply.generated == reply.wanted.max_tokens:
-            self._finish(slot, reply, "length limit")
-        elif len(reply.tokens) >= self._decoder.context_size:
-            self._finish(slot, reply, "context full")
+        request.tokens.append(token)
+        self._emit(
+            Token(
+                request=request.number,
+                text=request.text.add_bytes(self._decoder.piece(token)),
+                id=token,
+                count=request.generated,
+                tokens_per_second=request.generation_speed,
+                context_used=len(request.tokens),
+                logprob=logprob,
+                top=top,
+                time_to_first_token=request.first_token_at - request.submitted_at,
+            )
+        )
+        if request.text.is_stopped:
+            self._finish(slot, request, "stop string")
+        elif request.generated == request.command.max_tokens:
+            self._finish(slot, request, "length limit")
+        elif len(request.tokens) >= self._decoder.context_size:
+            self._finish(slot, request, "context full")
 
     def _alternatives(self, count: int, token: int, row: int) -> tuple[float | None, tuple[Alternative, ...]]:
+        """The token's log-probability and the most likely tokens, if the request asked for any."""
         if count <= 0:
             return None, ()
         logprobs = self._decoder.log_probabilities(row)
         best = np.argsort(-logprobs, kind="stable")[:count]
-        top = tuple(Alternative(int(i), self._piece(int(i)), float(logprobs[i])) for i in best)
+        top = tuple(Alternative(int(i), self._token_text(int(i)), float(logprobs[i])) for i in best)
         return float(logprobs[token]), top
 
-    def _piece(self, token: int) -> str:
+    def _token_text(self, token: int) -> str:
         return self._decoder.piece(token).decode("utf-8", "replace")
 
-    # --- admission ---
+    # --- the queue ---
 
-    def _admit(self) -> None:
-        """Strictly in order: whoever is next waits for room, and nobody overtakes."""
-        while self._waiting:
-            reply = self._waiting[0]
-            slot = self._find_place(reply)
+    def _admit_requests(self) -> None:
+        """Strictly in order: no request overtakes the first one, which waits for its cells."""
+        while self._queue:
+            request = self._queue[0]
+            slot = self._find_slot(request)
             if slot is None:
                 break
-            self._waiting.popleft()
-            reply.admitted(self._clock())
-            sampling = reply.wanted.sampling
-            reply.sampler = self._decoder.new_sampler(
+            self._queue.popleft()
+            request.admitted_at = self._clock()
+            sampling = request.command.sampling
+            request.sampler = self._decoder.new_sampler(
                 sampling.temperature,
                 sampling.top_k,
                 sampling.top_p,
                 sampling.min_p,
                 sampling.repeat_penalty,
                 random.getrandbits(32) if sampling.seed is None else sampling.seed,
-                reply.tokens,
+                request.tokens,
             )
-            self._sequences.give(slot, reply)
-        self._tell_places()
+            self._cache.assign_slot(slot, request)
+        self._emit_positions()
 
-    def _find_place(self, reply: GenerateRequest) -> Slot | None:
-        if not reply.wanted.reproducible:
-            return self._sequences.find(reply)
-        return self._sequences.find_alone() if self._whole_cores else None
+    def _find_slot(self, request: GenerateRequest) -> Slot | None:
+        if not request.command.reproducible:
+            return self._cache.find_slot(request)
+        return self._cache.find_exclusive_slot() if self._has_all_cores else None
 
-    def _tell_places(self) -> None:
-        if all(reply.place == place for place, reply in enumerate(self._waiting, start=1)):
+    def _emit_positions(self) -> None:
+        if all(request.position == position for position, request in enumerate(self._queue, start=1)):
             return
         now = self._clock()
-        running = [reply.served_seconds(now) for reply in self._sequences.replies]
-        waits = self._pace.waits(running, [reply.wanted.reproducible for reply in self._waiting])
-        for place, (reply, seconds) in enumerate(zip(self._waiting, waits, strict=True), start=1):
-            if reply.place != place:
-                reply.place = place
-                self._emit(Queued(reply.request, place, seconds))
+        running = [request.running_seconds(now) for request in self._cache.running_requests]
+        waits = self._eta.estimate_waits(running, [request.command.reproducible for request in self._queue])
+        for position, (request, seconds) in enumerate(zip(self._queue, waits, strict=True), start=1):
+            if request.position != position:
+                request.position = position
+                self._emit(Queued(request.number, position, seconds))
 
-    # --- endings ---
+    # --- ends of requests ---
 
     def _finish(
         self,
         slot: Slot,
-        reply: GenerateRequest,
+        request: GenerateRequest,
         reason: FinishReason,
         end: Alternative | None = None,
         top: tuple[Alternative, ...] = (),
     ) -> None:
-        self._sequences.take_back(slot)
-        self._pace.ended(reply.served_seconds(self._clock()))
-        self._tell_end(reply, reason, end, top)
+        self._cache.release_slot(slot)
+        self._eta.add_reply(request.running_seconds(self._clock()))
+        self._emit_finished(request, reason, end, top)
 
-    def _tell_end(
+    def _emit_finished(
         self,
-        reply: GenerateRequest,
+        request: GenerateRequest,
         reason: FinishReason,
         end: Alternative | None = None,
         top: tuple[Alternative, ...] = (),
     ) -> None:
-        text, timings = reply.text.finish(), reply.timings(self._clock(), self.threads)
-        self._emit(Finished(reply.request, reason, timings, text, end=end, top=top))
-        reply.close()
+        text, timings = request.text.finish_text(), request.timings(self._clock(), self.threads)
+        self._emit(Finished(request.number, reason, timings, text, end=end, top=top))
+        request.close()
 
-    def _make_room(self) -> None:
-        """The accounting promised room that the cache did not have: give up idle sequences, then the youngest reply."""
-        made_room = self._sequences.give_up_idle()
-        self._sequences.recover()
-        if not made_room:
-            self._finish(*self._sequences.in_use[-1], "context full")
+    def _free_cells(self) -> None:
+        """The cache had fewer free cells than counted: clear idle slots, or else end the youngest request."""
+        cleared = self._cache.clear_idle_slots()
+        self._cache.drop_partial_step()
+        if not cleared:
+            self._finish(*self._cache.busy_slots[-1], "context full")
 
     def _fail_all(self, error: PlaygroundError) -> None:
-        for slot, reply in self._sequences.in_use:
-            self._emit(Failed(reply.request, error.problem, error.remedy))
-            reply.close()
-            self._sequences.take_back(slot)
-        self._sequences.forget_all()
+        for slot, request in self._cache.busy_slots:
+            self._emit(Failed(request.number, error.problem, error.remedy))
+            request.close()
+            self._cache.release_slot(slot)
+        self._cache.clear_all()
 
 
-def _part(slot: Slot, reply: GenerateRequest, count: int, rows: list[BatchRow]) -> BatchPart:
-    """The next `count` tokens of a reply, whose rows are added to the batch."""
-    start = reply.evaluated
+def _add_part(slot: Slot, request: GenerateRequest, count: int, rows: list[BatchRow]) -> BatchPart:
+    """The next `count` tokens of a request, whose rows are added to the batch."""
+    start = request.evaluated
     for position in range(start, start + count):
-        rows.append(BatchRow(reply.tokens[position], position, slot.sequence, position == len(reply.tokens) - 1))
-    return BatchPart(slot, reply, count, len(rows) - 1)
+        is_last = position == len(request.tokens) - 1
+        rows.append(BatchRow(request.tokens[position], position, slot.sequence, is_last))
+    return BatchPart(slot, request, count, len(rows) - 1)
 
 
 class EtaEstimator:
-    """Remembers how long the recent replies took, in seconds, from their place in the batch to their end."""
+    """Estimates how long requests will wait: running replies should take as long as the recent ones took."""
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=REMEMBERED)
 
-    def ended(self, seconds: float) -> None:
+    def add_reply(self, seconds: float) -> None:
+        """seconds: from getting a slot to the end."""
         self._recent.append(seconds)
 
     @property
-    def usual(self) -> float | None:
-        """The mean; None before any reply has ended."""
+    def mean_seconds(self) -> float | None:
+        """None before any reply has ended."""
         return sum(self._recent) / len(self._recent) if self._recent else None
 
-    def waits(self, running: Sequence[float], queue: Sequence[bool]) -> list[float | None]:
-        """Estimated seconds until each in the queue begins; None where nothing was measured yet.
+    def estimate_waits(self, running: Sequence[float], queue: Sequence[bool]) -> list[float | None]:
+        """Estimated seconds until each request in the queue begins; None if no reply was measured yet.
 
-        running: for how long each reply has run by now. queue: in order, whether each wants to run alone.
+        running: for how long each reply has run by now. queue: in order, whether each request decodes alone.
         """
-        usual = self.usual
-        if usual is None:
+        mean = self.mean_seconds
+        if mean is None:
             return [None] * len(queue)
-        free_at = [max(usual - elapsed, _LEAST_LEFT * usual) for elapsed in running] or [0.0]
+        free_at = [max(mean - elapsed, _LEAST_LEFT * mean) for elapsed in running] or [0.0]
         heapq.heapify(free_at)
         waits: list[float | None] = []
         for alone in queue:
             if alone:
                 begins = max(free_at)
-                free_at = [begins + usual] * len(free_at)
+                free_at = [begins + mean] * len(free_at)
             else:
-                begins = heapq.heapreplace(free_at, free_at[0] + usual)
+                begins = heapq.heapreplace(free_at, free_at[0] + mean)
             waits.append(begins)
         return waits

@@ -1,8 +1,10 @@
-"""Reads texts and tells how likely a model finds each token: alone, or against what another model wrote down before.
+"""Scores texts: how likely a model finds each token, alone or compared with a reference model.
 
-Two models are compared without being in memory together: the reference writes its log-probabilities over the whole
-vocabulary to a file, the candidate reads the same tokens and that file. Both read in the same chunks, on which the last
-digits depend; so a model compared with itself differs by exactly nothing. Knows no pipes and no llama.cpp.
+The two models need not be in memory together. The reference writes its log-probabilities over the whole vocabulary to a
+file; the candidate reads the same tokens and that file. Both read in the same chunks, because the last digits depend on
+them. So a model compared with itself differs by exactly nothing.
+
+llama.cpp is behind two protocols, so that tests can score without a model.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -26,25 +28,24 @@ from playground.engine.local.request import TextStream
 from playground.engine.protocol import Alternative, Event, Failed, Score, Scored, ScoringEnded, TokenScore
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.params import SCORED_ROWS
-from playground.text_format import gibibytes, gibibytes_apart
 
-TOP: Final = 5  # alternatives told with each token
+TOP: Final = 5  # alternatives in each TokenScore
 SPARE_DISK_BYTES: Final = 256 << 20  # left free beside the file of log-probabilities
 _FLOAT_BYTES: Final = 4
 
-Rows = npt.NDArray[np.float32]
+Logprobs = npt.NDArray[np.float32]  # one row over the vocabulary, or several
 
 
 class ReadingContext(Protocol):
     """Where one text is read; llama/scoring_context.py is the real one."""
 
     def forget(self) -> None: ...
-    def read(self, tokens: Sequence[int], position: int, first_wanted: int, threads: int) -> Rows: ...
+    def read(self, tokens: Sequence[int], position: int, first_wanted: int, threads: int) -> Logprobs: ...
     def close(self) -> None: ...
 
 
 class ScoredModel(Protocol):
-    """What scoring needs of a loaded model; llama/decoder.py is the real one."""
+    """What scoring needs of a loaded model; llama/model.py is the real one."""
 
     vocabulary_size: int
 
@@ -57,18 +58,18 @@ class ScoredModel(Protocol):
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens read together from an empty cache; every one from `first_scored` (at least 1) on gets a score."""
+    """Tokens that are read together from an empty cache. Every one from `first_scored` (at least 1) on gets a score."""
 
     tokens: tuple[int, ...]
     first_scored: int
 
     @property
-    def scored(self) -> int:
+    def scored_count(self) -> int:
         return len(self.tokens) - self.first_scored
 
 
 class Scorer:
-    """Serves scoring requests one after the other, a chunk a `step`; call it while `busy`."""
+    """Serves scoring requests one after the other. Call `run_step`, which reads one chunk, while `is_busy`."""
 
     def __init__(
         self, model: ScoredModel, emit: Callable[[Event], None], clock: Callable[[], float] = time.perf_counter
@@ -76,7 +77,7 @@ class Scorer:
         self._model = model
         self._emit = emit
         self._clock = clock
-        self._waiting: deque[Score] = deque()
+        self._queue: deque[Score] = deque()
         self._current: Score | None = None
         self._steps: Any = None
         self._started = 0.0
@@ -85,50 +86,50 @@ class Scorer:
         self._vocabulary: str | None = None
 
     @property
-    def busy(self) -> bool:
-        return self._current is not None or bool(self._waiting)
+    def is_busy(self) -> bool:
+        return self._current is not None or bool(self._queue)
 
-    def submit(self, wanted: Score) -> None:
-        self._waiting.append(wanted)
+    def add_request(self, command: Score) -> None:
+        self._queue.append(command)
 
-    def cancel(self, request: int) -> None:
-        """End a request wherever it is; one that is not here is not minded."""
-        if self._current and self._current.request == request:
-            self._end(ScoringEnded(request, True, self._clock() - self._started, self._file_bytes))
-        for wanted in tuple(self._waiting):
-            if wanted.request == request:
-                self._waiting.remove(wanted)
-                self._emit(ScoringEnded(request, True, 0.0, 0))
+    def cancel_request(self, number: int) -> None:
+        """End a request, queued or running. An unknown one is ignored."""
+        if self._current and self._current.request == number:
+            self._end(ScoringEnded(number, True, self._clock() - self._started, self._file_bytes))
+        for command in tuple(self._queue):
+            if command.request == number:
+                self._queue.remove(command)
+                self._emit(ScoringEnded(number, True, 0.0, 0))
 
-    def step(self, threads: int) -> None:
-        """Read one chunk and tell its scores."""
+    def run_step(self, threads: int) -> None:
+        """Read one chunk and emit its scores."""
         self._threads = threads
         if self._current is None:
-            self._current = self._waiting.popleft()
+            self._current = self._queue.popleft()
             self._started, self._file_bytes = self._clock(), 0
-            self._steps = self._scored(self._current)
-        request = self._current.request
+            self._steps = self._score_text(self._current)
+        number = self._current.request
         try:
             self._emit(next(self._steps))
         except StopIteration:
-            self._end(ScoringEnded(request, False, self._clock() - self._started, self._file_bytes))
+            self._end(ScoringEnded(number, False, self._clock() - self._started, self._file_bytes))
         except PlaygroundError as error:
-            self._end(Failed(request, error.problem, error.remedy))
+            self._end(Failed(number, error.problem, error.remedy))
         except OSError as error:
-            self._end(Failed(request, f"The scores cannot be kept on disk: {error.strerror}.", "Free some space."))
+            self._end(Failed(number, f"The scores cannot be kept on disk: {error.strerror}.", "Free some space."))
 
-    def _end(self, last_word: Event) -> None:
-        self._steps.close()  # frees the context and closes the file before anybody hears that it is over
+    def _end(self, last_event: Event) -> None:
+        self._steps.close()  # frees the context and closes the file before the last event is sent
         self._current = self._steps = None
-        self._emit(last_word)
+        self._emit(last_event)
 
-    def _scored(self, wanted: Score) -> Iterator[Scored]:
-        windows = windows_of(self._model, wanted)
+    def _score_text(self, command: Score) -> Iterator[Scored]:
+        windows = divide_text(self._model, command)
         texts = TextStream()
         done, total = 0, sum(len(window.tokens) - 1 for window in windows)
         last = windows[-1], len(windows[-1].tokens) - 1
         with (
-            self._file(wanted, windows) as file,
+            self._open_file(command, windows) as file,
             closing(self._model.scoring_context(max(len(window.tokens) for window in windows) - 1)) as context,
         ):
             for window in windows:
@@ -137,40 +138,40 @@ class Scorer:
                     first = min(max(start, window.first_scored - 1), stop)
                     rows = context.read(window.tokens[start:stop], start, first - start, self._threads)
                     targets = window.tokens[first + 1 : stop + 1]
-                    reference = self._exchanged(wanted, file, rows)
-                    scores = [self._score(*pair, texts) for pair in zip(targets, rows, reference, strict=True)]
+                    reference = self._write_or_read_rows(command, file, rows)
+                    scores = [self._score(*rest, texts) for rest in zip(targets, rows, reference, strict=True)]
                     if scores and (window, stop) == last:
-                        scores[-1] = replace(scores[-1], text=scores[-1].text + texts.finish())
+                        scores[-1] = replace(scores[-1], text=scores[-1].text + texts.finish_text())
                     done += stop - start
-                    yield Scored(wanted.request, done, total, tuple(scores))
+                    yield Scored(command.request, done, total, tuple(scores))
 
-    # --- the file of log-probabilities: a line that says what it is about, then rows of 32-bit floats ---
+    # --- the file of log-probabilities: a line that describes it, then rows of 32-bit floats ---
 
-    def _file(self, wanted: Score, windows: Sequence[Window]) -> BinaryIO:
-        """Open, its first line written or checked. It must be there: whoever asked made it, and may have removed it."""
+    def _open_file(self, command: Score, windows: Sequence[Window]) -> BinaryIO:
+        """The file, its first line written or checked. It must exist: the caller has created it, and may delete it."""
         if self._vocabulary is None:
-            self._vocabulary = fingerprint(self._model)
+            self._vocabulary = vocabulary_digest(self._model)
         size = self._model.vocabulary_size
-        about = {"vocabulary": self._vocabulary, "size": size, "reading": _fingerprint_of_reading(windows)}
-        path = Path(wanted.path)
+        description = {"vocabulary": self._vocabulary, "size": size, "reading": _windows_digest(windows)}
+        path = Path(command.path)
         file: BinaryIO
-        if wanted.against_reference:
+        if command.against_reference:
             file = path.open("rb")
             try:
-                _check(json.loads(file.readline()), about)
+                _check_description(json.loads(file.readline()), description)
             except BaseException:
                 file.close()
                 raise
             return file
-        self._file_bytes = sum(window.scored for window in windows) * size * _FLOAT_BYTES
+        self._file_bytes = sum(window.scored_count for window in windows) * size * _FLOAT_BYTES
         _refuse_full_disk(path, self._file_bytes)
         file = path.open("r+b")
-        file.write(json.dumps(about).encode() + b"\n")
+        file.write(json.dumps(description).encode() + b"\n")
         return file
 
-    def _exchanged(self, wanted: Score, file: BinaryIO, rows: Rows) -> Sequence[Rows | None]:
-        """Rows written down for later, or the reference's rows for the same tokens."""
-        if not wanted.against_reference:
+    def _write_or_read_rows(self, command: Score, file: BinaryIO, rows: Logprobs) -> Sequence[Logprobs | None]:
+        """The reference's rows for the same tokens; None for each of them if this model is the reference."""
+        if not command.against_reference:
             file.write(rows.tobytes())
             return [None] * len(rows)
         data = file.read(rows.nbytes)
@@ -181,32 +182,32 @@ class Scorer:
 
     # --- one token ---
 
-    def _score(self, token: int, row: Rows, reference: Rows | None, texts: TextStream) -> TokenScore:
-        text = texts.feed(self._model.piece(token))
-        score = TokenScore(token, text, float(row[token]), self._top(row))
+    def _score(self, token: int, row: Logprobs, reference: Logprobs | None, texts: TextStream) -> TokenScore:
+        text = texts.add_bytes(self._model.piece(token))
+        score = TokenScore(token, text, float(row[token]), self._most_likely(row))
         if reference is None:
             return score
         return replace(
             score,
             reference_logprob=float(reference[token]),
-            reference_top=self._top(reference),
+            reference_top=self._most_likely(reference),
             kl_divergence=kl_divergence(reference, row),
             agrees=bool(reference.argmax() == row.argmax()),
         )
 
-    def _top(self, row: Rows) -> tuple[Alternative, ...]:
-        likely = np.argpartition(-row, TOP)[:TOP] if len(row) > TOP else np.arange(len(row))
-        best = sorted((int(token) for token in likely), key=lambda token: (-row[token], token))
+    def _most_likely(self, row: Logprobs) -> tuple[Alternative, ...]:
+        tokens = np.argpartition(-row, TOP)[:TOP] if len(row) > TOP else np.arange(len(row))
+        best = sorted((int(token) for token in tokens), key=lambda token: (-row[token], token))
         return tuple(
             Alternative(token, self._model.piece(token).decode("utf-8", "replace"), float(row[token])) for token in best
         )
 
 
-def kl_divergence(reference: Rows, candidate: Rows) -> float:
+def kl_divergence(reference: Logprobs, candidate: Logprobs) -> float:
     """KL(reference || candidate) in nats, from two rows of log-probabilities over the same vocabulary.
 
-    The rows are 32-bit floats and add up to one only to about 1e-7, so that two nearly equal ones can come out as much
-    below zero, where no divergence can be: that is told as 0. Equal rows give exactly 0.
+    The rows are 32-bit floats and add up to one only to about 1e-7. So two nearly equal rows can give a result that far
+    below zero, which no divergence can be: it becomes 0. Equal rows give exactly 0.
     """
     exact = reference.astype(np.float64)
     probabilities = np.exp(exact)
@@ -214,27 +215,28 @@ def kl_divergence(reference: Rows, candidate: Rows) -> float:
     return max(0.0, float(np.sum(probabilities[possible] * (exact[possible] - candidate[possible]))))
 
 
-def windows_of(model: ScoredModel, wanted: Score) -> list[Window]:
-    """How a text is read. Raises RequestRefused when nothing of it can be scored.
+def divide_text(model: ScoredModel, command: Score) -> list[Window]:
+    """The windows in which a text is read. Raises RequestRefused if nothing of it can be scored.
 
-    A text longer than the window is read in pieces that overlap by half: each token is scored once, and all but those
-    of the first piece have at least half a window before them.
+    A text longer than the window is read in windows that overlap by half. Each token is scored once, and all but those
+    of the first window have at least half a window before them.
     """
-    prompt = model.tokenize(wanted.prompt) if wanted.prompt else []
-    if isinstance(wanted.continuation, str):
-        tokens = model.tokenize(wanted.prompt + wanted.continuation, plain=not wanted.prompt)
-        before = sum(1 for _ in _shared(prompt, tokens))  # a token across the border belongs to the continuation
+    prompt = model.tokenize(command.prompt) if command.prompt else []
+    if isinstance(command.continuation, str):
+        tokens = model.tokenize(command.prompt + command.continuation, plain=not command.prompt)
+        pairs = zip(prompt, tokens, strict=False)  # a token across the border belongs to the continuation
+        before = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     else:
-        tokens, before = [*(prompt or model.beginning), *wanted.continuation], len(prompt)
+        tokens, before = [*(prompt or model.beginning), *command.continuation], len(prompt)
     if not all(0 <= token < model.vocabulary_size for token in tokens):
         raise RequestRefused(
-            f"These tokens are not of this model's vocabulary of {model.vocabulary_size:,}.",
+            f"These tokens are not in this model's vocabulary of {model.vocabulary_size:,}.",
             "Compare two levels of one model.",
         )
     first = max(1, before)
     if len(tokens) <= first:
         raise RequestRefused("There is nothing to score: the text is too short.", "Give a text of a few words or more.")
-    longest = max(2, wanted.window or len(tokens))
+    longest = max(2, command.window or len(tokens))
     opening = tuple(tokens[:1]) if tuple(tokens[:1]) == model.beginning else ()
     windows = [Window(tuple(tokens[: longest + 1]), first)] if first <= longest else []
     scored = max(first, longest + 1)
@@ -249,8 +251,8 @@ def windows_of(model: ScoredModel, wanted: Score) -> list[Window]:
 def chunks(length: int) -> list[tuple[int, int]]:
     """The pieces [start, stop) in which `length` tokens are read, always the same.
 
-    Never a single token after others: llama.cpp would divide its attention among the threads, and last digits would
-    depend on how many there are.
+    A single token never stands alone after others: llama.cpp would divide its attention among the threads, and the last
+    digits would depend on their number.
     """
     borders = [*range(0, length, SCORED_ROWS), length]
     if length > 1 and borders[-1] - borders[-2] == 1:
@@ -258,8 +260,8 @@ def chunks(length: int) -> list[tuple[int, int]]:
     return list(pairwise(borders))
 
 
-def fingerprint(model: ScoredModel) -> str:
-    """The same for two models exactly if their vocabularies are: size and pieces, in order."""
+def vocabulary_digest(model: ScoredModel) -> str:
+    """SHA-256 over the pieces in order: the same for two models exactly if they have the same vocabulary."""
     digest = hashlib.sha256()
     for token in range(model.vocabulary_size):
         piece = model.piece(token)
@@ -267,22 +269,23 @@ def fingerprint(model: ScoredModel) -> str:
     return digest.hexdigest()
 
 
-def _fingerprint_of_reading(windows: Sequence[Window]) -> str:
+def _windows_digest(windows: Sequence[Window]) -> str:
     return hashlib.sha256(json.dumps([(window.tokens, window.first_scored) for window in windows]).encode()).hexdigest()
 
 
-def _check(written: dict[str, Any], mine: dict[str, Any]) -> None:
-    if written["vocabulary"] != mine["vocabulary"]:
+def _check_description(reference: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raises RequestRefused if the reference's file is about another vocabulary or other tokens."""
+    if reference["vocabulary"] != own["vocabulary"]:
         sizes = (
-            f"{written['size']:,} and {mine['size']:,} tokens"
-            if written["size"] != mine["size"]
-            else f"both {mine['size']:,} tokens, but not the same ones"
+            f"{reference['size']:,} and {own['size']:,} tokens"
+            if reference["size"] != own["size"]
+            else f"both {own['size']:,} tokens, but not the same ones"
         )
         raise RequestRefused(
             f"The two models have different vocabularies ({sizes}), so their probabilities cannot be compared.",
             "Choose two levels of one model.",
         )
-    if written["reading"] != mine["reading"]:
+    if reference["reading"] != own["reading"]:
         raise RequestRefused(
             "The two models divide the text into tokens differently, so they cannot be compared token by token.",
             "Choose two levels of one model.",
@@ -292,16 +295,8 @@ def _check(written: dict[str, Any], mine: dict[str, Any]) -> None:
 def _refuse_full_disk(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < needed + SPARE_DISK_BYTES:
-        needed_text, free_text = gibibytes_apart(needed, free)
         raise PlaygroundError(
-            f"The reference's scores take {needed_text} on disk for a while; "
-            f"{free_text} are free, and {gibibytes(SPARE_DISK_BYTES)} of them are left alone.",
+            f"The reference's scores need {needed / (1 << 20):,.0f} MiB on disk for a short time; "
+            f"{free / (1 << 20):,.0f} MiB are free, and the last {SPARE_DISK_BYTES >> 20} MiB are left alone.",
             "Free some space or measure a shorter text.",
         )
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> Iterator[int]:
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
-            return
-        yield mine

@@ -1,7 +1,7 @@
-"""The model's own process: `python -m playground.engine.local.worker` loads one model and serves it.
+"""A model's own process: `python -m playground.engine.local.worker` loads one model and serves its requests.
 
-It ends when its input ends. One thread reads commands, so that a Cancel reaches a decode that is under way; the
-main thread does everything else.
+It ends when its input ends. One thread reads commands, so that a Cancel can abort a decode under way. The main thread
+does everything else.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from playground.engine.protocol import (
     ThreadsSet,
     Token,
     TokenCount,
-    decode,
-    encode,
+    decode_command,
+    encode_event,
 )
 from playground.errors import PlaygroundError
 from playground.llama.log import LlamaLog, reason
@@ -44,60 +44,60 @@ from playground.llama.model import LlamaModel
 from playground.machine.child_process import open_child_pipes
 from playground.machine.memory import read_process_memory
 
-# Tokens are told together this often. A line for each would wake the page's process in the middle of the next decode,
-# whose threads need every core: that cost a fast model some per cent of its speed.
-TELL_SECONDS: Final = 0.1
+# Tokens are sent together this often. A line for each of them would wake the page's process in the middle of the next
+# decode, whose threads need every core: that cost a fast model some per cent of its speed.
+SEND_SECONDS: Final = 0.1
 
 
 class Worker:
-    """Serves one model: a mailbox of commands, a scheduler, and one voice for the events."""
+    """Serves one loaded model: commands from the pipe, a scheduler for replies and a scorer, events to the pipe."""
 
-    def __init__(self, decoder: LlamaModel, answers: BinaryIO) -> None:
-        self._decoder = decoder
-        self._answers = answers
-        self._mailbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._scheduler = Scheduler(decoder, self._emit)
-        self._scorer = Scorer(decoder, self._emit)
-        self._untold: list[bytes] = []
-        self._told_at = 0.0
+    def __init__(self, model: LlamaModel, output: BinaryIO) -> None:
+        self._model = model
+        self._output = output
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._scheduler = Scheduler(model, self._emit)
+        self._scorer = Scorer(model, self._emit)
+        self._unsent: list[bytes] = []
+        self._sent_at = 0.0
 
-    def listen(self, commands: Iterable[bytes]) -> None:
-        """Runs in a thread of its own. The end of the input means that the parent is gone: nothing is left to do."""
-        for line in commands:
-            command = decode(line)
+    def read_commands(self, lines: Iterable[bytes]) -> None:
+        """Runs in a thread of its own. When the input ends, the parent is gone, and so is this process."""
+        for line in lines:
+            command = decode_command(line)
             if isinstance(command, Cancel) and self._scheduler.decodes_alone(command.request):
-                self._decoder.abort()
-            self._mailbox.put(command)
+                self._model.abort()
+            self._commands.put(command)
         os._exit(0)
 
-    def serve(self) -> None:
+    def serve_requests(self) -> None:
         while True:
-            working = self._scheduler.can_step or (self._scorer.busy and self._scheduler.threads > 0)
+            has_work = self._scheduler.can_step or (self._scorer.is_busy and self._scheduler.threads > 0)
             try:
-                self._obey(self._mailbox.get(block=not working))
+                self._execute(self._commands.get(block=not has_work))
             except queue.Empty:
-                self._step()
+                self._run_step()
 
-    def _step(self) -> None:
-        """A step of the replies and a chunk of a scored text take turns; each has a context of its own."""
+    def _run_step(self) -> None:
+        """A step of the replies and a chunk of a scored text alternate. Each has a context of its own."""
         if self._scheduler.can_step:
-            self._scheduler.step()
-        if self._scorer.busy:
-            self._scorer.step(self._scheduler.threads)
+            self._scheduler.run_step()
+        if self._scorer.is_busy:
+            self._scorer.run_step(self._scheduler.threads)
 
-    def _obey(self, command: Command) -> None:
+    def _execute(self, command: Command) -> None:
         match command:
             case Generate():
-                self._scheduler.submit(command)
+                self._scheduler.add_request(command)
             case Score():
-                self._scorer.submit(command)
+                self._scorer.add_request(command)
             case Cancel():
-                self._scheduler.cancel(command.request)
-                self._scorer.cancel(command.request)
+                self._scheduler.cancel_request(command.request)
+                self._scorer.cancel_request(command.request)
             case ForgetChat():
                 self._scheduler.forget_chat(command.chat)
             case CountTokens():
-                self._emit(TokenCount(command.request, len(self._decoder.tokenize(command.text))))
+                self._emit(TokenCount(command.request, len(self._model.tokenize(command.text))))
             case SetThreads():
                 self._scheduler.set_threads(command.threads, all_cores=command.all_cores)
                 self._emit(ThreadsSet(command.threads))
@@ -106,65 +106,66 @@ class Worker:
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, Finished):
-            self._tell()  # the last tokens do not wait until the memory is counted
-            event = dataclasses.replace(event, memory=measured_memory())
-        self._untold.append(encode(event))
-        can_wait = isinstance(event, Token) and event.count > 1 and time.monotonic() - self._told_at < TELL_SECONDS
-        if not can_wait:  # each reply ends with a Finished, which cannot
-            self._tell()
+            self._send()  # the last tokens do not wait until the memory is measured
+            event = dataclasses.replace(event, memory=measure_memory())
+        self._unsent.append(encode_event(event))
+        can_wait = isinstance(event, Token) and event.count > 1 and time.monotonic() - self._sent_at < SEND_SECONDS
+        if not can_wait:  # every reply ends with Finished, which does not wait
+            self._send()
 
-    def _tell(self) -> None:
-        self._answers.write(b"".join(self._untold))
-        self._untold.clear()
-        self._told_at = time.monotonic()
+    def _send(self) -> None:
+        self._output.write(b"".join(self._unsent))
+        self._unsent.clear()
+        self._sent_at = time.monotonic()
 
 
-def measured_memory() -> Memory:
+def measure_memory() -> Memory:
     measured = read_process_memory(os.getpid())
     return Memory(measured.anonymous, measured.mapped)
 
 
-def load(wanted: Load, answers: BinaryIO) -> tuple[LlamaModel, Loaded]:
-    """The loaded model; tells its progress in steps of one per cent."""
+def load_model(command: Load, output: BinaryIO) -> tuple[LlamaModel, Loaded]:
+    """The loaded model. Sends its progress in steps of one per cent."""
     started = time.perf_counter()
-    told = -1
+    sent = -1
 
-    def tell(fraction: float) -> bool:
-        nonlocal told
-        if int(fraction * 100) > told:
-            told = int(fraction * 100)
-            answers.write(encode(LoadProgress(fraction)))
+    def send_progress(fraction: float) -> bool:
+        nonlocal sent
+        if int(fraction * 100) > sent:
+            sent = int(fraction * 100)
+            output.write(encode_event(LoadProgress(fraction)))
         return True
 
     with LlamaLog() as log:
-        decoder = LlamaModel(Path(wanted.path), wanted.context, tell, lambda: reason(log.take()))
-    facts = Loaded(
-        description=decoder.description,
-        context_size=decoder.context_size,
-        trained_context=decoder.trained_context,
-        vocabulary_size=decoder.vocabulary_size,
-        parameter_count=decoder.parameter_count,
-        chat_template=decoder.chat_template,
-        bos=decoder.bos,
-        eos=decoder.eos,
+        model = LlamaModel(Path(command.path), command.context, send_progress, lambda: reason(log.take()))
+    loaded = Loaded(
+        description=model.description,
+        context_size=model.context_size,
+        trained_context=model.trained_context,
+        vocabulary_size=model.vocabulary_size,
+        parameter_count=model.parameter_count,
+        chat_template=model.chat_template,
+        bos=model.bos,
+        eos=model.eos,
         seconds=time.perf_counter() - started,
-        memory=measured_memory(),
+        memory=measure_memory(),
     )
-    return decoder, facts
+    return model, loaded
 
 
 def main() -> None:
-    commands, answers = open_child_pipes()
-    wanted = decode(commands.readline())
+    lines, output = open_child_pipes()
+    command = decode_command(lines.readline())
+    assert isinstance(command, Load)
     try:
-        decoder, facts = load(wanted, answers)
+        model, loaded = load_model(command, output)
     except PlaygroundError as error:
-        answers.write(encode(Failed(None, error.problem, error.remedy)))
+        output.write(encode_event(Failed(None, error.problem, error.remedy)))
         return
-    worker = Worker(decoder, answers)
-    answers.write(encode(facts))
-    threading.Thread(target=worker.listen, args=(commands,), daemon=True, name="commands").start()
-    worker.serve()
+    worker = Worker(model, output)
+    output.write(encode_event(loaded))
+    threading.Thread(target=worker.read_commands, args=(lines,), daemon=True, name="commands").start()
+    worker.serve_requests()
 
 
 if __name__ == "__main__":

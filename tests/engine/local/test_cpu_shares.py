@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from playground.engine.local.cpu_shares import CpuShares, shares
+from playground.engine.local.cpu_shares import CpuShares, share_cores
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from playground.engine.local.cpu_shares import CpuShares, shares
     [(8, 1, [8]), (8, 2, [4, 4]), (8, 3, [3, 3, 2]), (2, 3, [1, 1, 0]), (1, 2, [1, 0]), (4, 0, [])],
 )
 def test_cores_are_shared_evenly_and_never_exceeded(cores, models, expected):
-    assert shares(cores, models) == expected
+    assert share_cores(cores, models) == expected
 
 
 class Model:
@@ -76,7 +76,7 @@ def test_an_idle_model_holds_no_core(cores, ledger):
 
 
 def test_a_model_that_needs_whole_cores_never_decodes_with_fewer_and_all_take_short_turns(cores, ledger, monkeypatch):
-    monkeypatch.setattr("playground.engine.local.cpu_shares.WHOLE_TURN_SECONDS", 0.01)
+    monkeypatch.setattr("playground.engine.local.cpu_shares.ALL_CORES_TURN_SECONDS", 0.01)
     whole, other = Model(ledger), Model(ledger)
     had = []
     monkeypatch.setattr(whole, "set_threads", lambda threads: (had.append(threads), Model.set_threads(whole, threads)))

@@ -13,9 +13,9 @@ from playground.errors import ModelStopped
 from playground.llama.params import ContextParameters
 
 NONSENSE = {
-    "no JSON": "what?\\n",
-    "JSON without a word": '{\\"is\\": \\"Nothing\\"}\\n',
-    "a word that only commands use": '{\\"is\\": \\"SetThreads\\", \\"threads\\": 1}\\n',
+    "no message": "what?\\n",
+    "an event without its fields": "Token {}\\n",
+    "a command": 'SetThreads {\\"threads\\": 1}\\n',
 }
 
 
@@ -34,7 +34,7 @@ def test_a_line_that_cannot_be_read_ends_the_model_with_an_ordinary_error(
 ) -> None:
     engine = engine_that_says(said, "time.sleep(600)", monkeypatch, tmp_path)
     try:
-        with pytest.raises(ModelStopped, match=r"some\.gguf said something that cannot be read"):
+        with pytest.raises(ModelStopped, match=r"some\.gguf sent a message that cannot be read"):
             list(engine.load_model())
         assert not engine.is_alive
         with pytest.raises(ModelStopped, match="cannot be read"):
@@ -46,7 +46,7 @@ def test_a_line_that_cannot_be_read_ends_the_model_with_an_ordinary_error(
 def test_a_process_that_dies_in_the_middle_of_a_line_is_told_as_a_death(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    engine = engine_that_says('{\\"is\\": \\"Tok', "sys.exit(3)", monkeypatch, tmp_path)
+    engine = engine_that_says('Token {\\"te', "sys.exit(3)", monkeypatch, tmp_path)
     try:
         with pytest.raises(ModelStopped, match=r"ended by itself \(code 3\)"):
             list(engine.load_model())

@@ -8,27 +8,27 @@ from playground.engine.local.request import TextStream
 
 def test_a_character_spread_over_tokens_appears_once_it_is_whole():
     stream = TextStream()
-    assert [stream.feed(bytes([byte])) for byte in "é🙂".encode()] == ["", "é", "", "", "", "🙂"]
+    assert [stream.add_bytes(bytes([byte])) for byte in "é🙂".encode()] == ["", "é", "", "", "", "🙂"]
 
 
 def test_a_torn_character_at_the_end_is_shown_as_a_replacement():
     stream = TextStream()
-    assert stream.feed("ab🙂".encode()[:-1]) == "ab"
-    assert stream.finish() == "�"
+    assert stream.add_bytes("ab🙂".encode()[:-1]) == "ab"
+    assert stream.finish_text() == "�"
 
 
 def test_a_stop_string_across_tokens_ends_the_text_before_it():
     stream = TextStream(["<|end|>"])
-    assert stream.feed(b"fine <|e") == "fine "
-    assert stream.feed(b"nd|> and more") == ""
-    assert stream.stopped
-    assert stream.finish() == ""
+    assert stream.add_bytes(b"fine <|e") == "fine "
+    assert stream.add_bytes(b"nd|> and more") == ""
+    assert stream.is_stopped
+    assert stream.finish_text() == ""
 
 
 def test_what_only_looked_like_a_stop_string_is_given_back():
     stream = TextStream(["<|end|>"])
-    assert stream.feed(b"a <|e") + stream.feed(b"lse") == "a <|else"
-    assert stream.feed(b" <|") + stream.finish() == " <|"
+    assert stream.add_bytes(b"a <|e") + stream.add_bytes(b"lse") == "a <|else"
+    assert stream.add_bytes(b" <|") + stream.finish_text() == " <|"
 
 
 @given(text=st.text(max_size=60), cuts=st.lists(st.integers(1, 7), min_size=1, max_size=60))
@@ -36,7 +36,7 @@ def test_any_cutting_into_tokens_gives_the_same_text(text, cuts):
     data = text.encode("utf-8", "replace")
     stream, told, place = TextStream(["STOP"]), "", 0
     for cut in cuts * 60:
-        told += stream.feed(data[place : place + cut])
+        told += stream.add_bytes(data[place : place + cut])
         place += cut
-    told += stream.finish()
+    told += stream.finish_text()
     assert told == data.decode().split("STOP")[0]

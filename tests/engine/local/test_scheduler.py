@@ -23,13 +23,13 @@ class Desk:
         self.order.append(event)
 
     def ask(self, number, prompt, **options):
-        self.scheduler.submit(Generate(number, prompt, GREEDY, **options))
+        self.scheduler.add_request(Generate(number, prompt, GREEDY, **options))
 
     def run(self, steps=10_000):
-        while self.scheduler.busy and steps:
-            self.scheduler.step()
+        while self.scheduler.is_busy and steps:
+            self.scheduler.run_step()
             steps -= 1
-        assert steps or not self.scheduler.busy
+        assert steps or not self.scheduler.is_busy
 
     def text(self, number):
         return "".join(event.text for event in self.events[number] if isinstance(event, Token | Finished))
@@ -78,7 +78,7 @@ def test_a_prompt_that_cannot_fit_is_refused_with_both_figures():
     (failed,) = desk.events[1]
     assert isinstance(failed, Failed)
     assert failed.problem.count("8") == 2
-    assert not desk.scheduler.busy
+    assert not desk.scheduler.is_busy
 
 
 def test_two_requests_share_each_batch():
@@ -188,7 +188,7 @@ def test_a_chat_that_is_over_gives_up_its_sequence_at_once_or_when_its_reply_end
     desk.ask(1, "abc", max_tokens=2, chat="Ann")
     desk.run()
     desk.ask(2, "mno", max_tokens=3, chat="Ben")
-    desk.scheduler.step()
+    desk.scheduler.run_step()
     for chat in ("Ann", "Ben", "nobody"):
         desk.scheduler.forget_chat(chat)
     assert sorted(map(len, desk.decoder.cells.values())) == [0, 3]
@@ -216,8 +216,8 @@ def test_a_cancelled_reply_frees_its_sequence_within_the_step():
     desk.ask(1, "a")
     desk.ask(2, "w")
     for _ in range(3):
-        desk.scheduler.step()
-    desk.scheduler.cancel(1)
+        desk.scheduler.run_step()
+    desk.scheduler.cancel_request(1)
     assert desk.end(1).reason == "cancelled"
     desk.run()
     assert desk.text(2) == "xyz"
@@ -226,8 +226,8 @@ def test_a_cancelled_reply_frees_its_sequence_within_the_step():
 def test_a_reply_cancelled_while_it_reads_its_prompt_keeps_what_was_read():
     desk = Desk(slots=1, context_size=256, batch_size=64)
     desk.ask(1, "a" * 150, max_tokens=1)
-    desk.scheduler.step()
-    desk.scheduler.cancel(1)
+    desk.scheduler.run_step()
+    desk.scheduler.cancel_request(1)
     read = len(desk.decoder.cells[0])
     assert 0 < read < 150
     desk.ask(2, "a" * 150, max_tokens=1)
@@ -240,8 +240,8 @@ def test_a_waiting_request_can_be_cancelled():
     desk.ask(1, "w")
     desk.ask(2, "w")
     desk.ask(3, "w")
-    desk.scheduler.step()
-    desk.scheduler.cancel(2)
+    desk.scheduler.run_step()
+    desk.scheduler.cancel_request(2)
     desk.run()
     assert desk.end(2).reason == "cancelled"
     assert desk.text(3) == "xyz"
@@ -250,7 +250,7 @@ def test_a_waiting_request_can_be_cancelled():
 def test_an_aborted_step_is_done_again_without_losing_text():
     desk = Desk()
     desk.ask(1, "a", max_tokens=5)
-    desk.scheduler.step()
+    desk.scheduler.run_step()
     desk.decoder.abort_next = True
     desk.run()
     assert desk.text(1) == "bcdef"
@@ -279,10 +279,10 @@ def test_a_reproducible_request_waits_for_all_cores_and_pauses_while_it_has_fewe
     desk.ask(1, "w")
     desk.ask(2, "a", max_tokens=4, reproducible=True)
     while desk.scheduler.can_step:
-        desk.scheduler.step()
+        desk.scheduler.run_step()
     assert desk.text(1) == "xyz" and desk.events[2] and desk.text(2) == ""
     desk.scheduler.set_threads(2, all_cores=True)
-    desk.scheduler.step()
+    desk.scheduler.run_step()
     desk.scheduler.set_threads(0, all_cores=False)
     assert not desk.scheduler.can_step
     desk.scheduler.set_threads(1, all_cores=False)
@@ -305,10 +305,10 @@ def test_the_prompt_chunk_adapts_so_that_a_step_takes_half_a_second():
 def test_two_prompts_are_read_side_by_side_while_a_third_generates():
     desk = Desk(slots=3, context_size=512, batch_size=64)
     desk.ask(1, "a", max_tokens=20)
-    desk.scheduler.step()
+    desk.scheduler.run_step()
     desk.ask(2, "m" * 100, max_tokens=1)
     desk.ask(3, "t" * 100, max_tokens=1)
-    desk.scheduler.step()
+    desk.scheduler.run_step()
     last = [sequence for sequence, _, _ in desk.decoder.batches[-1]]
     assert last.count(0) == 1
     assert abs(last.count(1) - last.count(2)) <= 1
@@ -351,29 +351,29 @@ def test_chats_and_those_who_want_to_be_alone_are_served_in_the_order_in_which_t
 # --- the estimate of a wait ---
 
 
-def pace(*seconds: float) -> EtaEstimator:
+def estimator(*seconds: float) -> EtaEstimator:
     made = EtaEstimator()
     for each in seconds:
-        made.ended(each)
+        made.add_reply(each)
     return made
 
 
 def test_before_any_reply_has_ended_nothing_is_estimated() -> None:
-    assert EtaEstimator().waits([1.0], [False, False]) == [None, None]
+    assert EtaEstimator().estimate_waits([1.0], [False, False]) == [None, None]
 
 
 def test_the_next_begins_when_the_oldest_of_the_running_should_end() -> None:
-    assert pace(8.0, 12.0).waits([7.0, 2.0], [False, False, False]) == pytest.approx([3.0, 8.0, 13.0])
+    assert estimator(8.0, 12.0).estimate_waits([7.0, 2.0], [False, False, False]) == pytest.approx([3.0, 8.0, 13.0])
 
 
 def test_a_reply_that_is_overdue_is_not_expected_to_have_ended_already() -> None:
-    (wait,) = pace(10.0).waits([60.0], [False])
+    (wait,) = estimator(10.0).estimate_waits([60.0], [False])
     assert wait == pytest.approx(1.0)
 
 
 def test_who_wants_to_be_alone_waits_for_all_and_all_wait_for_it() -> None:
-    assert pace(10.0).waits([9.0, 1.0], [True, False, False]) == pytest.approx([9.0, 19.0, 19.0])
+    assert estimator(10.0).estimate_waits([9.0, 1.0], [True, False, False]) == pytest.approx([9.0, 19.0, 19.0])
 
 
 def test_only_recent_replies_count() -> None:
-    assert pace(1000.0, *[2.0] * REMEMBERED).usual == pytest.approx(2.0)
+    assert estimator(1000.0, *[2.0] * REMEMBERED).mean_seconds == pytest.approx(2.0)

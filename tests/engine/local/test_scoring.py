@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +12,8 @@ import pytest
 
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.local.scoring import Scorer, chunks, kl_divergence, windows_of
-from playground.engine.protocol import GREEDY, Failed, Finished, Score, Scored, ScoringEnded, Token, decode, encode
+from playground.engine.local.scoring import Scorer, chunks, divide_text, kl_divergence
+from playground.engine.protocol import GREEDY, Failed, Finished, Score, Scored, ScoringEnded, Token
 from playground.errors import PlaygroundError
 from playground.llama.params import SCORED_ROWS, ContextParameters
 
@@ -74,9 +73,9 @@ def scored(
     path.touch()
     events: list = []
     scorer = Scorer(model, events.append)
-    scorer.submit(Score(1, prompt, continuation, str(path), against_reference, window))
-    while scorer.busy:
-        scorer.step(threads=1)
+    scorer.add_request(Score(1, prompt, continuation, str(path), against_reference, window))
+    while scorer.is_busy:
+        scorer.run_step(threads=1)
     return events
 
 
@@ -113,7 +112,7 @@ def test_only_the_continuation_of_a_prompt_is_scored(tmp_path: Path) -> None:
 def test_a_long_text_is_read_in_windows_that_overlap_and_each_token_is_scored_once(beginning: tuple[int, ...]) -> None:
     model = LetterModel(beginning=beginning)
     text = LETTERS * 7
-    windows = windows_of(model, Score(1, "", text, "", False, window=16))
+    windows = divide_text(model, Score(1, "", text, "", False, window=16))
     said = [token for window in windows for token in window.tokens[window.first_scored :]]
     assert said == [LETTERS.index(letter) for letter in text][0 if beginning else 1 :]
     assert all(len(window.tokens) <= 17 for window in windows)
@@ -188,13 +187,13 @@ def test_a_cancelled_scoring_frees_its_context_and_lets_the_next_begin(tmp_path:
     scorer = Scorer(model, events.append)
     (tmp_path / "file").touch()
     for request in (1, 2, 3):
-        scorer.submit(Score(request, "", LETTERS * 20, str(tmp_path / "file"), False))
-    scorer.step(1)
-    scorer.cancel(1)
-    scorer.cancel(2)
+        scorer.add_request(Score(request, "", LETTERS * 20, str(tmp_path / "file"), False))
+    scorer.run_step(1)
+    scorer.cancel_request(1)
+    scorer.cancel_request(2)
     assert model.contexts[0].closed
-    while scorer.busy:
-        scorer.step(1)
+    while scorer.is_busy:
+        scorer.run_step(1)
     ends = [(event.request, event.cancelled) for event in events if isinstance(event, ScoringEnded)]
     assert ends == [(1, True), (2, True), (3, False)]
 
@@ -202,18 +201,9 @@ def test_a_cancelled_scoring_frees_its_context_and_lets_the_next_begin(tmp_path:
 def test_a_file_that_was_removed_meanwhile_is_not_made_again(tmp_path: Path) -> None:
     events: list = []
     scorer = Scorer(LetterModel(), events.append)
-    scorer.submit(Score(1, "", "abc", str(tmp_path / "gone"), False))
-    scorer.step(1)
-    assert isinstance(events[0], Failed) and not (tmp_path / "gone").exists() and not scorer.busy
-
-
-def test_scores_survive_the_pipe(tmp_path: Path) -> None:
-    scored(LetterModel(0.7), tmp_path / "file", "abc")
-    for event in scored(LetterModel(0.4), tmp_path / "file", "abc", against_reference=True):
-        assert decode(encode(event)) == event
-    wanted = Score(1, "a", (1, 2), "x", True, 5)
-    assert decode(encode(wanted)) == wanted
-    assert json.loads(encode(wanted))["is"] == "Score"
+    scorer.add_request(Score(1, "", "abc", str(tmp_path / "gone"), False))
+    scorer.run_step(1)
+    assert isinstance(events[0], Failed) and not (tmp_path / "gone").exists() and not scorer.is_busy
 
 
 # --- the real model ---

@@ -22,6 +22,6 @@ def test_a_system_that_starts_no_processes_is_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_planner_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "TRIAL_SECONDS", 1e-6)  # sooner than any process can answer
-    monkeypatch.setattr(self_test, "_trouble_of_a_worker", lambda: "")
+    monkeypatch.setattr(self_test, "TIMEOUT_SECONDS", 1e-6)  # sooner than any process can answer
+    monkeypatch.setattr(self_test, "_worker_problem", lambda: "")
     assert "did not answer within" in self_test.why_no_model_can_run()
