@@ -159,9 +159,9 @@ def test_there_is_nothing_to_load_of_a_server_s_model(chat: ChatService) -> None
 @pytest.mark.parametrize(
     ("model", "said", "kept"),
     [
-        ("cut", "The connection to bad broke off in the middle of its answer. Ask again.", "Well, "),
+        ("cut", "The connection to bad broke in the middle of its answer. Ask again.", "Well, "),
         ("filters", "bad gave the reply up (content_filter).", "Well, "),
-        ("busy", "bad has more requests than it takes. Try again in 7 seconds.", ""),
+        ("busy", "bad has too many requests. Try again in 7 seconds.", ""),
         ("login page", "answered, but not as an OpenAI-compatible server does.", ""),
     ],
 )

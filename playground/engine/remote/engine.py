@@ -1,8 +1,9 @@
 """A server's model as an engine.
 
-A RemoteEngine takes messages where a LocalEngine takes a prompt, because a server renders its own; from there on both
-speak the same events. Each request has a thread that reads; closing a reply cuts its line. Which requests a server
-takes is found out by asking: the fullest first, and then less, because each knows other extras and some refuse them.
+A RemoteEngine takes messages where a LocalEngine takes a prompt, because a server applies the chat template itself.
+Both emit the same events. Each reply is read in a thread of its own, and closing its stream closes its connection.
+Servers know different extras, and some refuse what they do not know. So the first request asks for everything, and the
+next ones ask for less if it was refused.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from playground.engine.protocol import UNKNOWN_ID, Event, Finished, FinishReason, Prefilled, Sampling, Timings, Token
-from playground.engine.remote.client import AskedTooMuch, Connection, HungUp, ServerClient
-from playground.engine.remote.errors import broken_off, cut_short, given_up, odd_answer
+from playground.engine.protocol import (
+    UNKNOWN_ID,
+    Event,
+    Finished,
+    FinishReason,
+    Prefilled,
+    Sampling,
+    Timings,
+    Token,
+)
+from playground.engine.remote.client import Connection, RequestAborted, ServerClient, TooMuchAsked
+from playground.engine.remote.errors import gave_up, interrupted, lost_connection, not_compatible
 from playground.engine.remote.protocol import (
-    Piece,
+    Chunk,
     RemoteModel,
     ServerFigures,
     Turn,
@@ -28,21 +38,21 @@ from playground.engine.remote.protocol import (
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.errors import PlaygroundError, RemoteProblem
 
-REQUEST: Final = 1  # each reply has a stream of its own, so the number says nothing
+REQUEST: Final = 1  # each reply has a stream of its own, so the number means nothing
 _LONGEST_REPLY: Final = 4_000_000  # characters
-_BEYOND_LIMIT: Final = 16  # pieces that a server may send beyond the tokens asked for, before its line is cut
+_BEYOND_LIMIT: Final = 16  # chunks that a server may send beyond the tokens asked for, before it is cut off
 
 
 class RemoteEngine:
     """One model of a server. Call `start_reply` from any thread; nothing is loaded here, and its memory is unknown."""
 
-    loaded: Final = None  # a server keeps the facts of a loaded model to itself
+    loaded: Final = None  # a server does not send the facts of a loaded model
 
-    def __init__(self, line: ServerClient, model: RemoteModel) -> None:
+    def __init__(self, client: ServerClient, model: RemoteModel) -> None:
         self.model = model
-        self._line = line
-        self._beyond: frozenset[tuple[bool, bool]] = frozenset()  # kinds of request that were too much for the server
-        self._empty_text: int | None = None
+        self._client = client
+        self._refused: frozenset[tuple[bool, bool]] = frozenset()  # kinds of request that were too much for the server
+        self._empty_text_tokens: int | None = None
 
     @property
     def name(self) -> str:
@@ -51,187 +61,189 @@ class RemoteEngine:
     def start_reply(
         self, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None = None, alternatives: int = 0
     ) -> ReplyStream:
-        """Start a reply to these messages, the system text first; its events come through the stream.
+        """Start a reply to these messages, the system prompt first; its events come through the stream.
 
-        alternatives: how many top tokens should come with each, where the server gives them.
+        alternatives: how many of the most likely tokens should come with each token, if the server can.
         """
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
-        line = Connection()
+        connection = Connection()
 
-        def read() -> None:
+        def read_reply() -> None:
             try:
-                for event in self._events(line, turns, sampling, max_tokens, alternatives):
+                for event in self._events(connection, turns, sampling, max_tokens, alternatives):
                     mailbox.put(event)
-            except HungUp:
+            except RequestAborted:
                 pass
             except PlaygroundError as error:
                 mailbox.put(error)
-            except Exception as error:  # whatever it was, whoever waits must learn of it
+            except Exception as error:  # of any kind: the caller must not wait for ever
                 mailbox.put(RemoteProblem(f"The reply of {self.model.server} failed: {type(error).__name__}."))
 
-        threading.Thread(target=read, daemon=True, name=f"reply of {self.model.server}").start()
-        return ReplyStream(mailbox, line.cut)
+        threading.Thread(target=read_reply, daemon=True, name=f"reply of {self.model.server}").start()
+        return ReplyStream(mailbox, connection.abort_request)
 
     def count_tokens(self, text: str) -> int | None:
-        """None where the server cannot tell. What a tokenizer puts before every text is not counted."""
-        count = self._line.count_tokens(self.model.id, text)
+        """None if the server cannot count. Tokens that its tokenizer puts before every text are subtracted."""
+        count = self._client.count_tokens(self.model.id, text)
         if count is None:
             return None
-        if self._empty_text is None:
-            self._empty_text = self._line.count_tokens(self.model.id, "") or 0
-        return count - self._empty_text
+        if self._empty_text_tokens is None:
+            self._empty_text_tokens = self._client.count_tokens(self.model.id, "") or 0
+        return count - self._empty_text_tokens
 
     def _events(
-        self, line: Connection, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int
+        self,
+        connection: Connection,
+        turns: Sequence[Turn],
+        sampling: Sampling,
+        max_tokens: int | None,
+        alternatives: int,
     ) -> Iterator[Event]:
+        server = self._client.server
         alternatives = 0 if self.model.scores_slowly else alternatives
         reply = RemoteReply(time.monotonic())
-        finish: str | None = None
-        for piece in self._pieces(line, turns, sampling, max_tokens, alternatives):
-            line.check()
-            if reply.pieces == 0 and (prompt := piece.figures.prompt_tokens):
-                yield Prefilled(REQUEST, prompt, prompt, piece.figures.cached_tokens or 0)
-            yield from reply.take(piece, time.monotonic())
-            finish = piece.finish or finish
-            if finish is None and max_tokens is not None and reply.pieces > max_tokens + _BEYOND_LIMIT:
-                finish = "length"  # it has lost count, or never looked
+        finish = ""
+        for chunk in self._chunks(connection, turns, sampling, max_tokens, alternatives):
+            connection.raise_if_aborted()
+            figures = chunk.figures
+            if reply.chunks == 0 and figures.prompt_tokens:
+                yield Prefilled(REQUEST, figures.prompt_tokens, figures.prompt_tokens, figures.cached_tokens or 0)
+            yield from reply.add_chunk(chunk, time.monotonic())
+            finish = chunk.choice.finish_reason or finish
+            if not finish and max_tokens is not None and reply.chunks > max_tokens + _BEYOND_LIMIT:
+                finish = "length"  # the server ignores the limit
                 break
             if len(reply.text) > _LONGEST_REPLY:
-                raise odd_answer(self._line.server)
+                raise not_compatible(server)
         ended_at = time.monotonic()
-        if finish is None:
-            raise cut_short(self._line.server) if reply.pieces else broken_off(self._line.server)
-        reason = finish_reason(finish, reply.told_tokens, max_tokens)
+        if not finish:
+            raise interrupted(server) if reply.chunks else lost_connection(server)
+        reason = finish_reason(finish, reply.known_tokens, max_tokens)
         if reason is None:
-            raise given_up(self._line.server, finish)
-        yield reply.finished(reason, ended_at, self.count_tokens)
+            raise gave_up(server, finish)
+        yield reply.finish(reason, ended_at, self.count_tokens)
 
-    def _pieces(
-        self, line: Connection, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int
-    ) -> Iterator[Piece]:
-        """The stream of the fullest request that this server takes: each knows other extras, and some refuse them."""
+    def _chunks(
+        self,
+        connection: Connection,
+        turns: Sequence[Turn],
+        sampling: Sampling,
+        max_tokens: int | None,
+        alternatives: int,
+    ) -> Iterator[Chunk]:
+        """The stream of the fullest request that this server takes."""
         kinds = [
             (extras, scores) for scores in ((True, False) if alternatives else (False,)) for extras in (True, False)
         ]
-        left = [kind for kind in kinds if kind not in self._beyond] or kinds[-1:]
-        for place, (extras, scores) in enumerate(left):
-            body = (full_body if extras else plain_body)(
-                self.model.id, turns, sampling, max_tokens, alternatives if scores else 0
-            )
-            begun = False
+        left = [kind for kind in kinds if kind not in self._refused] or kinds[-1:]
+        for index, (extras, scores) in enumerate(left):
+            build_body = full_body if extras else plain_body
+            body = build_body(self.model.id, turns, sampling, max_tokens, alternatives if scores else 0)
+            has_begun = False
             try:
-                for piece in self._line.pieces(body, line):
-                    begun = True
-                    yield piece
-                self._beyond |= frozenset(left[:place])
+                for chunk in self._client.stream_chunks(body, connection):
+                    has_begun = True
+                    yield chunk
+                self._refused |= frozenset(left[:index])
                 return
-            except AskedTooMuch:
-                line.check()
-                if begun or place == len(left) - 1:
+            except TooMuchAsked:
+                connection.raise_if_aborted()
+                if has_begun or index == len(left) - 1:
                     raise
 
 
 class RemoteReply:
-    """Feed it pieces with the second at which each came."""
+    """A reply of a server, chunk by chunk, with the counts and times of the playground's own replies.
+
+    The server's own figures come first, then what can be measured here; what neither can know is None. If the server
+    does not count tokens while it writes, each chunk counts as one token, which is how such servers send them. The last
+    event, Finished, has only what is known.
+    """
 
     def __init__(self, started_at: float) -> None:
         self.figures = ServerFigures()
         self.text = ""
-        self.pieces = 0
-        self._scored = 0
+        self.chunks = 0
+        self._scored_tokens = 0
         self._started_at = started_at
         self._first_at: float | None = None
-        self._first_count = 0  # tokens in the first piece, whose time belongs to the prompt
+        self._first_tokens = 0  # in the first chunk, whose time belongs to the prompt
         self._last_at = started_at
-        self._thinks = False
+        self._is_reasoning = False
 
     @property
-    def told_tokens(self) -> int | None:
-        """Tokens written so far, as the server says or as its log-probabilities count them."""
-        return self.figures.generated_tokens or self._scored or None
+    def known_tokens(self) -> int | None:
+        """Tokens generated so far, as the server counts them or as its log-probabilities show."""
+        return self.figures.generated_tokens or self._scored_tokens or None
 
-    def take(self, piece: Piece, now: float) -> Iterator[Token]:
-        """The tokens of a piece; several where the server says that they are."""
-        self.figures = self.figures.updated(piece.figures)
-        text = self._marked(piece)
-        if not text and not piece.scores:
+    def add_chunk(self, chunk: Chunk, now: float) -> Iterator[Token]:
+        """The tokens of a chunk: several if the server sends their log-probabilities, otherwise one."""
+        self.figures = self.figures.updated(chunk.figures)
+        text, scores = self._with_reasoning_marks(chunk), chunk.scores
+        if not text and not scores:
             return
-        self.pieces += 1
+        self.chunks += 1
         self.text += text
         self._last_at = now
-        before = self._scored
-        self._scored += len(piece.scores)
+        before = self._scored_tokens
+        self._scored_tokens += len(scores)
         if self._first_at is None:
             self._first_at = now
-            self._first_count = self._count
-        texts = [score.text for score in piece.scores] or [text]
-        if "".join(texts) != text:  # marks of thinking, or characters of several tokens
+            self._first_tokens = self._tokens
+        texts = [score.token for score in scores] or [text]
+        if "".join(texts) != text:  # marks of reasoning, or characters of several tokens
             texts = [*("" for _ in texts[1:]), text]
-        for number, part in enumerate(texts):
-            score = piece.scores[number] if piece.scores else None
-            count = self._count if score is None else before + number + 1
+        for index, part in enumerate(texts):
+            score = scores[index] if scores else None
             yield Token(
                 request=REQUEST,
                 text=part,
                 id=score.id if score else UNKNOWN_ID,
-                count=count,
-                tokens_per_second=self._speed_so_far,
-                context_used=self._context_used,
+                count=before + index + 1 if score else self._tokens,
+                tokens_per_second=self.figures.generation_speed or self._measured_speed(self._tokens),
+                context_used=None if self.figures.prompt_tokens is None else self.figures.prompt_tokens + self._tokens,
                 logprob=score.logprob if score else None,
                 top=score.top if score else (),
                 time_to_first_token=self._first_at - self._started_at,
             )
 
-    def finished(self, reason: FinishReason, now: float, count_tokens: Callable[[str], int | None]) -> Finished:
-        """The last word. count_tokens: asked only where the server did not say how many there were."""
-        generated = self.told_tokens if self.pieces else 0
+    def finish(self, reason: FinishReason, now: float, count_tokens: Callable[[str], int | None]) -> Finished:
+        """The last event. count_tokens: called only if the server did not count."""
+        generated = self.known_tokens if self.chunks else 0
         if generated is None:
             generated = count_tokens(self.text)
-        first = None if self._first_at is None else self._first_at - self._started_at
-        told = self.figures
-        return Finished(
-            REQUEST,
-            reason,
-            Timings(
-                queued_seconds=None,
-                prompt_tokens=told.prompt_tokens,
-                cached_tokens=told.cached_tokens,
-                prompt_speed=told.prompt_speed,
-                time_to_first_token=first,
-                generated_tokens=generated,
-                generation_speed=told.generation_speed or self._speed(generated),
-                total_seconds=now - self._started_at,
-                threads=None,
-            ),
+        figures = self.figures
+        timings = Timings(
+            queued_seconds=None,
+            prompt_tokens=figures.prompt_tokens,
+            cached_tokens=figures.cached_tokens,
+            prompt_speed=figures.prompt_speed,
+            time_to_first_token=None if self._first_at is None else self._first_at - self._started_at,
+            generated_tokens=generated,
+            generation_speed=figures.generation_speed or self._measured_speed(generated),
+            total_seconds=now - self._started_at,
+            threads=None,
         )
+        return Finished(REQUEST, reason, timings)
 
     @property
-    def _count(self) -> int:
-        return self.told_tokens or self.pieces
+    def _tokens(self) -> int:
+        return self.known_tokens or self.chunks
 
-    @property
-    def _speed_so_far(self) -> float | None:
-        return self.figures.generation_speed or self._speed(self._count)
-
-    def _speed(self, tokens: int | None) -> float | None:
-        """Tokens after the first piece by the seconds after it."""
+    def _measured_speed(self, tokens: int | None) -> float | None:
+        """Tokens after the first chunk by the seconds after it."""
         if tokens is None or self._first_at is None or self._last_at <= self._first_at:
             return None
-        after = tokens - self._first_count
-        return after / (self._last_at - self._first_at) if after > 0 else None
+        later_tokens = tokens - self._first_tokens
+        return later_tokens / (self._last_at - self._first_at) if later_tokens > 0 else None
 
-    @property
-    def _context_used(self) -> int | None:
-        prompt = self.figures.prompt_tokens
-        return None if prompt is None else prompt + self._count
-
-    def _marked(self, piece: Piece) -> str:
-        """Thoughts that the server sets apart get the marks that models write, so that one reader serves for all."""
-        text = ""
-        if piece.thinking:
-            text += piece.thinking if self._thinks else f"<think>{piece.thinking}"
-            self._thinks = True
-        if piece.text:
-            text += f"</think>{piece.text}" if self._thinks else piece.text
-            self._thinks = False
+    def _with_reasoning_marks(self, chunk: Chunk) -> str:
+        """Reasoning that the server separates gets the marks that models write, so that one parser reads both."""
+        delta, text = chunk.choice.delta, ""
+        if reasoning := delta.reasoning_content or delta.reasoning:
+            text += reasoning if self._is_reasoning else f"<think>{reasoning}"
+            self._is_reasoning = True
+        if delta.content:
+            text += f"</think>{delta.content}" if self._is_reasoning else delta.content
+            self._is_reasoning = False
         return text

@@ -1,7 +1,7 @@
-"""The servers that the playground may ask: what each offers now, and a lease on one of its models.
+"""The OpenAI-compatible servers that the playground may ask: the models of each, and leases on them.
 
-Asks no server itself (remote_line.py does). The one idea: whoever lists models is answered at once with what is known,
-and a look that is due runs in the background, so that a server that hangs keeps no page waiting.
+Lists of models are returned at once, as they are known. If one is old, it is looked up in the background, so that a
+server that hangs keeps no page waiting.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ MOST_SERVERS: Final = 20
 
 @dataclass(frozen=True)
 class ServerModels:
-    """What is known of a server: its models as last seen, and why it could not be asked since then, if so."""
+    """What is known of a server.
+
+    models: as last seen. problem: why the last look-up failed. is_looking: a look-up is under way.
+    """
 
     server: str
     models: tuple[RemoteModel, ...] = ()
@@ -34,7 +37,7 @@ class ServerModels:
 
 
 class RemoteLease:
-    """The right to use a server's model, for symmetry with a model in memory: there is nothing to give back."""
+    """The right to use a server's model, with the methods of a lease on a model in memory; nothing is given back."""
 
     plan: Final = None  # its memory is the server's
 
@@ -51,24 +54,20 @@ class RemoteLease:
         pass
 
 
-class _Known:
-    """A server with its line. Its fields are the registry's; so is its lock."""
+class _KnownServer:
+    """The registry's lock guards its fields."""
 
-    def __init__(self, line: ServerClient) -> None:
-        self.line = line
+    def __init__(self, client: ServerClient) -> None:
+        self.client = client
         self.models: tuple[RemoteModel, ...] = ()
         self.problem: PlaygroundError | None = None
         self.looked_at: float | None = None
         self.is_looking = False
         self.engines: dict[str, RemoteEngine] = {}
 
-    @property
-    def offer(self) -> ServerModels:
-        return ServerModels(self.line.server.name, self.models, self.problem, self.is_looking)
-
 
 class ServerRegistry:
-    """Thread-safe. Servers are those of the settings and those that were entered since."""
+    """The servers of the settings, and those that were added since. Thread-safe."""
 
     def __init__(
         self,
@@ -78,86 +77,96 @@ class ServerRegistry:
     ) -> None:
         self._silence_seconds = silence_seconds
         self._clock = clock
-        self._news = threading.Condition()
-        self._known = {server.name: _Known(ServerClient(server, silence_seconds)) for server in servers}
-        self._settled = frozenset(name.lower() for name in self._known)
+        self._changed = threading.Condition()
+        self._servers = {server.name: _KnownServer(ServerClient(server, silence_seconds)) for server in servers}
+        self._names_of_settings = frozenset(name.lower() for name in self._servers)
 
     def list_servers(self) -> tuple[ServerModels, ...]:
-        """What is known of each server, without a wait; a look that is due begins."""
-        with self._news:
-            for name, known in self._known.items():
-                is_due = known.looked_at is None or self._clock() - known.looked_at > FRESH_SECONDS
-                if is_due and not known.is_looking:
-                    known.is_looking = True
-                    threading.Thread(target=self._look, args=(known,), daemon=True, name=f"models of {name}").start()
-            return tuple(known.offer for known in self._known.values())
+        """What is known of each server, at once. Starts the look-ups that are due."""
+        with self._changed:
+            for name, server in self._servers.items():
+                is_due = server.looked_at is None or self._clock() - server.looked_at > FRESH_SECONDS
+                if is_due and not server.is_looking:
+                    server.is_looking = True
+                    look_up = threading.Thread(target=self._look_up, args=(server,), daemon=True)
+                    look_up.name = f"models of {name}"
+                    look_up.start()
+            return tuple(
+                ServerModels(name, server.models, server.problem, server.is_looking)
+                for name, server in self._servers.items()
+            )
 
     def list_models(self) -> tuple[RemoteModel, ...]:
         """All models known now, by server."""
-        return tuple(model for offer in self.list_servers() for model in offer.models)
+        return tuple(model for server in self.list_servers() for model in server.models)
 
     def find_model(self, reference: str) -> RemoteModel | None:
-        """The model that `id@server` means, of a server that is known; whether it has it, it will say when asked."""
+        """The model that `id@server` means; None if there is no such server.
+
+        Whether the server has the model, the request shows.
+        """
         id, _, name = reference.rpartition("@")
-        with self._news:
-            known = self._known.get(name)
-        if known is None or not id:
+        with self._changed:
+            server = self._servers.get(name)
+        if server is None or not id:
             return None
-        return next((model for model in known.models if model.id == id), RemoteModel(name, id))
+        return next((model for model in server.models if model.id == id), RemoteModel(name, id))
 
     def wait_for_lists(self, seconds: float) -> bool:
-        """Until no look is under way, at most so long; whether that came about."""
-        with self._news:
-            return self._news.wait_for(lambda: not any(known.is_looking for known in self._known.values()), seconds)
+        """Wait until no look-up is under way, at most so long. Returns whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not any(server.is_looking for server in self._servers.values()), seconds
+            )
 
     def add_server(self, server: RemoteServer) -> tuple[RemoteModel, ...]:
-        """One more server, if it answers; its models. One that was entered before by the same name is replaced.
+        """Add a server if it answers, and return its models. One that was added before by the same name is replaced.
 
-        Raises RemoteProblem with what it answered instead, RequestRefused for a name of the settings and for too many.
+        Raises RemoteProblem if it does not answer; RequestRefused for a name of the settings, or if there are too many.
         """
-        line = ServerClient(server, self._silence_seconds)
-        with self._news:
-            if server.name.lower() in self._settled:
-                raise RequestRefused(f"There is a server {server.name} already.", "Give this one another name.")
-            if server.name not in self._known and len(self._known) >= MOST_SERVERS:
-                raise RequestRefused(f"There are {MOST_SERVERS} servers already, the most here.", "Use one of them.")
+        client = ServerClient(server, self._silence_seconds)
+        with self._changed:
+            if server.name.lower() in self._names_of_settings:
+                raise RequestRefused(f"There is already a server {server.name}.", "Give this one another name.")
+            if server.name not in self._servers and len(self._servers) >= MOST_SERVERS:
+                raise RequestRefused(f"There are already {MOST_SERVERS} servers, the most here.", "Use one of them.")
         try:
-            models = line.list_models()
+            models = client.list_models()
         except PlaygroundError:
-            line.close()
+            client.close()
             raise
-        known = _Known(line)
-        known.models, known.looked_at = models, self._clock()
-        with self._news:
-            self._known[server.name] = known
+        added = _KnownServer(client)
+        added.models, added.looked_at = models, self._clock()
+        with self._changed:
+            self._servers[server.name] = added
         return models
 
     def lease_model(self, model: RemoteModel) -> Generator[LoadStatus, None, RemoteLease]:
-        """A lease, as a generator like the pool's: nothing has to be loaded. Raises RemoteProblem."""
+        """A lease, as a generator like the pool's, though nothing is loaded. Raises RemoteProblem."""
         yield LoadStatus(1.0)
-        with self._news:
-            known = self._known.get(model.server)
-            if known is None:
+        with self._changed:
+            server = self._servers.get(model.server)
+            if server is None:
                 raise RemoteProblem(f"There is no server {model.server} any more.", "Choose another model.")
-            engine = known.engines.get(model.id)
+            engine = server.engines.get(model.id)
             if engine is None or engine.model != model:
-                engine = known.engines[model.id] = RemoteEngine(known.line, model)
+                engine = server.engines[model.id] = RemoteEngine(server.client, model)
         return RemoteLease(engine)
 
     def close(self) -> None:
-        with self._news:
-            for known in self._known.values():
-                known.line.close()
+        with self._changed:
+            for server in self._servers.values():
+                server.client.close()
 
-    def _look(self, known: _Known) -> None:
-        models, problem = known.models, None
+    def _look_up(self, server: _KnownServer) -> None:
+        models, problem = server.models, None
         try:
-            models = known.line.list_models()
+            models = server.client.list_models()
         except PlaygroundError as error:
             problem = error
-        except Exception as error:  # a look that fails in any way must end
-            problem = RemoteProblem(f"{known.line.server.name} could not be asked ({type(error).__name__}).")
-        with self._news:
-            known.models, known.problem = models, problem
-            known.looked_at, known.is_looking = self._clock(), False
-            self._news.notify_all()
+        except Exception as error:  # of any kind: a look-up must end
+            problem = RemoteProblem(f"{server.client.server.name} could not be asked ({type(error).__name__}).")
+        with self._changed:
+            server.models, server.problem = models, problem
+            server.looked_at, server.is_looking = self._clock(), False
+            self._changed.notify_all()
