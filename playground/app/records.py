@@ -198,4 +198,4 @@ def pane_record(pane: Pane, result: PaneResult | None, error: PlaygroundError | 
 
 
 def difference_record(parting: FirstDifference | None) -> dict[str, Any] | None:
-    return dataclasses.asdict(parting) if parting else None
+    return parting.to_json() if parting else None

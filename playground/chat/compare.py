@@ -1,12 +1,12 @@
-"""One question to several panes, in turn or at once, as one stream of what happens in each.
+"""Asks several models one question, one after the other or at the same time, and yields one stream of updates.
 
-In turn, each model has all cores to itself, so that its speed is its own; at once they share them. Models of servers
-stand beside those of this computer: both are leases here. Either way a request is reproducible and all panes have the
-same seed: what differs in the answers is the models' doing. One thread does it all, because the engines write into
-mailboxes meanwhile; so closing the stream ends everything, in any phase.
+In turn, each model has all cores, so its speed is its own; at once, they share the cores. Every request is reproducible
+and all panes have the same seed, so that only the models make the answers differ. A model can be one of this computer
+or of a server: both are leases here.
 
-Knows no page. Which models stay in memory is the pool's to decide: it keeps both where they fit together, and lets one
-give way to the other where they do not.
+One thread does everything, because the engines collect events in the background. Closing the stream therefore stops
+all panes, in any phase. The pool decides which models stay in memory: all that fit together; otherwise it unloads one
+for the other.
 """
 
 from __future__ import annotations
@@ -47,14 +47,13 @@ def compare(
     remotes: ServerRegistry | None = None,
     visitor: Visitor | None = None,
 ) -> Generator[PaneUpdate, None, None]:
-    """Each pane's answer to the question that its conversation ends with; one pane alone does too.
+    """The answer of each pane to the last question of its conversation; a single pane is allowed.
 
-    An update of one pane or another comes about every interval_seconds, also when there is no news. A pane ends with
-    its `result` or with why it `failed`; nothing is raised for it. A sampling without a seed gets one for all panes
-    (told in each result). Closing the generator stops every pane and leaves the engines ready. visitor: who asked,
-    for the log.
+    Yields an update of some pane about every interval_seconds, also without news. A pane ends with its `result` or with
+    `failed`; errors of one pane are not raised. A sampling without a seed gets one for all panes, which each result
+    reports. Closing the generator stops all panes and leaves the engines ready. visitor: who asked, for the log.
     """
-    comparison = _Comparison(
+    runner = _PaneRunner(
         pool,
         planner,
         remotes or ServerRegistry(),
@@ -65,12 +64,12 @@ def compare(
         alternatives,
         visitor,
     )
-    everyone = range(len(panes))
-    return comparison.in_turn(everyone) if mode == "in turn" else comparison.at_once(everyone)
+    all_panes = range(len(panes))
+    return runner.run_in_turn(all_panes) if mode == "in turn" else runner.run_at_once(all_panes)
 
 
 def usual_mode(cores: int) -> Mode:
-    """In turn on few cores, where two models at once would make each other slow."""
+    """In turn on few cores, where two models at once would slow each other down."""
     return "at once" if cores >= CORES_FOR_AT_ONCE else "in turn"
 
 
@@ -80,12 +79,12 @@ def seeded(sampling: Sampling) -> Sampling:
 
 
 def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Literal["together", "one after the other"]:
-    """Whether the panes' models will be in memory together, by plan and as the pool would decide now.
+    """Whether all models will be in memory together, by their plans and as the pool would decide now.
 
-    A file that cannot be planned will not load either, and takes no memory. Asks the planner: a second for a new file.
+    Skips a file that cannot be planned: it will not load either. Takes a second for a file that was never planned.
     """
     in_use = {model.key for model in pool.loaded_models() if model.users > 0}
-    beside = 0  # bytes of the models before
+    planned_bytes = 0  # of the models before this one
     for key in dict.fromkeys(_keys(panes)):
         if key in in_use:
             continue
@@ -93,14 +92,14 @@ def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Liter
             plan = planner.plan(key.path, key.context)
         except PlaygroundError:
             continue
-        if beside and judge(plan, pool.usable_bytes_for(key.path) - beside).kind == "wont_fit":
+        if planned_bytes and judge(plan, pool.usable_bytes_for(key.path) - planned_bytes).kind == "wont_fit":
             return "one after the other"
-        beside += plan.total
+        planned_bytes += plan.total
     return "together"
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class _PaneRunner:
     pool: ModelPool
     planner: Planner
     remotes: ServerRegistry
@@ -111,30 +110,30 @@ class _Comparison:
     alternatives: int
     visitor: Visitor | None
 
-    def in_turn(self, which: Iterable[int]) -> Generator[PaneUpdate, None, None]:
-        """One after the other; each model is released before the next one is asked for."""
-        for index in which:
+    def run_in_turn(self, indices: Iterable[int]) -> Generator[PaneUpdate, None, None]:
+        """One after the other; each model is released before the next one is requested."""
+        for index in indices:
             try:
-                with (yield from self._opened(index)) as lease:
-                    yield from self._answer(index, lease, "in turn")
+                with (yield from self._open_model(index)) as lease:
+                    yield from self._stream_answer(index, lease, "in turn")
             except PlaygroundError as error:
                 yield PaneUpdate(index, failed=error)
 
-    def at_once(self, which: Sequence[int]) -> Generator[PaneUpdate, None, None]:
-        """All models are opened, then all answer; where that cannot be, in turn."""
-        keys = _keys([self.panes[index] for index in which])
+    def run_at_once(self, indices: Sequence[int]) -> Generator[PaneUpdate, None, None]:
+        """Open all models, then let all answer; in turn if that is not possible."""
+        keys = _keys([self.panes[index] for index in indices])
         if len(set(keys)) < len(keys):
-            yield PaneUpdate(which[-1], takes_turns="one model")  # it answers reproducible requests one by one
-            yield from self.in_turn(which)
+            yield PaneUpdate(indices[-1], takes_turns="one model")  # it answers reproducible requests one by one
+            yield from self.run_in_turn(indices)
             return
         refused: tuple[int, DoesNotFit] | None = None
         with ExitStack() as leases:
             opened: dict[int, Lease] = {}
-            for index in which:
+            for index in indices:
                 holds_memory = any(_key(self.panes[other]) for other in opened)
                 try:
                     opened[index] = leases.enter_context(
-                        (yield from self._opened(index, wait_for_memory=not holds_memory))
+                        (yield from self._open_model(index, wait_for_memory=not holds_memory))
                     )
                 except DoesNotFit as error:
                     if holds_memory:
@@ -144,27 +143,31 @@ class _Comparison:
                 except PlaygroundError as error:
                     yield PaneUpdate(index, failed=error)
             if refused is None:
-                yield from self._answers_at_once(opened)
+                yield from self._stream_answers(opened)
         if refused is not None:
-            yield from self._without_room_for_all(which, *refused)
+            yield from self._retry_without_room(indices, *refused)
 
-    def _without_room_for_all(self, which: Sequence[int], index: int, error: DoesNotFit) -> Iterator[PaneUpdate]:
-        """Ours are released by now: either all others give way to the refused model in time, or it never fits."""
+    def _retry_without_room(self, indices: Sequence[int], index: int, error: DoesNotFit) -> Iterator[PaneUpdate]:
+        """Continue after a model did not fit beside ours, which are released by now.
+
+        In turn if it will fit once other models are unloaded; without this pane if it never fits.
+        """
         (key,) = _keys([self.panes[index]])
         plan = self.planner.plan(key.path, key.context)
         if judge(plan, self.pool.usable_bytes_for(key.path, all_give_way=True)).kind == "wont_fit":
             yield PaneUpdate(index, failed=error)
-            yield from self.at_once([other for other in which if other != index])
+            yield from self.run_at_once([other for other in indices if other != index])
         else:
             yield PaneUpdate(index, takes_turns="no room for both")
-            yield from self.in_turn(which)
+            yield from self.run_in_turn(indices)
 
-    def _opened(self, index: int, *, wait_for_memory: bool = True) -> Generator[PaneUpdate, None, Lease]:
-        """Progress of the load, then the lease; tells which panes' models gave way to it.
+    def _open_model(self, index: int, *, wait_for_memory: bool = True) -> Generator[PaneUpdate, None, Lease]:
+        """Load the pane's model, with progress and news of panes whose models were unloaded for it; returns the lease.
 
-        Never wait for memory while holding another lease: two comparisons could wait for each other.
+        wait_for_memory: until others release theirs. False while another lease is held, because two comparisons could
+        wait for each other.
         """
-        before = self._panes_in_memory()
+        in_memory = self._panes_in_memory()
         pane, key = self.panes[index], _key(self.panes[index])
         loading: Generator[LoadStatus, None, Lease]
         if isinstance(pane.file, RemoteModel):
@@ -179,31 +182,31 @@ class _Comparison:
                 except StopIteration as end:
                     lease: Lease = end.value
                     break
-                yield from self._given_way(before)
+                yield from self._report_unloaded(in_memory)
                 yield PaneUpdate(index, loading=progress.fraction, waiting=progress.waiting)
         finally:
             loading.close()
         try:
-            yield from self._given_way(before)
+            yield from self._report_unloaded(in_memory)
         except GeneratorExit:
             lease.release()
             raise
         return lease
 
-    def _given_way(self, before: set[int]) -> Iterator[PaneUpdate]:
-        """Tells whose models are gone, once each: takes them out of `before`."""
-        for index in sorted(before - self._panes_in_memory()):
-            before.remove(index)
-            yield PaneUpdate(index, gave_way=True)
+    def _report_unloaded(self, in_memory: set[int]) -> Iterator[PaneUpdate]:
+        """An update for each pane whose model is no longer in memory; removes it from the set, to report it once."""
+        for index in sorted(in_memory - self._panes_in_memory()):
+            in_memory.remove(index)
+            yield PaneUpdate(index, unloaded=True)
 
     def _panes_in_memory(self) -> set[int]:
         keys = {model.key for model in self.pool.loaded_models()}
         return {index for index, pane in enumerate(self.panes) if _key(pane) in keys}
 
-    def _answers_at_once(self, leases: Mapping[int, Lease]) -> Iterator[PaneUpdate]:
+    def _stream_answers(self, leases: Mapping[int, Lease]) -> Iterator[PaneUpdate]:
         machines = Counter(self._machine(index) for index in leases)
         answers = {
-            index: self._answer(index, lease, "at once" if machines[self._machine(index)] > 1 else "in turn")
+            index: self._stream_answer(index, lease, "at once" if machines[self._machine(index)] > 1 else "in turn")
             for index, lease in leases.items()
         }
         try:
@@ -221,11 +224,11 @@ class _Comparison:
                 answer.close()
 
     def _machine(self, index: int) -> str:
-        """What the pane's model shares its speed with: its server's name, "" for this computer."""
+        """The machine whose cores the pane's model uses: a server's name, "" for this computer."""
         file = self.panes[index].file
         return file.server if isinstance(file, RemoteModel) else ""
 
-    def _answer(self, index: int, lease: Lease, mode: Mode) -> Generator[PaneUpdate, None, None]:
+    def _stream_answer(self, index: int, lease: Lease, mode: Mode) -> Generator[PaneUpdate, None, None]:
         conversation = self.panes[index].conversation
         updates = reply(
             lease.engine,
@@ -261,7 +264,7 @@ class _Comparison:
 
 
 def _key(pane: Pane) -> ModelKey | None:
-    """What the pool knows the pane's model by; None for a server's."""
+    """The pool's key of the pane's model; None for a server's model."""
     if isinstance(pane.file, RemoteModel) or pane.context is None:
         return None
     return ModelKey(pane.file.path.absolute(), pane.context)

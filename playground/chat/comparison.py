@@ -1,32 +1,37 @@
-"""One side of a comparison: what is asked of which model, what it tells on the way, and what came of it.
+"""The panes of a comparison: what is asked of which model, what each answered, and a table of the figures.
 
-Values only; compare.py brings them about, differences.py weighs them against each other.
+Values and pure functions. chat/compare.py runs the models; the page, the command line and the exports each draw the
+table that `comparison_table` makes. Speeds of answers that were written at the same time are never marked as better,
+because the models shared the cores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Final, Literal
+from dataclasses import dataclass, field
+from typing import Final, Literal, cast
 
 from playground.chat.conversation import Conversation, ReplyUpdate
 from playground.engine.local.pool import Waiting
-from playground.engine.protocol import Finished, Memory, Sampling, Token
+from playground.engine.protocol import FINISH_WORDS, Finished, FinishReason, Memory, Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.models.library import ModelFile
+from playground.text_format import UNKNOWN, counted, gibibytes, gibibytes_apart, seconds, speed
 
 Mode = Literal["in turn", "at once"]
 TurnsReason = Literal["no room for both", "one model"]
 
+# --- a pane: its question, its news, its answer ---
+
 
 @dataclass(frozen=True)
 class Pane:
-    """Its model, and its own history, which ends with the question.
+    """One model with a conversation of its own, which ends with the question.
 
-    file: on this computer, or a model that a server runs; a server has its own context, which is None here.
+    file: a model on this computer or on a server. context: None for a server's model, whose context is not known here.
     """
 
     file: ModelFile | RemoteModel
@@ -36,12 +41,12 @@ class Pane:
 
 @dataclass(frozen=True)
 class PaneResult:
-    """What a pane answered, and the figures of it.
+    """A pane's answer with its figures.
 
     conversation: with the reply. tokens: in order, each with its log-probability and the top alternatives; the token
-    that ends a text is not among them, but in `finished`. plan and measured: bytes. sampling: with the seed that was
-    used. left_out: the oldest messages that had no room in the prompt. mode: how it was really made; at once the cores
-    were shared, so that its speeds are not the model's own. Memory and vocabulary are None where a server has them.
+    that ends a text is in `finished` instead. plan, measured: bytes; None for a server's model. sampling: with the
+    seed that was used. mode: how the answer was really made, which is not always what was asked for. left_out: number
+    of the oldest messages that did not fit into the prompt. vocabulary_size: None for a server's model.
     """
 
     conversation: Conversation
@@ -62,31 +67,34 @@ class PaneResult:
 
 @dataclass(frozen=True)
 class PaneUpdate:
-    """What is new of the pane with this index: one of the other fields is set, beside `loading` perhaps `waiting`."""
+    """News of the pane with this index: one of the other fields is set, besides `loading` perhaps also `waiting`."""
 
     pane: int
-    loading: float | None = None  # the fraction of the load that is done; told again while there is no news
+    loading: float | None = None  # done fraction of the load, repeated while it does not change
     waiting: Waiting | None = None  # why the load has not begun
-    reply: ReplyUpdate | None = None  # the growing text; `.finished` at its end
-    gave_way: bool = False  # this pane's model was unloaded, so that another pane's could load
-    takes_turns: TurnsReason | None = None  # at once was asked for, and why the panes answer in turn all the same
+    reply: ReplyUpdate | None = None  # the growing text; `.finished` is set at its end
+    unloaded: bool = False  # this pane's model was unloaded to make room for another pane's
+    takes_turns: TurnsReason | None = None  # why the panes answer in turn although "at once" was asked for
     failed: PlaygroundError | None = None  # this pane ends here; the others go on
-    result: PaneResult | None = None  # the last word of a pane that finished
+    result: PaneResult | None = None  # the last update of a pane that finished
 
+
+# --- the table ---
 
 Figure = Literal[
     "generation_speed", "prompt_speed", "time_to_first_token", "memory_planned", "memory_measured",
     "tokens", "finish_reason",
 ]  # fmt: skip
+Unit = Literal["tokens per second", "seconds", "bytes", "tokens", "finish reason"]
 Value = float | int | str | None
 
 
 @dataclass(frozen=True)
-class Spread:
-    """How far the figures of one model are apart when it is asked the same twice, as shares of the larger figure.
+class MeasurementNoise:
+    """How much each figure differs when one model answers the same question twice, as a fraction of the larger value.
 
-    The defaults stand until a control has measured it: two runs on an otherwise idle computer seldom differ by more.
-    Reading a short prompt and waiting for the first token take a moment only, so that chance weighs more there.
+    The defaults hold until `noise_of` has measured it: on an otherwise idle computer two runs seldom differ by more.
+    Prompt speed and time to first token get a wider margin, because a short prompt is over in a moment.
     """
 
     generation_speed: float = 0.05
@@ -97,81 +105,128 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class DifferenceRow:
-    """One figure of each pane: speeds in tokens per second, times in seconds, memory in bytes; None is unknown.
+class ComparisonRow:
+    """One figure of each pane, in its unit; None where it is unknown.
 
-    better: the pane that is better than every other by more than the spread; None where chance could do as much, and
-    for figures of which none is better, such as the number of tokens.
+    better: index of the pane that is better than every other by more than the measurement noise. None where the
+    difference may be noise, and for figures that have no better side, such as the number of tokens.
     """
 
     figure: Figure
+    title: str
+    unit: Unit
     values: tuple[Value, ...]
     better: int | None
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The values for people: "12.3 tok/s", "4.6 GiB"; two sizes with enough digits to tell them apart."""
+        if self.unit == "bytes" and len(self.values) == 2:
+            first, second = self.values
+            if isinstance(first, int) and isinstance(second, int):
+                return gibibytes_apart(first, second)
+        return tuple(_value_text(self.unit, value) for value in self.values)
 
-def differences(results: Sequence[PaneResult | None], spread: Spread | None = None) -> tuple[DifferenceRow, ...]:
-    """All figures of the panes, in the order of `Figure`; a pane without a result has no values."""
-    spread = spread or Spread()
-    alone = all(result.mode == "in turn" for result in results if result)
+
+def comparison_table(
+    results: Sequence[PaneResult | None], noise: MeasurementNoise | None = None
+) -> tuple[ComparisonRow, ...]:
+    """The figures of all panes, in the order of `Figure`; a pane without a result has None everywhere."""
+    noise = noise or MeasurementNoise()
+    shared_cores = any(result.mode == "at once" for result in results if result)
     rows = []
-    for figure, value in _VALUES.items():
-        values = tuple(value(result) if result else None for result in results)
-        share = _share(figure, spread)
-        true = alone or figure.startswith("memory")
-        rows.append(
-            DifferenceRow(figure, values, None if share is None or not true else _better(figure, values, share))
-        )
+    for figure, kind in _FIGURES.items():
+        values = tuple(kind.read_value(result) if result else None for result in results)
+        better = None
+        if kind.better and not (shared_cores and kind.depends_on_cores):
+            better = _best_index(values, kind.better, kind.noise(noise))
+        rows.append(ComparisonRow(figure, kind.title, kind.unit, values, better))
     return tuple(rows)
 
 
-def spread_of(results: Sequence[PaneResult]) -> Spread:
-    """What a control shows: the same model asked the same, twice or more.
+def noise_of(results: Sequence[PaneResult]) -> MeasurementNoise:
+    """The noise that two or more runs of one model with one question show.
 
-    Never less than the usual: that two runs came out alike by luck does not make a small difference mean more.
+    Never below the defaults: two runs that happened to be alike do not make small differences meaningful.
     """
-    usual = Spread()
-    seen = {
-        "generation_speed": _apart([_VALUES["generation_speed"](result) for result in results]),
-        "prompt_speed": _apart([_VALUES["prompt_speed"](result) for result in results]),
-        "time_to_first_token": _apart([_VALUES["time_to_first_token"](result) for result in results]),
-        "memory": _apart([_VALUES["memory_measured"](result) for result in results]),
-    }
-    shares = {name: max(share, getattr(usual, name)) for name, share in seen.items()}
-    return Spread(**shares, is_measured=True)
+
+    def measured(figure: Figure, usual: float) -> float:
+        return max(usual, _difference([_FIGURES[figure].read_value(result) for result in results]))
+
+    usual = MeasurementNoise()
+    return MeasurementNoise(
+        generation_speed=measured("generation_speed", usual.generation_speed),
+        prompt_speed=measured("prompt_speed", usual.prompt_speed),
+        time_to_first_token=measured("time_to_first_token", usual.time_to_first_token),
+        memory=measured("memory_measured", usual.memory),
+        is_measured=True,
+    )
 
 
-_VALUES: Final[dict[Figure, Callable[[PaneResult], Value]]] = {
-    "generation_speed": lambda result: result.finished.timings.generation_speed,
-    "prompt_speed": lambda result: result.finished.timings.prompt_speed,
-    "time_to_first_token": lambda result: result.finished.timings.time_to_first_token,
-    "memory_planned": lambda result: result.plan.total if result.plan else None,
-    "memory_measured": lambda result: result.measured.resident if result.measured else None,
-    "tokens": lambda result: result.finished.timings.generated_tokens,
-    "finish_reason": lambda result: result.finished.reason,
-}
-_MORE_IS_BETTER: Final = ("generation_speed", "prompt_speed")
+@dataclass(frozen=True)
+class _FigureKind:
+    """How a figure is read and judged. noise: picks the fraction of `MeasurementNoise` that applies to it."""
+
+    title: str
+    unit: Unit
+    read_value: Callable[[PaneResult], Value]
+    better: Literal["more", "less"] | None = None
+    noise: Callable[[MeasurementNoise], float] = lambda noise: 0.0
+
+    @property
+    def depends_on_cores(self) -> bool:
+        return self.unit in ("tokens per second", "seconds")
 
 
-def _share(figure: Figure, spread: Spread) -> float | None:
-    """The share by which two values of a figure must differ; None where neither is better."""
-    if figure == "memory_planned":
-        return 0.0  # the same plan for the same file, to the byte
-    if figure == "memory_measured":
-        return spread.memory
-    return getattr(spread, figure) if figure in {field.name for field in fields(spread)} else None
+_FIGURES: Final[dict[Figure, _FigureKind]] = {
+    "generation_speed": _FigureKind(
+        "Generation speed", "tokens per second", lambda result: result.finished.timings.generation_speed,
+        "more", lambda noise: noise.generation_speed,
+    ),
+    "prompt_speed": _FigureKind(
+        "Prompt speed", "tokens per second", lambda result: result.finished.timings.prompt_speed,
+        "more", lambda noise: noise.prompt_speed,
+    ),
+    "time_to_first_token": _FigureKind(
+        "Time to first token", "seconds", lambda result: result.finished.timings.time_to_first_token,
+        "less", lambda noise: noise.time_to_first_token,
+    ),
+    "memory_planned": _FigureKind(  # without noise: the same file gives the same plan, to the byte
+        "Memory planned", "bytes", lambda result: result.plan.total if result.plan else None, "less",
+    ),
+    "memory_measured": _FigureKind(
+        "Memory measured", "bytes", lambda result: result.measured.resident if result.measured else None,
+        "less", lambda noise: noise.memory,
+    ),
+    "tokens": _FigureKind("Length", "tokens", lambda result: result.finished.timings.generated_tokens),
+    "finish_reason": _FigureKind("How it ended", "finish reason", lambda result: result.finished.reason),
+}  # fmt: skip
 
 
-def _better(figure: Figure, values: Sequence[Value], share: float) -> int | None:
+def _best_index(values: Sequence[Value], better: Literal["more", "less"], noise: float) -> int | None:
+    """Index of the best known value, if it is ahead of the second best by more than the noise."""
     known = [(value, index) for index, value in enumerate(values) if isinstance(value, int | float)]
     if len(known) < 2:
         return None
-    known.sort(reverse=figure in _MORE_IS_BETTER, key=lambda pair: pair[0])
+    known.sort(reverse=better == "more", key=lambda pair: pair[0])
     (best, index), (second, _) = known[:2]
-    return index if _apart([best, second]) > share else None
+    return index if _difference([best, second]) > noise else None
 
 
-def _apart(values: Sequence[Value]) -> float:
-    """How far the known values are apart, as a share of the largest; 0 where there are fewer than two."""
+def _difference(values: Sequence[Value]) -> float:
+    """Largest minus smallest known value, as a fraction of the largest; 0 if fewer than two are known."""
     known = [value for value in values if isinstance(value, int | float)]
     largest = max(known, default=0)
     return (largest - min(known)) / largest if len(known) > 1 and largest > 0 else 0.0
+
+
+def _value_text(unit: Unit, value: Value) -> str:
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, str):
+        return FINISH_WORDS[cast("FinishReason", value)]
+    if unit == "tokens per second":
+        return speed(value)
+    if unit == "seconds":
+        return seconds(value)
+    return gibibytes(int(value)) if unit == "bytes" else counted(int(value), "token")

@@ -1,8 +1,8 @@
-"""Where two answers part: the first token that differs, and what each model thought of its own choice and the other's.
+"""Finds the first token in which two answers differ, and how probable each model held both choices.
 
-Pure functions of results. Tokens are compared by their number, so both models must have one vocabulary, as all levels
-of a model do; of models with different ones nothing is said. Servers keep the numbers to themselves: with one of them,
-tokens are compared by their text, where the server gives a log-probability for each and so shows what the tokens are.
+Tokens are compared by id, which needs one vocabulary: all levels of a model share it. Servers do not send ids, so an
+answer of a server is compared by the text of its tokens, if the server gives a log-probability for each token; without
+those it sends pieces of text whose boundaries mean nothing.
 """
 
 from __future__ import annotations
@@ -10,62 +10,89 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from playground.chat.comparison import PaneResult
 from playground.engine.protocol import UNKNOWN_ID, Alternative, Token
 
+NoDifferenceReason = Literal["identical", "cut off", "different vocabularies", "tokens not shown"]
+
 
 @dataclass(frozen=True)
 class TokenChoice:
-    """What one pane chose where the two part; with `ends` it ended its text there, and the text is that token's own.
+    """What one model chose at the first difference. is_end: it ended its answer there; `text` is the end token's.
 
-    own, other: how probable this pane's model held its own and the other's choice, from 0 to 1, before temperature and
-    the rest of the sampling; None where it was not among the alternatives that came with the token. id None: unknown.
+    own, other: the probability (0 to 1) that this model gave its own choice and the other model's choice, before
+    temperature and the other sampling settings. None: not among the alternatives that came with the token. id: None if
+    unknown.
     """
 
     text: str
     id: int | None
-    ends: bool
+    is_end: bool
     own: float | None
     other: float | None
 
 
 @dataclass(frozen=True)
 class FirstDifference:
-    """place: tokens that the answers have in common, so the index of the first that differs. before: their text."""
+    """common_tokens: number of tokens before the difference; common_text: their text. choices: of both models."""
 
-    place: int
-    before: str
-    mine: TokenChoice
-    theirs: TokenChoice
+    common_tokens: int
+    common_text: str
+    choices: tuple[TokenChoice, TokenChoice]
+
+    def to_json(self) -> dict[str, Any]:
+        """The names that the API, `compare --json` and saved comparisons use."""
+        mine, theirs = (
+            {"text": choice.text, "id": choice.id, "ends": choice.is_end, "own": choice.own, "other": choice.other}
+            for choice in self.choices
+        )
+        return {"place": self.common_tokens, "before": self.common_text, "mine": mine, "theirs": theirs}
+
+
+@dataclass(frozen=True)
+class NoDifference:
+    """Why there is no first difference, and how many tokens are the same.
+
+    "cut off": the shorter answer is the beginning of the longer one. "tokens not shown": a server sent text only.
+    """
+
+    reason: NoDifferenceReason
+    common_tokens: int
 
 
 def first_difference(a: PaneResult, b: PaneResult) -> FirstDifference | None:
-    """Where two answers part.
-
-    None where the tokens are the same, where one was only cut off while the other went on, and where the models have
-    different vocabularies (`comparable` tells).
-    """
-    if not comparable(a, b):
+    """The first token in which two answers differ, or None; then `why_no_difference` gives the reason."""
+    if not are_comparable(a, b):
         return None
     by_text = a.is_remote or b.is_remote
-    place = _common_length(a.tokens, b.tokens, by_text)
-    mine, theirs = _step(a, place), _step(b, place)
-    if mine is None or theirs is None or (mine.ends and theirs.ends):
+    common = _common_length(a.tokens, b.tokens, by_text)
+    first, second = _step_at(a, common), _step_at(b, common)
+    if first is None or second is None or (first.is_end and second.is_end):
         return None
-    if not by_text and (mine.ends, mine.id) == (theirs.ends, theirs.id):
+    if not by_text and (first.is_end, first.id) == (second.is_end, second.id):
         return None
-    before = "".join(token.text for token in a.tokens[:place])
-    return FirstDifference(place, before, _choice(mine, theirs, by_text), _choice(theirs, mine, by_text))
+    common_text = "".join(token.text for token in a.tokens[:common])
+    choices = _choice(first, second, by_text), _choice(second, first, by_text)
+    return FirstDifference(common, common_text, choices)
 
 
-def comparable(a: PaneResult, b: PaneResult) -> bool:
-    """Whether the same number stands for the same token in both; their sizes tell vocabularies apart.
+def why_no_difference(a: PaneResult, b: PaneResult) -> NoDifference:
+    """For two answers of which `first_difference` is None."""
+    if not are_comparable(a, b):
+        return NoDifference("tokens not shown" if a.is_remote or b.is_remote else "different vocabularies", 0)
+    common = min(len(a.tokens), len(b.tokens))
+    return NoDifference("identical" if len(a.tokens) == len(b.tokens) else "cut off", common)
 
-    With a server's answer: whether it shows its tokens.
+
+def are_comparable(a: PaneResult, b: PaneResult) -> bool:
+    """Whether the tokens of both can be compared: by id, or beside a server's answer by text.
+
+    Vocabularies are told apart by their size.
     """
     if a.is_remote or b.is_remote:
-        return all(shows_tokens(result) for result in (a, b))
+        return shows_tokens(a) and shows_tokens(b)
     return a.vocabulary_size == b.vocabulary_size
 
 
@@ -76,20 +103,20 @@ def shows_tokens(result: PaneResult) -> bool:
 
 @dataclass(frozen=True)
 class _Step:
-    """What a pane chose at a place, and what else it might have chosen."""
+    """What a model chose at one position, and its likeliest alternatives there."""
 
     text: str
     id: int | None
-    ends: bool
+    is_end: bool
     logprob: float | None
     top: tuple[Alternative, ...]
 
 
-def _step(result: PaneResult, place: int) -> _Step | None:
-    """None where the reply was cut off before."""
-    if place < len(result.tokens):
-        token = result.tokens[place]
-        return _Step(_own_text(token), token.id, False, token.logprob, token.top)
+def _step_at(result: PaneResult, position: int) -> _Step | None:
+    """None if the reply was cut off before this position."""
+    if position < len(result.tokens):
+        token = result.tokens[position]
+        return _Step(_text_of(token), token.id, False, token.logprob, token.top)
     if result.finished.reason != "end of text":
         return None
     end = result.finished.end
@@ -100,15 +127,15 @@ def _step(result: PaneResult, place: int) -> _Step | None:
 
 def _choice(own: _Step, other: _Step, by_text: bool) -> TokenChoice:
     if by_text:
-        theirs = None if other.ends else {one.text: one.logprob for one in reversed(own.top)}.get(other.text)
+        logprob = None if other.is_end else {one.text: one.logprob for one in reversed(own.top)}.get(other.text)
     else:
-        theirs = None if other.id is None else {one.id: one.logprob for one in own.top}.get(other.id)
+        logprob = None if other.id is None else {one.id: one.logprob for one in own.top}.get(other.id)
     id = None if own.id == UNKNOWN_ID else own.id
-    return TokenChoice(own.text, id, own.ends, _probability(own.logprob), _probability(theirs))
+    return TokenChoice(own.text, id, own.is_end, _probability(own.logprob), _probability(logprob))
 
 
-def _own_text(token: Token) -> str:
-    """What the token stands for; what it added to the answer may wait for the rest of a character."""
+def _text_of(token: Token) -> str:
+    """The token's own text; `token.text` is what it added to the answer, which may wait for the rest of a character."""
     if token.id == UNKNOWN_ID:
         return token.text
     return next((alternative.text for alternative in token.top if alternative.id == token.id), token.text)
@@ -119,12 +146,13 @@ def _probability(logprob: float | None) -> float | None:
 
 
 def _common_length(a: Sequence[Token], b: Sequence[Token], by_text: bool) -> int:
-    for place, (mine, theirs) in enumerate(zip(a, b, strict=False)):
-        if not _same_text(_own_text(mine), _own_text(theirs)) if by_text else mine.id != theirs.id:
-            return place
+    for position, (first, second) in enumerate(zip(a, b, strict=False)):
+        differ = not _same_text(_text_of(first), _text_of(second)) if by_text else first.id != second.id
+        if differ:
+            return position
     return min(len(a), len(b))
 
 
 def _same_text(a: str, b: str) -> bool:
-    """Parts of a character have no text of their own: everyone writes them differently, and they pass as the same."""
+    """Parts of a character count as the same: they have no text of their own, and every program writes them its way."""
     return a == b or all(not text or "�" in text for text in (a, b))

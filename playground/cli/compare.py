@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from playground.cli.chat import add_question_to, chosen_context, chosen_sampling, figures
 from playground.cli.output import Report, table
-from playground.engine.protocol import FINISH_WORDS
 from playground.settings import Settings
-from playground.text_format import UNKNOWN, count, gibibytes, percent, seconds, speed
+from playground.text_format import counted, percent
 
 if TYPE_CHECKING:
-    from playground.chat.comparison import Figure, Pane, PaneResult, PaneUpdate, Value
-    from playground.chat.first_difference import FirstDifference, TokenChoice
+    from playground.chat.comparison import Pane, PaneResult, PaneUpdate
+    from playground.chat.first_difference import FirstDifference, NoDifferenceReason, TokenChoice
     from playground.cli.arguments import Commands
-    from playground.engine.protocol import FinishReason
     from playground.errors import PlaygroundError
 
 INTERVAL_SECONDS = 0.1  # between looks at what was written
@@ -68,12 +66,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     if not results:
         raise failures[0]
     both = [results[index] for index in range(len(panes)) if index in results]
-    parting = first_difference(*both) if len(both) == 2 else None
+    difference = first_difference(*both) if len(both) == 2 else None
     record = {
         "panes": [pane_record(pane, results.get(index), failures.get(index)) for index, pane in enumerate(panes)],
-        "first_difference": difference_record(parting),
+        "first_difference": difference_record(difference),
     }
-    return Report(record, _text([pane.file.level for pane in panes], both, parting) if len(both) == 2 else "")
+    return Report(record, _text([pane.file.level for pane in panes], both, difference) if len(both) == 2 else "")
 
 
 def _followed(
@@ -103,7 +101,7 @@ def _write(name: str, result: PaneResult) -> None:
 
 
 def _note(update: PaneUpdate) -> str:
-    if update.gave_way:
+    if update.unloaded:
         return "unloaded, to make room for the other"
     if update.takes_turns == "no room for both":
         return "does not fit beside the other, so they answer in turn"
@@ -112,61 +110,41 @@ def _note(update: PaneUpdate) -> str:
     return ""
 
 
-def _text(levels: Sequence[str], results: Sequence[PaneResult], parting: FirstDifference | None) -> str:
-    """The figures of both, those of the better one with a star, and where the answers part."""
-    from playground.chat.comparison import differences
+def _text(levels: Sequence[str], results: Sequence[PaneResult], difference: FirstDifference | None) -> str:
+    """The figures of both with a star on the better one, and the first difference."""
+    from playground.chat.comparison import comparison_table
 
     lines = [["", *levels]]
-    for row in differences(results):
-        cells = [_cell(row.figure, value) for value in row.values]
-        marked = [f"{cell} *" if index == row.better else cell for index, cell in enumerate(cells)]
-        lines.append([_TITLES[row.figure], *marked])
-    marks = "* better by more than one model differs from itself"
-    return "\n".join([table(lines), marks, "", _parting(levels, results, parting)])
+    for row in comparison_table(results):
+        cells = [f"{text} *" if index == row.better else text for index, text in enumerate(row.texts)]
+        lines.append([row.title, *cells])
+    marks = "* better by more than the usual measurement noise"
+    return "\n".join([table(lines), marks, "", _first_difference(levels, results, difference)])
 
 
-_TITLES: Mapping[Figure, str] = {
-    "generation_speed": "Generation",
-    "prompt_speed": "Prompt",
-    "time_to_first_token": "To first token",
-    "memory_planned": "Memory planned",
-    "memory_measured": "Memory measured",
-    "tokens": "Tokens",
-    "finish_reason": "Ended by",
-}
+def _first_difference(levels: Sequence[str], results: Sequence[PaneResult], difference: FirstDifference | None) -> str:
+    from playground.chat.first_difference import why_no_difference
 
-
-def _cell(figure: Figure, value: Value) -> str:
-    if value is None:
-        return UNKNOWN
-    if isinstance(value, str):
-        reason: FinishReason = value  # type: ignore[assignment]
-        return FINISH_WORDS[reason]
-    if figure in ("generation_speed", "prompt_speed"):
-        return speed(value)
-    if figure == "time_to_first_token":
-        return seconds(value)
-    return gibibytes(int(value)) if figure.startswith("memory") else count(int(value))
-
-
-def _parting(levels: Sequence[str], results: Sequence[PaneResult], parting: FirstDifference | None) -> str:
-    from playground.chat.first_difference import comparable
-
-    if parting is None:
-        if comparable(*results):
-            return "The answers are the same."
-        if any(result.is_remote for result in results):
-            return "The server does not show its tokens, so nothing is said of where the answers part."
-        return "The models have different vocabularies, so tokens say nothing."
-    lines = [f"The answers part after {count(parting.place)} tokens:"]
-    for level, choice in zip(levels, (parting.mine, parting.theirs), strict=True):
-        lines.append(f"  {level} {_chosen(choice)}, {_held(choice.own)}; the other's choice, {_held(choice.other)}")
+    if difference is None:
+        return _WHY_NO_DIFFERENCE[why_no_difference(*results).reason]
+    lines = [f"Identical for {counted(difference.common_tokens, 'token')}, then:"]
+    for level, choice in zip(levels, difference.choices, strict=True):
+        own, other = _probability(choice.own), _probability(choice.other)
+        lines.append(f"  {level} {_choice_in_words(choice)}, {own}; the other's choice, {other}")
     return "\n".join(lines)
 
 
-def _chosen(choice: TokenChoice) -> str:
-    return "ended its answer" if choice.ends else f"wrote {choice.text!r}"
+_WHY_NO_DIFFERENCE: Mapping[NoDifferenceReason, str] = {
+    "identical": "The answers are identical.",
+    "cut off": "The answers are identical until one of them was cut off.",
+    "different vocabularies": "The models use different vocabularies, so tokens cannot be compared.",
+    "tokens not shown": "The server does not send its tokens, so they cannot be compared.",
+}
 
 
-def _held(probability: float | None) -> str:
+def _choice_in_words(choice: TokenChoice) -> str:
+    return "ended its answer" if choice.is_end else f"wrote {choice.text!r}"
+
+
+def _probability(probability: float | None) -> str:
     return "not among its five likeliest" if probability is None else f"probability {percent(probability)}"

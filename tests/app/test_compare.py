@@ -1,37 +1,52 @@
-"""The Compare tab's desk on the real starter model at two levels: what a person sees, frame by frame."""
+"""The Compare service on the real starter model at two levels: what each update says, and what it must not say."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
 from playground import events
 from playground.app.compare.comparison import BALLOT, CompareRequest, Comparison
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import query_of
-from playground.app.compare.updates import CompareUpdate
+from playground.app.compare.setup import link_query
+from playground.app.compare.updates import (
+    AgreementResult,
+    ComparedAnswers,
+    CompareOutlook,
+    CompareUpdate,
+    NoiseResult,
+    PaneState,
+    VoteTallies,
+)
 from playground.app.loaded_models import LoadedModels
+from playground.app.messages import CLEAR, StatusMessage, WorkProgress
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
-from playground.engine.protocol import GREEDY
+from playground.chat.first_difference import FirstDifference
+from playground.engine.protocol import GREEDY, Finished, Token
+from playground.errors import PlaygroundError
 from playground.limits.limits import Limits
 from playground.limits.runs import Runs, Visitor
+from playground.models.library import ModelFile
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
-from playground.web.tabs.compare import read_wish
 
 ANNA, READER = Visitor("a"), Visitor("reader")
 MODEL = "SmolLM2-135M-Instruct"
 SHIPPED, COARSE = ModelChoice(MODEL, "Q4_1", 2048), ModelChoice(MODEL, "Q2_0", 2048)
 BRIEFLY = CompareRequest((SHIPPED, COARSE), sampling=GREEDY, max_tokens=12)
 SUM = "What is 2+2?"
+STORY = "Write a long story about a fox."
+
+Answered = tuple[Comparison, list[CompareUpdate]]
 
 
 @pytest.fixture(scope="module")
@@ -58,235 +73,267 @@ def service(services: Services) -> CompareService:
 
 
 @pytest.fixture(scope="module")
-def answered(service: CompareService) -> tuple[Comparison, list[CompareUpdate]]:
-    """A comparison with its frames, for the tests that only read."""
-    frames = list(service.ask(READER, Comparison(), SUM, BRIEFLY))
-    return last_duel(frames), frames
+def answered(service: CompareService) -> Answered:
+    """A comparison with its updates, for the tests that only read."""
+    updates = list(service.ask_both(READER, Comparison(), SUM, BRIEFLY))
+    return last_comparison(updates), updates
 
 
-def text_of(markup: str | None) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup or "")).strip()
+def last_comparison(updates: Iterable[CompareUpdate]) -> Comparison:
+    return [update.comparison for update in updates if update.comparison][-1]
 
 
-def last_duel(frames: list[CompareUpdate]) -> Comparison:
-    return [frame.duel for frame in frames if frame.duel][-1]
+def asked(service: CompareService, request: CompareRequest = BRIEFLY) -> Comparison:
+    return last_comparison(service.ask_both(ANNA, Comparison(), SUM, request))
 
 
-def all_text(frames: list[CompareUpdate]) -> str:
-    parts = [
-        part
-        for frame in frames
-        for pane in frame.panes
-        for part in (pane.head, pane.live, pane.note, *(message.content for message in pane.history or ()))
-    ]
-    extra = [part for frame in frames for part in (frame.problem, frame.differences, frame.parting)]
-    return text_of(" ".join(filter(None, [*parts, *extra])))
+def pane(update: CompareUpdate, position: int) -> PaneState:
+    state = update.panes[position]
+    assert state is not None
+    return state
+
+
+def growing(update: CompareUpdate, position: int) -> str:
+    state = update.panes[position]
+    return state.growing.content if state and state.growing else ""
+
+
+def sentence(message: StatusMessage | None) -> str:
+    if isinstance(message, PlaygroundError):
+        return str(message)
+    return (message.stage if isinstance(message, WorkProgress) else message.text) if message else ""
+
+
+def answers(update: CompareUpdate) -> ComparedAnswers:
+    assert isinstance(update.answers, ComparedAnswers)
+    return update.answers
 
 
 # --- a comparison ---
 
 
-def test_both_answers_grow_and_end_with_their_speeds(answered: tuple[Comparison, list[CompareUpdate]]) -> None:
-    _, frames = answered
-    for place in (0, 1):
-        growing = [pane.growing.content for frame in frames if (pane := frame.panes[place]).growing]
-        assert all(later.startswith(earlier) for earlier, later in pairwise(growing))
-        assert re.match(r"[\d.]+ tok/s · \d+ tokens", text_of(frames[-1].panes[place].live))
-    assert frames[-1].phase == "rest"
+def test_both_answers_grow_and_end_with_their_speeds(answered: Answered) -> None:
+    _, updates = answered
+    for position in (0, 1):
+        texts = [text for update in updates if (text := growing(update, position))]
+        assert texts and all(later.startswith(earlier) for earlier, later in pairwise(texts))
+        end = pane(updates[-1], position).activity
+        assert isinstance(end, Finished) and (end.timings.generation_speed or 0) > 0
+    assert updates[-1].phase == "rest"
 
 
-def test_the_level_made_here_says_what_it_was_made_from(answered: tuple[Comparison, list[CompareUpdate]]) -> None:
-    _, frames = answered
-    assert "requantized from Q4_1: cannot be better than it" in text_of(frames[-1].panes[1].head)
-    assert "requantized" not in text_of(frames[-1].panes[0].head)
+def test_a_pane_shows_which_level_its_model_was_made_from(answered: Answered) -> None:
+    _, updates = answered
+    assert (pane(updates[-1], 0).name, pane(updates[-1], 0).requantized_from) == ("Q4_1", None)
+    assert (pane(updates[-1], 1).name, pane(updates[-1], 1).requantized_from) == ("Q2_0", "Q4_1")
 
 
-def test_the_differences_and_the_parting_are_told(answered: tuple[Comparison, list[CompareUpdate]]) -> None:
-    _, frames = answered
-    table = frames[-1].differences or ""
-    assert "Writing speed" in table and "Time to first token" in table
-    smaller = re.search(r"Memory, planned.*?</tr>", table)
-    assert smaller and re.search(r"gp-better.*less", smaller[0])
-    assert "gave it" in text_of(frames[-1].parting)
+def test_the_table_and_the_first_difference_come_at_the_end(answered: Answered) -> None:
+    _, updates = answered
+    compared = answers(updates[-1])
+    planned = next(row for row in compared.table if row.figure == "memory_planned")
+    assert planned.better == 1
+    assert isinstance(compared.first_difference, FirstDifference)
+    assert compared.names == ("Q4_1", "Q2_0") and not compared.shared_cores
 
 
-def test_in_turn_and_at_once_give_the_same_texts(
-    service: CompareService, answered: tuple[Comparison, list[CompareUpdate]]
-) -> None:
-    frames = list(service.ask(ANNA, Comparison(), SUM, replace(BRIEFLY, mode="at once")))
-    texts = [side.conversation.messages for side in last_duel(frames).sides]
-    assert texts == [side.conversation.messages for side in answered[0].sides]
-    assert "shared the cores" in text_of(frames[-1].differences)
+def test_in_turn_and_at_once_give_the_same_texts(service: CompareService, answered: Answered) -> None:
+    updates = list(service.ask_both(ANNA, Comparison(), SUM, replace(BRIEFLY, mode="at once")))
+    texts = [pane.conversation.messages for pane in last_comparison(updates).panes]
+    assert texts == [pane.conversation.messages for pane in answered[0].panes]
+    assert answers(updates[-1]).shared_cores
 
 
-def test_each_side_keeps_its_own_history(
-    service: CompareService, answered: tuple[Comparison, list[CompareUpdate]]
-) -> None:
-    duel = last_duel(list(service.ask(ANNA, answered[0], "And 3+3?", BRIEFLY)))
-    histories = [side.conversation.messages for side in duel.sides]
+def test_each_pane_keeps_its_own_history(service: CompareService, answered: Answered) -> None:
+    comparison = last_comparison(service.ask_both(ANNA, answered[0], "And 3+3?", BRIEFLY))
+    histories = [pane.conversation.messages for pane in comparison.panes]
     assert [len(history) for history in histories] == [4, 4]
     assert histories[0][1] != histories[1][1]
 
 
-def test_one_side_answers_again_and_the_other_stays(
-    service: CompareService, answered: tuple[Comparison, list[CompareUpdate]]
-) -> None:
-    frames = list(service.regenerate(ANNA, answered[0], 1, BRIEFLY))
-    again = last_duel(frames)
-    assert again.sides[0] == answered[0].sides[0]
-    assert len(again.sides[1].conversation.messages) == 2
-    assert frames[-1].differences
+def test_one_pane_answers_again_and_the_other_stays(service: CompareService, answered: Answered) -> None:
+    updates = list(service.regenerate_answer(ANNA, answered[0], 1, BRIEFLY))
+    again = last_comparison(updates)
+    assert again.panes[0] == answered[0].panes[0]
+    assert len(again.panes[1].conversation.messages) == 2
+    assert answers(updates[-1])
+    assert all(update.panes[0] is None for update in updates[:-1])
 
 
 def test_a_stop_keeps_what_was_written_and_the_next_question_works(service: CompareService) -> None:
-    frames = []
-    for frame in service.ask(ANNA, Comparison(), "Write a long story about a fox.", replace(BRIEFLY, max_tokens=1500)):
-        frames.append(frame)
-        if frame.panes[0].growing and frame.panes[0].growing.content:
-            service.stop(ANNA)
-    assert frames[-1].phase == "rest"
-    assert last_duel(frames).sides[0].conversation.messages[-1].content
-    assert "stopped by you" in text_of(frames[-1].panes[0].live)
-    assert last_duel(list(service.ask(ANNA, Comparison(), SUM, BRIEFLY))).sides[1].result
+    updates = []
+    for update in service.ask_both(ANNA, Comparison(), STORY, replace(BRIEFLY, max_tokens=1500)):
+        updates.append(update)
+        if growing(update, 0):
+            service.stop_comparison(ANNA)
+    assert updates[-1].phase == "rest"
+    assert last_comparison(updates).panes[0].conversation.messages[-1].content
+    first, second = pane(updates[-1], 0), pane(updates[-1], 1)
+    assert first.stopped_by == "person" and isinstance(first.activity, Token)
+    assert second.stopped_by is None and second.activity is None  # it had not begun
+    assert asked(service).panes[1].result
 
 
 def test_a_level_that_is_not_here_is_made_first(service: CompareService, services: Services) -> None:
-    wish = replace(BRIEFLY, choices=(SHIPPED, ModelChoice(MODEL, "Q4_0", 2048)))
-    frames = list(service.ask(ANNA, Comparison(), SUM, wish))
-    assert any("Making Q4_0 from Q4_1" in text_of(frame.panes[1].note) for frame in frames)
-    assert any(frame.is_made for frame in frames)
-    assert last_duel(frames).sides[1].result
+    request = replace(BRIEFLY, choices=(SHIPPED, ModelChoice(MODEL, "Q4_0", 2048)))
+    updates = list(service.ask_both(ANNA, Comparison(), SUM, request))
+    notes = {sentence(state.note) for update in updates if (state := update.panes[1])}
+    assert "Making Q4_0 from the Q4_1 file" in notes
+    assert any(update.has_new_level for update in updates)
+    assert last_comparison(updates).panes[1].result
     services.library.path_for_level(MODEL, "Q4_0").unlink()
 
 
 def test_a_context_beyond_the_trained_one_is_cut_to_it(service: CompareService) -> None:
     huge = replace(SHIPPED, context_size=90_000_000)
-    duel = last_duel(list(service.ask(ANNA, Comparison(), SUM, replace(BRIEFLY, choices=(huge, COARSE)))))
-    assert duel.sides[0].context and duel.sides[0].context.context_size == 8192
+    context = asked(service, replace(BRIEFLY, choices=(huge, COARSE))).panes[0].context
+    assert context and context.context_size == 8192
 
 
 @pytest.mark.parametrize("level", ["../../etc/passwd", "Q9"])
-def test_a_side_that_is_not_on_offer_says_why_and_the_other_answers(service: CompareService, level: str) -> None:
-    frames = list(service.ask(ANNA, Comparison(), SUM, replace(BRIEFLY, choices=(SHIPPED, ModelChoice(MODEL, level)))))
-    assert "Choose another one from the list." in text_of(frames[-1].panes[1].note)
-    assert [bool(side.result) for side in last_duel(frames).sides] == [True, False]
-    assert (frames[-1].phase, frames[-1].differences) == ("rest", "")
+def test_a_model_that_is_not_on_offer_says_so_and_the_other_answers(service: CompareService, level: str) -> None:
+    request = replace(BRIEFLY, choices=(SHIPPED, ModelChoice(MODEL, level)))
+    updates = list(service.ask_both(ANNA, Comparison(), SUM, request))
+    assert "Choose another one from the list." in sentence(pane(updates[-1], 1).note)
+    assert [bool(pane.result) for pane in last_comparison(updates).panes] == [True, False]
+    assert (updates[-1].phase, updates[-1].answers) == ("rest", CLEAR)
 
 
 def test_a_busy_comparison_refuses_a_second_question(service: CompareService) -> None:
-    running = service.ask(ANNA, Comparison(), SUM, BRIEFLY)
+    running = service.ask_both(ANNA, Comparison(), SUM, BRIEFLY)
+    assert isinstance(running, Generator)
     next(running)
-    (refusal,) = service.ask(ANNA, Comparison(), SUM, BRIEFLY)
-    assert "still busy" in text_of(refusal.problem)
-    running.close()  # type: ignore[attr-defined]
+    (refused,) = service.ask_both(ANNA, Comparison(), SUM, BRIEFLY)
+    assert "still busy" in sentence(refused.problem)
+    running.close()
 
 
-def test_an_empty_question_is_answered_with_what_to_do(service: CompareService) -> None:
-    (frame,) = service.ask(ANNA, Comparison(), " ", BRIEFLY)
-    assert "Write something first." in text_of(frame.problem)
+def test_an_empty_question_says_what_to_do(service: CompareService) -> None:
+    (update,) = service.ask_both(ANNA, Comparison(), " ", BRIEFLY)
+    assert "Write something first." in sentence(update.problem)
 
 
-# --- the control and the deeper view ---
+# --- noise and agreement ---
 
 
-def test_the_control_says_that_the_same_model_says_the_same(
-    service: CompareService, answered: tuple[Comparison, list[CompareUpdate]]
-) -> None:
-    frames = list(service.lab.control(ANNA, answered[0]))
-    assert "beside itself: the same text, token for token" in text_of(frames[-1].control)
-    assert last_duel(frames).spread.is_measured
-    assert "by the control below" in text_of(frames[-1].differences)
+def test_one_model_run_twice_gives_identical_answers(service: CompareService, answered: Answered) -> None:
+    updates = list(service.scoring.measure_noise(ANNA, answered[0]))
+    noise = updates[-1].noise
+    assert isinstance(noise, NoiseResult) and noise.is_identical and noise.name == "Q4_1"
+    assert last_comparison(updates).noise.is_measured
+    assert answers(updates[-1]).noise == noise.noise
 
 
-def test_the_answer_is_scored_token_by_token(
-    service: CompareService, answered: tuple[Comparison, list[CompareUpdate]]
-) -> None:
-    duel, _ = answered
-    heard: list[tuple[str, str]] = []
-    with events.subscribed(lambda event, told: heard.append((event, told.get("outcome", "")))):
-        frames = list(service.lab.score(ANNA, duel))
-    assert ("scoring", "done") in heard
-    card = frames[-1].agreement or ""
-    assert card.count("data-top=") == len(duel.sides[0].result.tokens)  # type: ignore[union-attr]
-    assert "KL divergence" in text_of(card)
+def test_the_answer_is_scored_token_by_token(service: CompareService, answered: Answered) -> None:
+    comparison, _ = answered
+    logged: list[tuple[str, str]] = []
+    with events.subscribed(lambda event, facts: logged.append((event, facts.get("outcome", "")))):
+        updates = list(service.scoring.measure_agreement(ANNA, comparison))
+    assert ("scoring", "done") in logged
+    agreement, result = updates[-1].agreement, comparison.panes[0].result
+    assert isinstance(agreement, AgreementResult) and agreement.is_same_model
+    assert result and len(agreement.fidelity.tokens) == len(result.tokens)
+    assert agreement.fidelity.kl_divergence > 0
 
 
-def test_a_model_beside_itself_agrees_wholly(service: CompareService) -> None:
-    duel = last_duel(list(service.ask(ANNA, Comparison(), SUM, replace(BRIEFLY, choices=(SHIPPED, SHIPPED)))))
-    card = text_of(list(service.lab.score(ANNA, duel))[-1].agreement)
-    assert "At 100% of the" in card and "KL divergence: 0 ." in card
+def test_a_model_agrees_wholly_with_itself(service: CompareService) -> None:
+    comparison = asked(service, replace(BRIEFLY, choices=(SHIPPED, SHIPPED)))
+    agreement = list(service.scoring.measure_agreement(ANNA, comparison))[-1].agreement
+    assert isinstance(agreement, AgreementResult)
+    assert (agreement.fidelity.top_token_agreement, agreement.fidelity.kl_divergence) == (1, 0)
 
 
 # --- blind ---
 
 
-def test_nothing_tells_which_is_which_before_the_vote(service: CompareService) -> None:
-    frames = list(service.ask(ANNA, Comparison(), SUM, replace(BRIEFLY, blind=True)))
-    said = all_text(frames)
-    assert not re.search(r"Q4_1|Q2_0|tok/s|Loading|Making", said)
-    assert not any(pane.growing for frame in frames for pane in frame.panes)
-    assert last_duel(frames).may_vote
+def test_no_update_says_which_is_which_before_the_vote(service: CompareService) -> None:
+    updates = list(service.ask_both(ANNA, Comparison(), SUM, replace(BRIEFLY, blind=True)))
+    for update in updates:
+        for state in update.panes:
+            if state:
+                assert (state.name, state.requantized_from) == ("", None)
+                assert (state.growing, state.activity, state.note) == (None, None, CLEAR)
+        assert update.answers in (None, CLEAR)
+    assert last_comparison(updates).may_vote
+
+
+def test_a_stopped_blind_comparison_shows_the_names(service: CompareService) -> None:
+    updates = []
+    for update in service.ask_both(ANNA, Comparison(), STORY, replace(BRIEFLY, blind=True, max_tokens=1500)):
+        updates.append(update)
+        service.stop_comparison(ANNA)
+    comparison = last_comparison(updates)
+    assert not comparison.is_hidden and not comparison.may_vote
+    assert comparison.shown_order == (0, 1)
+
+
+def test_a_model_that_fails_in_a_blind_comparison_says_so_in_its_own_pane(service: CompareService) -> None:
+    request = replace(BRIEFLY, choices=(SHIPPED, ModelChoice(MODEL, "Q9")), blind=True)
+    last = list(service.ask_both(ANNA, Comparison(), SUM, request))[-1]
+    assert pane(last, 0).name == "Q4_1" and pane(last, 0).note == CLEAR
+    assert "Choose another one from the list." in sentence(pane(last, 1).note)
 
 
 def test_a_vote_names_both_and_is_counted(service: CompareService) -> None:
-    duel = last_duel(list(service.ask(ANNA, Comparison(), SUM, replace(BRIEFLY, blind=True))))
-    shipped = 0 if duel.at(0).file and duel.at(0).file.level == "Q4_1" else 1  # type: ignore[union-attr]
-    frame = service.vote(ANNA, duel, BALLOT[shipped])
-    assert "was Q4_1" in text_of(frame.panes[shipped].head)
-    assert "tok/s" in text_of(frame.panes[0].live)
-    assert "Q4_1 preferred in 1 of 1 (100%, between 21% and 100%)" in text_of(frame.tally)
-    assert frame.duel and not frame.duel.may_vote
-    assert "nothing to vote on" in text_of(service.vote(ANNA, frame.duel, "Tie").problem)
+    comparison = asked(service, replace(BRIEFLY, blind=True))
+    file = comparison.pane_at(0).file
+    shipped = 0 if file and file.level == "Q4_1" else 1
+    update = service.cast_vote(ANNA, comparison, BALLOT[shipped])
+    assert pane(update, shipped).was_hidden and pane(update, shipped).name == "Q4_1"
+    assert isinstance(pane(update, 0).activity, Finished)
+    assert isinstance(update.tallies, VoteTallies)
+    tally = next(tally for tally in update.tallies.tallies if tally.pair == update.tallies.current)
+    assert (tally.first, tally.second) == (1, 0)
+    assert update.comparison and not update.comparison.may_vote
+    assert "nothing to vote on" in sentence(service.cast_vote(ANNA, update.comparison, "Tie").problem)
 
 
 def test_a_word_that_is_no_vote_is_refused(service: CompareService) -> None:
-    duel = last_duel(list(service.ask(ANNA, Comparison(), SUM, replace(BRIEFLY, blind=True))))
-    assert "That is no vote." in text_of(service.vote(ANNA, duel, "C better").problem)
+    comparison = asked(service, replace(BRIEFLY, blind=True))
+    assert "That is no vote." in sentence(service.cast_vote(ANNA, comparison, "C better").problem)
 
 
-def test_a_book_that_cannot_be_written_is_told_and_the_names_show(service: CompareService) -> None:
-    duel = last_duel(list(service.ask(ANNA, Comparison(), SUM, replace(BRIEFLY, blind=True))))
+def test_the_names_show_even_if_the_vote_cannot_be_kept(service: CompareService) -> None:
+    comparison = asked(service, replace(BRIEFLY, blind=True))
     good = service.votes.path
     service.votes.path = good.parent / "models" / "votes" / "x"
     service.votes.path.parent.parent.mkdir(exist_ok=True)
     service.votes.path.parent.write_text("in the way")
     try:
-        frame = service.vote(ANNA, duel, "Tie")
+        update = service.cast_vote(ANNA, comparison, "Tie")
     finally:
         service.votes.path.parent.unlink()
         service.votes.path = good
-    assert "Your vote could not be kept" in text_of(frame.problem)
-    assert "was Q" in text_of(frame.panes[0].head)
+    assert "Your vote could not be kept" in sentence(update.problem)
+    assert pane(update, 0).name.startswith("Q")
 
 
 # --- what leaves the page, and what comes with a link ---
 
 
-@pytest.mark.parametrize("kind", ["markdown", "json"])
+@pytest.mark.parametrize("form", ["markdown", "json"])
 def test_a_saved_comparison_holds_both_answers_and_the_files_digests(
-    service: CompareService, answered: tuple[Comparison, list[CompareUpdate]], kind: str
+    service: CompareService, answered: Answered, form: str
 ) -> None:
-    text = str(list(service.record(answered[0], kind))[-1])
-    for side in answered[0].sides:
-        assert side.file and side.file.path.name in text
-        assert side.conversation.messages[-1].content.strip().split("\n")[0] in text.replace("\\ufffd", "�")
+    text = str(list(service.save_comparison(answered[0], "json" if form == "json" else "markdown"))[-1])
+    for session in answered[0].panes:
+        assert isinstance(session.file, ModelFile) and session.file.path.name in text
+        assert session.conversation.messages[-1].content.strip().split("\n")[0] in text.replace("\\ufffd", "�")
     assert len(re.findall(r"\b[0-9a-f]{64}\b", text)) == 2
-    if kind == "json":
+    if form == "json":
         assert json.loads(text)["panes"][1]["requantized_from"] == "Q4_1"
 
 
-def test_a_link_reopens_the_same_set_up(service: CompareService) -> None:
-    from urllib.parse import parse_qsl
-
-    wish = replace(BRIEFLY, mode="at once", system="Be brief.")
-    setup = service.setup.linked(dict(parse_qsl(query_of(wish, "Why?"))))
-    assert setup.choices == wish.choices
+def test_a_link_opens_the_same_set_up_again(service: CompareService) -> None:
+    request = replace(BRIEFLY, mode="at once", system="Be brief.")
+    setup = service.setup.read_link(dict(parse_qsl(link_query(request, "Why?"))))
+    assert setup.choices == request.choices
     assert (setup.prompt, setup.system, setup.mode, setup.temperature) == ("Why?", "Be brief.", "at once", 0)
     assert setup.problems == ()
 
 
-def test_a_link_to_what_is_not_here_is_told_and_opens_the_usual(service: CompareService) -> None:
-    setup = service.setup.linked(
+def test_a_link_to_what_is_not_here_says_so_and_opens_the_usual(service: CompareService) -> None:
+    setup = service.setup.read_link(
         {"left": "../../etc/passwd:Q4_1", "right": f"{MODEL}:Q9", "mode": "never", "prompt": "Hi"}
     )
     assert len(setup.problems) == 2 and "not on this computer" in setup.problems[0]
@@ -294,22 +341,14 @@ def test_a_link_to_what_is_not_here_is_told_and_opens_the_usual(service: Compare
     assert setup.mode is None and setup.prompt == "Hi"
 
 
-def test_a_newcomer_sees_sense_beside_babble(service: CompareService) -> None:
+def test_a_newcomer_sees_a_sensible_level_beside_a_babbling_one(service: CompareService) -> None:
     assert [choice.level for choice in service.setup.first_choices()] == ["Q8_0", "Q2_0"]
 
 
-def test_what_will_happen_is_said_beforehand(service: CompareService) -> None:
-    said = text_of(service.setup.beforehand(BRIEFLY))
-    assert "each with all cores" in said and "Both models stay in memory." in said
+def test_the_outlook_knows_memory_and_levels_to_be_made(service: CompareService) -> None:
+    assert service.setup.outlook(BRIEFLY) == CompareOutlook("in turn", "together")
     to_make = replace(BRIEFLY, choices=(SHIPPED, ModelChoice(MODEL, "Q6_K", 2048)), mode="at once")
-    assert "share the cores" in text_of(service.setup.beforehand(to_make))
-    assert "Q6_K will be made here first" in text_of(service.setup.beforehand(to_make))
-
-
-def test_whatever_a_browser_sends_becomes_a_possible_wish() -> None:
-    wish = read_wish("m", "Q4_1", "x", "q9", None, "", "9" * 12, None, None, 99, None, -1, "both", 1)
-    assert wish.choices == (ModelChoice("m", "Q4_1"), ModelChoice(None, None, None))
-    assert (wish.mode, wish.blind, wish.sampling.temperature, wish.sampling.seed) == ("in turn", True, 2.0, None)
+    assert service.setup.outlook(to_make) == CompareOutlook("at once", to_make=("Q6_K",))
 
 
 # --- a page that is gone, a time that is over ---
@@ -323,21 +362,19 @@ class Clock:
 
 
 @pytest.mark.parametrize("ended_by", ["the page", "the time"])
-def test_a_comparison_ends_with_its_page_or_its_time_and_gives_its_models_back(
-    services: Services, ended_by: str
-) -> None:
+def test_a_comparison_ends_with_its_page_or_its_time_and_frees_its_models(services: Services, ended_by: str) -> None:
     clock = Clock()
     runs = Runs(Limits(reply_seconds=60), clock=clock)
     usable_bytes, slots = services.pool.usable_bytes_for, services.settings.slots
     picker = ModelPickerService(services.library, services.planner, usable_bytes, slots, runs=runs)
     service = CompareService(services, picker, LoadedModels(services.pool, services.planner, picker))
-    asked = service.ask(ANNA, Comparison(), "Write a long story about a fox.", replace(BRIEFLY, max_tokens=1500))
-    next(frame for frame in asked if any(pane.growing and pane.growing.content for pane in frame.panes))
+    updates = service.ask_both(ANNA, Comparison(), STORY, replace(BRIEFLY, max_tokens=1500))
+    next(update for update in updates if growing(update, 0))
     if ended_by == "the page":
         runs.end_session(ANNA.session)
     else:
         clock.now += 120
-    last = list(asked)[-1]
-    assert last.phase == "rest" and last.duel and last.duel.at(0).conversation.messages[-1].content
-    assert ("The comparison was stopped after 2 minutes" in text_of(last.problem)) is (ended_by == "the time")
+    last = list(updates)[-1]
+    assert last.phase == "rest" and last.comparison and last.comparison.pane_at(0).conversation.messages[-1].content
+    assert ("The comparison was stopped after 2 minutes" in sentence(last.problem)) is (ended_by == "the time")
     assert all(model.users == 0 for model in services.pool.loaded_models())

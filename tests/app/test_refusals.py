@@ -104,7 +104,7 @@ def test_a_chat_from_a_browser_that_is_too_long_is_a_line(chat: ChatService, rec
 def test_what_is_switched_off_is_a_line(compare: CompareService, services: Services, records: Log) -> None:
     models = ModelsService(services)
     attempts: dict[str, Callable[[], object]] = {
-        "allow_lab": lambda: list(compare.lab.control(ANNA, Comparison())),
+        "allow_lab": lambda: list(compare.scoring.measure_noise(ANNA, Comparison())),
         "allow_downloads": lambda: models.start_download("owner/Model-GGUF", "a key", ANNA),
         "allow_quantize": lambda: list(models.make_level("SmolLM2-135M-Instruct", "Q2_0", visitor=ANNA)),
     }
@@ -150,6 +150,6 @@ def test_every_setting_that_a_refusal_names_is_one() -> None:
 
 
 def test_a_link_that_asks_for_too_much_is_known_for_a_line(compare: CompareService) -> None:
-    setup = compare.setup.linked({"left": "SmolLM2-135M-Instruct:Q4_1", "prompt": "x" * 101})
+    setup = compare.setup.read_link({"left": "SmolLM2-135M-Instruct:Q4_1", "prompt": "x" * 101})
     assert [refusal.setting for refusal in setup.refusals] == ["max_message_characters"]
     assert len(setup.problems) == 1

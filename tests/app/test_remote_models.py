@@ -14,13 +14,14 @@ import pytest
 from playground.app.chat import ChatRequest, ChatService
 from playground.app.compare.comparison import CompareRequest, Comparison
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import query_of
-from playground.app.compare.updates import CompareUpdate
+from playground.app.compare.setup import link_query
+from playground.app.compare.updates import ComparedAnswers, CompareUpdate
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.servers import Servers
 from playground.app.services import Services
+from playground.chat.first_difference import NoDifference
 from playground.chat.session import ChatSession
 from playground.engine.protocol import GREEDY
 from playground.errors import ModelNotFound, RequestRefused
@@ -75,9 +76,9 @@ def comparison(services: Services, picker: ModelPickerService) -> CompareService
 
 @pytest.fixture(scope="module")
 def compared(comparison: CompareService) -> CompareUpdate:
-    """The starter here beside the starter on the server: the last frame."""
-    wish = CompareRequest((HERE, THERE), sampling=GREEDY, max_tokens=24)
-    return list(comparison.ask(ANN, Comparison(), SUM, wish))[-1]
+    """The starter here beside the starter on the server: the last update."""
+    request = CompareRequest((HERE, THERE), sampling=GREEDY, max_tokens=24)
+    return list(comparison.ask_both(ANN, Comparison(), SUM, request))[-1]
 
 
 def text_of(markup: str | None) -> str:
@@ -193,61 +194,66 @@ def test_stop_ends_a_server_s_reply_with_what_it_has_written(chat: ChatService) 
 # --- the comparison ---
 
 
+def answers(update: CompareUpdate) -> ComparedAnswers:
+    assert isinstance(update.answers, ComparedAnswers)
+    return update.answers
+
+
 def test_the_same_model_here_and_on_a_server_gives_the_same_text(compared: CompareUpdate) -> None:
-    assert compared.duel
-    texts = [side.conversation.messages[-1].content for side in compared.duel.sides]
+    assert compared.comparison
+    texts = [pane.conversation.messages[-1].content for pane in compared.comparison.panes]
     assert texts == [ANSWER, ANSWER]
 
 
-def test_a_server_s_side_has_its_speed_and_dashes_for_memory(compared: CompareUpdate) -> None:
-    rows = dict(re.findall(r'<tr><th scope="row">([^<]*)</th>(.*?)</tr>', compared.differences or ""))
-    assert re.search(r"<td>–</td>$", rows["Memory, planned"]) and re.search(r"<td>–</td>$", rows["Memory, measured"])
-    assert all(re.match(r"\d+ MiB –$", text_of(rows[name])) for name in ("Memory, planned", "Memory, measured"))
-    assert text_of(rows["Length"]) == "11 tokens 11 tokens"
-    assert len(re.findall(r"[\d.]+ tok/s", rows["Writing speed"])) == 2
-    assert "runs on" not in text_of(compared.panes[0].head)
-    assert f"{ALIAS} on workshop" in text_of(compared.panes[1].head)
+def test_a_server_s_answer_has_a_speed_and_no_memory(compared: CompareUpdate) -> None:
+    rows = {row.figure: row for row in answers(compared).table}
+    for figure in ("memory_planned", "memory_measured"):
+        here, there = rows[figure].texts
+        assert re.fullmatch(r"\d+ MiB", here) and there == "–"
+    assert rows["tokens"].texts == ("11 tokens", "11 tokens")
+    assert all(re.fullmatch(r"[\d.]+ tok/s", text) for text in rows["generation_speed"].texts)
+    here_pane, there_pane = compared.panes
+    assert here_pane and "runs on" not in here_pane.name
+    assert there_pane and f"{ALIAS} on workshop" in there_pane.name
 
 
-def test_what_a_server_keeps_to_itself_is_said_and_not_shown(
-    comparison: CompareService, compared: CompareUpdate
-) -> None:
-    assert "The server tells neither the probabilities of its tokens" in text_of(compared.parting)
-    assert compared.duel
-    refused = list(comparison.lab.score(ANN, compared.duel))[-1]
-    assert "a server does not tell how likely it finds a text" in text_of(refused.problem)
+def test_what_a_server_does_not_send_cannot_be_compared(comparison: CompareService, compared: CompareUpdate) -> None:
+    assert answers(compared).first_difference == NoDifference("tokens not shown", 0)
+    assert compared.comparison
+    refused = list(comparison.scoring.measure_agreement(ANN, compared.comparison))[-1]
+    assert "a server does not tell how likely it finds a text" in str(refused.problem)
     assert refused.phase == "rest"
 
 
-def test_a_saved_comparison_says_that_one_side_ran_on_a_server(
+def test_a_saved_comparison_says_that_one_model_ran_on_a_server(
     comparison: CompareService, compared: CompareUpdate
 ) -> None:
-    assert compared.duel
-    saved = json.loads(next(part for part in comparison.record(compared.duel, "json") if isinstance(part, str)))
+    assert compared.comparison
+    saved = json.loads(str(list(comparison.save_comparison(compared.comparison, "json"))[-1]))
     assert [pane["server"] for pane in saved["panes"]] == [None, "workshop"]
     assert saved["panes"][1]["memory_planned"] is None and saved["panes"][0]["memory_planned"]
-    page = next(part for part in comparison.record(compared.duel, "markdown") if isinstance(part, str))
-    assert "a server's model, of whose file, level and context nothing is known here" in page
+    page = str(list(comparison.save_comparison(compared.comparison, "markdown"))[-1])
+    assert "on a server, which does not report its file, level or context" in page
     assert KEY not in page + json.dumps(saved)
 
 
-def test_a_server_that_refuses_leaves_the_other_side_its_answer(comparison: CompareService) -> None:
-    wish = CompareRequest((replace(THERE, model="gone@workshop"), HERE), sampling=GREEDY, max_tokens=12)
-    last = list(comparison.ask(ANN, Comparison(), SUM, wish))[-1]
-    assert last.duel and last.duel.at(1).result
-    assert "no longer available" in text_of(last.panes[0].note)
+def test_a_server_that_refuses_leaves_the_other_pane_its_answer(comparison: CompareService) -> None:
+    request = CompareRequest((replace(THERE, model="gone@workshop"), HERE), sampling=GREEDY, max_tokens=12)
+    last = list(comparison.ask_both(ANN, Comparison(), SUM, request))[-1]
+    assert last.comparison and last.comparison.pane_at(1).result
+    assert last.panes[0] and "no longer available" in str(last.panes[0].note)
 
 
-def test_both_sides_answer_at_once_and_count_as_undisturbed(comparison: CompareService) -> None:
-    wish = CompareRequest((HERE, THERE), sampling=GREEDY, max_tokens=12, mode="at once")
-    assert "share nothing if each has a machine of its own" in comparison.setup.beforehand(wish)
-    last = list(comparison.ask(ANN, Comparison(), SUM, wish))[-1]
-    assert last.duel and all(side.result for side in last.duel.sides)
-    assert "shared the cores" not in text_of(last.differences)
+def test_with_a_server_both_answer_at_once_and_speeds_are_comparable(comparison: CompareService) -> None:
+    request = CompareRequest((HERE, THERE), sampling=GREEDY, max_tokens=12, mode="at once")
+    assert comparison.setup.outlook(request).has_server
+    last = list(comparison.ask_both(ANN, Comparison(), SUM, request))[-1]
+    assert last.comparison and all(pane.result for pane in last.comparison.panes)
+    assert not answers(last).shared_cores
 
 
 def test_a_link_opens_a_comparison_with_a_server(comparison: CompareService) -> None:
-    wish = CompareRequest((HERE, THERE), sampling=GREEDY)
-    setup = comparison.setup.linked(dict(parse_qsl(query_of(wish, SUM))))
+    request = CompareRequest((HERE, THERE), sampling=GREEDY)
+    setup = comparison.setup.read_link(dict(parse_qsl(link_query(request, SUM))))
     assert setup.problems == ()
     assert setup.choices[1] and (setup.choices[1].model, setup.choices[1].level) == (THERE.model, THERE.level)

@@ -1,4 +1,4 @@
-"""What two answers differ in: where they part, which figure is better, and all of it on paper."""
+"""What two answers differ in: the first different token, the table of figures, and the saved comparison."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from playground.chat.comparison import DifferenceRow, Mode, PaneResult, Spread, differences, spread_of
+from playground.chat.comparison import (
+    ComparisonRow,
+    MeasurementNoise,
+    Mode,
+    PaneResult,
+    comparison_table,
+    noise_of,
+)
 from playground.chat.comparison_export import (
     SavedComparison,
     SavedPane,
@@ -17,7 +24,7 @@ from playground.chat.comparison_export import (
     comparison_as_markdown,
 )
 from playground.chat.conversation import Conversation
-from playground.chat.first_difference import comparable, first_difference
+from playground.chat.first_difference import are_comparable, first_difference, why_no_difference
 from playground.chat.template.render import Message
 from playground.engine.protocol import UNKNOWN_ID, Alternative, Finished, FinishReason, Memory, Sampling, Token
 from playground.fit.plan import MemoryPlan
@@ -53,37 +60,45 @@ def result(
     return PaneResult(talk, finished, PLAN, Memory(resident, 0), tokens, Sampling(seed=7), mode, 0, vocabulary)
 
 
-def row(figure: str, rows: tuple[DifferenceRow, ...]) -> DifferenceRow:
+def row(figure: str, rows: tuple[ComparisonRow, ...]) -> ComparisonRow:
     return next(row for row in rows if row.figure == figure)
 
 
-# --- where they part ---
+# --- the first difference ---
 
 
-def test_each_side_tells_how_probable_it_held_its_own_choice_and_the_others() -> None:
+def test_each_model_gives_both_choices_a_probability() -> None:
     high, low = result(token(FOUR, FIVE)), result(token(replace(FIVE, logprob=math.log(0.5))))
-    parting = first_difference(high, low)
-    assert parting is not None and parting.place == 0 and (parting.mine.text, parting.theirs.text) == ("4", "5")
-    assert parting.mine.own == pytest.approx(0.75) and parting.mine.other == pytest.approx(0.2)
-    assert parting.theirs.own == pytest.approx(0.5) and parting.theirs.other is None
+    difference = first_difference(high, low)
+    assert difference is not None and difference.common_tokens == 0
+    four, five = difference.choices
+    assert (four.text, five.text) == ("4", "5")
+    assert four.own == pytest.approx(0.75) and four.other == pytest.approx(0.2)
+    assert five.own == pytest.approx(0.5) and five.other is None
 
 
 def test_the_token_that_ends_a_text_is_a_choice_too() -> None:
     end = Alternative(2, "<|im_end|>", math.log(0.9))
     ended = result(token(FOUR))
     ended = replace(ended, finished=replace(ended.finished, end=end, top=(end, FIVE)))
-    parting = first_difference(ended, result(token(FOUR), token(FIVE, replace(end, logprob=math.log(0.1)))))
-    assert parting is not None and parting.place == 1 and parting.before == "4"
-    assert parting.mine.ends and parting.mine.own == pytest.approx(0.9) and parting.mine.other == pytest.approx(0.2)
-    assert not parting.theirs.ends and parting.theirs.other == pytest.approx(0.1)
+    difference = first_difference(ended, result(token(FOUR), token(FIVE, replace(end, logprob=math.log(0.1)))))
+    assert difference is not None and (difference.common_tokens, difference.common_text) == (1, "4")
+    first, second = difference.choices
+    assert first.is_end and first.own == pytest.approx(0.9) and first.other == pytest.approx(0.2)
+    assert not second.is_end and second.other == pytest.approx(0.1)
 
 
-def test_a_reply_that_was_cut_off_does_not_part_from_one_that_went_on() -> None:
-    assert first_difference(result(token(FOUR), reason="length limit"), result(token(FOUR), token(FIVE))) is None
+def test_a_reply_that_was_cut_off_does_not_differ_from_a_longer_one() -> None:
+    short, long = result(token(FOUR), reason="length limit"), result(token(FOUR), token(FIVE))
+    assert first_difference(short, long) is None
+    reason = why_no_difference(short, long)
+    assert (reason.reason, reason.common_tokens) == ("cut off", 1)
 
 
 def test_tokens_of_different_vocabularies_are_not_compared() -> None:
-    assert first_difference(result(token(FOUR)), result(token(FIVE), vocabulary=11)) is None
+    one, other = result(token(FOUR)), result(token(FIVE), vocabulary=11)
+    assert first_difference(one, other) is None
+    assert why_no_difference(one, other).reason == "different vocabularies"
 
 
 def on_a_server(*pieces: tuple[str, float | None], top: tuple[Alternative, ...] = ()) -> PaneResult:
@@ -92,28 +107,30 @@ def on_a_server(*pieces: tuple[str, float | None], top: tuple[Alternative, ...] 
     return replace(result(*tokens), plan=None, measured=None, vocabulary_size=None)
 
 
-def test_beside_a_server_tokens_are_compared_by_their_text() -> None:
+def test_with_a_server_tokens_are_compared_by_their_text() -> None:
     here = result(token(FOUR), token(FIVE, FOUR))
     there = on_a_server(("4", -0.1), ("4", -0.2), top=(replace(FIVE, id=UNKNOWN_ID), replace(FOUR, id=UNKNOWN_ID)))
-    parting = first_difference(here, there)
-    assert parting is not None and (parting.place, parting.before) == (1, "4")
-    assert parting.mine.own == pytest.approx(0.2) and parting.mine.other == pytest.approx(0.75)
-    assert parting.theirs.own == pytest.approx(math.exp(-0.2)) and parting.theirs.other == pytest.approx(0.2)
-    assert parting.theirs.id is None
+    difference = first_difference(here, there)
+    assert difference is not None and (difference.common_tokens, difference.common_text) == (1, "4")
+    first, second = difference.choices
+    assert first.own == pytest.approx(0.2) and first.other == pytest.approx(0.75)
+    assert second.own == pytest.approx(math.exp(-0.2)) and second.other == pytest.approx(0.2)
+    assert second.id is None
 
 
-def test_parts_of_a_character_do_not_part_two_answers() -> None:
+def test_parts_of_a_character_are_no_difference() -> None:
     here = result(token(Alternative(7, "", -0.1)), token(FOUR))
     assert first_difference(here, on_a_server(("\ufffd", -0.1), ("4", -0.1))) is None
 
 
-def test_of_a_server_that_does_not_show_its_tokens_nothing_is_said() -> None:
+def test_a_server_that_does_not_show_its_tokens_is_not_compared() -> None:
     here, there = result(token(FOUR)), on_a_server(("5", None))
-    assert not comparable(here, there) and first_difference(here, there) is None
+    assert not are_comparable(here, there) and first_difference(here, there) is None
+    assert why_no_difference(here, there).reason == "tokens not shown"
 
 
-def test_what_a_server_keeps_to_itself_is_unknown_in_the_figures() -> None:
-    rows = differences([result(token(FOUR)), on_a_server(("4", None))])
+def test_what_a_server_does_not_send_is_unknown_in_the_table() -> None:
+    rows = comparison_table([result(token(FOUR)), on_a_server(("4", None))])
     assert row("memory_planned", rows).values[1] is None and row("memory_measured", rows).values[1] is None
     assert row("memory_measured", rows).better is None
 
@@ -121,66 +138,75 @@ def test_what_a_server_keeps_to_itself_is_unknown_in_the_figures() -> None:
 # --- the figures ---
 
 
-def test_a_difference_within_the_spread_is_not_marked_and_one_beyond_it_is() -> None:
-    spread = Spread(generation_speed=0.1)
-    assert row("generation_speed", differences([result(speed=10.0), result(speed=9.2)], spread)).better is None
-    assert row("generation_speed", differences([result(speed=8.0), result(speed=10.0)], spread)).better == 1
+def test_only_a_difference_beyond_the_noise_is_marked() -> None:
+    noise = MeasurementNoise(generation_speed=0.1)
+    assert row("generation_speed", comparison_table([result(speed=10.0), result(speed=9.2)], noise)).better is None
+    assert row("generation_speed", comparison_table([result(speed=8.0), result(speed=10.0)], noise)).better == 1
 
 
 def test_less_memory_is_better_and_more_tokens_are_not() -> None:
-    rows = differences([result(token(FOUR), resident=200 << 20), result(resident=100 << 20)])
+    rows = comparison_table([result(token(FOUR), resident=200 << 20), result(resident=100 << 20)])
     assert row("memory_measured", rows).better == 1
     assert row("memory_planned", rows).better is None  # the same plan
     assert row("tokens", rows).better is None and row("finish_reason", rows).better is None
 
 
-def test_speeds_made_at_once_are_not_marked() -> None:
-    rows = differences([result(speed=1.0, mode="at once"), result(speed=9.0, mode="at once")])
-    assert row("generation_speed", rows) == DifferenceRow("generation_speed", (1.0, 9.0), None)
+def test_speeds_of_answers_written_at_once_are_not_marked() -> None:
+    rows = comparison_table([result(speed=1.0, mode="at once"), result(speed=9.0, mode="at once")])
+    speed = row("generation_speed", rows)
+    assert (speed.values, speed.better) == ((1.0, 9.0), None)
 
 
-def test_a_pane_without_an_answer_has_no_figures_and_makes_the_other_no_better() -> None:
-    rows = differences([result(), None])
+def test_values_read_in_their_unit_and_two_sizes_never_read_the_same() -> None:
+    rows = comparison_table([result(token(FOUR), resident=(130 << 20) + 1), result(resident=130 << 20)])
+    assert row("generation_speed", rows).texts == ("10.0 tok/s", "10.0 tok/s")
+    assert row("tokens", rows).texts == ("512 tokens", "512 tokens")
+    first, second = row("memory_measured", rows).texts
+    assert first != second
+
+
+def test_a_pane_without_an_answer_has_no_figures_and_no_rival() -> None:
+    rows = comparison_table([result(), None])
     assert row("generation_speed", rows).values == (10.0, None)
     assert all(row.better is None for row in rows)
 
 
-def test_a_control_widens_what_counts_as_chance_and_never_narrows_it() -> None:
-    wide = spread_of([result(speed=10.0), result(speed=7.0)])
+def test_measured_noise_is_never_below_the_usual() -> None:
+    wide = noise_of([result(speed=10.0), result(speed=7.0)])
     assert wide.generation_speed == pytest.approx(0.3) and wide.is_measured
-    assert spread_of([result(), result()]).generation_speed == Spread().generation_speed
+    assert noise_of([result(), result()]).generation_speed == MeasurementNoise().generation_speed
 
 
-# --- on paper ---
+# --- saved ---
 
 
-def record(*panes: SavedPane) -> SavedComparison:
+def saved(*panes: SavedPane) -> SavedComparison:
     processors = Processors(2, 2, 2, 2, None, "the cores")
     memory = MachineMemory(8 << 30, 4 << 30, None, "this computer's memory")
     versions = {"playground": "1", "llama-cpp-python": "2"}
     return SavedComparison(panes, Sampling(seed=7), 64, processors, memory, title="A test", versions=versions)
 
 
-def pane(level: str, answer: PaneResult | None, failure: str = "") -> SavedPane:
+def pane(level: str, answer: PaneResult | None) -> SavedPane:
     path = Path("/secret/folder") / f"Tiny-{level}.gguf"
     file = ModelFile(path, (path,), "Tiny", level, 1234, "folder")
     talk = answer.conversation if answer else Conversation().ask("2+2?")
-    ends = ((len(talk.messages) - 1, answer.finished),) if answer else ()
-    return SavedPane(file, CONTEXT, talk, answer, failure, ("ab" * 32,), ends)
+    finished = ((len(talk.messages) - 1, answer.finished),) if answer else ()
+    return SavedPane(file, CONTEXT, talk, answer, ("ab" * 32,), finished)
 
 
-def test_every_reply_of_a_longer_talk_is_saved_with_its_own_figures() -> None:
+def test_every_reply_of_a_longer_chat_is_saved_with_its_own_figures() -> None:
     first, second = result(token(FOUR), speed=20.0), result(token(FIVE), speed=30.0)
     talk = first.conversation.ask("And 2+3?").answered(Message("assistant", "5"))
-    pane_record = replace(pane("Q8_0", second), conversation=talk, ends=((1, first.finished), (3, second.finished)))
-    replies = json.loads(comparison_as_json(record(pane_record)))["panes"][0]["replies"]
+    pane_record = replace(pane("Q8_0", second), conversation=talk, finished=((1, first.finished), (3, second.finished)))
+    replies = json.loads(comparison_as_json(saved(pane_record)))["panes"][0]["replies"]
     assert [(reply["message"], reply["timings"]["generation_speed"]) for reply in replies] == [(1, 20.0), (3, 30.0)]
-    page = comparison_as_markdown(record(pane_record))
-    assert page.index("20.0 tok") < page.index("2+3") < page.index("30.0 tok")
+    page = comparison_as_markdown(saved(pane_record))
+    assert page.index("20.0 tok/s ·") < page.index("2+3") < page.index("30.0 tok/s ·")
 
 
-def test_json_holds_answers_figures_bytes_and_versions_and_no_folder_of_this_computer() -> None:
-    text = comparison_as_json(record(pane("Q8_0", result(token(FOUR, FIVE))), pane("Q2_0", result(token(FIVE)))))
+def test_json_holds_answers_figures_files_and_versions_but_no_folder() -> None:
+    text = comparison_as_json(saved(pane("Q8_0", result(token(FOUR, FIVE))), pane("Q2_0", result(token(FIVE)))))
     data = json.loads(text)
     assert [one["messages"][-1]["content"] for one in data["panes"]] == ["4", "5"]
     assert data["panes"][0]["sha256"] == ["ab" * 32] and data["panes"][0]["files"] == ["Tiny-Q8_0.gguf"]
@@ -192,17 +218,17 @@ def test_json_holds_answers_figures_bytes_and_versions_and_no_folder_of_this_com
 
 def test_markdown_reads_from_the_facts_to_both_answers() -> None:
     page = comparison_as_markdown(
-        record(pane("Q8_0", result(token(FOUR, FIVE), speed=20.0)), pane("Q2_0", result(token(FIVE))))
+        saved(pane("Q8_0", result(token(FOUR, FIVE), speed=20.0)), pane("Q2_0", result(token(FIVE))))
     )
     assert page.startswith("# A test\n") and "secret" not in page
-    assert "| Generation, tokens per second | **20.0** | 10.0 |" in page
-    assert '- A wrote `"4"`: probability 75.00%; what B chose: 20.00%' in page
+    assert "| Generation speed | **20.0 tok/s** | 10.0 tok/s |" in page
+    assert '- A wrote `"4"`: probability 75.00%; B’s choice: 20.00%' in page
     assert "# A: Tiny Q8_0" in page and "## You\n\n2+2?\n\n## Model\n\n4\n" in page
 
 
-def test_a_side_that_failed_is_written_down_with_its_reason() -> None:
-    page = comparison_as_markdown(record(pane("Q8_0", result(token(FOUR))), pane("Q2_0", None, "It does not fit.")))
-    assert "*It does not fit.*" in page and "Where they part" not in page
+def test_a_pane_without_an_answer_is_saved_with_its_question() -> None:
+    page = comparison_as_markdown(saved(pane("Q8_0", result(token(FOUR))), pane("Q2_0", None)))
+    assert "# B: Tiny Q2_0" in page and "First difference" not in page
 
 
 # --- the bytes ---

@@ -1,4 +1,4 @@
-"""`compare` as a script meets it: both answers, where they part, and what went wrong with one."""
+"""`compare` as a script meets it: both answers, their first difference, and what went wrong with one."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def test_a_model_that_cannot_be_loaded_leaves_the_other_its_answer(
     assert one["text"] and "lambo" in other["error"]
 
 
-def test_in_words_it_ends_with_the_figures_and_where_the_answers_part(capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_words_it_ends_with_the_table_and_the_first_difference(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "starter", "starter", *QUESTION]) == 0
     printed = capsys.readouterr()
     assert "SmolLM2 135M Instruct Q4_1\n\nThe answer" in printed.out
-    assert "Memory measured" in printed.out and printed.out.endswith("The answers are the same.\n")
+    assert "Memory measured" in printed.out and printed.out.endswith("The answers are identical.\n")
     assert "tok/s" in printed.err
 
 

@@ -135,9 +135,10 @@ def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Servic
     picker = ModelPickerService(shut.library, shut.planner, shut.pool.usable_bytes_for, 1, runs=shut.runs)
     service = CompareService(shut, picker, LoadedModels(shut.pool, shut.planner, picker))
     visitor = Visitor("page", "page")
-    for frames in (service.lab.control(visitor, Comparison()), service.lab.score(visitor, Comparison())):
-        (frame,) = frames
-        assert "Nothing is measured here" in str(frame.problem)
+    scoring = service.scoring
+    for updates in (scoring.measure_noise(visitor, Comparison()), scoring.measure_agreement(visitor, Comparison())):
+        (update,) = updates
+        assert "Nothing is measured here" in str(update.problem)
 
 
 def test_load_anyway_is_refused_where_it_is_switched_off_whoever_asks(shut: Services) -> None:

@@ -1,7 +1,8 @@
-"""A comparison as its tab keeps it on the server: two sides with their histories, and what is hidden until the vote.
+"""A comparison as the page's session keeps it: two panes with their conversations, and what a blind vote hides.
 
-Plain frozen data, because Gradio copies a session's state. A side is left or right as it was chosen; a place is A or B
-as it is shown. They are the same thing until a blind round shuffles them. Knows no model and no component.
+Two ways to count the panes: `panes` holds them as they were chosen (0 left, 1 right); a `position` says where a pane is
+shown (0 as A, 1 as B). They differ only while a blind comparison has swapped the panes. Frozen data, because Gradio
+copies a session's state.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from playground.app.model_choice import ModelChoice
-from playground.chat.comparison import Mode, Pane, PaneResult, Spread
+from playground.chat.comparison import MeasurementNoise, Mode, Pane, PaneResult
 from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template.render import Message
@@ -22,14 +23,15 @@ from playground.llama.params import ContextParameters
 from playground.measure.votes import Contestant, Pair, Preference, Vote
 from playground.models.library import ModelFile
 
-LETTERS: Final = ("A", "B")
-USUAL_TOKENS: Final = 128  # of an answer: enough to see what is lost, and a level that babbles soon comes to its end
+POSITIONS: Final = (0, 1)
+LETTERS: Final = ("A", "B")  # by position
+USUAL_TOKENS: Final = 128  # of an answer: enough to see what is lost, and a level that babbles ends soon
 BALLOT: Final = ("A better", "B better", "Tie", "Both bad")
 
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """How the next comparison should be made, as the page holds it."""
+    """How the next comparison should be made. choices: of the left and the right picker."""
 
     choices: tuple[ModelChoice, ModelChoice]
     system: str = ""
@@ -40,21 +42,22 @@ class CompareRequest:
 
 
 @dataclass(frozen=True)
-class Side:
-    """One model's part: what it was asked and said, and by which model; context None where that is a server's.
+class PaneSession:
+    """One pane of the page: its conversation and the model that answered last.
 
-    result: of its last reply; ends: the place among the messages of each whole reply, and how it ended.
+    file: None before a model has answered; context: None for a server's model. result: of the last reply. finished:
+    for each whole reply, its index among the messages and how it ended.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
     file: ModelFile | RemoteModel | None = None
     context: ContextParameters | None = None
     result: PaneResult | None = None
-    ends: tuple[tuple[int, Finished], ...] = ()
+    finished: tuple[tuple[int, Finished], ...] = ()
 
     @property
     def pane(self) -> Pane | None:
-        """The side as a comparison takes it; None before a model answers here."""
+        """What `compare` runs; None before a model is chosen."""
         return Pane(self.file, self.context, self.conversation) if self.file else None
 
     @property
@@ -64,117 +67,132 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """order: which side (0 left, 1 right) stands in place A and which in B."""
+    """shown_order: the index in `panes` of the pane that is shown as A, and of the one shown as B.
 
-    sides: tuple[Side, Side] = (Side(), Side())
-    order: tuple[int, int] = (0, 1)
+    request: of the last question. noise: survives "Clear", because it is a property of the computer.
+    """
+
+    panes: tuple[PaneSession, PaneSession] = (PaneSession(), PaneSession())
+    shown_order: tuple[int, int] = (0, 1)
     blind: bool = False
     voted: Preference | None = None
-    wish: CompareRequest | None = None  # of the last question
-    spread: Spread = field(default_factory=Spread)
+    request: CompareRequest | None = None
+    noise: MeasurementNoise = field(default_factory=MeasurementNoise)
 
     @property
     def is_empty(self) -> bool:
-        return not any(side.conversation.messages for side in self.sides)
+        return not any(pane.conversation.messages for pane in self.panes)
 
     @property
     def is_hidden(self) -> bool:
-        """Whether the page must not say which is which."""
+        """Whether the page must not say which model is which."""
         return self.blind and self.voted is None
 
     @property
     def may_vote(self) -> bool:
-        return self.is_hidden and all(side.result for side in self.sides)
+        return self.is_hidden and all(pane.result for pane in self.panes)
 
     @property
     def question(self) -> str:
-        messages = self.sides[0].conversation.messages
+        """The last question, "" before the first."""
+        messages = self.panes[0].conversation.messages
         return next((message.content for message in reversed(messages) if message.role == "user"), "")
 
-    def at(self, place: int) -> Side:
-        """The side that is shown as A (0) or B (1)."""
-        return self.sides[self.order[place]]
+    @property
+    def results(self) -> tuple[PaneResult, PaneResult] | None:
+        """Of A and B; None while one is missing, or while nobody may know which is whose."""
+        first, second = (self.pane_at(position).result for position in POSITIONS)
+        return None if self.is_hidden or first is None or second is None else (first, second)
 
-    def with_place(self, place: int, side: Side) -> Comparison:
-        sides = list(self.sides)
-        sides[self.order[place]] = side
-        return replace(self, sides=(sides[0], sides[1]))
+    @property
+    def names(self) -> tuple[str, str]:
+        """What A and B are called: their levels if that tells them apart, else with the model's name."""
+        if self.is_hidden:
+            return LETTERS
+        first, second = (self.pane_at(position).file for position in POSITIONS)
+        if first is None or second is None:
+            return first.level if first else LETTERS[0], second.level if second else LETTERS[1]
+        if first.base_name != second.base_name:
+            return f"{first.display_name} {first.level}", f"{second.display_name} {second.level}"
+        if first.level == second.level:
+            return f"{first.level} (A)", f"{second.level} (B)"
+        return first.level, second.level
 
-    def asked(self, text: str, wish: CompareRequest, limits: HistoryLimits) -> Comparison:
-        """With one more question to both; a blind round is shuffled, and begins with nothing that would give it away.
+    def pane_at(self, position: int) -> PaneSession:
+        """The pane that is shown as A (0) or B (1)."""
+        return self.panes[self.shown_order[position]]
 
-        Raises RequestRefused for too much or nothing.
+    def with_pane_at(self, position: int, pane: PaneSession) -> Comparison:
+        panes = list(self.panes)
+        panes[self.shown_order[position]] = pane
+        return replace(self, panes=(panes[0], panes[1]))
+
+    # --- what happens to it; each returns a new comparison ---
+
+    def with_question(self, text: str, request: CompareRequest, limits: HistoryLimits) -> Comparison:
+        """One more question to both panes.
+
+        A blind comparison starts empty, so that no earlier answer gives it away, and in random order. Raises
+        RequestRefused for an empty or too long text and for too many messages.
         """
         checked_text(text, "The message", limits)
-        duel = self
-        if wish.blind != self.blind or self.voted is not None:
-            duel = self.cleared()
-        if wish.blind and duel.is_empty:
-            duel = replace(duel, order=((0, 1), (1, 0))[secrets.randbelow(2)])
-        sides = [
-            replace(side, conversation=replace(side.conversation.ask(text), system=wish.system.strip()), result=None)
-            for side in duel.sides
-        ]
-        if any(len(side.conversation.messages) > limits.messages for side in sides):
-            raise RequestRefused("This chat has as many messages as the playground takes.", "Clear it and begin anew.")
-        return replace(duel, sides=(sides[0], sides[1]), blind=wish.blind, wish=wish)
+        comparison = self
+        if request.blind != self.blind or self.voted is not None:
+            comparison = self.cleared()
+        if request.blind and comparison.is_empty:
+            comparison = replace(comparison, shown_order=((0, 1), (1, 0))[secrets.randbelow(2)])
+        system = request.system.strip()
+        left, right = (
+            replace(pane, conversation=replace(pane.conversation.ask(text), system=system), result=None)
+            for pane in comparison.panes
+        )
+        if any(len(pane.conversation.messages) > limits.messages for pane in (left, right)):
+            raise RequestRefused("This chat has reached the maximum number of messages.", "Clear it to start again.")
+        return replace(comparison, panes=(left, right), blind=request.blind, request=request)
 
-    def asked_again(self, place: int, wish: CompareRequest) -> Comparison:
-        """One side without its last reply; raises RequestRefused where there is none, or while votes are out."""
+    def without_reply_at(self, position: int, request: CompareRequest) -> Comparison:
+        """One pane without its last reply, for another one. Raises RequestRefused before a question or a vote."""
         if self.is_hidden:
-            raise RequestRefused("Another answer would give it away.", "Vote first.")
-        side = self.at(place)
-        conversation = replace(side.conversation.without_last_reply(), system=wish.system.strip())
+            raise RequestRefused("Another answer would show which model is which.", "Vote first.")
+        pane = self.pane_at(position)
+        conversation = replace(pane.conversation.without_last_reply(), system=request.system.strip())
         if not conversation.messages:
             raise RequestRefused("There is no question to answer again.", "Ask something first.")
-        ends = tuple(end for end in side.ends if end[0] < len(conversation.messages))
-        again = replace(side, conversation=conversation, result=None, ends=ends)
-        return replace(self.with_place(place, again), wish=wish)
+        finished = tuple(end for end in pane.finished if end[0] < len(conversation.messages))
+        again = replace(pane, conversation=conversation, result=None, finished=finished)
+        return replace(self.with_pane_at(position, again), request=request)
 
-    def answered(self, place: int, result: PaneResult) -> Comparison:
-        side, conversation = self.at(place), result.conversation
-        ends = (*side.ends, (len(conversation.messages) - 1, result.finished))
-        return self.with_place(place, replace(side, conversation=conversation, result=result, ends=ends))
+    def with_result(self, position: int, result: PaneResult) -> Comparison:
+        pane, conversation = self.pane_at(position), result.conversation
+        finished = (*pane.finished, (len(conversation.messages) - 1, result.finished))
+        return self.with_pane_at(position, replace(pane, conversation=conversation, result=result, finished=finished))
 
-    def broken_off(self, place: int, message: Message) -> Comparison:
-        """With as much of a reply as there is."""
-        side = self.at(place)
+    def with_partial_reply(self, position: int, message: Message) -> Comparison:
+        """Keeps what was written of a reply that did not finish; nothing if it is empty."""
+        pane = self.pane_at(position)
         if not (message.content or message.thinking):
             return self
-        return self.with_place(place, replace(side, conversation=side.conversation.answered(message)))
+        return self.with_pane_at(position, replace(pane, conversation=pane.conversation.answered(message)))
 
     def cleared(self) -> Comparison:
-        """A new chat; what is known of the spread stays."""
-        return Comparison(spread=self.spread)
+        """A new comparison."""
+        return Comparison(noise=self.noise)
 
     def revealed(self) -> Comparison:
-        """With the sides where they were chosen, and nothing hidden."""
-        return replace(self, order=(0, 1), blind=False, voted=None)
+        """With nothing hidden, and both panes where they were chosen."""
+        return replace(self, shown_order=(0, 1), blind=False, voted=None)
 
-    def vote(self, ballot: str) -> Vote:
-        """The vote that a word of `BALLOT` means; raises RequestRefused when there is nothing to vote on."""
-        if ballot not in BALLOT:
+    def read_vote(self, word: str) -> Vote:
+        """The vote that a word of `BALLOT` means; raises RequestRefused if there is nothing to vote on."""
+        if word not in BALLOT:
             raise RequestRefused("That is no vote.", "Choose A, B, tie or both bad.")
         if not self.may_vote:
             raise RequestRefused("There is nothing to vote on.", "Ask both models something with names hidden.")
-        shown = [self.at(place).contestant for place in (0, 1)]
+        shown = [self.pane_at(position).contestant for position in POSITIONS]
         pair = Pair.in_order(*shown)
-        first_place = 0 if pair.first == shown[0] else 1
-        place = BALLOT.index(ballot)
-        preference: Preference = "tie" if ballot == "Tie" else "both bad"
-        if place < 2:
-            preference = "first" if place == first_place else "second"
-        return Vote(pair, preference, "first" if first_place == 0 else "second")
-
-
-def names(duel: Comparison) -> tuple[str, str]:
-    """What places A and B are called: the level where that tells them apart, else with the model's name."""
-    first, second = (duel.at(place).file for place in (0, 1))
-    if duel.is_hidden:
-        return LETTERS
-    if first is None or second is None:
-        return first.level if first else LETTERS[0], second.level if second else LETTERS[1]
-    if first.base_name == second.base_name:
-        same = first.level == second.level
-        return (f"{first.level} (A)", f"{second.level} (B)") if same else (first.level, second.level)
-    return f"{first.display_name} {first.level}", f"{second.display_name} {second.level}"
+        first_position = 0 if pair.first == shown[0] else 1
+        chosen = BALLOT.index(word)
+        preference: Preference = "tie" if word == "Tie" else "both bad"
+        if chosen in POSITIONS:
+            preference = "first" if chosen == first_position else "second"
+        return Vote(pair, preference, "first" if first_position == 0 else "second")

@@ -1,6 +1,6 @@
-"""What is measured of a comparison: a model beside itself, and one side's answer read by the other; as frames.
+"""Two measurements of a comparison: how much one model differs from itself, and how far B agrees with A's answer.
 
-Each takes a share of the lab, and is off where the settings say so, whatever a browser sends. Knows no component.
+Both count as lab work in the limits, and both are refused if the settings forbid it.
 """
 
 from __future__ import annotations
@@ -8,70 +8,83 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import Final
 
 from playground import events
-from playground.app.compare.comparison import CompareRequest, Comparison, names
-from playground.app.compare.updates import PLACE, PLACES, CompareUpdate, differences_of, refusal
+from playground.app.compare.comparison import POSITIONS, CompareRequest, Comparison
+from playground.app.compare.updates import (
+    PLACE,
+    AgreementResult,
+    CompareUpdate,
+    NoiseResult,
+    compare_answers,
+    refused_update,
+)
 from playground.app.loaded_models import LoadedModels
-from playground.app.refusals import error_message
+from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress, log_refusal
 from playground.app.services import Services
 from playground.chat.compare import compare
-from playground.chat.comparison import Pane, PaneResult, spread_of
+from playground.chat.comparison import Pane, PaneResult, comparison_table, noise_of
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Runs, Visitor
-from playground.measure.fidelity import Fidelity, FidelityProgress, score_answer
-from playground.web.html.agreement import PHASES, agreement_card
-from playground.web.html.compare import control_card
-from playground.web.html.page import notice
-from playground.web.html.reply import load_progress
+from playground.measure.fidelity import Fidelity, FidelityProgress, Phase, score_answer
+
+_STAGES: Final[dict[Phase, str]] = {
+    "loading the reference": "Loading A",
+    "reading the reference": "A reads its own answer",
+    "loading the candidate": "Loading B",
+    "reading the candidate": "B reads A’s answer",
+}
 
 
 class ComparisonScoring:
-    """Serves every visitor's comparison; `visits` keeps them apart and sees to their shares."""
+    """Serves the measurements of all visitors."""
 
     def __init__(self, services: Services, runs: Runs, loaded_models: LoadedModels) -> None:
         self._services, self._runs, self._loaded_models = services, runs, loaded_models
         self._interval_seconds = 1 / services.settings.updates_per_second
 
-    def control(self, visitor: Visitor, duel: Comparison) -> Iterator[CompareUpdate]:
-        """The left side's model asked twice, so that its difference from itself can be told."""
+    def measure_noise(self, visitor: Visitor, comparison: Comparison) -> Iterator[CompareUpdate]:
+        """Ask A's model the last question twice: what differs between the two runs is measurement noise."""
         begun = False
         try:
-            self._refuse_lab()
-            side, wish = duel.at(0), duel.wish
-            if not (side.pane and wish and side.result) or duel.is_hidden:
+            self._check_allowed()
+            session, request = comparison.pane_at(0), comparison.request
+            if not (session.pane and request and session.result) or comparison.is_hidden:
                 raise RequestRefused("There is nothing to repeat yet.", "Ask both models something first.")
-            pane = replace(side.pane, conversation=side.conversation.without_last_reply())
+            pane = replace(session.pane, conversation=session.conversation.without_last_reply())
             with self._runs.start_run(visitor, "control", PLACE) as run:
                 begun = True
-                yield CompareUpdate(phase="busy", problem="", control=notice(f"Asking {pane.file.level} twice …"))
-                results = yield from self._repeated(pane, wish, run)
+                yield CompareUpdate(phase="busy", problem=CLEAR, noise=_twice_progress(pane, 0))
+                results = yield from self._run_twice(pane, request, run)
             if len(results) < 2:
-                said = (
-                    error_message(run.interruption, visitor)
-                    if run.interruption
-                    else notice("Stopped; the control says nothing.")
-                )
-                yield CompareUpdate(phase="rest", control=said)
+                stopped = _why_stopped(run, "Stopped. The noise was not measured.")
+                yield CompareUpdate(phase="rest", noise=stopped)
                 return
-            duel = replace(duel, spread=spread_of(results))
-            text = control_card(names(duel)[0], results[0], results[1], duel.spread)
-            yield CompareUpdate(duel, phase="rest", control=text, differences=differences_of(duel))
+            comparison = replace(comparison, noise=noise_of(results))
+            noise = NoiseResult(
+                name=comparison.names[0],
+                is_identical=[token.id for token in results[0].tokens] == [token.id for token in results[1].tokens],
+                table=comparison_table(results, comparison.noise),
+                noise=comparison.noise,
+            )
+            yield CompareUpdate(comparison, phase="rest", noise=noise, answers=compare_answers(comparison))
         except PlaygroundError as error:
-            refused = refusal(error, visitor)
-            yield replace(refused, phase="rest", control="") if begun else refused
+            refused = refused_update(error, visitor)
+            yield replace(refused, phase="rest", noise=CLEAR) if begun else refused
 
-    def score(self, visitor: Visitor, duel: Comparison) -> Iterator[CompareUpdate]:
-        """A's answer read by both, token by token; one model in memory at a time is enough."""
+    def measure_agreement(self, visitor: Visitor, comparison: Comparison) -> Iterator[CompareUpdate]:
+        """Let both models read A's answer token by token; one model in memory at a time is enough."""
         begun = False
         try:
-            self._refuse_lab()
-            first, second = (duel.at(place) for place in PLACES)
-            if not (first.pane and second.pane and first.result) or duel.is_hidden:
+            self._check_allowed()
+            first, second = (comparison.pane_at(position) for position in POSITIONS)
+            if not (first.pane and second.pane and first.result) or comparison.is_hidden:
                 raise RequestRefused("There is no answer to read yet.", "Ask both models something first.")
             with self._runs.start_run(visitor, "scoring", PLACE) as run:
                 begun = True
-                yield CompareUpdate(duel, phase="busy", problem="", agreement=load_progress(None, "Reading A’s answer"))
+                reading = WorkProgress("Reading A’s answer")
+                yield CompareUpdate(comparison, phase="busy", problem=CLEAR, agreement=reading)
                 scoring: Generator[FidelityProgress | Fidelity, None, None] = score_answer(  # type: ignore[assignment]
                     self._services.pool,
                     first.pane,
@@ -79,48 +92,44 @@ class ComparisonScoring:
                     first.conversation.without_last_reply(),
                     [token.id for token in first.result.tokens],
                 )
-                said, outcome = yield from self._scored(duel, scoring, run)
-            _note_scoring(duel, visitor, outcome)
-            yield CompareUpdate(duel, phase="rest", agreement=said)
+                fidelity = yield from self._stream_scoring(scoring, run)
+            _log_scoring(comparison, visitor, "done" if fidelity else "stopped")
+            agreement: AgreementResult | StatusMessage
+            if fidelity:
+                is_same_model = first.contestant.model == second.contestant.model
+                agreement = AgreementResult(comparison.names, fidelity, is_same_model)
+            else:
+                agreement = _why_stopped(run, "Stopped. The agreement was not measured.")
+            yield CompareUpdate(comparison, phase="rest", agreement=agreement)
         except PlaygroundError as error:
+            refused = refused_update(error, visitor)
             if begun:
-                _note_scoring(duel, visitor, "failed", type(error).__name__)
-            refused = refusal(error, visitor)
-            yield replace(refused, duel=duel, phase="rest", agreement="") if begun else refused
+                _log_scoring(comparison, visitor, "failed", type(error).__name__)
+                refused = replace(refused, comparison=comparison, phase="rest", agreement=CLEAR)
+            yield refused
 
-    def _refuse_lab(self) -> None:
+    def _check_allowed(self) -> None:
         if not self._services.settings.allow_lab:
             raise RequestRefused(
-                "Nothing is measured here.", "Whoever runs this playground decided so.", setting="allow_lab"
+                "Nothing is measured here.", "The settings of this playground forbid it.", setting="allow_lab"
             )
 
-    def _scored(
-        self, duel: Comparison, scoring: Generator[FidelityProgress | Fidelity, None, None], run: Run
-    ) -> Generator[CompareUpdate, None, tuple[str, str]]:
-        """What is said at the end, and how it ended as the journal calls it."""
-        run.close_if_abandoned(scoring)
-        with closing(scoring):
-            for event in scoring:
-                if isinstance(event, Fidelity):
-                    return agreement_card(names(duel), event), "done"
-                if run.is_stopped():
-                    break
-                waits = self._loaded_models.waiting_sentence(event.waiting)
-                yield CompareUpdate(
-                    agreement=load_progress(None if waits else event.fraction, waits or PHASES[event.phase])
-                )
-        stopped = notice("Stopped; nothing is said about the agreement.")
-        return error_message(run.interruption, run.visitor) if run.interruption else stopped, "stopped"
-
-    def _repeated(self, pane: Pane, wish: CompareRequest, run: Run) -> Generator[CompareUpdate, None, list[PaneResult]]:
-        """Both results of one model asked twice; fewer when it was stopped. Raises what a pane failed with."""
+    def _run_twice(
+        self, pane: Pane, request: CompareRequest, run: Run
+    ) -> Generator[CompareUpdate, None, list[PaneResult]]:
+        """The results of both runs; fewer if it was stopped. Raises the error with which a run failed."""
         results: list[PaneResult] = []
         updates = compare(
-            self._services.pool, self._services.planner, [pane, pane], wish.sampling,
-            wish.max_tokens,
-            mode="in turn", interval_seconds=self._interval_seconds, remotes=self._services.remotes,
+            self._services.pool,
+            self._services.planner,
+            [pane, pane],
+            request.sampling,
+            request.max_tokens,
+            mode="in turn",
+            interval_seconds=self._interval_seconds,
+            remotes=self._services.remotes,
             visitor=run.visitor,
-        )  # fmt: skip
+        )
         run.close_if_abandoned(updates)
         with closing(updates):
             for update in updates:
@@ -130,10 +139,42 @@ class ComparisonScoring:
                     raise update.failed
                 if update.result:
                     results.append(update.result)
-                    yield CompareUpdate(control=notice(f"Asking {pane.file.level} twice … {len(results)} of 2 done"))
+                    yield CompareUpdate(noise=_twice_progress(pane, len(results)))
         return results
 
+    def _stream_scoring(
+        self, scoring: Generator[FidelityProgress | Fidelity, None, None], run: Run
+    ) -> Generator[CompareUpdate, None, Fidelity | None]:
+        """The figures at the end; None if it was stopped."""
+        run.close_if_abandoned(scoring)
+        with closing(scoring):
+            for event in scoring:
+                if isinstance(event, Fidelity):
+                    return event
+                if run.is_stopped():
+                    break
+                waiting = self._loaded_models.waiting_sentence(event.waiting)
+                progress = WorkProgress(waiting) if waiting else WorkProgress(_STAGES[event.phase], event.fraction)
+                yield CompareUpdate(agreement=progress)
+        return None
 
-def _note_scoring(duel: Comparison, visitor: Visitor, outcome: str, error: str = "") -> None:
-    writer, reader = (f"{file.display_name} {file.level}" if (file := duel.at(place).file) else "" for place in PLACES)
+
+def _twice_progress(pane: Pane, done: int) -> WorkProgress:
+    return WorkProgress(f"Running {pane.file.level} twice", done / 2)
+
+
+def _why_stopped(run: Run, sentence: str) -> StatusMessage:
+    """The time limit that ended the run, else the sentence."""
+    interruption = run.interruption
+    if interruption is None:
+        return Notice(sentence)
+    log_refusal(interruption, run.visitor)
+    return interruption
+
+
+def _log_scoring(comparison: Comparison, visitor: Visitor, outcome: str, error: str = "") -> None:
+    writer, reader = (
+        f"{file.display_name} {file.level}" if (file := comparison.pane_at(position).file) else ""
+        for position in POSITIONS
+    )
     events.scoring_ended(writer, reader, visitor.short_id, outcome, error)

@@ -1,8 +1,7 @@
-"""What happens in the Compare tab: a question to both sides, one more answer, the vote; as frames.
+"""What a visitor does in the Compare tab: ask both models, ask one again, vote, save; each yields CompareUpdates.
 
-Joins the pickers' choices, the making of levels that are not here yet, the comparison and the book of votes. Knows no
-component: a frame says what is new on the page, and tests read frames. While a round is blind nothing may tell which
-is which, the pace of the writing least of all: both texts then appear together, when both are whole.
+While a comparison is blind, nothing may show which model is which, and the speed of writing would: both answers then
+appear together, when both are complete.
 """
 
 from __future__ import annotations
@@ -11,15 +10,24 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from typing import Literal
 
-from playground.app.compare.comparison import CompareRequest, Comparison
+from playground.app.compare.comparison import POSITIONS, CompareRequest, Comparison
 from playground.app.compare.scoring import ComparisonScoring
 from playground.app.compare.setup import CompareSetup
-from playground.app.compare.updates import PLACE, PLACES, Board, CompareUpdate, at_rest, refusal
+from playground.app.compare.updates import (
+    PLACE,
+    CompareUpdate,
+    RunningPanes,
+    VoteTallies,
+    refused_update,
+    update_at_rest,
+)
 from playground.app.loaded_models import LoadedModels
+from playground.app.makeable_levels import quantization_progress
+from playground.app.messages import CLEAR, StatusMessage, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
-from playground.app.refusals import error_message, log_refusal
 from playground.app.services import Services
 from playground.chat.compare import compare, usual_mode
 from playground.chat.comparison_export import (
@@ -32,16 +40,15 @@ from playground.chat.history import HistoryLimits, check_chat
 from playground.engine.protocol import Queued
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
+from playground.limits.run import StoppedBy
 from playground.limits.runs import Run, Visitor
 from playground.measure.votes import Pair, VoteStore
 from playground.models.file_records import FileChecksums
 from playground.models.library import ModelFile
-from playground.web.html.compare import tally_table
-from playground.web.html.page import error_card, notice
 
 
 class CompareService:
-    """Serves every visitor's comparison; the picker's ledger of visits keeps them apart and sees to their shares."""
+    """Serves the comparisons of all visitors; `runs` limits what each may have under way."""
 
     def __init__(self, services: Services, picker: ModelPickerService, loaded_models: LoadedModels) -> None:
         self.picker = picker
@@ -52,190 +59,207 @@ class CompareService:
         self.usual_mode = usual_mode(services.processors.usable)
         self.votes = VoteStore(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
         self.votes.repair_file()
-        self.lab = ComparisonScoring(services, self.runs, loaded_models)
-        self._digests = FileChecksums(services.settings.data_dir / "digests.json")
+        self.scoring = ComparisonScoring(services, self.runs, loaded_models)
+        self._checksums = FileChecksums(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
 
-    # --- what a person does ---
+    # --- what a visitor does ---
 
-    def ask(self, visitor: Visitor, duel: Comparison, text: str, wish: CompareRequest) -> Iterator[CompareUpdate]:
-        """The question to both sides; what is missing is made and loaded first."""
-        try:
-            asked = self._within_limits(duel.asked(text, wish, self.limits), wish)
-        except PlaygroundError as error:
-            yield refusal(error, visitor)
-            return
-        yield from self._answers(visitor, asked, wish, PLACES)
-
-    def regenerate(
-        self, visitor: Visitor, duel: Comparison, place: int, wish: CompareRequest
+    def ask_both(
+        self, visitor: Visitor, comparison: Comparison, text: str, request: CompareRequest
     ) -> Iterator[CompareUpdate]:
-        """Another answer in one place, by the model that is chosen there now."""
+        """Ask both models; makes and loads what is missing first."""
         try:
-            asked = self._within_limits(duel.asked_again(place, wish), wish)
+            asked = self._check_limits(comparison.with_question(text, request, self.limits))
         except PlaygroundError as error:
-            yield refusal(error, visitor)
+            yield refused_update(error, visitor)
             return
-        yield from self._answers(visitor, asked, wish, (place,))
+        yield from self._run_panes(visitor, asked, request, POSITIONS)
 
-    def record(self, duel: Comparison, kind: str) -> Iterator[float | str]:
-        """The whole comparison as "markdown" or "json": the fraction of the checksums done, then the text."""
-        panes = [side for place in PLACES if (side := duel.at(place)).pane]
-        if not panes or duel.is_hidden or duel.wish is None:
-            raise RequestRefused("There is nothing to save yet.", "Ask both models something first.")
-        yield from self._digests.compute_checksums([side.file for side in panes if isinstance(side.file, ModelFile)])
-        records = tuple(
-            SavedPane(
-                side.file,
-                side.context,
-                side.conversation,
-                side.result,
-                "",
-                (self._digests.known_checksums(side.file) or ()) if isinstance(side.file, ModelFile) else (),
-                side.ends,
-            )
-            for side in panes
-            if side.file
-        )
-        sampling = next((side.result.sampling for side in panes if side.result), duel.wish.sampling)
-        record = SavedComparison(
-            records, sampling, duel.wish.max_tokens, self._services.processors, self._services.memory(), duel.spread
-        )
-        yield comparison_as_json(record) if kind == "json" else comparison_as_markdown(record)
-
-    def vote(self, visitor: Visitor, duel: Comparison, ballot: str) -> CompareUpdate:
-        """The vote kept, and the names shown; a vote that cannot be kept is told and hides nothing."""
+    def regenerate_answer(
+        self, visitor: Visitor, comparison: Comparison, position: int, request: CompareRequest
+    ) -> Iterator[CompareUpdate]:
+        """Another answer of one pane, by the model that is chosen there now."""
         try:
-            vote = duel.vote(ballot)
+            asked = self._check_limits(comparison.without_reply_at(position, request))
         except PlaygroundError as error:
-            return refusal(error, visitor)
-        problem = ""
+            yield refused_update(error, visitor)
+            return
+        yield from self._run_panes(visitor, asked, request, (position,))
+
+    def stop_comparison(self, visitor: Visitor) -> None:
+        """Stop what this page's comparison has under way, within one update."""
+        self.runs.stop_run(visitor, PLACE)
+
+    def clear_comparison(self, comparison: Comparison) -> CompareUpdate:
+        return replace(update_at_rest(comparison.cleared()), problem=CLEAR, noise=CLEAR, agreement=CLEAR)
+
+    def reveal_names(self, comparison: Comparison) -> CompareUpdate:
+        """Blind mode was switched off: both panes go back to where they were chosen."""
+        return update_at_rest(comparison.revealed())
+
+    def cast_vote(self, visitor: Visitor, comparison: Comparison, word: str) -> CompareUpdate:
+        """Keep the vote and show the names; they also show if the vote cannot be kept."""
+        try:
+            vote = comparison.read_vote(word)
+        except PlaygroundError as error:
+            return refused_update(error, visitor)
+        problem: StatusMessage = CLEAR
         try:
             self.runs.add_result(visitor)
             self.votes.add_vote(vote)
         except PlaygroundError as error:
-            problem = error_message(error, visitor)
-        duel = replace(duel, voted=vote.preference)
-        return replace(at_rest(duel), problem=problem, tally=self.tally(duel))
+            log_refusal(error, visitor)
+            problem = error
+        voted = replace(comparison, voted=vote.preference)
+        return replace(update_at_rest(voted), problem=problem, tallies=self.read_tallies(voted))
 
-    def clear(self, duel: Comparison) -> CompareUpdate:
-        """A new chat on both sides."""
-        duel = duel.cleared()
-        return replace(at_rest(duel), control="", agreement="", problem="")
-
-    def unhide(self, duel: Comparison) -> CompareUpdate:
-        """Blind mode is off: the sides go back to where they were chosen."""
-        return at_rest(duel.revealed())
-
-    def stop(self, visitor: Visitor) -> None:
-        """Ends what this page's comparison has under way, within one update."""
-        self.runs.stop_run(visitor, PLACE)
-
-    # --- what the page shows of a comparison at rest ---
-
-    def tally(self, duel: Comparison | None = None) -> str:
-        """The votes so far, those on this pair first."""
+    def read_tallies(self, comparison: Comparison | None = None) -> VoteTallies | PlaygroundError:
+        """The votes until now; if they cannot be read, why."""
         try:
-            tallies = self.votes.tallies()
+            tallies = tuple(self.votes.tallies())
         except PlaygroundError as error:
-            return error_card(error)
+            return error
         pair = None
-        if duel and not duel.is_hidden and all(side.file for side in duel.sides):
-            pair = Pair.in_order(duel.sides[0].contestant, duel.sides[1].contestant)
-        aside = notice(self.votes.set_aside, "warning") if self.votes.set_aside else ""
-        return aside + tally_table(tallies, pair)
+        if comparison and not comparison.is_hidden and all(pane.file for pane in comparison.panes):
+            pair = Pair.in_order(comparison.panes[0].contestant, comparison.panes[1].contestant)
+        return VoteTallies(tallies, pair, self.votes.set_aside)
 
-    # --- how it goes ---
+    def save_comparison(self, comparison: Comparison, form: Literal["markdown", "json"]) -> Iterator[float | str]:
+        """The whole comparison as a text: yields the done fraction of the checksums, then the text.
 
-    def _within_limits(self, duel: Comparison, wish: CompareRequest) -> Comparison:
-        """Raises RequestRefused for too much, asked or to be answered."""
-        self.runs.check_reply_length(wish.max_tokens)
-        for side in duel.sides:
-            check_chat(side.conversation.system, side.conversation.messages, self.limits)
-        return duel
+        Raises RequestRefused before the first answer, and while the names are hidden.
+        """
+        panes = [pane for position in POSITIONS if (pane := comparison.pane_at(position)).file]
+        if not panes or comparison.is_hidden or comparison.request is None:
+            raise RequestRefused("There is nothing to save yet.", "Ask both models something first.")
+        yield from self._checksums.compute_checksums([pane.file for pane in panes if isinstance(pane.file, ModelFile)])
+        saved = SavedComparison(
+            panes=tuple(
+                SavedPane(
+                    pane.file,
+                    pane.context,
+                    pane.conversation,
+                    pane.result,
+                    (self._checksums.known_checksums(pane.file) or ()) if isinstance(pane.file, ModelFile) else (),
+                    pane.finished,
+                )
+                for pane in panes
+                if pane.file
+            ),
+            sampling=next((pane.result.sampling for pane in panes if pane.result), comparison.request.sampling),
+            max_tokens=comparison.request.max_tokens,
+            processors=self._services.processors,
+            memory=self._services.memory(),
+            noise=comparison.noise,
+        )
+        yield comparison_as_json(saved) if form == "json" else comparison_as_markdown(saved)
 
-    def _answers(
-        self, visitor: Visitor, duel: Comparison, wish: CompareRequest, places: Sequence[int]
+    # --- how the panes are run ---
+
+    def _check_limits(self, comparison: Comparison) -> Comparison:
+        """Raises RequestRefused for too long texts and for too long a reply."""
+        if comparison.request:
+            self.runs.check_reply_length(comparison.request.max_tokens)
+        for pane in comparison.panes:
+            check_chat(pane.conversation.system, pane.conversation.messages, self.limits)
+        return comparison
+
+    def _run_panes(
+        self, visitor: Visitor, comparison: Comparison, request: CompareRequest, positions: Sequence[int]
     ) -> Iterator[CompareUpdate]:
-        board = Board(duel, places)
-        problem = ""
+        """Answer at these positions. Everything that is held is released before the last update."""
+        running = RunningPanes(comparison, positions)
+        problem: PlaygroundError | None = None
         with ExitStack() as share:
             try:
                 run = share.enter_context(self.runs.start_run(visitor, "comparison", PLACE))
             except RequestRefused as error:
-                yield refusal(error, visitor)
+                yield refused_update(error, visitor)
                 return
             yield CompareUpdate(
-                board.duel, board.panes(), "busy", problem="", differences="", parting="", control="", agreement=""
+                comparison, running.states, "busy", problem=CLEAR, answers=CLEAR, noise=CLEAR, agreement=CLEAR
             )
             try:
-                for place in places:
-                    yield from self._seated(visitor, board, place, wish, run)
+                for position in positions:
+                    yield from self._prepare_model(running, position, request, run)
                 if not run.is_stopped():
-                    yield from self._compared(board, wish, run)
+                    yield from self._stream_answers(running, request, run)
             except PlaygroundError as error:
-                problem = error_message(error, visitor)
-            if run.interruption and not board.is_finished:
-                board.stopped_by, problem = run.stopped_by, error_message(run.interruption, visitor)
-        ended = self._ended(board)
-        yield replace(ended, problem=problem) if problem else ended
+                problem = error
+            stopped_by: StoppedBy = "person"
+            if not running.all_ended and (interruption := run.interruption):
+                problem, stopped_by = interruption, run.stopped_by
+        if problem:
+            log_refusal(problem, visitor)
+        yield replace(running.final_update(stopped_by), problem=problem)
 
-    def _seated(
-        self, visitor: Visitor, board: Board, place: int, wish: CompareRequest, run: Run
+    def _prepare_model(
+        self, running: RunningPanes, position: int, request: CompareRequest, run: Run
     ) -> Iterator[CompareUpdate]:
-        """The file that answers here made ready; what goes wrong with it is this place's alone."""
-        side = board.duel.order[place]
-        choice = self.setup.settled(wish.choices[side], side)
+        """Find or make the model that answers here; an error concerns this pane only."""
+        side = running.comparison.shown_order[position]
+        choice = self.setup.complete_choice(request.choices[side], side)
         try:
-            file = None if run.is_stopped() else (yield from self._ready(visitor, board, place, choice, run))
+            if run.is_stopped():
+                return
+            file = yield from self._make_model(running, position, choice, run)
             if file:
-                board.seat(place, file, self.setup.context(file, choice))
+                running.set_model(position, file, self.setup.context(file, choice))
         except PlaygroundError as error:
-            log_refusal(error, visitor)
-            board.fail(place, error)
+            log_refusal(error, run.visitor)
+            running.set_failure(position, error)
 
-    def _ready(
-        self, visitor: Visitor, board: Board, place: int, choice: ModelChoice, run: Run
+    def _make_model(
+        self, running: RunningPanes, position: int, choice: ModelChoice, run: Run
     ) -> Generator[CompareUpdate, None, ModelFile | RemoteModel | None]:
-        """The model of a choice, made first where it is not here yet; None when it was stopped."""
-        making = self.picker.prepare_model(choice, run.is_stopped, visitor)
-        made_from, told_at = "", 0.0
+        """The chosen model, made first if it is not on the disk; None if it was stopped."""
+        making = self.picker.prepare_model(choice, run.is_stopped, run.visitor)
+        source, shown_at = "", 0.0
         with closing(making):
             while True:
                 try:
-                    progress = next(making)
+                    step = next(making)
                 except StopIteration as end:
-                    made: ModelFile | RemoteModel | None = end.value
-                    if made and made_from:
-                        yield CompareUpdate(is_made=True)
-                    return made
-                run.restart_wait()  # a making has its own longest time
-                made_from = made_from or self._made_from(choice)
-                if time.monotonic() - told_at >= self._interval_seconds:
-                    told_at = time.monotonic()
-                    board.making(place, choice.level or "", made_from, progress.fraction)
-                    yield CompareUpdate(panes=board.panes())
+                    file: ModelFile | RemoteModel | None = end.value
+                    if file and source:
+                        yield CompareUpdate(has_new_level=True)
+                    return file
+                run.restart_wait()  # a quantization has a time limit of its own
+                source = source or self._source_level(choice)
+                now = time.monotonic()
+                if now - shown_at >= self._interval_seconds:
+                    shown_at = now
+                    progress = quantization_progress(choice.level, step)
+                    if source and not step.is_weighing:
+                        progress = replace(progress, stage=f"{progress.stage} from the {source} file")
+                    running.set_note(position, progress)
+                    yield CompareUpdate(panes=running.states)
 
-    def _made_from(self, choice: ModelChoice) -> str:
+    def _source_level(self, choice: ModelChoice) -> str:
         try:
             return self._services.quantization_jobs.source_file(choice.model or "").level
         except PlaygroundError:
             return ""
 
-    def _compared(self, board: Board, wish: CompareRequest, run: Run) -> Iterator[CompareUpdate]:
-        panes = [pane for place in board.seated if (pane := board.duel.at(place).pane)]
+    def _stream_answers(self, running: RunningPanes, request: CompareRequest, run: Run) -> Iterator[CompareUpdate]:
         updates = compare(
-            self._services.pool, self._services.planner, panes, wish.sampling,
-            wish.max_tokens,
-            mode=wish.mode, interval_seconds=self._interval_seconds, remotes=self._services.remotes,
+            self._services.pool,
+            self._services.planner,
+            running.ready_panes,
+            request.sampling,
+            request.max_tokens,
+            mode=request.mode,
+            interval_seconds=self._interval_seconds,
+            remotes=self._services.remotes,
             visitor=run.visitor,
-        )  # fmt: skip
+        )
         run.close_if_abandoned(updates)
         shown_at = 0.0
         with closing(updates):
             for update in updates:
-                board.take(update, self.loaded_models.waiting_sentence(update.waiting))
+                running.apply_update(update, self.loaded_models.waiting_sentence(update.waiting))
                 if update.failed:
                     log_refusal(update.failed, run.visitor)
                 if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):
@@ -245,11 +269,4 @@ class CompareService:
                 now = time.monotonic()
                 if update.reply is None or update.reply.finished or now - shown_at >= self._interval_seconds:
                     shown_at = now
-                    yield CompareUpdate(panes=board.panes())
-
-    def _ended(self, board: Board) -> CompareUpdate:
-        duel = board.finished()
-        frame = at_rest(duel)
-        if board.duel.is_hidden and not duel.is_hidden:  # broken: the sides stand elsewhere now
-            return replace(frame, problem=board.failures)
-        return replace(frame, panes=board.last_words(frame.panes))
+                    yield CompareUpdate(panes=running.states)

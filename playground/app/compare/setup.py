@@ -1,6 +1,6 @@
-"""A comparison as the query of a link: which two models, which question, how; written here, and read with distrust.
+"""The set-up of a comparison before it runs: the first choices, a link's set-up, contexts, and what to expect.
 
-Whatever a link says is looked up before it is used: a model or level that is not on offer becomes a sentence, never a
+A browser or a link may ask for anything, so every model and level is looked up among those on offer, never used as a
 path.
 """
 
@@ -12,6 +12,7 @@ from typing import Final, get_args
 from urllib.parse import urlencode
 
 from playground.app.compare.comparison import CompareRequest
+from playground.app.compare.updates import CompareOutlook
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
@@ -22,17 +23,20 @@ from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.params import KV_TYPES, ContextParameters
 from playground.models.library import ModelFile
-from playground.web.html.compare import beforehand_line
 
-SIDES: Final = ("left", "right")
-LONGEST_LINK: Final = 16_000  # characters of a text in it: browsers and proxies take little more
+FIRST_LEVELS: Final = ("Q8_0", "Q2_0")  # of the starter: sense and babble
+SIDES: Final = ("left", "right")  # the pickers, in a link
+LONGEST_LINK: Final = 16_000  # characters: browsers and proxies accept little more
+
+
+# --- a set-up as the query of a link ---
 
 
 @dataclass(frozen=True)
 class LinkedSetup:
-    """What a link asks for; choices and mode None where it says nothing of them.
+    """What a link asks for; None for what it does not mention.
 
-    problems: what was not taken, in sentences; refusals: those among them that a limit decided.
+    problems: what was ignored, in sentences; refusals: those of them that are due to a limit.
     """
 
     choices: tuple[ModelChoice | None, ModelChoice | None] = (None, None)
@@ -45,41 +49,42 @@ class LinkedSetup:
     refusals: tuple[RequestRefused, ...] = ()
 
     @property
-    def is_asked_for(self) -> bool:
+    def has_choices(self) -> bool:
         return any(self.choices)
 
 
-def query_of(wish: CompareRequest, prompt: str) -> str:
-    """The query that reopens this set-up, such as `left=SmolLM2-135M-Instruct%3AQ8_0&left_context=4096&…`."""
+def link_query(request: CompareRequest, prompt: str) -> str:
+    """The query that opens this set-up again, such as `left=SmolLM2-135M-Instruct%3AQ8_0&left_context=4096&…`."""
     fields: dict[str, str] = {}
-    for side, choice in zip(SIDES, wish.choices, strict=True):
+    for side, choice in zip(SIDES, request.choices, strict=True):
         if choice.model and choice.level:
             fields[side] = f"{choice.model}:{choice.level}"
         if choice.context_size:
             fields[f"{side}_context"] = str(choice.context_size)
         if choice.kv_type != "f16":
             fields[f"{side}_kv"] = choice.kv_type
-    fields["mode"] = wish.mode
-    fields["temperature"] = f"{wish.sampling.temperature:g}"
-    if wish.sampling.seed is not None:
-        fields["seed"] = str(wish.sampling.seed)
-    if wish.system.strip():
-        fields["system"] = wish.system.strip()
+    fields["mode"] = request.mode
+    fields["temperature"] = f"{request.sampling.temperature:g}"
+    if request.sampling.seed is not None:
+        fields["seed"] = str(request.sampling.seed)
+    if request.system.strip():
+        fields["system"] = request.system.strip()
     if prompt.strip():
         fields["prompt"] = prompt.strip()
     if sum(map(len, fields.values())) > LONGEST_LINK:
-        raise RequestRefused("This set-up is too long for a link.", "Shorten the question, or save it as a file.")
+        raise RequestRefused("This set-up is too long for a link.", "Shorten the question, or save the comparison.")
     return urlencode(fields)
 
 
-def read_query(query: Mapping[str, str], offered: Mapping[str, frozenset[str]], limits: HistoryLimits) -> LinkedSetup:
-    """The set-up that a query asks for. offered: the levels that can be chosen, by model."""
+def read_link_query(
+    query: Mapping[str, str], offered: Mapping[str, frozenset[str]], limits: HistoryLimits
+) -> LinkedSetup:
+    """The set-up in the query of a link. offered: the levels that can be chosen, by model."""
     problems: list[str] = []
     refusals: list[RequestRefused] = []
-    choices = tuple(_choice(side, query, offered, problems) for side in SIDES)
-    setup = LinkedSetup((choices[0], choices[1]))
+    left, right = (_read_choice(side, query, offered, problems) for side in SIDES)
     mode = query.get("mode")
-    temperature = _number(query.get("temperature", ""))
+    temperature = _read_number(query.get("temperature", ""))
     seed = query.get("seed", "")
     texts = {}
     for name in ("prompt", "system"):
@@ -88,8 +93,8 @@ def read_query(query: Mapping[str, str], offered: Mapping[str, frozenset[str]], 
         except RequestRefused as error:
             refusals.append(error)
             problems.append(str(error))
-    return replace(
-        setup,
+    return LinkedSetup(
+        choices=(left, right),
         prompt=texts.get("prompt", ""),
         system=texts.get("system", ""),
         mode=next((known for known in get_args(Mode) if known == mode), None),
@@ -100,7 +105,7 @@ def read_query(query: Mapping[str, str], offered: Mapping[str, frozenset[str]], 
     )
 
 
-def _choice(
+def _read_choice(
     side: str, query: Mapping[str, str], offered: Mapping[str, frozenset[str]], problems: list[str]
 ) -> ModelChoice | None:
     named = query.get(side, "")
@@ -114,18 +119,18 @@ def _choice(
     return ModelChoice.read(model, level, query.get(f"{side}_context"), kv_type if kv_type in KV_TYPES else "f16")
 
 
-def _number(text: str) -> float | None:
+def _read_number(text: str) -> float | None:
     try:
         return float(text) if len(text) < 10 else None
     except ValueError:
         return None
 
 
-FIRST_LEVELS: Final = ("Q8_0", "Q2_0")  # of the starter: sense beside babble
+# --- the set-up on this computer ---
 
 
 class CompareSetup:
-    """Answers for every visitor, from what is on this disk and in this computer."""
+    """Serves all visitors, from the models on this disk and this computer's memory."""
 
     def __init__(self, services: Services, picker: ModelPickerService, limits: HistoryLimits) -> None:
         self._library = services.library
@@ -136,9 +141,9 @@ class CompareSetup:
         self._may_make = services.settings.allow_quantize
 
     def first_choices(self) -> tuple[ModelChoice, ModelChoice]:
-        """What a newcomer sees: two levels of the starter that show something, or of the first model there is.
+        """The choices of a new page: two levels of the starter that differ visibly, or of the first model.
 
-        Where no levels are made, those that are here have to do: the largest and the smallest of a model with several.
+        If levels cannot be made here: the largest and the smallest level of a model that has several.
         """
         models = self._library.models()
         if not models:
@@ -152,48 +157,49 @@ class CompareSetup:
         base_name = next(iter([*starters, *models]))
         return ModelChoice(base_name, FIRST_LEVELS[0]), ModelChoice(base_name, FIRST_LEVELS[1])
 
-    def linked(self, query: Mapping[str, str]) -> LinkedSetup:
-        """The set-up that the page's address asks for; what is not on offer is told in it."""
+    def read_link(self, query: Mapping[str, str]) -> LinkedSetup:
+        """The set-up that the page's address asks for, with a problem for each model that is not on offer."""
         if not any(side in query for side in SIDES):
             return LinkedSetup()
         on_offer = {value for _, value in self._picker.model_names(wait=True)}
         named = {query.get(side, "").rpartition(":")[0] for side in SIDES} & on_offer
         offered = {model: self._levels_of(model) for model in named}
-        return read_query(query, offered, self._limits)
+        return read_link_query(query, offered, self._limits)
 
     def _levels_of(self, model: str) -> frozenset[str]:
-        """What can be chosen of a model: what is here and what can be made."""
+        """The levels of a model that are here or can be made."""
         views = self._picker.views(ModelChoice(model))
         return frozenset(row.value for view in views for row in (*view.levels, *view.makeable))
 
     def choices_to_open(self, setup: LinkedSetup) -> tuple[ModelChoice, ModelChoice]:
-        """What the pickers show when the page opens."""
+        """The choices in both pickers when the page opens."""
         first, second = self.first_choices()
         return setup.choices[0] or first, setup.choices[1] or second
 
-    def settled(self, choice: ModelChoice, side: int) -> ModelChoice:
-        """The choice with a level and a context where none came: the picker was not filled yet."""
+    def complete_choice(self, choice: ModelChoice, side: int) -> ModelChoice:
+        """The choice with a model and a level, in case the browser sent none because the picker was not filled yet."""
         if choice.model and choice.level:
             return choice
         first = self.first_choices()[side]
         return replace(choice, model=choice.model or first.model, level=choice.level or first.level)
 
-    def beforehand(self, wish: CompareRequest) -> str:
-        """Whether both models will stay in memory, and what the mode means for the speeds."""
-        if any(self._picker.servers.has_model(choice.model) for choice in wish.choices):
-            return beforehand_line(wish.mode, None, with_server=True)
-        to_make = [choice.level for choice in wish.choices if choice.level and not self._is_here(choice)]
+    def outlook(self, request: CompareRequest) -> CompareOutlook:
+        """What the choices mean for memory and speed, before anything runs."""
+        mode = request.mode
+        if any(self._picker.servers.has_model(choice.model) for choice in request.choices):
+            return CompareOutlook(mode, has_server=True)
+        to_make = [choice.level for choice in request.choices if choice.level and not self._is_here(choice)]
         if to_make:
-            return beforehand_line(wish.mode, None, tuple(dict.fromkeys(to_make)))
+            return CompareOutlook(mode, to_make=tuple(dict.fromkeys(to_make)))
         try:
-            files = [self._picker.find_file(choice) for choice in wish.choices]
-            panes = [Pane(file, self.context(file, choice)) for file, choice in zip(files, wish.choices, strict=True)]
-            return beforehand_line(wish.mode, residency(self._pool, self._planner, panes))
+            files = [self._picker.find_file(choice) for choice in request.choices]
+            panes = [Pane(file, self.context(file, c)) for file, c in zip(files, request.choices, strict=True)]
+            return CompareOutlook(mode, residency(self._pool, self._planner, panes))
         except PlaygroundError:
-            return beforehand_line(wish.mode, None)
+            return CompareOutlook(mode)
 
     def context(self, file: ModelFile | RemoteModel, choice: ModelChoice) -> ContextParameters | None:
-        """The chosen context, at most what the model was trained for: a browser may ask for anything."""
+        """The chosen context, at most what the model was trained for; None for a server's model."""
         if isinstance(file, RemoteModel):
             return None
         context = self._picker.context_parameters(choice)

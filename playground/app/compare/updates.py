@@ -1,7 +1,4 @@
-"""The two panes while they work: what the updates of a comparison mean for each, and what is left at the end.
-
-Holds no model and starts nothing. While a round is blind every pane says the same neutral words.
-"""
+"""The updates of a comparison as facts: what each pane shows, and what is known of both answers. web/ draws them."""
 
 from __future__ import annotations
 
@@ -9,217 +6,309 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from playground.app.compare.comparison import LETTERS, Comparison, names
-from playground.app.refusals import error_message
-from playground.chat.comparison import PaneResult, PaneUpdate
+from playground.app.compare.comparison import LETTERS, POSITIONS, Comparison
+from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress, log_refusal
+from playground.chat.comparison import (
+    ComparisonRow,
+    MeasurementNoise,
+    Mode,
+    Pane,
+    PaneResult,
+    PaneUpdate,
+    TurnsReason,
+    comparison_table,
+)
+from playground.chat.first_difference import FirstDifference, NoDifference, first_difference, why_no_difference
 from playground.chat.template.render import Message
-from playground.engine.protocol import Token
+from playground.engine.protocol import Event, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError
 from playground.limits.run import StoppedBy
 from playground.limits.runs import Visitor
 from playground.llama.params import ContextParameters
+from playground.measure.fidelity import Fidelity
+from playground.measure.votes import Pair, Tally
 from playground.models.library import ModelFile
-from playground.web.html.compare import differences_table, hidden_line, pane_head, plain_line
-from playground.web.html.first_difference import parting_card
-from playground.web.html.page import error_card, notice
-from playground.web.html.reply import live_line, load_progress
-
-PLACES = (0, 1)
-
-
-@dataclass(frozen=True)
-class PaneFrame:
-    """What is new of one pane; None leaves a part as it is. `growing` is the reply so far, shown after the history."""
-
-    head: str | None = None
-    history: tuple[Message, ...] | None = None
-    growing: Message | None = None
-    live: str | None = None
-    note: str | None = None
-
-
-@dataclass
-class _Pane:
-    growing: Message | None = None
-    live: str = ""
-    note: str = ""
-    token: Token | None = None
-    result: PaneResult | None = None
-    failed: str = ""
-    works: bool = False
-
-
-class Board:
-    """The places that answer now; `duel` is kept up to date with the files that answer."""
-
-    def __init__(self, duel: Comparison, places: Sequence[int]) -> None:
-        self.duel = duel
-        self.places = tuple(places)
-        self.seated: list[int] = []  # the places whose file is ready, in the order of the comparison's panes
-        self.stopped_by: StoppedBy = "person"
-        self._panes = {place: _Pane(live=self._waiting(place)) for place in places}
-
-    def seat(self, place: int, file: ModelFile | RemoteModel, context: ContextParameters | None) -> None:
-        """From now on this model answers here; context None where a server has its own."""
-        side = replace(self.duel.at(place), file=file, context=context)
-        self.duel = self.duel.with_place(place, side)
-        self._panes[place].note = ""
-        self.seated.append(place)
-
-    def fail(self, place: int, error: PlaygroundError) -> None:
-        """This place does not answer; the other may."""
-        self._panes[place].failed = error_card(error)
-        self._panes[place].growing = None
-
-    def making(self, place: int, level: str, made_from: str, fraction: float) -> None:
-        stage = f"Making {level} from {made_from}, than which it cannot be better" if made_from else f"Making {level}"
-        self._panes[place].note = load_progress(fraction, stage)
-
-    def take(self, update: PaneUpdate, waits: str = "") -> None:
-        """What an update of a comparison changes; its index counts the places that are seated.
-
-        waits: in words, why a load has not begun.
-        """
-        place = self.seated[update.pane]
-        pane = self._panes[place]
-        file = self.duel.at(place).file
-        level = file.level if file else LETTERS[place]
-        if update.loading is not None and isinstance(file, RemoteModel):
-            pane.live = plain_line(f"Asking {file.server}", "waits")
-        elif update.loading is not None:
-            pane.note = load_progress(None if waits else update.loading, waits or f"Loading {level}")
-        elif update.gave_way:
-            pane.note = notice(f"{level} gave its memory to the other model; it comes back when it is asked again.")
-        elif update.takes_turns:
-            pane.note = notice(_TURNS[update.takes_turns])
-        elif update.reply is not None:
-            reply = update.reply
-            pane.works, pane.note = True, ""
-            pane.growing = reply.message
-            pane.token = reply.last_token or pane.token
-            if reply.event:
-                pane.live = live_line(reply.event)
-        elif update.result is not None:
-            pane.result, pane.growing, pane.note = update.result, None, ""
-            self.duel = self.duel.answered(place, update.result)
-        elif update.failed is not None:
-            self.fail(place, update.failed)
-
-    def panes(self) -> tuple[PaneFrame, PaneFrame]:
-        """All of the panes that answer; nothing of another."""
-        first, second = (self._frame(place) for place in PLACES)
-        return first, second
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether every place that answers now has ended, with an answer or with what went wrong."""
-        return all(pane.result or pane.failed for pane in self._panes.values())
-
-    @property
-    def failures(self) -> str:
-        return "".join(pane.failed for pane in self._panes.values())
-
-    def finished(self) -> Comparison:
-        """The comparison with what was written until now; a blind round that broke hides nothing any more."""
-        duel = self.duel
-        for place, pane in self._panes.items():
-            if pane.growing is not None and pane.result is None:
-                duel = duel.broken_off(place, pane.growing)
-        return duel if not duel.is_hidden or self._all_answered else duel.revealed()
-
-    def last_words(self, panes: tuple[PaneFrame, PaneFrame]) -> tuple[PaneFrame, PaneFrame]:
-        """The panes at rest, with how each of those that answered now has ended."""
-        first, second = (self._at_the_end(place, pane) for place, pane in zip(PLACES, panes, strict=True))
-        return first, second
-
-    @property
-    def _all_answered(self) -> bool:
-        return all(pane.result for pane in self._panes.values())
-
-    def _at_the_end(self, place: int, frame: PaneFrame) -> PaneFrame:
-        pane = self._panes.get(place)
-        if pane is None or pane.result is not None or self.duel.is_hidden:
-            return frame
-        return replace(
-            frame, live=live_line(pane.token, stopped=self.stopped_by if pane.works else None), note=pane.failed
-        )
-
-    def _frame(self, place: int) -> PaneFrame:
-        pane = self._panes.get(place)
-        if pane is None:
-            return PaneFrame()
-        head, history = pane_head(self.duel, place), self.duel.at(place).conversation.messages
-        if self.duel.is_hidden:
-            asked = history if not pane.result else history[:-1]
-            return PaneFrame(head, asked, None, hidden_line(is_writing=True), "")
-        live = pane.live
-        if pane.result is not None:
-            live = live_line(pane.result.finished)
-        return PaneFrame(head, history, pane.growing, live, pane.failed or pane.note)
-
-    def _waiting(self, place: int) -> str:
-        if len(self.places) == 2 and place == 1 and self.duel.wish and self.duel.wish.mode == "in turn":
-            return plain_line(f"Waits until {names(self.duel)[0]} has answered", "waits")
-        return plain_line("Getting ready", "waits")
-
-
-_TURNS = {
-    "no room for both": "There is no memory for both at once: they answer in turn.",
-    "one model": "Both sides are the same model: it answers in turn.",
-}
-
 
 Phase = Literal["rest", "busy"]
 PLACE: Final = "comparison"  # of a page, where one thing at a time goes on
 
 
+# --- what is yielded ---
+
+
+@dataclass(frozen=True)
+class PanePreparing:
+    """A pane before its answer. after: the name of the pane that answers first; server: the server that is asked."""
+
+    after: str = ""
+    server: str = ""
+
+
+@dataclass(frozen=True)
+class PaneState:
+    """Everything that one pane shows.
+
+    name: of its model, "" before one is chosen. is_hidden: the page must not show the name or any figure; is_busy:
+    whether it still works. was_hidden: the name was hidden until a vote. history: the messages; growing: the reply so
+    far, after them. activity: what the model does or how its reply ended; stopped_by: who ended it before its end.
+    """
+
+    name: str
+    requantized_from: str | None = None
+    is_hidden: bool = False
+    was_hidden: bool = False
+    is_busy: bool = False
+    history: tuple[Message, ...] = ()
+    growing: Message | None = None
+    activity: PanePreparing | Event | None = None
+    stopped_by: StoppedBy | None = None
+    note: StatusMessage = CLEAR
+
+
+@dataclass(frozen=True)
+class ComparedAnswers:
+    """What the answers of A and B differ in.
+
+    shared_cores: at least one answered while others used the cores, so speeds are not compared. by_text: tokens were
+    compared by text, because a server answered. is_random: the temperature was above 0.
+    """
+
+    names: tuple[str, str]
+    table: tuple[ComparisonRow, ...]
+    noise: MeasurementNoise
+    first_difference: FirstDifference | NoDifference
+    shared_cores: bool
+    by_text: bool
+    is_random: bool
+
+
+@dataclass(frozen=True)
+class NoiseResult:
+    """One model asked the same question twice. is_identical: both answers have the same tokens."""
+
+    name: str
+    is_identical: bool
+    table: tuple[ComparisonRow, ...]
+    noise: MeasurementNoise
+
+
+@dataclass(frozen=True)
+class AgreementResult:
+    """How probable B finds each token of A's answer."""
+
+    names: tuple[str, str]
+    fidelity: Fidelity
+    is_same_model: bool  # both are levels of one model
+
+
+@dataclass(frozen=True)
+class VoteTallies:
+    """The votes by pair of models. current: the pair on the page; warning: a sentence about a damaged file, or ""."""
+
+    tallies: tuple[Tally, ...]
+    current: Pair | None = None
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class CompareOutlook:
+    """What to expect of a comparison before it runs.
+
+    residency: None if it is not known. to_make: levels that have to be made first. has_server: a server answers.
+    """
+
+    mode: Mode
+    residency: Literal["together", "one after the other"] | None = None
+    to_make: tuple[str, ...] = ()
+    has_server: bool = False
+
+
 @dataclass(frozen=True)
 class CompareUpdate:
-    """What is new on the page; None leaves a part as it is."""
+    """What is new. None leaves a part of the page as it is, CLEAR empties it; `panes` are those shown as A and B."""
 
-    duel: Comparison | None = None
-    panes: tuple[PaneFrame, PaneFrame] = (PaneFrame(), PaneFrame())
+    comparison: Comparison | None = None
+    panes: tuple[PaneState | None, PaneState | None] = (None, None)
     phase: Phase | None = None
-    problem: str | None = None
-    differences: str | None = None
-    parting: str | None = None
-    control: str | None = None
-    agreement: str | None = None
-    tally: str | None = None
-    is_made: bool = False  # a level is on the disk that was not before
+    problem: StatusMessage | None = None
+    answers: ComparedAnswers | Notice | None = None
+    noise: NoiseResult | StatusMessage | None = None
+    agreement: AgreementResult | StatusMessage | None = None
+    tallies: VoteTallies | PlaygroundError | None = None
+    has_new_level: bool = False  # a level was made, so there is a new file on the disk
 
 
-def at_rest(duel: Comparison) -> CompareUpdate:
-    """Everything about a comparison at rest."""
-    first, second = (_pane_at_rest(duel, place) for place in PLACES)
-    return CompareUpdate(
-        duel, (first, second), phase="rest", differences=differences_of(duel), parting=_parting_of(duel)
+def refused_update(error: PlaygroundError, visitor: Visitor) -> CompareUpdate:
+    """A request that was not carried out: it is logged, and what is under way stays as it is."""
+    log_refusal(error, visitor)
+    return CompareUpdate(problem=error)
+
+
+# --- a comparison at rest ---
+
+
+def update_at_rest(comparison: Comparison) -> CompareUpdate:
+    """Everything about a comparison in which nothing is under way."""
+    first, second = (state_at_rest(comparison, position) for position in POSITIONS)
+    return CompareUpdate(comparison, (first, second), "rest", answers=compare_answers(comparison) or CLEAR)
+
+
+def state_at_rest(comparison: Comparison, position: int) -> PaneState:
+    pane = comparison.pane_at(position)
+    file = pane.file
+    return PaneState(
+        name=comparison.names[position] if file and not comparison.is_hidden else "",
+        requantized_from=file.requantized_from if file and not comparison.is_hidden else None,
+        is_hidden=comparison.is_hidden,
+        was_hidden=comparison.blind and not comparison.is_hidden,
+        history=pane.conversation.messages,
+        activity=pane.result.finished if pane.result and not comparison.is_hidden else None,
     )
 
 
-def differences_of(duel: Comparison) -> str:
-    """The table of both answers' figures; "" while there are not both, or nobody may know which is whose."""
-    both = _both_results(duel)
-    return differences_table(names(duel), *both, duel.spread) if both else ""
+def compare_answers(comparison: Comparison) -> ComparedAnswers | None:
+    """None until both have answered, and while nobody may know which answer is whose."""
+    results = comparison.results
+    if results is None:
+        return None
+    return ComparedAnswers(
+        names=comparison.names,
+        table=comparison_table(results, comparison.noise),
+        noise=comparison.noise,
+        first_difference=first_difference(*results) or why_no_difference(*results),
+        shared_cores=any(result.mode == "at once" for result in results),
+        by_text=any(result.is_remote for result in results),
+        is_random=any(result.sampling.temperature > 0 for result in results),
+    )
 
 
-def refusal(error: PlaygroundError, visitor: Visitor) -> CompareUpdate:
-    """Nothing has begun: whatever is under way stays as it is."""
-    return CompareUpdate(problem=error_message(error, visitor))
+# --- a comparison that runs ---
 
 
-def _parting_of(duel: Comparison) -> str:
-    both = _both_results(duel)
-    return parting_card(names(duel), *both) if both else ""
+@dataclass
+class _PaneProgress:
+    activity: PanePreparing | Event | None
+    growing: Message | None = None
+    note: StatusMessage = CLEAR
+    last_token: Token | None = None
+    has_begun: bool = False
+    result: PaneResult | None = None
+    failure: PlaygroundError | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.result is not None or self.failure is not None
 
 
-def _both_results(duel: Comparison) -> tuple[PaneResult, PaneResult] | None:
-    first, second = (duel.at(place).result for place in PLACES)
-    return None if duel.is_hidden or first is None or second is None else (first, second)
+class RunningPanes:
+    """The panes that answer now. Applies the updates of `compare` to the comparison and to what each pane shows."""
+
+    def __init__(self, comparison: Comparison, positions: Sequence[int]) -> None:
+        self.comparison = comparison
+        self._progress = {position: _PaneProgress(self._first_activity(position, positions)) for position in positions}
+        self._ready: list[int] = []  # positions, in the order of `ready_panes`
+
+    def set_model(self, position: int, file: ModelFile | RemoteModel, context: ContextParameters | None) -> None:
+        """This model answers here. context: None for a server's model."""
+        pane = replace(self.comparison.pane_at(position), file=file, context=context)
+        self.comparison = self.comparison.with_pane_at(position, pane)
+        self._progress[position].note = CLEAR
+        self._ready.append(position)
+
+    def set_note(self, position: int, note: StatusMessage) -> None:
+        self._progress[position].note = note
+
+    def set_failure(self, position: int, error: PlaygroundError) -> None:
+        """This pane does not answer; the other one may."""
+        self._progress[position].failure = error
+        self._progress[position].growing = None
+
+    def apply_update(self, update: PaneUpdate, waiting: str = "") -> None:
+        """waiting: why a load has not begun, in words."""
+        position = self._ready[update.pane]
+        progress = self._progress[position]
+        file = self.comparison.pane_at(position).file
+        level = file.level if file else LETTERS[position]
+        if update.loading is not None and isinstance(file, RemoteModel):
+            progress.activity = PanePreparing(server=file.server)
+        elif update.loading is not None:
+            progress.note = WorkProgress(waiting or f"Loading {level}", None if waiting else update.loading)
+        elif update.unloaded:
+            progress.note = Notice(f"{level} was unloaded to make room for the other model. It is loaded when needed.")
+        elif update.takes_turns:
+            progress.note = Notice(_WHY_IN_TURN[update.takes_turns])
+        elif update.reply is not None:
+            progress.has_begun, progress.note = True, CLEAR
+            progress.growing = update.reply.message
+            progress.last_token = update.reply.last_token or progress.last_token
+            progress.activity = update.reply.event or progress.activity
+        elif update.result is not None:
+            progress.result, progress.growing, progress.note = update.result, None, CLEAR
+            self.comparison = self.comparison.with_result(position, update.result)
+        elif update.failed is not None:
+            self.set_failure(position, update.failed)
+
+    @property
+    def states(self) -> tuple[PaneState | None, PaneState | None]:
+        """What the running panes show; None for a pane that does not answer now."""
+        first, second = (
+            self._state(position, self._progress[position]) if position in self._progress else None
+            for position in POSITIONS
+        )
+        return first, second
+
+    @property
+    def ready_panes(self) -> list[Pane]:
+        """The panes whose model is ready, in the order to which the index of a PaneUpdate refers."""
+        return [pane for position in self._ready if (pane := self.comparison.pane_at(position).pane)]
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether every running pane has ended, with an answer or with an error."""
+        return all(progress.has_ended for progress in self._progress.values())
+
+    def final_update(self, stopped_by: StoppedBy) -> CompareUpdate:
+        """The comparison with what was written until now, and how each pane ended.
+
+        A blind comparison in which a pane has no answer is revealed, because nobody can vote on it.
+        """
+        comparison = self.comparison
+        for position, progress in self._progress.items():
+            if progress.growing is not None and progress.result is None:
+                comparison = comparison.with_partial_reply(position, progress.growing)
+        if comparison.is_hidden and not all(progress.result for progress in self._progress.values()):
+            comparison = comparison.revealed()
+        update = update_at_rest(comparison)
+        states = list(update.panes)
+        for position, progress in self._progress.items():
+            shown_at = comparison.shown_order.index(self.comparison.shown_order[position])
+            state = states[shown_at]
+            if progress.failure and state:
+                states[shown_at] = replace(state, note=progress.failure)
+            elif not progress.result and state:
+                ended_by = stopped_by if progress.has_begun else None
+                states[shown_at] = replace(state, activity=progress.last_token, stopped_by=ended_by)
+        return replace(update, panes=(states[0], states[1]))
+
+    def _state(self, position: int, progress: _PaneProgress) -> PaneState:
+        state = replace(state_at_rest(self.comparison, position), is_busy=not progress.has_ended)
+        if state.is_hidden:  # the answer appears when both have ended: its speed would show which model it is
+            history = state.history[:-1] if progress.result else state.history
+            return replace(state, history=history, is_busy=True)
+        activity = progress.result.finished if progress.result else progress.activity
+        note = progress.failure or progress.note
+        return replace(state, growing=progress.growing, activity=activity, note=note)
+
+    def _first_activity(self, position: int, positions: Sequence[int]) -> PanePreparing:
+        request = self.comparison.request
+        is_second = len(positions) == 2 and position == positions[1]
+        if is_second and request and request.mode == "in turn":
+            return PanePreparing(after=self.comparison.names[0])
+        return PanePreparing()
 
 
-def _pane_at_rest(duel: Comparison, place: int) -> PaneFrame:
-    side = duel.at(place)
-    live = hidden_line() if duel.is_hidden else live_line(side.result.finished if side.result else None)
-    return PaneFrame(pane_head(duel, place), side.conversation.messages, live=live, note="")
+_WHY_IN_TURN: Final[dict[TurnsReason, str]] = {
+    "no room for both": "The two do not fit in memory together, so they answer one after the other.",
+    "one model": "Both panes use the same model, so they answer one after the other.",
+}

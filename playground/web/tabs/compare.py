@@ -1,99 +1,141 @@
-"""The Compare tab at work: frames drawn into its components, and every event wired.
-
-What happens is compare_desk.py's to say, where things stand compare_layout.py's, how results read render_compare.py's.
-"""
+"""The Compare tab at work: reads its components, draws updates into them, and wires every event."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import gradio as gr
 
 from playground.app.compare.comparison import USUAL_TOKENS, CompareRequest, Comparison
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import query_of
-from playground.app.compare.updates import CompareUpdate
-from playground.app.model_choice import ModelChoice
-from playground.app.refusals import error_message, log_refusal
+from playground.app.compare.setup import LinkedSetup, link_query
+from playground.app.compare.updates import AgreementResult, ComparedAnswers, CompareUpdate, NoiseResult
+from playground.app.messages import WorkProgress, log_refusal
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import ComparisonPrompt
 from playground.chat.session import ChatSession, shown
 from playground.engine.protocol import Sampling
 from playground.errors import PlaygroundError
-from playground.web.html.compare import look_for_line
-from playground.web.html.page import error_card
-from playground.web.html.reply import load_progress
+from playground.limits.runs import Visitor
+from playground.web.html.answer_tokens import agreement_section, first_difference_section
+from playground.web.html.compare import (
+    differences_table,
+    look_for_line,
+    noise_card,
+    outlook_line,
+    pane_head,
+    pane_line,
+    tally_table,
+)
+from playground.web.html.page import error_card, status_message
 from playground.web.model_picker import wire_choices
 from playground.web.server.sessions import visitor_of
-from playground.web.streaming import Streaming, what_is_new
+from playground.web.streaming import Streaming, Updates, Values, what_is_new
 from playground.web.tabs.compare_layout import CompareTab
 from playground.web.widgets import change_stamp, save_file_js
 
-# The clipboard is there only on a safe address; the link is shown for copying by hand in any case.
+# Browsers give a page the clipboard only on a safe address; the link also shows, to be copied by hand.
 _LINK_JS: Final = """query => {
   if (!query) return '';
   const link = location.origin + location.pathname + '?' + query;
   navigator.clipboard?.writeText(link).catch(() => {});
   return link;
 }"""
+_PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
+_QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
+
+VisitorOf = Callable[[gr.Request], Visitor]
 
 
 # --- react ---
 
 
-def read_wish(*values: Any) -> CompareRequest:
-    """What both pickers and the settings hold, in the order of `CompareTab.choices` and `Settings.all`."""
-    system, temperature, max_tokens, seed, mode, blind = values[8:]
-    warm = min(max(float(temperature or 0), 0.0), 2.0)
-    known_seed = None if seed is None or seed < 0 else int(seed)
+def read_request(tab: CompareTab, values: Values) -> CompareRequest:
+    """What both pickers and the settings hold; impossible values become the defaults."""
+    settings = tab.settings
+    temperature = min(max(float(values[settings.temperature] or 0), 0.0), 2.0)
+    asked_seed = values[settings.seed]
+    seed = None if asked_seed is None or asked_seed < 0 else int(asked_seed)
+    left, right = (pane.picker.read_choice(values) for pane in tab.panes)
     return CompareRequest(
-        (ModelChoice.read(*values[:4]), ModelChoice.read(*values[4:8])),
-        str(system or ""),
-        Sampling(temperature=warm, seed=known_seed if warm else known_seed or 0),
-        max(1, int(max_tokens or USUAL_TOKENS)),
-        "at once" if mode == "at once" else "in turn",
-        bool(blind),
+        choices=(left, right),
+        system=str(values[settings.system] or ""),
+        sampling=Sampling(temperature=temperature, seed=seed if temperature else seed or 0),
+        max_tokens=max(1, int(values[settings.max_tokens] or USUAL_TOKENS)),
+        mode="at once" if values[settings.mode] == "at once" else "in turn",
+        blind=bool(values[settings.blind]),
     )
 
 
-def draw(tab: CompareTab, frame: CompareUpdate) -> dict[Any, Any]:
-    """The updates that a frame means."""
-    updates = what_is_new(
-        (tab.duel, frame.duel),
-        (tab.problem, frame.problem),
-        (tab.differences, frame.differences),
-        (tab.parting, frame.parting),
-        (tab.control, frame.control),
-        (tab.agreement, frame.agreement),
-        (tab.tally, frame.tally),
-    )
-    for place, pane in zip(tab.panes, frame.panes, strict=True):
-        updates |= what_is_new((place.head, pane.head), (place.live, pane.live), (place.note, pane.note))
-        if pane.history is not None:
-            updates[place.log] = shown(ChatSession(Conversation("", pane.history)), pane.growing)
-    if frame.phase is not None:
-        updates |= _draw_phase(tab, frame)
-    return updates
+def draw_update(tab: CompareTab, update: CompareUpdate) -> Updates:
+    """The new values of the components that the update changes."""
+    drawn = what_is_new((tab.comparison, update.comparison))
+    if update.problem is not None:
+        drawn[tab.problem] = status_message(update.problem)
+    for position, (pane, state) in enumerate(zip(tab.panes, update.panes, strict=True)):
+        if state is not None:
+            drawn[pane.head] = pane_head(state, position)
+            drawn[pane.log] = shown(ChatSession(Conversation("", state.history)), state.growing)
+            drawn[pane.live] = pane_line(state)
+            drawn[pane.note] = status_message(state.note)
+    if isinstance(update.answers, ComparedAnswers):
+        drawn[tab.differences] = differences_table(update.answers)
+        drawn[tab.first_difference] = first_difference_section(update.answers)
+    elif update.answers is not None:
+        drawn |= {tab.differences: "", tab.first_difference: ""}
+    if isinstance(update.noise, NoiseResult):
+        drawn[tab.noise] = noise_card(update.noise)
+    elif update.noise is not None:
+        drawn[tab.noise] = status_message(update.noise)
+    if isinstance(update.agreement, AgreementResult):
+        drawn[tab.agreement] = agreement_section(update.agreement)
+    elif update.agreement is not None:
+        drawn[tab.agreement] = status_message(update.agreement)
+    if update.tallies is not None:
+        drawn[tab.tally] = tally_table(update.tallies)
+    if update.has_new_level:
+        drawn[tab.panes[0].picker.models_changed] = change_stamp()
+    if update.phase is not None:
+        drawn |= _draw_phase(tab, update)
+    return drawn
 
 
-def _draw_phase(tab: CompareTab, frame: CompareUpdate) -> dict[Any, Any]:
-    busy = frame.phase != "rest"
-    updates: dict[Any, Any] = {tab.send: gr.Button(visible=not busy), tab.stop: gr.Button(visible=busy)}
-    duel = frame.duel
-    if duel is None:
-        return updates
-    whole = not busy and not duel.is_hidden and all(side.result for side in duel.sides)
-    updates |= {button: gr.Button(interactive=whole) for button in tab.after_answers}
-    updates |= {button: gr.Button(visible=whole) for button in tab.next_steps}
-    updates[tab.ballot_place] = gr.Column(visible=not busy and duel.may_vote)
-    again = not busy and not duel.is_empty and not duel.blind
-    for place in tab.panes:
-        updates[place.regenerate] = gr.Button(interactive=again)
-        updates[place.picker_place] = gr.Column(visible=not duel.blind)
-    return updates
+def _draw_phase(tab: CompareTab, update: CompareUpdate) -> Updates:
+    """Which buttons can be used now."""
+    is_busy = update.phase != "rest"
+    drawn: Updates = {tab.send: gr.Button(visible=not is_busy), tab.stop: gr.Button(visible=is_busy)}
+    comparison = update.comparison
+    if comparison is None:
+        return drawn
+    has_answers = not is_busy and comparison.results is not None
+    for button in (tab.save_markdown, tab.save_json):
+        drawn[button] = gr.Button(interactive=has_answers)
+    for button in (tab.measure_noise, tab.measure_agreement):
+        drawn[button] = gr.Button(visible=has_answers)
+    drawn[tab.ballot_column] = gr.Column(visible=not is_busy and comparison.may_vote)
+    may_regenerate = not is_busy and not comparison.is_empty and not comparison.blind
+    for pane in tab.panes:
+        drawn[pane.regenerate] = gr.Button(interactive=may_regenerate)
+        drawn[pane.picker_column] = gr.Column(visible=not comparison.blind)
+    return drawn
+
+
+def draw_link(tab: CompareTab, tabs: gr.Tabs, setup: LinkedSetup) -> Updates:
+    """What a link sets on a new page, with a message for what it asked for in vain."""
+    if not setup.has_choices and not setup.problems:
+        return {}
+    settings = tab.settings
+    wanted = ((settings.mode, setup.mode), (settings.temperature, setup.temperature), (settings.seed, setup.seed))
+    return {
+        tabs: gr.Tabs(selected="compare"),
+        tab.message: setup.prompt,
+        settings.system: setup.system,
+        tab.problem: error_card(" ".join(setup.problems)) if setup.problems else "",
+        **what_is_new(*wanted),
+    }
 
 
 # --- wire ---
@@ -103,161 +145,157 @@ def wire_compare_tab(
     page: gr.Blocks, tab: CompareTab, service: CompareService, tabs: gr.Tabs, streaming: Streaming
 ) -> None:
     """Every event of the tab."""
-    asked = [*tab.choices, *tab.settings.all]
     visitor = partial(visitor_of, runs=service.runs, via="compare")
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    outputs = [*tab.drawn, tab.message, tab.panes[0].picker.models_changed]
+    _wire_work(tab, service, streaming, visitor)
+    _wire_votes(tab, service, visitor)
+    _wire_saving(tab, service, visitor)
+    _wire_pickers(page, tab, service, tabs, visitor)
 
-    def told(frames: Iterator[CompareUpdate]) -> Iterator[dict[Any, Any]]:
-        for frame in frames:
-            made = {tab.panes[0].picker.models_changed: change_stamp()} if frame.is_made else {}
-            yield draw(tab, frame) | made
 
-    def ask(request: gr.Request, text: str, duel: Comparison, *values: Any) -> Iterator[dict[Any, Any]]:
-        for number, updates in enumerate(told(service.ask(visitor(request), duel, text, read_wish(*values)))):
-            taken = number == 0 and tab.duel in updates
-            yield updates | ({tab.message: "", tab.look_for: ""} if taken else {})
+def _wire_work(tab: CompareTab, service: CompareService, streaming: Streaming, visitor: VisitorOf) -> None:
+    """What runs models; it goes on in a stream of updates until it ends or is stopped."""
+    inputs = {tab.comparison, *tab.request_inputs}
 
-    def asking(prompt: ComparisonPrompt) -> Callable[..., Iterator[dict[Any, Any]]]:
-        """An example begins a comparison of its own, with the system text that belongs to it."""
+    def ask(request: gr.Request, values: Values) -> Iterator[Updates]:
+        updates = service.ask_both(
+            visitor(request), values[tab.comparison], values[tab.message], read_request(tab, values)
+        )
+        for number, update in enumerate(updates):
+            is_accepted = number == 0 and update.comparison is not None
+            yield draw_update(tab, update) | ({tab.message: "", tab.look_for: ""} if is_accepted else {})
 
-        def ask_it(request: gr.Request, duel: Comparison, *values: Any) -> Iterator[dict[Any, Any]]:
-            wish = replace(read_wish(*values), system=prompt.system)
-            yield {tab.settings.system: prompt.system, tab.look_for: look_for_line(prompt.look_for)}
-            yield from told(service.ask(visitor(request), duel.cleared(), prompt.text, wish))
+    def ask_example(prompt: ComparisonPrompt, request: gr.Request, values: Values) -> Iterator[Updates]:
+        """An example starts a new comparison, with the system prompt that belongs to it."""
+        yield {tab.settings.system: prompt.system, tab.look_for: look_for_line(prompt.look_for)}
+        compare_request = replace(read_request(tab, values), system=prompt.system)
+        comparison: Comparison = values[tab.comparison]
+        for update in service.ask_both(visitor(request), comparison.cleared(), prompt.text, compare_request):
+            yield draw_update(tab, update)
 
-        return ask_it
+    def regenerate(position: int, request: gr.Request, values: Values) -> Iterator[Updates]:
+        for update in service.regenerate_answer(
+            visitor(request), values[tab.comparison], position, read_request(tab, values)
+        ):
+            yield draw_update(tab, update)
 
-    def regenerating(place: int) -> Callable[..., Iterator[dict[Any, Any]]]:
-        def regenerate(request: gr.Request, duel: Comparison, *values: Any) -> Iterator[dict[Any, Any]]:
-            yield from told(service.regenerate(visitor(request), duel, place, read_wish(*values)))
+    def measure_noise(request: gr.Request, values: Values) -> Iterator[Updates]:
+        for update in service.scoring.measure_noise(visitor(request), values[tab.comparison]):
+            yield draw_update(tab, update)
 
-        return regenerate
-
-    def twice(request: gr.Request, duel: Comparison) -> Iterator[dict[Any, Any]]:
-        yield from told(service.lab.control(visitor(request), duel))
-
-    def score(request: gr.Request, duel: Comparison) -> Iterator[dict[Any, Any]]:
-        yield from told(service.lab.score(visitor(request), duel))
+    def measure_agreement(request: gr.Request, values: Values) -> Iterator[Updates]:
+        for update in service.scoring.measure_agreement(visitor(request), values[tab.comparison]):
+            yield draw_update(tab, update)
 
     def stop(request: gr.Request) -> None:
-        service.stop(visitor(request))
+        service.stop_comparison(visitor(request))
 
     sent = [tab.send.click, tab.message.submit]
-    streaming.wire(sent, ask, [tab.message, tab.duel, *asked], [*outputs, tab.look_for], tab.growing)
+    streaming.wire(sent, ask, {*inputs, tab.message}, [*tab.drawn, tab.message, tab.look_for], tab.growing)
     for chip, prompt in tab.examples:
-        shown_too = [tab.settings.system, tab.look_for]
-        streaming.wire([chip.click], asking(prompt), [tab.duel, *asked], [*outputs, *shown_too], tab.growing)
-    for place, pane in enumerate(tab.panes):
-        streaming.wire([pane.regenerate.click], regenerating(place), [tab.duel, *asked], outputs, tab.growing)
-    streaming.wire([tab.twice.click], twice, [tab.duel], outputs, [tab.control])
-    streaming.wire([tab.score.click], score, [tab.duel], outputs, [tab.agreement])
-    tab.stop.click(stop, **quiet)
-    _wire_votes(tab, service, quiet)
-    _wire_keeping(tab, service, asked, quiet)
-    _wire_pickers(page, tab, service, tabs)
+        outputs = [*tab.drawn, tab.settings.system, tab.look_for]
+        streaming.wire([chip.click], partial(ask_example, prompt), inputs, outputs, tab.growing)
+    for position, pane in enumerate(tab.panes):
+        streaming.wire([pane.regenerate.click], partial(regenerate, position), inputs, tab.drawn, tab.growing)
+    streaming.wire([tab.measure_noise.click], measure_noise, {tab.comparison}, tab.drawn, [tab.noise])
+    streaming.wire([tab.measure_agreement.click], measure_agreement, {tab.comparison}, tab.drawn, [tab.agreement])
+    tab.stop.click(stop, **_QUICK)
 
 
-def _wire_votes(tab: CompareTab, service: CompareService, quiet: dict[str, Any]) -> None:
-    def voting(word: str) -> Callable[..., dict[Any, Any]]:
-        def vote(request: gr.Request, duel: Comparison) -> dict[Any, Any]:
-            return draw(tab, service.vote(visitor_of(request, service.runs, "compare"), duel, word))
+def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
+    def voting(word: str) -> Callable[..., Updates]:
+        def vote(request: gr.Request, comparison: Comparison) -> Updates:
+            return draw_update(tab, service.cast_vote(visitor(request), comparison, word))
 
         return vote
 
-    def blind(is_on: bool, duel: Comparison) -> dict[Any, Any]:
-        hidden = {pane.picker_place: gr.Column(visible=not is_on) for pane in tab.panes}
-        return (draw(tab, service.unhide(duel)) if not is_on and duel.blind else {}) | hidden
+    def switch_blind(is_on: bool, comparison: Comparison) -> Updates:
+        revealed = draw_update(tab, service.reveal_names(comparison)) if not is_on and comparison.blind else {}
+        return revealed | {pane.picker_column: gr.Column(visible=not is_on) for pane in tab.panes}
 
-    def clear(duel: Comparison) -> dict[Any, Any]:
-        places = {pane.picker_place: gr.Column(visible=not duel.blind) for pane in tab.panes}
-        return draw(tab, service.clear(duel)) | places
+    def clear(comparison: Comparison) -> Updates:
+        columns = {pane.picker_column: gr.Column(visible=not comparison.blind) for pane in tab.panes}
+        return draw_update(tab, service.clear_comparison(comparison)) | columns
 
     for button in tab.ballot:
-        button.click(voting(str(button.value)), tab.duel, tab.drawn, **quiet)
-    tab.settings.blind.input(blind, [tab.settings.blind, tab.duel], tab.drawn, **quiet)
-    tab.clear.click(clear, tab.duel, tab.drawn, **quiet)
+        button.click(voting(str(button.value)), tab.comparison, tab.drawn, **_QUICK)
+    tab.settings.blind.input(switch_blind, [tab.settings.blind, tab.comparison], tab.drawn, **_QUICK)
+    tab.clear.click(clear, tab.comparison, tab.drawn, **_QUICK)
 
 
-def _wire_keeping(tab: CompareTab, service: CompareService, asked: list[Any], quiet: dict[str, Any]) -> None:
+def _wire_saving(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
     """What leaves the page: the comparison as a file, the votes, a link."""
-    running: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
 
-    def saving(kind: str) -> Callable[..., Iterator[dict[Any, Any]]]:
-        def save(request: gr.Request, duel: Comparison) -> Iterator[dict[Any, Any]]:
+    def problem(request: gr.Request, error: PlaygroundError) -> Updates:
+        log_refusal(error, visitor(request))
+        return {tab.problem: error_card(error)}
+
+    def saving(form: Literal["markdown", "json"]) -> Callable[..., Iterator[Updates]]:
+        def save(request: gr.Request, comparison: Comparison) -> Iterator[Updates]:
             try:
-                for news in service.record(duel, kind):
-                    if isinstance(news, str):
-                        yield {tab.saved: news, tab.problem: ""}
+                for part in service.save_comparison(comparison, form):
+                    if isinstance(part, str):
+                        yield {tab.saved: part, tab.problem: ""}
                     else:
-                        yield {tab.problem: load_progress(news, "Reading the model files for their checksums")}
+                        progress = WorkProgress("Reading the model files for their checksums", part)
+                        yield {tab.problem: status_message(progress)}
             except PlaygroundError as error:
-                yield {tab.saved: "", tab.problem: error_message(error, visitor_of(request, service.runs, "compare"))}
+                yield {tab.saved: ""} | problem(request, error)
 
         return save
 
-    def votes() -> dict[Any, Any]:
+    def export_votes() -> Updates:
         try:
             return {tab.saved: service.votes.export_csv(), tab.problem: ""}
         except PlaygroundError as error:
             return {tab.saved: "", tab.problem: error_card(error)}
 
-    def link(request: gr.Request, text: str, duel: Comparison, *values: Any) -> dict[Any, Any]:
+    def make_link(request: gr.Request, values: Values) -> Updates:
+        comparison: Comparison = values[tab.comparison]
         try:
-            return {tab.link: gr.Textbox(query_of(read_wish(*values), text or duel.question), visible=True)}
+            query = link_query(read_request(tab, values), values[tab.message] or comparison.question)
+            return {tab.link: gr.Textbox(query, visible=True)}
         except PlaygroundError as error:
-            problem = error_message(error, visitor_of(request, service.runs, "compare"))
-            return {tab.link: gr.Textbox("", visible=False), tab.problem: problem}
+            return {tab.link: gr.Textbox("", visible=False)} | problem(request, error)
 
-    for button, kind, name, media in (
+    forms: tuple[tuple[gr.Button, Literal["markdown", "json"], str, str], ...] = (
         (tab.save_markdown, "markdown", "comparison.md", "text/markdown"),
         (tab.save_json, "json", "comparison.json", "application/json"),
-    ):
-        button.click(saving(kind), tab.duel, [tab.saved, tab.problem], **running).then(
-            None, tab.saved, None, js=save_file_js(name, media)
-        )
-    tab.export_votes.click(votes, None, [tab.saved, tab.problem], **quiet).then(
+    )
+    saved = [tab.saved, tab.problem]
+    for button, form, name, media_type in forms:
+        done = button.click(saving(form), tab.comparison, saved, concurrency_limit=None, **_PRIVATE)
+        done.then(None, tab.saved, None, js=save_file_js(name, media_type))
+    tab.export_votes.click(export_votes, None, saved, **_QUICK).then(
         None, tab.saved, None, js=save_file_js("votes.csv", "text/csv")
     )
-    tab.copy_link.click(link, [tab.message, tab.duel, *asked], [tab.link, tab.problem], **quiet).then(
+    inputs = {tab.comparison, tab.message, *tab.request_inputs}
+    tab.copy_link.click(make_link, inputs, [tab.link, tab.problem], **_QUICK).then(
         None, tab.link, tab.link, js=_LINK_JS
     )
 
 
-def _wire_pickers(page: gr.Blocks, tab: CompareTab, service: CompareService, tabs: gr.Tabs) -> None:
-    """Both pickers filled when the page opens, by its link if it has one; and what is said beforehand kept true."""
-    pickers = [pane.picker for pane in tab.panes]
+def _wire_pickers(page: gr.Blocks, tab: CompareTab, service: CompareService, tabs: gr.Tabs, visitor: VisitorOf) -> None:
+    """Both pickers filled when the page opens, by its link if it has one, and the outlook kept up to date."""
     settings = tab.settings
-    quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+    pickers = [pane.picker for pane in tab.panes]
 
-    def opened(request: gr.Request) -> Iterator[dict[Any, Any]]:
-        setup = service.setup.linked(dict(request.query_params))
-        for refused in setup.refusals:
-            log_refusal(refused, visitor_of(request, service.runs, "compare"))
-        updates: dict[Any, Any] = {tab.tally: service.tally()}
-        if setup.is_asked_for or setup.problems:
-            updates |= {tabs: gr.Tabs(selected="compare"), tab.message: setup.prompt, settings.system: setup.system}
-            updates |= {settings.mode: setup.mode} if setup.mode else {}
-            updates |= {settings.temperature: setup.temperature} if setup.temperature is not None else {}
-            updates |= {settings.seed: setup.seed} if setup.seed is not None else {}
-            updates[tab.problem] = error_card(" ".join(setup.problems)) if setup.problems else ""
-        yield updates
-        shown: dict[Any, Any] = {}  # of both each time: for a tab that is not open yet, only the last update counts
-        for place, choice in enumerate(service.setup.choices_to_open(setup)):
+    def open_page(request: gr.Request) -> Iterator[Updates]:
+        setup = service.setup.read_link(dict(request.query_params))
+        for refusal in setup.refusals:
+            log_refusal(refusal, visitor(request))
+        yield {tab.tally: tally_table(service.read_tallies())} | draw_link(tab, tabs, setup)
+        drawn: Updates = {}  # both pickers each time: for a tab that is not open yet, only the last update counts
+        for picker, choice in zip(pickers, service.setup.choices_to_open(setup), strict=True):
             for view in service.picker.views(choice):
-                shown |= pickers[place].updates(view)
-                yield dict(shown)
+                drawn |= picker.updates(view)
+                yield dict(drawn)
 
-    shown_of_both = [*pickers[0].outputs, *pickers[1].outputs]
-    linked = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed]
-    page.load(opened, None, [*shown_of_both, *linked, tab.problem, tab.tally], show_progress="hidden",
-              api_visibility="private")  # fmt: skip
+    def show_outlook(values: Values) -> str:
+        return outlook_line(service.setup.outlook(read_request(tab, values)))
+
+    linked = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
+    page.load(open_page, None, [*pickers[0].outputs, *pickers[1].outputs, *linked, tab.tally], **_PRIVATE)
     for picker in pickers:
         wire_choices(picker, service.picker)
-    gr.on(
-        [pickers[0].line.change, pickers[1].line.change, settings.mode.input],
-        lambda *values: service.setup.beforehand(read_wish(*values)),
-        [*tab.choices, *settings.all],
-        tab.beforehand,
-        **quiet,
-    )
+    triggers = [pickers[0].line.change, pickers[1].line.change, settings.mode.input]
+    gr.on(triggers, show_outlook, tab.request_inputs, tab.outlook, trigger_mode="always_last", **_PRIVATE)

@@ -1,4 +1,4 @@
-"""What a comparison looks like: marks only where they are earned, hostile names, and nothing hidden that shows."""
+"""What a comparison looks like: marks only where they are deserved, names escaped, nothing hidden that shows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.compare.comparison import Comparison, Side
-from playground.chat.comparison import PaneResult, Spread
+from playground.app.compare.comparison import Comparison, PaneSession
+from playground.app.compare.updates import (
+    AgreementResult,
+    ComparedAnswers,
+    CompareOutlook,
+    NoiseResult,
+    PanePreparing,
+    PaneState,
+    VoteTallies,
+    compare_answers,
+    state_at_rest,
+)
+from playground.chat.comparison import MeasurementNoise, PaneResult, comparison_table
 from playground.chat.conversation import Conversation
 from playground.engine.protocol import GREEDY, Alternative, Finished, Memory, Timings, Token, TokenScore
 from playground.fit.plan import MemoryPlan
@@ -20,19 +31,25 @@ from playground.llama.params import ContextParameters
 from playground.measure.fidelity import fidelity_of
 from playground.measure.votes import Contestant, Pair, Tally
 from playground.models.library import ModelFile
-from playground.web.html.agreement import agreement_card, nats, step_of
+from playground.web.html.answer_tokens import (
+    agreement_section,
+    disagreement_step,
+    first_difference_section,
+    nats,
+    probability_bar,
+    visible_token,
+)
 from playground.web.html.compare import (
-    beforehand_line,
-    control_card,
     differences_table,
-    hidden_line,
+    noise_card,
+    outlook_line,
     pane_head,
-    share_sentence,
+    pane_line,
+    preference_sentence,
     tally_table,
 )
-from playground.web.html.first_difference import bar, parting_card, token_words
 
-TITLES = ("Q8_0", "Q2_0")
+LEVELS = ("Q8_0", "Q2_0")
 MIB = 1 << 20
 
 
@@ -59,110 +76,140 @@ def text_of(markup: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", markup))).strip()
 
 
-def duel_of(levels: tuple[str, str], **more: object) -> Comparison:
-    files = [
-        ModelFile(Path(f"m-{level}.gguf"), (Path("m"),), "m", level, 1, "made here", None, "Q4_1") for level in levels
-    ]
-    return Comparison((Side(file=files[0]), Side(file=files[1])), **more)  # type: ignore[arg-type]
+def session(level: str, answer: PaneResult | None = None) -> PaneSession:
+    file = ModelFile(Path(f"m-{level}.gguf"), (Path("m"),), "m", level, 1, "made here", None, "Q4_1")
+    return PaneSession(file=file, result=answer)
 
 
-# --- differences ---
+def compared(
+    first: PaneResult, second: PaneResult, levels: tuple[str, str] = LEVELS, noise: MeasurementNoise | None = None
+) -> ComparedAnswers:
+    panes = session(levels[0], first), session(levels[1], second)
+    answers = compare_answers(Comparison(panes, noise=noise or MeasurementNoise()))
+    assert answers is not None
+    return answers
 
 
-def test_the_faster_one_is_marked_by_a_word_too() -> None:
-    table = differences_table(TITLES, result(speed=150), result(speed=100), Spread())
-    assert '<td class="gp-better">150 tok/s <span>1.5 times as fast</span></td><td>100 tok/s</td>' in table
+def speeds(first: float, second: float, noise: MeasurementNoise | None = None) -> str:
+    return differences_table(compared(result(speed=first), result(speed=second), noise=noise))
 
 
-def test_a_difference_within_the_spread_is_not_marked() -> None:
-    table = differences_table(TITLES, result(speed=104), result(speed=100), Spread())
-    assert "gp-better" not in table
-    assert "gp-better" in differences_table(TITLES, result(speed=112), result(speed=100), Spread())
-    measured = Spread(generation_speed=0.3, is_measured=True)
-    assert "gp-better" not in differences_table(TITLES, result(speed=112), result(speed=100), measured)
+# --- the table ---
 
 
-def test_speeds_made_at_once_are_said_not_to_be_true() -> None:
-    shared = [replace(result(speed=speed), mode="at once") for speed in (150.0, 50.0)]
-    table = differences_table(TITLES, shared[0], shared[1], Spread())
-    assert "shared the cores" in table and "gp-better" not in table
+def test_the_faster_one_is_marked_by_words_too() -> None:
+    assert '<td class="gp-better">150 tok/s <span>1.5 times as fast</span></td><td>100 tok/s</td>' in speeds(150, 100)
 
 
-def test_less_memory_is_better() -> None:
-    table = text_of(differences_table(TITLES, result(memory=300 * MIB), result(memory=221 * MIB), Spread()))
-    assert "Memory, planned 300 MiB 221 MiB 79 MiB less" in table
+def test_a_difference_within_the_noise_is_not_marked() -> None:
+    assert "gp-better" not in speeds(104, 100)
+    assert "gp-better" in speeds(112, 100)
+    assert "gp-better" not in speeds(112, 100, MeasurementNoise(generation_speed=0.3, is_measured=True))
+
+
+def test_speeds_of_answers_written_at_once_are_not_marked() -> None:
+    first, second = (replace(result(speed=speed), mode="at once") for speed in (150.0, 50.0))
+    table = differences_table(compared(first, second))
+    assert "gp-better" not in table and "shared the cores" in table
+
+
+def test_the_smaller_one_is_marked_with_what_it_saves() -> None:
+    table = differences_table(compared(result(memory=300 * MIB), result(memory=200 * MIB)))
+    assert "100 MiB less" in table
 
 
 def test_a_hostile_name_stays_text() -> None:
-    table = differences_table(("<img src=x>", "b"), result(), result(), Spread())
+    table = differences_table(compared(result(), result(), ("<img src=x>", "b")))
     assert "<img" not in table and "&lt;img" in table
 
 
-def test_the_control_tells_when_the_same_model_did_not_say_the_same() -> None:
-    same = text_of(control_card("Q8_0", result(token("a", 1)), result(token("a", 1)), Spread()))
-    assert "the same text, token for token" in same
-    other = text_of(control_card("Q8_0", result(token("a", 1)), result(token("b", 2)), Spread()))
-    assert "not the same text" in other
+def test_the_noise_says_when_two_runs_gave_different_answers() -> None:
+    runs = result(token("a", 1)), result(token("b", 2))
+    measured = NoiseResult("Q8_0", True, comparison_table(runs), MeasurementNoise(0.38, is_measured=True))
+    same = text_of(noise_card(measured))
+    assert same.startswith("Q8_0 run twice: identical answers; generation speed 100 tok/s and 100 tok/s;")
+    assert "up to 38% in generation speed" in same
+    assert "different answers" in text_of(noise_card(replace(measured, is_identical=False)))
 
 
 # --- heads and lines ---
 
 
-def test_a_hidden_head_and_line_tell_nothing() -> None:
-    hidden = duel_of(TITLES, blind=True)
-    said = pane_head(hidden, 0) + hidden_line() + hidden_line(is_writing=True)
-    assert not re.search(r"Q8|Q2|Q4|tok/s", said)
+def test_a_hidden_head_and_line_show_nothing() -> None:
+    state = state_at_rest(Comparison((session("Q8_0", result()), session("Q2_0", result())), blind=True), 0)
+    writing = replace(state, is_busy=True)
+    shown = pane_head(state, 0) + pane_line(state) + pane_line(writing)
+    assert not re.search(r"Q8|Q2|Q4|tok/s", shown)
 
 
 def test_after_the_vote_the_head_says_what_it_was() -> None:
-    voted = duel_of(TITLES, blind=True, voted="tie", order=(1, 0))
-    assert "was Q2_0 requantized from Q4_1: cannot be better than it" in text_of(pane_head(voted, 0))
+    voted = Comparison((session("Q8_0"), session("Q2_0")), shown_order=(1, 0), blind=True, voted="tie")
+    head = text_of(pane_head(state_at_rest(voted, 0), 0))
+    assert head == "A was Q2_0 made from Q4_1, so it cannot be better than Q4_1"
 
 
-def test_the_same_level_twice_keeps_its_letters() -> None:
-    assert "Q8_0 (B)" in pane_head(duel_of(("Q8_0", "Q8_0")), 1)
+def test_the_same_level_twice_has_its_letters() -> None:
+    comparison = Comparison((session("Q8_0"), session("Q8_0")))
+    assert "Q8_0 (B)" in pane_head(state_at_rest(comparison, 1), 1)
 
 
-def test_one_that_is_there_before_the_other_has_its_name() -> None:
-    alone = replace(duel_of(("Q8_0", "Q2_0")), sides=(duel_of(("Q8_0", "Q2_0")).at(0), Side()))
-    assert text_of(pane_head(alone, 0)).startswith("A Q8_0") and text_of(pane_head(alone, 1)) == "B"
-
-
-def test_one_that_gives_way_is_said_beforehand() -> None:
-    assert "each gives way to the other" in text_of(beforehand_line("in turn", "one after the other"))
-
-
-# --- where they part ---
-
-
-def test_the_parting_shows_both_sentences_and_four_probabilities() -> None:
-    common = token(" is", 1)
-    mine = result(common, token(" Paris", 2, 0.62, (" London", 3, 0.2)))
-    theirs = result(common, token(" London", 3, 0.41))
-    said = text_of(parting_card(TITLES, mine, theirs))
-    assert "A is Paris B is London" in said
-    assert "Paris 62% not in its top five London 20% 41%" in said
-
-
-def test_the_same_answers_part_nowhere() -> None:
-    assert "all 2 tokens" in parting_card(TITLES, *[result(token("a", 1), token("b", 2))] * 2)
+def test_a_pane_whose_model_is_ready_has_its_name_before_the_other() -> None:
+    alone = Comparison((session("Q8_0"), PaneSession()))
+    first, second = (text_of(pane_head(state_at_rest(alone, position), position)) for position in (0, 1))
+    assert first.startswith("A Q8_0") and second == "B"
 
 
 @pytest.mark.parametrize(
-    ("text", "ends", "shown"),
+    ("preparing", "shown"),
+    [
+        (PanePreparing(), "Getting ready"),
+        (PanePreparing(after="<Q8_0>"), "Waiting for <Q8_0> to answer first"),
+        (PanePreparing(server="attic"), "Asking attic"),
+    ],
+)
+def test_a_pane_that_waits_says_what_for(preparing: PanePreparing, shown: str) -> None:
+    line = pane_line(PaneState(name="", activity=preparing))
+    assert text_of(line) == shown and "<Q8_0>" not in line
+
+
+def test_the_outlook_says_that_models_are_swapped_or_made() -> None:
+    assert "swapped for each answer" in text_of(outlook_line(CompareOutlook("in turn", "one after the other")))
+    made = text_of(outlook_line(CompareOutlook("at once", to_make=("Q8_0", "Q2_0"))))
+    assert "share the cores" in made and made.endswith("Q8_0 and Q2_0 will be created first.")
+
+
+# --- the first difference ---
+
+
+def test_the_first_difference_shows_both_sentences_and_four_probabilities() -> None:
+    common = token(" is", 1)
+    first = result(common, token(" Paris", 2, 0.62, (" London", 3, 0.2)))
+    second = result(common, token(" London", 3, 0.41))
+    shown = text_of(first_difference_section(compared(first, second)))
+    assert "Identical for 1 token, then: A is Paris B is London" in shown
+    assert "Paris 62% not in its top 5 London 20% 41%" in shown
+
+
+def test_identical_answers_are_called_so() -> None:
+    same = result(token("a", 1), token("b", 2))
+    assert "Identical answers (2 tokens)." in first_difference_section(compared(same, same))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_end", "shown"),
     [(" Paris", False, "Paris"), (" ", False, "␣"), ("\n", False, "⏎"), ("", False, "(part of a character)"),
      ("x", True, "(ends here)")],
 )  # fmt: skip
-def test_a_token_can_be_seen(text: str, ends: bool, shown: str) -> None:
-    assert token_words(text, ends=ends) == shown
+def test_a_token_can_be_seen(text: str, is_end: bool, shown: str) -> None:
+    assert visible_token(text, is_end=is_end) == shown
 
 
 def test_a_probability_that_was_not_kept_is_not_drawn_as_nothing() -> None:
-    assert "not in its top five" in bar(None, 0)
-    assert "under 1%" in bar(0.001, 1)
+    assert "not in its top 5" in probability_bar(None, "a")
+    assert "under 1%" in probability_bar(0.001, "b")
 
 
-# --- the deeper view ---
+# --- the agreement ---
 
 
 def score(text: str, probability: float, *, divergence: float = 0.5, agrees: bool = False) -> TokenScore:
@@ -170,36 +217,50 @@ def score(text: str, probability: float, *, divergence: float = 0.5, agrees: boo
     return TokenScore(1, text, math.log(probability), top, math.log(0.9), top, divergence, agrees)
 
 
-def test_each_token_can_be_reached_named_and_looked_into() -> None:
-    card = agreement_card(TITLES, fidelity_of([score(" <b>", 0.01), score("\n", 0.7, agrees=True)]))
-    assert [re.findall(r'tabindex="(-?\d)"', card)] == [["0", "-1"]]
-    assert "<b>" not in card.split('class="gp-tokens"')[1].replace("<br>", "")
-    facts = json.loads(unescape(re.findall(r'data-top="([^"]*)"', card)[0]))
-    assert facts["said"].startswith("“<b>” A: 90%, B: 1%. B would hardly ever say this")
-    assert facts["a"] == facts["b"] == [["<b>", 0.01, "1%"]]
-    assert "50% of the 2 tokens" in text_of(card)
+def test_each_token_can_be_reached_and_has_both_top_fives() -> None:
+    fidelity = fidelity_of([score(" <b>", 0.01), score("\n", 0.7, agrees=True)])
+    section = agreement_section(AgreementResult(LEVELS, fidelity, is_same_model=True))
+    assert [re.findall(r'tabindex="(-?\d)"', section)] == [["0", "-1"]]
+    assert "<b>" not in section.split('class="gp-tokens"')[1].replace("<br>", "")
+    top = json.loads(unescape(re.findall(r'data-top="([^"]*)"', section)[0]))
+    assert top["said"].startswith("“<b>” A: 90%, B: 1%. B would hardly ever say this")
+    assert top["a"] == top["b"] == [["<b>", 0.01, "1%"]]
+    shown = text_of(section)
+    assert "At 50% of the 2 tokens" in shown and "only the quantization differs" in shown
+
+
+def test_nothing_but_tokens_stands_between_the_tokens() -> None:
+    fidelity = fidelity_of([score("a", 0.9), score(" b\n", 0.9), score("c", 0.9)])
+    section = agreement_section(AgreementResult(LEVELS, fidelity, is_same_model=True))
+    between = re.sub(r"<span[^>]*>[^<]*</span>", "#", section.split('token by token">')[1])
+    assert between.startswith("##<br>#</div>")
 
 
 @pytest.mark.parametrize(("probability", "step"), [(1.0, 0), (0.5, 0), (0.3, 1), (0.1, 2), (0.01, 3), (0.0, 3)])
 def test_less_probable_tokens_are_marked_more(probability: float, step: int) -> None:
-    assert step_of(probability) == step
+    assert disagreement_step(probability) == step
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0, "0"), (1e-6, "under 0.0001"), (0.0031, "0.0031"), (12.63, "12.63")])
-def test_a_divergence_that_is_not_0_never_reads_so(value: float, shown: str) -> None:
+def test_only_a_divergence_of_0_reads_so(value: float, shown: str) -> None:
     assert nats(value) == shown
 
 
 # --- votes ---
 
 
-def test_the_tally_tells_count_and_interval() -> None:
+def test_the_tally_shows_count_and_interval() -> None:
     pair = Pair.in_order(Contestant("m", "Q2_0"), Contestant("m", "Q8_0"))
     tally = Tally(pair, first=3, second=1, ties=2)
-    assert share_sentence(tally) == "Q8_0 preferred in 3 of 4 (75%, between 30% and 95%)"
-    assert 'class="gp-current"' in tally_table([tally], pair)
-    assert "6" in text_of(tally_table([tally], None))
+    assert preference_sentence(tally) == "Q8_0 preferred in 3 of 4 (75%, between 30% and 95%)"
+    assert 'class="gp-current"' in tally_table(VoteTallies((tally,), pair))
+    table = text_of(tally_table(VoteTallies((tally,))))
+    assert "6 Q8_0: 3 Q2_0: 1 2 0" in table
 
 
 def test_no_votes_say_how_to_get_some() -> None:
-    assert "Hide the names" in tally_table([], None)
+    assert "Switch on “Blind”" in tally_table(VoteTallies(()))
+
+
+def test_a_damaged_vote_file_is_mentioned_above_the_votes() -> None:
+    assert "gp-warning" in tally_table(VoteTallies((), warning="The votes were damaged."))

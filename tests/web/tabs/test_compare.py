@@ -1,0 +1,100 @@
+"""The Compare tab without a browser: what it reads from its components, and what an update changes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from playground.app.compare.comparison import Comparison, PaneSession
+from playground.app.compare.setup import LinkedSetup
+from playground.app.compare.updates import CompareUpdate, PaneState, update_at_rest
+from playground.app.messages import CLEAR, Notice, WorkProgress
+from playground.app.model_choice import ModelChoice
+from playground.app.model_picker import ModelPickerService
+from playground.app.services import Services
+from playground.chat.conversation import Conversation
+from playground.chat.prompts import load_comparison_prompts
+from playground.settings import load_settings
+from playground.web.tabs.compare import draw_link, draw_update, read_request
+from playground.web.tabs.compare_layout import CompareTab, build_compare_tab
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompareTab]:
+    with Services(load_settings(data_dir=tmp_path_factory.mktemp("data"))) as services:
+        picker = ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 1)
+        with gr.Blocks():
+            yield build_compare_tab(picker, load_comparison_prompts(), "in turn")
+
+
+def values_of(tab: CompareTab, **sent: Any) -> dict[Any, Any]:
+    """What a browser sends for each of the request's inputs; None for what is not named."""
+    left, right = (pane.picker for pane in tab.panes)
+    settings = tab.settings
+    components = {
+        "model": left.model, "level": left.level, "context": left.context, "kv_type": left.kv_type,
+        "other_model": right.model, "other_level": right.level, "other_context": right.context,
+        "other_kv_type": right.kv_type, "system": settings.system, "temperature": settings.temperature,
+        "max_tokens": settings.max_tokens, "seed": settings.seed, "mode": settings.mode, "blind": settings.blind,
+    }  # fmt: skip
+    assert set(components.values()) == tab.request_inputs
+    return {component: sent.get(name) for name, component in components.items()}
+
+
+def test_a_request_is_read_by_name(tab: CompareTab) -> None:
+    request = read_request(
+        tab,
+        values_of(
+            tab, model="m", level="Q4_1", context="4096", kv_type="q8_0", other_model="n", other_level="Q2_0",
+            system="Be brief.", temperature=0.7, max_tokens=64, seed=5, mode="at once", blind=False,
+        ),
+    )  # fmt: skip
+    assert request.choices == (ModelChoice("m", "Q4_1", 4096, "q8_0"), ModelChoice("n", "Q2_0"))
+    assert (request.system, request.max_tokens, request.mode, request.blind) == ("Be brief.", 64, "at once", False)
+    assert (request.sampling.temperature, request.sampling.seed) == (0.7, 5)
+
+
+def test_impossible_values_from_a_browser_become_the_defaults(tab: CompareTab) -> None:
+    sent = values_of(
+        tab, model="m", level="Q4_1", context="x", kv_type="q9", other_level="", other_context="9" * 12,
+        temperature=99, seed=-1, mode="both", blind=1,
+    )  # fmt: skip
+    request = read_request(tab, sent)
+    assert request.choices == (ModelChoice("m", "Q4_1"), ModelChoice(None, None, None))
+    assert (request.mode, request.blind) == ("in turn", True)
+    assert (request.sampling.temperature, request.sampling.seed) == (2.0, None)
+
+
+def test_an_update_changes_only_what_is_new(tab: CompareTab) -> None:
+    assert draw_update(tab, CompareUpdate()) == {}
+    drawn = draw_update(
+        tab, CompareUpdate(panes=(None, PaneState(name="Q2_0", note=WorkProgress("Loading Q2_0", 0.5))))
+    )
+    second = tab.panes[1]
+    assert set(drawn) == {second.head, second.log, second.live, second.note}
+    assert "Loading Q2_0" in drawn[second.note] and "50%" in drawn[second.note]
+
+
+def test_what_grows_is_among_the_few_outputs_of_its_event(tab: CompareTab) -> None:
+    update = CompareUpdate(panes=(PaneState(name="Q8_0"), PaneState(name="Q2_0")), has_new_level=True)
+    assert set(draw_update(tab, update)) <= set(tab.growing)
+
+
+def test_every_change_of_an_update_is_an_output(tab: CompareTab) -> None:
+    everything = update_at_rest(Comparison((PaneSession(Conversation().ask("Hi")), PaneSession())))
+    drawn = draw_update(tab, everything)
+    assert set(drawn) <= set(tab.drawn) and drawn[tab.differences] == ""
+    cleared = CompareUpdate(problem=CLEAR, noise=Notice("Stopped."), agreement=CLEAR, has_new_level=True)
+    assert set(draw_update(tab, cleared)) <= set(tab.drawn)
+
+
+def test_a_link_that_names_nothing_changes_nothing(tab: CompareTab) -> None:
+    with gr.Blocks():
+        tabs = gr.Tabs()
+    assert draw_link(tab, tabs, LinkedSetup()) == {}
+    drawn = draw_link(tab, tabs, LinkedSetup(problems=("<b> is not here.",), mode="at once"))
+    assert drawn[tab.settings.mode] == "at once" and "&lt;b&gt; is not here." in drawn[tab.problem]
+    assert tab.settings.seed not in drawn
