@@ -1,8 +1,7 @@
-"""What happens in the Chat tab: a load, a reply, a stop; as a stream of frames that the tab draws.
+"""The chat of a front end: sends questions, loads models and streams replies, as updates that hold facts.
 
-Joins the picker's choice, the pool and the conversation. Knows no component: a frame says what is new on the page, and
-tests read frames. A stop is a flag that the running generator looks at several times a second, because a generator that
-is thrown away cannot say how far it came. The last frame comes when all that was held is given back.
+A stop sets a flag that the running generator checks several times a second, so that it can still report how far the
+reply came. The last update of a work comes after everything that it held is released.
 """
 
 from __future__ import annotations
@@ -11,28 +10,28 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Final, Literal
 
 from playground.app.loaded_models import LoadedModels, LoadedModelsView
 from playground.app.makeable_levels import quantization_progress
+from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
-from playground.app.refusals import error_message
 from playground.chat.conversation import Lease, ReplyUpdate, reply
 from playground.chat.history import HistoryLimits, check_chat
-from playground.chat.session import ChatSession, ModelUsed
+from playground.chat.session import ChatSession, ModelUsed, read_instructions, read_stored_session
 from playground.chat.template.render import Message
 from playground.engine.local.pool import LoadStatus, ModelPool
-from playground.engine.protocol import Memory, Queued, Sampling, Token
+from playground.engine.protocol import Event, Memory, Queued, Sampling, Timings, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
+from playground.fit.plan import MemoryPlan
+from playground.limits.run import StoppedBy
 from playground.limits.runs import Run, Visitor, Work
 from playground.models.library import ModelFile
 from playground.settings import Settings
-from playground.text_format import counted, seconds
-from playground.web.html.memory import predicted_beside_measured
-from playground.web.html.page import notice, status_message
-from playground.web.html.reply import context_meter, live_line, load_progress, reply_details
+from playground.text_format import counted
 
 PLACE: Final = "chat"  # of a page, where one thing at a time goes on
 
@@ -40,25 +39,8 @@ Phase = Literal["rest", "loading", "replying"]
 
 
 @dataclass(frozen=True)
-class ChatUpdate:
-    """What is new on the page; None leaves a part as it is. `growing` is the reply so far."""
-
-    talk: ChatSession | None = None
-    growing: Message | None = None
-    phase: Phase | None = None
-    live: str | None = None
-    meter: str | None = None
-    details: str | None = None
-    problem: str | None = None
-    progress: str | None = None
-    may_load_anyway: bool | None = None
-    loaded_models: LoadedModelsView | None = None
-    made: bool = False  # a level is on the disk that was not
-
-
-@dataclass(frozen=True)
 class ChatRequest:
-    """How the next reply should be made."""
+    """How the next reply is made. max_tokens: of the reply."""
 
     choice: ModelChoice
     system: str = ""
@@ -66,8 +48,62 @@ class ChatRequest:
     max_tokens: int = 512
 
 
+@dataclass(frozen=True)
+class ReplyActivity:
+    """What a reply does now. event: the engine's newest, None before the first; stopped_by: who cut the reply short."""
+
+    event: Event | None = None
+    stopped_by: StoppedBy | None = None
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """How many tokens of the context a chat takes; None where it is not known."""
+
+    used: int | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class ReplyDetails:
+    """The figures of a whole reply. plan and memory: of the model that wrote it, None for a server's."""
+
+    timings: Timings
+    plan: MemoryPlan | None
+    memory: Memory | None
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """A model that was loaded: how long it took, and the memory planned and measured."""
+
+    seconds: float
+    plan: MemoryPlan
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class ChatUpdate:
+    """What is new. None leaves a part of the page as it is, CLEAR empties it.
+
+    growing: the reply so far, which is not in `session` yet. has_new_level: a level was made, so there is a new file.
+    """
+
+    session: ChatSession | None = None
+    growing: Message | None = None
+    phase: Phase | None = None
+    activity: ReplyActivity | None = None
+    context: ContextUse | None = None
+    details: ReplyDetails | None = None
+    problem: StatusMessage | None = None
+    progress: StatusMessage | LoadReport | None = None
+    may_load_anyway: bool | None = None
+    loaded_models: LoadedModelsView | None = None
+    has_new_level: bool = False
+
+
 class ChatService:
-    """Serves every visitor's chat; the picker's ledger of visits keeps them apart and sees to their shares."""
+    """Serves the chats of all visitors, each within its share of runs."""
 
     def __init__(
         self, settings: Settings, pool: ModelPool, picker: ModelPickerService, loaded_models: LoadedModels
@@ -80,163 +116,173 @@ class ChatService:
         self._pool = pool
         self._interval_seconds = 1 / settings.updates_per_second
 
-    # --- what a person does ---
+    # --- what a visitor does ---
 
-    def send(self, visitor: Visitor, talk: ChatSession, text: str, wish: ChatRequest) -> Iterator[ChatUpdate]:
-        """The question into the chat, the model loaded if need be, the reply as it grows."""
+    def send_message(
+        self, visitor: Visitor, session: ChatSession, text: str, request: ChatRequest
+    ) -> Iterator[ChatUpdate]:
+        """Add the question, load the model if it is not loaded, stream the reply."""
         try:
-            asked = self._within_limits(talk.asked(text, self.limits), wish)
+            asked = self._checked(session.with_question(text, self.limits), request)
         except PlaygroundError as error:
-            yield ChatUpdate(problem=error_message(error, visitor))
+            yield refused_update(error, visitor)
             return
-        yield from self._answer(visitor, asked, wish)
+        yield from self._answer(visitor, asked, request)
 
-    def regenerate(self, visitor: Visitor, talk: ChatSession, wish: ChatRequest) -> Iterator[ChatUpdate]:
-        """Another reply to the last question."""
+    def regenerate_reply(self, visitor: Visitor, session: ChatSession, request: ChatRequest) -> Iterator[ChatUpdate]:
+        """Replace the last reply by another one."""
         try:
-            asked = self._within_limits(talk.asked_again(), wish)
+            asked = self._checked(session.without_last_reply(), request)
         except PlaygroundError as error:
-            yield ChatUpdate(problem=error_message(error, visitor))
+            yield refused_update(error, visitor)
             return
-        yield from self._answer(visitor, asked, wish)
+        yield from self._answer(visitor, asked, request)
 
-    def load(self, visitor: Visitor, choice: ModelChoice, *, anyway: bool = False) -> Iterator[ChatUpdate]:
-        """The chosen model into memory, with progress, then predicted beside measured."""
-        begin = ChatUpdate(phase="loading", problem="", may_load_anyway=False)
-        yield from self._running(visitor, "load", choice, begin, lambda run: self._loaded(visitor, choice, run, anyway))
+    def load_model(self, visitor: Visitor, choice: ModelChoice, *, allow_unfit: bool = False) -> Iterator[ChatUpdate]:
+        """Load the chosen model, with progress; the last update has a LoadReport.
 
-    def stop(self, visitor: Visitor) -> None:
-        """Ends what this page's chat has under way, within one update."""
+        allow_unfit: load it although it does not fit, where the settings allow that.
+        """
+        first = ChatUpdate(phase="loading", problem=CLEAR, may_load_anyway=False)
+        yield from self._run(visitor, "load", choice, first, partial(self._load, choice, allow_unfit))
+
+    def stop_work(self, visitor: Visitor) -> None:
+        """End the reply or the load that this page has under way, within one update."""
         self.runs.stop_run(visitor, PLACE)
 
-    def join(self, visitor: Visitor, pressed: str) -> ModelChoice:
-        """The choice that a button among the models in memory means; whatever waits for another is given up."""
+    def choose_loaded_model(self, visitor: Visitor, row_value: str) -> ModelChoice:
+        """The choice that selects a loaded model; if this page's chat waits for another model, that ends."""
         self.runs.stop_run(visitor, PLACE, only_if_waiting=True)
-        return self.loaded_models.read_button(pressed)
+        return self.loaded_models.read_button(row_value)
+
+    def attach_instructions(self, visitor: Visitor, session: ChatSession, path: Path) -> ChatUpdate:
+        """The session with the instructions of an uploaded file."""
+        try:
+            return ChatUpdate(replace(session, instructions=read_instructions(path, self.limits)), problem=CLEAR)
+        except PlaygroundError as error:
+            return refused_update(error, visitor)
+
+    def restore_session(self, visitor: Visitor, stored: str) -> ChatUpdate:
+        """The chat that a browser kept; it may send anything instead."""
+        try:
+            session = read_stored_session(stored, self.limits)
+        except PlaygroundError as error:
+            return replace(refused_update(error, visitor), phase="rest")
+        except ValueError:
+            lost = Notice("The chat kept by this browser cannot be read. A new one was started.", "warning")
+            return ChatUpdate(phase="rest", problem=lost)
+        return ChatUpdate(None if session.is_empty else session, phase="rest")
 
     # --- how it goes ---
 
-    def _within_limits(self, talk: ChatSession, wish: ChatRequest) -> ChatSession:
-        """The chat with its system text; raises RequestRefused for too much, asked or to be answered."""
-        self.runs.check_reply_length(wish.max_tokens)
-        talk = talk.with_system(wish.system)
-        check_chat(talk.conversation.system, talk.conversation.messages, self.limits)
-        return talk
+    def _checked(self, session: ChatSession, request: ChatRequest) -> ChatSession:
+        """The session with its system prompt; raises RequestRefused if it, or the reply, would be too long."""
+        self.runs.check_reply_length(request.max_tokens)
+        session = session.with_system_prompt(request.system)
+        check_chat(session.conversation.system, session.conversation.messages, self.limits)
+        return session
 
-    def _answer(self, visitor: Visitor, talk: ChatSession, wish: ChatRequest) -> Iterator[ChatUpdate]:
-        begin = ChatUpdate(talk, phase="replying", live=live_line(None), problem="", details="", may_load_anyway=False)
-        replying = partial(self._replied, visitor, talk, wish)
-        yield from self._running(visitor, "reply", wish.choice, begin, replying, talk)
+    def _answer(self, visitor: Visitor, session: ChatSession, request: ChatRequest) -> Iterator[ChatUpdate]:
+        first = ChatUpdate(session, phase="replying", activity=ReplyActivity(), problem=CLEAR, may_load_anyway=False)
+        work = partial(self._reply, session, request)
+        yield from self._run(visitor, "reply", request.choice, first, work, session)
 
-    def _running(
+    def _run(
         self,
         visitor: Visitor,
-        work: Work,
+        kind: Work,
         choice: ModelChoice,
-        begin: ChatUpdate,
-        doing: Callable[[Run], Generator[ChatUpdate, None, ChatUpdate]],
-        talk: ChatSession | None = None,
+        first: ChatUpdate,
+        work: Callable[[Run], Generator[ChatUpdate, None, ChatUpdate]],
+        session: ChatSession | None = None,
     ) -> Iterator[ChatUpdate]:
-        """The frames of a work inside the visitor's share; whatever went wrong in it, the last one is at rest."""
+        """The updates of a work within the visitor's share. The last one is at rest, also after an error."""
         with ExitStack() as share:
             try:
-                run = share.enter_context(self.runs.start_run(visitor, work, PLACE))
+                run = share.enter_context(self.runs.start_run(visitor, kind, PLACE))
             except RequestRefused as error:
-                yield ChatUpdate(problem=error_message(error, visitor))
+                yield refused_update(error, visitor)
                 return
-            yield begin
+            yield first
             try:
-                last = yield from doing(run)
+                last = yield from work(run)
             except PlaygroundError as error:
-                last = self._failed(error, visitor, talk)
+                last = self._failed(error, visitor, session)
         yield replace(last, loaded_models=self.loaded_models.view(choice))
 
-    def _loaded(
-        self, visitor: Visitor, choice: ModelChoice, run: Run, anyway: bool
-    ) -> Generator[ChatUpdate, None, ChatUpdate]:
-        file = yield from self._file(visitor, choice, run)
-        lease = (yield from self._loading(file, choice, run, anyway)) if file else None
-        if lease is None:
-            said = notice("Loading was cancelled; nothing is kept.")
-            return ChatUpdate(
-                phase="rest", progress=error_message(run.interruption, visitor) if run.interruption else said
-            )
-        with lease:
-            return ChatUpdate(phase="rest", progress=_ready(lease))
+    def _load(self, choice: ModelChoice, allow_unfit: bool, run: Run) -> Generator[ChatUpdate, None, ChatUpdate]:
+        opened = yield from self._open(choice, run, allow_unfit=allow_unfit)
+        if opened is None:
+            return ChatUpdate(phase="rest", progress=_stop_reason(run) or Notice("Loading cancelled."))
+        with opened.lease:
+            return ChatUpdate(phase="rest", progress=_load_result(opened.lease))
 
-    def _replied(
-        self, visitor: Visitor, talk: ChatSession, wish: ChatRequest, run: Run
-    ) -> Generator[ChatUpdate, None, ChatUpdate]:
-        file = yield from self._file(visitor, wish.choice, run)
-        lease = (yield from self._loading(file, wish.choice, run, anyway=False)) if file else None
-        if file is None or lease is None:
-            said = error_message(run.interruption, visitor) if run.interruption else notice("Loading was cancelled.")
-            return ChatUpdate(talk, phase="rest", progress="", problem=said)
-        with lease:
+    def _reply(self, session: ChatSession, request: ChatRequest, run: Run) -> Generator[ChatUpdate, None, ChatUpdate]:
+        opened = yield from self._open(request.choice, run)
+        if opened is None:
+            why = _stop_reason(run) or Notice("Loading cancelled.")
+            return ChatUpdate(session, phase="rest", progress=CLEAR, problem=why)
+        with opened.lease as lease:
             run.release_if_abandoned(lease.release)
-            yield ChatUpdate(progress="")
-            return (yield from self._written(lease, self._prepared(talk, wish, file), wish, run))
+            yield ChatUpdate(progress=CLEAR)
+            used = _model_used(opened.model, request.choice)
+            session = replace(session, model=used, sampling=request.sampling, max_tokens=request.max_tokens)
+            return (yield from self._stream(lease, session, run))
 
-    def _prepared(self, talk: ChatSession, wish: ChatRequest, file: ModelFile | RemoteModel) -> ChatSession:
-        if isinstance(file, RemoteModel):
-            used = ModelUsed(file.display_name, file.display_name, file.level, file.context_size)
-        else:
-            used = ModelUsed(file.display_name, file.file_name, file.level, wish.choice.context_size or 0)
-        return replace(talk, model=used, sampling=wish.sampling, max_tokens=wish.max_tokens)
+    def _open(
+        self, choice: ModelChoice, run: Run, *, allow_unfit: bool = False
+    ) -> Generator[ChatUpdate, None, _Opened | None]:
+        """The chosen model, made first if its level is not here yet, and loaded; None if the run was stopped."""
+        model = yield from self._make(choice, run)
+        lease = (yield from self._lease(model, choice, run, allow_unfit)) if model else None
+        return _Opened(model, lease) if model and lease else None
 
-    def _file(
-        self, visitor: Visitor, choice: ModelChoice, run: Run
-    ) -> Generator[ChatUpdate, None, ModelFile | RemoteModel | None]:
-        """The chosen model, made first with progress where it is only on offer; None when it was stopped."""
-        made = False
-        with closing(self.picker.prepare_model(choice, run.is_stopped, visitor)) as making:
+    def _make(self, choice: ModelChoice, run: Run) -> Generator[ChatUpdate, None, ModelFile | RemoteModel | None]:
+        model: ModelFile | RemoteModel | None
+        was_made = False
+        with closing(self.picker.prepare_model(choice, run.is_stopped, run.visitor)) as making:
             try:
                 while True:
                     progress = next(making)
-                    made = True
-                    run.restart_wait()  # a making has its own longest time
-                    yield ChatUpdate(progress=status_message(quantization_progress(choice.level, progress)))
+                    was_made = True
+                    run.restart_wait()  # the making has a time limit of its own
+                    yield ChatUpdate(progress=quantization_progress(choice.level, progress))
             except StopIteration as end:
-                file: ModelFile | RemoteModel | None = end.value
-        if made and file:
-            yield ChatUpdate(made=True)
-        return file
+                model = end.value
+        if was_made and model:
+            yield ChatUpdate(has_new_level=True)
+        return model
 
-    def _loading(
-        self, file: ModelFile | RemoteModel, choice: ModelChoice, run: Run, anyway: bool
+    def _lease(
+        self, model: ModelFile | RemoteModel, choice: ModelChoice, run: Run, allow_unfit: bool
     ) -> Generator[ChatUpdate, None, Lease | None]:
-        """Frames with progress, or why it has to wait, then the lease; None when it was stopped."""
-        stage = f"Loading {file.display_name} · {file.level}"
+        """Yields how far the load is, or what it waits for."""
         loading: Generator[LoadStatus, None, Lease]
-        if isinstance(file, RemoteModel):
-            loading, stage = self.picker.servers.lease_model(file), f"Asking {file.server}"
+        if isinstance(model, RemoteModel):
+            loading, stage = self.picker.servers.lease_model(model), f"Asking {model.server}"
         else:
-            allow_unfit = anyway and self._settings.allow_load_anyway
-            loading = self._pool.lease_model(
-                file.path, self.picker.context_parameters(choice), allow_unfit=allow_unfit, wait_for_memory=True
-            )
+            context = self.picker.context_parameters(choice)
+            allow_unfit = allow_unfit and self._settings.allow_load_anyway
+            loading = self._pool.lease_model(model.path, context, allow_unfit=allow_unfit, wait_for_memory=True)
+            stage = f"Loading {model.display_name} · {model.level}"
         run.close_if_abandoned(loading)
-        try:
+        with closing(loading):
             while not run.is_stopped():
                 try:
-                    progress = next(loading)
+                    status = next(loading)
                 except StopIteration as end:
                     lease: Lease = end.value
                     return lease
-                waits = self.loaded_models.waiting_sentence(progress.waiting)
-                yield ChatUpdate(progress=load_progress(None if waits else progress.fraction, waits or stage))
-            return None
-        finally:
-            loading.close()
+                waits = self.loaded_models.waiting_sentence(status.waiting)
+                yield ChatUpdate(progress=WorkProgress(waits) if waits else WorkProgress(stage, status.fraction))
+        return None
 
-    def _written(
-        self, lease: Lease, talk: ChatSession, wish: ChatRequest, run: Run
-    ) -> Generator[ChatUpdate, None, ChatUpdate]:
+    def _stream(self, lease: Lease, session: ChatSession, run: Run) -> Generator[ChatUpdate, None, ChatUpdate]:
         updates = reply(
             lease.engine,
-            talk.conversation,
-            wish.sampling,
-            wish.max_tokens,
+            session.conversation,
+            session.sampling,
+            session.max_tokens,
             interval_seconds=self._interval_seconds,
             visitor=run.visitor,
         )
@@ -244,80 +290,94 @@ class ChatService:
         token: Token | None = None
         message = Message("assistant", "")
         try:
-            for update in updates:
-                token = update.last_token or token
-                message = update.message
-                if update.event and not isinstance(update.event, Queued):
-                    run.begin_work()
-                if update.finished:
-                    return self._ended(lease, talk.answered(message, update.finished), update, token)
-                if run.is_stopped():
-                    return _broken_off(_kept(talk, message), token, run)
-                if update.event:
-                    meter = _meter(token, update.context_size) if token else None
-                    yield ChatUpdate(talk, message, live=live_line(update.event), meter=meter)
-            return _broken_off(_kept(talk, message), token, run)  # given up in our place meanwhile
+            with closing(updates):
+                for update in updates:
+                    token = update.last_token or token
+                    message = update.message
+                    if update.event and not isinstance(update.event, Queued):
+                        run.begin_work()
+                    if update.finished:
+                        return _finished(lease, session, update, token)
+                    if run.is_stopped():
+                        break
+                    if update.event:
+                        context = _context_use(token, update) if token else None
+                        yield ChatUpdate(session, message, activity=ReplyActivity(update.event), context=context)
         except PlaygroundError as error:
-            return self._failed(error, run.visitor, _kept(talk, message))
-        finally:
-            updates.close()
-
-    def _ended(self, lease: Lease, talk: ChatSession, update: ReplyUpdate, token: Token | None) -> ChatUpdate:
-        assert update.finished
-        loaded = lease.engine.loaded
-        memory = update.finished.memory or (loaded.memory if loaded else None)
+            return self._failed(error, run.visitor, _with_partial_reply(session, message))
+        activity = ReplyActivity(token, stopped_by=run.stopped_by)  # also if `run` has closed the generator itself
         return ChatUpdate(
-            talk,
-            phase="rest",
-            live=live_line(update.finished),
-            meter=_meter(token, update.context_size),
-            details=reply_details(update.finished.timings, lease.plan, memory),
-            problem=_left_out(update.left_out),
+            _with_partial_reply(session, message), phase="rest", activity=activity, problem=_stop_reason(run)
         )
 
-    def _failed(self, error: PlaygroundError, visitor: Visitor, talk: ChatSession | None = None) -> ChatUpdate:
-        anyway = isinstance(error, DoesNotFit) and self._settings.allow_load_anyway
-        return ChatUpdate(
-            talk,
+    def _failed(self, error: PlaygroundError, visitor: Visitor, session: ChatSession | None = None) -> ChatUpdate:
+        return replace(
+            refused_update(error, visitor),
+            session=session,
             phase="rest",
-            live=live_line(None),
-            progress="",
-            problem=error_message(error, visitor),
-            may_load_anyway=anyway,
+            activity=ReplyActivity(),
+            progress=CLEAR,
+            may_load_anyway=isinstance(error, DoesNotFit) and self._settings.allow_load_anyway,
         )
 
 
-def _broken_off(talk: ChatSession, token: Token | None, run: Run) -> ChatUpdate:
-    """Stopped by the person, by the longest time a reply may take, or by the end of the playground."""
-    if run.interruption:
-        live = live_line(token, stopped=run.stopped_by)
-        return ChatUpdate(talk, phase="rest", live=live, problem=error_message(run.interruption, run.visitor))
-    return ChatUpdate(talk, phase="rest", live=live_line(token, stopped="person"))
+@dataclass(frozen=True)
+class _Opened:
+    """A model that can be used now."""
+
+    model: ModelFile | RemoteModel
+    lease: Lease
 
 
-def _kept(talk: ChatSession, message: Message) -> ChatSession:
-    """The chat with as much of a broken-off reply as there is."""
-    return talk.answered(message, None) if message.content or message.thinking else talk
+def refused_update(error: PlaygroundError, visitor: Visitor) -> ChatUpdate:
+    """The error where problems are shown. A refused request is logged."""
+    log_refusal(error, visitor)
+    return ChatUpdate(problem=error)
 
 
-def _meter(token: Token | None, context_size: int | None) -> str:
-    return context_meter(token.context_used if token else None, context_size)
-
-
-def _left_out(messages: int) -> str:
-    if not messages:
-        return ""
-    return notice(
-        f"The oldest {counted(messages, 'message')} of this chat had no room in the context and were not read. "
-        "A larger context keeps more in view.",
+def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: Token | None) -> ChatUpdate:
+    assert update.finished
+    loaded = lease.engine.loaded
+    memory = update.finished.memory or (loaded.memory if loaded else None)
+    left_out = Notice(
+        f"The oldest {counted(update.left_out, 'message')} of this chat did not fit into the context, so the model did "
+        "not read them. A larger context holds more.",
         "warning",
+    )
+    return ChatUpdate(
+        session.with_reply(update.message, update.finished),
+        phase="rest",
+        activity=ReplyActivity(update.finished),
+        context=_context_use(token, update),
+        details=ReplyDetails(update.finished.timings, lease.plan, memory),
+        problem=left_out if update.left_out else CLEAR,
     )
 
 
-def _ready(lease: Lease) -> str:
+def _with_partial_reply(session: ChatSession, message: Message) -> ChatSession:
+    return session.with_reply(message, None) if message.content or message.thinking else session
+
+
+def _context_use(token: Token | None, update: ReplyUpdate) -> ContextUse:
+    return ContextUse(token.context_used if token else None, update.context_size)
+
+
+def _stop_reason(run: Run) -> RequestRefused | None:
+    """Why the run was ended, if its visitor did not end it; a log line says so."""
+    reason = run.interruption
+    if reason:
+        log_refusal(reason, run.visitor)
+    return reason
+
+
+def _load_result(lease: Lease) -> LoadReport | Notice:
     loaded = lease.engine.loaded
     if loaded is None or lease.plan is None:
-        return notice("Nothing to load: this model runs on a server, in memory of its own.", "good")
-    memory: Memory = loaded.memory
-    ready = notice(f"Loaded in {seconds(loaded.seconds)} and ready.", "good")
-    return f"{ready}{predicted_beside_measured(lease.plan, memory)}"
+        return Notice("Nothing to load: this model runs on a server and uses its memory.", "good")
+    return LoadReport(loaded.seconds, lease.plan, loaded.memory)
+
+
+def _model_used(model: ModelFile | RemoteModel, choice: ModelChoice) -> ModelUsed:
+    if isinstance(model, RemoteModel):
+        return ModelUsed(model.display_name, model.display_name, model.level, model.context_size)
+    return ModelUsed(model.display_name, model.file_name, model.level, choice.context_size or 0)

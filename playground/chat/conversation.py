@@ -69,7 +69,7 @@ class Lease(Protocol):
 
 @dataclass(frozen=True)
 class Conversation:
-    """What was said, oldest first; messages are the user's and the assistant's, the system text stands apart."""
+    """What was said, oldest first; messages are the user's and the assistant's, the system prompt stands apart."""
 
     system: str = ""
     messages: tuple[Message, ...] = ()
@@ -77,7 +77,7 @@ class Conversation:
     def ask(self, text: str) -> Conversation:
         """With one more question."""
         if not text.strip():
-            raise RequestRefused("There is no message to send.", "Write something first.")
+            raise RequestRefused("The message is empty.", "Type something first.")
         return replace(self, messages=(*self.messages, Message("user", checked_text(text, "The message"))))
 
     def answered(self, message: Message) -> Conversation:
@@ -261,7 +261,7 @@ def fitting_prompt(
 ) -> Prompt:
     """The prompt with as much of the conversation as leaves room for a reply.
 
-    Left out are the oldest turns, a question with its answers at a time; never the system text, never the last message.
+    The oldest turns are left out, each question with its answers; the system prompt and the last message never are.
     Raises RequestRefused when that is still too much.
     """
     messages = conversation.messages
@@ -282,7 +282,7 @@ def fitting_prompt(
     if first < len(cuts):
         return prompt_from(cuts[first])
     needed = prompt_from(cuts[-1]).tokens if cuts else whole.tokens
-    what = "Your message and the system text take" if conversation.system.strip() else "Your message takes"
+    what = "Your message and the system prompt take" if conversation.system.strip() else "Your message takes"
     raise RequestRefused(
         f"{what} {needed:,} tokens; a context of {context_size:,} has room for {context_size - room:,} beside a reply.",
         "Shorten it, or choose a larger context.",

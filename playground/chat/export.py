@@ -55,7 +55,7 @@ def as_markdown(transcript: Transcript) -> str:
     """A page with a heading for each turn; Markdown inside messages stays as it was written."""
     blocks = [f"# {one_line(transcript.title)}", _facts(transcript)]
     if transcript.conversation.system.strip():
-        blocks += ["## System text", _closed(transcript.conversation.system)]
+        blocks += ["## System prompt", _closed(transcript.conversation.system)]
     for place, message in enumerate(transcript.conversation.messages):
         blocks += turn(message, transcript.finished.get(place))
     return "\n\n".join(blocks) + "\n"

@@ -37,7 +37,7 @@ class HistoryLimits:
 
 
 def read_history(data: object, limits: HistoryLimits) -> tuple[str, tuple[Message, ...]]:
-    """The system text and the messages; raises RequestRefused for what is too much or not of the right form.
+    """The system prompt and the messages; raises RequestRefused for what is too much or not of the right form.
 
     data: `{"system": "…", "messages": [{"role": "user", "content": "…"}, …]}`, or the list of messages alone. A content
     may also be a list of text parts, as Gradio's Chatbot gives it: `[{"type": "text", "text": "…"}]`.
@@ -50,7 +50,7 @@ def read_history(data: object, limits: HistoryLimits) -> tuple[str, tuple[Messag
         _refuse_form("its messages are not a list")
     check_message_count(len(listed), limits)
     messages = [_read_message(entry, number, limits) for number, entry in enumerate(listed, start=1)]
-    texts = [_read_text(system, "The system text", limits)]
+    texts = [_read_text(system, "The system prompt", limits)]
     texts += [message.content for message in messages if message.role == "system"]
     system_text = "\n\n".join(text for text in texts if text)
     kept = tuple(message for message in messages if message.role != "system")
@@ -69,8 +69,8 @@ def check_message_count(count: int, limits: HistoryLimits) -> None:
 
 
 def check_chat(system_text: str, messages: Sequence[Message], limits: HistoryLimits) -> None:
-    """Raises RequestRefused for a chat that has become too long, or whose system text is."""
-    checked_text(system_text, "The system text", limits)
+    """Raises RequestRefused for a chat that has become too long, or whose system prompt is."""
+    checked_text(system_text, "The system prompt", limits)
     check_message_count(len(messages), limits)
     total = len(system_text) + sum(len(message.content) + len(message.thinking) for message in messages)
     if total > limits.all_characters:

@@ -12,14 +12,6 @@ COMPARISON_KINDS: Final[tuple[ComparisonKind, ...]] = get_args(ComparisonKind)
 
 
 @dataclass(frozen=True)
-class ExamplePrompt:
-    """A title for a button and the text that it sends."""
-
-    title: str
-    text: str
-
-
-@dataclass(frozen=True)
 class ComparisonPrompt:
     """A prompt on which levels differ: the kind of ability it needs, and what a good answer has in it."""
 
@@ -30,8 +22,9 @@ class ComparisonPrompt:
     system: str = ""
 
 
-def load_example_prompts() -> tuple[ExamplePrompt, ...]:
-    return tuple(ExamplePrompt(**entry) for entry in _prompts("prompts.toml"))
+def load_example_prompts() -> tuple[str, ...]:
+    """The questions that an empty chat offers."""
+    return tuple(entry["text"] for entry in _prompts("prompts.toml"))
 
 
 def load_comparison_prompts() -> tuple[ComparisonPrompt, ...]:
@@ -40,5 +33,5 @@ def load_comparison_prompts() -> tuple[ComparisonPrompt, ...]:
 
 
 def _prompts(name: str) -> list[dict[str, Any]]:
-    """The tables named `prompt` of a file; a line break at the ends of a text is the file's, not the prompt's."""
+    """The tables named `prompt` of a file, without the line breaks at the ends of multi-line texts."""
     return [{key: value.strip() for key, value in entry.items()} for entry in read_toml(name)["prompt"]]

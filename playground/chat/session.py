@@ -1,30 +1,25 @@
-"""A chat as its tab keeps it on the server: the conversation, how each reply ended, the attached instructions.
+"""The chat of one page, as the server keeps it: the conversation, how each reply ended, attached instructions.
 
-Plain frozen data, because Gradio copies a session's state. Knows no model and no component; `shown` gives the messages
-in the form that a Chatbot takes.
+Frozen data, because Gradio copies the state of a page.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
 
 from playground.chat.conversation import Conversation
 from playground.chat.export import Transcript
 from playground.chat.history import HistoryLimits, checked_text
-from playground.chat.markdown_escape import escape_markdown
 from playground.chat.template.render import Message
 from playground.engine.protocol import Finished, Sampling
 from playground.errors import RequestRefused
 
-THINKING_TITLE: Final = "Thinking …"
-THOUGHTS_TITLE: Final = "Thoughts"
-
 
 @dataclass(frozen=True)
 class Instructions:
-    """A text that goes before the chat: a skill file, a style guide, notes."""
+    """A text that is put in front of the chat: a skill file, a style guide, notes."""
 
     name: str
     text: str
@@ -32,7 +27,7 @@ class Instructions:
 
 @dataclass(frozen=True)
 class ModelUsed:
-    """Which model wrote the last reply, for the transcript."""
+    """The model that wrote the last reply, for the transcript."""
 
     title: str = ""
     file_name: str = ""
@@ -42,10 +37,15 @@ class ModelUsed:
 
 @dataclass(frozen=True)
 class ChatSession:
+    """A chat. finished: how replies ended, by their index among the messages.
+
+    is_editing: the next message replaces the last one.
+    """
+
     conversation: Conversation = field(default_factory=Conversation)
-    finished: tuple[tuple[int, Finished], ...] = ()  # (place among the messages, how that reply ended)
+    finished: tuple[tuple[int, Finished], ...] = ()
     instructions: Instructions | None = None
-    editing: bool = False  # the next message takes the place of the last question
+    is_editing: bool = False
     model: ModelUsed = field(default_factory=ModelUsed)
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
@@ -58,30 +58,33 @@ class ChatSession:
     def last_question(self) -> str:
         return next((m.content for m in reversed(self.conversation.messages) if m.role == "user"), "")
 
-    def asked(self, text: str, limits: HistoryLimits) -> ChatSession:
-        """With a question more, or with the last one changed; raises RequestRefused for too much or nothing."""
-        checked_text(text, "The message", limits)
-        changed = self.conversation.edit_last(text) if self.editing else self.conversation.ask(text)
-        return self._with(changed)
+    def with_question(self, text: str, limits: HistoryLimits) -> ChatSession:
+        """Add a question, or replace the last one while editing.
 
-    def asked_again(self) -> ChatSession:
-        """Without the last reply."""
+        Raises RequestRefused for a text that is empty or too long.
+        """
+        checked_text(text, "The message", limits)
+        conversation = self.conversation
+        return self._with(conversation.edit_last(text) if self.is_editing else conversation.ask(text))
+
+    def without_last_reply(self) -> ChatSession:
+        """Up to the last question, to answer it again. Raises RequestRefused if there is none."""
         return self._with(self.conversation.without_last_reply())
 
-    def answered(self, message: Message, finished: Finished | None) -> ChatSession:
-        place = len(self.conversation.messages)
-        ends = (*self.finished, (place, finished)) if finished else self.finished
+    def with_reply(self, message: Message, finished: Finished | None) -> ChatSession:
+        """Add a reply; finished: None if it was cut short."""
+        index = len(self.conversation.messages)
+        ends = (*self.finished, (index, finished)) if finished else self.finished
         return replace(self, conversation=self.conversation.answered(message), finished=ends)
 
-    def with_system(self, system_text: str) -> ChatSession:
-        """The system text of the next reply: the attached instructions after what was written."""
-        parts = [system_text.strip(), self.instructions.text.strip() if self.instructions else ""]
-        return replace(
-            self, conversation=replace(self.conversation, system="\n\n".join(part for part in parts if part))
-        )
+    def with_system_prompt(self, text: str) -> ChatSession:
+        """Set the system prompt of the next reply: this text, then the attached instructions."""
+        parts = (text.strip(), self.instructions.text.strip() if self.instructions else "")
+        system = "\n\n".join(part for part in parts if part)
+        return replace(self, conversation=replace(self.conversation, system=system))
 
     def cleared(self) -> ChatSession:
-        """A new chat; the instructions stay."""
+        """A new chat that keeps the instructions."""
         return ChatSession(instructions=self.instructions)
 
     def transcript(self) -> Transcript:
@@ -97,48 +100,48 @@ class ChatSession:
             finished=dict(self.finished),
         )
 
+    def to_stored_text(self) -> str:
+        """The conversation for the browser to keep, "" if it is empty; `read_stored_session` reads it back."""
+        return "" if self.is_empty else json.dumps(self.conversation.to_json())
+
     def _with(self, conversation: Conversation) -> ChatSession:
-        ends = tuple((place, end) for place, end in self.finished if place < len(conversation.messages))
-        return replace(self, conversation=conversation, finished=ends, editing=False)
+        ends = tuple((index, end) for index, end in self.finished if index < len(conversation.messages))
+        return replace(self, conversation=conversation, finished=ends, is_editing=False)
 
 
-def shown(talk: ChatSession, growing: Message | None = None) -> list[dict[str, Any]]:
-    """The messages for a Chatbot; `growing` is the reply that is being written."""
-    messages = [*talk.conversation.messages, *([growing] if growing else [])]
-    turns: list[dict[str, Any]] = []
-    for place, message in enumerate(messages):
-        still_thinking = growing is not None and place == len(messages) - 1 and not message.content
-        if message.thinking:
-            title = THINKING_TITLE if still_thinking else THOUGHTS_TITLE
-            status = "pending" if still_thinking else "done"
-            turns.append(
-                {
-                    "role": "assistant",
-                    "content": escape_markdown(message.thinking),
-                    "metadata": {"title": title, "status": status},
-                }
-            )
-        if message.content:
-            turns.append({"role": message.role, "content": escape_markdown(message.content)})
-    return turns
+def read_stored_session(stored: str, limits: HistoryLimits) -> ChatSession:
+    """The chat that a browser kept; the browser may send anything.
+
+    Raises RequestRefused for a chat beyond the limits, ValueError for a text that is not JSON.
+    """
+    if not stored:
+        return ChatSession()
+    if len(stored) > 8 * limits.all_characters:  # a chat within the limits is never so long, even with escapes
+        raise RequestRefused(
+            "The chat kept by this browser is too long.", "A new one was started.", setting="max_message_characters"
+        )
+    try:
+        conversation = Conversation.from_untrusted(json.loads(stored), limits)
+    except RecursionError as error:
+        raise ValueError("too deeply nested JSON") from error
+    return ChatSession(replace(conversation, system=""))
 
 
-def read_instructions(path: str | Path, limits: HistoryLimits) -> Instructions:
-    """An uploaded text or Markdown file; raises RequestRefused when it is too long, empty or no text."""
-    file = Path(path)
+def read_instructions(path: Path, limits: HistoryLimits) -> Instructions:
+    """Read an uploaded text or Markdown file. Raises RequestRefused if it is too long, empty or not UTF-8 text."""
     most_bytes = 4 * limits.message_characters
-    with file.open("rb") as opened:
-        raw = opened.read(most_bytes + 1)
+    with path.open("rb") as file:
+        raw = file.read(most_bytes + 1)
     if len(raw) > most_bytes:
         raise RequestRefused(
-            f"{file.name} is too long: instructions may have {limits.message_characters:,} characters.",
+            f"{path.name} is too long: instructions may have {limits.message_characters:,} characters.",
             "Shorten it.",
             setting="max_message_characters",
         )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RequestRefused(f"{file.name} is not text in UTF-8.", "Attach a text or Markdown file.") from error
+        raise RequestRefused(f"{path.name} is not a text in UTF-8.", "Attach a text or Markdown file.") from error
     if not text.strip() or "\x00" in text:
-        raise RequestRefused(f"{file.name} holds no text.", "Attach a text or Markdown file.")
-    return Instructions(file.name, checked_text(text, file.name, limits))
+        raise RequestRefused(f"{path.name} contains no text.", "Attach a text or Markdown file.")
+    return Instructions(path.name, checked_text(text, path.name, limits))

@@ -48,8 +48,7 @@ from playground.web.server.sessions import MAX_SESSIONS, SessionMiddleware, Sess
 from playground.web.server.startup_checks import log_startup_problems, no_proxy_to
 from playground.web.server.uploads import CLEANING_SECONDS, KEPT_SECONDS, UPLOADS, uploads_in
 from playground.web.streaming import Streaming, never_empty
-from playground.web.tabs.chat import wire_chat_tab
-from playground.web.tabs.chat_layout import build_chat_tab
+from playground.web.tabs.chat import build_chat_tab, wire_chat_tab
 from playground.web.tabs.compare import wire_compare_tab
 from playground.web.tabs.compare_layout import build_compare_tab
 from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
@@ -98,7 +97,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
             )  # fmt: skip
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Chat", id="chat"):
-                chat = build_chat_tab(picker_service, settings.max_reply_tokens, settings.tab_seconds)
+                chat = build_chat_tab(picker_service, settings)
             with gr.Tab("Compare", id="compare"):
                 compare = build_compare_tab(
                     picker_service, load_comparison_prompts(), compare_service.usual_mode, settings.max_reply_tokens,

@@ -16,13 +16,13 @@ LIMITS = HistoryLimits(messages=4, message_characters=100, all_characters=300)
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"prompt": ""}, "There is no message to send"),
+        ({"prompt": ""}, "The message is empty"),
         ({"prompt": None}, "prompt has to be text"),
         ({"prompt": ["x"]}, "prompt has to be text"),
         ({"prompt": "x" * 101}, "The prompt is 101 characters long"),
         ({"prompt": "x\ud800"}, "half a character"),
         ({"prompt": "x", "system": 3}, "system has to be text"),
-        ({"prompt": "x", "system": "x" * 101}, "The system text is 101 characters long"),
+        ({"prompt": "x", "system": "x" * 101}, "The system prompt is 101 characters long"),
         ({"prompt": "x", "history": "hello"}, "its messages are not a list"),
         ({"prompt": "x", "history": [{"role": "root", "content": "x"}]}, "none of system, user and assistant"),
         ({"prompt": "x", "history": [{"role": "user", "content": "x"}] * 4}, "This chat has 5 messages"),

@@ -1,4 +1,4 @@
-"""The Chat tab's desk and picker on the real starter model: what a person sees, frame by frame."""
+"""The chat and the model picker on the real starter model, update by update."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.chat import ChatRequest, ChatService, ChatUpdate
+from playground.app.chat import ChatRequest, ChatService, ChatUpdate, LoadReport
 from playground.app.loaded_models import LoadedModels
+from playground.app.messages import WorkProgress
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
-from playground.chat.session import ChatSession, Instructions, read_instructions, shown
-from playground.engine.protocol import GREEDY
+from playground.chat.session import ChatSession, Instructions, read_instructions
+from playground.engine.protocol import GREEDY, Finished
 from playground.errors import ModelNotFound, RequestRefused
 from playground.limits.runs import Visitor
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
-from playground.web.tabs.chat import wish
+from tests.support.status_messages import sentence
 
 ANNA, BEN = Visitor("a"), Visitor("b")
 STARTER = ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 2048)
@@ -55,12 +56,8 @@ def made(services: Services, starter: Path) -> Iterator[Path]:
     path.unlink()
 
 
-def text_of(markup: str | None) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup or "")).strip()
-
-
-def last_talk(frames: list[ChatUpdate]) -> ChatSession:
-    return [frame.talk for frame in frames if frame.talk][-1]
+def last_session(updates: list[ChatUpdate]) -> ChatSession:
+    return [update.session for update in updates if update.session][-1]
 
 
 # --- the picker ---
@@ -108,111 +105,118 @@ def test_a_context_that_is_no_number_is_left_to_the_playground(size: object) -> 
 
 
 def test_a_reply_grows_and_ends_with_its_speed(service: ChatService) -> None:
-    frames = list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))
-    growing = [frame.growing.content for frame in frames if frame.growing]
+    updates = list(service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))
+    growing = [update.growing.content for update in updates if update.growing]
     assert all(later.startswith(earlier) for earlier, later in pairwise(growing))
-    assert frames[-1].phase == "rest"
-    assert re.match(r"[\d.]+ tok/s · \d+ tokens · [\d.]+ s to first token · ", text_of(frames[-1].live))
-    assert "of 2,048 tokens" in text_of(frames[-1].meter)
-    assert "predicted measured" in text_of(frames[-1].details)
-    assert shown(last_talk(frames))[-1]["role"] == "assistant"
+    assert updates[-1].phase == "rest"
+    last = updates[-1]
+    assert last.activity and isinstance(last.activity.event, Finished) and last.activity.stopped_by is None
+    timings = last.activity.event.timings
+    assert timings.generation_speed and timings.time_to_first_token and timings.generated_tokens
+    assert last.context and last.context.size == 2048 and last.context.used
+    assert last.details and last.details.timings == timings and last.details.plan and last.details.memory
+    assert last_session(updates).conversation.messages[-1].content.startswith(growing[-1])
 
 
 def test_a_second_turn_finds_the_first_in_the_cache(service: ChatService) -> None:
-    talk = last_talk(list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
-    frames = list(service.send(ANNA, talk, "And 3+3?", BRIEFLY))
-    cached = re.search(r"still in the KV cache (\d+)", text_of(frames[-1].details))
-    assert cached and int(cached[1]) > 20
-    assert len(last_talk(frames).conversation.messages) == 4
+    session = last_session(list(service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
+    updates = list(service.send_message(ANNA, session, "And 3+3?", BRIEFLY))
+    assert updates[-1].details and (updates[-1].details.timings.cached_tokens or 0) > 20
+    assert len(last_session(updates).conversation.messages) == 4
 
 
 def test_a_stopped_reply_keeps_what_was_written_and_the_next_one_works(service: ChatService) -> None:
-    frames = []
-    for frame in service.send(ANNA, ChatSession(), "Write a long story about a fox.", AT_LENGTH):
-        frames.append(frame)
-        if frame.growing and frame.growing.content:
-            service.stop(ANNA)
-    assert "stopped by you" in text_of(frames[-1].live)
-    assert frames[-1].phase == "rest"
-    assert last_talk(frames).conversation.messages[-1].content
-    assert list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))[-1].details
+    updates = []
+    for update in service.send_message(ANNA, ChatSession(), "Write a long story about a fox.", AT_LENGTH):
+        updates.append(update)
+        if update.growing and update.growing.content:
+            service.stop_work(ANNA)
+    assert updates[-1].activity and updates[-1].activity.stopped_by == "person"
+    assert updates[-1].phase == "rest"
+    assert last_session(updates).conversation.messages[-1].content
+    assert list(service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))[-1].details
 
 
 def test_one_visitor_cannot_stop_another(service: ChatService) -> None:
-    chat = service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)
+    chat = service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)
     next(chat)
-    service.stop(BEN)
-    assert "stopped" not in text_of(list(chat)[-1].live)
+    service.stop_work(BEN)
+    last = list(chat)[-1]
+    assert last.activity and last.activity.stopped_by is None
 
 
 def test_a_busy_chat_refuses_a_second_question_and_goes_on(service: ChatService) -> None:
-    chat = service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)
+    chat = service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)
     next(chat)
-    (refusal,) = service.send(ANNA, ChatSession(), "And now?", BRIEFLY)
-    assert "still busy" in text_of(refusal.problem)
+    (refusal,) = service.send_message(ANNA, ChatSession(), "And now?", BRIEFLY)
+    assert "still busy" in sentence(refusal.problem)
     assert refusal.phase is None
     assert list(chat)[-1].phase == "rest"
 
 
 def test_a_chat_that_is_left_in_the_middle_frees_its_place(service: ChatService) -> None:
-    chat = service.send(ANNA, ChatSession(), "Write a long story.", AT_LENGTH)
-    for frame in chat:
-        if frame.growing:
+    chat = service.send_message(ANNA, ChatSession(), "Write a long story.", AT_LENGTH)
+    for update in chat:
+        if update.growing:
             break
     chat.close()  # type: ignore[attr-defined]
-    assert list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))[-1].phase == "rest"
+    assert list(service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))[-1].phase == "rest"
 
 
 def test_another_reply_takes_the_place_of_the_last(service: ChatService) -> None:
-    talk = last_talk(list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
-    again = last_talk(list(service.regenerate(ANNA, talk, BRIEFLY)))
+    session = last_session(list(service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
+    again = last_session(list(service.regenerate_reply(ANNA, session, BRIEFLY)))
     assert [message.role for message in again.conversation.messages] == ["user", "assistant"]
     assert [place for place, _ in again.finished] == [1]
 
 
 def test_an_edited_question_takes_the_place_of_the_old_one(service: ChatService) -> None:
-    talk = last_talk(list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
-    edited = last_talk(list(service.send(ANNA, replace(talk, editing=True), "What is 3+3?", BRIEFLY)))
+    session = last_session(list(service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
+    edited = last_session(list(service.send_message(ANNA, replace(session, is_editing=True), "What is 3+3?", BRIEFLY)))
     assert [message.content for message in edited.conversation.messages if message.role == "user"] == ["What is 3+3?"]
-    assert not edited.editing
+    assert not edited.is_editing
 
 
 def test_an_empty_message_is_answered_with_what_to_do(service: ChatService) -> None:
-    (frame,) = service.send(ANNA, ChatSession(), "  ", BRIEFLY)
-    assert "Write something first." in text_of(frame.problem)
+    (update,) = service.send_message(ANNA, ChatSession(), "  ", BRIEFLY)
+    assert "Type something first." in sentence(update.problem)
 
 
 def test_a_message_beyond_the_context_is_refused_with_figures_and_kept(service: ChatService) -> None:
-    frames = list(service.send(ANNA, ChatSession(), "word " * 5000, BRIEFLY))
-    assert re.search(r"takes [\d,]+ tokens; a context of 2,048", text_of(frames[-1].problem))
-    assert frames[-1].phase == "rest"
-    assert last_talk(frames).last_question.startswith("word")
+    updates = list(service.send_message(ANNA, ChatSession(), "word " * 5000, BRIEFLY))
+    assert re.search(r"takes [\d,]+ tokens; a context of 2,048", sentence(updates[-1].problem))
+    assert updates[-1].phase == "rest"
+    assert last_session(updates).last_question.startswith("word")
 
 
 def test_a_model_that_is_gone_is_an_ordinary_error(service: ChatService) -> None:
-    frames = list(service.send(ANNA, ChatSession(), "Hello", replace(BRIEFLY, choice=replace(STARTER, level="Q9"))))
-    assert "Choose another one from the list." in text_of(frames[-1].problem)
-    assert frames[-1].phase == "rest"
+    updates = list(
+        service.send_message(ANNA, ChatSession(), "Hello", replace(BRIEFLY, choice=replace(STARTER, level="Q9")))
+    )
+    assert "Choose another one from the list." in sentence(updates[-1].problem)
+    assert updates[-1].phase == "rest"
 
 
 def test_a_load_shows_progress_and_then_predicted_beside_measured(service: ChatService) -> None:
-    frames = list(service.load(ANNA, replace(STARTER, context_size=1024)))
-    assert any("Loading SmolLM2 135M Instruct · Q4_1" in text_of(frame.progress) for frame in frames)
-    assert re.search(r"Together [\d.]+ MiB [\d.]+ MiB", text_of(frames[-1].progress))
+    updates = list(service.load_model(ANNA, replace(STARTER, context_size=1024)))
+    stages = [update.progress.stage for update in updates if isinstance(update.progress, WorkProgress)]
+    assert "Loading SmolLM2 135M Instruct · Q4_1" in stages
+    report = updates[-1].progress
+    assert isinstance(report, LoadReport) and report.plan.total > 0 and report.memory.resident > 0
 
 
 def test_a_cancelled_load_says_so(service: ChatService) -> None:
-    loading = service.load(ANNA, replace(STARTER, context_size=768))
+    loading = service.load_model(ANNA, replace(STARTER, context_size=768))
     next(loading)
-    service.stop(ANNA)
-    assert "Loading was cancelled" in text_of(list(loading)[-1].progress)
+    service.stop_work(ANNA)
+    assert sentence(list(loading)[-1].progress) == "Loading cancelled."
 
 
 def test_attached_instructions_reach_the_model(service: ChatService) -> None:
-    talk = ChatSession(instructions=Instructions("skill.md", "Answer as a pirate."))
-    asked = last_talk(list(service.send(ANNA, talk, "Hello", replace(BRIEFLY, system="Be kind."))))
+    session = ChatSession(instructions=Instructions("skill.md", "Answer as a pirate."))
+    asked = last_session(list(service.send_message(ANNA, session, "Hello", replace(BRIEFLY, system="Be kind."))))
     assert asked.conversation.system == "Be kind.\n\nAnswer as a pirate."
-    assert asked.cleared().instructions == talk.instructions
+    assert asked.cleared().instructions == session.instructions
 
 
 @pytest.mark.parametrize("content", [b"", b"  \n", b"\xff\xfe\x00", b"x\x00y", b"x" * 500_000])
@@ -225,28 +229,6 @@ def test_a_file_that_is_no_short_text_is_refused_as_instructions(
         read_instructions(file, service.limits)
 
 
-def test_thoughts_are_folded_once_the_answer_begins(service: ChatService) -> None:
-    talk = last_talk(list(service.send(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
-    message = replace(talk.conversation.messages[-1], thinking="Two and two.")
-    asked = talk.asked_again()
-    (_, thinking) = shown(asked, replace(message, content=""))
-    assert thinking["metadata"]["status"] == "pending"
-    (_, thought, answer) = shown(asked, message)
-    assert thought["metadata"]["status"] == "done" and answer["content"]
-
-
-def test_the_parameters_arrive_where_they_belong() -> None:
-    made = wish("m", "Q4_1", "4096", "q8_0", " Be kind. ", 0.5, 20, 0.9, 0.1, 1.1, 256, 7)
-    assert made.choice == ModelChoice("m", "Q4_1", 4096, "q8_0")
-    sampling = made.sampling
-    assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (0.5, 20, 0.9, 0.1)
-    assert (sampling.repeat_penalty, sampling.seed, made.max_tokens) == (1.1, 7, 256)
-
-
-def test_a_seed_of_minus_one_throws_new_dice_each_time() -> None:
-    assert wish("m", "Q4_1", "4096", "f16", "", 0.5, 20, 0.9, 0.1, 1.1, 256, -1).sampling.seed is None
-
-
 def test_the_end_of_the_playground_ends_a_reply_with_a_sentence_and_keeps_its_text(
     starter: Path, tmp_path: Path
 ) -> None:
@@ -256,15 +238,15 @@ def test_the_end_of_the_playground_ends_a_reply_with_a_sentence_and_keeps_its_te
             services.library, services.planner, pool.usable_bytes_for, settings.slots, runs=services.runs
         )
         service = ChatService(settings, pool, picker, LoadedModels(pool, services.planner, picker))
-        frames = []
-        for frame in service.send(ANNA, ChatSession(), "Tell me a long story.", AT_LENGTH):
-            frames.append(frame)
-            if frame.growing and frame.growing.content:
+        updates = []
+        for update in service.send_message(ANNA, ChatSession(), "Tell me a long story.", AT_LENGTH):
+            updates.append(update)
+            if update.growing and update.growing.content:
                 services.runs.close()
         services.runs.wait_until_idle(0)
         assert not services.runs.count_runs()
-        assert "The playground is shutting down." in text_of(frames[-1].problem)
-        assert "the playground is shutting down" in text_of(frames[-1].live)
-        assert last_talk(frames).conversation.messages[-1].content
-        refused = list(service.send(ANNA, ChatSession(), "Hello", BRIEFLY))
-        assert "shutting down" in text_of(refused[-1].problem)
+        assert "The playground is shutting down." in sentence(updates[-1].problem)
+        assert updates[-1].activity and updates[-1].activity.stopped_by == "shutdown"
+        assert last_session(updates).conversation.messages[-1].content
+        refused = list(service.send_message(ANNA, ChatSession(), "Hello", BRIEFLY))
+        assert "shutting down" in sentence(refused[-1].problem)

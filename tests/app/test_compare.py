@@ -210,7 +210,7 @@ def test_a_busy_comparison_refuses_a_second_question(service: CompareService) ->
 
 def test_an_empty_question_says_what_to_do(service: CompareService) -> None:
     (update,) = service.ask_both(ANNA, Comparison(), " ", BRIEFLY)
-    assert "Write something first." in sentence(update.problem)
+    assert "Type something first." in sentence(update.problem)
 
 
 # --- noise and agreement ---

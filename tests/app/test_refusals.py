@@ -1,4 +1,4 @@
-"""Whatever a visitor is refused is one line for whoever runs the playground, and names the setting that decides so."""
+"""Each refused request is one line in the log, which names the setting that decides so."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from playground.app.chat import ChatRequest, ChatService
 from playground.app.compare.comparison import Comparison
 from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
+from playground.app.messages import log_file_refusal, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.models import ModelsService
-from playground.app.refusals import error_message, file_error_message
 from playground.app.services import Services
 from playground.chat.session import ChatSession
 from playground.errors import BadModelFile, DoesNotFit
@@ -26,12 +26,11 @@ from playground.events import LineFormatter
 from playground.limits.runs import Visitor
 from playground.settings import Settings, load_settings
 from playground.web.server import password
-from playground.web.tabs.chat import restored
 from tests.support.log_lines import Log, written
 from tests.support.playground_process import ROOT
 
 ANNA = Visitor("tab-of-anna", "198.51.100.7", "chat")
-WISH = ChatRequest(ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 512))
+REQUEST = ChatRequest(ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 512))
 
 
 @pytest.fixture
@@ -66,14 +65,14 @@ def compare(services: Services, picker: ModelPickerService) -> CompareService:
 
 def only_refusal(log: Log) -> dict[str, Any]:
     (line,) = log.lines
-    told_here: dict[str, Any] = json.loads(line)
-    assert told_here["event"] == "refused" and told_here["level"] == "info"
-    return told_here
+    record: dict[str, Any] = json.loads(line)
+    assert record["event"] == "refused" and record["level"] == "info"
+    return record
 
 
 def test_a_share_that_is_used_up_is_a_line_with_the_visitors_short_name_alone(chat: ChatService, records: Log) -> None:
     with chat.runs.start_run(ANNA, "reply", "elsewhere"):
-        list(chat.send(ANNA, ChatSession(), "Hello", WISH))
+        list(chat.send_message(ANNA, ChatSession(), "Hello", REQUEST))
     refusal = only_refusal(records)
     assert refusal["setting"] == "max_replies_per_visitor"
     assert (refusal["visitor"], refusal["via"]) == (ANNA.short_id, "chat")
@@ -81,23 +80,23 @@ def test_a_share_that_is_used_up_is_a_line_with_the_visitors_short_name_alone(ch
 
 
 @pytest.mark.parametrize(
-    ("text", "wish", "setting"),
+    ("text", "chat_request", "setting"),
     [
-        ("x" * 101, WISH, "max_message_characters"),
-        ("Hello", ChatRequest(WISH.choice, system="x" * 101), "max_message_characters"),
-        ("Hello", ChatRequest(WISH.choice, max_tokens=601), "max_reply_tokens"),
-        ("  ", WISH, None),
+        ("x" * 101, REQUEST, "max_message_characters"),
+        ("Hello", ChatRequest(REQUEST.choice, system="x" * 101), "max_message_characters"),
+        ("Hello", ChatRequest(REQUEST.choice, max_tokens=601), "max_reply_tokens"),
+        ("  ", REQUEST, None),
     ],
 )
 def test_what_is_too_long_is_a_line(
-    text: str, wish: ChatRequest, setting: str | None, chat: ChatService, records: Log
+    text: str, chat_request: ChatRequest, setting: str | None, chat: ChatService, records: Log
 ) -> None:
-    list(chat.send(ANNA, ChatSession(), text, wish))
+    list(chat.send_message(ANNA, ChatSession(), text, chat_request))
     assert only_refusal(records).get("setting") == setting
 
 
 def test_a_chat_from_a_browser_that_is_too_long_is_a_line(chat: ChatService, records: Log) -> None:
-    restored(json.dumps([{"role": "user", "content": "x" * 101}]), chat.limits, ANNA)
+    chat.restore_session(ANNA, json.dumps([{"role": "user", "content": "x" * 101}]))
     assert only_refusal(records)["setting"] == "max_message_characters"
 
 
@@ -115,13 +114,13 @@ def test_what_is_switched_off_is_a_line(compare: CompareService, services: Servi
 
 
 def test_a_file_that_is_no_model_is_a_line_where_a_visitor_gave_it(records: Log) -> None:
-    file_error_message(BadModelFile("holiday.gguf is no GGUF model."), ANNA)
+    log_file_refusal(BadModelFile("holiday.gguf is no GGUF model."), ANNA)
     assert only_refusal(records)["why"] == "holiday.gguf is no GGUF model."
 
 
 def test_what_has_a_line_of_its_own_is_no_refusal(records: Log) -> None:
     for error in (BadModelFile("It is damaged."), DoesNotFit("It needs more.")):
-        assert error.problem in error_message(error, ANNA)
+        log_refusal(error, ANNA)
     assert records.lines == []
 
 

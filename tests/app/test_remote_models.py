@@ -23,7 +23,7 @@ from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.first_difference import NoDifference
 from playground.chat.session import ChatSession
-from playground.engine.protocol import GREEDY
+from playground.engine.protocol import GREEDY, Finished
 from playground.errors import ModelNotFound, RequestRefused
 from playground.limits.runs import Visitor
 from playground.servers import read_server
@@ -31,6 +31,7 @@ from playground.settings import load_settings
 from tests.support.server_process import ALIAS, KEY, ServerProcess
 from tests.support.server_stand_in import KEY as STAND_IN_KEY
 from tests.support.server_stand_in import ServerStandIn
+from tests.support.status_messages import sentence
 
 HERE = ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 2048)
 THERE = ModelChoice(f"{ALIAS}@workshop", "on workshop")
@@ -134,12 +135,14 @@ def test_a_person_may_enter_a_server_and_use_it(
 
 
 def test_a_server_s_model_chats_with_its_speed_and_without_made_up_memory(chat: ChatService) -> None:
-    frames = list(chat.send(ANN, ChatSession(), SUM, ChatRequest(THERE, sampling=GREEDY, max_tokens=24)))
+    frames = list(chat.send_message(ANN, ChatSession(), SUM, ChatRequest(THERE, sampling=GREEDY, max_tokens=24)))
     last = frames[-1]
-    talk = [frame.talk for frame in frames if frame.talk][-1]
+    talk = [frame.session for frame in frames if frame.session][-1]
     assert talk.conversation.messages[-1].content == ANSWER
-    assert re.match(r"[\d.]+ tok/s · 11 tokens · [\d.]+ s to first token · finished", text_of(last.live))
-    assert "predicted" not in text_of(last.details) and "Processor threads –" in text_of(last.details)
+    assert last.activity and isinstance(last.activity.event, Finished) and last.details
+    timings = last.activity.event.timings
+    assert timings.generation_speed and timings.generated_tokens == 11 and timings.time_to_first_token
+    assert last.details.timings.threads is None and last.details.plan is None and last.details.memory is None
     assert talk.transcript().level == "on workshop"
     growing = [frame.growing.content for frame in frames if frame.growing]
     assert growing and all(ANSWER.startswith(text) for text in growing)
@@ -147,14 +150,14 @@ def test_a_server_s_model_chats_with_its_speed_and_without_made_up_memory(chat: 
 
 def test_a_talk_goes_on_with_a_server_as_it_does_here(chat: ChatService) -> None:
     wish = ChatRequest(THERE, sampling=GREEDY, max_tokens=12)
-    talk = [f.talk for f in chat.send(ANN, ChatSession(), SUM, wish) if f.talk][-1]
-    later = [f.talk for f in chat.send(ANN, talk, "And 3+3?", wish) if f.talk][-1]
+    talk = [f.session for f in chat.send_message(ANN, ChatSession(), SUM, wish) if f.session][-1]
+    later = [f.session for f in chat.send_message(ANN, talk, "And 3+3?", wish) if f.session][-1]
     assert len(later.conversation.messages) == 4
 
 
 def test_there_is_nothing_to_load_of_a_server_s_model(chat: ChatService) -> None:
-    last = list(chat.load(ANN, THERE))[-1]
-    assert "Nothing to load" in text_of(last.progress) and last.phase == "rest"
+    last = list(chat.load_model(ANN, THERE))[-1]
+    assert "Nothing to load" in sentence(last.progress) and last.phase == "rest"
 
 
 @pytest.mark.parametrize(
@@ -172,23 +175,23 @@ def test_a_server_s_trouble_is_a_sentence_what_was_written_stays_and_the_chat_go
     with ServerStandIn() as bad:
         bad.models = {"data": [{"id": model}, {"id": "plain"}]}
         services.remotes.add_server(read_server("bad", bad.url, STAND_IN_KEY))
-        frames = list(chat.send(ANN, ChatSession(), SUM, ChatRequest(ModelChoice(f"{model}@bad", "on bad"))))
-        assert said in text_of([frame.problem for frame in frames if frame.problem][-1])
-        talk = [frame.talk for frame in frames if frame.talk][-1]
+        frames = list(chat.send_message(ANN, ChatSession(), SUM, ChatRequest(ModelChoice(f"{model}@bad", "on bad"))))
+        assert said in sentence([frame.problem for frame in frames if frame.problem][-1])
+        talk = [frame.session for frame in frames if frame.session][-1]
         assert [message.content for message in talk.conversation.messages[1:]] == ([kept] if kept else [])
-        frames = list(chat.send(ANN, ChatSession(), SUM, ChatRequest(ModelChoice("plain@bad", "on bad"))))
-        assert text_of(frames[-1].live).startswith("– tok/s · – tokens · ")
+        frames = list(chat.send_message(ANN, ChatSession(), SUM, ChatRequest(ModelChoice("plain@bad", "on bad"))))
+        assert frames[-1].details and frames[-1].details.timings.generated_tokens is None
 
 
 def test_stop_ends_a_server_s_reply_with_what_it_has_written(chat: ChatService) -> None:
     wish = ChatRequest(THERE, sampling=GREEDY, max_tokens=800)
     frames = []
-    for frame in chat.send(ANN, ChatSession(), "Tell me a long story about a fox.", wish):
+    for frame in chat.send_message(ANN, ChatSession(), "Tell me a long story about a fox.", wish):
         frames.append(frame)
         if frame.growing:
-            chat.stop(ANN)
-    assert "stopped by you" in text_of([frame.live for frame in frames if frame.live][-1])
-    assert [frame.talk for frame in frames if frame.talk][-1].conversation.messages[-1].content
+            chat.stop_work(ANN)
+    assert [frame.activity.stopped_by for frame in frames if frame.activity][-1] == "person"
+    assert [frame.session for frame in frames if frame.session][-1].conversation.messages[-1].content
 
 
 # --- the comparison ---

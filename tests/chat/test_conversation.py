@@ -50,7 +50,7 @@ def test_a_branch_begins_at_an_earlier_point() -> None:
 
 @pytest.mark.parametrize("blank", ["", "  \n"])
 def test_an_empty_question_is_refused(blank: str) -> None:
-    with pytest.raises(RequestRefused, match="no message to send"):
+    with pytest.raises(RequestRefused, match="message is empty"):
         TALK.ask(blank)
 
 
@@ -186,7 +186,7 @@ def test_gradios_lists_of_parts_are_read() -> None:
         (None, "not a list"),
         ("text", "not a list"),
         ({"messages": {"role": "user"}}, "not a list"),
-        ({"system": 7, "messages": []}, "the system text is not text"),
+        ({"system": 7, "messages": []}, "the system prompt is not text"),
         (["Hi"], "message 1 has no role"),
         ([{"content": "Hi"}], "role of message 1"),
         ([{"role": "root", "content": "Hi"}], "role of message 1"),

@@ -24,7 +24,7 @@ def test_markdown_says_which_model_answered_how_and_how_fast() -> None:
     page = as_markdown(transcript(Message("user", "Hi"), Message("assistant", "Hello!"), system="Be brief."))
     assert page.startswith("# A talk about code\n\n- Model: `Tiny-Q4_1.gguf`\n- Level: Q4_1\n- Context: 2048 tokens\n")
     assert "temperature 0.7, top-k 40" in page and "seed 7" in page and "longest reply 512 tokens" in page
-    assert "## System text\n\nBe brief.\n\n## You\n\nHi\n\n## Model\n\nHello!\n\n" in page
+    assert "## System prompt\n\nBe brief.\n\n## You\n\nHi\n\n## Model\n\nHello!\n\n" in page
     assert page.endswith("*12.3 tok/s · 512 tokens · 0.34 s to first token · end of text*\n")
 
 
@@ -54,7 +54,7 @@ def test_json_reads_back_with_every_message_and_figure() -> None:
     assert Conversation.from_untrusted(data) == talk.conversation
 
 
-def test_the_example_prompts_have_a_title_and_a_text_each() -> None:
+def test_the_example_prompts_are_short_enough_for_buttons() -> None:
     prompts = load_example_prompts()
-    assert 4 <= len(prompts) <= 6 and len({prompt.title for prompt in prompts}) == len(prompts)
-    assert all(prompt.text.strip() == prompt.text and len(prompt.title) <= 30 for prompt in prompts)
+    assert 4 <= len(prompts) <= 6 and len(set(prompts)) == len(prompts)
+    assert all(prompt.strip() == prompt and 0 < len(prompt) <= 60 for prompt in prompts)

@@ -30,7 +30,7 @@ def last(engine: Engine, conversation: Conversation, max_tokens: int) -> ReplyUp
 
 
 def test_the_first_example_prompt_is_answered_rightly_and_ends_by_itself(engine: Engine) -> None:
-    end = last(engine, Conversation().ask(load_example_prompts()[0].text), 60)
+    end = last(engine, Conversation().ask(load_example_prompts()[0]), 60)
     assert end.answer.strip() == "The answer to this classic math problem is 4." and not end.thinking
     assert end.finished is not None and end.finished.reason == "end of text"
     assert end.finished.timings.prompt_tokens == end.prompt_tokens

@@ -36,8 +36,8 @@ def test_a_chat_with_its_details_open_has_no_grave_barrier(visit: Visitor, dark:
     page.get_by_role("button", name="What is 2+2?").click()
     expect(page.get_by_role("status").filter(has_text=re.compile("Reply ended"))).to_be_attached()
     page.get_by_text("Details of this reply").click()
-    page.get_by_role("button", name="How it answers").click()
-    expect(page.get_by_label("System text")).to_be_visible()
+    page.get_by_role("button", name="Sampling settings").click()
+    expect(page.get_by_label("System prompt")).to_be_visible()
     assert grave_violations(page) == []
 
 

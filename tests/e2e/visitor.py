@@ -99,7 +99,7 @@ class Visitor:
 
 def without_dice(page: Page) -> None:
     """Temperature 0: the starter then says that it is 4, and ends."""
-    page.get_by_role("button", name="How it answers").click()
+    page.get_by_role("button", name="Sampling settings").click()
     temperature = page.get_by_role("spinbutton", name="Temperature")
     temperature.fill("0")
     temperature.press("Tab")

@@ -174,7 +174,7 @@ def test_an_mcp_program_finds_the_same_five_and_is_answered_in_json(running: Pla
     assert all(described.values()) and tools[3].inputSchema["required"] == ["prompt"]
     assert json.loads(text_of(machine))["cores_usable"] >= 1
     assert "4" in json.loads(text_of(chat))["text"] and json.loads(text_of(chat))["state"] == "done"
-    assert refused.isError and "no message to send" in text_of(refused)
+    assert refused.isError and "message is empty" in text_of(refused)
 
 
 def test_with_a_password_tools_work_for_who_sends_it(starter: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ The computer is a small one: there is room for one loaded model at a time, as th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -23,10 +22,11 @@ from playground.chat.session import ChatSession
 from playground.chat.template.render import Message
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import GREEDY
+from playground.engine.protocol import GREEDY, Queued
 from playground.limits.limits import Limits
 from playground.limits.runs import GRACE_SECONDS, Runs, Visitor
 from playground.settings import load_settings
+from tests.support.status_messages import sentence
 
 ANNA, BEN, CHRIS = (Visitor(name, f"198.51.100.{number}") for number, name in enumerate("abc", 1))
 MINE = ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 2048)
@@ -87,10 +87,6 @@ def service(services: Services, pool: ModelPool, runs: Runs) -> ChatService:
     return ChatService(services.settings, pool, picker, LoadedModels(pool, services.planner, picker))
 
 
-def text_of(markup: str | None) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup or "")).strip()
-
-
 def until_it_writes(chat: Iterator[ChatUpdate]) -> ChatUpdate:
     return next(frame for frame in chat if frame.growing and frame.growing.content)
 
@@ -101,37 +97,37 @@ def until_it_writes(chat: Iterator[ChatUpdate]) -> ChatUpdate:
 def test_a_model_in_use_stays_and_who_wants_another_hears_for_whom_it_waits(
     service: ChatService, pool: ModelPool
 ) -> None:
-    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
+    anna = service.send_message(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
-    ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
-    waiting = next(frame for frame in ben if "Waiting for memory" in text_of(frame.progress))
-    assert "SmolLM2 135M Instruct · Q4_1 (1 user): you are next" in text_of(waiting.progress)
+    ben = service.send_message(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
+    waiting = next(frame for frame in ben if "Waiting for memory" in sentence(frame.progress))
+    assert "SmolLM2 135M Instruct · Q4_1 (1 user): you are next" in sentence(waiting.progress)
     until_it_writes(anna)  # it is still hers
-    service.stop(ANNA)
+    service.stop_work(ANNA)
     list(anna)
     frames = list(ben)
-    assert "4" in frames[-1].talk.conversation.messages[-1].content  # type: ignore[union-attr]
+    assert "4" in frames[-1].session.conversation.messages[-1].content  # type: ignore[union-attr]
     assert [model.key.context.context_size for model in pool.loaded_models()] == [4096]
 
 
 def test_who_waits_may_join_the_model_in_memory_instead(service: ChatService) -> None:
-    anna = service.send(ANNA, ChatSession(), SUM, BRIEFLY)
+    anna = service.send_message(ANNA, ChatSession(), SUM, BRIEFLY)
     until_it_writes(anna)
-    ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
-    next(frame for frame in ben if "Waiting for memory" in text_of(frame.progress))
+    ben = service.send_message(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
+    next(frame for frame in ben if "Waiting for memory" in sentence(frame.progress))
     view = service.loaded_models.view(OTHER)
     (row,) = view.rows
     assert row.users == 1 and view.swap and view.swap.room == "waits for others"
-    joined = service.join(BEN, row.value)
+    joined = service.choose_loaded_model(BEN, row.value)
     assert joined == MINE
     assert list(ben)[-1].phase == "rest"
     list(anna)
-    assert list(service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=joined)))[-1].details
+    assert list(service.send_message(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=joined)))[-1].details
 
 
 def test_a_swap_tells_what_it_takes_as_soon_as_that_was_measured(service: ChatService) -> None:
     assert service.loaded_models.view(MINE) == LoadedModelsView()
-    last = list(service.load(ANNA, MINE))[-1]
+    last = list(service.load_model(ANNA, MINE))[-1]
     assert last.loaded_models and [row.is_selected for row in last.loaded_models.rows] == [True]
     swap = service.loaded_models.view(OTHER).swap
     assert swap and swap.room == "idle gives way" and swap.time and swap.time.is_measured
@@ -139,7 +135,7 @@ def test_a_swap_tells_what_it_takes_as_soon_as_that_was_measured(service: ChatSe
 
 @pytest.mark.parametrize("pressed", ["", "x", "a\nb\nc\nd", "../../etc/passwd\nQ4_1\n512\nf16", "\n" * 50])
 def test_whatever_a_browser_sends_as_a_button_is_only_a_choice(service: ChatService, pressed: str) -> None:
-    last = list(service.picker.views(service.join(ANNA, pressed)))[-1]
+    last = list(service.picker.views(service.choose_loaded_model(ANNA, pressed)))[-1]
     assert last.choice.model == "SmolLM2-135M-Instruct"
 
 
@@ -147,15 +143,16 @@ def test_whatever_a_browser_sends_as_a_button_is_only_a_choice(service: ChatServ
 
 
 def test_who_waits_for_a_place_hears_it_and_for_how_long(service: ChatService) -> None:
-    list(service.send(ANNA, ChatSession(), SUM, BRIEFLY))
-    anna, ben = (service.send(visitor, ChatSession(), STORY, AT_LENGTH) for visitor in (ANNA, BEN))
+    list(service.send_message(ANNA, ChatSession(), SUM, BRIEFLY))
+    anna, ben = (service.send_message(visitor, ChatSession(), STORY, AT_LENGTH) for visitor in (ANNA, BEN))
     until_it_writes(anna)
-    waits = next(text_of(frame.live) for frame in ben if "Waiting" in text_of(frame.live))
-    assert re.fullmatch(r"Waiting for a free place: you are next · begins in about \d+ s", waits)
-    service.stop(ANNA)
+    events = (frame.activity.event for frame in ben if frame.activity)
+    queued = next(event for event in events if isinstance(event, Queued))
+    assert queued.position == 1 and queued.wait_seconds and queued.wait_seconds > 0
+    service.stop_work(ANNA)
     list(anna)
     until_it_writes(ben)
-    service.stop(BEN)
+    service.stop_work(BEN)
     list(ben)
 
 
@@ -163,43 +160,43 @@ def test_who_waits_for_a_place_hears_it_and_for_how_long(service: ChatService) -
 
 
 def test_pages_of_one_person_share_one_share_and_others_have_theirs(service: ChatService) -> None:
-    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
+    anna = service.send_message(ANNA, ChatSession(), STORY, AT_LENGTH)
     next(anna)
-    (refusal,) = service.send(replace(ANNA, tab="another page"), ChatSession(), SUM, BRIEFLY)
-    assert "You have 1 reply under way, the most for one visitor here" in text_of(refusal.problem)
-    assert refusal.talk is None and refusal.phase is None  # what was written stays in the box
-    next(service.send(BEN, ChatSession(), SUM, BRIEFLY))
-    service.stop(ANNA)
+    (refusal,) = service.send_message(replace(ANNA, session="another page"), ChatSession(), SUM, BRIEFLY)
+    assert "You have 1 reply under way, the most for one visitor here" in sentence(refusal.problem)
+    assert refusal.session is None and refusal.phase is None  # what was written stays in the box
+    next(service.send_message(BEN, ChatSession(), SUM, BRIEFLY))
+    service.stop_work(ANNA)
     list(anna)
 
 
 def test_a_reply_that_is_asked_to_be_too_long_is_refused_with_the_figure(service: ChatService) -> None:
-    (refusal,) = service.send(ANNA, ChatSession(), SUM, replace(BRIEFLY, max_tokens=1_000_000))
-    assert "up to 1,500 tokens here; 1,000,000 were asked for" in text_of(refusal.problem)
+    (refusal,) = service.send_message(ANNA, ChatSession(), SUM, replace(BRIEFLY, max_tokens=1_000_000))
+    assert "up to 1,500 tokens here; 1,000,000 were asked for" in sentence(refusal.problem)
 
 
 @pytest.mark.parametrize(
-    ("wish", "messages", "sentence"),
+    ("wish", "messages", "problem"),
     [
-        (replace(BRIEFLY, system="x" * 100_001), 0, "The system text is 100,001 characters long; the playground takes"),
+        (replace(BRIEFLY, system="x" * 100_001), 0, "The system prompt is 100,001 characters long; the playground"),
         (BRIEFLY, 200, "This chat has 201 messages; the playground takes up to 200. Start a new chat."),
     ],
 )
 def test_a_chat_that_has_become_too_long_is_refused_with_the_figures(
-    service: ChatService, wish: ChatRequest, messages: int, sentence: str
+    service: ChatService, wish: ChatRequest, messages: int, problem: str
 ) -> None:
     talk = ChatSession(Conversation("", (Message("user", "Hi"), Message("assistant", "Hi")) * (messages // 2)))
-    (refusal,) = service.send(ANNA, talk, SUM, wish)
-    assert sentence in text_of(refusal.problem)
+    (refusal,) = service.send_message(ANNA, talk, SUM, wish)
+    assert problem in sentence(refusal.problem)
 
 
 def test_a_reply_ends_with_its_time_and_keeps_what_was_written(service: ChatService, clock: Clock) -> None:
-    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
+    anna = service.send_message(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
     clock.now += 60
     last = list(anna)[-1]
-    assert "stopped after 1 minute" in text_of(last.problem) and "time limit" in text_of(last.live)
-    assert last.talk and last.talk.conversation.messages[-1].content
+    assert "stopped after 1 minute" in sentence(last.problem) and last.activity and last.activity.stopped_by == "time"
+    assert last.session and last.session.conversation.messages[-1].content
     assert last.phase == "rest"
 
 
@@ -207,7 +204,7 @@ def test_a_reply_ends_with_its_time_and_keeps_what_was_written(service: ChatServ
 
 
 def test_a_page_that_is_gone_frees_its_reply_and_its_model(service: ChatService, pool: ModelPool, runs: Runs) -> None:
-    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
+    anna = service.send_message(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
     runs.end_session(ANNA.session)
     assert list(anna)[-1].phase == "rest"
@@ -217,25 +214,25 @@ def test_a_page_that_is_gone_frees_its_reply_and_its_model(service: ChatService,
 def test_what_a_gone_page_no_longer_moves_on_is_freed_in_its_place(
     service: ChatService, pool: ModelPool, runs: Runs, clock: Clock
 ) -> None:
-    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
+    anna = service.send_message(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
     runs.end_session(ANNA.session)
     clock.now += GRACE_SECONDS
     runs.release_abandoned_runs()
     assert [model.users for model in pool.loaded_models()] == [0]
     assert not runs.count_runs()
-    ben = service.send(BEN, ChatSession(), SUM, BRIEFLY)  # the only place is free again
-    assert "4" in until_it_writes(ben).growing.content + list(ben)[-1].talk.conversation.messages[-1].content  # type: ignore[union-attr]
+    ben = service.send_message(BEN, ChatSession(), SUM, BRIEFLY)  # the only place is free again
+    assert "4" in until_it_writes(ben).growing.content + list(ben)[-1].session.conversation.messages[-1].content  # type: ignore[union-attr]
     assert list(anna)[-1].phase == "rest"
 
 
 def test_a_page_that_is_gone_while_it_waits_leaves_the_line(service: ChatService, pool: ModelPool, runs: Runs) -> None:
-    anna = service.send(ANNA, ChatSession(), STORY, AT_LENGTH)
+    anna = service.send_message(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
-    ben = service.send(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
-    next(frame for frame in ben if "Waiting for memory" in text_of(frame.progress))
+    ben = service.send_message(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
+    next(frame for frame in ben if "Waiting for memory" in sentence(frame.progress))
     runs.end_session(BEN.session)
     assert list(ben)[-1].phase == "rest"
     assert [model.state for model in pool.loaded_models()] == ["ready"]
-    service.stop(ANNA)
+    service.stop_work(ANNA)
     list(anna)

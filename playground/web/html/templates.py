@@ -6,6 +6,7 @@ came out of `render` is passed on unescaped; text of a file, a model or a visito
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -45,14 +46,12 @@ def render(template: str, **values: Any) -> Markup:
 
     Without "#" the whole template is rendered. Raises jinja2.UndefinedError for a value that the template misses.
     """
-    name, _, macro = template.partition("#")
-    loaded = _environment().get_template(name)
-    if not macro:
-        return Markup(loaded.render(**values))
-    return Markup(getattr(_module(name), macro)(**values))
+    return Markup(_renderer(template)(**values))
 
 
 @cache
-def _module(name: str) -> Any:
-    """The template's macros; they are pure, so one module serves every thread."""
-    return _environment().get_template(name).module
+def _renderer(template: str) -> Callable[..., str]:
+    """The macro, or the whole template. A macro uses nothing but its values, so it can serve every thread."""
+    name, _, macro = template.partition("#")
+    loaded = _environment().get_template(name)
+    return getattr(loaded.module, macro) if macro else loaded.render

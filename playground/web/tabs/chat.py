@@ -1,249 +1,447 @@
-"""The Chat tab at work: frames drawn into its components, and every event wired.
+"""The Chat tab: a model picker, sampling settings, the chat with its live figures.
 
-What happens is chat_desk.py's to say, where things stand chat_layout.py's, how figures read render_reply.py's.
+Three parts: lay out the components, react to what the application yields, wire the events.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
+from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.chat import ChatRequest, ChatService, ChatUpdate
+from playground.app.chat import ChatRequest, ChatService, ChatUpdate, ContextUse, LoadReport, ReplyActivity
+from playground.app.messages import CLEAR
 from playground.app.model_choice import ModelChoice
-from playground.app.refusals import error_message
-from playground.chat.conversation import Conversation
+from playground.app.model_picker import ModelPickerService
 from playground.chat.export import as_json, as_markdown
-from playground.chat.history import HistoryLimits
-from playground.chat.session import ChatSession, read_instructions, shown
+from playground.chat.prompts import load_example_prompts
+from playground.chat.session import ChatSession
 from playground.engine.protocol import Sampling
-from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
-from playground.text_format import counted
+from playground.settings import Settings
 from playground.web.html.loaded_models import loaded_models_card
-from playground.web.html.page import notice
-from playground.web.html.reply import context_meter, live_line
-from playground.web.model_picker import wire_model_picker
+from playground.web.html.page import empty_state, notice, status_message
+from playground.web.html.reply import (
+    chatbot_messages,
+    context_gauge,
+    instructions_line,
+    live_line,
+    load_report,
+    reply_details,
+)
+from playground.web.model_picker import PickerComponents, build_model_picker, wire_model_picker
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
-from playground.web.streaming import Streaming, Values, what_is_new
-from playground.web.tabs.chat_layout import ChatTab
-from playground.web.widgets import change_stamp, save_file_js
+from playground.web.streaming import Streaming, Updates, Values
+from playground.web.widgets import button_rows, change_stamp, save_file_js
 
-# A browser tab's own storage: it outlives a reload, other tabs do not see it, and the server keeps nothing.
-_KEEP_JS: Final = (
+TEMPERATURE: Final = 0.3  # so that two levels differ by their weights rather than by chance
+
+# A browser tab's own storage: it survives a reload, other tabs do not see it, and the server keeps nothing.
+_STORE_JS: Final = (
     "text => { try { sessionStorage.setItem('gguf-playground-chat', text); } catch { /* full, or off */ } }"
 )
-_KEPT_JS: Final = "() => { try { return sessionStorage.getItem('gguf-playground-chat') || ''; } catch { return ''; } }"
+_STORED_JS: Final = (
+    "() => { try { return sessionStorage.getItem('gguf-playground-chat') || ''; } catch { return ''; } }"
+)
+_SENDABLE_JS: Final = "text => ({__type__: 'update', interactive: text.trim() !== ''})"
+
+_PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
+_QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
+
+VisitorOf = Callable[[gr.Request], Visitor]
+
+
+# --- lay out ---
+
+
+@dataclass(frozen=True)
+class SamplingControls:
+    """How a reply is made."""
+
+    system: gr.Textbox
+    temperature: gr.Slider
+    top_k: gr.Slider
+    top_p: gr.Slider
+    min_p: gr.Slider
+    repeat_penalty: gr.Slider
+    max_tokens: gr.Slider
+    seed: gr.Number
+
+
+@dataclass(frozen=True)
+class ChatTools:
+    """The quiet buttons below the message box."""
+
+    regenerate: gr.Button
+    edit: gr.Button
+    clear: gr.Button
+    save_markdown: gr.Button
+    save_json: gr.Button
+    attach: gr.UploadButton
+    detach: gr.Button
+
+
+@dataclass(frozen=True)
+class ChatTab:
+    """The components of the tab. stored: the chat on its way to the browser's storage and back."""
+
+    picker: PickerComponents
+    load: gr.Button
+    cancel_load: gr.Button
+    load_anyway: gr.Button
+    progress: gr.HTML
+    loaded_models: gr.HTML
+    sampling: SamplingControls
+    session: gr.State
+    log: gr.Chatbot
+    examples: list[gr.Button]
+    live: gr.HTML
+    gauge: gr.HTML
+    problem: gr.HTML
+    attached: gr.HTML
+    message: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    tools: ChatTools
+    details: gr.HTML
+    saved: gr.Textbox
+    stored: gr.Textbox
+
+    @property
+    def request_inputs(self) -> set[Any]:
+        """What `read_request` needs."""
+        return {*self.picker.inputs, *vars(self.sampling).values()}
+
+    @property
+    def growing(self) -> list[Any]:
+        """What changes several times a second while a level is made, a model loads or a reply is written."""
+        return [self.log, self.live, self.gauge, self.progress, self.picker.models_changed]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `draw_update` may change."""
+        buttons = [self.load, self.cancel_load, self.load_anyway, self.send, self.stop, *vars(self.tools).values()]
+        others = [self.session, self.details, self.problem, self.attached, self.loaded_models]
+        return [*self.growing, *buttons, *others]
+
+
+def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
+    """Two columns on a wide screen; one on a phone, where the picker folds to a line above the chat."""
+    with gr.Row(elem_classes="gp-page"):
+        with gr.Column(elem_classes="gp-side"):
+            picker = build_model_picker(service, "chat")
+            with picker.actions:
+                load = _button("Load", "load", variant="primary")
+                progress = _html("progress")
+                cancel_load = _button("Cancel", "cancel-load", variant="stop", visible=False)
+                load_anyway = _button("Load anyway", "load-anyway", variant="stop", visible=False)
+                loaded_models = button_rows("", "chat-residents")
+            sampling = _build_sampling_controls(settings.max_reply_tokens)
+        with gr.Column(elem_classes="gp-chat"):
+            session = gr.State(ChatSession(), time_to_live=settings.tab_seconds)
+            with gr.Column(elem_classes="gp-log-place"):
+                log = gr.Chatbot(
+                    show_label=False, label="Chat", layout="bubble", buttons=["copy"], latex_delimiters=[],
+                    feedback_options=None, group_consecutive_messages=False, allow_tags=False, elem_id="chat-log",
+                    elem_classes="gp-log",
+                    placeholder=empty_state(
+                        "Ask the model something", "Type a message or try one of these. The model loads automatically."
+                    ),
+                )  # fmt: skip
+                with gr.Row(elem_classes="gp-starters"):  # theme.css shows them while the chat is empty
+                    examples = [
+                        _button(text, f"start-{number}", size="sm")
+                        for number, text in enumerate(load_example_prompts(), 1)
+                    ]
+            with gr.Row(elem_classes="gp-status"):
+                live = _html("live", live_line(None))
+                gauge = _html("context-meter", context_gauge(ContextUse()))
+            problem = _html("problem")
+            attached = _html("attached")
+            with gr.Row(elem_classes="gp-input"):
+                message = gr.Textbox(
+                    label="Your message", show_label=False, placeholder="Type a message", lines=1, max_lines=8,
+                    container=False, elem_id="chat-message",
+                )  # fmt: skip
+                send = _button("Send", "send", variant="primary", scale=0, interactive=False)
+                stop = _button("Stop", "stop", variant="stop", scale=0, visible=False)
+            tools = _build_tools()
+            details = _html("details")
+            saved = gr.Textbox(visible="hidden", elem_id="chat-saved")
+            stored = gr.Textbox(visible="hidden", elem_id="chat-kept")
+    return ChatTab(
+        picker=picker,
+        load=load,
+        cancel_load=cancel_load,
+        load_anyway=load_anyway,
+        progress=progress,
+        loaded_models=loaded_models,
+        sampling=sampling,
+        session=session,
+        log=log,
+        examples=examples,
+        live=live,
+        gauge=gauge,
+        problem=problem,
+        attached=attached,
+        message=message,
+        send=send,
+        stop=stop,
+        tools=tools,
+        details=details,
+        saved=saved,
+        stored=stored,
+    )
+
+
+def _build_sampling_controls(most_tokens: int) -> SamplingControls:
+    def slider(label: str, info: str, least: float, most: float, value: float, step: float = 0.05) -> gr.Slider:
+        name = label.lower().replace(" ", "-")
+        return gr.Slider(least, most, value=value, step=step, label=label, info=info, elem_id=f"chat-{name}")
+
+    with gr.Accordion("Sampling settings", open=False, elem_id="chat-parameters", elem_classes="gp-more"):
+        return SamplingControls(
+            system=gr.Textbox(
+                label="System prompt", info="Instructions the model gets before the chat.", lines=3, max_lines=8,
+                elem_id="chat-system",
+            ),
+            temperature=slider("Temperature", "0 takes the likeliest token; more is more varied.", 0, 2, TEMPERATURE),
+            top_k=slider("Top-k", "Choose among this many likeliest tokens; 0: all.", 0, 200, 40, 1),
+            top_p=slider("Top-p", "Choose among the likeliest that together reach this share.", 0.05, 1, 0.95, 0.01),
+            min_p=slider("Min-p", "Drop tokens less likely than this fraction of the top one.", 0, 0.5, 0.05, 0.01),
+            repeat_penalty=slider("Repeat penalty", "1 is off; a little more avoids repetition.", 1, 1.5, 1, 0.01),
+            max_tokens=slider("Longest reply", "In tokens.", 16, most_tokens, min(1024, most_tokens), 16),
+            seed=gr.Number(
+                label="Seed", info="Same seed, same random choices. −1: new each time.", value=-1, precision=0,
+                minimum=-1, maximum=2**32 - 2, elem_id="chat-seed",
+            ),
+        )  # fmt: skip
+
+
+def _build_tools() -> ChatTools:
+    with gr.Row(elem_classes="gp-tools"):
+        return ChatTools(
+            regenerate=_button("Regenerate", "regenerate", size="sm", interactive=False),
+            edit=_button("Edit last", "edit", size="sm", interactive=False),
+            clear=_button("Clear", "clear", size="sm", interactive=False),
+            save_markdown=_button("Save as Markdown", "save-markdown", size="sm", interactive=False),
+            save_json=_button("Save as JSON", "save-json", size="sm", interactive=False),
+            attach=gr.UploadButton("Attach instructions", size="sm", file_types=[".md", ".txt"], elem_id="chat-attach"),
+            detach=_button("Remove instructions", "detach", size="sm", visible=False),
+        )
+
+
+def _button(label: str, name: str, **properties: Any) -> gr.Button:
+    return gr.Button(label, elem_id=f"chat-{name}", **properties)
+
+
+def _html(name: str, value: str = "") -> gr.HTML:
+    return gr.HTML(value, apply_default_css=False, elem_id=f"chat-{name}")
 
 
 # --- react ---
 
 
-def wish(*values: Any) -> ChatRequest:
-    """What the picker and the parameters hold, in the order of `PickerComponents.choice` and `Parameters.all`."""
-    system, temperature, top_k, top_p, min_p, repeat_penalty, max_tokens, seed = values[4:]
+def read_request(tab: ChatTab, values: Values) -> ChatRequest:
+    """What the picker and the sampling settings hold."""
+    controls = tab.sampling
+    seed = values[controls.seed]
     sampling = Sampling(
-        temperature=float(temperature),
-        top_k=int(top_k),
-        top_p=float(top_p),
-        min_p=float(min_p),
-        repeat_penalty=float(repeat_penalty),
+        temperature=float(values[controls.temperature]),
+        top_k=int(values[controls.top_k]),
+        top_p=float(values[controls.top_p]),
+        min_p=float(values[controls.min_p]),
+        repeat_penalty=float(values[controls.repeat_penalty]),
         seed=None if seed is None or seed < 0 else int(seed),
     )
-    return ChatRequest(ModelChoice.read(*values[:4]), str(system or ""), sampling, int(max_tokens))
+    system = str(values[controls.system] or "")
+    return ChatRequest(tab.picker.read_choice(values), system, sampling, int(values[controls.max_tokens]))
 
 
-def draw(tab: ChatTab, frame: ChatUpdate) -> dict[Any, Any]:
-    """The updates that a frame means."""
-    updates = what_is_new(
-        (tab.live, frame.live),
-        (tab.meter, frame.meter),
-        (tab.details, frame.details),
-        (tab.problem, frame.problem),
-        (tab.progress, frame.progress),
-    )
-    if frame.talk is not None:
-        if frame.growing is None:  # the chat itself changes when the reply is whole
-            updates[tab.talk] = frame.talk
-        updates[tab.log] = shown(frame.talk, frame.growing)
-    if frame.made:
-        updates[tab.picker.models_changed] = change_stamp()
-    if frame.loaded_models is not None:
-        updates[tab.loaded_models] = gr.HTML(value="", rows=loaded_models_card(frame.loaded_models))
-    if frame.may_load_anyway is not None:
-        updates[tab.load_anyway] = gr.Button(visible=frame.may_load_anyway)
-    if frame.phase is not None:
-        busy = frame.phase != "rest"
-        updates |= {
-            tab.load: gr.Button(visible=frame.phase != "loading", interactive=not busy),
-            tab.cancel_load: gr.Button(visible=frame.phase == "loading"),
-            tab.send: gr.Button(visible=not busy),
-            tab.stop: gr.Button(visible=frame.phase == "replying"),
-        }
-        if frame.talk is not None:
-            usable = not busy and not frame.talk.is_empty
-            updates |= {button: gr.Button(interactive=usable) for button in tab.tools.need_a_chat}
-    return updates
+def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
+    """The new values of the components that the update changes."""
+    drawn: Updates = {}
+    if update.activity:
+        drawn[tab.live] = live_line(update.activity.event, stopped=update.activity.stopped_by)
+    if update.context:
+        drawn[tab.gauge] = context_gauge(update.context)
+    if update.details:
+        drawn[tab.details] = reply_details(update.details)
+    elif update.phase == "replying":
+        drawn[tab.details] = ""  # those of the reply before
+    if update.problem:
+        drawn[tab.problem] = status_message(update.problem)
+    if isinstance(update.progress, LoadReport):
+        drawn[tab.progress] = load_report(update.progress)
+    elif update.progress:
+        drawn[tab.progress] = status_message(update.progress)
+    if update.session:
+        drawn[tab.log] = chatbot_messages(update.session.conversation.messages, update.growing)
+        if update.growing is None:  # the state changes when the reply is whole
+            drawn |= _draw_session(tab, update.session)
+    if update.has_new_level:
+        drawn[tab.picker.models_changed] = change_stamp()
+    if update.loaded_models is not None:
+        drawn[tab.loaded_models] = gr.HTML(value="", rows=loaded_models_card(update.loaded_models))
+    if update.may_load_anyway is not None:
+        drawn[tab.load_anyway] = gr.Button(visible=update.may_load_anyway)
+    if update.phase:
+        drawn |= _draw_phase(tab, update)
+    return drawn
 
 
-def instructions_line(talk: ChatSession) -> str:
-    """What is attached, by name and length."""
-    if not talk.instructions:
-        return ""
-    length = counted(len(talk.instructions.text), "character")
-    return f'<p class="gp-attached">Instructions: <b>{escape(talk.instructions.name)}</b> · {length}</p>'
+def _draw_session(tab: ChatTab, session: ChatSession) -> Updates:
+    return {
+        tab.session: session,
+        tab.attached: instructions_line(session.instructions),
+        tab.tools.detach: gr.Button(visible=session.instructions is not None),
+    }
 
 
-def to_keep(talk: ChatSession) -> str:
-    """The chat as the browser keeps it for a reload."""
-    return "" if talk.is_empty else json.dumps(talk.conversation.to_json())
-
-
-def restored(kept: str, limits: HistoryLimits, visitor: Visitor | None = None) -> ChatUpdate | None:
-    """The chat that a browser kept, or whatever else it sends in its place; None where there is nothing to show."""
-    if not kept:
-        return None
-    try:
-        if len(kept) > 8 * limits.all_characters:  # no chat within the limits is that long, escapes included
-            raise RequestRefused(
-                "The chat that this browser kept is too long.",
-                "A new one was started.",
-                setting="max_message_characters",
-            )
-        conversation = Conversation.from_untrusted(json.loads(kept), limits)
-    except (ValueError, RecursionError):
-        return ChatUpdate(
-            problem=notice("The chat that this browser kept cannot be read; a new one was started.", "warning")
-        )
-    except PlaygroundError as error:
-        return ChatUpdate(problem=error_message(error, visitor))
-    return ChatUpdate(ChatSession(replace(conversation, system="")), phase="rest") if conversation.messages else None
+def _draw_phase(tab: ChatTab, update: ChatUpdate) -> Updates:
+    tools, busy = tab.tools, update.phase != "rest"
+    drawn: Updates = {
+        tab.load: gr.Button(visible=update.phase != "loading", interactive=not busy),
+        tab.cancel_load: gr.Button(visible=update.phase == "loading"),
+        tab.send: gr.Button(visible=not busy),
+        tab.stop: gr.Button(visible=update.phase == "replying"),
+    }
+    if update.session:
+        usable = not busy and not update.session.is_empty
+        need_a_chat = (tools.regenerate, tools.edit, tools.clear, tools.save_markdown, tools.save_json)
+        drawn |= {button: gr.Button(interactive=usable) for button in need_a_chat}
+        drawn[tools.attach] = gr.UploadButton(interactive=not busy)
+        drawn[tools.detach] = gr.Button(visible=update.session.instructions is not None, interactive=not busy)
+    return drawn
 
 
 # --- wire ---
 
 
 def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming) -> None:
-    """Every event of the tab. Generators run side by side: the pool and the engine guard the model, not the queue."""
-    # What was loaded is another choice's. First of all: the page runs an event's listeners one after the other, and
-    # after the redraw it would wipe what a Load pressed meanwhile has told.
+    """Every event of the tab. Several generators may run side by side: the pool and the engine guard the models."""
+    # Must come before the picker's listeners: the page runs an event's listeners in turn, and after the redraw this
+    # would remove what a Load that was pressed meanwhile has shown.
     gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")
     wire_model_picker(page, tab.picker, service.picker)
-    asked = [*tab.picker.choice, *tab.parameters.all]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     visitor = partial(visitor_of, runs=service.runs, via="chat")
+    _wire_replies(tab, service, streaming, visitor)
+    _wire_loads(page, tab, service, streaming, visitor)
+    _wire_tools(tab, service, visitor)
 
-    def send(request: gr.Request, text: str, talk: ChatSession, *values: Any) -> Iterator[dict[Any, Any]]:
-        for number, frame in enumerate(service.send(visitor(request), talk, text, wish(*values))):
-            yield draw(tab, frame) | ({tab.message: ""} if number == 0 and frame.talk else {})
+    def restore(request: gr.Request, stored: str) -> Updates:
+        return draw_update(tab, service.restore_session(visitor(request), stored))
 
-    def sending(text: str) -> Callable[..., Iterator[dict[Any, Any]]]:
-        def send_it(request: gr.Request, talk: ChatSession, *values: Any) -> Iterator[dict[Any, Any]]:
-            yield from send(request, text, talk, *values)
+    page.load(restore, tab.stored, tab.outputs, js=_STORED_JS, **_QUICK)
 
-        return send_it
 
-    def regenerate(request: gr.Request, talk: ChatSession, *values: Any) -> Iterator[dict[Any, Any]]:
-        for frame in service.regenerate(visitor(request), talk, wish(*values)):
-            yield draw(tab, frame)
+def _wire_replies(tab: ChatTab, service: ChatService, streaming: Streaming, visitor: VisitorOf) -> None:
+    inputs = {tab.session, *tab.request_inputs}
 
-    def load(request: gr.Request, values: Values) -> Iterator[dict[Any, Any]]:
-        for frame in service.load(visitor(request), tab.picker.read_choice(values)):
-            yield draw(tab, frame)
+    def send(request: gr.Request, values: Values) -> Iterator[Updates]:
+        chat_request = read_request(tab, values)
+        updates = service.send_message(visitor(request), values[tab.session], values[tab.message], chat_request)
+        for number, update in enumerate(updates):
+            is_accepted = number == 0 and update.session is not None
+            yield draw_update(tab, update) | ({tab.message: ""} if is_accepted else {})
 
-    def load_anyway(request: gr.Request, values: Values) -> Iterator[dict[Any, Any]]:
-        for frame in service.load(visitor(request), tab.picker.read_choice(values), anyway=True):
-            yield draw(tab, frame)
+    def send_example(text: str, request: gr.Request, values: Values) -> Iterator[Updates]:
+        for update in service.send_message(visitor(request), values[tab.session], text, read_request(tab, values)):
+            yield draw_update(tab, update)
+
+    def regenerate(request: gr.Request, values: Values) -> Iterator[Updates]:
+        for update in service.regenerate_reply(visitor(request), values[tab.session], read_request(tab, values)):
+            yield draw_update(tab, update)
 
     def stop(request: gr.Request) -> None:
-        service.stop(visitor(request))
+        service.stop_work(visitor(request))
 
-    def kept(event: Any) -> None:
-        """After what changes the chat, the browser keeps it for a reload."""
-        event.then(to_keep, tab.talk, tab.kept, **quiet).then(None, tab.kept, None, js=_KEEP_JS)
-
-    def restore(request: gr.Request, text: str) -> dict[Any, Any]:
-        return draw(tab, restored(text, service.limits, visitor(request)) or ChatUpdate(phase="rest"))
-
-    outputs = [*tab.drawn, tab.message]
     sent = [tab.send.click, tab.message.submit]
-    kept(streaming.wire(sent, send, [tab.message, tab.talk, *asked], outputs, tab.growing))
-    for starter in tab.starters:
-        kept(streaming.wire([starter.click], sending(str(starter.value)), [tab.talk, *asked], outputs, tab.growing))
-    kept(streaming.wire([tab.tools.regenerate.click], regenerate, [tab.talk, *asked], tab.drawn, tab.growing))
-    page.load(restore, tab.kept, tab.drawn, js=_KEPT_JS, **quiet)
-    streaming.wire([tab.load.click], load, tab.picker.inputs, tab.drawn, tab.growing)
-    streaming.wire([tab.load_anyway.click], load_anyway, tab.picker.inputs, tab.drawn, tab.growing)
-    gr.on([tab.stop.click, tab.cancel_load.click], stop, **quiet)
-    _wire_residents(page, tab, service, quiet)
-    _wire_talk(tab, service, quiet, kept)
+    ends = [streaming.wire(sent, send, {*inputs, tab.message}, [*tab.outputs, tab.message], tab.growing)]
+    for button in tab.examples:
+        work = partial(send_example, str(button.value))
+        ends.append(streaming.wire([button.click], work, inputs, tab.outputs, tab.growing))
+    ends.append(streaming.wire([tab.tools.regenerate.click], regenerate, inputs, tab.outputs, tab.growing))
+    for end in ends:
+        _store_after(end, tab)
+    gr.on([tab.stop.click, tab.cancel_load.click], stop, **_QUICK)
+    tab.message.change(None, tab.message, tab.send, js=_SENDABLE_JS)
 
 
-def _wire_residents(page: gr.Blocks, tab: ChatTab, service: ChatService, quiet: dict[str, Any]) -> None:
-    """What is in memory is told when the page opens and whenever the choice changes; a button makes it the choice."""
+def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming, visitor: VisitorOf) -> None:
+    """Loading a model, and the list of models that are loaded."""
     picker = tab.picker
+    inputs = picker.inputs
 
-    def told(values: Values) -> gr.HTML:
-        return told_of(picker.read_choice(values))
+    def load(allow_unfit: bool, request: gr.Request, values: Values) -> Iterator[Updates]:
+        for update in service.load_model(visitor(request), picker.read_choice(values), allow_unfit=allow_unfit):
+            yield draw_update(tab, update)
 
-    def join(request: gr.Request, pressed: Any) -> Iterator[dict[Any, Any]]:
-        wanted = service.join(visitor_of(request, service.runs, "chat"), str(pressed))
-        for view in service.picker.views(wanted):
-            yield picker.updates(view) | {tab.loaded_models: told_of(view.choice)}
+    def draw_loaded_models(choice: ModelChoice) -> Updates:
+        return draw_update(tab, ChatUpdate(loaded_models=service.loaded_models.view(choice)))
 
-    def told_of(choice: ModelChoice) -> gr.HTML:
-        return gr.HTML(value="", rows=loaded_models_card(service.loaded_models.view(choice)))
+    def list_loaded_models(values: Values) -> Updates:
+        return draw_loaded_models(picker.read_choice(values))
 
-    gr.on([page.load, picker.line.change], told, picker.inputs, tab.loaded_models, trigger_mode="always_last", **quiet)
-    tab.loaded_models.input(
-        join, tab.loaded_models, [*picker.outputs, tab.loaded_models], show_progress="hidden",
-        api_visibility="private",
+    def choose_loaded_model(request: gr.Request, pressed: Any) -> Iterator[Updates]:
+        choice = service.choose_loaded_model(visitor(request), str(pressed))
+        for view in service.picker.views(choice):
+            yield picker.updates(view) | draw_loaded_models(view.choice)
+
+    streaming.wire([tab.load.click], partial(load, False), inputs, tab.outputs, tab.growing)
+    streaming.wire([tab.load_anyway.click], partial(load, True), inputs, tab.outputs, tab.growing)
+    gr.on(
+        [page.load, picker.line.change], list_loaded_models, inputs, tab.loaded_models,
+        trigger_mode="always_last", **_QUICK,
     )  # fmt: skip
+    tab.loaded_models.input(choose_loaded_model, tab.loaded_models, [*picker.outputs, tab.loaded_models], **_PRIVATE)
 
 
-def _wire_talk(tab: ChatTab, service: ChatService, quiet: dict[str, Any], kept: Callable[[Any], None]) -> None:
-    def edit(talk: ChatSession) -> dict[Any, Any]:
-        hint = notice("Change your last message and send it: it takes the place of the old one and its reply.")
-        return {tab.talk: replace(talk, editing=True), tab.message: talk.last_question, tab.problem: hint}
+def _wire_tools(tab: ChatTab, service: ChatService, visitor: VisitorOf) -> None:
+    tools = tab.tools
 
-    def clear(talk: ChatSession) -> dict[Any, Any]:
-        nothing = ChatUpdate(talk.cleared(), phase="rest", live=live_line(None), meter=context_meter(None, None))
-        return draw(tab, nothing) | {tab.details: "", tab.problem: "", tab.progress: ""}
+    def edit(session: ChatSession) -> Updates:
+        hint = notice("Change your last message and send it. It replaces the old one and its reply.")
+        return {tab.session: replace(session, is_editing=True), tab.message: session.last_question, tab.problem: hint}
 
-    def attach(request: gr.Request, path: str, talk: ChatSession) -> dict[Any, Any]:
+    def clear(session: ChatSession) -> Updates:
+        update = ChatUpdate(
+            session.cleared(), phase="rest", activity=ReplyActivity(), context=ContextUse(), problem=CLEAR,
+            progress=CLEAR,
+        )  # fmt: skip
+        return draw_update(tab, update) | {tab.details: ""}
+
+    def attach(request: gr.Request, path: str, session: ChatSession) -> Updates:
         try:
-            talk = replace(talk, instructions=read_instructions(path, service.limits))
-        except PlaygroundError as error:
-            return {tab.problem: error_message(error, visitor_of(request, service.runs, "chat"))}
+            return draw_update(tab, service.attach_instructions(visitor(request), session, Path(path)))
         finally:
             discard_upload(path)
-        return {tab.talk: talk, tab.attached: instructions_line(talk), tab.tools.detach: gr.Button(visible=True)}
 
-    def detach(talk: ChatSession) -> dict[Any, Any]:
-        return {
-            tab.talk: replace(talk, instructions=None),
-            tab.attached: "",
-            tab.tools.detach: gr.Button(visible=False),
-        }
+    def detach(session: ChatSession) -> Updates:
+        return draw_update(tab, ChatUpdate(replace(session, instructions=None)))
 
-    def save(render: Any) -> Any:
-        return lambda talk: render(talk.transcript())
-
-    tools = tab.tools
-    tools.edit.click(edit, tab.talk, [tab.talk, tab.message, tab.problem], **quiet)
-    kept(tools.clear.click(clear, tab.talk, tab.drawn, **quiet))
-    tools.attach.upload(attach, [tools.attach, tab.talk], [tab.talk, tab.attached, tools.detach, tab.problem], **quiet)
-    tools.detach.click(detach, tab.talk, [tab.talk, tab.attached, tools.detach], **quiet)
-    for button, render, name, kind in (
+    tools.edit.click(edit, tab.session, [tab.session, tab.message, tab.problem], **_QUICK)
+    _store_after(tools.clear.click(clear, tab.session, tab.outputs, **_QUICK), tab)
+    tools.attach.upload(attach, [tools.attach, tab.session], tab.outputs, **_QUICK)
+    tools.detach.click(detach, tab.session, tab.outputs, **_QUICK)
+    for button, render, name, media_type in (
         (tools.save_markdown, as_markdown, "chat.md", "text/markdown"),
         (tools.save_json, as_json, "chat.json", "application/json"),
     ):
-        button.click(save(render), tab.talk, tab.saved, **quiet).then(
-            None, tab.saved, None, js=save_file_js(name, kind)
-        )
+        save = button.click(_transcript_as(render), tab.session, tab.saved, **_QUICK)
+        save.then(None, tab.saved, None, js=save_file_js(name, media_type))
+
+
+def _transcript_as(render: Callable[..., str]) -> Callable[[ChatSession], str]:
+    return lambda session: render(session.transcript())
+
+
+def _store_after(event: Any, tab: ChatTab) -> None:
+    """Let the browser keep the chat for a reload."""
+    stored = event.then(lambda session: session.to_stored_text(), tab.session, tab.stored, **_QUICK)
+    stored.then(None, tab.stored, None, js=_STORE_JS)

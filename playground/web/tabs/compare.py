@@ -14,9 +14,7 @@ from playground.app.compare.service import CompareService
 from playground.app.compare.setup import LinkedSetup, link_query
 from playground.app.compare.updates import AgreementResult, ComparedAnswers, CompareUpdate, NoiseResult
 from playground.app.messages import WorkProgress, log_refusal
-from playground.chat.conversation import Conversation
 from playground.chat.prompts import ComparisonPrompt
-from playground.chat.session import ChatSession, shown
 from playground.engine.protocol import Sampling
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
@@ -31,6 +29,7 @@ from playground.web.html.compare import (
     tally_table,
 )
 from playground.web.html.page import error_card, status_message
+from playground.web.html.reply import chatbot_messages
 from playground.web.model_picker import wire_choices
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values, what_is_new
@@ -78,7 +77,7 @@ def draw_update(tab: CompareTab, update: CompareUpdate) -> Updates:
     for position, (pane, state) in enumerate(zip(tab.panes, update.panes, strict=True)):
         if state is not None:
             drawn[pane.head] = pane_head(state, position)
-            drawn[pane.log] = shown(ChatSession(Conversation("", state.history)), state.growing)
+            drawn[pane.log] = chatbot_messages(state.history, state.growing)
             drawn[pane.live] = pane_line(state)
             drawn[pane.note] = status_message(state.note)
     if isinstance(update.answers, ComparedAnswers):

@@ -1,0 +1,114 @@
+"""What a person sees of a model's memory: a verdict, a bar, predicted beside measured."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from playground.engine.protocol import Memory
+from playground.fit.plan import MemoryPlan
+from playground.fit.verdict import Verdict, judge
+from playground.llama.params import ContextParameters
+from playground.web.html.memory import memory_bar, predicted_beside_measured, verdict_chip
+
+MIB, GIB = 1 << 20, 1 << 30
+EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
+
+
+def text_of(markup: str) -> str:
+    """What is left for the eye: no tags, spaces joined."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup)).strip()
+
+
+def widths(markup: str) -> list[float]:
+    return [float(width) for width in re.findall(r'gp-seg gp-seg-\w+" style="width:([\d.]+)%', markup)]
+
+
+def a_plan(weights: int = 4 * GIB, kv_cache: int = GIB, repacked: int = 0) -> MemoryPlan:
+    return MemoryPlan(
+        context=ContextParameters(4096),
+        weights=weights,
+        repacked=repacked,
+        kv_cache=kv_cache,
+        recurrent=0,
+        compute=100 * MIB,
+        output=MIB,
+        base=41 * MIB,
+    )
+
+
+def a_bar(plan: MemoryPlan, usable: int) -> str:
+    return memory_bar(plan, usable, judge(plan, usable))
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        verdict_chip(Verdict("fits", EVIL, EVIL, 1, 2)),
+        memory_bar(a_plan(), GIB, Verdict("wont_fit", EVIL, EVIL, 2, 1)),
+    ],
+)
+def test_a_text_of_a_verdict_is_never_markup(markup: str) -> None:
+    assert "<img" not in markup
+    assert not re.search(r'="[^"<>]*<', markup)
+
+
+def test_a_verdict_is_shown_by_word_and_sign() -> None:
+    plan = a_plan()
+    chips = [text_of(verdict_chip(judge(plan, usable))) for usable in (20 * GIB, int(5.4 * GIB), 3 * GIB)]
+    assert chips == ["✓ Fits", "! Tight", "✕ Won&#39;t fit"]
+    assert text_of(verdict_chip(None)) == "–"
+
+
+def test_the_bar_is_one_picture_whose_name_says_everything() -> None:
+    bar = a_bar(a_plan(), 20 * GIB)
+    (name,) = re.findall(r'role="img" aria-label="([^"]*)"', bar)
+    assert name == (
+        "Fits. Needs 5.1 GiB of 20.0 GiB usable memory: "
+        "weights 4.0 GiB, KV cache 1.0 GiB, compute 101 MiB, overhead 41 MiB"
+    )
+
+
+def test_the_legend_gives_each_part_its_size() -> None:
+    assert "Weights 4.0 GiB KV cache 1.0 GiB Compute 101 MiB Overhead 41 MiB" in text_of(a_bar(a_plan(), 20 * GIB))
+
+
+def test_every_part_is_visible_and_none_leaves_the_bar() -> None:
+    for plan, usable in ((a_plan(60 * MIB, MIB), 500 * GIB), (a_plan(300 * GIB, MIB), 8 * GIB)):
+        shares = widths(a_bar(plan, usable))
+        assert len(shares) == 4
+        assert min(shares) > 0.5
+        assert sum(shares) <= 100.1
+
+
+def test_what_exceeds_the_usable_memory_is_shown_beyond_a_mark() -> None:
+    bar = a_bar(a_plan(weights=15 * GIB), 8 * GIB)
+    (mark,) = re.findall(r'gp-mark" style="left:([\d.]+)%', bar)
+    assert float(mark) == pytest.approx(100 * 8 / 16.14, abs=0.1)
+    assert "available memory" in text_of(bar)
+    assert "available memory" not in text_of(a_bar(a_plan(), 20 * GIB))
+
+
+def test_a_plan_that_is_a_hair_too_large_never_reads_as_equal() -> None:
+    plan = a_plan()
+    needed, usable = re.findall(r"([\d.,]+ \wiB)", text_of(a_bar(plan, plan.total - 1000)))[:2]
+    assert needed != usable
+
+
+def test_weights_that_are_repacked_count_once() -> None:
+    bar = text_of(a_bar(a_plan(repacked=3 * GIB), 20 * GIB))
+    assert "Memory 5.1 GiB of 20.0 GiB usable" in bar
+    assert "Weights 1.0 GiB Weights, repacked for this CPU 3.0 GiB" in bar
+
+
+def test_a_refusal_says_why_and_what_would_fit() -> None:
+    verdict = judge(a_plan(), 3 * GIB)
+    assert f"{verdict.reason} {verdict.remedy}" in text_of(a_bar(a_plan(), 3 * GIB))
+
+
+def test_predicted_stands_beside_measured_and_a_difference_shows() -> None:
+    plan = a_plan()
+    table = text_of(predicted_beside_measured(plan, Memory(plan.must_stay + MIB, plan.weights)))
+    together = re.search(r"Total (\S+ GiB) (\S+ GiB)", table)
+    assert together and together[1] != together[2]

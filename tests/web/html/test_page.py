@@ -1,0 +1,58 @@
+"""What a person notices of the page's parts: words, figures, escaping."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from playground.app.messages import WorkProgress
+from playground.errors import DoesNotFit
+from playground.machine.cpus import Processors
+from playground.machine.memory import MachineMemory
+from playground.web.html.page import empty_state, error_card, machine_strip, notice, page_head, progress_bar
+
+MIB, GIB = 1 << 20, 1 << 30
+EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
+
+
+def text_of(markup: str) -> str:
+    """What is left for the eye: no tags, spaces joined."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup)).strip()
+
+
+def test_the_strip_says_what_this_computer_has_and_what_limits_it() -> None:
+    memory = MachineMemory(int(23.5 * GIB), int(21.4 * GIB), None, "this computer's memory")
+    cores = Processors(2, 2, 2, 2, None, "this computer's cores")
+    strip = machine_strip(memory, cores)
+    assert text_of(strip) == "This computer 21.4 GiB usable of 23.5 GiB · 2 cores"
+    assert 'title="Limited by this computer&#39;s memory"' in strip
+    assert "GGUF playground" in text_of(page_head(memory, cores))
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        error_card(DoesNotFit(EVIL, EVIL)),
+        error_card(EVIL),
+        notice(EVIL),
+        empty_state(EVIL, EVIL),
+        progress_bar(WorkProgress(EVIL, 0.5)),
+    ],
+)
+def test_what_comes_from_a_file_or_a_model_is_never_markup(markup: str) -> None:
+    assert "<img" not in markup
+    assert not re.search(r'="[^"<>]*<', markup)
+
+
+def test_an_error_says_what_is_wrong_and_then_what_to_do() -> None:
+    card = error_card(DoesNotFit("It needs 9.1 GiB, 8.0 GiB are usable.", "Q4_K_M fits."))
+    assert text_of(card) == "It needs 9.1 GiB, 8.0 GiB are usable. Q4_K_M fits."
+    assert 'role="alert"' in card
+
+
+def test_a_load_shows_its_stage_and_its_share() -> None:
+    progress = progress_bar(WorkProgress("Loading SmolLM2 135M · Q4_1", 0.43))
+    assert text_of(progress) == "Loading SmolLM2 135M · Q4_1 43%"
+    assert 'aria-valuenow="43"' in progress
+    assert "aria-valuenow" not in progress_bar(WorkProgress("Making room"))

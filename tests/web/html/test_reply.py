@@ -1,0 +1,145 @@
+"""What a person sees of a reply: the live line, the details, the context gauge, the messages."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import get_args
+
+from playground.app.chat import ContextUse, LoadReport, ReplyDetails
+from playground.chat.template.render import Message
+from playground.engine.protocol import (
+    FINISH_SENTENCES,
+    FINISH_WORDS,
+    Finished,
+    FinishReason,
+    Memory,
+    Prefilled,
+    Queued,
+    Timings,
+    Token,
+)
+from playground.fit.plan import MemoryPlan
+from playground.llama.params import ContextParameters
+from playground.web.html.reply import (
+    chatbot_messages,
+    context_gauge,
+    instructions_line,
+    live_line,
+    load_report,
+    reply_details,
+)
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def text_of(markup: str) -> str:
+    """What is left for the eye: no tags, spaces joined."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup)).strip()
+
+
+def a_plan(weights: int = 4 * GIB, kv_cache: int = GIB, repacked: int = 0) -> MemoryPlan:
+    return MemoryPlan(
+        context=ContextParameters(4096),
+        weights=weights,
+        repacked=repacked,
+        kv_cache=kv_cache,
+        recurrent=0,
+        compute=100 * MIB,
+        output=MIB,
+        base=41 * MIB,
+    )
+
+
+def timings(cached: int = 12, prompt_speed: float | None = 214.3) -> Timings:
+    return Timings(0.01, 64, cached, prompt_speed, 0.34, 512, 12.34, 41.9, 2)
+
+
+def test_every_finish_reason_has_plain_words() -> None:
+    reasons = set(get_args(FinishReason))
+    assert set(FINISH_WORDS) == set(FINISH_SENTENCES) == reasons
+
+
+def test_the_line_of_a_finished_reply_has_all_four_facts() -> None:
+    assert text_of(live_line(Finished(1, "end of text", timings()))).startswith(
+        "12.3 tok/s · 512 tokens · 0.34 s to first token · finished"
+    )
+
+
+def test_the_line_lives_while_the_reply_is_written() -> None:
+    token = Token(1, "word", 7, 34, 15.61, 98, time_to_first_token=0.34)
+    assert text_of(live_line(token)) == "15.6 tok/s · 34 tokens · 0.34 s to first token"
+    assert text_of(live_line(Token(1, "a", 7, 1, None, 65))) == "– tok/s · 1 token"
+
+
+def test_a_prompt_being_read_says_how_far_it_is() -> None:
+    line = text_of(live_line(Prefilled(1, 30, 60, 12)))
+    assert line == "Reading the prompt: 50% of 60 tokens · 12 from the cache"
+
+
+def test_a_place_in_the_queue_is_told_in_words() -> None:
+    waits = ((1, None), (2, 12.4), (3, 200.0))
+    assert [text_of(live_line(Queued(1, place, wait))) for place, wait in waits] == [
+        "Waiting in the queue: you are next · starts in –",
+        "Waiting in the queue: 1 chat before you · starts in about 12 s",
+        "Waiting in the queue: 2 chats before you · starts in about 3 min",
+    ]
+
+
+def test_only_the_end_of_a_reply_is_read_out() -> None:
+    running, ended = live_line(Token(1, "a", 7, 3, 9.0, 65)), live_line(Finished(1, "cancelled", timings()))
+    assert '<span class="gp-hidden" role="status"></span>' in running
+    assert "Reply ended: stopped by you." in ended
+
+
+def test_the_detail_tells_prompt_speed_cached_tokens_and_memory() -> None:
+    detail = text_of(reply_details(ReplyDetails(timings(), a_plan(), Memory(GIB, 4 * GIB))))
+    assert "of these from the KV cache 12 Prompt speed 214 tok/s" in detail
+    assert "Memory predicted measured" in detail
+
+
+def test_an_unknown_speed_is_a_dash_not_a_nought() -> None:
+    assert "Prompt speed – tok/s" in text_of(reply_details(ReplyDetails(timings(64, None), None, None)))
+
+
+def test_the_context_gauge_warns_before_it_is_full() -> None:
+    assert text_of(context_gauge(ContextUse(1204, 4096))) == "Context 1,204 of 4,096 tokens"
+    assert "nearly full" in text_of(context_gauge(ContextUse(4000, 4096)))
+    assert 'aria-valuenow="4096"' in context_gauge(ContextUse(9999, 4096))
+    assert text_of(context_gauge(ContextUse())) == "Context –"
+
+
+def test_a_reply_that_was_cut_off_says_after_how_many_tokens() -> None:
+    line = text_of(live_line(Finished(1, "length limit", timings())))
+    assert line.startswith("12.3 tok/s · 512 tokens · 0.34 s to first token · cut off at 512 tokens")
+    one = live_line(Finished(1, "length limit", replace(timings(), generated_tokens=None)))
+    assert "cut off at the length limit" in text_of(one)
+
+
+def test_a_reply_that_was_stopped_keeps_its_figures_and_says_by_whom() -> None:
+    token = Token(1, "word", 7, 34, 15.61, 98, time_to_first_token=0.34)
+    line = text_of(live_line(token, stopped="person"))
+    assert line.startswith("15.6 tok/s · 34 tokens · 0.34 s to first token · stopped by you")
+    assert text_of(live_line(None, stopped="shutdown")).startswith("the playground is shutting down")
+
+
+def test_a_loaded_model_shows_its_time_and_its_memory() -> None:
+    report = text_of(load_report(LoadReport(1.5, a_plan(), Memory(GIB, 4 * GIB))))
+    assert report.startswith("Loaded in 1.50 s and ready. Memory predicted measured Allocated")
+
+
+def test_thoughts_are_folded_once_the_answer_begins() -> None:
+    question, thoughts = Message("user", "2+2?"), Message("assistant", "", "Two and two.")
+    (_, thinking) = chatbot_messages([question], thoughts)
+    assert thinking["metadata"]["status"] == "pending"
+    (_, thought, answer) = chatbot_messages([question], replace(thoughts, content="4"))
+    assert thought["metadata"]["status"] == "done" and answer["content"] == "4"
+
+
+def test_a_reply_is_shown_without_its_markup() -> None:
+    (turn,) = chatbot_messages([Message("assistant", "![x](http://a.example/x.png) <b>bold</b>")])
+    assert turn["content"] == "\\![x](http://a.example/x.png) \\<b>bold\\</b>"
+
+
+def test_without_instructions_nothing_is_shown() -> None:
+    assert instructions_line(None) == ""
