@@ -89,7 +89,7 @@ def why_no_difference(a: PaneResult, b: PaneResult) -> NoDifference:
 def are_comparable(a: PaneResult, b: PaneResult) -> bool:
     """Whether the tokens of both can be compared: by id, or beside a server's answer by text.
 
-    Vocabularies are told apart by their size.
+    Vocabularies of the same size count as the same.
     """
     if a.is_remote or b.is_remote:
         return shows_tokens(a) and shows_tokens(b)

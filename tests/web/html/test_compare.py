@@ -145,7 +145,7 @@ def test_a_hidden_head_and_line_show_nothing() -> None:
 def test_after_the_vote_the_head_says_what_it_was() -> None:
     voted = Comparison((session("Q8_0"), session("Q2_0")), shown_order=(1, 0), blind=True, voted="tie")
     head = text_of(pane_head(state_at_rest(voted, 0), 0))
-    assert head == "A was Q2_0 made from Q4_1, so it cannot be better than Q4_1"
+    assert head == "A was Q2_0 made from Q4_1, so it cannot be better"
 
 
 def test_the_same_level_twice_has_its_letters() -> None:
