@@ -122,7 +122,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
         page.unload(close_session)
 
     page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
-    sessions.watch_page(page, (services.runs.end_session, streaming.leave, services.pool.forget_chat))
+    sessions.watch_page(page, (services.runs.end_session, streaming.end_session, services.pool.forget_chat))
     check_gradio(page)
     leave_out_the_hubs_header(page)
     report_progress_in_one_place(page, head)

@@ -1,9 +1,8 @@
-"""A long piece of work told to the page through three Gradio events in a row, so that what grows has few outputs.
+"""Streams a long piece of work to the page through three Gradio events in a row, so that fast updates stay cheap.
 
-At every yield Gradio visits each output of the event, changed or not, and a reply changes three of twenty several
+At every yield Gradio visits each output of the event, changed or not. A reply changes three of twenty outputs several
 times a second, on the cores that the model decodes with. So the work begins in an event that may change everything,
-goes on in one that only touches what grows, and ends in one that may change everything again. Knows nothing of what is
-told.
+goes on in one whose only outputs are those that grow, and ends in one that may change everything again.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ _HIDDEN: Final[dict[str, Any]] = {"show_progress": "hidden", "concurrency_limit"
 
 
 class _Work:
-    """Updates under way, with the one that was looked at and belongs to the next event."""
+    """The updates of one piece of work, with a look at the next one to see to which event it belongs."""
 
     def __init__(self, updates: Iterator[Updates]) -> None:
         self._updates = updates
         self._next: Updates | None = None
         self.is_over = False
 
-    def while_it(self, wanted: Callable[[Updates], bool]) -> Iterator[Updates]:
-        """Updates as long as they are wanted; the first that is not waits for the next call."""
+    def take_while(self, belongs: Callable[[Updates], bool]) -> Iterator[Updates]:
+        """Updates as long as they belong to this event; the first that does not is kept for the next one."""
         while True:
             update = self._next if self._next is not None else next(self._updates, None)
             self._next = update
             self.is_over = update is None
-            if update is None or not wanted(update):
+            if update is None or not belongs(update):
                 return
             self._next = None
             yield update
@@ -47,17 +46,20 @@ class _Work:
 
 
 class Streaming:
-    """Passes work from event to event. What no event takes up within some seconds is ended: its page is gone."""
+    """Hands work from event to event. Work that no event takes up in time is ended, because its page is gone.
 
-    def __init__(self, taken_within_seconds: float = 15) -> None:
-        self._taken_within_seconds = taken_within_seconds
-        self._between: dict[tuple[str, int], tuple[_Work, threading.Timer]] = {}
+    take_up_seconds: how long a browser may need to start the next event.
+    """
+
+    def __init__(self, take_up_seconds: float = 15) -> None:
+        self._take_up_seconds = take_up_seconds
+        self._between: dict[tuple[str, int], tuple[_Work, threading.Timer]] = {}  # by session and wiring
         self._lock = threading.Lock()
-        self._wired = 0
+        self._wirings = 0
 
     @property
-    def is_passing(self) -> bool:
-        """Whether some work is between two events: its page has still to ask for the rest."""
+    def is_between_events(self) -> bool:
+        """Whether some page has still to ask for the rest of its work."""
         with self._lock:
             return bool(self._between)
 
@@ -69,60 +71,60 @@ class Streaming:
         outputs: Sequence[Any],
         growing: Sequence[Any],
     ) -> Any:
-        """Wire `work(request, *inputs)` to the triggers; returns the last event, to go on from with `then`.
+        """Wire `work(request, *inputs)` to the triggers; returns the last event, to continue from with `then`.
 
         inputs: as Gradio takes them; of a set, `work` gets one dict of the values by component.
         growing: those of the outputs that an update may touch many times a second.
         """
-        self._wired += 1
-        number = self._wired
+        self._wirings += 1
+        number = self._wirings
         few = frozenset(growing)
 
         def is_growth(update: Updates) -> bool:
             return update.keys() <= few
 
-        # Gradio puts the request where the signature names it: before the open end.
+        # Gradio passes the request where the signature names it, which has to be before the open end.
         def begin(request: gr.Request, *values: Any) -> Iterator[Updates]:
             begun = _Work(work(request, *values))
-            yield from self._leg(session_of(request), number, begun, lambda update: not is_growth(update))
+            yield from self._run_event(_session_of(request), number, begun, lambda update: not is_growth(update))
 
         def grow(request: gr.Request) -> Iterator[Updates]:
-            yield from self._leg(session_of(request), number, None, is_growth)
+            yield from self._run_event(_session_of(request), number, None, is_growth)
 
         def end(request: gr.Request) -> Iterator[Updates]:
-            yield from self._leg(session_of(request), number, None, lambda update: True)
+            yield from self._run_event(_session_of(request), number, None, lambda update: True)
 
         taken = inputs if isinstance(inputs, set) else list(inputs)
         begun = gr.on(list(triggers), begin, taken, list(outputs), **_HIDDEN)
         return begun.then(grow, None, list(growing), **_HIDDEN).then(end, None, list(outputs), **_HIDDEN)
 
-    def leave(self, session: str) -> None:
-        """A page is closed: what waits for its next event ends now, so that it does not hold its share until missed."""
+    def end_session(self, session: str) -> None:
+        """A page is closed: end its work that is between two events now, so that it releases its share at once."""
         with self._lock:
             places = [place for place in self._between if place[0] == session]
         for _, number in places:
-            if work := self._take(session, number):
+            if work := self._take_up(session, number):
                 work.close()
 
-    def _leg(
-        self, session: str, number: int, work: _Work | None, wanted: Callable[[Updates], bool]
+    def _run_event(
+        self, session: str, number: int, work: _Work | None, belongs: Callable[[Updates], bool]
     ) -> Iterator[Updates]:
-        """One event's part of the work; a page that goes away in the middle of it ends the work."""
-        work = work or self._take(session, number)
+        """One event's part of the work. If the page goes away in the middle of it, the work ends."""
+        work = work or self._take_up(session, number)
         if work is None:
             return
-        passed_on = False
+        handed_on = False
         try:
-            yield from work.while_it(wanted)
+            yield from work.take_while(belongs)
             if not work.is_over:
-                passed_on = self._put(session, number, work)
+                handed_on = self._hand_on(session, number, work)
         finally:
-            if not passed_on:
+            if not handed_on:
                 work.close()
 
-    def _put(self, session: str, number: int, work: _Work) -> bool:
-        """False when the place is held by other work, which has the right of way."""
-        timer = threading.Timer(self._taken_within_seconds, self._give_up, (session, number, work))
+    def _hand_on(self, session: str, number: int, work: _Work) -> bool:
+        """Keep the work for the page's next event; False if other work of the same page is kept there already."""
+        timer = threading.Timer(self._take_up_seconds, self._end_if_kept, (session, number, work))
         timer.daemon = True
         with self._lock:
             if (session, number) in self._between:
@@ -131,46 +133,45 @@ class Streaming:
         timer.start()
         return True
 
-    def _take(self, session: str, number: int) -> _Work | None:
+    def _take_up(self, session: str, number: int) -> _Work | None:
         with self._lock:
             work, timer = self._between.pop((session, number), (None, None))
         if timer:
             timer.cancel()
         return work
 
-    def _give_up(self, session: str, number: int, work: _Work) -> None:
+    def _end_if_kept(self, session: str, number: int, work: _Work) -> None:
         with self._lock:
-            waiting, _ = self._between.get((session, number), (None, None))
-            if waiting is not work:
+            kept, _ = self._between.get((session, number), (None, None))
+            if kept is not work:
                 return
             del self._between[session, number]
         work.close()
 
 
-def session_of(request: gr.Request) -> str:
-    """One open page, as long as it is open."""
+def _session_of(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
-def what_is_new(*parts: tuple[Any, Any]) -> dict[Any, Any]:
-    """Of pairs of a component and its value, those that have one; None leaves a component as it is."""
+def what_is_new(*parts: tuple[Any, Any]) -> Updates:
+    """The pairs of a component and its new value, without those whose value is None: they stay as they are."""
     return {component: value for component, value in parts if value is not None}
 
 
 def never_empty(generator: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-    """The event's function with one update that changes nothing where it would yield none.
+    """The generator with one update that changes nothing where it would yield none.
 
-    Gradio empties every output of a generator that yields nothing, the labels of buttons included.
+    Gradio empties every output of an event that yields nothing, the labels of buttons included.
     """
 
     @functools.wraps(generator)
-    def told(*values: Any) -> Iterator[Any]:
-        is_told = False
+    def wrapped(*values: Any) -> Iterator[Any]:
+        has_yielded = False
         with closing(generator(*values)) as updates:
             for update in updates:
-                is_told = True
+                has_yielded = True
                 yield update
-        if not is_told:
+        if not has_yielded:
             yield gr.skip()
 
-    return told
+    return wrapped

@@ -1,4 +1,4 @@
-"""Work that is told to the page through three events in a row."""
+"""Work that is streamed to the page through three events in a row."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ WAIT_SECONDS = 10
 
 
 class Wired:
-    """A relay's three events on a page with a button, a line that grows and a sum that does not."""
+    """The three events of streamed work, on a page with a button, a line that grows and a sum that does not."""
 
     def __init__(self, work: Callable[[Wired], Iterator[dict[Any, Any]]], streaming: Streaming | None = None) -> None:
         with gr.Blocks() as page:
             button, self.line, self.sum = gr.Button(), gr.HTML(), gr.HTML()
-            told = lambda request: work(self)  # noqa: E731
-            (streaming or Streaming()).wire([button.click], told, [], [self.line, self.sum], [self.line])
+            start = lambda request: work(self)  # noqa: E731
+            (streaming or Streaming()).wire([button.click], start, [], [self.line, self.sum], [self.line])
         self._events: list[Any] = [event.fn for event in page.fns.values()]
 
     def event(self, number: int, session: str = "a") -> Iterator[dict[Any, Any]]:
@@ -35,7 +35,7 @@ def reply(page: Wired) -> Iterator[dict[Any, Any]]:
     yield {page.line: "one two", page.sum: "ends"}
 
 
-def test_what_grows_is_told_by_the_event_with_few_outputs_and_nothing_is_lost() -> None:
+def test_what_grows_comes_from_the_event_with_few_outputs() -> None:
     page = Wired(reply)
     begin, grow, end = (list(page.event(number)) for number in range(3))
     assert begin == [{page.line: "", page.sum: "begins"}]
@@ -50,7 +50,7 @@ def test_two_pages_do_not_take_up_each_others_work() -> None:
     assert len(list(page.event(1, "a"))) == 2
 
 
-def test_a_page_that_goes_away_while_it_grows_ends_the_work() -> None:
+def test_a_page_that_goes_away_ends_its_work() -> None:
     ended = threading.Event()
 
     def work(page: Wired) -> Iterator[dict[Any, Any]]:
@@ -76,11 +76,11 @@ def test_work_that_no_event_takes_up_is_ended() -> None:
         finally:
             ended.set()
 
-    list(Wired(work, Streaming(taken_within_seconds=0)).event(0))
+    list(Wired(work, Streaming(take_up_seconds=0)).event(0))
     assert ended.wait(WAIT_SECONDS)
 
 
-def test_work_between_two_events_ends_at_once_when_its_page_is_closed_and_others_goes_on() -> None:
+def test_closing_a_page_ends_its_work_between_two_events_and_no_other() -> None:
     ended: list[str] = []
     streaming = Streaming()
 
@@ -93,7 +93,7 @@ def test_work_between_two_events_ends_at_once_when_its_page_is_closed_and_others
     page = Wired(work, streaming)
     list(page.event(0, "closed"))
     list(page.event(0, "open"))
-    streaming.leave("closed")
+    streaming.end_session("closed")
     assert ended == ["work"]
     assert list(page.event(1, "closed")) == [] and len(list(page.event(1, "open"))) == 2
 
@@ -107,7 +107,7 @@ def test_a_second_start_that_is_refused_leaves_the_first_alone() -> None:
     assert len(list(page.event(2))) == 1
 
 
-def test_an_event_that_tells_nothing_changes_nothing() -> None:
+def test_an_event_without_updates_changes_nothing() -> None:
     def overtaken(request: gr.Request) -> Iterator[list[str]]:
         yield from ()
 
@@ -115,7 +115,7 @@ def test_an_event_that_tells_nothing_changes_nothing() -> None:
     assert inspect.isgeneratorfunction(never_empty(overtaken))
 
 
-def test_an_event_that_tells_something_tells_just_that_and_ends_with_its_page() -> None:
+def test_an_event_with_updates_yields_just_these_and_closes_its_work() -> None:
     ended = []
 
     def redraw() -> Iterator[str]:

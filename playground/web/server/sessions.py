@@ -202,7 +202,7 @@ def end_pending_work(page: gr.Blocks, streaming: Streaming, runs: Runs, seconds:
     runs.wait_until_idle(seconds)
     quiet_since = time.monotonic()
     while (now := time.monotonic()) < until:
-        if streaming.is_passing or has_unsent_messages(page):
+        if streaming.is_between_events or has_unsent_messages(page):
             quiet_since, somebody_waits = now, True
         elif not somebody_waits or now - quiet_since >= QUIET_SECONDS:
             return
