@@ -1,7 +1,7 @@
-"""Which OpenAI-compatible servers the playground may ask besides its own engine: a name, an address and a key for each.
+"""The OpenAI-compatible servers that the playground may use beside its own engine: name, address and key of each.
 
-Reads and checks what a person wrote; asks no server. A key is kept as a secret, so that no print, log or saved state
-shows it, and never stands beside an address: it has a variable of its own.
+Only parses and checks; sends no request. A key is a SecretStr, so that no print, log or saved state shows it. It has an
+environment variable of its own and is never part of an address.
 """
 
 from __future__ import annotations
@@ -18,50 +18,53 @@ from playground.errors import PlaygroundError
 
 KEY_VARIABLE: Final = "PLAYGROUND_REMOTE_KEY_"  # and the server's name
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-_LONGEST_ADDRESS: Final = 500
-_LONGEST_KEY: Final = 1000
-MOST_ADDRESSES: Final = 32
-_BALANCER: Final = "Put a load balancer in front, and name its address."
+_MAX_ADDRESS_LENGTH: Final = 500
+_MAX_KEY_LENGTH: Final = 1000
+MAX_ADDRESSES: Final = 32
+_BALANCER: Final = "Put a load balancer in front, and use its address."
 _FORM: Final = "Write name=address pairs with spaces between, such as workshop=http://192.168.1.20:8000/v1."
 
 
 @dataclass(frozen=True)
 class RemoteServer:
-    """A server by the name that people read; `url` ends before `/chat/completions`, usually in `/v1`.
+    """One server. url: everything before `/chat/completions`, usually ends in `/v1`.
 
-    others: more addresses where the same models run, for replies that would wait at the first.
+    other_urls: more addresses that serve the same models, for replies that would have to wait at the first.
     """
 
     name: str
     url: str
     key: SecretStr | None = None
-    others: tuple[str, ...] = ()
+    other_urls: tuple[str, ...] = ()
 
     @property
     def urls(self) -> tuple[str, ...]:
-        return (self.url, *self.others)
+        return (self.url, *self.other_urls)
 
     @property
     def key_variable(self) -> str:
-        """Where its key belongs: PLAYGROUND_REMOTE_KEY_WORKSHOP for "workshop"."""
+        """The environment variable for its key: PLAYGROUND_REMOTE_KEY_WORKSHOP for "workshop"."""
         return KEY_VARIABLE + re.sub(r"[^A-Za-z0-9]", "_", self.name).upper()
 
 
 def read_server(name: str, address: str, key: str = "") -> RemoteServer:
-    """A server as a person names it; raises PlaygroundError with what is wrong, never with the key or a password in it.
+    """A server from what a person typed. Raises PlaygroundError, whose text never contains the key or a password.
 
-    An address without a path gets the usual `/v1`; several, with `|` between, are one server of many workers.
+    address: several, separated by `|`, are one server with many workers. Without a path it gets the usual `/v1`.
     """
     name, key = name.strip(), key.strip()
     if not _NAME.fullmatch(name):
         raise PlaygroundError(
-            f"{name[:60]!r} is no name for a server.", "Use up to 40 letters, digits, points, dashes and underscores."
+            f"{name[:60]!r} cannot be the name of a server.",
+            "Use up to 40 letters, digits, dots, dashes and underscores.",
         )
-    if len(key) > _LONGEST_KEY or not (key.isascii() and key.isprintable()) or " " in key:
-        raise PlaygroundError(f"The key for {name} is no key that can be sent.", "Copy it again, without line breaks.")
+    if len(key) > _MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()) or " " in key:
+        raise PlaygroundError(
+            f"The API key for {name} contains characters that cannot be sent.", "Copy it again, without line breaks."
+        )
     first, *others = dict.fromkeys(_checked_address(name, one.strip().rstrip("/")) for one in address.split("|"))
-    if len(others) >= MOST_ADDRESSES:
-        raise PlaygroundError(f"{name} has {len(others) + 1} addresses; up to {MOST_ADDRESSES} are taken.", _BALANCER)
+    if len(others) >= MAX_ADDRESSES:
+        raise PlaygroundError(f"{name} has {len(others) + 1} addresses; up to {MAX_ADDRESSES} are allowed.", _BALANCER)
     return RemoteServer(name, first, SecretStr(key) if key else None, tuple(others))
 
 
@@ -77,7 +80,7 @@ def read_servers(text: str, environ: Mapping[str, str]) -> tuple[RemoteServer, .
             raise PlaygroundError("PLAYGROUND_REMOTES has an address without a name.", _FORM)
         server = read_server(name, address)
         if name.lower() in servers:
-            raise PlaygroundError(f"PLAYGROUND_REMOTES names two servers {name}.", "Give each its own name.")
+            raise PlaygroundError(f"PLAYGROUND_REMOTES has two servers named {name}.", "Give each its own name.")
         servers[name.lower()] = read_server(name, address, environ.get(server.key_variable, ""))
     return tuple(servers.values())
 
@@ -85,18 +88,18 @@ def read_servers(text: str, environ: Mapping[str, str]) -> tuple[RemoteServer, .
 def _checked_address(name: str, address: str) -> str:
     try:
         parts = urlsplit(address)
-        parts.port  # noqa: B018 - raises for what is no port
-        whole = parts.scheme in ("http", "https") and bool(parts.hostname)
+        parts.port  # noqa: B018 - raises ValueError for anything but a port
+        is_complete = parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
-        whole = False
-    if not whole or len(address) > _LONGEST_ADDRESS or not address.isascii() or not address.isprintable():
+        is_complete = False
+    if not is_complete or len(address) > _MAX_ADDRESS_LENGTH or not address.isascii() or not address.isprintable():
         raise PlaygroundError(
-            f"The address of {name} is no web address.", "Write it in full, such as http://192.168.1.20:8000/v1."
+            f"The address of {name} is not a web address.", "Write it in full, such as http://192.168.1.20:8000/v1."
         )
     if "@" in parts.netloc:
         raise PlaygroundError(
-            f"The address of {name} holds a user name or a password, which would be shown with it.",
-            f"Leave them out; a key goes into {RemoteServer(name, '').key_variable}.",
+            f"The address of {name} contains a user name or a password, which the page would show.",
+            f"Leave them out. A key belongs in {RemoteServer(name, '').key_variable}.",
         )
     if parts.query or parts.fragment:
         raise PlaygroundError(

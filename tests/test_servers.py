@@ -1,4 +1,4 @@
-"""Servers as a person names them in a variable: what is taken, what is refused and how, and that keys stay in."""
+"""Servers from a variable: what is accepted, what is refused and how, and that keys stay secret."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ def test_each_server_has_the_key_of_its_own_variable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("http://192.168.1.20:8000", "has an address without a name"),
         ("workshop", "has an address without a name"),
-        ("=http://one", "is no name for a server"),
-        ("wörkshop=http://one", "is no name for a server"),
-        ("a=http://one a=http://two", "names two servers a"),
-        ("a=ftp://one", "The address of a is no web address"),
-        ("a=http://", "The address of a is no web address"),
-        ("a=http://one:port", "The address of a is no web address"),
-        ("a=one:8000", "The address of a is no web address"),
+        ("=http://one", "cannot be the name of a server"),
+        ("wörkshop=http://one", "cannot be the name of a server"),
+        ("a=http://one a=http://two", "has two servers named a"),
+        ("a=ftp://one", "The address of a is not a web address"),
+        ("a=http://", "The address of a is not a web address"),
+        ("a=http://one:port", "The address of a is not a web address"),
+        ("a=one:8000", "The address of a is not a web address"),
         ("a=http://one/v1?x=1", "has something after its path"),
-        ("a=" + "|".join(f"http://one:{port}" for port in range(1, 41)), "up to 32 are taken"),
+        ("a=" + "|".join(f"http://one:{port}" for port in range(1, 41)), "up to 32 are allowed"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_what_to_do(text: str, said: str) -> None:
+def test_what_cannot_be_read_is_refused_with_what_to_do(text: str, problem: str) -> None:
     with pytest.raises(PlaygroundError) as caught:
         read_servers(text, {})
-    assert said in str(caught.value)
+    assert problem in str(caught.value)
     assert caught.value.remedy
 
 
@@ -96,7 +96,5 @@ def test_settings_never_show_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"allow_remotes": False}, False),
     ],
 )
-def test_addresses_are_taken_on_the_page_only_where_it_is_for_one_person(
-    choice: dict[str, object], allowed: bool
-) -> None:
+def test_servers_can_be_added_only_where_nobody_else_opens_the_page(choice: dict[str, object], allowed: bool) -> None:
     assert load_settings(**choice).may_add_remotes is allowed
