@@ -1,6 +1,7 @@
-"""Compare's two modes: in turn beside two single chats (time), and at once beside in turn (total tokens a second).
+"""The two modes of Compare: in turn against two single chats (time), and at once against in turn (tokens a second).
 
-In turn should cost no more than asking twice; at once the cores are split between the models, not fought over.
+In turn should cost no more than two single chats. At once the models share the cores, and should write as many tokens a
+second together as one alone.
 """
 
 from __future__ import annotations
@@ -17,31 +18,34 @@ from playground.chat.comparison import Mode, Pane
 from playground.chat.conversation import Conversation, reply
 from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters
+from playground.models.library import ModelFile
 
 ROUNDS = 4
 TOKENS = 96
 CONTEXT = ContextParameters(2048)
+QUESTION = Conversation().ask(STORY)
 
 
-def compared(opened: Services, panes: list[Pane], mode: Mode) -> tuple[float, int]:
-    """(seconds, tokens in all)"""
+def compare_seconds(opened: Services, files: list[ModelFile], mode: Mode) -> tuple[float, int]:
+    """Duration of a comparison, and the tokens of all answers."""
+    panes = [Pane(file, CONTEXT, QUESTION) for file in files]
     started = time.perf_counter()
     updates = compare(opened.pool, opened.planner, panes, GREEDY, TOKENS, mode=mode, interval_seconds=0.125)
     results = [update.result for update in updates if update.result]
     assert len(results) == len(panes)
-    return time.perf_counter() - started, sum(result.finished.timings.generated_tokens for result in results)
+    return time.perf_counter() - started, sum(result.finished.timings.generated_tokens or 0 for result in results)
 
 
-def asked_one_by_one(opened: Services, panes: list[Pane]) -> float:
+def single_chats_seconds(opened: Services, files: list[ModelFile]) -> float:
     started = time.perf_counter()
-    for pane in panes:
-        opening = opened.pool.lease_model(pane.file.path, pane.context)
+    for file in files:
+        loading = opened.pool.lease_model(file.path, CONTEXT)
         try:
             while True:
-                next(opening)
+                next(loading)
         except StopIteration as end:
             with end.value as lease:
-                for _ in reply(lease.engine, pane.conversation, GREEDY, TOKENS, reproducible=True, alternatives=5):
+                for _ in reply(lease.engine, QUESTION, GREEDY, TOKENS, reproducible=True, alternatives=5):
                     pass
     return time.perf_counter() - started
 
@@ -51,15 +55,14 @@ def main() -> None:
     single: list[float] = []
     speeds: dict[Mode, list[float]] = {"in turn": [], "at once": []}
     with tempfile.TemporaryDirectory() as folder, services() as opened:
-        paths = [made(level, Path(folder)) for level in ("Q8_0", "Q4_0")]
-        panes = [Pane(opened.library.find_file(str(path)), CONTEXT, Conversation().ask(STORY)) for path in paths]
-        compared(opened, panes, "in turn")  # both are loaded from here on
+        files = [opened.library.find_file(str(made(level, Path(folder)))) for level in ("Q8_0", "Q4_0")]
+        compare_seconds(opened, files, "in turn")  # loads both
         for _ in range(ROUNDS):
-            single.append(asked_one_by_one(opened, panes))
-            seconds, tokens = compared(opened, panes, "in turn")
+            single.append(single_chats_seconds(opened, files))
+            seconds, tokens = compare_seconds(opened, files, "in turn")
             in_turn.append(seconds)
             speeds["in turn"].append(tokens / seconds)
-            seconds, tokens = compared(opened, panes, "at once")
+            seconds, tokens = compare_seconds(opened, files, "at once")
             speeds["at once"].append(tokens / seconds)
     ratio = statistics.median(both / singles for both, singles in zip(in_turn, single, strict=True))
     rows = [("two single chats, s", median_of(single)), ("two panes in turn, s", median_of(in_turn))]

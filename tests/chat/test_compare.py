@@ -1,4 +1,4 @@
-"""Two levels side by side, on the real starter: the laws of a comparison, in turn and at once."""
+"""Two levels side by side, on the real starter: what holds for every comparison, in turn and at once."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def _noise_in_words(noise: MeasurementNoise) -> str:
         f"prompt speed and {percent(noise.time_to_first_token)} in time to first token are not highlighted"
     )
     if noise.is_measured:
-        return f"{limits}: they are within the noise measured below."
+        return f"{limits}: they are within the measured noise."
     return f"{limits}: they can be measurement noise."
 
 
