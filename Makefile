@@ -32,6 +32,7 @@ fix: set-up
 	$(VENV_PYTHON) -m ruff check --fix .
 	$(VENV_PYTHON) -m ruff format .
 	$(VENV_PYTHON) scripts/requirements.py
+	$(VENV_PYTHON) scripts/draw_imports.py
 
 set-up:
 	@$(PYTHON) scripts/set_up.py starter test
