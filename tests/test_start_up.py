@@ -89,8 +89,8 @@ def test_damaged_votes_are_moved_aside_with_a_warning_and_new_ones_are_kept(brok
 
 
 def test_behind_a_dead_proxy_only_the_hub_is_missing_and_its_search_says_so(broken: BrokenPlace) -> None:
-    assert "The Hub at http://hub.invalid cannot be reached" in broken.searched
-    assert "Check the network connection; models that are on this computer work without it." in broken.searched
+    assert "No connection to the Hub at http://hub.invalid." in broken.searched
+    assert "Models on this computer work offline." in broken.searched
     assert not [line for line in warnings(broken.process) if "Hub" in line]
 
 
@@ -129,7 +129,7 @@ def test_where_nothing_can_be_written_the_page_works_and_says_what_cannot_be_kep
         making = messages_of_making_a_level(process)
         assert "cannot be moved aside" in tally and "cannot be written to: Read-only file system" in making
         assert str(tmp_path) not in tally + making, "visitors may be strangers: they learn of no folder"
-        assert f"The Hub at {NOWHERE} cannot be reached" in search.result()
+        assert f"No connection to the Hub at {NOWHERE}" in search.result()
         assert "folder for uploads takes no file (Read-only file system)" in answer_to_an_upload(process)
         assert "Traceback" not in process.output
 

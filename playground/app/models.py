@@ -21,9 +21,9 @@ from playground.app.services import Services
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, RequestRefused
 from playground.gguf.levels import MAKEABLE_LEVELS
 from playground.limits.runs import Visitor
+from playground.machine.files import free_disk_bytes
 from playground.models.disk_scan import LeftOut
 from playground.models.file_records import LastUsed, delete_file, may_delete_file
-from playground.models.hub.cache import free_bytes
 from playground.models.hub.download_queue import Download
 from playground.models.library import Library, ModelFile
 from playground.quantize.quantize import QuantizedSize, level_note
@@ -75,7 +75,7 @@ class InstalledModels:
         files, left_out = self._library.scan_models()
         in_order = sorted(files, key=lambda file: (file.origin != "starter", file.base_name.lower(), -file.size))
         return InstalledModelsView(
-            tuple(map(self._row, in_order)), tuple(left_out), free_bytes(self._settings.data_dir)
+            tuple(map(self._row, in_order)), tuple(left_out), free_disk_bytes(self._settings.data_dir)
         )
 
     def find_row(self, key: object) -> InstalledModelRow:

@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.models.file_records import note_downloaded
+    from playground.models.file_records import record_download
     from playground.models.hub.client import HubClient
     from playground.models.hub.headers import HubHeaders
     from playground.models.hub.names import parse_reference
@@ -31,28 +31,28 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     hub = HubClient()
     meant = parse_reference(arguments.model, hub.endpoint)
     level = hub.fetch_repository(meant.repo).resolve_level(meant.level, path=meant.path)
-    delivery = Transfer(hub, HubHeaders(hub, settings.data_dir / "headers"), level, lambda: _show(delivery))
+    transfer = Transfer(hub, HubHeaders(hub, settings.data_dir / "headers"), level, lambda: _show(transfer))
     try:
-        path = delivery.download_level()
+        path = transfer.download_level()
     finally:
         if sys.stderr.isatty():
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-    if delivery.bytes_received:
-        note_downloaded(settings.data_dir, path)
+    if transfer.bytes_received:
+        record_download(settings.data_dir, path)
     record = {
         "model": level.reference,
         "level": level.level,
         "path": str(path),
         "size": level.size,
-        "received": delivery.bytes_received,
+        "received": transfer.bytes_received,
     }
-    came = "It was here already." if not delivery.bytes_received else f"{gibibytes(delivery.bytes_received)} received."
+    came = "It was here already." if not transfer.bytes_received else f"{gibibytes(transfer.bytes_received)} received."
     return Report(record, f"{level.reference} is at {path}: {gibibytes(level.size)}. {came}")
 
 
-def _show(delivery: Transfer) -> None:
+def _show(transfer: Transfer) -> None:
     """How far it is, on a terminal."""
     if sys.stderr.isatty():
-        done, total = gibibytes_apart(delivery.bytes_done, delivery.level.size)
-        share = percent(delivery.bytes_done / delivery.level.size)
-        print(f"\r\033[K{delivery.stage} {share}, {done} of {total}", end="", file=sys.stderr, flush=True)
+        done, total = gibibytes_apart(transfer.bytes_done, transfer.level.size)
+        share = percent(transfer.bytes_done / transfer.level.size)
+        print(f"\r\033[K{transfer.stage} {share}, {done} of {total}", end="", file=sys.stderr, flush=True)

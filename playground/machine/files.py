@@ -11,10 +11,12 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +40,19 @@ def why_not_writable(folder: Path) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Bytes that can still be written where `folder` is; it need not exist yet."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def damaged_file_path(path: Path) -> Path:
+    """A new name beside `path` for a damaged file: votes.sqlite.damaged-20261124-101500-123456."""
+    moment = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
+    return path.with_name(f"{path.name}.damaged-{moment}")
 
 
 def write_remedy(error: OSError, otherwise: str) -> str:

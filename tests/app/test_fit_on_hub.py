@@ -36,7 +36,7 @@ def service(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with Services(load_settings(data_dir=tmp_path / "data")) as services:
-        services.hub = HubClient(server.endpoint, cache_dir=tmp_path / "hub", retry=RetryPolicy(tries=1))
+        services.hub = HubClient(server.endpoint, cache_dir=tmp_path / "hub", retry=RetryPolicy(attempts=1))
         yield FitService(services, HubService(services), usable_for=lambda path: 16 << 30)
 
 

@@ -315,7 +315,7 @@ def test_without_a_network_the_search_says_so_and_the_disk_works(service: Models
 def _hasty() -> object:
     from playground.models.hub.client import RetryPolicy
 
-    return RetryPolicy(tries=1)
+    return RetryPolicy(attempts=1)
 
 
 # --- downloads ---

@@ -31,7 +31,6 @@ from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
-from playground.models.file_records import FileChecksums
 from playground.models.library import ModelFile
 from tests.support.scripted_engine import TIMINGS
 
@@ -229,40 +228,3 @@ def test_markdown_reads_from_the_facts_to_both_answers() -> None:
 def test_a_pane_without_an_answer_is_saved_with_its_question() -> None:
     page = comparison_as_markdown(saved(pane("Q8_0", result(token(FOUR))), pane("Q2_0", None)))
     assert "# B: Tiny Q2_0" in page and "First difference" not in page
-
-
-# --- the bytes ---
-
-
-def test_digests_are_computed_once_and_again_when_the_file_changes(tmp_path: Path) -> None:
-    path = tmp_path / "a.gguf"
-    path.write_bytes(b"abc")
-    file = ModelFile(path, (path,), "a", "Q8_0", 3, "folder")
-    digests = FileChecksums(tmp_path / "memory" / "digests.json")
-    assert digests.known_checksums(file) is None
-    assert list(digests.compute_checksums([file, file])) == [1.0]
-    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert FileChecksums(tmp_path / "memory" / "digests.json").known_checksums(file) == (abc,)
-    assert list(digests.compute_checksums([file])) == []
-    path.write_bytes(b"abcd")
-    assert digests.known_checksums(file) is None
-
-
-def test_a_digest_that_cannot_be_kept_is_known_until_the_playground_ends(tmp_path: Path) -> None:
-    path, in_the_way = tmp_path / "a.gguf", tmp_path / "file"
-    path.write_bytes(b"abc")
-    in_the_way.touch()
-    file = ModelFile(path, (path,), "a", "Q8_0", 3, "folder")
-    digests = FileChecksums(in_the_way / "digests.json")
-    assert list(digests.compute_checksums([file])) == [1.0]
-    assert digests.known_checksums(file) is not None
-
-
-def test_a_damaged_memory_of_digests_costs_time_only(tmp_path: Path) -> None:
-    path, memory = tmp_path / "a.gguf", tmp_path / "digests.json"
-    path.write_bytes(b"abc")
-    memory.write_text('{"half')
-    file = ModelFile(path, (path,), "a", "Q8_0", 3, "folder")
-    digests = FileChecksums(memory)
-    list(digests.compute_checksums([file]))
-    assert digests.known_checksums(file)

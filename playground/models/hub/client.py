@@ -1,8 +1,8 @@
-"""The one door to the Hugging Face Hub: search, a repository's levels, ranges of a file, a file's bytes as they come.
+"""The one door to the Hugging Face Hub: search, a repository's levels, ranges of a file.
 
-Goes over huggingface_hub's session, addresses, token and cache, so its conventions hold (HF_ENDPOINT, HF_TOKEN,
-HF_HOME, HF_HUB_OFFLINE). Every request is tried and waited for in one way, `RetryPolicy`, because the library's own
-waiting can neither be shown nor ended. What the bytes mean and where they are kept is not known here.
+Uses huggingface_hub's session, addresses, token and cache, so its conventions hold (HF_ENDPOINT, HF_TOKEN, HF_HOME,
+HF_HUB_OFFLINE). Two of its functions are not used: `list_models` has no time-out, and its retries can neither be shown
+nor cancelled; `hf_hub_download` starts again from the first byte after a broken connection (measured with 2.4).
 """
 
 from __future__ import annotations
@@ -14,37 +14,40 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import httpx2
-from huggingface_hub import ModelInfo, constants, hf_hub_url
+from huggingface_hub import HfApi, ModelInfo, constants, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from playground.errors import HubProblem, RequestRefused
 from playground.models.hub.errors import (
-    FAULTS,
+    REQUEST_ERRORS,
     HubRequest,
-    describe_fault,
-    describe_odd_answer,
+    describe_error,
+    describe_unusable_answer,
     is_transient,
-    seconds_told,
+    requested_wait,
 )
 from playground.models.hub.names import check_file_path, check_repo_name
 from playground.models.hub.repository import HubFile, Repository, read_models
 
 TIMEOUT_SECONDS: Final = 10  # for an answer, and between two pieces of a body: huggingface_hub's own default
-WINDOW_BYTES: Final = 16 * 1024**3  # storage refuses to send more than 50 GB at once; a larger file comes in windows
+WINDOW_BYTES: Final = 16 * 1024**3  # storage refuses to send more than 50 GB at once; larger files come in windows
 LONGEST_BACKOFF_SECONDS: Final = 8
 _LONGEST_SEARCH: Final = 200  # characters
-_SHOWN_OF_A_MODEL: Final = ["downloads", "likes", "gated", "tags", "gguf"]
+_SEARCH_FIELDS: Final = ["downloads", "likes", "gated", "tags", "gguf"]
+_LIBRARY_NAME: Final = "gguf-playground"  # in the User-Agent
+
+_T = TypeVar("_T")
 
 
 class TransferCancelled(Exception):
-    """A person ended the work; not an error, never shown."""
+    """A person cancelled the transfer; not an error, never shown."""
 
 
 class CancelToken:
-    """Ends a download from any thread, at once, even while it waits for bytes that do not come."""
+    """Cancels a transfer from any thread, at once, even while it waits for bytes that do not come."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -55,7 +58,8 @@ class CancelToken:
         with self._lock:
             self._event.set()
             if self._socket is not None:
-                with suppress(OSError):  # the plain shutdown: TLS's own would take the socket from under its reader
+                # The plain shutdown: that of a TLS socket would free it while another thread reads from it.
+                with suppress(OSError):
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def is_cancelled(self) -> bool:
@@ -66,13 +70,13 @@ class CancelToken:
             raise TransferCancelled
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; raises TransferCancelled as soon as the stop is set."""
+        """Sleep; raises TransferCancelled as soon as the transfer is cancelled."""
         if self._event.wait(seconds):
             raise TransferCancelled
 
     @contextmanager
-    def covering(self, response: httpx2.Response) -> Iterator[None]:
-        """Cover a response whose body is about to be read."""
+    def closing_on_cancel(self, response: httpx2.Response) -> Iterator[None]:
+        """While the body of `response` is read: cancelling closes its connection."""
         stream = response.extensions.get("network_stream")
         with self._lock:
             self._socket = stream.get_extra_info("socket") if stream is not None else None
@@ -90,20 +94,21 @@ def _sleep(seconds: float, why: str) -> None:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often in a row a request is tried, how long is waited when told to, and what ends it from outside.
+    """How a failing request is repeated.
 
-    `wait(seconds, why)` does the waiting, and raises TransferCancelled to end it.
+    attempts: the most in a row without a byte received. longest_wait_seconds: if the Hub asks to wait longer, the
+    request fails. wait(seconds, why): waits between two attempts; raises TransferCancelled to give up.
     """
 
-    tries: int = 3
+    attempts: int = 3
     longest_wait_seconds: float = 15.0
     wait: Callable[[float, str], None] = _sleep
-    stop: CancelToken = field(default_factory=CancelToken)
+    cancel: CancelToken = field(default_factory=CancelToken)
 
 
 @dataclass(frozen=True)
 class FoundRepository:
-    """One result of a search; what the Hub does not say is None."""
+    """One result of a search. licence, parameter_count: None if the Hub does not say."""
 
     id: str
     downloads: int
@@ -114,9 +119,10 @@ class FoundRepository:
 
 
 class HubClient:
-    """Asks the Hub. Methods raise HubProblem with a sentence; each request carries the token, storage never sees it.
+    """Asks the Hub. Methods raise HubProblem with a sentence for people.
 
-    allowed: whether a repository may be asked for; the others are neither found, nor opened, nor fetched.
+    token: sent to the Hub with each request, never to the storage that it redirects to.
+    allowed: whether a repository may be used; others are neither found, nor opened, nor downloaded.
     """
 
     def __init__(
@@ -132,6 +138,7 @@ class HubClient:
         self.cache_dir = cache_dir or Path(constants.HF_HUB_CACHE)
         self._token = token
         self._retry = retry
+        self._api = HfApi(self.endpoint, token, _LIBRARY_NAME)
 
     @property
     def is_offline(self) -> bool:
@@ -139,7 +146,7 @@ class HubClient:
 
     @property
     def uses_links(self) -> bool:
-        """Whether the cache's snapshots link to its blobs, as they do unless HF_HUB_DISABLE_SYMLINKS is set."""
+        """Whether the cache's snapshots link to its blobs: always, unless HF_HUB_DISABLE_SYMLINKS is set."""
         return not constants.HF_HUB_DISABLE_SYMLINKS
 
     def repository_page(self, repo: str) -> str:
@@ -147,65 +154,69 @@ class HubClient:
         return f"{self.endpoint}/{check_repo_name(repo)}"
 
     def search_repositories(self, words: str, limit: int = 20) -> tuple[FoundRepository, ...]:
-        """GGUF repositories whose names hold the words, the most downloaded first."""
-        question = {"filter": "gguf", "sort": "downloads", "limit": limit, "expand": _SHOWN_OF_A_MODEL}
+        """GGUF repositories whose names contain the words, the most downloaded first."""
+        query: dict[str, str | int | list[str]]
+        query = {"filter": "gguf", "sort": "downloads", "limit": limit, "expand": _SEARCH_FIELDS}
         if words := " ".join(words.split())[:_LONGEST_SEARCH]:
-            question["search"] = words
-        asked = self._asked()
-        answer = self._ask(f"{self.endpoint}/api/models", question, asked)
-        try:
-            found = [_found(ModelInfo(**row)) for row in answer[:limit]]  # type: ignore[no-untyped-call]
-            return tuple(one for one in found if self._allowed(one.id))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise describe_odd_answer(asked) from error
+            query["search"] = words
+
+        def search() -> list[FoundRepository]:
+            url = f"{self.endpoint}/api/models"
+            response = get_session().get(url, params=query, headers=self._headers(), timeout=TIMEOUT_SECONDS)
+            hf_raise_for_status(response)
+            rows = response.json()[:limit]
+            return [_found_repository(ModelInfo(**row)) for row in rows]  # type: ignore[no-untyped-call]
+
+        found = self._ask(search, self._request())
+        return tuple(repository for repository in found if self._allowed(repository.id))
 
     def fetch_repository(self, repo: str, retry: RetryPolicy | None = None) -> Repository:
-        """What the repository offers now. One request, whatever the number of levels."""
-        asked = self._asked(self._checked(repo))
-        answer = self._ask(f"{self.endpoint}/api/models/{repo}", {"blobs": True}, asked, retry)
-        try:
-            found = _repository(ModelInfo(**answer), repo)  # type: ignore[no-untyped-call]
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise describe_odd_answer(asked) from error
-        self._checked(found.id)  # it may have been renamed
-        return found
+        """What the repository offers now, in one request for all its levels."""
+        request = self._request(self._check_repo(repo))
+
+        def fetch() -> Repository:
+            return _repository(self._api.model_info(repo, files_metadata=True, timeout=TIMEOUT_SECONDS), repo)
+
+        repository = self._ask(fetch, request, retry)
+        self._check_repo(repository.id)  # it may have been renamed
+        return repository
 
     def stream_file(
         self, repo: str, commit: str, file: HubFile, start: int, end: int, retry: RetryPolicy | None = None
     ) -> Iterator[bytes]:
         """The bytes of a file from `start` to before `end`, as they arrive; `end` is at most the file's size.
 
-        A broken connection resumes where it broke off. Raises TransferCancelled, and HubProblem where the Hub
-        refuses, where nothing more comes after all tries, or where the file no longer has its size.
+        Goes on where a broken connection ended. Raises TransferCancelled, and HubProblem when the Hub refuses, when
+        nothing more arrives after all attempts, or when the file no longer has its size.
         """
-        url = hf_hub_url(self._checked(repo), check_file_path(file.path), revision=commit, endpoint=self.endpoint)
+        url = hf_hub_url(self._check_repo(repo), check_file_path(file.path), revision=commit, endpoint=self.endpoint)
         retry = retry or self._retry
-        tries = _Tries(retry, self._asked(repo, file.path))
+        attempts = _Attempts(retry, self._request(repo, file.path))
         at = start
         while at < end:
             try:
-                for piece in self._body(url, at, min(at + WINDOW_BYTES, end), file, retry.stop):
+                for piece in self._stream_window(url, at, min(at + WINDOW_BYTES, end), file, retry.cancel):
                     at += len(piece)
-                    tries.succeeded()
+                    attempts.note_progress()
                     yield piece
-            except FAULTS as error:
-                retry.stop.raise_if_cancelled()  # a stop breaks the connection off: then that is no fault
-                tries.failed(error)
+            except REQUEST_ERRORS as error:
+                retry.cancel.raise_if_cancelled()  # cancelling closes the connection: that is no error
+                attempts.wait_or_raise(error)
 
-    def _body(self, url: str, start: int, end: int, file: HubFile, stop: CancelToken) -> Iterator[bytes]:
+    def _stream_window(self, url: str, start: int, end: int, file: HubFile, cancel: CancelToken) -> Iterator[bytes]:
         headers = self._headers() | {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
-        stop.raise_if_cancelled()
+        cancel.raise_if_cancelled()
         answering = get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS)
-        with answering as response, stop.covering(response):
+        with answering as response, cancel.closing_on_cancel(response):
             hf_raise_for_status(response)
             if _full_size(response) not in (None, file.size):
                 raise HubProblem(
                     f"{file.path} has changed on the Hub since it was looked at.", "Open the repository again."
                 )
-            unwanted = start if response.status_code == 200 else 0  # a server that knows no ranges sends it all
+            unwanted = start if response.status_code == 200 else 0  # the server ignored the range and sends everything
             left = end - start
             for piece in response.iter_raw():
-                stop.raise_if_cancelled()
+                cancel.raise_if_cancelled()
                 kept = piece[unwanted : unwanted + left]
                 unwanted -= min(unwanted, len(piece))
                 left -= len(kept)
@@ -215,20 +226,19 @@ class HubClient:
                     return
         raise httpx2.RemoteProtocolError(f"the body ended {left} bytes too early")
 
-    def _ask(self, url: str, question: dict[str, Any], asked: HubRequest, retry: RetryPolicy | None = None) -> Any:
-        tries = _Tries(retry or self._retry, asked)
+    def _ask(self, ask: Callable[[], _T], request: HubRequest, retry: RetryPolicy | None = None) -> _T:
+        """Call `ask` until it succeeds or the attempts are used up; an answer of the wrong form is not asked again."""
+        attempts = _Attempts(retry or self._retry, request)
         while True:
             try:
-                response = get_session().get(url, params=question, headers=self._headers(), timeout=TIMEOUT_SECONDS)
-                hf_raise_for_status(response)
-                return response.json()
-            except FAULTS as error:
-                tries.failed(error)
-            except ValueError as error:
-                raise describe_odd_answer(asked) from error
+                return ask()
+            except REQUEST_ERRORS as error:
+                attempts.wait_or_raise(error)
+            except (TypeError, KeyError, ValueError, AttributeError) as error:
+                raise describe_unusable_answer(request) from error
 
-    def _checked(self, repo: str) -> str:
-        """`repo` itself; raises HubProblem for what is no name, RequestRefused for one that is not allowed here."""
+    def _check_repo(self, repo: str) -> str:
+        """`repo` itself. Raises HubProblem if it is not a name, RequestRefused if it is not allowed here."""
         if not self._allowed(check_repo_name(repo)):
             raise RequestRefused(
                 f"Models of {repo} are not allowed here.",
@@ -238,55 +248,56 @@ class HubClient:
         return repo
 
     def _headers(self) -> dict[str, str]:
-        return build_hf_headers(token=self._token, library_name="gguf-playground")
+        return build_hf_headers(token=self._token, library_name=_LIBRARY_NAME)
 
-    def _asked(self, repo: str | None = None, path: str | None = None) -> HubRequest:
+    def _request(self, repo: str | None = None, path: str | None = None) -> HubRequest:
         return HubRequest(self.endpoint, repo, path, with_token="authorization" in self._headers())
 
 
-class _Tries:
-    """Counts failures in a row, and waits between them as the Hub asks, or a little longer each time."""
+class _Attempts:
+    """Counts failures in a row; between them waits as long as the Hub asks, or a little longer each time."""
 
-    def __init__(self, retry: RetryPolicy, asked: HubRequest) -> None:
+    def __init__(self, retry: RetryPolicy, request: HubRequest) -> None:
         self._retry = retry
-        self._asked = asked
+        self._request = request
         self._failures = 0
 
-    def succeeded(self) -> None:
+    def note_progress(self) -> None:
         self._failures = 0
 
-    def failed(self, error: Exception) -> None:
-        """Waits for the next try; raises HubProblem if there is none, TransferCancelled if the wait was ended."""
+    def wait_or_raise(self, error: Exception) -> None:
+        """Wait for the next attempt. Raises HubProblem if there is none, TransferCancelled if the wait is cancelled."""
         self._failures += 1
-        told = seconds_told(error)
-        seconds = min(2.0 ** (self._failures - 1), LONGEST_BACKOFF_SECONDS) if told is None else told
-        too_long = seconds > self._retry.longest_wait_seconds
-        if not is_transient(error) or self._failures >= self._retry.tries or too_long:
-            raise describe_fault(error, self._asked) from error
-        why = "The connection is broken." if told is None else "The Hub asks to wait."
+        wanted = requested_wait(error)
+        seconds = min(2.0 ** (self._failures - 1), LONGEST_BACKOFF_SECONDS) if wanted is None else wanted
+        is_last = self._failures >= self._retry.attempts or seconds > self._retry.longest_wait_seconds
+        if is_last or not is_transient(error):
+            raise describe_error(error, self._request) from error
+        why = "The connection is broken." if wanted is None else "The Hub asks to wait."
         self._retry.wait(seconds, why)
 
 
 def _full_size(response: httpx2.Response) -> int | None:
-    """Bytes of the whole file, from an answer that holds a range of it or all of it; None where it does not say."""
-    said = response.headers.get("Content-Range", "").rpartition("/")[2]
+    """Bytes of the whole file, from an answer with a range of it or all of it; None if it does not say."""
+    size = response.headers.get("Content-Range", "").rpartition("/")[2]
     if response.status_code == 200:
-        said = response.headers.get("Content-Length", "")
-    return int(said) if said.isdecimal() else None
+        size = response.headers.get("Content-Length", "")
+    return int(size) if size.isdecimal() else None
 
 
 def _licence(tags: list[str] | None) -> str | None:
     return next((tag.removeprefix("license:") for tag in tags or () if tag.startswith("license:")), None)
 
 
-def _found(info: ModelInfo) -> FoundRepository:
-    told = (info.gguf or {}).get("total")
-    parameters = told if isinstance(told, int) else None
+def _found_repository(info: ModelInfo) -> FoundRepository:
+    total = (info.gguf or {}).get("total")
+    parameter_count = total if isinstance(total, int) else None
     licence, gated = _licence(info.tags), bool(info.gated)
-    return FoundRepository(check_repo_name(info.id), info.downloads or 0, info.likes or 0, licence, gated, parameters)
+    name = check_repo_name(info.id)
+    return FoundRepository(name, info.downloads or 0, info.likes or 0, licence, gated, parameter_count)
 
 
-def _repository(info: ModelInfo, asked_for: str) -> Repository:
+def _repository(info: ModelInfo, requested: str) -> Repository:
     files = [
         HubFile(check_file_path(row.rfilename), row.lfs.size, row.lfs.sha256, row.lfs.sha256)
         if row.lfs
@@ -304,6 +315,6 @@ def _repository(info: ModelInfo, asked_for: str) -> Repository:
         likes=info.likes or 0,
         licence=_licence(info.tags),
         gated=bool(info.gated),
-        renamed_from=asked_for if asked_for.lower() != name.lower() else None,
+        renamed_from=requested if requested.lower() != name.lower() else None,
         incomplete=incomplete,
     )

@@ -1,29 +1,28 @@
-"""What went wrong between here and the Hugging Face Hub, as sentences; and what is worth trying again.
-
-Reads the errors of huggingface_hub and of its HTTP client; asks nothing itself.
-"""
+"""Turns the errors of huggingface_hub and its HTTP client into sentences, and says which are worth another attempt."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import httpx2
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
 
 from playground.errors import HubProblem
 
-WORTH_RETRYING: Final = frozenset({408, 429, 500, 502, 503, 504})  # as huggingface_hub has it
-FAULTS: Final = (httpx2.HTTPError, httpx2.InvalidURL, errors.OfflineModeIsEnabled)  # what a request may raise
+RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})  # the same as in huggingface_hub
+REQUEST_ERRORS: Final = (httpx2.HTTPError, httpx2.InvalidURL, errors.OfflineModeIsEnabled)  # what a request may raise
+_LOG: Final = logging.getLogger(__name__)
 _LATER: Final = "Try again in a few minutes; what has been downloaded stays."
 _RATELIMIT: Final = re.compile(r"r\s*=\s*0\b.*?t\s*=\s*(\d+)")  # as in `"api";r=0;t=55`: 0 left, 55 s to go
 
 
 @dataclass(frozen=True)
 class HubRequest:
-    """What was being asked for, to be named in a sentence."""
+    """What was requested, to be named in a sentence."""
 
     endpoint: str
     repo: str | None = None
@@ -31,19 +30,24 @@ class HubRequest:
     with_token: bool = False
 
     @property
-    def page(self) -> str:
+    def hub(self) -> str:
+        is_public = self.endpoint == constants.HUGGINGFACE_CO_URL_HOME.rstrip("/")
+        return "the Hugging Face Hub" if is_public else f"the Hub at {self.endpoint}"
+
+    @property
+    def repository_page(self) -> str:
         return f"{self.endpoint}/{self.repo}"
 
 
 def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(error, errors.HfHubHTTPError):
-        return error.response.status_code in WORTH_RETRYING
+        return error.response.status_code in RETRIED_STATUSES
     return isinstance(error, (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError))
 
 
-def seconds_told(error: Exception) -> int | None:
-    """How long the Hub asks to wait, from its `Retry-After` or `RateLimit` header; None where it does not say."""
+def requested_wait(error: Exception) -> int | None:
+    """Seconds that the Hub asks to wait, by its `Retry-After` or `RateLimit` header; None if it does not say."""
     if not isinstance(error, errors.HfHubHTTPError):
         return None
     headers: Mapping[str, str] = error.response.headers
@@ -54,76 +58,78 @@ def seconds_told(error: Exception) -> int | None:
     return int(match[1]) if match else None
 
 
-def describe_fault(error: Exception, asked: HubRequest) -> HubProblem:
+def describe_error(error: Exception, request: HubRequest) -> HubProblem:
     """The sentence for an error that ends a request."""
     if isinstance(error, errors.HfHubHTTPError):
-        return _refusal(error, asked)
+        return _describe_refusal(error, request)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return HubProblem(
-            "The Hub was not asked, because offline mode is on (HF_HUB_OFFLINE).",
+            "Offline mode is on (HF_HUB_OFFLINE), so the Hub is not used.",
             "Unset HF_HUB_OFFLINE and start again, or use a model that is on this computer.",
         )
     if isinstance(error, httpx2.TimeoutException):
-        return HubProblem(f"The Hub at {asked.endpoint} does not answer in time.", _LATER)
+        return HubProblem(f"No answer in time from {request.hub}.", _LATER)
     if isinstance(error, (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects)):
-        return HubProblem(f"The address {asked.endpoint!r} does not lead to a Hub ({error}).", "Check HF_ENDPOINT.")
+        return HubProblem(f"The address {request.endpoint!r} does not lead to a Hub ({error}).", "Check HF_ENDPOINT.")
     if isinstance(error, (httpx2.ReadError, httpx2.RemoteProtocolError)):
-        return HubProblem("The connection to the Hub broke off, and again when tried anew.", _LATER)
-    return HubProblem(
-        f"The Hub at {asked.endpoint} cannot be reached ({str(error)[:120] or type(error).__name__}).",
-        "Check the network connection; models that are on this computer work without it.",
-    )
+        return HubProblem("The connection to the Hub broke off several times.", _LATER)
+    _LOG.info("No connection to %s: %r", request.endpoint, error)
+    return HubProblem(f"No connection to {request.hub}.", "Models on this computer work offline.")
 
 
-def describe_odd_answer(asked: HubRequest) -> HubProblem:
-    """The sentence for an answer that came and makes no sense."""
+def describe_unusable_answer(request: HubRequest) -> HubProblem:
+    """The sentence for an answer that is not what a Hub sends."""
     return HubProblem(
-        f"{asked.endpoint} answered, but not as the Hub does.",
+        f"{request.endpoint} answered, but not as the Hub does.",
         "A proxy or a login page may be in between: open that address in a browser, or check HF_ENDPOINT.",
     )
 
 
-def _refusal(error: errors.HfHubHTTPError, asked: HubRequest) -> HubProblem:
+def _describe_refusal(error: errors.HfHubHTTPError, request: HubRequest) -> HubProblem:
     status = error.response.status_code
     if isinstance(error, errors.GatedRepoError):
-        return _gated(asked)
+        return _gated(request)
     if isinstance(error, errors.RevisionNotFoundError):
-        return HubProblem(f"This version of {asked.repo} is no longer on the Hub.", "Open the repository again.")
+        return HubProblem(f"This version of {request.repo} is no longer on the Hub.", "Open the repository again.")
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return HubProblem(f"{asked.repo} has no file {asked.path} any more.", "Open the repository again.")
+        return HubProblem(f"{request.repo} no longer has a file {request.path}.", "Open the repository again.")
     if isinstance(error, errors.DisabledRepoError):
-        return HubProblem(f"The Hub has closed {asked.repo}.", "Choose another repository of the model.")
+        return HubProblem(f"The Hub has closed {request.repo}.", "Choose another repository of the model.")
     if isinstance(error, errors.RepositoryNotFoundError) or status == 404:
         return HubProblem(
-            f"There is no repository {asked.repo} on the Hub that can be read from here.",
+            f"There is no repository {request.repo} on the Hub, or it is private.",
             "Check the spelling. If it is private, set HF_TOKEN to a token that may read it.",
         )
     if status == 401:
         return HubProblem(
             "The Hub does not accept the access token of this computer.",
-            f"Set HF_TOKEN to a valid one ({asked.endpoint}/settings/tokens), or remove it.",
+            f"Set HF_TOKEN to a valid one ({request.endpoint}/settings/tokens), or remove it.",
         )
     if status == 429:
-        told = seconds_told(error)
-        wait = "a few minutes" if told is None else f"{told} seconds" if told < 120 else f"{-(-told // 60)} minutes"
+        seconds = requested_wait(error)
+        wait = "a few minutes" if seconds is None else f"{seconds} seconds" if seconds < 120 else _minutes(seconds)
         return HubProblem(
             "The Hub has had too many requests from here and asks to wait.",
             f"Try again in {wait}; what has been downloaded stays.",
         )
     if status >= 500:
-        return HubProblem(f"The Hub has trouble of its own (error {status}), and still has when tried anew.", _LATER)
-    said = (error.server_message or "no reason given")[:200]
-    return HubProblem(f"The Hub refused the request (error {status}: {said}).", "Check it on the Hub's page.")
+        return HubProblem(f"The Hub has an internal problem (error {status}), after several attempts too.", _LATER)
+    reason = (error.server_message or "no reason given")[:200]
+    return HubProblem(f"The Hub refused the request (error {status}: {reason}).", "See the repository's page.")
 
 
-def _gated(asked: HubRequest) -> HubProblem:
-    if asked.with_token:
+def _minutes(seconds: int) -> str:
+    return f"{-(-seconds // 60)} minutes"
+
+
+def _gated(request: HubRequest) -> HubProblem:
+    if request.with_token:
         return HubProblem(
-            f"{asked.repo} is open only to those who accepted its licence, and this token's account has not.",
-            f"Accept it at {asked.page} with that account, then try again.",
+            f"{request.repo} is only for people who accepted its licence, and this token's account has not.",
+            f"Accept it at {request.repository_page} with that account, then try again.",
         )
     return HubProblem(
-        f"{asked.repo} is open only to those who accepted its licence.",
-        f"Accept it at {asked.page}, then set HF_TOKEN to a token of that account ({asked.endpoint}/settings/tokens) "
-        "and start again.",
+        f"{request.repo} is only for people who accepted its licence.",
+        f"Accept it at {request.repository_page}, then set HF_TOKEN to a token of that account "
+        f"({request.endpoint}/settings/tokens) and start again.",
     )

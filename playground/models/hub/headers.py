@@ -1,7 +1,7 @@
-"""The headers of models that are still on the Hub, read by ranges and kept on disk, so that a plan can be had of them.
+"""Headers of models on the Hub, read by HTTP ranges and kept on disk, so that a model can be planned before a download.
 
-A header is kept as its sparse stand-in, the very file the dry run opens: shards side by side under their own names, in
-a folder named after their content. What has changed on the Hub therefore never answers for what is there now.
+A header is kept as the stand-in that the dry run opens: a sparse file, with shards side by side under their own names.
+Its folder is named after the content, so a header that was kept is never used for a file that has changed since.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from playground.models.hub.client import HubClient, RetryPolicy
 from playground.models.hub.repository import HubFile, HubLevel
 
 MIB: Final = 1024 * 1024
-LATER_SHARD_BYTES: Final = MIB // 2  # a later shard has no vocabulary: a list of a thousand tensors takes 60 KB
-MOST_KEPT: Final = 200  # levels; the least recently used go first
+LATER_SHARD_BYTES: Final = MIB // 2  # a later shard has no vocabulary: a table of a thousand tensors takes 60 KB
+MOST_KEPT: Final = 200  # levels; the least recently used is deleted first
 
 
 @dataclass(frozen=True)
 class LevelHeader:
-    """The header of a level: of each shard, and of them all as one; `path` is the first stand-in, for the dry run."""
+    """The header of a level: of each shard, and of all together. path: the first stand-in, for the dry run."""
 
     level: HubLevel
     shards: tuple[GgufHeader, ...]
@@ -35,7 +35,7 @@ class LevelHeader:
 
 
 class HubByteSource:
-    """A byte source over HTTP ranges, for the beginning of a file: what was fetched once is not fetched again."""
+    """The beginning of a file on the Hub as a byte source, by HTTP ranges; nothing is fetched twice."""
 
     def __init__(self, hub: HubClient, level: HubLevel, file: HubFile, retry: RetryPolicy | None = None) -> None:
         self._hub, self._level, self._file, self._retry = hub, level, file, retry
@@ -46,7 +46,7 @@ class HubByteSource:
         return self._file.size
 
     def read_range(self, offset: int, count: int) -> bytes:
-        """`count` bytes from `offset`, and all before it; how far a header may go is gguf/cursor.py's to limit."""
+        """Fetches everything up to the end of the range; GgufReader limits how far a header may reach."""
         have, end = len(self.fetched), min(offset + count, self.size)
         if end > have:
             level = self._level
@@ -56,14 +56,14 @@ class HubByteSource:
 
 
 class HubHeaders:
-    """Reads headers of levels, from `folder` where they are already there and from the Hub where not."""
+    """Reads headers of levels, from `folder` if they are kept there, else from the Hub."""
 
     def __init__(self, hub: HubClient, folder: Path) -> None:
         self._hub = hub
         self._folder = folder
 
     def read_header(self, level: HubLevel, retry: RetryPolicy | None = None) -> LevelHeader:
-        """The header of one level. Raises HubProblem, and BadModelFile for what is no sound model."""
+        """The header of one level. Raises HubProblem, and BadModelFile if it is not a sound model."""
         kept = self._folder / _key(level)
         if kept.is_dir():
             try:
@@ -71,7 +71,7 @@ class HubHeaders:
                 kept.touch()  # the most recently used
                 return header
             except (BadModelFile, OSError):
-                shutil.rmtree(kept, ignore_errors=True)  # damaged since: fetch it anew
+                shutil.rmtree(kept, ignore_errors=True)  # damaged: fetch it again
         try:
             self._fetch(level, kept, retry)
             self._forget_the_oldest()
@@ -79,12 +79,12 @@ class HubHeaders:
         except OSError as error:
             to_do = write_remedy(error, "Allow writing in the data folder")
             raise HubProblem(
-                f"The header of {level.reference} could not be kept ({error.strerror or error}).",
+                f"The header of {level.reference} could not be saved ({error.strerror or error}).",
                 f"{to_do}, or set PLAYGROUND_DATA_DIR to another folder.",
             ) from error
 
     def forget_header(self, level: HubLevel) -> None:
-        """Read the level's header anew next time."""
+        """Delete the kept header, so that the next read asks the Hub."""
         shutil.rmtree(self._folder / _key(level), ignore_errors=True)
 
     def _fetch(self, level: HubLevel, kept: Path, retry: RetryPolicy | None) -> None:
@@ -99,7 +99,7 @@ class HubHeaders:
             try:
                 Path(arriving).rename(kept)
             except OSError:
-                if not kept.is_dir():  # else somebody else was faster
+                if not kept.is_dir():  # else another thread or process was faster
                     raise
             else:
                 Path(arriving).mkdir()  # for the `with` to remove
@@ -111,7 +111,7 @@ class HubHeaders:
 
 
 def _later_header(source: HubByteSource) -> GgufHeader:
-    """The header of a shard after the first: a small beginning is enough, unless it turns out not to be."""
+    """The header of a shard after the first: half a MiB is nearly always enough."""
     beginning = source.read_range(0, min(LATER_SHARD_BYTES, source.size))
     try:
         return read_header(BytesSource(beginning, source.size))
@@ -130,5 +130,6 @@ def _name(file: HubFile) -> str:
 
 
 def _key(level: HubLevel) -> str:
-    """A folder's name for the content of all shards, whatever an etag looks like."""
-    return hashlib.sha256("\n".join(f"{file.etag} {_name(file)}" for file in level.files).encode()).hexdigest()[:32]
+    """A folder name for the content of all shards; a hash, because an etag can be any text."""
+    content = "\n".join(f"{file.etag} {_name(file)}" for file in level.files)
+    return hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:32]

@@ -1,8 +1,8 @@
-"""What a person types or pastes to name a model on the Hugging Face Hub, and what of it may be asked for.
+"""Names of models on the Hugging Face Hub: parses what a person types, and checks it by the Hub's own rules.
 
     owner/repo · owner/repo:Q4_K_M · https://…/owner/repo/blob/main/folder/file.gguf  ->  HubReference
 
-Asks nobody: a well-formed name may still not exist. What does not keep the Hub's own rules goes no further.
+Sends no request: a well-formed name need not exist.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from playground.errors import HubProblem
 from playground.models.catalog import load_catalog
+from playground.text_format import replace_surrogates
 
-CATALOGUE: Final = "catalogue"  # stands for the repositories of the models that the tab Fit knows
+CATALOGUE: Final = "catalogue"  # in a list of allowed repositories: those of the models in the tab Fit
 _LEVEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _FILE_ROUTES: Final = ("blob", "resolve", "raw", "tree")
 _SHORT_HOST: Final = "hf.co"  # the Hub's own short address
@@ -31,7 +32,7 @@ _HOW_TO_NAME: Final = "Type it as owner/repo or owner/repo:LEVEL, or paste the a
 
 @dataclass(frozen=True)
 class HubReference:
-    """A repository, and what was meant in it: a level such as "Q4_K_M", or the path of a file; both may be None."""
+    """A repository, and one level in it such as "Q4_K_M", or one file by its path; both may be None."""
 
     repo: str
     level: str | None = None
@@ -39,7 +40,7 @@ class HubReference:
 
 
 def check_repo_name(repo: str) -> str:
-    """`repo` itself; raises HubProblem unless it is owner/name by the Hub's own rules."""
+    """Returns `repo`; raises HubProblem unless it is owner/name by the Hub's own rules."""
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
@@ -50,23 +51,24 @@ def check_repo_name(repo: str) -> str:
 
 
 def check_file_path(path: str) -> str:
-    """`path` itself; raises HubProblem unless it stays within its repository wherever it is written to."""
+    """Returns `path`; raises HubProblem if it leads out of the repository's folder, or cannot be a file's name."""
     parts = path.split("/")
-    if len(path) > _LONGEST_REFERENCE or "\\" in path or "\0" in path or not {"", ".", ".."}.isdisjoint(parts):
+    is_outside = "\\" in path or not {"", ".", ".."}.isdisjoint(parts)
+    if len(path) > _LONGEST_REFERENCE or is_outside or "\0" in path or replace_surrogates(path) != path:
         raise HubProblem(f"The repository has a file with an impossible name: {path[:80]!r}.", "Choose another file.")
     return path
 
 
 def looks_like_reference(text: str) -> bool:
-    """Whether the text names one repository, rather than words to search for."""
+    """Whether the text names one repository; otherwise it is words to search for."""
     text = text.strip()
     return "://" in text or (text.count("/") >= 1 and not re.search(r"\s", text))
 
 
 def parse_reference(text: str, endpoint: str | None = None) -> HubReference:
-    """The repository that the text names, by short name or by address; raises HubProblem where it names none.
+    """Parse the name or the address of a repository; raises HubProblem if it is neither.
 
-    `endpoint` is the address of the Hub in use; its pages are understood beside those of the public Hub.
+    endpoint: the address of the Hub in use. Addresses of its pages are accepted, and those of the public Hub.
     """
     text = text.strip()
     if len(text) > _LONGEST_REFERENCE:
@@ -102,7 +104,7 @@ def _from_address(text: str, hosts: set[str]) -> HubReference:
 
 
 def _path_of(route: list[str], text: str) -> str | None:
-    """The file that an address goes on to name, such as in blob/main/file.gguf; a folder is not a file."""
+    """The file that the rest of an address names, such as blob/main/file.gguf; None for a folder."""
     if not route:
         return None
     if route[0] not in _FILE_ROUTES:
@@ -118,7 +120,7 @@ def _path_of(route: list[str], text: str) -> str | None:
 
 def _checked_level(level: str) -> str:
     if not _LEVEL.fullmatch(level):
-        raise HubProblem(f"{level[:40]!r} is not the name of a level.", "Levels are called Q4_K_M, Q8_0 and the like.")
+        raise HubProblem(f"{level[:40]!r} is not the name of a level.", "Levels have names like Q4_K_M or Q8_0.")
     return level
 
 

@@ -1,7 +1,7 @@
-"""What a repository on the Hub offers: its models, each at several levels, each level one file or several shards.
+"""What a repository on the Hub offers: its models, the levels of each, and the files of each level.
 
-Works on names and sizes alone and asks nobody. Projectors, imatrix files, drafts and adapters are left out, and so are
-levels of which a shard is missing.
+Worked out from file names and sizes, without a request. Projectors, imatrix files, draft models and adapters are left
+out, and so are levels of which a shard is missing.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from playground.errors import ModelNotFound
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.levels import DEFAULT_LEVELS, find_level, nominal_bits
 
-BEST_USEFUL_BITS: Final = 9.0  # above Q8_0 a level is larger and slower, and its answers are no better
+MOST_USEFUL_BITS: Final = 9.0  # above Q8_0 a level is larger and slower, and its answers are no better
 UNKNOWN_LEVEL: Final = "unknown"
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository. `etag` names its content: the SHA-256 of a large file, Git's id of a small one."""
+    """A file of a repository. etag: identifies its content; SHA-256 of a large file, Git's id of a small one."""
 
     path: str
     size: int  # bytes
@@ -32,10 +32,10 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubLevel:
-    """One model at one level: its shards in order, to be had all or not at all."""
+    """One model at one level: all its shards, in order."""
 
     repo: str
-    commit: str  # of the repository when it was looked at
+    commit: str  # of the repository when it was opened
     base_name: str
     level: str
     files: tuple[HubFile, ...]
@@ -47,13 +47,13 @@ class HubLevel:
 
     @property
     def summary(self) -> str:
-        """A plain sentence on what the level means; empty for a level that is not known."""
+        """One sentence on the level; "" for an unknown level."""
         known = find_level(self.level)
         return known.summary if known else ""
 
     @property
     def key(self) -> str:
-        """Names the level among all of the Hub's: repository and first file, such as `owner/repo/folder/file.gguf`."""
+        """Unique on the Hub: repository and first file, such as `owner/repo/folder/file.gguf`."""
         return f"{self.repo}/{self.files[0].path}"
 
     @property
@@ -72,7 +72,7 @@ class HubModel:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository as the Hub tells of it. `incomplete` are levels left out because shards are missing."""
+    """A repository as the Hub describes it. incomplete: levels left out because shards are missing."""
 
     id: str
     commit: str
@@ -90,20 +90,20 @@ class Repository:
 
     @property
     def note(self) -> str:
-        """What the person should know before choosing; often empty."""
-        said = []
+        """What a person should know before choosing a level; often ""."""
+        sentences = []
         if self.renamed_from:
-            said.append(f"{self.renamed_from} is now called {self.id}.")
+            sentences.append(f"{self.renamed_from} is now called {self.id}.")
         if self.gated:
-            said.append("Its licence has to be accepted on its page before it can be downloaded.")
+            sentences.append("Its licence must be accepted on its page before it can be downloaded.")
         if self.incomplete:
-            said.append(f"Left out, because files are missing: {', '.join(self.incomplete)}.")
-        return " ".join(said)
+            sentences.append(f"Left out, because files are missing: {', '.join(self.incomplete)}.")
+        return " ".join(sentences)
 
     def resolve_level(
         self, level: str | None = None, *, path: str | None = None, base_name: str | None = None
     ) -> HubLevel:
-        """The level that is meant: by a file's path, by name, or the usual one; raises ModelNotFound."""
+        """One level: that of a file's path, of a name, or the recommended one. Raises ModelNotFound."""
         offered = [found for found in self.levels if base_name in (None, found.base_name)]
         if path is not None:
             fitting = [found for found in offered if any(file.path == path for file in found.files)]
@@ -128,36 +128,36 @@ def read_models(repo: str, commit: str, files: Iterable[HubFile]) -> tuple[tuple
             sets[folder, name.base_name, name.level or UNKNOWN_LEVEL, name.shard_count][name.shard] = file
     whole = {key: shards for key, shards in sets.items() if len(shards) == key[3]}
     incomplete = sorted(f"{base} {level}" for _, base, level, _ in sets.keys() - whole.keys())
-    told_apart = _names_told_apart(whole)
+    names = _unique_names(whole)
     models: dict[str, list[HubLevel]] = defaultdict(list)
     for key, shards in whole.items():
         ordered = tuple(shards[number] for number in sorted(shards))
-        models[told_apart[key]].append(HubLevel(repo, commit, told_apart[key], key[2], ordered))
+        models[names[key]].append(HubLevel(repo, commit, names[key], key[2], ordered))
     rows = (HubModel(base, tuple(sorted(levels, key=_by_size))) for base, levels in sorted(models.items()))
     return tuple(rows), tuple(incomplete)
 
 
 def recommended_level(levels: Sequence[HubLevel], verdicts: Mapping[str, str] | None = None) -> HubLevel | None:
-    """The level to suggest: the best quality that fits, Q4_K_M where in doubt, None where nothing fits.
+    """The level to suggest: the one with the most bits that fits, else Q4_K_M or near it, or None if nothing fits.
 
-    `verdicts` maps a HubLevel.key to "fits", "tight" or "wont_fit", judged with a useful context; without one a level
-    is in doubt. Levels above Q8_0 are suggested only where there is no other: they are slower and answer no better.
+    verdicts: HubLevel.key -> "fits", "tight" or "wont_fit", for a useful context; a level without a verdict counts as
+    tight. Levels above Q8_0 are suggested only if there is no other: they are slower, and their answers no better.
     """
     verdicts = verdicts or {}
     fitting = [level for level in levels if verdicts.get(level.key) == "fits"]
     if fitting:
         return max(_useful(fitting), key=lambda level: (nominal_bits(level.level), level.size))
-    doubtful = [level for level in levels if verdicts.get(level.key, "tight") == "tight"]
-    for name in DEFAULT_LEVELS if doubtful else ():
-        for level in doubtful:
+    tight = [level for level in levels if verdicts.get(level.key, "tight") == "tight"]
+    for name in DEFAULT_LEVELS if tight else ():
+        for level in tight:
             if level.level == name:
                 return level
     usual_bits = nominal_bits(DEFAULT_LEVELS[0])
-    return min(doubtful, key=lambda level: (abs(nominal_bits(level.level) - usual_bits), level.size), default=None)
+    return min(tight, key=lambda level: (abs(nominal_bits(level.level) - usual_bits), level.size), default=None)
 
 
 def _useful(levels: list[HubLevel]) -> list[HubLevel]:
-    return [level for level in levels if nominal_bits(level.level) <= BEST_USEFUL_BITS] or levels
+    return [level for level in levels if nominal_bits(level.level) <= MOST_USEFUL_BITS] or levels
 
 
 def _by_size(level: HubLevel) -> tuple[int, str]:
@@ -168,8 +168,8 @@ def _same_level(offered: str, asked: str) -> bool:
     return offered.upper().replace("-", "_") == asked.upper().replace("-", "_")
 
 
-def _names_told_apart(sets: Iterable[tuple[str, str, str, int]]) -> dict[tuple[str, str, str, int], str]:
-    """A name for the model of each set of files: its base name, after the folder where one name means two models."""
+def _unique_names(sets: Iterable[tuple[str, str, str, int]]) -> dict[tuple[str, str, str, int], str]:
+    """A name for the model of each set of files: its base name, with the folder where two models share that name."""
     folders: dict[tuple[str, str], set[str]] = defaultdict(set)
     for folder, base, level, _ in sets:
         folders[base, level].add(folder)

@@ -12,13 +12,13 @@ from html import escape
 from playground.app.hub import HubView, SearchView
 from playground.app.models import InstalledModelRow, InstalledModelsView
 from playground.models.hub.client import FoundRepository
-from playground.models.hub.download_queue import Download, State
+from playground.models.hub.download_queue import Download, DownloadState
 from playground.models.hub.repository import HubLevel, Repository
 from playground.text_format import about, bits, count, counted, day, gibibytes, gibibytes_apart, parameters, percent
 from playground.web.html.page import empty_state, error_card
 from playground.web.html.picker import level_row
 
-STATES: dict[State, str] = {
+STATES: dict[DownloadState, str] = {
     "queued": "Waiting for its turn",
     "preparing": "Reading its header",
     "checking": "Checking what has arrived",

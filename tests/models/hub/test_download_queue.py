@@ -20,7 +20,7 @@ from playground.errors import ModelNotFound, PlaygroundError
 from playground.gguf.header import FileSource, read_header
 from playground.models.hub.cache import RepoCache
 from playground.models.hub.client import CancelToken, HubClient
-from playground.models.hub.download_queue import Download, DownloadQueue, _Meter
+from playground.models.hub.download_queue import Download, DownloadQueue, _SpeedMeter
 from playground.models.hub.headers import HubHeaders
 from playground.models.hub.repository import HubLevel
 from playground.settings import load_settings
@@ -173,10 +173,10 @@ def test_progress_tells_every_byte_that_has_arrived(
 
 def test_speed_is_the_mean_of_the_last_seconds_and_none_when_nothing_comes() -> None:
     now = 0.0
-    meter = _Meter(lambda: now)
+    meter = _SpeedMeter(lambda: now)
     for second in range(20):
         now = float(second)
-        meter.see(second * 1000 if second < 10 else 10_000 + (second - 10) * 5000)
+        meter.add_sample(second * 1000 if second < 10 else 10_000 + (second - 10) * 5000)
     assert meter.speed(55_000) == 5000
     now = 59.0
     assert meter.speed(55_000) is None
@@ -304,7 +304,11 @@ def test_a_finished_download_is_not_on_the_list_after_a_restart(
     assert open_downloads().all_downloads() == ()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '[{"level": {}}]', '[{"level": 5, "state": "x", "note": ""}]'])
+NO_FILES = {"repo": "owner/Mine", "commit": "0", "base_name": "Mine", "level": "Q8_0", "files": []}
+DAMAGED = ["", "{", "[1]", [{"level": {}}], [{"level": 5, "state": "x"}], [{"level": NO_FILES, "state": "wanted"}]]
+
+
+@pytest.mark.parametrize("content", [each if isinstance(each, str) else json.dumps(each) for each in DAMAGED])
 def test_a_damaged_journal_is_no_reason_not_to_start(
     open_downloads: Callable[..., DownloadQueue], tmp_path: Path, content: str
 ) -> None:
@@ -346,8 +350,8 @@ def test_a_second_playground_on_one_data_folder_leaves_the_downloads_to_the_firs
     id, hold = held_midway(server, first, level)
     written = (tmp_path / "data" / "downloads.json").read_bytes()
     second = open_downloads()
-    assert second.all_downloads() == () and "Another playground" in second.warning and first.warning == ""
-    with pytest.raises(PlaygroundError, match="Another playground"):
+    assert second.all_downloads() == () and "Another running playground" in second.warning and first.warning == ""
+    with pytest.raises(PlaygroundError, match="Another running playground"):
         second.start_download(level)
     second.close()
     assert (tmp_path / "data" / "downloads.json").read_bytes() == written
@@ -370,7 +374,7 @@ def test_the_second_playground_takes_the_downloads_over_once_the_first_has_ended
 def test_a_download_that_hangs_does_not_hold_up_the_end_and_keeps_its_journal(
     server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("playground.models.hub.download_queue.FAREWELL_SECONDS", 0.01)
+    monkeypatch.setattr("playground.models.hub.download_queue.CLOSE_SECONDS", 0.01)
     hangs, goes_on = threading.Event(), threading.Event()
 
     def free(path: Path) -> int:
@@ -382,7 +386,7 @@ def test_a_download_that_hangs_does_not_hold_up_the_end_and_keeps_its_journal(
     assert hangs.wait(SOON)
     hanging.close()
     assert not goes_on.is_set()
-    assert "Another playground" in open_downloads().warning
+    assert "Another running playground" in open_downloads().warning
     goes_on.set()
 
 
@@ -453,7 +457,7 @@ def test_too_little_room_on_the_disk_is_told_before_anything_is_fetched(
     server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     note = failed(open_downloads(free=lambda folder: SIZE - 1), level)
-    assert "short of that by under 0.1 MiB" in note and "Make room" in note
+    assert "under 0.1 MiB too much" in note and "Free some space" in note
     assert server.bytes_sent("/storage/") <= 4 << 20  # the header at most
 
 
@@ -477,7 +481,7 @@ def test_a_disk_that_fills_up_is_told_and_what_arrived_stays(downloads: Download
         note = failed(downloads, level)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-    assert "The disk took no more" in note and "Make room" in note
+    assert "The disk is full" in note and "Free some space" in note
     downloads.resume_download(level.key)
     record = downloads.wait_for_end(level.key, SOON)
     assert record.state == "done" and record.path is not None and record.path.read_bytes() == small_model()
