@@ -93,10 +93,6 @@ class PickerComponents:
         return {self.model, self.level, self.context, self.kv_type}
 
     @property
-    def choice(self) -> list[Any]:  # for handlers that still take their inputs by position
-        return [self.model, self.level, self.context, self.kv_type]
-
-    @property
     def outputs(self) -> list[Any]:
         """What `updates` may change."""
         return [self.line, self.model, self.level, self.context, self.kv_type, self.memory, self.make]

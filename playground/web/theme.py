@@ -1,8 +1,8 @@
-"""The look of the page as Gradio takes it: palette, fonts, and what `launch` wants to know.
+"""The look of the page for Gradio: colours, fonts, and the arguments of `launch` that concern the look.
 
-Paper, ink and one accent (petrol); the colours of the three verdicts and of the memory bar are in assets/theme.css.
-Every pair of text and ground reaches 4.5:1 in both modes. Nothing comes from the network: IBM Plex lies in Gradio's own
-files, complete in Regular and Bold only.
+A paper-like neutral and one accent colour, petrol. The colours of the verdicts and of the memory bar are in
+assets/theme.css. Text has a contrast of at least 4.5:1 in light and dark mode. Nothing is loaded from the network: the
+fonts are in Gradio's own files, where IBM Plex is complete in Regular and Bold only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def playground_theme() -> gr.themes.Base:
     return theme.set(**_SURFACES, **_TEXT, **_CONTROLS, **_BUTTONS)
 
 
-# A model may write a picture or a frame from elsewhere into its reply; the page must not fetch it.
+# A model's reply may contain a picture or a frame of another server, which the page must not fetch.
 ONLY_OWN_PICTURES: Final = (
     '<meta http-equiv="Content-Security-Policy" '
     "content=\"img-src 'self' data: blob:; media-src 'self' data: blob:; frame-src 'none'; object-src 'none'\">"
@@ -51,7 +51,7 @@ ONLY_OWN_PICTURES: Final = (
 
 
 def launch_look() -> dict[str, Any]:
-    """The part of `launch(...)` that is about the look; reads assets/theme.css."""
+    """The arguments of `launch(...)` that concern the look."""
     return {
         "theme": playground_theme(),
         "css_paths": [asset("theme.css")],
@@ -118,7 +118,7 @@ _TEXT: Final[dict[str, str]] = {
 _CONTROLS: Final[dict[str, str]] = {
     "input_background_fill": "white",
     "input_background_fill_dark": "*neutral_900",
-    "input_border_color": "#8c887e",  # a control's edge needs 3:1
+    "input_border_color": "#8c887e",  # the edge of a control needs a contrast of 3:1
     "input_border_color_dark": "#7a766c",
     "input_border_color_focus": "*primary_700",
     "input_border_color_focus_dark": "*primary_300",

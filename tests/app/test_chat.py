@@ -1,4 +1,4 @@
-"""The chat and the model picker on the real starter model, update by update."""
+"""The chat on the real starter model, update by update."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
 from playground.chat.session import ChatSession, Instructions, read_instructions
 from playground.engine.protocol import GREEDY, Finished
-from playground.errors import ModelNotFound, RequestRefused
+from playground.errors import RequestRefused
 from playground.limits.runs import Visitor
-from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 from tests.support.status_messages import sentence
 
@@ -46,59 +45,8 @@ def service(services: Services) -> ChatService:
     return ChatService(settings, pool, picker, LoadedModels(pool, services.planner, picker))
 
 
-@pytest.fixture
-def made(services: Services, starter: Path) -> Iterator[Path]:
-    """A Q8_0 made from the starter, for one test."""
-    path = services.library.path_for_level("SmolLM2-135M-Instruct", "Q8_0")
-    for _ in quantize_file(starter, "Q8_0", path, threads=2):
-        pass
-    yield path
-    path.unlink()
-
-
 def last_session(updates: list[ChatUpdate]) -> ChatSession:
     return [update.session for update in updates if update.session][-1]
-
-
-# --- the picker ---
-
-
-def test_the_first_view_is_quick_and_the_last_complete(service: ChatService) -> None:
-    views = list(service.picker.views(ModelChoice()))
-    assert views[0].levels and views[0].plan is None
-    last = views[-1]
-    assert last.plan and last.verdict
-    assert [row.name for row in last.levels] == ["Q4_1"]
-    assert [step.tokens for step in last.steps] == [2048, 4096, 8192]
-    assert last.choice == ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 4096)
-
-
-def test_among_several_levels_the_one_they_were_made_from_is_recommended(service: ChatService, made: Path) -> None:
-    last = list(service.picker.views(ModelChoice()))[-1]
-    assert [(row.name, row.recommended) for row in last.levels] == [("Q4_1", True), ("Q8_0", False)]
-    assert "Requantized from Q4_1" in last.levels[1].notes[0]
-    assert last.choice.level == "Q4_1"
-
-
-def test_a_larger_context_takes_more_memory(service: ChatService) -> None:
-    plans = [list(service.picker.views(replace(STARTER, context_size=size)))[-1].plan for size in (2048, 4096, 8192)]
-    assert all(small and large and small.kv_cache < large.kv_cache for small, large in pairwise(plans))
-
-
-def test_a_context_beyond_the_trained_one_becomes_the_trained_one(service: ChatService) -> None:
-    assert list(service.picker.views(replace(STARTER, context_size=99_999)))[-1].choice.context_size == 8192
-
-
-@pytest.mark.parametrize("value", ["/etc/passwd", "../x", "Q9", "", "Q4_1\x00"])
-def test_a_level_that_is_not_on_offer_is_refused(service: ChatService, value: str) -> None:
-    with pytest.raises(ModelNotFound):
-        service.picker.find_file(replace(STARTER, level=value))
-
-
-@pytest.mark.parametrize("size", ["", None, "-1", "0", "1e9", "١٢", "9" * 40, [], "abc"])
-def test_a_context_that_is_no_number_is_left_to_the_playground(size: object) -> None:
-    assert ModelChoice.read("m", "Q4_1", size, "q7").context_size is None
-    assert ModelChoice.read("m", "Q4_1", size, "q7").kv_type == "f16"
 
 
 # --- the chat ---

@@ -11,9 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from playground.app.hub import WORKED_OUT, HubView, SearchView
-from playground.app.makeable_levels import QuantizationUpdate
-from playground.app.messages import CLEAR
-from playground.app.model_choice import LevelRow, ModelChoice
+from playground.app.model_choice import LevelRow
 from playground.app.model_picker import ModelPickerService, PickerView
 from playground.app.models import InstalledModelsView, ModelsService, size_line
 from playground.app.services import Services
@@ -34,7 +32,6 @@ from playground.web.html.models import (
     repository_head,
     search_results,
 )
-from playground.web.html.picker import level_rows
 from tests.support.hub_stand_in import HubStandIn
 
 STARTER = "SmolLM2-135M-Instruct"
@@ -111,72 +108,6 @@ def fetch(service: ModelsService, services: Services, name: str) -> Download:
 
 def never() -> bool:
     return False
-
-
-# --- the picker offers what can be made ---
-
-
-def test_levels_that_can_be_made_are_offered_with_their_exact_size_and_true_bits(picker: ModelPickerService) -> None:
-    last = list(picker.views(ModelChoice()))[-1]
-    low = row_of(last, "Q2_K")
-    assert last.made_from == "Q4_1" and last.choice.level == "Q4_1" and last.to_make is None
-    assert "Q4_1" not in [row.name for row in last.makeable]
-    assert low.bits_per_weight == pytest.approx(5.14, abs=0.01) and low.verdict
-    assert "Named Q2_K, in truth 5.1 bits per weight." in low.notes[0]
-    assert "Requantized from Q4_1" in low.notes[0]
-
-
-def test_offers_are_folded_under_the_levels_that_are_here_until_one_is_chosen(picker: ModelPickerService) -> None:
-    last = list(picker.views(ModelChoice()))[-1]
-    folded = level_rows(last.levels, "Q4_1", "left-level", last.makeable, last.made_from)
-    assert "Make another level from the Q4_1 file" in text_of(folded)
-    assert '<details class="gp-offers">' in folded
-    assert '<details class="gp-offers" open>' in level_rows(last.levels, "Q2_0", "left-level", last.makeable, "Q4_1")
-    assert len(re.findall('name="left-level"', folded)) == len(last.levels) + len(last.makeable)
-
-
-def test_a_level_that_is_only_offered_is_planned_as_it_will_be_once_made(picker: ModelPickerService) -> None:
-    offered = list(picker.views(ModelChoice(STARTER, "Q2_0", 4096)))[-1]
-    assert offered.to_make and offered.to_make.size == row_of(offered, "Q2_0").size
-    frames = list(picker.make_level(offered.choice, never))
-    assert frames[-1] == QuantizationUpdate(CLEAR, is_made=True)
-    made = list(picker.views(offered.choice))[-1]
-    assert made.to_make is None and "Q2_0" in [row.name for row in made.levels]
-    assert "Q2_0" not in [row.name for row in made.makeable]
-    assert offered.plan and made.plan
-    assert offered.plan.total == pytest.approx(made.plan.total, rel=0.03)
-    assert offered.plan.kv_cache == made.plan.kv_cache
-    assert offered.plan.weights == pytest.approx(made.plan.weights, abs=1024)  # the note in the made file's header
-
-
-def test_a_stopped_making_says_so_and_the_level_stays_on_offer(picker: ModelPickerService) -> None:
-    frames = list(picker.make_level(ModelChoice(STARTER, "Q8_0"), lambda: True))
-    assert "Nothing was kept" in str(frames[-1].message) and not frames[-1].is_made
-    assert "Q8_0" in [row.name for row in list(picker.views(ModelChoice()))[-1].makeable]
-
-
-def test_a_level_that_somebody_makes_while_the_picker_is_drawn_is_drawn_as_one_that_is_here(
-    picker: ModelPickerService,
-) -> None:
-    wanted = ModelChoice(STARTER, "Q2_0")
-    views = picker.views(wanted)
-    assert next(views).to_make
-    assert list(picker.make_level(wanted, never))[-1].is_made
-    last = list(views)[-1]
-    assert last.choice.level == "Q2_0" and last.plan and not last.to_make
-
-
-@pytest.mark.parametrize("level", ["Q1_0", "../x", "Q4_K_M\x00", ""])
-def test_what_is_not_on_offer_is_not_made(picker: ModelPickerService, level: str) -> None:
-    (_, refused) = picker.make_level(ModelChoice(STARTER, level), never)
-    assert "no longer on this computer" in str(refused.message)
-
-
-def test_nothing_is_offered_where_the_settings_forbid_it(services: Services) -> None:
-    picker = ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 4)
-    assert list(picker.views(ModelChoice(STARTER, "Q2_0")))[-1].makeable == ()
-    (_, refused) = picker.make_level(ModelChoice(STARTER, "Q2_0"), never)
-    assert "no longer on this computer" in str(refused.message)
 
 
 # --- on this disk ---

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
 from playground.app.model_choice import ContextStep, LevelRow
 from playground.text_format import count, pages, short_tokens
 from playground.web.html.memory import verdict_chip
 from playground.web.html.templates import render
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from playground.fit.verdict import Verdict
 
 
@@ -42,8 +42,7 @@ def level_rows(
 
 def level_row(row: LevelRow, is_chosen: bool, group: str) -> Markup:
     """One level as a radio button of `group`."""
-    chip = Markup(verdict_chip(row.verdict))
-    return render("picker.html#level_row", row=row, group=group, is_chosen=is_chosen, chip=chip)
+    return render("picker.html#level_row", row=row, group=group, is_chosen=is_chosen, chip=verdict_chip(row.verdict))
 
 
 def context_steps(steps: Sequence[ContextStep], chosen: int, group: str) -> Markup:
@@ -92,5 +91,5 @@ def picker_line(model: str, level: str, context_size: int | None, verdict: Verdi
     """`SmolLM2 135M · Q4_1 · 4K · Fits — change`: the button that unfolds the picker on a phone."""
     rest = [level] if level else []
     rest += [short_tokens(context_size)] if context_size else []
-    chip = Markup(verdict_chip(verdict)) if verdict else ""
+    chip = verdict_chip(verdict) if verdict else ""
     return render("picker.html#line", model=model, rest=rest, chip=chip)

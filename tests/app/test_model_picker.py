@@ -1,0 +1,144 @@
+"""The model picker on the real starter model: levels, contexts, plans, and levels that can be made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from playground.app.makeable_levels import QuantizationUpdate
+from playground.app.messages import CLEAR
+from playground.app.model_choice import LevelRow, ModelChoice
+from playground.app.model_picker import ModelPickerService, PickerView
+from playground.app.services import Services
+from playground.errors import ModelNotFound
+from playground.quantize.quantize import quantize_file
+from playground.settings import load_settings
+
+NAME = "SmolLM2-135M-Instruct"
+STARTER = ModelChoice(NAME, "Q4_1", 2048)
+
+
+@pytest.fixture
+def services(starter: Path, tmp_path: Path) -> Iterator[Services]:
+    with Services(load_settings(data_dir=tmp_path / "data")) as services:
+        yield services
+
+
+@pytest.fixture
+def picker(services: Services) -> ModelPickerService:
+    return ModelPickerService(
+        services.library, services.planner, services.pool.usable_bytes_for, 4, services.quantization_jobs
+    )
+
+
+@pytest.fixture
+def made(services: Services, starter: Path) -> Iterator[Path]:
+    """A Q8_0 made from the starter, for one test."""
+    path = services.library.path_for_level(NAME, "Q8_0")
+    for _ in quantize_file(starter, "Q8_0", path, threads=2):
+        pass
+    yield path
+    path.unlink()
+
+
+def row_of(view: PickerView, name: str) -> LevelRow:
+    return next(row for row in (*view.levels, *view.makeable) if row.name == name)
+
+
+def test_the_first_view_is_quick_and_the_last_complete(picker: ModelPickerService) -> None:
+    views = list(picker.views(ModelChoice()))
+    assert views[0].levels and views[0].plan is None
+    last = views[-1]
+    assert last.plan and last.verdict
+    assert [row.name for row in last.levels] == ["Q4_1"]
+    assert [step.tokens for step in last.steps] == [2048, 4096, 8192]
+    assert last.choice == ModelChoice(NAME, "Q4_1", 4096)
+
+
+def test_the_level_that_others_were_made_from_is_recommended(picker: ModelPickerService, made: Path) -> None:
+    last = list(picker.views(ModelChoice()))[-1]
+    assert [(row.name, row.recommended) for row in last.levels] == [("Q4_1", True), ("Q8_0", False)]
+    assert "Requantized from Q4_1" in last.levels[1].notes[0]
+    assert last.choice.level == "Q4_1"
+
+
+def test_a_larger_context_takes_more_memory(picker: ModelPickerService) -> None:
+    plans = [list(picker.views(replace(STARTER, context_size=size)))[-1].plan for size in (2048, 4096, 8192)]
+    assert all(small and large and small.kv_cache < large.kv_cache for small, large in pairwise(plans))
+
+
+def test_a_context_beyond_the_trained_one_becomes_the_trained_one(picker: ModelPickerService) -> None:
+    assert list(picker.views(replace(STARTER, context_size=99_999)))[-1].choice.context_size == 8192
+
+
+@pytest.mark.parametrize("value", ["/etc/passwd", "../x", "Q9", "", "Q4_1\x00"])
+def test_a_level_that_is_not_listed_is_refused(picker: ModelPickerService, value: str) -> None:
+    with pytest.raises(ModelNotFound):
+        picker.find_file(replace(STARTER, level=value))
+
+
+@pytest.mark.parametrize("size", ["", None, "-1", "0", "1e9", "١٢", "9" * 40, [], "abc"])
+def test_a_context_that_is_no_number_is_left_to_the_playground(size: object) -> None:
+    assert ModelChoice.read("m", "Q4_1", size, "q7").context_size is None
+    assert ModelChoice.read("m", "Q4_1", size, "q7").kv_type == "f16"
+
+
+# --- levels that can be made ---
+
+
+def test_levels_that_can_be_made_are_listed_with_exact_size_and_bits(picker: ModelPickerService) -> None:
+    last = list(picker.views(ModelChoice()))[-1]
+    low = row_of(last, "Q2_K")
+    assert last.made_from == "Q4_1" and last.choice.level == "Q4_1" and last.to_make is None
+    assert "Q4_1" not in [row.name for row in last.makeable]
+    assert low.bits_per_weight == pytest.approx(5.14, abs=0.01) and low.verdict
+    assert "Named Q2_K, in truth 5.1 bits per weight." in low.notes[0]
+    assert "Requantized from Q4_1" in low.notes[0]
+
+
+def test_a_level_that_can_be_made_is_planned_as_it_will_be(picker: ModelPickerService) -> None:
+    planned = list(picker.views(ModelChoice(NAME, "Q2_0", 4096)))[-1]
+    assert planned.to_make and planned.to_make.size == row_of(planned, "Q2_0").size
+    updates = list(picker.make_level(planned.choice))
+    assert updates[-1] == QuantizationUpdate(CLEAR, is_made=True)
+    made = list(picker.views(planned.choice))[-1]
+    assert made.to_make is None and "Q2_0" in [row.name for row in made.levels]
+    assert "Q2_0" not in [row.name for row in made.makeable]
+    assert planned.plan and made.plan
+    assert planned.plan.total == pytest.approx(made.plan.total, rel=0.03)
+    assert planned.plan.kv_cache == made.plan.kv_cache
+    assert planned.plan.weights == pytest.approx(made.plan.weights, abs=1024)  # the note in the made file's header
+
+
+def test_a_stopped_quantization_says_so_and_can_be_started_again(picker: ModelPickerService) -> None:
+    updates = list(picker.make_level(ModelChoice(NAME, "Q8_0"), lambda: True))
+    assert "Nothing was kept" in str(updates[-1].message) and not updates[-1].is_made
+    assert "Q8_0" in [row.name for row in list(picker.views(ModelChoice()))[-1].makeable]
+
+
+def test_a_level_that_is_made_while_the_picker_is_drawn_counts_as_here(
+    picker: ModelPickerService,
+) -> None:
+    wanted = ModelChoice(NAME, "Q2_0")
+    views = picker.views(wanted)
+    assert next(views).to_make
+    assert list(picker.make_level(wanted))[-1].is_made
+    last = list(views)[-1]
+    assert last.choice.level == "Q2_0" and last.plan and not last.to_make
+
+
+@pytest.mark.parametrize("level", ["Q1_0", "../x", "Q4_K_M\x00", ""])
+def test_a_level_that_is_not_listed_is_not_made(picker: ModelPickerService, level: str) -> None:
+    (_, refused) = picker.make_level(ModelChoice(NAME, level))
+    assert "no longer on this computer" in str(refused.message)
+
+
+def test_without_quantization_no_level_can_be_made(services: Services) -> None:
+    picker = ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 4)
+    assert list(picker.views(ModelChoice(NAME, "Q2_0")))[-1].makeable == ()
+    (_, refused) = picker.make_level(ModelChoice(NAME, "Q2_0"))
+    assert "no longer on this computer" in str(refused.message)
