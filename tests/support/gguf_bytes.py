@@ -64,8 +64,8 @@ class Blob:
         return b""
 
     def whole(self) -> bytes:
-        parts = []
-        while part := self.read(sum(map(len, parts)), self.size):
+        parts: list[bytes] = []
+        while part := self.read(sum(len(part) for part in parts), self.size):
             parts.append(part)
         return b"".join(parts)
 
@@ -85,7 +85,7 @@ def _sha256(blob: Blob) -> str:
 
 def small_model(seed: int = 0, *, tensors: int = 2, name: str = "Small") -> bytes:
     """A whole GGUF file of 256 KiB a tensor: llama's architecture, F32 weights that differ with the seed."""
-    keys = [
+    keys: list[tuple[str, str | int]] = [
         ("general.architecture", "llama"),
         ("general.name", name),
         ("llama.context_length", 2048),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from playground.llama.model import Aborted
+import numpy as np
+import numpy.typing as npt
+
+from playground.llama.model import Aborted, BatchRow
 
 END = 0
 
 
 class Sampler:
-    def close(self):
+    def close(self) -> None:
         pass
 
 
@@ -20,7 +23,14 @@ class ScriptedDecoder:
     Its clock moves by `seconds_per_token` for each row, so that times are exact.
     """
 
-    def __init__(self, context_size=64, batch_size=32, slots=2, seconds_per_token=0.001, can_forget_suffix=True):
+    def __init__(
+        self,
+        context_size: int = 64,
+        batch_size: int = 32,
+        slots: int = 2,
+        seconds_per_token: float = 0.001,
+        can_forget_suffix: bool = True,
+    ) -> None:
         self.context_size, self.batch_size, self.slots = context_size, batch_size, slots
         self.seconds_per_token = seconds_per_token
         self.can_forget_suffix = can_forget_suffix
@@ -30,19 +40,19 @@ class ScriptedDecoder:
         self.abort_next = False
         self.samplers = 0
 
-    def clock(self):
+    def clock(self) -> float:
         return self.now
 
-    def tokenize(self, text):
+    def tokenize(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 
-    def piece(self, token):
+    def piece(self, token: int) -> bytes:
         return chr(token).encode()
 
-    def ends(self, token):
+    def ends(self, token: int) -> bool:
         return token == END
 
-    def decode(self, rows):
+    def decode(self, rows: Sequence[BatchRow]) -> None:
         assert len(rows) <= self.batch_size
         self.batches.append([(row.sequence, row.position, row.token) for row in rows])
         self.now += len(rows) * self.seconds_per_token
@@ -56,29 +66,29 @@ class ScriptedDecoder:
         assert sum(len(cells) for cells in self.cells.values()) <= self.context_size, "the cache overflowed"
         self._last = rows
 
-    def new_sampler(self, *_):
+    def new_sampler(self, *_: object) -> Sampler:
         self.samplers += 1
         return Sampler()
 
-    def sample(self, row, sampler):
+    def sample(self, row: int, sampler: object) -> int:
         token = self._last[row].token
         return END if token == ord("z") else token + 1
 
-    def log_probabilities(self, row):
+    def log_probabilities(self, row: int) -> npt.NDArray[np.float32]:
         logprobs = np.full(128, -10.0, dtype=np.float32)
         logprobs[self.sample(row, None)] = -0.1
         return logprobs
 
-    def keep_prefix(self, sequence, length):
+    def keep_prefix(self, sequence: int, length: int) -> int:
         kept = length if self.can_forget_suffix or length == len(self.cells.get(sequence, [])) else 0
         self.cells[sequence] = self.cells.get(sequence, [])[:kept]
         return kept
 
-    def forget_all(self):
+    def forget_all(self) -> None:
         self.cells.clear()
 
-    def set_threads(self, threads):
+    def set_threads(self, threads: int) -> None:
         pass
 
-    def clear_abort(self):
+    def clear_abort(self) -> None:
         pass

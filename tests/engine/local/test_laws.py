@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.protocol import GREEDY, Finished, Prefilled, Queued, Sampling, Token
+from playground.engine.protocol import GREEDY, Event, Finished, Prefilled, Queued, Sampling, Token
 from playground.errors import BadModelFile, ModelStopped, PlaygroundError
 from playground.llama.params import ContextParameters
 
@@ -29,18 +32,18 @@ def turn(question: str) -> str:
     return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def text_of(events) -> str:
+def text_of(events: Iterable[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, Token | Finished))
 
 
 @pytest.fixture(scope="module")
-def cores():
+def cores() -> Iterator[CpuShares]:
     shares = CpuShares(2)
     yield shares
     shares.close()
 
 
-def loaded(path, context, cores):
+def loaded(path: Path, context: ContextParameters, cores: CpuShares) -> LocalEngine:
     engine = LocalEngine(path, context, cores)
     fractions = [progress.fraction for progress in engine.load_model()]
     assert fractions == sorted(fractions)
@@ -49,38 +52,40 @@ def loaded(path, context, cores):
 
 
 @pytest.fixture(scope="module")
-def engine(starter, cores):
+def engine(starter: Path, cores: CpuShares) -> Iterator[LocalEngine]:
     engine = loaded(starter, ContextParameters(4096, slots=4), cores)
     yield engine
     engine.close()
 
 
 @pytest.fixture
-def fresh_engine(starter, cores):
+def fresh_engine(starter: Path, cores: CpuShares) -> Iterator[LocalEngine]:
     """An engine of one's own, to be killed or filled."""
     engine = loaded(starter, ContextParameters(512, slots=2), cores)
     yield engine
     engine.close()
 
 
-def ask(engine, prompt, **options):
+def ask(engine: LocalEngine, prompt: str, **options: Any) -> list[Any]:
     return list(engine.start_reply(prompt, GREEDY, **{"max_tokens": 40, **options}))
 
 
-def test_the_starter_answers_a_question(engine):
+def test_the_starter_answers_a_question(engine: LocalEngine) -> None:
     events = ask(engine, turn("What is 2+2?"))
     assert "4" in text_of(events)
     assert events[-1].reason == "end of text"
 
 
-def test_greedy_text_alone_equals_greedy_text_in_a_batch_of_others(engine):
+def test_greedy_text_alone_equals_greedy_text_in_a_batch_of_others(engine: LocalEngine) -> None:
     alone = [text_of(ask(engine, turn(question))) for question in QUESTIONS[:4]]
     streams = [engine.start_reply(turn(question), GREEDY, max_tokens=40) for question in QUESTIONS[:4]]
     together = [text_of(list(stream)) for stream in streams]
     assert together == alone
 
 
-def test_a_second_turn_evaluates_only_the_new_tokens_and_says_the_same_as_a_fresh_evaluation(engine, starter, cores):
+def test_a_second_turn_evaluates_only_the_new_tokens_and_says_the_same_as_a_fresh_evaluation(
+    engine: LocalEngine, starter: Path, cores: CpuShares
+) -> None:
     first = turn("Name three colours.")
     answer = text_of(ask(engine, first))
     second = first + answer + "<|im_end|>\n" + turn("Which of them is warm?")
@@ -95,7 +100,7 @@ def test_a_second_turn_evaluates_only_the_new_tokens_and_says_the_same_as_a_fres
         other.close()
 
 
-def test_a_reproducible_request_gives_the_same_text_whoever_else_is_there(engine):
+def test_a_reproducible_request_gives_the_same_text_whoever_else_is_there(engine: LocalEngine) -> None:
     prompt = turn("Tell me a story about a fox. " + "It is long. " * 60)
     warm = Sampling(temperature=1.0, seed=7)
     first = text_of(list(engine.start_reply(prompt, warm, max_tokens=30, reproducible=True)))
@@ -106,7 +111,7 @@ def test_a_reproducible_request_gives_the_same_text_whoever_else_is_there(engine
     assert again == first
 
 
-def test_another_seed_gives_another_text(engine):
+def test_another_seed_gives_another_text(engine: LocalEngine) -> None:
     texts = {
         text_of(list(engine.start_reply(turn("Tell me a story."), Sampling(temperature=1.5, seed=seed), max_tokens=30)))
         for seed in (1, 2, 3)
@@ -114,14 +119,14 @@ def test_another_seed_gives_another_text(engine):
     assert len(texts) > 1
 
 
-def test_the_repeat_penalty_changes_what_is_said(engine):
+def test_the_repeat_penalty_changes_what_is_said(engine: LocalEngine) -> None:
     prompt = turn("Write the word sea ten times.")
     plain = text_of(ask(engine, prompt))
     penalized = text_of(list(engine.start_reply(prompt, Sampling(0.0, repeat_penalty=1.8, seed=0), max_tokens=40)))
     assert plain != penalized
 
 
-def test_a_reply_cancelled_while_it_speaks_ends_and_leaves_the_engine_ready(engine):
+def test_a_reply_cancelled_while_it_speaks_ends_and_leaves_the_engine_ready(engine: LocalEngine) -> None:
     stream = engine.start_reply(turn("Tell me a very long story."), GREEDY)
     for event in stream:
         if isinstance(event, Token) and event.count == 5:
@@ -130,7 +135,7 @@ def test_a_reply_cancelled_while_it_speaks_ends_and_leaves_the_engine_ready(engi
     assert "4" in text_of(ask(engine, turn("What is 2+2?")))
 
 
-def test_a_reply_cancelled_while_it_reads_frees_its_slot_for_the_next(fresh_engine):
+def test_a_reply_cancelled_while_it_reads_frees_its_slot_for_the_next(fresh_engine: LocalEngine) -> None:
     long_prompt = turn("word " * 450)
     streams = [fresh_engine.start_reply(long_prompt, GREEDY) for _ in range(2)]
     for stream in streams:
@@ -138,9 +143,9 @@ def test_a_reply_cancelled_while_it_reads_frees_its_slot_for_the_next(fresh_engi
     assert "4" in text_of(ask(fresh_engine, turn("What is 2+2?")))
 
 
-def test_a_full_context_ends_with_its_reason_and_loses_nothing(fresh_engine):
+def test_a_full_context_ends_with_its_reason_and_loses_nothing(fresh_engine: LocalEngine) -> None:
     prompt = turn("Count to one thousand: " + "1 2 3 4 5 6 7 8 9 " * 20)
-    events = list(fresh_engine.start_reply(prompt, GREEDY, max_tokens=None))
+    events: list[Any] = list(fresh_engine.start_reply(prompt, GREEDY, max_tokens=None))
     end = events[-1]
     tokens = [event for event in events if isinstance(event, Token)]
     assert end.reason == "context full"
@@ -149,14 +154,14 @@ def test_a_full_context_ends_with_its_reason_and_loses_nothing(fresh_engine):
     assert tokens[-1].context_used == 512
 
 
-def test_a_prompt_longer_than_the_context_is_refused_with_figures(fresh_engine):
+def test_a_prompt_longer_than_the_context_is_refused_with_figures(fresh_engine: LocalEngine) -> None:
     with pytest.raises(PlaygroundError, match=r"512.*Shorten"):
         ask(fresh_engine, turn("word " * 600))
 
 
-def test_eight_requests_on_four_slots_all_finish_in_a_fair_order(engine):
+def test_eight_requests_on_four_slots_all_finish_in_a_fair_order(engine: LocalEngine) -> None:
     streams = [engine.start_reply(turn(question), GREEDY, max_tokens=12) for question in QUESTIONS]
-    replies = [list(stream) for stream in streams]
+    replies: list[list[Any]] = [list(stream) for stream in streams]
     assert all(isinstance(events[-1], Finished) for events in replies)
     places = [[event.position for event in events if isinstance(event, Queued)] for events in replies]
     assert places[:4] == [[], [], [], []]
@@ -167,7 +172,7 @@ def test_eight_requests_on_four_slots_all_finish_in_a_fair_order(engine):
     assert max(admitted[:4]) < min(admitted[4:])
 
 
-def test_reading_a_prompt_is_told_as_it_goes(engine):
+def test_reading_a_prompt_is_told_as_it_goes(engine: LocalEngine) -> None:
     events = ask(engine, turn("word " * 1000), max_tokens=1)
     told = [event.done for event in events if isinstance(event, Prefilled)]
     assert len(told) > 1
@@ -175,7 +180,9 @@ def test_reading_a_prompt_is_told_as_it_goes(engine):
     assert told[-1] == events[-1].timings.prompt_tokens
 
 
-def test_killing_the_process_in_mid_reply_ends_the_reply_with_an_error_that_says_so(fresh_engine, starter, cores):
+def test_killing_the_process_in_mid_reply_ends_the_reply_with_an_error_that_says_so(
+    fresh_engine: LocalEngine, starter: Path, cores: CpuShares
+) -> None:
     stream = fresh_engine.start_reply(turn("Tell me a very long story."), GREEDY)
     for event in stream:
         if isinstance(event, Token) and event.count == 3:
@@ -192,7 +199,9 @@ def test_killing_the_process_in_mid_reply_ends_the_reply_with_an_error_that_says
         successor.close()
 
 
-def test_a_corrupt_file_ends_its_load_with_llama_cpps_own_words(starter, cores, tmp_path):
+def test_a_corrupt_file_ends_its_load_with_llama_cpps_own_words(
+    starter: Path, cores: CpuShares, tmp_path: Path
+) -> None:
     corrupt = tmp_path / "corrupt.gguf"
     corrupt.write_bytes(starter.read_bytes()[:3_000_000])
     engine = LocalEngine(corrupt, ContextParameters(512), cores)
@@ -201,12 +210,12 @@ def test_a_corrupt_file_ends_its_load_with_llama_cpps_own_words(starter, cores, 
     engine.close()
 
 
-def test_a_character_of_many_bytes_arrives_whole(engine):
+def test_a_character_of_many_bytes_arrives_whole(engine: LocalEngine) -> None:
     events = ask(engine, turn("Reply with this emoji only: 🦊🦊🦊"), max_tokens=30)
     assert "�" not in text_of(events)
 
 
-def test_alternatives_are_sorted_and_hold_the_greedy_choice(engine):
+def test_alternatives_are_sorted_and_hold_the_greedy_choice(engine: LocalEngine) -> None:
     events = ask(engine, turn("What is 2+2?"), alternatives=5, max_tokens=3)
     for token in (event for event in events if isinstance(event, Token)):
         assert len(token.top) == 5

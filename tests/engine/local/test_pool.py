@@ -77,7 +77,8 @@ def finish(opening: Loading) -> ModelLease:
         try:
             next(opening)
         except StopIteration as end:
-            return end.value
+            lease: ModelLease = end.value
+            return lease
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
@@ -168,7 +169,7 @@ def test_a_chat_that_is_over_leaves_nothing_in_any_models_cache(make_pool: MakeP
     def cached(chat: str) -> int:
         *_, end = lease.engine.start_reply(SUM, GREEDY, max_tokens=2, chat=chat)
         assert isinstance(end, Finished)
-        return end.timings.cached_tokens
+        return end.timings.cached_tokens or 0
 
     with finish(pool.lease_model(starter, SMALL)) as lease:
         assert cached("Ann") == 0 and cached("Ann") > 0

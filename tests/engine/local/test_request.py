@@ -1,23 +1,25 @@
 """Bytes of tokens become whole characters, and never a piece of a stop string."""
 
+from __future__ import annotations
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from playground.engine.local.request import TextStream
 
 
-def test_a_character_spread_over_tokens_appears_once_it_is_whole():
+def test_a_character_spread_over_tokens_appears_once_it_is_whole() -> None:
     stream = TextStream()
     assert [stream.add_bytes(bytes([byte])) for byte in "é🙂".encode()] == ["", "é", "", "", "", "🙂"]
 
 
-def test_a_torn_character_at_the_end_is_shown_as_a_replacement():
+def test_a_torn_character_at_the_end_is_shown_as_a_replacement() -> None:
     stream = TextStream()
     assert stream.add_bytes("ab🙂".encode()[:-1]) == "ab"
     assert stream.finish_text() == "�"
 
 
-def test_a_stop_string_across_tokens_ends_the_text_before_it():
+def test_a_stop_string_across_tokens_ends_the_text_before_it() -> None:
     stream = TextStream(["<|end|>"])
     assert stream.add_bytes(b"fine <|e") == "fine "
     assert stream.add_bytes(b"nd|> and more") == ""
@@ -25,14 +27,14 @@ def test_a_stop_string_across_tokens_ends_the_text_before_it():
     assert stream.finish_text() == ""
 
 
-def test_what_only_looked_like_a_stop_string_is_given_back():
+def test_what_only_looked_like_a_stop_string_is_given_back() -> None:
     stream = TextStream(["<|end|>"])
     assert stream.add_bytes(b"a <|e") + stream.add_bytes(b"lse") == "a <|else"
     assert stream.add_bytes(b" <|") + stream.finish_text() == " <|"
 
 
 @given(text=st.text(max_size=60), cuts=st.lists(st.integers(1, 7), min_size=1, max_size=60))
-def test_any_cutting_into_tokens_gives_the_same_text(text, cuts):
+def test_any_cutting_into_tokens_gives_the_same_text(text: str, cuts: list[int]) -> None:
     data = text.encode("utf-8", "replace")
     stream, told, place = TextStream(["STOP"]), "", 0
     for cut in cuts * 60:

@@ -1,6 +1,9 @@
 """The scheduler alone, with a decoder that says the alphabet: who is served when, and what is evaluated."""
 
+from __future__ import annotations
+
 from collections import defaultdict
+from typing import Any, TypeVar
 
 import pytest
 
@@ -8,46 +11,48 @@ from playground.engine.local.scheduler import FIXED_CHUNK, REMEMBERED, EtaEstima
 from playground.engine.protocol import GREEDY, Failed, Finished, Generate, Prefilled, Queued, Token
 from tests.support.scripted_decoder import ScriptedDecoder
 
+E = TypeVar("E")
 
-class Desk:
+
+class SchedulerBench:
     """A scheduler with its decoder, and the events of each request."""
 
-    def __init__(self, **decoder_options):
+    def __init__(self, **decoder_options: Any) -> None:
         self.decoder = ScriptedDecoder(**decoder_options)
-        self.events = defaultdict(list)
-        self.order = []
+        self.events: defaultdict[int, list[Any]] = defaultdict(list)
+        self.order: list[Any] = []
         self.scheduler = Scheduler(self.decoder, self.hear, self.decoder.clock)
 
-    def hear(self, event):
+    def hear(self, event: Any) -> None:
         self.events[event.request].append(event)
         self.order.append(event)
 
-    def ask(self, number, prompt, **options):
+    def ask(self, number: int, prompt: str, **options: Any) -> None:
         self.scheduler.add_request(Generate(number, prompt, GREEDY, **options))
 
-    def run(self, steps=10_000):
+    def run(self, steps: int = 10_000) -> None:
         while self.scheduler.is_busy and steps:
             self.scheduler.run_step()
             steps -= 1
         assert steps or not self.scheduler.is_busy
 
-    def text(self, number):
+    def text(self, number: int) -> str:
         return "".join(event.text for event in self.events[number] if isinstance(event, Token | Finished))
 
-    def end(self, number):
+    def end(self, number: int) -> Any:
         (end,) = [event for event in self.events[number] if isinstance(event, Finished)]
         return end
 
-    def of_kind(self, number, kind):
+    def of_kind(self, number: int, kind: type[E]) -> list[E]:
         return [event for event in self.events[number] if isinstance(event, kind)]
 
 
-def test_a_reply_runs_to_the_end_of_the_text():
-    desk = Desk()
-    desk.ask(1, "w")
-    desk.run()
-    assert desk.text(1) == "xyz"
-    assert desk.end(1).reason == "end of text"
+def test_a_reply_runs_to_the_end_of_the_text() -> None:
+    bench = SchedulerBench()
+    bench.ask(1, "w")
+    bench.run()
+    assert bench.text(1) == "xyz"
+    assert bench.end(1).reason == "end of text"
 
 
 @pytest.mark.parametrize(
@@ -58,278 +63,284 @@ def test_a_reply_runs_to_the_end_of_the_text():
         ({"max_tokens": 1}, "b", "length limit"),
     ],
 )
-def test_a_reply_says_why_it_ended(options, text, reason):
-    desk = Desk()
-    desk.ask(1, "a", **options)
-    desk.run()
-    assert (desk.text(1), desk.end(1).reason) == (text, reason)
+def test_a_reply_says_why_it_ended(options: Any, text: str, reason: str) -> None:
+    bench = SchedulerBench()
+    bench.ask(1, "a", **options)
+    bench.run()
+    assert (bench.text(1), bench.end(1).reason) == (text, reason)
 
 
-def test_a_full_context_ends_the_reply_and_loses_nothing():
-    desk = Desk(context_size=8, batch_size=8)
-    desk.ask(1, "abcde")
-    desk.run()
-    assert (desk.text(1), desk.end(1).reason) == ("fgh", "context full")
+def test_a_full_context_ends_the_reply_and_loses_nothing() -> None:
+    bench = SchedulerBench(context_size=8, batch_size=8)
+    bench.ask(1, "abcde")
+    bench.run()
+    assert (bench.text(1), bench.end(1).reason) == ("fgh", "context full")
 
 
-def test_a_prompt_that_cannot_fit_is_refused_with_both_figures():
-    desk = Desk(context_size=8)
-    desk.ask(1, "a" * 8)
-    (failed,) = desk.events[1]
+def test_a_prompt_that_cannot_fit_is_refused_with_both_figures() -> None:
+    bench = SchedulerBench(context_size=8)
+    bench.ask(1, "a" * 8)
+    (failed,) = bench.events[1]
     assert isinstance(failed, Failed)
     assert failed.problem.count("8") == 2
-    assert not desk.scheduler.is_busy
+    assert not bench.scheduler.is_busy
 
 
-def test_two_requests_share_each_batch():
-    desk = Desk()
-    desk.ask(1, "a", max_tokens=5)
-    desk.ask(2, "m", max_tokens=5)
-    desk.run()
-    assert (desk.text(1), desk.text(2)) == ("bcdef", "nopqr")
-    assert [{sequence for sequence, _, _ in batch} for batch in desk.decoder.batches] == [{0, 1}] * 5
+def test_two_requests_share_each_batch() -> None:
+    bench = SchedulerBench()
+    bench.ask(1, "a", max_tokens=5)
+    bench.ask(2, "m", max_tokens=5)
+    bench.run()
+    assert (bench.text(1), bench.text(2)) == ("bcdef", "nopqr")
+    assert [{sequence for sequence, _, _ in batch} for batch in bench.decoder.batches] == [{0, 1}] * 5
 
 
-def test_requests_beyond_the_slots_wait_and_hear_their_place():
-    desk = Desk(slots=1)
+def test_requests_beyond_the_slots_wait_and_hear_their_place() -> None:
+    bench = SchedulerBench(slots=1)
     for number in (1, 2, 3):
-        desk.ask(number, "w")
-    desk.run()
-    assert [event.position for event in desk.of_kind(2, Queued)] == [1]
-    assert [event.position for event in desk.of_kind(3, Queued)] == [2, 1]
-    ends = [event.request for event in desk.order if isinstance(event, Finished)]
+        bench.ask(number, "w")
+    bench.run()
+    assert [event.position for event in bench.of_kind(2, Queued)] == [1]
+    assert [event.position for event in bench.of_kind(3, Queued)] == [2, 1]
+    ends = [event.request for event in bench.order if isinstance(event, Finished)]
     assert ends == [1, 2, 3]
 
 
-def test_who_waits_hears_for_how_long_as_soon_as_a_reply_has_been_measured():
-    desk = Desk(slots=1)
+def test_who_waits_hears_for_how_long_as_soon_as_a_reply_has_been_measured() -> None:
+    bench = SchedulerBench(slots=1)
     for number in (1, 2, 3):
-        desk.ask(number, "w")
-    desk.run()
-    unknown, known = desk.of_kind(3, Queued)
+        bench.ask(number, "w")
+    bench.run()
+    unknown, known = bench.of_kind(3, Queued)
     assert unknown.wait_seconds is None
-    assert known.wait_seconds == pytest.approx(desk.end(1).timings.total_seconds)
-    assert known.wait_seconds == pytest.approx(desk.end(3).timings.queued_seconds - desk.end(2).timings.queued_seconds)
+    assert known.wait_seconds == pytest.approx(bench.end(1).timings.total_seconds)
+    assert known.wait_seconds == pytest.approx(
+        bench.end(3).timings.queued_seconds - bench.end(2).timings.queued_seconds
+    )
 
 
-def test_a_large_request_is_not_overtaken_by_small_ones():
-    desk = Desk(slots=3, context_size=32)
-    desk.ask(1, "a", max_tokens=10)
-    desk.ask(2, "a" * 20, max_tokens=12)  # needs the whole context
-    desk.ask(3, "x", max_tokens=1)
-    desk.run()
-    ends = [event.request for event in desk.order if isinstance(event, Finished)]
+def test_a_large_request_is_not_overtaken_by_small_ones() -> None:
+    bench = SchedulerBench(slots=3, context_size=32)
+    bench.ask(1, "a", max_tokens=10)
+    bench.ask(2, "a" * 20, max_tokens=12)  # needs the whole context
+    bench.ask(3, "x", max_tokens=1)
+    bench.run()
+    ends = [event.request for event in bench.order if isinstance(event, Finished)]
     assert ends == [1, 2, 3]
 
 
-def test_a_second_turn_evaluates_only_the_new_tokens():
-    desk = Desk()
-    desk.ask(1, "abc", max_tokens=3)
-    desk.run()
-    desk.decoder.batches.clear()
-    desk.ask(2, "abcdef" + "pq", max_tokens=1)
-    desk.run()
-    assert desk.end(2).timings.cached_tokens == 5  # the last sampled token was never evaluated
-    assert [row[1:] for batch in desk.decoder.batches for row in batch] == [(5, ord("f")), (6, ord("p")), (7, ord("q"))]
-    assert desk.of_kind(2, Prefilled)[-1] == Prefilled(2, 8, 8, 5)
+def test_a_second_turn_evaluates_only_the_new_tokens() -> None:
+    bench = SchedulerBench()
+    bench.ask(1, "abc", max_tokens=3)
+    bench.run()
+    bench.decoder.batches.clear()
+    bench.ask(2, "abcdef" + "pq", max_tokens=1)
+    bench.run()
+    assert bench.end(2).timings.cached_tokens == 5  # the last sampled token was never evaluated
+    assert [row[1:] for batch in bench.decoder.batches for row in batch] == [
+        (5, ord("f")),
+        (6, ord("p")),
+        (7, ord("q")),
+    ]
+    assert bench.of_kind(2, Prefilled)[-1] == Prefilled(2, 8, 8, 5)
 
 
-def test_the_same_prompt_again_evaluates_its_last_token_only():
-    desk = Desk()
+def test_the_same_prompt_again_evaluates_its_last_token_only() -> None:
+    bench = SchedulerBench()
     for number in (1, 2):
-        desk.ask(number, "abc", max_tokens=2)
-        desk.run()
-    assert desk.end(2).timings.cached_tokens == 2
-    assert desk.text(1) == desk.text(2)
+        bench.ask(number, "abc", max_tokens=2)
+        bench.run()
+    assert bench.end(2).timings.cached_tokens == 2
+    assert bench.text(1) == bench.text(2)
 
 
-def test_a_cache_that_cannot_forget_a_suffix_is_evaluated_anew():
-    desk = Desk(can_forget_suffix=False)
-    desk.ask(1, "abc", max_tokens=3)
-    desk.run()
-    desk.ask(2, "abX", max_tokens=2)
-    desk.run()
-    assert desk.end(2).timings.cached_tokens == 0
-    assert desk.text(2) == "YZ"
+def test_a_cache_that_cannot_forget_a_suffix_is_evaluated_anew() -> None:
+    bench = SchedulerBench(can_forget_suffix=False)
+    bench.ask(1, "abc", max_tokens=3)
+    bench.run()
+    bench.ask(2, "abX", max_tokens=2)
+    bench.run()
+    assert bench.end(2).timings.cached_tokens == 0
+    assert bench.text(2) == "YZ"
 
 
-def test_another_chats_cache_is_spared_while_an_empty_slot_is_left():
-    desk = Desk(slots=2)
-    desk.ask(1, "abcdefgh", max_tokens=2)
-    desk.run()
-    desk.ask(2, "aXXXX", max_tokens=2)
-    desk.run()
-    desk.ask(3, "abcdefgh", max_tokens=2)
-    desk.run()
-    assert desk.end(3).timings.cached_tokens == 7
+def test_another_chats_cache_is_spared_while_an_empty_slot_is_left() -> None:
+    bench = SchedulerBench(slots=2)
+    bench.ask(1, "abcdefgh", max_tokens=2)
+    bench.run()
+    bench.ask(2, "aXXXX", max_tokens=2)
+    bench.run()
+    bench.ask(3, "abcdefgh", max_tokens=2)
+    bench.run()
+    assert bench.end(3).timings.cached_tokens == 7
 
 
-def test_a_reply_asked_for_again_takes_the_place_of_the_first_try():
-    desk = Desk(slots=2)
+def test_a_reply_asked_for_again_takes_the_place_of_the_first_try() -> None:
+    bench = SchedulerBench(slots=2)
     for number in (1, 2):
-        desk.ask(number, "abc", max_tokens=8)
-        desk.run()
-    assert sorted(len(cells) for cells in desk.decoder.cells.values()) == [10]
+        bench.ask(number, "abc", max_tokens=8)
+        bench.run()
+    assert sorted(len(cells) for cells in bench.decoder.cells.values()) == [10]
 
 
-def test_a_chat_begun_anew_takes_its_own_place_and_no_other_chats():
-    desk = Desk(slots=3)
-    desk.ask(1, "abcdefgh", max_tokens=2, chat="Ann")
-    desk.run()
-    desk.ask(2, "abcXYZ", max_tokens=2, chat="Ben")
-    desk.run()
-    desk.ask(3, "mno", max_tokens=2, chat="Ann")
-    desk.run()
-    assert sorted(bytes(cells) for cells in desk.decoder.cells.values()) == [b"abcXYZ[", b"mnop"]
+def test_a_chat_begun_anew_takes_its_own_place_and_no_other_chats() -> None:
+    bench = SchedulerBench(slots=3)
+    bench.ask(1, "abcdefgh", max_tokens=2, chat="Ann")
+    bench.run()
+    bench.ask(2, "abcXYZ", max_tokens=2, chat="Ben")
+    bench.run()
+    bench.ask(3, "mno", max_tokens=2, chat="Ann")
+    bench.run()
+    assert sorted(bytes(cells) for cells in bench.decoder.cells.values()) == [b"abcXYZ[", b"mnop"]
 
 
-def test_a_chat_that_is_over_gives_up_its_sequence_at_once_or_when_its_reply_ends():
-    desk = Desk(slots=2)
-    desk.ask(1, "abc", max_tokens=2, chat="Ann")
-    desk.run()
-    desk.ask(2, "mno", max_tokens=3, chat="Ben")
-    desk.scheduler.run_step()
+def test_a_chat_that_is_over_gives_up_its_sequence_at_once_or_when_its_reply_ends() -> None:
+    bench = SchedulerBench(slots=2)
+    bench.ask(1, "abc", max_tokens=2, chat="Ann")
+    bench.run()
+    bench.ask(2, "mno", max_tokens=3, chat="Ben")
+    bench.scheduler.run_step()
     for chat in ("Ann", "Ben", "nobody"):
-        desk.scheduler.forget_chat(chat)
-    assert sorted(map(len, desk.decoder.cells.values())) == [0, 3]
-    desk.run()
-    assert desk.text(2) == "pqr" and not any(desk.decoder.cells.values())
+        bench.scheduler.forget_chat(chat)
+    assert sorted(map(len, bench.decoder.cells.values())) == [0, 3]
+    bench.run()
+    assert bench.text(2) == "pqr" and not any(bench.decoder.cells.values())
 
 
-def test_the_oldest_idle_sequence_makes_room_first():
-    desk = Desk(slots=3, context_size=32)
-    desk.ask(1, "a" * 10, max_tokens=1)
-    desk.run()
-    desk.ask(2, "m" * 10, max_tokens=1)
-    desk.run()
-    desk.ask(3, "t" * 15, max_tokens=2)
-    desk.run()
-    kept = sorted(len(cells) for cells in desk.decoder.cells.values())
+def test_the_oldest_idle_sequence_makes_room_first() -> None:
+    bench = SchedulerBench(slots=3, context_size=32)
+    bench.ask(1, "a" * 10, max_tokens=1)
+    bench.run()
+    bench.ask(2, "m" * 10, max_tokens=1)
+    bench.run()
+    bench.ask(3, "t" * 15, max_tokens=2)
+    bench.run()
+    kept = sorted(len(cells) for cells in bench.decoder.cells.values())
     assert kept == [0, 10, 16]
-    desk.ask(4, "m" * 10, max_tokens=1)
-    desk.run()
-    assert desk.end(4).timings.cached_tokens == 9
+    bench.ask(4, "m" * 10, max_tokens=1)
+    bench.run()
+    assert bench.end(4).timings.cached_tokens == 9
 
 
-def test_a_cancelled_reply_frees_its_sequence_within_the_step():
-    desk = Desk(slots=1)
-    desk.ask(1, "a")
-    desk.ask(2, "w")
+def test_a_cancelled_reply_frees_its_sequence_within_the_step() -> None:
+    bench = SchedulerBench(slots=1)
+    bench.ask(1, "a")
+    bench.ask(2, "w")
     for _ in range(3):
-        desk.scheduler.run_step()
-    desk.scheduler.cancel_request(1)
-    assert desk.end(1).reason == "cancelled"
-    desk.run()
-    assert desk.text(2) == "xyz"
+        bench.scheduler.run_step()
+    bench.scheduler.cancel_request(1)
+    assert bench.end(1).reason == "cancelled"
+    bench.run()
+    assert bench.text(2) == "xyz"
 
 
-def test_a_reply_cancelled_while_it_reads_its_prompt_keeps_what_was_read():
-    desk = Desk(slots=1, context_size=256, batch_size=64)
-    desk.ask(1, "a" * 150, max_tokens=1)
-    desk.scheduler.run_step()
-    desk.scheduler.cancel_request(1)
-    read = len(desk.decoder.cells[0])
+def test_a_reply_cancelled_while_it_reads_its_prompt_keeps_what_was_read() -> None:
+    bench = SchedulerBench(slots=1, context_size=256, batch_size=64)
+    bench.ask(1, "a" * 150, max_tokens=1)
+    bench.scheduler.run_step()
+    bench.scheduler.cancel_request(1)
+    read = len(bench.decoder.cells[0])
     assert 0 < read < 150
-    desk.ask(2, "a" * 150, max_tokens=1)
-    desk.run()
-    assert desk.end(2).timings.cached_tokens == read
+    bench.ask(2, "a" * 150, max_tokens=1)
+    bench.run()
+    assert bench.end(2).timings.cached_tokens == read
 
 
-def test_a_waiting_request_can_be_cancelled():
-    desk = Desk(slots=1)
-    desk.ask(1, "w")
-    desk.ask(2, "w")
-    desk.ask(3, "w")
-    desk.scheduler.run_step()
-    desk.scheduler.cancel_request(2)
-    desk.run()
-    assert desk.end(2).reason == "cancelled"
-    assert desk.text(3) == "xyz"
+def test_a_waiting_request_can_be_cancelled() -> None:
+    bench = SchedulerBench(slots=1)
+    bench.ask(1, "w")
+    bench.ask(2, "w")
+    bench.ask(3, "w")
+    bench.scheduler.run_step()
+    bench.scheduler.cancel_request(2)
+    bench.run()
+    assert bench.end(2).reason == "cancelled"
+    assert bench.text(3) == "xyz"
 
 
-def test_an_aborted_step_is_done_again_without_losing_text():
-    desk = Desk()
-    desk.ask(1, "a", max_tokens=5)
-    desk.scheduler.run_step()
-    desk.decoder.abort_next = True
-    desk.run()
-    assert desk.text(1) == "bcdef"
+def test_an_aborted_step_is_done_again_without_losing_text() -> None:
+    bench = SchedulerBench()
+    bench.ask(1, "a", max_tokens=5)
+    bench.scheduler.run_step()
+    bench.decoder.abort_next = True
+    bench.run()
+    assert bench.text(1) == "bcdef"
 
 
-def test_a_reproducible_request_decodes_alone_in_fixed_chunks_on_an_empty_cache():
-    desk = Desk(slots=2, context_size=1024, batch_size=512)
+def test_a_reproducible_request_decodes_alone_in_fixed_chunks_on_an_empty_cache() -> None:
+    bench = SchedulerBench(slots=2, context_size=1024, batch_size=512)
     prompt = "a" * (2 * FIXED_CHUNK + 10)
-    desk.ask(1, prompt, max_tokens=2)
-    desk.run()
-    desk.decoder.batches.clear()
-    desk.ask(2, "w")
-    desk.ask(3, prompt, max_tokens=2, reproducible=True)
-    desk.ask(4, "w")
-    desk.run()
-    mine = [batch for batch in desk.decoder.batches if any(token == ord("a") for _, _, token in batch)]
+    bench.ask(1, prompt, max_tokens=2)
+    bench.run()
+    bench.decoder.batches.clear()
+    bench.ask(2, "w")
+    bench.ask(3, prompt, max_tokens=2, reproducible=True)
+    bench.ask(4, "w")
+    bench.run()
+    mine = [batch for batch in bench.decoder.batches if any(token == ord("a") for _, _, token in batch)]
     assert [len(batch) for batch in mine] == [FIXED_CHUNK, FIXED_CHUNK, 10]
     assert all(len({sequence for sequence, _, _ in batch}) == 1 for batch in mine)
-    assert desk.end(3).timings.cached_tokens == 0
-    assert [event.request for event in desk.order if isinstance(event, Finished)][1:] == [2, 3, 4]
+    assert bench.end(3).timings.cached_tokens == 0
+    assert [event.request for event in bench.order if isinstance(event, Finished)][1:] == [2, 3, 4]
 
 
-def test_a_reproducible_request_waits_for_all_cores_and_pauses_while_it_has_fewer():
-    desk = Desk(slots=2)
-    desk.scheduler.set_threads(1, all_cores=False)
-    desk.ask(1, "w")
-    desk.ask(2, "a", max_tokens=4, reproducible=True)
-    while desk.scheduler.can_step:
-        desk.scheduler.run_step()
-    assert desk.text(1) == "xyz" and desk.events[2] and desk.text(2) == ""
-    desk.scheduler.set_threads(2, all_cores=True)
-    desk.scheduler.run_step()
-    desk.scheduler.set_threads(0, all_cores=False)
-    assert not desk.scheduler.can_step
-    desk.scheduler.set_threads(1, all_cores=False)
-    assert not desk.scheduler.can_step
-    desk.scheduler.set_threads(2, all_cores=True)
-    desk.run()
-    assert desk.text(2) == "bcde"
+def test_a_reproducible_request_waits_for_all_cores_and_pauses_while_it_has_fewer() -> None:
+    bench = SchedulerBench(slots=2)
+    bench.scheduler.set_threads(1, all_cores=False)
+    bench.ask(1, "w")
+    bench.ask(2, "a", max_tokens=4, reproducible=True)
+    while bench.scheduler.can_step:
+        bench.scheduler.run_step()
+    assert bench.text(1) == "xyz" and bench.events[2] and bench.text(2) == ""
+    bench.scheduler.set_threads(2, all_cores=True)
+    bench.scheduler.run_step()
+    bench.scheduler.set_threads(0, all_cores=False)
+    assert not bench.scheduler.can_step
+    bench.scheduler.set_threads(1, all_cores=False)
+    assert not bench.scheduler.can_step
+    bench.scheduler.set_threads(2, all_cores=True)
+    bench.run()
+    assert bench.text(2) == "bcde"
 
 
-def test_the_prompt_chunk_adapts_so_that_a_step_takes_half_a_second():
-    desk = Desk(context_size=4096, batch_size=512, seconds_per_token=0.005)
-    desk.ask(1, "a" * 3000, max_tokens=1)
-    desk.run()
-    sizes = [len(batch) for batch in desk.decoder.batches]
+def test_the_prompt_chunk_adapts_so_that_a_step_takes_half_a_second() -> None:
+    bench = SchedulerBench(context_size=4096, batch_size=512, seconds_per_token=0.005)
+    bench.ask(1, "a" * 3000, max_tokens=1)
+    bench.run()
+    sizes = [len(batch) for batch in bench.decoder.batches]
     assert sizes[0] == 64
     assert max(sizes) <= 100
     assert sizes[-3] >= 95
 
 
-def test_two_prompts_are_read_side_by_side_while_a_third_generates():
-    desk = Desk(slots=3, context_size=512, batch_size=64)
-    desk.ask(1, "a", max_tokens=20)
-    desk.scheduler.run_step()
-    desk.ask(2, "m" * 100, max_tokens=1)
-    desk.ask(3, "t" * 100, max_tokens=1)
-    desk.scheduler.run_step()
-    last = [sequence for sequence, _, _ in desk.decoder.batches[-1]]
+def test_two_prompts_are_read_side_by_side_while_a_third_generates() -> None:
+    bench = SchedulerBench(slots=3, context_size=512, batch_size=64)
+    bench.ask(1, "a", max_tokens=20)
+    bench.scheduler.run_step()
+    bench.ask(2, "m" * 100, max_tokens=1)
+    bench.ask(3, "t" * 100, max_tokens=1)
+    bench.scheduler.run_step()
+    last = [sequence for sequence, _, _ in bench.decoder.batches[-1]]
     assert last.count(0) == 1
     assert abs(last.count(1) - last.count(2)) <= 1
     assert last.count(1) > 20
 
 
-def test_alternatives_come_with_their_probabilities_when_asked():
-    desk = Desk()
-    desk.ask(1, "a", max_tokens=1, alternatives=2)
-    desk.run()
-    (token,) = desk.of_kind(1, Token)
+def test_alternatives_come_with_their_probabilities_when_asked() -> None:
+    bench = SchedulerBench()
+    bench.ask(1, "a", max_tokens=1, alternatives=2)
+    bench.run()
+    (token,) = bench.of_kind(1, Token)
     assert token.logprob == pytest.approx(-0.1)
     assert [choice.text for choice in token.top] == ["b", chr(0)]
 
 
-def test_speeds_count_decode_time_only_and_queueing_is_told_apart():
-    desk = Desk(slots=1, seconds_per_token=0.01)
-    desk.ask(1, "aaaaaaaaaa", max_tokens=6)
-    desk.ask(2, "a", max_tokens=6)
-    desk.run()
-    first, second = desk.end(1).timings, desk.end(2).timings
+def test_speeds_count_decode_time_only_and_queueing_is_told_apart() -> None:
+    bench = SchedulerBench(slots=1, seconds_per_token=0.01)
+    bench.ask(1, "aaaaaaaaaa", max_tokens=6)
+    bench.ask(2, "a", max_tokens=6)
+    bench.run()
+    first, second = bench.end(1).timings, bench.end(2).timings
     assert first.prompt_speed == pytest.approx(100)
     assert first.generation_speed == pytest.approx(100)
     assert first.time_to_first_token == pytest.approx(0.1)
@@ -337,14 +348,14 @@ def test_speeds_count_decode_time_only_and_queueing_is_told_apart():
     assert second.total_seconds == pytest.approx(second.queued_seconds + 0.06)
 
 
-def test_chats_and_those_who_want_to_be_alone_are_served_in_the_order_in_which_they_came():
-    desk = Desk(slots=4)
+def test_chats_and_those_who_want_to_be_alone_are_served_in_the_order_in_which_they_came() -> None:
+    bench = SchedulerBench(slots=4)
     for number in range(1, 7):
-        desk.ask(number, "w", max_tokens=5, reproducible=number in (2, 5))
-    desk.run()
-    ends = [event.request for event in desk.order if isinstance(event, Finished)]
+        bench.ask(number, "w", max_tokens=5, reproducible=number in (2, 5))
+    bench.run()
+    ends = [event.request for event in bench.order if isinstance(event, Finished)]
     assert ends == [1, 2, 3, 4, 5, 6]
-    beside = [{sequence for sequence, _, _ in batch} for batch in desk.decoder.batches]
+    beside = [{sequence for sequence, _, _ in batch} for batch in bench.decoder.batches]
     assert max(map(len, beside)) == 2  # the chats between them shared their steps
 
 

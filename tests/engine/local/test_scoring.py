@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.scoring import Scorer, chunks, divide_text, kl_divergence
-from playground.engine.protocol import GREEDY, Failed, Finished, Score, Scored, ScoringEnded, Token
+from playground.engine.protocol import GREEDY, Event, Failed, Finished, Score, Scored, ScoringEnded, Token, TokenScore
 from playground.errors import PlaygroundError
 from playground.llama.params import SCORED_ROWS, ContextParameters
 
@@ -32,7 +35,7 @@ class LetterContext:
     def forget(self) -> None:
         self.position = 0
 
-    def read(self, tokens, position, first_wanted, threads):
+    def read(self, tokens: Sequence[int], position: int, first_wanted: int, threads: int) -> npt.NDArray[np.float32]:
         assert position == self.position, "a token was left out or read twice"
         self.position += len(tokens)
         self.reads.append((position, len(tokens)))
@@ -67,11 +70,17 @@ class LetterModel:
 
 
 def scored(
-    model: LetterModel, path: Path, continuation, prompt: str = "", *, against_reference: bool = False, window=None
-):
+    model: LetterModel,
+    path: Path,
+    continuation: str | tuple[int, ...],
+    prompt: str = "",
+    *,
+    against_reference: bool = False,
+    window: int | None = None,
+) -> list[Event]:
     """All that a scorer says to one request."""
     path.touch()
-    events: list = []
+    events: list[Event] = []
     scorer = Scorer(model, events.append)
     scorer.add_request(Score(1, prompt, continuation, str(path), against_reference, window))
     while scorer.is_busy:
@@ -79,7 +88,7 @@ def scored(
     return events
 
 
-def scores_of(events):
+def scores_of(events: Iterable[Event]) -> list[TokenScore]:
     return [score for event in events if isinstance(event, Scored) for score in event.scores]
 
 
@@ -134,7 +143,9 @@ def test_tokens_that_are_known_are_taken_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("continuation", "words"), [("", "too short"), ("a", "too short"), ((3, 99), "vocabulary of 10")]
 )
-def test_what_cannot_be_scored_is_refused_in_words(tmp_path: Path, continuation, words: str) -> None:
+def test_what_cannot_be_scored_is_refused_in_words(
+    tmp_path: Path, continuation: str | tuple[int, ...], words: str
+) -> None:
     (failed,) = scored(LetterModel(), tmp_path / "file", continuation)
     assert isinstance(failed, Failed) and words in failed.problem
 
@@ -183,7 +194,8 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypa
 
 
 def test_a_cancelled_scoring_frees_its_context_and_lets_the_next_begin(tmp_path: Path) -> None:
-    model, events = LetterModel(), []
+    model = LetterModel()
+    events: list[Event] = []
     scorer = Scorer(model, events.append)
     (tmp_path / "file").touch()
     for request in (1, 2, 3):
@@ -199,7 +211,7 @@ def test_a_cancelled_scoring_frees_its_context_and_lets_the_next_begin(tmp_path:
 
 
 def test_a_file_that_was_removed_meanwhile_is_not_made_again(tmp_path: Path) -> None:
-    events: list = []
+    events: list[Event] = []
     scorer = Scorer(LetterModel(), events.append)
     scorer.add_request(Score(1, "", "abc", str(tmp_path / "gone"), False))
     scorer.run_step(1)
@@ -210,7 +222,7 @@ def test_a_file_that_was_removed_meanwhile_is_not_made_again(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def engine(starter: Path):
+def engine(starter: Path) -> Iterator[Any]:
     cores = CpuShares(2)
     engine = LocalEngine(starter, ContextParameters(256, slots=1), cores)
     for _ in engine.load_model():

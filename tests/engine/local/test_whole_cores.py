@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,14 +25,14 @@ def loaded(starter: Path, cores: CpuShares) -> LocalEngine:
 
 
 @pytest.fixture(scope="module")
-def cores():
+def cores() -> Iterator[CpuShares]:
     shares = CpuShares(2)
     yield shares
     shares.close()
 
 
 @pytest.fixture(scope="module")
-def engine(starter: Path, cores: CpuShares):
+def engine(starter: Path, cores: CpuShares) -> Iterator[Any]:
     engine = loaded(starter, cores)
     yield engine
     engine.close()
@@ -54,7 +56,7 @@ def replies(*engines: LocalEngine) -> list[list[tuple[int, float | None]]]:
     answers = []
     for stream in streams:
         events = list(stream)
-        assert isinstance(events[-1], Finished) and events[-1].timings.prompt_tokens > 512
+        assert isinstance(events[-1], Finished) and (events[-1].timings.prompt_tokens or 0) > 512
         answers.append([(event.id, event.logprob) for event in events if isinstance(event, Token)])
     return answers
 
