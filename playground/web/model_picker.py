@@ -94,7 +94,7 @@ class PickerComponents:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `updates` may change."""
+        """What `choice_updates` may change."""
         return [self.line, self.model, self.level, self.context, self.kv_type, self.memory, self.make]
 
     @property
@@ -106,8 +106,15 @@ class PickerComponents:
         """The choice that the browser sent; an impossible value becomes the default."""
         return ModelChoice.read(values[self.model], values[self.level], values[self.context], values[self.kv_type])
 
+    def choice_updates(self, view: PickerView) -> Updates:
+        """The view of a choice that the page makes for the visitor, drawn: by a link, a loaded model, a cell."""
+        return self.updates(view) | {self.kv_type: view.choice.kv_type}
+
     def updates(self, view: PickerView) -> Updates:
-        """The view, drawn."""
+        """The view of the visitor's own choice, drawn.
+
+        Without the KV cache type: no view changes it, and an update that is late would undo the visitor's next click.
+        """
         choice = view.choice
         bar = memory_bar_empty(view.problem or "Calculating memory …")
         if view.plan and view.verdict:
@@ -121,7 +128,6 @@ class PickerComponents:
             self.model: gr.Dropdown(choices=list(view.models), value=choice.model),
             self.level: gr.HTML(value=choice.level or "", rows=rows),
             self.context: gr.HTML(value=str(choice.context_size or ""), rows=steps),
-            self.kv_type: choice.kv_type,
             self.memory: bar,
             self.make: _make_button(view),
         }

@@ -391,7 +391,7 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
     def choose_loaded_model(request: gr.Request, pressed: Any) -> Iterator[Updates]:
         choice = service.choose_loaded_model(visitor(request), str(pressed))
         for view in service.picker.views(choice):
-            yield picker.updates(view) | draw_loaded_models(view.choice)
+            yield picker.choice_updates(view) | draw_loaded_models(view.choice)
 
     streaming.wire([tab.load.click], partial(load, False), inputs, tab.outputs, tab.growing)
     streaming.wire([tab.load_anyway.click], partial(load, True), inputs, tab.outputs, tab.growing)

@@ -286,7 +286,7 @@ def _wire_pickers(page: gr.Blocks, tab: CompareTab, service: CompareService, tab
         drawn: Updates = {}  # both pickers each time: for a tab that is not open yet, only the last update counts
         for picker, choice in zip(pickers, service.setup.choices_to_open(setup), strict=True):
             for view in service.picker.views(choice):
-                drawn |= picker.updates(view)
+                drawn |= picker.choice_updates(view)
                 yield dict(drawn)
 
     def show_outlook(values: Values) -> str:

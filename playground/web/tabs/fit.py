@@ -218,7 +218,7 @@ def wire_fit_tab(
             return
         updates |= {tabs: gr.Tabs(selected="chat"), chat.progress: ""}
         for view in picker.views(action.chat):
-            yield updates | chat.picker.updates(view)
+            yield updates | chat.picker.choice_updates(view)
 
     def open_models(repo: str) -> Updates:
         return {tabs: gr.Tabs(selected="models"), wanted_repo: repo}
