@@ -114,7 +114,7 @@ def quantization_updates(
 
 def quantization_progress(level: str | None, progress: QuantizationProgress | None) -> WorkProgress:
     """`Making Q2_0`, 43 %; before it begins the share is unknown."""
-    is_weighing = progress is not None and progress.is_weighing
+    is_weighing = progress is not None and progress.measures_imatrix
     stage = f"Measuring which weights matter for {level}" if is_weighing else f"Making {level}"
     return WorkProgress(stage, progress.fraction if progress else None)
 

@@ -270,7 +270,7 @@ class ModelsService:
 
 
 def size_line(size: QuantizedSize) -> str:
-    """`62 MiB · 3.6 bits. Requantized from Q4_1 …`: what the file will be, to the byte, before it is made."""
+    """`62 MiB · 3.6 bits. Made from the Q4_1 file …`: what the file will be, to the byte, before it is made."""
     return " ".join(
         filter(None, (f"{gibibytes(size.size)} ({size.size:,} bytes) · {bits(size.bits_per_weight)}.", size.note))
     )

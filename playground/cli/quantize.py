@@ -53,7 +53,7 @@ def _followed(work: Iterator[QuantizationProgress | QuantizedFile]) -> Quantized
             if isinstance(event, QuantizedFile):
                 return event
             if shown:
-                stage = "Reading a text to weigh by" if event.is_weighing else "Making"
+                stage = "Reading a text to weigh by" if event.measures_imatrix else "Making"
                 print(f"\r\033[K{stage} {event.fraction:4.0%}", end="", file=sys.stderr, flush=True)
     finally:
         if shown:

@@ -1,9 +1,8 @@
-"""Makes quantization levels of a model that is on disk, with llama.cpp's own quantizer in a child process.
+"""Makes quantization levels of a model on disk, with llama.cpp's own quantizer in a child process.
 
-First exactly how large and how good (a dry run), then the file itself, which appears under its name only when it is
-whole. Knows nothing of pages; what tensors become is llama/quantizer.py's to ask. The one idea: a level made from a
-quantized file cannot be better than that file, and says so in its own metadata from then on. The lowest levels want to
-know which weights matter; for them the model reads a text first.
+A dry run first says exactly how large the file will be; then the file is written, and gets its name when it is
+complete. A level made from a quantized file cannot be better than that file, and says so in its own metadata. For the
+lowest levels llama.cpp needs an importance matrix; the child measures one while the model reads a text.
 """
 
 from __future__ import annotations
@@ -17,28 +16,27 @@ from typing import Any, Final
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.filenames import parse_file_name
-from playground.gguf.header import REQUANTIZED_FROM, FileSource, GgufHeader, merge_shards, read_header
-from playground.gguf.levels import LEVELS, MAKEABLE_LEVELS, Level, find_level
+from playground.gguf.header import REQUANTIZED_FROM, FileSource, merge_shards, read_header
+from playground.gguf.levels import LEVELS, MAKEABLE_LEVELS, Level, nominal_bits
 from playground.llama.quantizer import Fallback
 from playground.machine.files import unfinished_file
 from playground.quantize.quantizer_process import QuantizerProcess
 from playground.resources import asset
 from playground.text_format import gibibytes_apart
 
-HEARTBEAT_SECONDS: Final = 0.25  # progress is told again after this, so that a stop is never far
+HEARTBEAT_SECONDS: Final = 0.25  # progress is yielded at least this often, so that a stop acts soon
 SILENCE_SECONDS: Final = 60.0  # a dry run takes 0.03 s for the starter, and reads no weights of larger models either
-NAMED_ASTRAY: Final = 0.1  # of the nominal bits per weight: from here on a file's name says too little
-_FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64"})  # types that are no quantization
-_WEIGHED_WITH: Final = {"quantize.imatrix.dataset": "calibration.txt of the GGUF playground"}  # llama.cpp's own key
+NOTED_DEVIATION: Final = 0.1  # from the level's nominal bits per weight: a larger one is noted
+_IMATRIX_NOTE: Final = {"quantize.imatrix.dataset": "calibration.txt of the GGUF playground"}  # llama.cpp's own key
 
 
 @dataclass(frozen=True)
 class QuantizedSize:
-    """What a level of a model will be: the file's bytes and the true bits per weight.
+    """What a level of a model will be: the file's bytes, and the true average of bits per weight.
 
-    fallbacks: tensors whose rows do not divide by the level's blocks, and the larger type each takes.
-    requantized_from: the level the made file cannot be better than; None where the source is not quantized.
-    is_weighed: llama.cpp makes it only with an importance matrix, which is measured here first.
+    fallbacks: tensors whose rows are not a multiple of the level's block, and the larger type of each.
+    requantized_from: the level that the file cannot be better than; None if the source is not quantized.
+    uses_imatrix: llama.cpp makes it only with an importance matrix, which is measured first.
     """
 
     level: str
@@ -47,47 +45,45 @@ class QuantizedSize:
     tensor_count: int
     fallbacks: tuple[Fallback, ...]
     requantized_from: str | None
-    is_weighed: bool = False
+    uses_imatrix: bool = False
 
     @property
     def note(self) -> str | None:
-        """What the level's name does not say, in plain sentences; None where it says it all."""
+        """What people should know beyond the level's name, in sentences; None if there is nothing."""
         named = level_note(self.level, None, self.bits_per_weight)
         origin = level_note(self.level, self.requantized_from, None)
-        weighed = "Made with an importance matrix, for which the model reads a text first." if self.is_weighed else None
-        return " ".join(filter(None, (named, self._fallbacks_in_words(), origin, weighed))) or None
+        imatrix = "Needs an importance matrix, which is measured first." if self.uses_imatrix else None
+        return " ".join(filter(None, (named, self._fallback_note(), origin, imatrix))) or None
 
-    def _fallbacks_in_words(self) -> str | None:
+    def _fallback_note(self) -> str | None:
         if not self.fallbacks:
             return None
-        rows = " or ".join(
-            str(row_length) for row_length in sorted({fallback.row_length for fallback in self.fallbacks})
-        )
-        blocks = " or ".join(str(divisor) for divisor in sorted({fallback.divisor for fallback in self.fallbacks}))
+        rows = " or ".join(map(str, sorted({fallback.row_length for fallback in self.fallbacks})))
+        blocks = " or ".join(map(str, sorted({fallback.divisor for fallback in self.fallbacks})))
+        verb = "uses" if len(self.fallbacks) == 1 else "use"
         return (
-            f"{len(self.fallbacks)} of {self.tensor_count} tensors {'has' if len(self.fallbacks) == 1 else 'have'} "
-            "another type than the level's, "
-            f"because rows of {rows} weights do not divide into blocks of {blocks}."
+            f"{len(self.fallbacks)} of {self.tensor_count} tensors {verb} a fallback type: this model's rows ({rows}) "
+            f"are not a multiple of {blocks}."
         )
 
 
 @dataclass(frozen=True)
 class QuantizationProgress:
-    """So much of the weights is done; `tensor` is the one in work, `number` of `count`.
+    """The fraction of the weights that is done, and the current tensor: `number` of `count`.
 
-    is_weighing: so much of the text is read that tells which weights matter; no tensor is in work yet.
+    measures_imatrix: the fraction is that of the text being read for the importance matrix; there is no tensor yet.
     """
 
     fraction: float
     tensor: str
     number: int
     count: int
-    is_weighing: bool = False
+    measures_imatrix: bool = False
 
 
 @dataclass(frozen=True)
 class QuantizedFile:
-    """The file is whole and has its name."""
+    """The file is complete and has its name."""
 
     path: Path
     size: int
@@ -95,9 +91,9 @@ class QuantizedFile:
 
 
 def estimate_level(source: Path, level: str) -> QuantizedSize:
-    """What `level` made from the model at `source` would be, to the byte; writes nothing.
+    """The exact size of `level` made from the model at `source`; writes nothing.
 
-    Raises ModelNotFound, BadModelFile, or PlaygroundError with llama.cpp's words where it refuses.
+    Raises ModelNotFound, BadModelFile, or PlaygroundError with llama.cpp's words when it refuses.
     """
     outcome = estimate_levels(source, (level,))[level]
     if isinstance(outcome, PlaygroundError):
@@ -106,15 +102,15 @@ def estimate_level(source: Path, level: str) -> QuantizedSize:
 
 
 def estimate_levels(source: Path, levels: Sequence[str] | None = None) -> dict[str, QuantizedSize | PlaygroundError]:
-    """Each level's estimate, or why it cannot be made; one child for all of them.
+    """The exact size of each level, or why it cannot be made; one child process for all.
 
-    Raises ModelNotFound or BadModelFile for what is wrong with the source itself.
+    Raises ModelNotFound or BadModelFile if the source itself is missing or damaged.
     """
     model = _read_source(source)
     outcomes: dict[str, QuantizedSize | PlaygroundError] = {}
     remaining = list(MAKEABLE_LEVELS if levels is None else levels)
     while remaining:
-        with QuantizerProcess() as process:  # anew after a level over which it died
+        with QuantizerProcess() as process:  # another one after a level that ended it
             while remaining and process.is_alive:
                 level = remaining.pop(0)
                 try:
@@ -131,8 +127,8 @@ def quantize_file(
 ) -> Generator[QuantizationProgress | QuantizedFile, None, None]:
     """Make `level` of the model at `source` as the file `target`: yields progress, then the QuantizedFile.
 
-    Closing the generator stops the work and leaves nothing behind; so does any error. Raises what `estimate` does, and
-    PlaygroundError when the target exists or the disk is too full.
+    Closing the generator stops the work and leaves nothing behind; so does any error. Raises what `estimate_level`
+    does, and PlaygroundError when the target exists or the disk is too full.
     """
     model = _read_source(source)
     _refuse_existing(target)
@@ -140,12 +136,12 @@ def quantize_file(
         planned = _plan(process, model, level)
         with unfinished_file(target) as unfinished:
             _refuse_full_disk(target.parent, planned)
-            order = _order("make", model, level, planned.is_weighed) | {
+            order = _order("make", model, level, planned.uses_imatrix) | {
                 "target": str(unfinished),
                 "threads": max(1, threads),
             }
-            if planned.is_weighed:
-                yield from _weighing(process, model, planned, threads)
+            if planned.uses_imatrix:
+                yield from _measure_imatrix(process, model, planned, threads)
             yield QuantizationProgress(0.0, "", 0, planned.tensor_count)
             process.send_order(order)
             yield from _progress(process, planned)
@@ -156,30 +152,31 @@ def quantize_file(
 
 
 def level_note(level: str, requantized_from: str | None, bits_per_weight: float | None) -> str | None:
-    """What a level's name does not say of a file, in plain sentences; None where there is nothing to add.
+    """What people should know of a file beyond its level's name, in sentences; None if there is nothing.
 
-    >>> level_note("Q2_K", "Q4_1", 5.14)
-    'Named Q2_K, in truth 5.1 bits per weight. Requantized from Q4_1: it cannot be better than that.'
+    >>> level_note("Q8_0", "Q4_1", 8.51)
+    'Made from the Q4_1 file, so it cannot be better than Q4_1.'
     """
     notes = []
-    nominal = find_level(level)
-    if nominal and bits_per_weight and abs(bits_per_weight / nominal.bits_per_weight - 1) > NAMED_ASTRAY:
-        notes.append(f"Named {level}, in truth {bits_per_weight:.1f} bits per weight.")
+    nominal = nominal_bits(level)
+    if nominal and bits_per_weight and bits_per_weight > nominal * (1 + NOTED_DEVIATION):
+        notes.append(f"Averages {bits_per_weight:.1f} bits per weight, because some tensors stay at higher precision.")
+    elif nominal and bits_per_weight and bits_per_weight < nominal * (1 - NOTED_DEVIATION):
+        notes.append(f"Averages {bits_per_weight:.1f} bits per weight, fewer than usual for {level}.")
     if requantized_from:
-        notes.append(f"Requantized from {requantized_from}: it cannot be better than that.")
+        notes.append(f"Made from the {requantized_from} file, so it cannot be better than {requantized_from}.")
     return " ".join(notes) or None
 
 
 def lowest_origin(level: str, is_quantized: bool, noted: str | None) -> str | None:
-    """The level that whatever is made from a file cannot be better than; None where the file never was quantized.
+    """The level that a file made from this one cannot be better than; None if the file was never quantized.
 
-    level: the file's own; noted: what the file says it was requantized from. The lower of the two, the earlier where
-    they are equal: a Q8_0 made from Q4_1 is a Q4_1 at heart, and so is an F16 made from it.
+    level: that of the file. noted: what the file says it was made from. The lower of the two: what is made from a Q8_0
+    that was made from Q4_1 is no better than Q4_1.
     """
     if not is_quantized or noted is None:
         return level if is_quantized else noted
-    own, earlier = find_level(level), find_level(noted)
-    return level if own and earlier and own.bits_per_weight < earlier.bits_per_weight else noted
+    return level if 0 < nominal_bits(level) < nominal_bits(noted) else noted
 
 
 # --- the source ---
@@ -205,11 +202,11 @@ def _read_source(path: Path) -> _Source:
     header = merge_shards(headers) if len(headers) > 1 else headers[0]
     name = parse_file_name(path.name)
     level = (name.level if name else None) or header.level or "an unknown level"
-    return _Source(shards, lowest_origin(level, _is_quantized(header), header.requantized_from))
+    return _Source(shards, lowest_origin(level, header.is_quantized, header.requantized_from))
 
 
 def _shards(path: Path) -> tuple[Path, ...]:
-    """All files of the model that `path` is a part of, the first one first."""
+    """All files of the model that `path` belongs to, in order."""
     name = parse_file_name(path.name)
     if name is None or name.shard_count == 1:
         return (path,)
@@ -218,70 +215,66 @@ def _shards(path: Path) -> tuple[Path, ...]:
     return tuple(path.with_name(f"{stem}{number:05}-of-{count:05}.gguf") for number in range(1, count + 1))
 
 
-def _is_quantized(header: GgufHeader) -> bool:
-    return any(tensor.type.name not in _FLOATS for tensor in header.tensors)
+# --- orders to the child process, and its answers ---
 
 
-# --- the talk with the child ---
-
-
-def _order(word: str, model: _Source, level: str, is_weighed: bool) -> dict[str, Any]:
+def _order(word: str, model: _Source, level: str, uses_imatrix: bool) -> dict[str, Any]:
     notes = {} if model.origin is None else {REQUANTIZED_FROM: model.origin}
     return {
         "order": word,
         "source": str(model.shards[0]),
         "shards": [str(shard) for shard in model.shards],
-        "file_type": _known(level).file_type,
-        "notes": notes | _WEIGHED_WITH if is_weighed else notes,
-        "weighed": is_weighed,
+        "file_type": _makeable_level(level).file_type,
+        "notes": notes | _IMATRIX_NOTE if uses_imatrix else notes,
+        "weighed": uses_imatrix,
     }
 
 
-def _known(name: str) -> Level:
-    """The level of that name, in either case. Raises PlaygroundError for one that the quantizer does not know."""
+def _makeable_level(name: str) -> Level:
+    """The level of that name, in upper or lower case. Raises PlaygroundError if the quantizer does not know it."""
     for level in LEVELS:
         if level.name == name.upper() and level.makeable:
             return level
-    raise PlaygroundError(f"llama.cpp makes no level named {name}.", f"It makes {', '.join(MAKEABLE_LEVELS)}.")
+    raise PlaygroundError(f"llama.cpp cannot make a level named {name}.", f"It makes {', '.join(MAKEABLE_LEVELS)}.")
 
 
-def _plan(process: QuantizerProcess, model: _Source, level: str, is_weighed: bool = False) -> QuantizedSize:
-    """What the level would be; weighed where llama.cpp will not make it otherwise, and then it is another one."""
-    process.send_order(_order("plan", model, level, is_weighed))
+def _plan(process: QuantizerProcess, model: _Source, level: str, uses_imatrix: bool = False) -> QuantizedSize:
+    """What the level would be; with an importance matrix, which changes the sizes, if llama.cpp requires one."""
+    process.send_order(_order("plan", model, level, uses_imatrix))
     answer = process.read_answer(SILENCE_SECONDS)
     if answer is None:
         raise BadModelFile(
-            f"llama.cpp did not say within {SILENCE_SECONDS:.0f} seconds what {level} would be.", "Try again."
+            f"llama.cpp did not answer within {SILENCE_SECONDS:.0f} seconds how large {level} would be.", "Try again."
         )
     if answer["is"] == "refused":
         raise _refusal(level, answer)
-    if answer["needs_imatrix"] and not is_weighed:
-        return _plan(process, model, level, is_weighed=True)
+    if answer["needs_imatrix"] and not uses_imatrix:
+        return _plan(process, model, level, uses_imatrix=True)
     return QuantizedSize(
-        _known(level).name,
+        _makeable_level(level).name,
         answer["size"],
         answer["bits_per_weight"],
         answer["tensors"],
         _fallbacks(answer),
         model.origin,
-        is_weighed,
+        uses_imatrix,
     )
 
 
-def _weighing(
+def _measure_imatrix(
     process: QuantizerProcess, model: _Source, planned: QuantizedSize, threads: int
 ) -> Iterator[QuantizationProgress]:
-    """How far the child has read the text, the latest again while it is silent."""
+    """How far the model has read the text; the latest value again while the child says nothing."""
     text = asset("calibration.txt").read_text(encoding="utf-8")
     process.send_order({"order": "weigh", "source": str(model.shards[0]), "text": text, "threads": max(1, threads)})
-    latest = QuantizationProgress(0.0, "", 0, planned.tensor_count, is_weighing=True)
+    latest = QuantizationProgress(0.0, "", 0, planned.tensor_count, measures_imatrix=True)
     while True:
         answer = process.read_answer(HEARTBEAT_SECONDS)
         if answer is not None and answer["is"] == "refused":
             raise PlaygroundError(
                 f"{planned.level} is made with an importance matrix, and none can be measured of this model: "
                 f"{answer['reason']}.",
-                "Choose another level, or fetch this one ready-made.",
+                "Choose another level, or download this one.",
             )
         if answer is not None and answer["is"] == "weighed":
             return
@@ -291,7 +284,7 @@ def _weighing(
 
 
 def _progress(process: QuantizerProcess, planned: QuantizedSize) -> Iterator[QuantizationProgress]:
-    """What the child tells of its work, the latest again while it is silent, until the file is whole."""
+    """How far the quantizer is, until the file is written; the latest value again while the child says nothing."""
     latest = QuantizationProgress(0.0, "", 0, planned.tensor_count)
     while True:
         answer = process.read_answer(HEARTBEAT_SECONDS)
@@ -328,7 +321,7 @@ def _refusal(level: str, answer: Mapping[str, Any]) -> PlaygroundError:
 
 def _refuse_existing(target: Path) -> None:
     if os.path.lexists(target):
-        raise PlaygroundError(f"{target.name} is there already.", "Use it, or delete it first.")
+        raise PlaygroundError(f"{target.name} exists already.", "Use it, or delete it first.")
 
 
 def _refuse_full_disk(folder: Path, planned: QuantizedSize) -> None:
@@ -342,7 +335,7 @@ def _refuse_full_disk(folder: Path, planned: QuantizedSize) -> None:
 
 
 def _safe_on_disk(path: Path) -> int:
-    """The file's size, once all of it has left memory: no name may stand for half a file after a power cut."""
+    """The file's size, after all of it is on the disk: after a power cut no name may belong to half a file."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size

@@ -62,7 +62,7 @@ def test_the_first_view_is_quick_and_the_last_complete(picker: ModelPickerServic
 def test_the_level_that_others_were_made_from_is_recommended(picker: ModelPickerService, made: Path) -> None:
     last = list(picker.views(ModelChoice()))[-1]
     assert [(row.name, row.recommended) for row in last.levels] == [("Q4_1", True), ("Q8_0", False)]
-    assert "Requantized from Q4_1" in last.levels[1].notes[0]
+    assert "Made from the Q4_1 file" in last.levels[1].notes[0]
     assert last.choice.level == "Q4_1"
 
 
@@ -96,8 +96,8 @@ def test_levels_that_can_be_made_are_listed_with_exact_size_and_bits(picker: Mod
     assert last.made_from == "Q4_1" and last.choice.level == "Q4_1" and last.to_make is None
     assert "Q4_1" not in [row.name for row in last.makeable]
     assert low.bits_per_weight == pytest.approx(5.14, abs=0.01) and low.verdict
-    assert "Named Q2_K, in truth 5.1 bits per weight." in low.notes[0]
-    assert "Requantized from Q4_1" in low.notes[0]
+    assert "Averages 5.1 bits per weight, because" in low.notes[0]
+    assert "Made from the Q4_1 file" in low.notes[0]
 
 
 def test_a_level_that_can_be_made_is_planned_as_it_will_be(picker: ModelPickerService) -> None:

@@ -41,7 +41,7 @@ def test_a_dry_run_tells_the_size_to_the_byte_and_writes_nothing(
 def test_without_a_file_name_the_level_becomes_one_of_the_starters(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quantize", "starter", "Q2_0"]) == 0
     said = capsys.readouterr().out
-    assert "Requantized from Q4_1" in said and "3.6 bits per weight" in said
+    assert "Made from the Q4_1 file" in said and "3.6 bits per weight" in said
     levels = answer(capsys, "levels", "starter:Q2_0")["levels"]
     assert [(level["level"], level["origin"]) for level in levels] == [("Q2_0", "made here")]
 
@@ -49,10 +49,10 @@ def test_without_a_file_name_the_level_becomes_one_of_the_starters(capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("starter", "Q9"), "makes no level named Q9"),
+        (("starter", "Q9"), "cannot make a level named Q9"),
         (("starter", "Q1_0"), "cannot make Q1_0"),
         (("nowhere.gguf", "Q8_0"), "There is no file nowhere.gguf"),
-        (("starter", "Q2_0", "-o", "/dev/null"), "is there already"),
+        (("starter", "Q2_0", "-o", "/dev/null"), "exists already"),
     ],
 )
 def test_what_cannot_be_made_is_one_line_of_error(

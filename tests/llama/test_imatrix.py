@@ -81,9 +81,9 @@ def test_a_level_that_wants_an_importance_matrix_is_made_to_the_byte_and_says_ho
 ) -> None:
     path, level = reader[0], "IQ2_XXS"
     foretold = estimate_level(path, level)
-    assert foretold.is_weighed and "importance matrix" in (foretold.note or "")
+    assert foretold.uses_imatrix and "importance matrix" in (foretold.note or "")
     events = list(quantize_file(path, level, tmp_path / f"Reader-{level}.gguf", 2))
     made = events[-1]
     assert isinstance(made, QuantizedFile) and made.size == foretold.size
-    assert any(isinstance(event, QuantizationProgress) and event.is_weighing for event in events)
+    assert any(isinstance(event, QuantizationProgress) and event.measures_imatrix for event in events)
     assert "calibration.txt" in str(read_header(FileSource(made.path)).metadata["quantize.imatrix.dataset"])

@@ -40,7 +40,7 @@ def test_levels_that_are_here_or_refused_are_not_offered(quantization_jobs: Quan
     assert "Q4_1" not in offered and "Q1_0" not in offered
     assert set(offered) == set(USUAL_LEVELS)
     assert [size.size for size in offered.values()] == sorted((s.size for s in offered.values()), reverse=True)
-    assert offered["Q2_0"].note and "Requantized from Q4_1" in offered["Q2_0"].note
+    assert offered["Q2_0"].note and "Made from the Q4_1 file" in offered["Q2_0"].note
 
 
 def test_a_made_level_is_as_large_as_offered_listed_at_once_and_offered_no_more(

@@ -115,8 +115,9 @@ def test_a_file_named_q2_k_that_takes_five_bits_says_so_and_why(starter: Path) -
     foretold = estimate_level(starter, "Q2_K")
     assert len(foretold.fallbacks) == 180
     assert foretold.note == (
-        "Named Q2_K, in truth 5.1 bits per weight. 180 of 272 tensors have another type than the level's, because rows "
-        "of 576 weights do not divide into blocks of 256. Requantized from Q4_1: it cannot be better than that."
+        "Averages 5.1 bits per weight, because some tensors stay at higher precision. "
+        "180 of 272 tensors use a fallback type: this model's rows (576) are not a multiple of 256. "
+        "Made from the Q4_1 file, so it cannot be better than Q4_1."
     )
 
 
@@ -160,7 +161,7 @@ def test_every_level_that_is_foretold_is_made_to_the_byte(tiny: Path, tmp_path: 
 def test_a_level_that_wants_an_importance_matrix_is_refused_where_no_text_can_be_read(
     tiny: Path, tmp_path: Path
 ) -> None:
-    assert estimate_level(tiny, "IQ1_S").is_weighed
+    assert estimate_level(tiny, "IQ1_S").uses_imatrix
     with pytest.raises(PlaygroundError, match=r"IQ1_S is made with an importance matrix, and none can be measured"):
         make(tiny, "IQ1_S", tmp_path / "Tiny-IQ1_S.gguf")
     assert not any(tmp_path.glob("*IQ1_S*"))
@@ -203,16 +204,16 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 def test_a_level_is_named_in_either_case_and_an_unknown_one_lists_what_there_is(tiny: Path) -> None:
     assert estimate_level(tiny, "q8_0").level == "Q8_0"
     for name in ("Q9_X", "UD-Q4_K_XL", "NVFP4"):
-        with pytest.raises(PlaygroundError, match=f"no level named {name}.*Q4_K_M"):
+        with pytest.raises(PlaygroundError, match=f"a level named {name}.*Q4_K_M"):
             estimate_level(tiny, name)
 
 
 def test_a_file_that_is_there_is_never_overwritten(tiny: Path, tmp_path: Path) -> None:
     target = tmp_path / "Tiny-Q8_0.gguf"
     target.write_text("mine")
-    with pytest.raises(PlaygroundError, match=r"Tiny-Q8_0\.gguf is there already"):
+    with pytest.raises(PlaygroundError, match=r"Tiny-Q8_0\.gguf exists already"):
         make(tiny, "Q8_0", target)
-    with pytest.raises(PlaygroundError, match="is there already"):
+    with pytest.raises(PlaygroundError, match="exists already"):
         make(tiny, "Q8_0", tiny)
     assert target.read_text() == "mine"
 
@@ -222,7 +223,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten_either(tiny: Path, tmp
     work = quantize_file(tiny, "Q8_0", target, threads=1)
     next(work)
     target.write_text("mine")
-    with pytest.raises(PlaygroundError, match="is there already"):
+    with pytest.raises(PlaygroundError, match="exists already"):
         list(work)
     assert target.read_text() == "mine" and left_in(tmp_path) == [target]
 
@@ -281,8 +282,8 @@ def test_a_quantizer_that_is_killed_is_an_error_that_says_so(tiny: Path, tmp_pat
 KILLED_IN_MID_WORK = """
 import os, psutil, signal, sys
 from pathlib import Path
-from playground.quantize.quantize import quantize
-work = quantize(Path(sys.argv[1]), "Q8_0", Path(sys.argv[2]), 1)
+from playground.quantize.quantize import quantize_file
+work = quantize_file(Path(sys.argv[1]), "Q8_0", Path(sys.argv[2]), 1)
 while next(work).fraction == 0: pass
 print(psutil.Process().children()[0].pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -312,8 +313,9 @@ def test_a_leftover_of_a_crash_is_removed_and_a_living_makers_file_is_not(tmp_pa
     ("level", "requantized_from", "bits", "note"),
     [
         ("Q8_0", None, 8.51, None),
-        ("Q2_K", None, 5.14, "Named Q2_K, in truth 5.1 bits per weight."),
-        ("Q8_0", "Q4_1", 8.51, "Requantized from Q4_1: it cannot be better than that."),
+        ("Q2_K", None, 5.14, "Averages 5.1 bits per weight, because some tensors stay at higher precision."),
+        ("Q8_0", None, 7.1, "Averages 7.1 bits per weight, fewer than usual for Q8_0."),
+        ("Q8_0", "Q4_1", 8.51, "Made from the Q4_1 file, so it cannot be better than Q4_1."),
         ("unknown", None, 5.0, None),
         ("Q4_K_M", None, None, None),
     ],

@@ -232,7 +232,7 @@ class CompareService:
                 if now - shown_at >= self._interval_seconds:
                     shown_at = now
                     progress = quantization_progress(choice.level, step)
-                    if source and not step.is_weighing:
+                    if source and not step.measures_imatrix:
                         progress = replace(progress, stage=f"{progress.stage} from the {source} file")
                     running.set_note(position, progress)
                     yield CompareUpdate(panes=running.states)
