@@ -23,7 +23,7 @@ def wait_seconds(engine: LocalEngine, prompt: str) -> tuple[float, int]:
     """(time to first token, tokens that had to be read)"""
     timings = ended(list(engine.start_reply(prompt, GREEDY, max_tokens=8))).timings
     assert timings.time_to_first_token is not None
-    return timings.time_to_first_token, timings.prompt_tokens - timings.cached_tokens
+    return timings.time_to_first_token, (timings.prompt_tokens or 0) - (timings.cached_tokens or 0)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from playground.errors import ModelNotFound, PlaygroundError
 from playground.limits.limits import Limits
 from playground.limits.runs import Runs, Visitor
 from playground.models.disk_scan import LeftOut
-from playground.models.hub.client import FoundRepository, HubClient
+from playground.models.hub.client import FoundRepository, HubClient, RetryPolicy
 from playground.models.hub.download_queue import Download
 from playground.models.hub.repository import HubFile, HubLevel, Repository, read_models
 from playground.quantize.quantize import QuantizedFile, quantize_file
@@ -238,15 +238,9 @@ def test_what_the_hub_refuses_shows_as_a_sentence(service: ModelsService) -> Non
 
 
 def test_without_a_network_the_search_says_so_and_the_disk_works(service: ModelsService, services: Services) -> None:
-    services.hub = HubClient("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, retry=_hasty())
+    services.hub = HubClient("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, retry=RetryPolicy(attempts=1))
     assert text_of(search_results(service.hub.search_repositories("fox")))
     assert service.installed_models.view().rows and "error" in search_results(service.hub.search_repositories("fox"))
-
-
-def _hasty() -> object:
-    from playground.models.hub.client import RetryPolicy
-
-    return RetryPolicy(attempts=1)
 
 
 # --- downloads ---

@@ -41,5 +41,5 @@ def test_a_chat_longer_than_the_context_goes_on_without_its_oldest_turns(engine:
     for number in range(6):
         talk = talk.ask(f"Tell me about the number {number}.").answered(Message("assistant", "It is a number. " * 12))
     end = last(engine, talk.ask("What is 2+2?"), 8)
-    assert end.left_out > 0 and end.prompt_tokens <= 256 - 8
+    assert end.left_out > 0 and end.prompt_tokens is not None and end.prompt_tokens <= 256 - 8
     assert end.answer and end.finished is not None and end.finished.reason in ("length limit", "end of text")

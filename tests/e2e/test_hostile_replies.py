@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.e2e.visitor import Visitor
 from tests.support.playground_process import PlaygroundProcess
@@ -79,7 +79,12 @@ def restored(visit: Visitor) -> Page:
 
 def requests_to_elsewhere(page: Page) -> list[str]:
     seen: list[str] = []
-    page.context.on("request", lambda request: FAR[7:] in request.url and seen.append(request.url))
+
+    def note_request(request: Request) -> None:
+        if FAR[7:] in request.url:
+            seen.append(request.url)
+
+    page.context.on("request", note_request)
     return seen
 
 

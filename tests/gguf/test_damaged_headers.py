@@ -310,7 +310,7 @@ def test_whatever_llama_cpp_refuses_is_refused_here_too(ggml_path: Path, tmp_pat
     contents += [mutated(SMALL_MODEL, dice) for _ in range(500)]
     for number, content in enumerate(contents):
         (tmp_path / f"{number:04}.gguf").write_bytes(content)
-    command = [sys.executable, "-c", LLAMA_CPP_READS, ggml_path, tmp_path]
+    command = [sys.executable, "-c", LLAMA_CPP_READS, str(ggml_path), str(tmp_path)]
     child = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert child.returncode == 0, child.stderr[-500:]
     read_there = [line.endswith("True") for line in child.stdout.splitlines()]

@@ -78,7 +78,11 @@ def test_the_starters_tensors_and_metadata_are_those_that_the_gguf_package_reads
     header, reference = read_header(FileSource(starter)), gguf.GGUFReader(starter)
     assert header.byte_count == reference.data_offset
     for ours, theirs in zip(header.tensors, reference.tensors, strict=True):
-        assert (ours.name, ours.shape, ours.type) == (theirs.name, tuple(theirs.shape.tolist()), theirs.tensor_type)
+        assert (ours.name, ours.shape, int(ours.type)) == (
+            theirs.name,
+            tuple(theirs.shape.tolist()),
+            int(theirs.tensor_type),
+        )
         assert ours.weight_count == theirs.n_elements and ours.byte_count == theirs.n_bytes
         assert header.byte_count + ours.offset == theirs.data_offset
     fields = {name: field for name, field in reference.fields.items() if not name.startswith("GGUF.")}

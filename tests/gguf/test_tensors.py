@@ -36,7 +36,7 @@ def test_the_types_without_a_block_are_the_removed_ones(ggml: ctypes.CDLL) -> No
 
 
 def test_the_types_equal_those_of_the_gguf_package() -> None:
-    assert TensorType.Q4_K == gguf.GGMLQuantizationType.Q4_K
+    assert int(TensorType.Q4_K) == int(gguf.GGMLQuantizationType.Q4_K)
     assert {member.name for member in gguf.GGMLQuantizationType} <= {member.name for member in TensorType}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,12 +58,12 @@ def pool(planner: Planner) -> Iterator[ModelPool]:
 
     def usable() -> int:
         return (280 << 20) - sum(
-            model.plan.must_stay for model in pool.loaded_models() if model.plan and model.state == "ready"
+            model.plan.must_stay for model in small.loaded_models() if model.plan and model.state == "ready"
         )
 
-    pool = ModelPool(cores, planner, usable)
-    yield pool
-    pool.close()
+    small = ModelPool(cores, planner, usable)
+    yield small
+    small.close()
     cores.close()
 
 
@@ -82,7 +83,7 @@ def fidelity(pool: ModelPool, one: Path, other: Path, folder: Path) -> Fidelity:
 
 def test_the_error_of_a_mean_comes_from_the_samples_variance() -> None:
     mean = estimated([1.0, 2.0, 3.0, 4.0])
-    assert (mean.value, mean.error) == (2.5, pytest.approx(math.sqrt(5 / 3 / 4)))
+    assert mean.value == 2.5 and mean.error == pytest.approx(math.sqrt(5 / 3 / 4))
     assert estimated([1.0]).error is None
 
 
@@ -114,7 +115,7 @@ def test_fewer_bits_lose_more_and_one_model_is_in_memory_at_a_time(
     pool: ModelPool, levels: dict[str, Path], tmp_path: Path
 ) -> None:
     most = 0
-    results = {}
+    results: dict[str, Any] = {}
     for level in ("Q8_0", "Q2_0"):
         for news in measure_fidelity(pool, (levels["Q4_1"], CONTEXT), (levels[level], CONTEXT), TEXT, folder=tmp_path):
             most = max(most, len([model for model in pool.loaded_models() if model.state == "ready"]))
@@ -129,7 +130,7 @@ def test_fewer_bits_lose_more_and_one_model_is_in_memory_at_a_time(
 def test_closing_it_midway_leaves_no_file_and_an_engine_that_answers(
     pool: ModelPool, starter: Path, tmp_path: Path
 ) -> None:
-    news = measure_fidelity(pool, (starter, CONTEXT), (starter, CONTEXT), TEXT, folder=tmp_path / "scores")
+    news: Any = measure_fidelity(pool, (starter, CONTEXT), (starter, CONTEXT), TEXT, folder=tmp_path / "scores")
     for step in news:
         assert isinstance(step, FidelityProgress)
         if step.done:
@@ -157,8 +158,8 @@ def test_an_answer_is_scored_by_another_level_token_by_token(
     pool: ModelPool, levels: dict[str, Path], tmp_path: Path
 ) -> None:
     question = Conversation().ask("What is 2+2?")
-    subjects = [(levels[level], CONTEXT) for level in ("Q4_1", "Q2_0")]
-    comparison = measured(score_answer(pool, *subjects, question, "The answer is 4.", folder=tmp_path))
+    writer, reader = ((levels[level], CONTEXT) for level in ("Q4_1", "Q2_0"))
+    comparison = measured(score_answer(pool, writer, reader, question, "The answer is 4.", folder=tmp_path))
     assert "".join(token.text for token in comparison.tokens) == "The answer is 4."
     token = comparison.tokens[-1]
     assert len(token.top) == len(token.reference_top) == 5

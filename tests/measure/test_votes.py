@@ -73,7 +73,7 @@ def test_the_interval_holds_the_share_and_stays_a_share(counts: tuple[int, int])
 
 def test_ties_do_not_move_the_share(book: VoteStore) -> None:
     for preference in ("first", "second", "tie", "tie", "both bad"):
-        book.add_vote(vote(preference))  # type: ignore[arg-type]
+        book.add_vote(vote(preference))
     assert book.tally(PAIR).share == 0.5
 
 

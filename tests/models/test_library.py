@@ -11,7 +11,7 @@ import pytest
 
 from playground.errors import BadModelFile, ModelNotFound
 from playground.models.library import Library, ModelFile, readable_name
-from playground.settings import Settings
+from playground.settings import load_settings
 from tests.support.model_bytes import ARCHITECTURE, model, text_pair
 
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def library(tmp_path: Path, folder: Path, hub_cache: Path) -> Library:
-    return Library(Settings(model_dirs=(folder, tmp_path / "not there"), data_dir=tmp_path / "data"))
+    return Library(load_settings(model_dirs=(folder, tmp_path / "not there"), data_dir=tmp_path / "data"))
 
 
 def cached(cache: Path, repo: str, revision: str, name: str, *, weights: int = 64, main: bool = True) -> Path:

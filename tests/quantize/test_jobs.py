@@ -12,7 +12,7 @@ from playground.gguf.levels import USUAL_LEVELS
 from playground.models.library import Library
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile
-from playground.settings import Settings
+from playground.settings import load_settings
 
 STARTER = "SmolLM2-135M-Instruct"
 
@@ -21,7 +21,7 @@ STARTER = "SmolLM2-135M-Instruct"
 def library(starter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    return Library(Settings(data_dir=tmp_path / "data"))
+    return Library(load_settings(data_dir=tmp_path / "data"))
 
 
 @pytest.fixture

@@ -51,15 +51,21 @@ def client(running: PlaygroundProcess) -> Client:
     return Client(running.address, verbose=False)
 
 
+def described(client: Client) -> dict[str, Any]:
+    description = client.view_api(return_format="dict", print_info=False)
+    assert isinstance(description, dict)
+    return description
+
+
 def test_exactly_five_endpoints_are_offered_and_each_says_what_it_does(client: Client) -> None:
-    offered = client.view_api(return_format="dict", print_info=False)
+    offered = described(client)
     assert list(offered["named_endpoints"]) == [f"/{name}" for name in NAMES]
     assert offered["unnamed_endpoints"] == {}
     assert all(endpoint["description"] for endpoint in offered["named_endpoints"].values())
 
 
 def test_the_page_on_the_api_lists_every_parameter_as_it_is(client: Client) -> None:
-    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    endpoints = described(client)["named_endpoints"]
     for name in NAMES:
         section = PAGE.partition(f"\n### {name}\n")[2].partition("\n#")[0]
         told = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|", section, re.MULTILINE)
@@ -88,7 +94,9 @@ def test_machine_levels_and_plan_answer_with_the_command_lines_fields(client: Cl
 
 
 def test_a_chat_comes_as_it_is_written_and_ends_with_its_figures(client: Client) -> None:
-    records = list(client.submit(prompt="Count from one to ten.", temperature=0, max_tokens=40, api_name="/chat"))
+    records: list[Any] = list(
+        client.submit(prompt="Count from one to ten.", temperature=0, max_tokens=40, api_name="/chat")
+    )
     texts = [record["text"] for record in records]
     assert len(set(texts)) > 2
     assert all(longer.startswith(shorter) for shorter, longer in pairwise(texts))
@@ -112,7 +120,7 @@ def test_the_history_is_read_and_the_same_seed_gives_the_same_answer(client: Cli
 
 
 def test_a_comparison_says_what_both_answered_and_where_they_part(client: Client) -> None:
-    records = list(
+    records: list[Any] = list(
         client.submit(
             prompt="What is 2+2?", model_a="starter", model_b="SmolLM2-135M-Instruct:Q2_0", temperature=0,
             max_tokens=20, api_name="/compare",
@@ -137,6 +145,7 @@ def test_what_is_refused_reaches_the_program_as_a_sentence(client: Client) -> No
 
 def test_a_cancelled_reply_ends_on_the_server_too(running: PlaygroundProcess, client: Client) -> None:
     job = client.submit(prompt="Tell me a very long story about a fox.", temperature=1, api_name="/chat")
+    record: Any
     for record in job:
         if record["state"] == "writing":
             break
@@ -167,7 +176,11 @@ def test_the_examples_run_as_they_are_written(running: PlaygroundProcess) -> Non
 
 
 def test_an_mcp_program_finds_the_same_five_and_is_answered_in_json(running: PlaygroundProcess) -> None:
-    calls = [("machine", {}), ("chat", {"prompt": "What is 2+2?", "temperature": 0}), ("chat", {"prompt": ""})]
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("machine", {}),
+        ("chat", {"prompt": "What is 2+2?", "temperature": 0}),
+        ("chat", {"prompt": ""}),
+    ]
     tools, (machine, chat, refused) = asyncio.run(as_mcp_program(running.address, calls))
     assert [tool.name for tool in tools] == NAMES
     described = {name: spec.get("description") for name, spec in tools[3].inputSchema["properties"].items()}

@@ -25,7 +25,8 @@ class Wired:
         self._events: list[Any] = [event.fn for event in page.fns.values()]
 
     def event(self, number: int, session: str = "a") -> Iterator[dict[Any, Any]]:
-        return self._events[number](gr.Request(session_hash=session))
+        updates: Iterator[dict[Any, Any]] = self._events[number](gr.Request(session_hash=session))
+        return updates
 
 
 def reply(page: Wired) -> Iterator[dict[Any, Any]]:
@@ -99,7 +100,10 @@ def test_closing_a_page_ends_its_work_between_two_events_and_no_other() -> None:
 
 
 def test_a_second_start_that_is_refused_leaves_the_first_alone() -> None:
-    starts = iter([reply, lambda page: iter([{page.sum: "still busy"}])])
+    def refused(page: Wired) -> Iterator[dict[Any, Any]]:
+        yield {page.sum: "still busy"}
+
+    starts = iter([reply, refused])
     page = Wired(lambda page: next(starts)(page))
     list(page.event(0))
     assert list(page.event(0)) == [{page.sum: "still busy"}]

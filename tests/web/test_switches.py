@@ -144,7 +144,7 @@ def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Servic
 def test_load_anyway_is_refused_where_it_is_switched_off_whoever_asks(shut: Services) -> None:
     picker = ModelPickerService(shut.library, shut.planner, lambda path: 1 << 20, 1, runs=shut.runs)
     service = ChatService(shut.settings, shut.pool, picker, LoadedModels(shut.pool, shut.planner, picker))
-    shut.pool._room = MemoryReservation(shut.planner, lambda: 1 << 20)  # a computer with one MiB left
+    shut.pool._memory = MemoryReservation(shut.planner, lambda: 1 << 20)  # a computer with one MiB left
     choice = replace(ModelChoice(STARTER, "Q4_1"), context_size=512)
     last = list(service.load_model(Visitor("page", "page"), choice, allow_unfit=True))[-1]
     assert "would end the model" in str(last.problem) and last.may_load_anyway is False

@@ -541,15 +541,15 @@ def test_another_program_at_the_same_file_is_waited_for(
     path.parent.mkdir(parents=True)
     other = FileLock(path, thread_local=False)
     other.acquire()
-    told: list[Download] = []
+    seen: list[Download] = []
 
     def pause(stop: CancelToken, seconds: float) -> None:
-        told.extend(downloads.all_downloads())
+        seen.extend(queue.all_downloads())
         other.release()
 
-    downloads = open_downloads(pause=pause)
-    assert downloads.wait_for_end(downloads.start_download(level), SOON).state == "done"
-    assert told[0].state == "waiting" and "Another program" in told[0].note
+    queue = open_downloads(pause=pause)
+    assert queue.wait_for_end(queue.start_download(level), SOON).state == "done"
+    assert seen[0].state == "waiting" and "Another program" in seen[0].note
 
 
 def test_a_level_with_a_shard_of_another_model_is_refused(
