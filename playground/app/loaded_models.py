@@ -15,7 +15,7 @@ from playground.fit.planner import Planner
 from playground.fit.verdict import judge
 from playground.text_format import replace_surrogates
 
-SwapRoom = Literal["beside", "idle gives way", "waits for others", "never"]
+SwapRoom = Literal["beside", "replaces idle", "waits for others", "never"]
 
 _BETWEEN: Final = "\n"  # in no name of a model and no level
 
@@ -108,7 +108,7 @@ class LoadedModels:
             return None
         usable: tuple[tuple[SwapRoom, int], ...] = (
             ("beside", self._pool.usable_bytes_for(path, idle_gives_way=False)),
-            ("idle gives way", self._pool.usable_bytes_for(path)),
+            ("replaces idle", self._pool.usable_bytes_for(path)),
             ("waits for others", self._pool.usable_bytes_for(path, all_give_way=True)),
         )
         room: SwapRoom = next((name for name, most in usable if judge(plan, most).kind != "wont_fit"), "never")

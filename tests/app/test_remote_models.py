@@ -169,7 +169,7 @@ def test_there_is_nothing_to_load_of_a_server_s_model(chat: ChatService) -> None
         ("login page", "answered, but not as an OpenAI-compatible server does.", ""),
     ],
 )
-def test_a_server_s_trouble_is_a_sentence_what_was_written_stays_and_the_chat_goes_on(
+def test_a_failing_server_is_a_sentence_and_the_chat_goes_on(
     services: Services, chat: ChatService, model: str, said: str, kept: str
 ) -> None:
     with ServerStandIn() as bad:

@@ -1,4 +1,4 @@
-"""What whoever runs the playground can switch off: refused by the desks, whatever a browser sends past the buttons."""
+"""What can be switched off for all visitors: the services refuse it, even if a browser sends it past the buttons."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]
         yield server
 
 
-def test_a_space_is_narrow_unless_told_otherwise(as_on_space: Settings) -> None:
+def test_a_space_is_strict_unless_set_otherwise(as_on_space: Settings) -> None:
     off = ("allow_load_anyway", "allow_quantize", "allow_delete", "allow_local_files", "may_add_remotes")
     assert [name for name in off if getattr(as_on_space, name)] == []
     allowed = repository_filter(as_on_space.allowed_repos)
@@ -82,9 +82,7 @@ def test_the_list_of_repositories_reads_as_people_write_it(
     assert repository_filter(load_settings().allowed_repos)(repo) is is_allowed
 
 
-def test_a_repository_that_is_not_allowed_is_not_found_not_opened_and_never_asked_for(
-    hub: HubStandIn, tmp_path: Path
-) -> None:
+def test_a_repository_that_is_not_allowed_is_neither_found_nor_opened(hub: HubStandIn, tmp_path: Path) -> None:
     with Services(load_settings(data_dir=tmp_path / "data", allowed_repos="good/*")) as services:
         services.hub = HubClient(hub.endpoint, cache_dir=tmp_path / "hub", allowed=services.hub._allowed)
         service = ModelsService(services)
@@ -141,7 +139,7 @@ def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Servic
         assert "Nothing is measured here" in str(update.problem)
 
 
-def test_load_anyway_is_refused_where_it_is_switched_off_whoever_asks(shut: Services) -> None:
+def test_load_anyway_is_refused_where_it_is_switched_off(shut: Services) -> None:
     picker = ModelPickerService(shut.library, shut.planner, lambda path: 1 << 20, 1, runs=shut.runs)
     service = ChatService(shut.settings, shut.pool, picker, LoadedModels(shut.pool, shut.planner, picker))
     shut.pool._memory = MemoryReservation(shut.planner, lambda: 1 << 20)  # a computer with one MiB left

@@ -130,11 +130,11 @@ def test_a_swap_tells_what_it_takes_as_soon_as_that_was_measured(service: ChatSe
     last = list(service.load_model(ANNA, MINE))[-1]
     assert last.loaded_models and [row.is_selected for row in last.loaded_models.rows] == [True]
     swap = service.loaded_models.view(OTHER).swap
-    assert swap and swap.room == "idle gives way" and swap.time and swap.time.is_measured
+    assert swap and swap.room == "replaces idle" and swap.time and swap.time.is_measured
 
 
 @pytest.mark.parametrize("pressed", ["", "x", "a\nb\nc\nd", "../../etc/passwd\nQ4_1\n512\nf16", "\n" * 50])
-def test_whatever_a_browser_sends_as_a_button_is_only_a_choice(service: ChatService, pressed: str) -> None:
+def test_any_text_that_a_browser_sends_as_a_button_is_only_a_choice(service: ChatService, pressed: str) -> None:
     last = list(service.picker.views(service.choose_loaded_model(ANNA, pressed)))[-1]
     assert last.choice.model == "SmolLM2-135M-Instruct"
 

@@ -13,7 +13,7 @@ from playground.web.html.templates import render
 
 _SWAP_SENTENCES: Final[dict[SwapRoom, str]] = {
     "beside": "The selected model fits in memory as well.",
-    "idle gives way": "Loading the selected model replaces an idle model.",
+    "replaces idle": "Loading the selected model replaces an idle model.",
     "waits for others": "The selected model has to wait for memory: a model in use is never unloaded.",
     "never": "",  # the verdict beside the memory bar says so
 }

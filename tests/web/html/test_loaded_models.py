@@ -39,7 +39,7 @@ def test_names_from_files_are_text_and_never_markup() -> None:
     ("room", "words"),
     [
         ("beside", "The selected model fits in memory as well."),
-        ("idle gives way", "Loading the selected model replaces an idle model."),
+        ("replaces idle", "Loading the selected model replaces an idle model."),
         ("waits for others", "has to wait for memory: a model in use is never unloaded."),
     ],
 )
