@@ -127,7 +127,7 @@ def test_a_template_in_llamas_shape_renders_header_marks_and_the_date() -> None:
     )
 
 
-def test_where_the_system_role_is_refused_its_text_goes_in_front_of_the_first_message_and_the_note_says_so() -> None:
+def test_without_a_system_role_its_text_goes_in_front_of_the_first_message() -> None:
     template = ChatTemplate(GEMMA_2, "<s>", "</s>")
     assert template.render([SYSTEM, HI, HELLO, BYE]) == (
         "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello!<end_of_turn>\n"
@@ -136,7 +136,7 @@ def test_where_the_system_role_is_refused_its_text_goes_in_front_of_the_first_me
     assert not template.takes_system and "no place for instructions" in template.note
 
 
-def test_a_template_that_drops_the_system_text_in_silence_gets_it_in_the_first_message() -> None:
+def test_a_system_text_that_is_dropped_in_silence_goes_in_the_first_message() -> None:
     silent = "{% for m in messages if m.role != 'system' %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     assert render(silent, SYSTEM, HI) == "user: Be brief.\n\nHi\n"
 
@@ -149,7 +149,7 @@ def test_two_questions_in_a_row_stay_two_where_they_may() -> None:
     assert render(None, HI, BYE).count("<|im_start|>user") == 2
 
 
-def test_a_conversation_the_template_objects_to_is_refused_in_the_templates_own_words() -> None:
+def test_a_template_that_objects_is_quoted_in_its_own_words() -> None:
     with pytest.raises(TemplateRefused, match="does not take this conversation: Conversation roles must alternate"):
         render(GEMMA_2, HELLO, HI)
 
