@@ -9,6 +9,7 @@ import threading
 from contextlib import ExitStack
 from functools import cached_property
 
+from playground.chat.template.renderer_process import RENDERER
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
 from playground.engine.remote.registry import ServerRegistry
@@ -46,7 +47,9 @@ class Services:
             settings.idle_seconds,
             settings.turn_seconds,
             self.last_used.record_load,
+            RENDERER.start_in_background,  # so that the first prompt need not wait for its process
         )
+        self._resources.callback(RENDERER.close)
         self._resources.callback(self.pool.close)
         self.runs = self._resources.enter_context(Runs.from_settings(settings))
         self.remotes = ServerRegistry(settings.remotes, settings.remote_silence_seconds)

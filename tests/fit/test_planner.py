@@ -179,7 +179,7 @@ def cut(path: Path, size: int) -> Path:
     return path
 
 
-def test_a_context_that_aborts_llama_cpp_is_an_error_and_the_next_question_is_answered(planner: Planner) -> None:
+def test_a_context_that_aborts_llama_cpp_does_not_keep_the_next_from_being_planned(planner: Planner) -> None:
     sound = CATALOG["gemma2-2b"].blueprint
     absurd = Blueprint("gemma2", {**sound.metadata, "attention.head_count_kv": 3}, sound.vocabulary_size)
     for _ in range(2):
@@ -230,7 +230,7 @@ def test_a_child_that_is_killed_while_nobody_asks_leaves_the_systems_list(starte
         assert not psutil.pid_exists(child.pid)
 
 
-def test_a_child_that_does_not_answer_in_time_is_an_ordinary_error_and_leaves_nothing_behind(starter: Path) -> None:
+def test_a_child_that_does_not_answer_in_time_is_an_error_and_is_gone(starter: Path) -> None:
     before = {child.pid for child in children()}
     with Planner(timeout_seconds=0.001) as planner:
         with pytest.raises(PlaygroundError, match=r"did not answer within 0\.001 seconds"):

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from playground.chat.template.renderer import MOST_BYTES
+from playground.chat.template.renderer_process import TemplateRenderer
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.fit.planner import Planner
@@ -110,6 +112,20 @@ def test_the_process_that_quantizes_has_no_secrets_no_new_rights_and_bounded_mem
         check(Seen.of(child.pid), secrets)
 
 
+@linux_only
+def test_the_process_of_templates_can_open_nothing_and_start_nothing(secrets: str) -> None:
+    with TemplateRenderer() as renderer:
+        assert renderer.render("fine", {}, 0) == "fine"
+        child = newest_child()
+        seen = Seen.of(child.pid)
+        assert secrets not in seen.environment and seen.status["NoNewPrivs"] == "1"
+        assert seen.limits["Max open files"] == seen.limits["Max file size"] == seen.limits["Max processes"] == "0"
+        assert int(seen.limits["Max data size"]) == MOST_BYTES
+        assert int(seen.status["VmData"].removesuffix("kB")) * 1024 < MOST_BYTES / 8  # the rest is for templates
+        libraries = Path("/proc", str(child.pid), "maps").read_text()
+        assert "numpy" not in libraries and "llama" not in libraries and "_ssl" not in libraries
+
+
 def run(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program], env=child_environment(), capture_output=True, text=True, timeout=60
@@ -117,7 +133,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 
 
 @linux_only
-def test_memory_beyond_the_bound_is_refused_in_words_and_a_mapped_file_does_not_count(tmp_path: Path) -> None:
+def test_memory_beyond_the_limit_is_refused_and_a_mapped_file_does_not_count(tmp_path: Path) -> None:
     large = tmp_path / "weights"
     with large.open("wb") as file:
         file.truncate(8 << 30)  # sparse: it takes no room

@@ -58,7 +58,7 @@ def told(within: list[str], home: Path, program: str) -> list[str]:
 @pytest.mark.parametrize(
     ("place", "why"), [(full_disk, "No space left on device"), (read_only, "Read-only file system")]
 )
-def test_a_disk_that_takes_nothing_is_found_and_a_folder_for_temporary_files_is_named_all_the_same(
+def test_a_disk_that_takes_nothing_is_found_and_temporary_files_have_a_folder(
     tmp_path: Path, place: Callable[[], list[str]], why: str
 ) -> None:
     found, temporary = told(place(), tmp_path, ASK)

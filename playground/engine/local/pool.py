@@ -72,7 +72,7 @@ class ModelPool:
     usable_bytes: how much memory this computer can give now.
     idle_seconds: after so long without a lease, a model is unloaded.
     turn_seconds: after so long in the queue, a load comes before new leases on the models in its way.
-    on_loaded: called with the file of every model that has been loaded.
+    on_loaded: called with the file of every model that has been loaded. on_load_started: called when a load begins.
     """
 
     def __init__(
@@ -83,12 +83,14 @@ class ModelPool:
         idle_seconds: float = 900,
         turn_seconds: float = 60,
         on_loaded: Callable[[Path], None] = lambda path: None,
+        on_load_started: Callable[[], None] = lambda: None,
     ) -> None:
         self._cpu_shares = cpu_shares
         self._planner = planner
         self._memory = MemoryReservation(planner, usable_bytes)
         self._idle_seconds = idle_seconds
         self._on_loaded = on_loaded
+        self._on_load_started = on_load_started
         self._models: dict[ModelKey, PooledModel] = {}
         self._changed = threading.Condition()
         self._queue = LoadQueue(turn_seconds)
@@ -312,6 +314,7 @@ class ModelPool:
             if model.given_up:  # while the process was being started
                 engine.close()
                 return
+        self._on_load_started()
         for progress in engine.load_model():
             with self._changed:
                 model.progress = progress.fraction
