@@ -15,7 +15,7 @@ from benchmarks.bench import STORY, made, median_of, report, services
 from playground.app.services import Services
 from playground.chat.compare import compare
 from playground.chat.comparison import Mode, Pane
-from playground.chat.conversation import Conversation, reply
+from playground.chat.conversation import Conversation, stream_reply
 from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters
 from playground.models.library import ModelFile
@@ -23,7 +23,7 @@ from playground.models.library import ModelFile
 ROUNDS = 4
 TOKENS = 96
 CONTEXT = ContextParameters(2048)
-QUESTION = Conversation().ask(STORY)
+QUESTION = Conversation().with_question(STORY)
 
 
 def compare_seconds(opened: Services, files: list[ModelFile], mode: Mode) -> tuple[float, int]:
@@ -45,7 +45,7 @@ def single_chats_seconds(opened: Services, files: list[ModelFile]) -> float:
                 next(loading)
         except StopIteration as end:
             with end.value as lease:
-                for _ in reply(lease.engine, QUESTION, GREEDY, TOKENS, reproducible=True, alternatives=5):
+                for _ in stream_reply(lease.engine, QUESTION, GREEDY, TOKENS, reproducible=True, alternatives=5):
                     pass
     return time.perf_counter() - started
 

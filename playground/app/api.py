@@ -35,7 +35,7 @@ from playground.app.refusals import log_refusal
 from playground.app.services import Services
 from playground.chat.compare import compare
 from playground.chat.comparison import Pane, PaneResult, PaneUpdate
-from playground.chat.conversation import Lease, reply
+from playground.chat.conversation import Lease, stream_reply
 from playground.chat.first_difference import first_difference
 from playground.chat.history import HistoryLimits
 from playground.chat.template.render import Message
@@ -218,7 +218,7 @@ class ApiService:
         return self._services.pool.lease_model(file.path, context, wait_for_memory=True)
 
     def _written(self, lease: Lease, question: Question, max_tokens: int, run: Run) -> Iterator[StreamedReply]:
-        updates = reply(
+        updates = stream_reply(
             lease.engine,
             question.conversation,
             question.sampling,

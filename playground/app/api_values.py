@@ -41,7 +41,7 @@ class Question:
     ) -> Question:
         """Raises RequestRefused for too much and for what has not the right form."""
         before = Conversation.from_untrusted({"system": text(system, "system"), "messages": history or []}, limits)
-        conversation = before.ask(checked_text(text(prompt, "prompt"), "The prompt", limits))
+        conversation = before.with_question(checked_text(text(prompt, "prompt"), "The prompt", limits))
         check_chat(conversation.system, conversation.messages, limits)
         usual = Sampling()
         return cls(

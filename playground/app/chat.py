@@ -18,7 +18,7 @@ from playground.app.makeable_levels import quantization_progress
 from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
-from playground.chat.conversation import Lease, ReplyUpdate, reply
+from playground.chat.conversation import Lease, ReplyUpdate, stream_reply
 from playground.chat.history import HistoryLimits, check_chat
 from playground.chat.session import ChatSession, ModelUsed, read_instructions, read_stored_session
 from playground.chat.template.render import Message
@@ -278,7 +278,7 @@ class ChatService:
         return None
 
     def _stream(self, lease: Lease, session: ChatSession, run: Run) -> Generator[ChatUpdate, None, ChatUpdate]:
-        updates = reply(
+        updates = stream_reply(
             lease.engine,
             session.conversation,
             session.sampling,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from playground.chat.comparison import Mode, Pane, PaneResult, PaneUpdate
-from playground.chat.conversation import Lease, reply
+from playground.chat.conversation import Lease, stream_reply
 from playground.engine.local.pool import LoadStatus, ModelKey, ModelPool
 from playground.engine.protocol import Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
@@ -230,7 +230,7 @@ class _PaneRunner:
 
     def _stream_answer(self, index: int, lease: Lease, mode: Mode) -> Generator[PaneUpdate, None, None]:
         conversation = self.panes[index].conversation
-        updates = reply(
+        updates = stream_reply(
             lease.engine,
             conversation,
             self.sampling,
@@ -250,7 +250,7 @@ class _PaneRunner:
         assert update.finished is not None  # the engine ends a reply with Finished or an error
         loaded = lease.engine.loaded
         result = PaneResult(
-            conversation=conversation.answered(update.message),
+            conversation=conversation.with_reply(update.message),
             finished=update.finished,
             plan=lease.plan,
             measured=update.finished.memory or (loaded.memory if loaded else None),

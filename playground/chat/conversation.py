@@ -1,8 +1,8 @@
-"""A conversation as a value, and the reply to it as a stream.
+"""A conversation as an immutable value, and the reply to it as a stream of updates.
 
-Every change gives a new Conversation, so that earlier points stay to return to. `reply` joins the pieces: history to
-prompt (template.py), prompt to events (an engine), text to thoughts and answer (thinking.py). A server makes the prompt
-itself: it is given the messages, and the rest is the same. It starts no clock and shows nothing.
+`stream_reply` turns the messages into a prompt (template/render.py), sends it to an engine, and splits the text that
+comes back into thoughts and answer (reasoning.py). A remote engine gets the messages and makes the prompt itself. All
+timings come from the engine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EventStream(Protocol):
 
 
 class Engine(Protocol):
-    """A loaded model in a process of this computer; it takes a prompt, where a RemoteEngine takes messages."""
+    """A model loaded on this computer. It takes a prompt, while a RemoteEngine takes messages."""
 
     @property
     def loaded(self) -> Loaded: ...
@@ -56,7 +56,7 @@ class Engine(Protocol):
 
 
 class Lease(Protocol):
-    """The right to use a model: of the pool's, in this computer's memory, or of a server's, which has no plan here."""
+    """The right to use a model of the pool or of a server. plan: None for a server's model."""
 
     @property
     def engine(self) -> Engine | RemoteEngine: ...
@@ -69,31 +69,31 @@ class Lease(Protocol):
 
 @dataclass(frozen=True)
 class Conversation:
-    """What was said, oldest first; messages are the user's and the assistant's, the system prompt stands apart."""
+    """The system prompt, and the messages of user and assistant, oldest first."""
 
     system: str = ""
     messages: tuple[Message, ...] = ()
 
-    def ask(self, text: str) -> Conversation:
-        """With one more question."""
+    def with_question(self, text: str) -> Conversation:
+        """Add a question. Raises RequestRefused for an empty one."""
         if not text.strip():
             raise RequestRefused("The message is empty.", "Type something first.")
         return replace(self, messages=(*self.messages, Message("user", checked_text(text, "The message"))))
 
-    def answered(self, message: Message) -> Conversation:
-        """With the assistant's reply."""
+    def with_reply(self, message: Message) -> Conversation:
+        """Add the assistant's reply."""
         return replace(self, messages=(*self.messages, message))
 
-    def edit_last(self, text: str) -> Conversation:
-        """The last question put differently; what followed it is dropped."""
-        return self.branch_at(self._last_question()).ask(text)
+    def replace_last_question(self, text: str) -> Conversation:
+        """Replace the last question; the messages after it are dropped."""
+        return self.first_messages(self._last_question()).with_question(text)
 
     def without_last_reply(self) -> Conversation:
-        """Up to and with the last question: what a new reply is made from."""
-        return self.branch_at(self._last_question() + 1)
+        """The messages up to and including the last question."""
+        return self.first_messages(self._last_question() + 1)
 
-    def branch_at(self, count: int) -> Conversation:
-        """The conversation as it was after its first `count` messages."""
+    def first_messages(self, count: int) -> Conversation:
+        """The conversation after its first `count` messages."""
         return replace(self, messages=self.messages[: max(count, 0)])
 
     def to_json(self) -> dict[str, Any]:
@@ -107,23 +107,22 @@ class Conversation:
 
     @classmethod
     def from_untrusted(cls, data: object, limits: HistoryLimits | None = None) -> Conversation:
-        """Raises RequestRefused for what is too much or not of the right form; see history.py for the forms."""
+        """Read messages from a browser or a file, in the forms of history.py. Raises RequestRefused."""
         return cls(*read_history(data, limits or HistoryLimits()))
 
     def _last_question(self) -> int:
         places = [place for place, message in enumerate(self.messages) if message.role == "user"]
         if not places:
-            raise RequestRefused("There is no question in this chat yet.", "Ask something first.")
+            raise RequestRefused("This chat has no question yet.", "Ask something first.")
         return places[-1]
 
 
 @dataclass(frozen=True)
 class ReplyUpdate:
-    """Where a reply stands: the text so far, and the engine's events since the update before.
+    """The text so far, and the engine's events since the update before.
 
-    left_out: messages at the beginning that had no room in this prompt; they stay in the conversation. prompt_tokens
-    and context_size: tokens, None where a server keeps them to itself. finished: the reason and the timings, in the
-    last update.
+    left_out: how many of the oldest messages did not fit into the prompt; they stay in the conversation. prompt_tokens
+    and context_size: in tokens, None if a server does not report them. finished: set in the last update.
     """
 
     thinking: str
@@ -135,7 +134,7 @@ class ReplyUpdate:
 
     @property
     def event(self) -> Event | None:
-        """The newest event; None when nothing happened since the update before."""
+        """The newest event; None if nothing happened since the update before."""
         return self.events[-1] if self.events else None
 
     @property
@@ -149,13 +148,13 @@ class ReplyUpdate:
 
     @property
     def message(self) -> Message:
-        """The reply so far, as a turn to keep."""
+        """The reply so far, as a message."""
         return Message("assistant", self.answer, self.thinking)
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model is given: the text, its tokens, and how many of the oldest messages had no room in it."""
+    """The text for the model, its number of tokens, and how many of the oldest messages were left out."""
 
     text: str
     tokens: int
@@ -164,7 +163,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A reply under way: its events, who reads its text, and what is known of its prompt."""
+    """A reply under way: its events, the parser of its text, the figures of its prompt."""
 
     stream: EventStream
     parser: ReplyParser
@@ -173,7 +172,7 @@ class _Asked:
     left_out: int = 0
 
 
-def reply(
+def stream_reply(
     engine: Engine | RemoteEngine,
     conversation: Conversation,
     sampling: Sampling,
@@ -185,33 +184,33 @@ def reply(
     interval_seconds: float | None = None,
     visitor: Visitor | None = None,
 ) -> Generator[ReplyUpdate, None, None]:
-    """The assistant's reply to the last question, as it grows; closing the generator cancels it.
+    """Yield the reply to the last question as it grows; closing the generator cancels it.
 
-    An update comes with each event, or, with interval_seconds, about that often with all events since then, and then
-    also when there are none. Raises RequestRefused when even the last question has no room, TemplateRefused, and what
-    the engine raises. thinking and reproducible are for a model of this computer; a server does as it is set up.
-    visitor: who asked, for the log; their page's next reply from this engine takes over the sequence of this one.
+    Yields an update for each event, or, with interval_seconds, about that often with all events since then, if any.
+    Raises RequestRefused if even the last question does not fit, TemplateRefused, and what the engine raises. thinking
+    and reproducible: ignored by remote engines. visitor: for the log; the next reply of the same page and engine reuses
+    the sequence of this one.
     """
-    account = ReplyLog(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
-    with account.kept():
+    log = ReplyLog(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
+    with log.write_at_end():
         if isinstance(engine, RemoteEngine):
             asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
         else:
             chat = visitor.session if visitor else ""
             asked = _ask_here(engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives, chat)
-        yield from _followed(asked, account, interval_seconds)
+        yield from _followed(asked, log, interval_seconds)
 
 
-def _followed(asked: _Asked, account: ReplyLog, interval_seconds: float | None) -> Generator[ReplyUpdate, None, None]:
+def _followed(asked: _Asked, log: ReplyLog, interval_seconds: float | None) -> Generator[ReplyUpdate, None, None]:
     stream, parser = asked.stream, asked.parser
     so_far = SplitReply()
     try:
         while stream.is_open:
             events = [next(stream)] if interval_seconds is None else stream.events_within(interval_seconds)
             for event in events:
-                so_far += _said(parser, event)
-            account.hear(events)
-            account.answer = so_far.answer
+                so_far += _split(parser, event)
+            log.add_events(events)
+            log.answer = so_far.answer
             yield ReplyUpdate(
                 so_far.thinking, so_far.answer, tuple(events), asked.left_out, asked.prompt_tokens, asked.context_size
             )
@@ -243,7 +242,7 @@ def _ask_here(
 def _ask_server(
     engine: RemoteEngine, conversation: Conversation, sampling: Sampling, max_tokens: int | None, alternatives: int
 ) -> _Asked:
-    """The whole conversation goes out: what has no room is the server's to refuse, since only it can count."""
+    """Send the whole conversation: only the server can count its tokens, so it refuses what does not fit."""
     _question_of(conversation)
     system = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
     turns = [{"role": message.role, "content": message.content} for message in conversation.messages]
@@ -259,10 +258,10 @@ def fitting_prompt(
     *,
     thinking: bool | None = None,
 ) -> Prompt:
-    """The prompt with as much of the conversation as leaves room for a reply.
+    """Render as much of the conversation as leaves room for a reply.
 
     The oldest turns are left out, each question with its answers; the system prompt and the last message never are.
-    Raises RequestRefused when that is still too much.
+    Raises RequestRefused if that is still too long.
     """
     messages = conversation.messages
     _question_of(conversation)
@@ -290,13 +289,13 @@ def fitting_prompt(
 
 
 def _question_of(conversation: Conversation) -> Message:
-    """Raises RequestRefused where the conversation does not end with one."""
+    """The last message. Raises RequestRefused if it is not a question."""
     if not conversation.messages or conversation.messages[-1].role != "user":
-        raise RequestRefused("There is no question to answer.", "Write a message first.")
+        raise RequestRefused("There is no question to answer.", "Type a message first.")
     return conversation.messages[-1]
 
 
-def _said(parser: ReplyParser, event: Event) -> SplitReply:
+def _split(parser: ReplyParser, event: Event) -> SplitReply:
     if isinstance(event, Token):
         return parser.feed(event.text)
     if isinstance(event, Finished):

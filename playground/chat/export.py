@@ -1,4 +1,4 @@
-"""A conversation with its figures as Markdown, to read, and as JSON, to work with; pure functions of a record."""
+"""Writes a chat and its figures as Markdown to read and as JSON to process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from playground.chat.conversation import Conversation
 from playground.chat.template.render import Message
-from playground.engine.protocol import Finished, Sampling
+from playground.engine.protocol import FINISH_WORDS, Finished, Sampling
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What is written down. finished: how each reply ended and its timings, by its place among the messages."""
+    """A chat to be saved. finished: how each reply ended, by its index among the messages."""
 
     title: str
     model_file: str  # the file's name, without the folders of this computer
     level: str
-    context_size: int | None  # tokens; None where a server has its own
+    context_size: int | None  # tokens; None for a server's model
     sampling: Sampling
     max_tokens: int | None
     conversation: Conversation
@@ -52,7 +52,7 @@ def as_json(transcript: Transcript) -> str:
 
 
 def as_markdown(transcript: Transcript) -> str:
-    """A page with a heading for each turn; Markdown inside messages stays as it was written."""
+    """A page with a heading for each message; Markdown inside messages is kept."""
     blocks = [f"# {one_line(transcript.title)}", _facts(transcript)]
     if transcript.conversation.system.strip():
         blocks += ["## System prompt", _closed(transcript.conversation.system)]
@@ -73,7 +73,7 @@ def _facts(transcript: Transcript) -> str:
 
 
 def settings_in_words(sampling: Sampling, max_tokens: int | None) -> str:
-    """How a reply was drawn, on one line."""
+    """The sampling settings, on one line."""
     settings = [
         f"temperature {sampling.temperature:g}",
         f"top-k {sampling.top_k}",
@@ -87,7 +87,7 @@ def settings_in_words(sampling: Sampling, max_tokens: int | None) -> str:
 
 
 def turn(message: Message, end: Finished | None) -> Iterator[str]:
-    """The blocks of one message: a heading, the thoughts as a quotation, the text, the figures."""
+    """The blocks of one message: a heading, the thoughts as a quote, the text, the figures."""
     yield "## You" if message.role == "user" else "## Model"
     if message.thinking.strip():
         yield "\n".join(f"> {line}".rstrip() for line in ["*Thinking*", "", *message.thinking.strip().split("\n")])
@@ -104,11 +104,11 @@ def _figures(end: Finished) -> str:
         parts.insert(0, f"{timings.generation_speed:.1f} tok/s")
     if timings.time_to_first_token is not None:
         parts.append(f"{timings.time_to_first_token:.2f} s to first token")
-    return " · ".join([*parts, end.reason])
+    return " · ".join([*parts, FINISH_WORDS[end.reason]])
 
 
 def _closed(text: str) -> str:
-    """The text, with the code block closed that a reply cut short left open: it would swallow all that follows."""
+    """The text, with an open code block closed: a reply that was cut short may end in one."""
     fence = ""
     for line in text.split("\n"):
         match = _FENCE.match(line)
@@ -124,10 +124,10 @@ def _closed(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space as one space."""
+    """Replace every run of white space by one space."""
     return re.sub(r"\s+", " ", text).strip()
 
 
 def code(text: str) -> str:
-    """The text as Markdown shows code within a line."""
+    """The text as inline code."""
     return f"`{one_line(text).replace('`', chr(39))}`"

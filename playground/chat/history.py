@@ -1,7 +1,4 @@
-"""Reads a chat history that comes from a browser or a file, where anything may have been put into it.
-
-Knows shapes and limits only; what a conversation does is conversation.py's to say.
-"""
+"""Reads and checks a chat history from a browser or a file, which may contain anything."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _NEW_CHAT: Final = "Reload the page, or start a new chat."
 
 @dataclass(frozen=True)
 class HistoryLimits:
-    """How much history is taken: messages, characters in each, and characters in all of them together."""
+    """The longest accepted history: messages, characters in each, and characters in all of them together."""
 
     messages: int = 200
     message_characters: int = 100_000
@@ -37,7 +34,7 @@ class HistoryLimits:
 
 
 def read_history(data: object, limits: HistoryLimits) -> tuple[str, tuple[Message, ...]]:
-    """The system prompt and the messages; raises RequestRefused for what is too much or not of the right form.
+    """Read the system prompt and the messages. Raises RequestRefused for a history that is too long or malformed.
 
     data: `{"system": "…", "messages": [{"role": "user", "content": "…"}, …]}`, or the list of messages alone. A content
     may also be a list of text parts, as Gradio's Chatbot gives it: `[{"type": "text", "text": "…"}]`.
@@ -69,7 +66,7 @@ def check_message_count(count: int, limits: HistoryLimits) -> None:
 
 
 def check_chat(system_text: str, messages: Sequence[Message], limits: HistoryLimits) -> None:
-    """Raises RequestRefused for a chat that has become too long, or whose system prompt is."""
+    """Raises RequestRefused for a chat or a system prompt that is too long."""
     checked_text(system_text, "The system prompt", limits)
     check_message_count(len(messages), limits)
     total = len(system_text) + sum(len(message.content) + len(message.thinking) for message in messages)
@@ -82,7 +79,7 @@ def check_chat(system_text: str, messages: Sequence[Message], limits: HistoryLim
 
 
 def checked_text(text: object, name: str, limits: HistoryLimits | None = None) -> str:
-    """A text that can be sent to a model; `name` begins the sentence of a refusal, such as "The message"."""
+    """The text, if a model can read it. Raises RequestRefused; `name` begins its sentence, such as "The message"."""
     if not isinstance(text, str):
         _refuse_form(f"{name.lower()} is not text")
     if limits and len(text) > limits.message_characters:

@@ -1,10 +1,10 @@
-r"""A reply's Markdown made safe to show: no HTML is taken from it, and no picture fetched.
+r"""Makes a reply's Markdown safe to show: its HTML stays text, and no image is fetched.
 
     ![x](http://…) <b>bold</b> and `<b>` in code  ->  \![x](http://…) \<b>bold\</b> and `<b>` in code
 
-Code stays as it is, to the character. Where Markdown is in doubt whether something is code, it is taken for text: then
-a stray backslash is seen, and nothing else happens. This is the first of three lines: the page's own cleaning of HTML
-and the browser's policy (web/server/request_filter.py) stand behind it.
+Code is not changed. Where it is unclear whether something is code, it is treated as text; the only effect is then a
+visible backslash. This is the first of three layers: Gradio's own sanitizer and the content security policy
+(web/server/request_filter.py) follow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_INDENT: Final = 3  # spaces before a fence, outside lists
 
 @lru_cache(maxsize=512)
 def escape_markdown(markdown: str) -> str:
-    """The text with every beginning of a tag and of a picture escaped, outside of code."""
+    """Escape the beginning of every tag and image outside of code."""
     lines = []
     fence: tuple[int, str] | None = None  # its indent and its characters, while inside
     in_list = False
@@ -40,7 +40,7 @@ def escape_markdown(markdown: str) -> str:
         in_list = in_list or bool(_LIST_ITEM.match(line))
         if found and (len(found[1]) <= _MOST_INDENT or in_list):
             fence = (len(found[1]), found[2])
-        lines.append(_harmless_line(line))
+        lines.append(_escape_line(line))
     return "".join(lines)
 
 
@@ -48,8 +48,8 @@ def _is_inside(line: str, indent: int) -> bool:
     return not line.strip() or len(line) - len(line.lstrip(" ")) >= indent
 
 
-def _harmless_line(line: str) -> str:
-    """A line outside of fences; a span of code counts only within its line, and within its cell of a table."""
+def _escape_line(line: str) -> str:
+    """A line outside of fences. A code span must end in the same line, and in the same table cell."""
     done, at = [], 0
     while opening := _BACKTICKS.search(line, at):
         before = line[at : opening.start()]
@@ -64,7 +64,7 @@ def _harmless_line(line: str) -> str:
 
 
 def _closing(line: str, opening: re.Match[str]) -> int | None:
-    """Where the span of code ends that begins here; None where it is none."""
+    """Where the code span that begins here ends; None if it is not one."""
     for run in _BACKTICKS.finditer(line, opening.end()):
         if run[0] == opening[0]:
             return None if "|" in line[opening.end() : run.start()] else run.end()

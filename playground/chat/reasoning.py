@@ -1,8 +1,8 @@
-"""Splits a reply, while it streams, into what the model thinks and what it answers.
+"""Splits a reply, while it streams, into the model's thoughts and its answer.
 
-Knows the marks by which model families set their thoughts apart, and nothing of tokens, templates or pages. The one
-idea: a mark may arrive in pieces, so text that could still become one is held back, and any chunking of a reply gives
-the same split. Marks are found only if the engine writes control tokens out as text.
+Each model family encloses thoughts in marks of its own. A mark may arrive in pieces, so text that could still become a
+mark is held back: however the reply is cut into pieces, the split is the same. The engine must write control tokens as
+text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PAIRS: Final = (
     ("<thought>", "</thought>"),
 )
 # Channels: gpt-oss writes `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…`,
-# Gemma 4 `<|channel>thought\n…<channel|>…`. These are control tokens: wherever they stand, they are no one's text.
+# Gemma 4 `<|channel>thought\n…<channel|>…`. These are control tokens and never part of the text.
 _CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
 _ENDS = ("<|end|>", "<|return|>", "<|call|>")
 _GEMMA_OPEN, _GEMMA_CLOSE = "<|channel>", "<channel|>"
@@ -35,7 +35,7 @@ Place = Literal["answer", "thinking", "header", "gemma header"]
 
 @dataclass(frozen=True)
 class SplitReply:
-    """What a piece of reply adds to the thoughts and to the answer."""
+    """What a piece of the reply adds to the thoughts and to the answer."""
 
     thinking: str = ""
     answer: str = ""
@@ -52,17 +52,17 @@ def thinking_opener(prompt: str) -> str | None:
 
 
 class ReplyParser:
-    """Feed it the pieces of one reply in order, then `finish`; each call gives what has become certain.
+    """Call `feed` with the pieces of one reply in order, then `finish`. Each call returns what is certain by then.
 
     starts_thinking: the prompt ended inside the thoughts; `opener` is the mark that opened them (`<think>` if unknown).
-    White space around thoughts belongs to the marks and is dropped. Thoughts that never close are thoughts.
+    White space around thoughts is dropped. Thoughts that are never closed last until the end.
     """
 
     def __init__(self, starts_thinking: bool = False, opener: str = "<think>") -> None:
         self._held = ""  # text that may yet turn out to be a mark, or white space before one
         self._header = ""
-        self._at_start = True  # nothing of this part is out yet: white space is dropped or held
-        self._written: set[Place] = set()  # the kinds of which something is out
+        self._at_start = True  # nothing of this part was returned yet: white space is dropped or held
+        self._written: set[Place] = set()  # the parts of which something was returned
         self._thought = starts_thinking
         self._place: Place = "thinking" if starts_thinking else "answer"
         self._closer: str | None = _CLOSER_OF.get(opener) if starts_thinking else None
@@ -74,7 +74,7 @@ class ReplyParser:
         return self._advance(final=False)
 
     def finish(self) -> SplitReply:
-        """What was held back, now that nothing can follow."""
+        """The text that was still held back."""
         return self._advance(final=True)
 
     def _advance(self, *, final: bool) -> SplitReply:
@@ -101,7 +101,7 @@ class ReplyParser:
             return split + self._emit(ready, closing=final and self._place == "thinking")
 
     def _marks(self) -> tuple[str, ...]:
-        """What is a mark here; longer ones first where one begins another."""
+        """The marks that count at this place; a mark comes before its own prefixes."""
         if self._place == "header":
             return (_MESSAGE,)
         if self._place == "gemma header":
@@ -114,7 +114,7 @@ class ReplyParser:
         return mark in _CLOSER_OF and self._place == "answer" and bool(before.strip())
 
     def _enter(self, mark: str) -> None:
-        """A mark has passed: where are we now?"""
+        """Move to the place that follows the mark."""
         if mark in _CLOSER_OF:
             self._go("thinking", closer=_CLOSER_OF[mark])
         elif mark == _GEMMA_OPEN:
@@ -154,18 +154,18 @@ class ReplyParser:
 
     @property
     def _answered(self) -> bool:
-        """Once there is an answer, a written `<think>` is text."""
+        """After the answer has begun, a `<think>` is text."""
         return "answer" in self._written
 
 
 def _is_thinking_channel(header: str) -> bool:
-    """`analysis`, or `assistant<|channel|>commentary to=…`: all but the answer and remarks meant for the person."""
+    """`analysis`, or `assistant<|channel|>commentary to=…`, which is a tool call and not for the reader."""
     channel = header.rpartition(_CHANNEL)[2].strip()
     return channel.startswith("analysis") or "to=" in channel
 
 
 def _tail_that_may_grow(text: str, marks: tuple[str, ...], *, thinking: bool) -> int:
-    """How many characters at the end may be the beginning of a mark, or the white space in front of one."""
+    """How many characters at the end may be the beginning of a mark, or white space before one."""
     longest = max(map(len, marks)) - 1
     start = next(
         (

@@ -1,8 +1,7 @@
-"""The account of one reply for the log: what came of it, in one line, however it ended.
+"""One log line for each reply, however it ended.
 
-Hears the reply's events as they pass, and changes none of them. All figures are the engine's; of a reply that was
-broken off they are those that it had told by then. A request that is refused has begun no reply: its refusal is told
-elsewhere.
+All figures come from the engine's events; for a reply that was cut short, from those until then. A refused request has
+no reply, and so no line here: app/messages.py logs it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from playground.limits.runs import Visitor
 
 
 class ReplyLog:
-    """model: its file's or server's name; visitor: who asked, None on the command line."""
+    """Collects the events of one reply. model: the name of its file or server; visitor: None on the command line."""
 
     def __init__(self, model: str, visitor: Visitor | None, question: str) -> None:
         self._model, self._visitor, self._question = model, visitor, question
@@ -28,7 +27,7 @@ class ReplyLog:
         self._failed: Exception | None = None
         self.answer = ""  # so far
 
-    def hear(self, events: Sequence[Event]) -> None:
+    def add_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, Token):
                 self._tokens, self._latest = self._tokens + 1, event
@@ -38,8 +37,8 @@ class ReplyLog:
                 self._finished = event
 
     @contextmanager
-    def kept(self) -> Generator[None, None, None]:
-        """Around the whole reply: its end, also by an error or by being closed, is one line."""
+    def write_at_end(self) -> Generator[None, None, None]:
+        """Around the whole reply: writes the line at its end, also after an error or a close."""
         try:
             yield
         except Exception as error:
@@ -47,24 +46,23 @@ class ReplyLog:
             raise
         finally:
             if not isinstance(self._failed, RequestRefused):
-                self._note()
+                self._write()
 
-    def _note(self) -> None:
+    def _write(self) -> None:
         chat = {"question": self._question, "answer": self.answer}
         if self._failed:
-            told = self._failed.problem if isinstance(self._failed, PlaygroundError) else str(self._failed)
-            chat["problem"] = told
+            chat["problem"] = self._failed.problem if isinstance(self._failed, PlaygroundError) else str(self._failed)
         reply_ended(
             self._model,
             self._visitor.short_id if self._visitor else "",
             self._visitor.via if self._visitor else "",
             "failed" if self._failed else self._finished.reason if self._finished else "stopped",
-            self._told_at_the_end(self._finished.timings) if self._finished else self._told_so_far(),
+            self._final_figures(self._finished.timings) if self._finished else self._figures_so_far(),
             error=type(self._failed).__name__ if self._failed else "",
             chat=chat,
         )
 
-    def _told_at_the_end(self, timings: Timings) -> ReplyFigures:
+    def _final_figures(self, timings: Timings) -> ReplyFigures:
         prompt = timings.prompt_tokens
         return ReplyFigures(
             timings.generated_tokens or self._tokens,
@@ -75,7 +73,7 @@ class ReplyLog:
             timings.total_seconds,
         )
 
-    def _told_so_far(self) -> ReplyFigures:
+    def _figures_so_far(self) -> ReplyFigures:
         read, latest = self._prefilled, self._latest
         return ReplyFigures(
             self._tokens,

@@ -65,7 +65,9 @@ class ChatSession:
         """
         checked_text(text, "The message", limits)
         conversation = self.conversation
-        return self._with(conversation.edit_last(text) if self.is_editing else conversation.ask(text))
+        return self._with(
+            conversation.replace_last_question(text) if self.is_editing else conversation.with_question(text)
+        )
 
     def without_last_reply(self) -> ChatSession:
         """Up to the last question, to answer it again. Raises RequestRefused if there is none."""
@@ -75,7 +77,7 @@ class ChatSession:
         """Add a reply; finished: None if it was cut short."""
         index = len(self.conversation.messages)
         ends = (*self.finished, (index, finished)) if finished else self.finished
-        return replace(self, conversation=self.conversation.answered(message), finished=ends)
+        return replace(self, conversation=self.conversation.with_reply(message), finished=ends)
 
     def with_system_prompt(self, text: str) -> ChatSession:
         """Set the system prompt of the next reply: this text, then the attached instructions."""

@@ -42,12 +42,12 @@ def add_question_to(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.records import reply_record
     from playground.app.services import Services
-    from playground.chat.conversation import Conversation, reply
+    from playground.chat.conversation import Conversation, stream_reply
     from playground.cli.arguments import leased
     from playground.engine.remote.protocol import RemoteModel
     from playground.llama.params import ContextParameters
 
-    conversation = Conversation(arguments.system).ask(arguments.prompt)
+    conversation = Conversation(arguments.system).with_question(arguments.prompt)
     sampling = chosen_sampling(arguments)
     repeatable = sampling.temperature == 0 or sampling.seed is not None
     with Services(settings) as services:
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             context = ContextParameters(chosen_context(arguments, services, model.path), slots=settings.slots)
         with leased(services, model, context) as lease:
             longest = arguments.max_tokens or settings.max_reply_tokens
-            updates = reply(lease.engine, conversation, sampling, longest, reproducible=repeatable)
+            updates = stream_reply(lease.engine, conversation, sampling, longest, reproducible=repeatable)
             last, finished = _followed(updates, written=not arguments.json)
             facts = lease.engine.loaded
             memory = finished.memory or (facts.memory if facts else None)

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.engine.remote.protocol import RemoteModel
     from playground.llama.params import ContextParameters
 
-    conversation = Conversation(arguments.system).ask(arguments.prompt)
+    conversation = Conversation(arguments.system).with_question(arguments.prompt)
     with Services(settings) as services:
         files = [services.remotes.find_model(model) or services.library.find_file(model) for model in arguments.models]
         panes = [

@@ -24,9 +24,11 @@ from playground.models.library import ModelFile
 from playground.quantize.quantize import quantize_file
 
 CONTEXT = ContextParameters(1024, slots=2)
-QUESTION = Conversation().ask("What is 2+2?")
-LONG = Conversation().ask("Here is a story. " + "The fox ran over the hill and the dog slept. " * 48 + "Who ran?")
-TALE = Conversation().ask("Tell me a very long story about a fox.")
+QUESTION = Conversation().with_question("What is 2+2?")
+LONG = Conversation().with_question(
+    "Here is a story. " + "The fox ran over the hill and the dog slept. " * 48 + "Who ran?"
+)
+TALE = Conversation().with_question("Tell me a very long story about a fox.")
 LOW = "IQ4_NL"  # the starter made into it says that 2+2 is 5
 
 
@@ -152,7 +154,7 @@ def test_another_visitors_chat_on_the_same_engine_changes_nothing(
 def test_a_second_turn_keeps_each_panes_own_history(pool: ModelPool, planner: Planner, panes: list[Pane]) -> None:
     first = results_of(updates_of(pool, planner, panes))
     asked = [
-        replace(pane, conversation=result.conversation.ask("Are you sure?"))
+        replace(pane, conversation=result.conversation.with_question("Are you sure?"))
         for pane, result in zip(panes, first, strict=True)
     ]
     second = results_of(updates_of(pool, planner, asked))

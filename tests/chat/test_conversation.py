@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from playground.chat.conversation import Conversation, reply
+from playground.chat.conversation import Conversation, stream_reply
 from playground.chat.history import HistoryLimits
 from playground.chat.template.render import Message
 from playground.engine.protocol import GREEDY, Finished, Prefilled, Token
@@ -21,8 +21,8 @@ def long_talk(turns: int, words: int = 10) -> Conversation:
     """Turns whose question and answer have so many words each, then a last question; each message is one of a kind."""
     talk = Conversation("Be brief.")
     for turn in range(turns):
-        talk = talk.ask(f"q{turn} " * words).answered(Message("assistant", f"a{turn} " * words))
-    return talk.ask("last question")
+        talk = talk.with_question(f"q{turn} " * words).with_reply(Message("assistant", f"a{turn} " * words))
+    return talk.with_question("last question")
 
 
 # --- what a person does ---
@@ -30,13 +30,13 @@ def long_talk(turns: int, words: int = 10) -> Conversation:
 
 def test_a_question_and_its_answer_are_added_and_the_earlier_conversation_stays_as_it_was() -> None:
     start = Conversation("Be brief.")
-    asked = start.ask("Hi")
-    assert asked.answered(HELLO).messages == (HI, HELLO)
+    asked = start.with_question("Hi")
+    assert asked.with_reply(HELLO).messages == (HI, HELLO)
     assert asked.messages == (HI,) and start.messages == ()
 
 
 def test_editing_the_last_question_drops_its_answer() -> None:
-    assert TALK.edit_last("Adieu").messages == (HI, HELLO, Message("user", "Adieu"))
+    assert TALK.replace_last_question("Adieu").messages == (HI, HELLO, Message("user", "Adieu"))
 
 
 def test_regenerating_goes_back_to_the_last_question() -> None:
@@ -45,17 +45,17 @@ def test_regenerating_goes_back_to_the_last_question() -> None:
 
 
 def test_a_branch_begins_at_an_earlier_point() -> None:
-    assert TALK.branch_at(2) == Conversation("Be brief.", (HI, HELLO))
+    assert TALK.first_messages(2) == Conversation("Be brief.", (HI, HELLO))
 
 
 @pytest.mark.parametrize("blank", ["", "  \n"])
 def test_an_empty_question_is_refused(blank: str) -> None:
     with pytest.raises(RequestRefused, match="message is empty"):
-        TALK.ask(blank)
+        TALK.with_question(blank)
 
 
 def test_there_is_nothing_to_regenerate_in_an_empty_chat() -> None:
-    with pytest.raises(RequestRefused, match="no question in this chat"):
+    with pytest.raises(RequestRefused, match="chat has no question yet"):
         Conversation().without_last_reply()
 
 
@@ -64,7 +64,7 @@ def test_there_is_nothing_to_regenerate_in_an_empty_chat() -> None:
 
 def test_a_reply_grows_event_by_event_and_ends_with_its_reason() -> None:
     engine = ScriptedEngine(("<think>", "Hm.", "</think>", "It", " is 4"), tail=".")
-    updates = list(reply(engine, Conversation().ask("2+2?"), GREEDY, 50))
+    updates = list(stream_reply(engine, Conversation().with_question("2+2?"), GREEDY, 50))
     assert [type(update.event) for update in updates] == [Prefilled, *[Token] * 5, Finished]
     assert [update.answer for update in updates[-3:]] == ["It", "It is 4", "It is 4."]
     last = updates[-1]
@@ -75,7 +75,11 @@ def test_a_reply_grows_event_by_event_and_ends_with_its_reason() -> None:
 
 def test_the_prompt_holds_the_system_text_and_the_request_what_was_asked_for() -> None:
     engine = ScriptedEngine()
-    list(reply(engine, Conversation("Be brief.").ask("Hi"), GREEDY, 50, reproducible=True, alternatives=5))
+    list(
+        stream_reply(
+            engine, Conversation("Be brief.").with_question("Hi"), GREEDY, 50, reproducible=True, alternatives=5
+        )
+    )
     assert engine.prompts == [
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     ]
@@ -84,26 +88,26 @@ def test_the_prompt_holds_the_system_text_and_the_request_what_was_asked_for() -
 
 def test_a_template_of_the_models_own_needs_no_stop_string() -> None:
     engine = ScriptedEngine(chat_template="{% for m in messages %}{{ m.role }}:{{ m.content }} {% endfor %}")
-    list(reply(engine, Conversation("S").ask("Hi"), GREEDY))
+    list(stream_reply(engine, Conversation("S").with_question("Hi"), GREEDY))
     assert engine.prompts == ["system:S user:Hi "] and engine.requests[0][2] == ()
 
 
 def test_a_reply_that_begins_inside_the_thoughts_is_split_too() -> None:
     template = "{% for m in messages %}{{ m.content }}{% endfor %}<think>\n"
     engine = ScriptedEngine(("Hm.", "</think>", "4"), chat_template=template)
-    last = list(reply(engine, Conversation().ask("2+2?"), GREEDY))[-1]
+    last = list(stream_reply(engine, Conversation().with_question("2+2?"), GREEDY))[-1]
     assert (last.thinking, last.answer) == ("Hm.", "4")
 
 
 def test_an_interval_gathers_all_events_of_that_time_in_one_update() -> None:
     engine = ScriptedEngine(("It", " is", " 4"), tail=".")
-    (update,) = reply(engine, Conversation().ask("2+2?"), GREEDY, interval_seconds=5)
+    (update,) = stream_reply(engine, Conversation().with_question("2+2?"), GREEDY, interval_seconds=5)
     assert update.answer == "It is 4." and len(update.events) == 5 and update.finished
 
 
 def test_closing_a_reply_cancels_it() -> None:
     engine = ScriptedEngine()
-    with closing(reply(engine, Conversation().ask("Hi"), GREEDY)) as updates:
+    with closing(stream_reply(engine, Conversation().with_question("Hi"), GREEDY)) as updates:
         next(updates)
         assert engine.cancelled == 0
     assert engine.cancelled == 1
@@ -113,20 +117,20 @@ def test_a_model_that_dies_in_mid_reply_raises_after_what_it_said() -> None:
     engine = ScriptedEngine(dies_with=ModelStopped("It ended.", "The next message starts it again."))
     answers: list[str] = []
     with pytest.raises(ModelStopped, match=r"It ended\."):
-        answers.extend(update.answer for update in reply(engine, Conversation().ask("Hi"), GREEDY))
+        answers.extend(update.answer for update in stream_reply(engine, Conversation().with_question("Hi"), GREEDY))
     assert answers[-1] == "Yes."
 
 
 def test_a_bad_template_is_refused_before_anything_is_submitted() -> None:
     engine = ScriptedEngine(chat_template="{{ ''.__class__ }}")
     with pytest.raises(TemplateRefused, match="__class__"):
-        next(reply(engine, Conversation().ask("Hi"), GREEDY))
+        next(stream_reply(engine, Conversation().with_question("Hi"), GREEDY))
     assert engine.prompts == []
 
 
 def test_without_a_question_there_is_no_reply() -> None:
     with pytest.raises(RequestRefused, match="no question to answer"):
-        next(reply(ScriptedEngine(), TALK, GREEDY))
+        next(stream_reply(ScriptedEngine(), TALK, GREEDY))
 
 
 # --- a full context ---
@@ -134,13 +138,13 @@ def test_without_a_question_there_is_no_reply() -> None:
 
 def test_nothing_is_left_out_while_everything_fits() -> None:
     engine = ScriptedEngine(context_size=1000)
-    assert next(reply(engine, long_talk(3), GREEDY)).left_out == 0
+    assert next(stream_reply(engine, long_talk(3), GREEDY)).left_out == 0
 
 
 def test_the_oldest_turns_are_left_out_until_there_is_room_for_a_reply() -> None:
     engine = ScriptedEngine(context_size=200)  # room for a reply: a quarter, 50
     talk = long_talk(20)
-    update = next(reply(engine, talk, GREEDY))
+    update = next(stream_reply(engine, talk, GREEDY))
     prompt = engine.prompts[0]
     assert update.prompt_tokens == engine.count_tokens(prompt) <= 150
     assert update.left_out % 2 == 0 and update.left_out > 0
@@ -154,13 +158,13 @@ def test_the_oldest_turns_are_left_out_until_there_is_room_for_a_reply() -> None
 
 def test_a_short_reply_asks_for_little_room() -> None:
     engine = ScriptedEngine(context_size=200)
-    short = next(reply(engine, long_talk(20), GREEDY, max_tokens=5)).left_out
-    assert short < next(reply(engine, long_talk(20), GREEDY)).left_out
+    short = next(stream_reply(engine, long_talk(20), GREEDY, max_tokens=5)).left_out
+    assert short < next(stream_reply(engine, long_talk(20), GREEDY)).left_out
 
 
 def test_a_question_that_alone_is_too_long_is_refused_with_the_figures() -> None:
     with pytest.raises(RequestRefused) as caught:
-        next(reply(ScriptedEngine(context_size=200), long_talk(3).edit_last("word " * 500), GREEDY))
+        next(stream_reply(ScriptedEngine(context_size=200), long_talk(3).replace_last_question("word " * 500), GREEDY))
     assert "take 506 tokens; a context of 200 has room for 150 beside a reply." in str(caught.value)
     assert "choose a larger context" in caught.value.remedy
 
@@ -217,7 +221,7 @@ def test_system_messages_in_a_history_join_the_system_text() -> None:
 
 def test_what_was_written_just_before_a_death_is_told_before_the_death() -> None:
     engine = ScriptedEngine(("Yes",), dies_with=ModelStopped("It ended."))
-    updates = reply(engine, Conversation().ask("Well?"), GREEDY, interval_seconds=5)
+    updates = stream_reply(engine, Conversation().with_question("Well?"), GREEDY, interval_seconds=5)
     assert next(updates).answer == "Yes"
     with pytest.raises(ModelStopped):
         next(updates)

@@ -25,7 +25,7 @@ def test_markdown_says_which_model_answered_how_and_how_fast() -> None:
     assert page.startswith("# A talk about code\n\n- Model: `Tiny-Q4_1.gguf`\n- Level: Q4_1\n- Context: 2048 tokens\n")
     assert "temperature 0.7, top-k 40" in page and "seed 7" in page and "longest reply 512 tokens" in page
     assert "## System prompt\n\nBe brief.\n\n## You\n\nHi\n\n## Model\n\nHello!\n\n" in page
-    assert page.endswith("*12.3 tok/s · 512 tokens · 0.34 s to first token · end of text*\n")
+    assert page.endswith("*12.3 tok/s · 512 tokens · 0.34 s to first token · finished*\n")
 
 
 def test_a_code_block_in_a_message_survives() -> None:

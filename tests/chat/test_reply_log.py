@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from playground import events
-from playground.chat.conversation import Conversation, reply
+from playground.chat.conversation import Conversation, stream_reply
 from playground.engine.protocol import GREEDY
 from playground.errors import ModelStopped, RequestRefused
 from playground.limits.runs import Visitor
@@ -30,7 +30,7 @@ def with_chats() -> Iterator[Log]:
 
 
 def answered(engine: ScriptedEngine, question: str = QUESTION) -> None:
-    for _ in reply(engine, Conversation().ask(question), GREEDY, visitor=ANNA):
+    for _ in stream_reply(engine, Conversation().with_question(question), GREEDY, visitor=ANNA):
         pass
 
 
@@ -53,7 +53,7 @@ def test_the_words_are_there_once_they_are_asked_for(with_chats: Log) -> None:
 
 
 def test_a_reply_that_is_broken_off_leaves_one_line_with_what_was_told_by_then(records: Log) -> None:
-    growing = reply(ScriptedEngine(("One", " two")), Conversation().ask(QUESTION), GREEDY)
+    growing = stream_reply(ScriptedEngine(("One", " two")), Conversation().with_question(QUESTION), GREEDY)
     next(growing), next(growing), next(growing)
     growing.close()
     (line,) = records.lines

@@ -157,7 +157,7 @@ def test_an_error_leaves_no_file_either(pool: ModelPool, starter: Path, tmp_path
 def test_an_answer_is_scored_by_another_level_token_by_token(
     pool: ModelPool, levels: dict[str, Path], tmp_path: Path
 ) -> None:
-    question = Conversation().ask("What is 2+2?")
+    question = Conversation().with_question("What is 2+2?")
     writer, reader = ((levels[level], CONTEXT) for level in ("Q4_1", "Q2_0"))
     comparison = measured(score_answer(pool, writer, reader, question, "The answer is 4.", folder=tmp_path))
     assert "".join(token.text for token in comparison.tokens) == "The answer is 4."

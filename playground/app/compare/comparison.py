@@ -143,7 +143,7 @@ class Comparison:
             comparison = replace(comparison, shown_order=((0, 1), (1, 0))[secrets.randbelow(2)])
         system = request.system.strip()
         left, right = (
-            replace(pane, conversation=replace(pane.conversation.ask(text), system=system), result=None)
+            replace(pane, conversation=replace(pane.conversation.with_question(text), system=system), result=None)
             for pane in comparison.panes
         )
         if any(len(pane.conversation.messages) > limits.messages for pane in (left, right)):
@@ -172,7 +172,7 @@ class Comparison:
         pane = self.pane_at(position)
         if not (message.content or message.thinking):
             return self
-        return self.with_pane_at(position, replace(pane, conversation=pane.conversation.answered(message)))
+        return self.with_pane_at(position, replace(pane, conversation=pane.conversation.with_reply(message)))
 
     def cleared(self) -> Comparison:
         """A new comparison."""

@@ -22,7 +22,7 @@ from playground.engine.protocol import Token
 from playground.settings import load_settings
 from playground.web.tabs.chat import ChatTab, build_chat_tab, draw_update, read_request
 
-ASKED = ChatSession(Conversation().ask("What is 2+2?"))
+ASKED = ChatSession(Conversation().with_question("What is 2+2?"))
 
 
 @pytest.fixture(scope="module")

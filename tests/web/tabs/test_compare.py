@@ -84,7 +84,7 @@ def test_what_grows_is_among_the_few_outputs_of_its_event(tab: CompareTab) -> No
 
 
 def test_every_change_of_an_update_is_an_output(tab: CompareTab) -> None:
-    everything = update_at_rest(Comparison((PaneSession(Conversation().ask("Hi")), PaneSession())))
+    everything = update_at_rest(Comparison((PaneSession(Conversation().with_question("Hi")), PaneSession())))
     drawn = draw_update(tab, everything)
     assert set(drawn) <= set(tab.drawn) and drawn[tab.differences] == ""
     cleared = CompareUpdate(problem=CLEAR, noise=Notice("Stopped."), agreement=CLEAR, has_new_level=True)
