@@ -1,7 +1,7 @@
-"""Models on the Hub, judged before a byte of their weights moves: search, a repository's levels, the chosen one.
+"""Models on the Hub, judged before any of their weights are downloaded: search, a repository's levels, the chosen one.
 
-One header is read to open a repository; other levels of the same model are judged by their size, which is all that
-differs, until they are chosen and their own header is read. Knows no component; tests read views.
+One header is read to open a repository. Other levels of the same model differ only in size and are judged by it, until
+they are chosen and their own header is read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from playground.app.makeable_levels import NO_SUMMARY
 from playground.app.model_choice import LevelRow
 from playground.app.records import USUAL_CONTEXT, LevelRecord
 from playground.app.services import Services
@@ -28,12 +29,12 @@ from playground.models.hub.repository import HubLevel, HubModel, Repository, rec
 from playground.models.library import readable_name
 
 MOST_OPEN: Final = 20  # repositories remembered, for all visitors
-WORKED_OUT: Final = "Worked out from its size: choosing it reads its own header."
+ESTIMATED: Final = "Estimated from the file size. Select it to read its header."
 
 
 @dataclass(frozen=True)
 class SearchView:
-    """What a search found; `problem` where it could not be asked, `error` with what to do about it."""
+    """What a search found, or why the Hub could not be asked."""
 
     words: str
     found: tuple[FoundRepository, ...] = ()
@@ -42,9 +43,10 @@ class SearchView:
 
 @dataclass(frozen=True)
 class HubView:
-    """An opened repository: rows by HubLevel.key, and of the chosen one the plan and the largest context.
+    """An opened repository: a row for each level, in order, with the plan and the largest context of the chosen one.
 
-    is_exact: the chosen level's own header was read. here: keys of levels that are on this disk already.
+    A row's value is its HubLevel.key. is_exact: the chosen level's own header was read. is_installed: the chosen level
+    is on this disk already. error: why the repository or the level could not be opened.
     """
 
     repository: Repository | None = None
@@ -56,20 +58,20 @@ class HubView:
     plan: MemoryPlan | None = None
     verdict: Verdict | None = None
     largest_context: int | None = None
-    is_here: bool = False
+    is_installed: bool = False
     error: PlaygroundError | None = None
 
 
 @dataclass
 class _Opened:
-    """A repository and the headers read of it so far, by HubLevel.key; each field is set once and only added to."""
+    """A repository and the headers read of it so far, by HubLevel.key; headers are only ever added."""
 
     repository: Repository
     headers: dict[str, LevelHeader] = field(default_factory=dict)
 
 
 class HubService:
-    """Answers every visitor; what one has opened the next finds open already."""
+    """Serves every visitor; a repository that one has opened is open for all."""
 
     def __init__(self, services: Services, context_size: int = USUAL_CONTEXT) -> None:
         self._services = services
@@ -78,10 +80,8 @@ class HubService:
         self._found: OrderedDict[str, tuple[FoundRepository, ...]] = OrderedDict()
         self._lock = threading.Lock()
 
-    # --- what a person does ---
-
     def search_repositories(self, text: str) -> SearchView:
-        """GGUF repositories by words, the most downloaded first; nothing is asked for the name of one repository."""
+        """GGUF repositories by words, the most downloaded first; the name of a repository is not searched for."""
         words = " ".join(text.split())
         if not words or looks_like_reference(words):
             return SearchView(words)
@@ -100,7 +100,7 @@ class HubService:
         return SearchView(words, found)
 
     def open_repository(self, text: str) -> Iterator[HubView]:
-        """The repository that a text names, and the level that it names or the recommended one."""
+        """The repository that a text names, with the level that it names, else the recommended one."""
         try:
             meant = parse_reference(text, self._services.hub.endpoint)
             repository = self._services.hub.fetch_repository(meant.repo)
@@ -126,7 +126,7 @@ class HubService:
         yield from self._views(opened, level, is_named=True)
 
     def find_level(self, repo: str, key: str) -> HubLevel:
-        """The level of an open repository; raises PlaygroundError for what is not on offer."""
+        """The level of a repository; raises PlaygroundError if it has none of that key."""
         return self._level(repo, key)[1]
 
     def is_installed(self, level: HubLevel) -> bool:
@@ -137,7 +137,7 @@ class HubService:
     # --- for the Fit tab ---
 
     def fit_subjects(self) -> list[FitSubject]:
-        """Every opened model of which a header was read, with the exact sizes of its levels."""
+        """Every model of an opened repository of which a header was read, with the exact sizes of its levels."""
         with self._lock:
             opened = list(self._opened.values())
         return [
@@ -148,14 +148,17 @@ class HubService:
         ]
 
     def find_fit_subject(self, text: str) -> tuple[str, str]:
-        """(key of the subject, level) for a repository by name or address, which is opened if need be."""
+        """(key of the subject, level) of a repository by name or address, which is opened if need be.
+
+        Raises PlaygroundError if it cannot be opened.
+        """
         *_, view = self.open_repository(text)
         if view.error:
             raise view.error
         assert view.repository and view.chosen
         return f"hub/{view.repository.id}/{view.chosen.base_name}", view.chosen.level
 
-    # --- how it goes ---
+    # --- one repository ---
 
     def _level(self, repo: str, key: str) -> tuple[_Opened, HubLevel]:
         with self._lock:
@@ -165,7 +168,7 @@ class HubService:
         for level in opened.repository.levels:
             if level.key == key:
                 return opened, level
-        raise PlaygroundError(f"{repo} does not offer that file any more.", "Open the repository again.")
+        raise PlaygroundError(f"{repo} no longer offers that file.", "Open the repository again.")
 
     def _remember(self, repository: Repository) -> _Opened:
         with self._lock:
@@ -185,7 +188,7 @@ class HubService:
                 view, error=PlaygroundError(f"{repository.id} offers no GGUF model.", "Choose another repository.")
             )
             return
-        yield replace(view, is_here=self.is_installed(chosen))
+        yield replace(view, is_installed=self.is_installed(chosen))
         try:
             if chosen.key not in opened.headers:
                 header = self._services.headers.read_header(chosen)
@@ -203,14 +206,14 @@ class HubService:
             yield replace(view, error=error)
 
     def _judged(self, opened: _Opened, view: HubView) -> HubView:
-        """Every row of which a header is known, its own or that of another level of the same model."""
+        """The view with a verdict for every row whose header is known: its own or another level's of the same model."""
         usable = self._services.memory().usable
         rows = []
         for row, level in zip(view.rows, opened.repository.levels, strict=True):
             header = self._header_for(opened, level)
             if header is not None:
                 plan = self._plan(header, level, self._context(header))
-                notes = () if header.level.key == level.key else (WORKED_OUT,)
+                notes = () if header.level.key == level.key else (ESTIMATED,)
                 weights = header.whole.parameter_count
                 bits = 8 * plan.weights / weights if notes and weights else header.whole.bits_per_weight
                 row = replace(row, verdict=judge(plan, usable), notes=notes, bits_per_weight=bits)
@@ -218,7 +221,7 @@ class HubService:
         return replace(view, rows=tuple(rows), usable=usable)
 
     def _recommended(self, view: HubView) -> HubLevel | None:
-        """Of the chosen level's model: the best that fits."""
+        """The best level that fits, of the same model as the chosen one; None if there is no choice."""
         assert view.repository and view.chosen
         verdicts = {row.value: row.verdict.kind for row in view.rows if row.verdict}
         same = [level for level in view.repository.levels if level.base_name == view.chosen.base_name]
@@ -240,7 +243,7 @@ class HubService:
             plan=plan,
             verdict=judge(plan, view.usable, largest_context=largest),
             largest_context=largest,
-            is_here=self.is_installed(level),
+            is_installed=self.is_installed(level),
         )
 
     def _header_for(self, opened: _Opened, level: HubLevel) -> LevelHeader | None:
@@ -251,7 +254,7 @@ class HubService:
         return next(same, None)
 
     def _context(self, header: LevelHeader) -> int:
-        """The context of every verdict: the usual one, or the most that the model was trained for."""
+        """The context size of every verdict: the usual one, or the trained one where that is smaller."""
         return min(self._context_size, self._services.planner.trained_context(header.path))
 
     def _plan(self, header: LevelHeader, level: HubLevel, context_size: int) -> MemoryPlan:
@@ -276,13 +279,12 @@ def _subject(repository: Repository, model: HubModel, header: LevelHeader) -> Fi
 
 
 def _row(level: HubLevel) -> LevelRow:
-    return LevelRow(
-        level.key, level.level, level.size, None, level.summary or "A level this page has no words for.", None
-    )
+    summary = level.summary or NO_SUMMARY
+    return LevelRow(level.key, level.level, level.size, bits_per_weight=None, summary=summary, verdict=None)
 
 
 def hub_level_records(view: HubView) -> list[LevelRecord]:
-    """One record for each level; raises what the view has to say where it could not be opened or read."""
+    """A record of each level for programs; raises the view's error, if it has one."""
     if view.error is not None:
         raise view.error
     assert view.repository is not None
@@ -297,12 +299,12 @@ def hub_level_records(view: HubView) -> list[LevelRecord]:
             "verdict": row.verdict.kind if row.verdict else "unknown",
             "reason": f"{row.verdict.label}: {row.verdict.reason}"
             if row.verdict
-            else "Another model: ask for it alone.",
+            else "Another model of the repository: ask for it by its own name.",
             "context_size": view.context_size,
             "origin": "hub",
             "requantized_from": None,
             "recommended": row.recommended,
-            "estimated": WORKED_OUT in row.notes or row.verdict is None,
+            "estimated": ESTIMATED in row.notes or row.verdict is None,
         }
         for level, row in zip(view.repository.levels, view.rows, strict=True)
     ]

@@ -116,7 +116,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
         wire_learn_tab(learn, tabs)
         wire_models_tab(page, models, models_service)
         left, right = (pane.picker for pane in compare.panes)
-        keep_pickers_current((chat.picker, left, right), picker_service, [models.news])
+        keep_pickers_current((chat.picker, left, right), picker_service, [models.models_changed])
         offer_api(ApiService(services, models_service.hub), sessions.forget_soon)
         page.load(draw_head, None, head, show_progress="hidden", api_visibility="private")
         page.unload(close_session)

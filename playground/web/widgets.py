@@ -34,6 +34,11 @@ def button_rows(rows: str, elem_id: str) -> gr.HTML:
     return _rows(rows, elem_id, "button_rows.js")
 
 
+def markup_place(elem_id: str, value: str = "") -> gr.HTML:
+    """A place for markup that the server draws."""
+    return gr.HTML(value, apply_default_css=False, elem_id=elem_id)
+
+
 def _rows(rows: str, elem_id: str, script: str) -> gr.HTML:
     return gr.HTML(
         "",

@@ -1,104 +1,105 @@
-"""Records to HTML for the Models tab: what is on this disk, what the Hub offers, what is on its way.
+"""Records to markup for the Models tab: what is on this disk, what the Hub offers, the downloads.
 
-Pure functions; whatever comes from a file name, the Hub or a visitor is escaped here. A button carries in `data-value`
-what it asks for; the tab hands that to the desk, which trusts none of it.
+A button carries in `data-value` what it asks for. The tab hands that to the service, which trusts none of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from typing import Final
+
+from markupsafe import Markup
 
 from playground.app.hub import HubView, SearchView
-from playground.app.models import InstalledModelRow, InstalledModelsView
+from playground.app.models import InstalledModelsView, MakeableView
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.download_queue import Download, DownloadState
 from playground.models.hub.repository import HubLevel, Repository
-from playground.text_format import about, bits, count, counted, day, gibibytes, gibibytes_apart, parameters, percent
+from playground.models.library import ModelFile
+from playground.text_format import about, bits, count, gibibytes, gibibytes_apart, parameters, percent
 from playground.web.html.page import empty_state, error_card
 from playground.web.html.picker import level_row
+from playground.web.html.templates import render
 
-STATES: dict[DownloadState, str] = {
-    "queued": "Waiting for its turn",
-    "preparing": "Reading its header",
-    "checking": "Checking what has arrived",
+STATES: Final[dict[DownloadState, str]] = {
+    "queued": "Queued",
+    "preparing": "Reading the header",
+    "checking": "Checking the file",
     "downloading": "Downloading",
     "waiting": "Waiting",
     "cancelled": "Cancelled",
-    "failed": "Stopped",
+    "failed": "Failed",
     "done": "Done",
 }
+_OTHER_PROGRAMS: Final = ("LM Studio", "Ollama", "llama.cpp")
+
+
+def part_title(words: str) -> Markup:
+    return render("models.html#title", words=words)
 
 
 # --- on this disk ---
 
 
-def installed_models(view: InstalledModelsView) -> str:
+def installed_models(view: InstalledModelsView) -> Markup:
     """Every model on this disk with what it is, and the files that were left out with the reason."""
-    here = counted(len(view.rows), "model file")
-    room = f'<p class="gp-hint">{here} here · {gibibytes(view.free)} free on this disk.</p>'
-    if not view.rows:
-        rows = empty_state("No model is on this computer yet", "Find one on the Hub below, and download it.")
-    else:
-        rows = f'<ul class="gp-shelf">{"".join(map(_shelf_row, view.rows))}</ul>'
-    return rows + room + _left_out(view)
+    empty = empty_state("No model on this computer yet", "Find one on the Hugging Face Hub and download it.")
+    origins = [_origin(row.file) for row in view.rows]
+    return render("models.html#installed", view=view, origins=origins, empty=empty)
 
 
-def _shelf_row(row: InstalledModelRow) -> str:
-    file = row.file
-    spoken = f"Delete {file.display_name} {file.level}"
-    delete = _button(f"delete {row.key}", "Delete", spoken) if row.may_be_deleted else ""
-    note = f'<p class="gp-shelf-note">{escape(row.note)}</p>' if row.note else ""
-    return (
-        f'<li><div class="gp-shelf-what"><p><b>{escape(file.display_name)}</b> '
-        f'<span class="gp-level-name">{escape(file.level)}</span></p>'
-        f'<p class="gp-figures">{gibibytes(file.size)} · {bits(row.bits_per_weight)} · {escape(row.origin)} · '
-        f"last used {day(row.last_used)}</p>"
-        f"{note}</div>{delete}</li>"
-    )
+def _origin(file: ModelFile) -> str:
+    """Where a file comes from: `made here`, `from owner/repo`, `from owner/repo, found in LM Studio`."""
+    is_from_another_program = file.origin in _OTHER_PROGRAMS
+    if file.repo:
+        return f"from {file.repo}" + (f", found in {file.origin}" if is_from_another_program else "")
+    if is_from_another_program:
+        return f"found in {file.origin}"
+    return "from a models folder" if file.origin == "folder" else file.origin
 
 
-def _left_out(view: InstalledModelsView) -> str:
-    if not view.left_out:
-        return ""
-    items = "".join(f"<li><b>{escape(entry.file_name)}</b>: {escape(entry.reason)}</li>" for entry in view.left_out)
-    words = counted(len(view.left_out), "file")
-    return (
-        f'<details class="gp-details"><summary>{words} left out</summary><ul class="gp-left-out">{items}</ul></details>'
-    )
+def makeable_choices(view: MakeableView) -> list[tuple[str, str]]:
+    """(`Q2_0 · 59 MiB · 3.6 bits`, level) of every level that can be made."""
+    return [
+        (f"{size.level} · {gibibytes(size.size)} · {bits(size.bits_per_weight)}", size.level) for size in view.sizes
+    ]
+
+
+def makeable_facts(view: MakeableView) -> str:
+    """`59 MiB (62,164,224 bytes) · 3.6 bits.` and how it is made: the exact file before it is made."""
+    size = view.chosen
+    if size is None:
+        return "Nothing to make yet: there has to be a model on this computer first."
+    exact = f"{gibibytes(size.size)} ({count(size.size)} bytes) · {bits(size.bits_per_weight)}."
+    return f"{exact} {size.note}" if size.note else exact
 
 
 # --- on the Hub ---
 
 
 def search_results(view: SearchView) -> str:
-    """Repositories to open, the most downloaded first."""
+    """Repositories to open, the most downloaded first; "" before anything was searched for."""
     if view.error is not None:
         return error_card(view.error)
     if not view.found:
-        return "" if not view.words else '<p class="gp-hint">No GGUF model has these words in its name.</p>'
-    return f'<ul class="gp-shelf gp-found">{"".join(map(_found_row, view.found))}</ul>'
+        return render("models.html#nothing_found") if view.words else ""
+    return render("models.html#search_results", found=[(found, _found_facts(found)) for found in view.found])
 
 
-def _found_row(found: FoundRepository) -> str:
-    facts = [parameters(found.parameter_count), f"{count(found.downloads)} downloads", f"{count(found.likes)} likes"]
-    facts += [found.licence or "", "licence to accept first" if found.gated else ""]
-    words = " · ".join(escape(fact) for fact in facts if fact)
-    return (
-        f'<li><div class="gp-shelf-what"><p><b>{escape(found.id)}</b></p><p class="gp-figures">{words}</p></div>'
-        f"{_button(f'open {found.id}', 'Open', f'Open {found.id}')}</li>"
-    )
+def _found_facts(found: FoundRepository) -> list[str]:
+    facts = [
+        parameters(found.parameter_count),
+        f"{count(found.downloads)} downloads",
+        f"{count(found.likes)} likes",
+        found.licence or "",
+        "licence must be accepted first" if found.gated else "",
+    ]
+    return [fact for fact in facts if fact]
 
 
-def repository_head(repository: Repository, page: str) -> str:
+def repository_head(repository: Repository, url: str) -> Markup:
     """The opened repository by name, with what to know before choosing."""
-    facts = [f"{count(repository.downloads)} downloads", repository.licence or "", "gated" if repository.gated else ""]
-    note = f'<p class="gp-shelf-note">{escape(repository.note)}</p>' if repository.note else ""
-    return (
-        f'<div class="gp-repository"><h3>{escape(repository.id)}</h3>'
-        f'<p class="gp-figures">{" · ".join(escape(fact) for fact in facts if fact)} · '
-        f'<a href="{escape(page, quote=True)}" target="_blank" rel="noopener noreferrer">its page</a></p>{note}</div>'
-    )
+    return render("models.html#repository", repository=repository, url=url)
 
 
 def hub_levels(view: HubView, group: str) -> str:
@@ -106,88 +107,39 @@ def hub_levels(view: HubView, group: str) -> str:
     if view.repository is None:
         return ""
     chosen = view.chosen.key if view.chosen else ""
-    by_key = {row.value: row for row in view.rows}
-    parts = []
-    for model in view.repository.models:
-        if len(view.repository.models) > 1:
-            parts.append(f'<p class="gp-hub-model">{escape(model.base_name)}</p>')
-        parts += [level_row(by_key[level.key], level.key == chosen, group) for level in model.levels]
-    return (
-        '<fieldset class="gp-levels"><legend><b>Level</b> <span>fewer bits: smaller, faster, coarser</span></legend>'
-        f'<div class="gp-scroll gp-hub-scroll">{"".join(parts)}</div></fieldset>'
-    )
+    rows = {row.value: level_row(row, row.value == chosen, group) for row in view.rows}
+    models = [(model.base_name, [rows[level.key] for level in model.levels]) for model in view.repository.models]
+    return render("models.html#levels", models=models)
 
 
 def hub_facts(view: HubView) -> str:
-    """What the chosen level's verdict rests on, and the largest context that fits."""
-    if view.plan is None or view.chosen is None:
-        return ""
-    basis = (
-        "From its own header, by llama.cpp's own reckoning."
-        if view.is_exact
-        else "Worked out from its size and another level's header."
-    )
-    largest = (
-        f"The largest context that fits is {count(view.largest_context)} tokens."
-        if view.largest_context
-        else "No context size fits with this level."
-    )
-    return f'<p class="gp-hint">With {count(view.context_size)} tokens of context. {largest} {basis}</p>'
+    """What the chosen level's verdict is based on, and the largest context that fits."""
+    return "" if view.plan is None or view.chosen is None else render("models.html#level_facts", view=view)
 
 
 def download_label(level: HubLevel) -> str:
     return f"Download {level.level} ({gibibytes(level.size)})"
 
 
-# --- on its way ---
+# --- downloads ---
 
 
 def downloads(records: Sequence[Download]) -> str:
-    """Every download with its progress; empty where there is none."""
+    """Every download with its progress; "" if there is none."""
     if not records:
         return ""
-    rows = "".join(map(_download_row, records))
-    return f'<h3 class="gp-part-title">Downloads</h3><ul class="gp-shelf gp-downloads">{rows}</ul>'
+    shares = [record.bytes_done / record.bytes_total if record.bytes_total else 0.0 for record in records]
+    rows = [(record, share, _figures(record, share)) for record, share in zip(records, shares, strict=True)]
+    return render("models.html#downloads", records=rows)
 
 
-def _download_row(record: Download) -> str:
-    level = record.level
-    name = f"{level.base_name} {level.level}"
-    share = record.bytes_done / record.bytes_total if record.bytes_total else 0.0
-    buttons = ""
-    if not record.has_ended:
-        buttons = _button(f"cancel {record.id}", "Cancel", f"Cancel {name}")
-    elif record.state != "done":
-        buttons = _button(f"resume {record.id}", "Resume", f"Resume {name}")
-    if record.has_ended:
-        buttons += _button(f"forget {record.id}", "Forget", f"Forget {name}")
-    note = f'<p class="gp-shelf-note">{escape(record.note)}</p>' if record.note else ""
-    bar = (
-        f'<div class="gp-progress-track" role="progressbar" aria-label="{escape(name, quote=True)}" aria-valuemin="0"'
-        f' aria-valuemax="100" aria-valuenow="{100 * share:.0f}"><span style="width:{100 * share:.1f}%"></span></div>'
-    )
-    return (
-        f'<li><div class="gp-shelf-what"><p><b>{escape(level.base_name)}</b> '
-        f'<span class="gp-level-name">{escape(level.level)}</span></p>'
-        f'<p class="gp-figures">{_download_words(record, share)}</p>{"" if record.state == "done" else bar}{note}</div>'
-        f'<div class="gp-shelf-buttons">{buttons}</div></li>'
-    )
-
-
-def _download_words(record: Download, share: float) -> str:
+def _figures(record: Download, share: float) -> list[str]:
     if record.state == "done":
-        return f"Done · {gibibytes(record.bytes_total)} · now in every model list"
+        return ["Done", gibibytes(record.bytes_total), "now in every model list"]
     done, total = gibibytes_apart(record.bytes_done, record.bytes_total)
-    words = [STATES[record.state], f"{done} of {total}", percent(share)]
+    figures = [STATES[record.state], f"{done} of {total}", percent(share)]
     if record.speed:
-        words.append(f"{gibibytes(round(record.speed))}/s")
+        figures.append(f"{gibibytes(round(record.speed))}/s")
     if record.seconds_left is not None:
-        words.append(f"{about(record.seconds_left)} left")
-    return " · ".join(words)
-
-
-def _button(value: str, label: str, spoken: str) -> str:
-    return (
-        f'<button type="button" class="gp-small-button" data-value="{escape(value, quote=True)}"'
-        f' aria-label="{escape(spoken, quote=True)}">{label}</button>'
-    )
+        figures.append(f"{about(record.seconds_left)} left")
+    return figures

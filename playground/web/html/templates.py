@@ -32,6 +32,7 @@ def _environment() -> Environment:
         "bits": text_format.bits,
         "count": text_format.count,
         "counted": text_format.counted,
+        "day": text_format.day,
         "gibibytes": text_format.gibibytes,
         "percent": text_format.percent,
         "seconds": text_format.seconds,

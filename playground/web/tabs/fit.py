@@ -36,7 +36,7 @@ from playground.web.html.page import empty_state, status_message
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.chat import ChatTab
-from playground.web.widgets import button_rows
+from playground.web.widgets import button_rows, markup_place
 
 KV_CHOICES: Final = [("f16", "f16"), ("q8_0: half", "q8_0"), ("q4_0: a quarter", "q4_0")]
 
@@ -109,7 +109,7 @@ def build_fit_tab(tab: gr.Tab, service: FitService) -> FitTab:
                 USUAL_OTHER_GB, label="Its memory in GB", minimum=1, maximum=LARGEST_COMPUTER_GB, visible=False,
                 elem_id="fit-other-gb",
             )  # fmt: skip
-            line = _html("fit-assumed")
+            line = markup_place("fit-assumed")
             kv_type = _radio(
                 "KV cache precision", KV_CHOICES, "f16", "fit-kv", "Fewer bits leave memory for a longer context."
             )
@@ -127,14 +127,14 @@ def build_fit_tab(tab: gr.Tab, service: FitService) -> FitTab:
                     [FIRST_LEVEL], value=FIRST_LEVEL, label="Level", show_label=False, container=False,
                     filterable=False, elem_id="fit-level",
                 )  # fmt: skip
-            answer = _html("fit-answer")
+            answer = markup_place("fit-answer")
             planning = empty_state("Planning the table", "llama.cpp computes what each context needs.")
             rows = button_rows(planning, "fit-table")
-            cell_notice = _html("fit-away")
+            cell_notice = markup_place("fit-away")
             to_models = gr.Button("Open Models", visible=False, size="sm", elem_id="fit-to-models")
             repo = gr.State("")
-            charts = _html("fit-charts")
-            kv = _html("fit-kv-sum")
+            charts = markup_place("fit-charts")
+            kv = markup_place("fit-kv-sum")
     return FitTab(
         tab=tab, model=model, computer=computer, other_gb=other_gb, computer_line=line, kv_type=kv_type, chats=chats,
         levels=levels, level=level, context=context, answer=answer, rows=rows, cell_notice=cell_notice,
@@ -149,10 +149,6 @@ def chat_choices(chats: int) -> list[tuple[str, int]]:
 
 def _radio(label: str, choices: list[Any], value: Any, elem_id: str, info: str | None = None) -> gr.Radio:
     return gr.Radio(choices, value=value, label=label, info=info, elem_id=elem_id, elem_classes="gp-switch")
-
-
-def _html(elem_id: str) -> gr.HTML:
-    return gr.HTML("", apply_default_css=False, elem_id=elem_id)
 
 
 # --- react ---
