@@ -1,72 +1,32 @@
-"""The Models tab's desk with the real starter and the Hub on loopback: what a person sees, view by view."""
+"""The Models tab's service on the real starter and a Hub on loopback: this disk, levels made here, downloads."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
-from playground.app.hub import WORKED_OUT, HubView, SearchView
-from playground.app.model_choice import LevelRow
-from playground.app.model_picker import ModelPickerService, PickerView
-from playground.app.models import InstalledModelsView, ModelsService, size_line
+from playground.app.messages import CLEAR, Notice
+from playground.app.models import InstalledModels, ModelsService
 from playground.app.services import Services
-from playground.errors import ModelNotFound, PlaygroundError
+from playground.chat.conversation import Lease
+from playground.engine.local.pool import LoadStatus
+from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.limits import Limits
 from playground.limits.runs import Runs, Visitor
-from playground.models.disk_scan import LeftOut
-from playground.models.hub.client import FoundRepository, HubClient, RetryPolicy
+from playground.llama.params import ContextParameters
 from playground.models.hub.download_queue import Download
-from playground.models.hub.repository import HubFile, HubLevel, Repository, read_models
-from playground.quantize.quantize import QuantizedFile, quantize_file
+from playground.models.hub.repository import HubLevel
 from playground.settings import load_settings
-from playground.web.html.models import (
-    downloads,
-    hub_facts,
-    hub_levels,
-    installed_models,
-    repository_head,
-    search_results,
-)
+from tests.app.conftest import FOX
+from tests.support.gguf_bytes import small_model, split_model
 from tests.support.hub_stand_in import HubStandIn
 
 STARTER = "SmolLM2-135M-Instruct"
-REPO = "test/Fox-135M-GGUF"
 MIB = 1 << 20
 SOON = 20.0  # seconds; a test that needs them has failed
-EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
-
-
-@pytest.fixture(scope="module")
-def low_level(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The starter at Q2_0, as somebody else may have put it on the Hub."""
-    *_, made = quantize_file(starter, "Q2_0", tmp_path_factory.mktemp("made") / "Fox-135M-Q2_0.gguf", threads=2)
-    assert isinstance(made, QuantizedFile)
-    return made.path
-
-
-@pytest.fixture
-def server(starter: Path, low_level: Path) -> Iterator[HubStandIn]:
-    with HubStandIn() as server:
-        files = {"Fox-135M-Q4_1.gguf": starter, "Fox-135M-Q2_0.gguf": low_level}
-        server.add(REPO, files, downloads=9000, likes=12, parameters=134_515_008)
-        server.add("test/Gated-GGUF", {"Gated-Q4_K_M.gguf": b"GGUF" * 100}, gated="manual")
-        yield server
-
-
-@pytest.fixture
-def services(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with Services(load_settings(data_dir=tmp_path / "data")) as services:
-        services.hub = HubClient(server.endpoint, cache_dir=tmp_path / "hub")
-        yield services
 
 
 @pytest.fixture
@@ -74,36 +34,37 @@ def service(services: Services) -> ModelsService:
     return ModelsService(services)
 
 
-@pytest.fixture
-def picker(services: Services) -> ModelPickerService:
-    settings = services.settings
-    return ModelPickerService(
-        services.library, services.planner, services.pool.usable_bytes_for, settings.slots, services.quantization_jobs
-    )
-
-
-def text_of(markup: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup)).strip()
-
-
-def opened(service: ModelsService, reference: str = REPO) -> HubView:
-    return list(service.hub.open_repository(reference))[-1]
-
-
-def level_of(view: HubView, name: str) -> HubLevel:
+def level_of(service: ModelsService, name: str) -> HubLevel:
+    *_, view = service.hub.open_repository(FOX)
     assert view.repository
     return next(level for level in view.repository.levels if level.level == name)
 
 
-def row_of(view: HubView | PickerView, name: str) -> LevelRow:
-    rows = view.rows if isinstance(view, HubView) else (*view.levels, *view.makeable)
-    return next(row for row in rows if row.name == name)
-
-
 def fetch(service: ModelsService, services: Services, name: str) -> Download:
-    level = level_of(opened(service), name)
-    service.start_download(REPO, level.key)
+    level = level_of(service, name)
+    service.start_download(FOX, level.key)
     return services.downloads.wait_for_end(level.key, SOON)
+
+
+def arrived(tmp_path: Path, name: str, content: bytes) -> str:
+    """A file in the folder of uploads."""
+    path = tmp_path / "uploads" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path)
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def lease_of(loading: Generator[LoadStatus, None, Lease]) -> Lease:
+    while True:
+        try:
+            next(loading)
+        except StopIteration as end:
+            lease: Lease = end.value
+            return lease
 
 
 def never() -> bool:
@@ -113,34 +74,28 @@ def never() -> bool:
 # --- on this disk ---
 
 
-def test_what_is_here_is_told_with_size_true_bits_and_origin(service: ModelsService, starter: Path) -> None:
+def test_the_starter_is_listed_with_its_bits_and_cannot_be_deleted(service: ModelsService, starter: Path) -> None:
     view = service.installed_models.view()
     (row,) = view.rows
-    assert (row.file.path, row.may_be_deleted) == (starter, False)
-    assert "94 MiB · 5.7 bits · starter" in text_of(installed_models(view)) and "free on this disk" in text_of(
-        installed_models(view)
-    )
-
-
-def test_a_made_level_is_listed_deleted_after_a_question_and_the_starter_never(
-    service: ModelsService, services: Services, starter: Path
-) -> None:
-    frames = list(service.make_level(STARTER, "Q2_0", never))
-    assert frames[-1].is_made
-    made = next(row for row in service.installed_models.view().rows if row.file.level == "Q2_0")
-    assert made.may_be_deleted and f'data-value="delete {made.key}"' in installed_models(
-        service.installed_models.view()
-    )
-    service.installed_models.delete_model(made.key)
-    assert not made.file.path.exists() and not made.file.path.parent.exists()
-    (left,) = service.installed_models.view().rows
-    with pytest.raises(PlaygroundError, match="was not put there by the playground"):
-        service.installed_models.delete_model(left.key)
+    assert (row.file.path, row.file.origin, row.may_be_deleted) == (starter, "starter", False)
+    assert row.bits_per_weight == pytest.approx(5.7, abs=0.05) and view.free > 0
+    with pytest.raises(PlaygroundError, match="not put there by the playground"):
+        service.installed_models.delete_model(row.key)
     assert starter.exists()
 
 
-def test_a_row_tells_nothing_of_this_computers_folders(service: ModelsService, starter: Path) -> None:
-    assert str(starter.parent) not in installed_models(service.installed_models.view())
+def test_a_key_of_a_row_tells_nothing_of_this_computers_folders(service: ModelsService) -> None:
+    (row,) = service.installed_models.view().rows
+    assert len(row.key) == 16 and int(row.key, 16)
+
+
+def test_a_made_level_is_listed_and_deleted_with_its_folder(service: ModelsService) -> None:
+    assert list(service.make_level(STARTER, "Q2_0", never))[-1].is_made
+    made = next(row for row in service.installed_models.view().rows if row.file.level == "Q2_0")
+    assert made.may_be_deleted
+    service.installed_models.delete_model(made.key)
+    assert not made.file.path.exists() and not made.file.path.parent.exists()
+    assert len(service.installed_models.view().rows) == 1
 
 
 def test_where_deleting_is_forbidden_no_row_offers_it_and_no_browser_can(
@@ -150,10 +105,9 @@ def test_where_deleting_is_forbidden_no_row_offers_it_and_no_browser_can(
     key = next(row.key for row in service.installed_models.view().rows if row.file.level == "Q2_0")
     services.settings = services.settings.model_copy(update={"allow_delete": False, "allow_quantize": False})
     strict = ModelsService(services)
-    assert "Delete" not in installed_models(strict.installed_models.view()) and strict.makeable_levels(STARTER) == {}
-    with pytest.raises(PlaygroundError, match="cannot be deleted here"):
+    assert not any(row.may_be_deleted for row in strict.installed_models.view().rows)
+    with pytest.raises(RequestRefused, match="turned off here"):
         strict.installed_models.delete_model(key)
-    assert "switched off here" in str(list(strict.make_level(STARTER, "Q8_0", never))[-1].message)
 
 
 def test_a_file_opened_by_its_path_is_in_every_list_and_never_deleted(
@@ -168,8 +122,8 @@ def test_a_file_opened_by_its_path_is_in_every_list_and_never_deleted(
 
 
 @pytest.mark.parametrize("path", ["", "  ", "/nowhere/x.gguf", "x\0y"])
-def test_a_path_that_leads_nowhere_is_answered_with_what_to_do(service: ModelsService, path: str) -> None:
-    with pytest.raises(ModelNotFound, match="Type the path"):
+def test_a_path_that_leads_nowhere_is_refused(service: ModelsService, path: str) -> None:
+    with pytest.raises(ModelNotFound):
         service.installed_models.add_file(path)
 
 
@@ -179,106 +133,142 @@ def test_a_file_that_is_no_model_is_refused_by_its_header(service: ModelsService
         service.installed_models.add_file(str(tmp_path / "notes.gguf"))
 
 
-def test_every_level_that_can_be_made_tells_its_size_to_the_byte(service: ModelsService) -> None:
-    sizes = service.makeable_levels(STARTER)
-    assert {"F16", "Q8_0", "IQ4_XS", "Q2_0"} <= sizes.keys() and "Q1_0" not in sizes
-    assert size_line(sizes["Q2_0"]).startswith(f"59 MiB ({sizes['Q2_0'].size:,} bytes) · 3.6 bits.")
-
-
-# --- on the Hub ---
-
-
-def test_a_search_finds_repositories_with_their_figures(service: ModelsService, server: HubStandIn) -> None:
-    found = text_of(search_results(service.hub.search_repositories(" Fox ")))
-    assert f"{REPO} 135M · 9,000 downloads · 12 likes · apache-2.0" in found
-    asked = len(server.requests)
-    assert service.hub.search_repositories("fox").found  # the same words again ask nothing
-    assert len(server.requests) == asked
-
-
-def test_the_name_of_a_repository_is_not_searched_for(service: ModelsService, server: HubStandIn) -> None:
-    assert service.hub.search_repositories(REPO) == SearchView(REPO) and not server.requests
-
-
-def test_a_repository_shows_its_levels_at_once_and_exact_verdicts_after_one_header(
-    service: ModelsService, server: HubStandIn, starter: Path
-) -> None:
-    views = list(service.hub.open_repository(REPO))
-    assert [row.verdict for row in views[0].rows] == [None, None] and views[0].plan is None
-    last = views[-1]
-    assert [row.name for row in last.rows] == ["Q2_0", "Q4_1"] and all(row.verdict for row in last.rows)
-    assert len({request.path for request in server.requests if "/resolve/" in request.path}) == 1
-    assert server.bytes_sent() < 0.08 * starter.stat().st_size
-
-
-def test_the_chosen_level_is_planned_exactly_as_the_file_itself_would_be(
+def test_a_model_was_last_used_when_it_was_loaded_and_never_before(
     service: ModelsService, services: Services, starter: Path
 ) -> None:
-    view = opened(service, f"{REPO}:Q4_1")
-    assert view.plan and view.is_exact and view.largest_context == 8192
-    of_the_file = services.planner.plan(starter, view.plan.context)
-    assert replace(view.plan, base=0) == replace(of_the_file, base=0)  # each process measures its own base
-    assert "From its own header" in hub_facts(view)
+    assert service.installed_models.view().rows[0].last_used is None
+    leased = lease_of(services.pool.lease_model(starter, ContextParameters(512, slots=1)))
+    leased.release()
+    assert service.installed_models.view().rows[0].last_used
+    with Services(services.settings) as again:
+        assert again.last_used.last_load_time(starter) is not None
 
 
-def test_another_level_is_worked_out_from_its_size_until_it_is_chosen(service: ModelsService) -> None:
-    view = opened(service, f"{REPO}:Q4_1")
-    low = row_of(view, "Q2_0")
-    assert low.notes == (WORKED_OUT,) and low.verdict and low.bits_per_weight == pytest.approx(3.57, abs=0.05)
-    chosen = list(service.hub.choose_level(REPO, low.value))[-1]
-    assert chosen.is_exact and row_of(chosen, "Q2_0").notes == ()
-    assert low.verdict.needed == pytest.approx(row_of(chosen, "Q2_0").verdict.needed, rel=0.02)  # type: ignore[union-attr]
+# --- dropped onto the page ---
 
 
-def test_what_the_hub_refuses_shows_as_a_sentence(service: ModelsService) -> None:
-    assert "no repository test/nobody" in str(opened(service, "test/nobody").error)
-    assert "accepted its licence" in str(opened(service, "test/Gated-GGUF:Q4_K_M").error)
-    assert opened(service, "not a name").error and opened(service, f"{REPO}:Q9").error
-    assert list(service.hub.choose_level(REPO, "test/Fox-135M-GGUF/other.gguf"))[-1].error
+def test_a_dropped_model_is_moved_into_the_data_folder_and_may_be_deleted(services: Services, tmp_path: Path) -> None:
+    installed_models = ModelsService(services).installed_models
+    upload = arrived(tmp_path, "Tiny-Q4_0.gguf", small_model())
+    inode = Path(upload).stat().st_ino
+    (file,) = installed_models.keep_uploads([upload])
+    assert file.origin == "dropped here" and file.path.stat().st_ino == inode  # the same bytes, not a copy of them
+    assert files_in(tmp_path / "uploads") == []
+    row = next(row for row in installed_models.view().rows if row.file == file)
+    assert row.may_be_deleted and installed_models.delete_model(row.key) == file
+    assert files_in(services.library.dropped_folder) == []
 
 
-def test_without_a_network_the_search_says_so_and_the_disk_works(service: ModelsService, services: Services) -> None:
-    services.hub = HubClient("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, retry=RetryPolicy(attempts=1))
-    assert text_of(search_results(service.hub.search_repositories("fox")))
-    assert service.installed_models.view().rows and "error" in search_results(service.hub.search_repositories("fox"))
+def test_all_parts_of_a_model_come_together_or_not_at_all(services: Services, tmp_path: Path, starter: Path) -> None:
+    installed_models = ModelsService(services).installed_models
+    parts = [
+        arrived(tmp_path, f"Fox-Q4_1-{number:05d}-of-00003.gguf", part.whole())
+        for number, part in enumerate(split_model(starter, 3), 1)
+    ]
+    with pytest.raises(PlaygroundError, match=r"only part of a model.*all of its parts"):
+        installed_models.keep_uploads(parts[:1])
+    assert files_in(services.library.dropped_folder) == []
+    first = arrived(tmp_path, Path(parts[0]).name, split_model(starter, 3)[0].whole())
+    (file,) = installed_models.keep_uploads([first, *parts[1:]])
+    assert len(file.shards) == 3 and files_in(tmp_path / "uploads") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"<html>", "GGUF"), (b"", "empty"), (small_model()[:-1000], "cut off")]
+)
+def test_what_is_no_sound_model_is_refused_and_leaves_nothing(
+    services: Services, tmp_path: Path, content: bytes, words: str
+) -> None:
+    with pytest.raises(PlaygroundError, match=words):
+        ModelsService(services).installed_models.keep_uploads([arrived(tmp_path, "Tiny-Q4_0.gguf", content)])
+    assert files_in(tmp_path / "uploads") == [] and files_in(services.library.dropped_folder) == []
+
+
+def test_a_second_file_of_the_same_name_does_not_replace_the_first(services: Services, tmp_path: Path) -> None:
+    installed_models = ModelsService(services).installed_models
+    (file,) = installed_models.keep_uploads([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(1))])
+    with pytest.raises(PlaygroundError, match=r"dropped here before.*Delete that one first"):
+        installed_models.keep_uploads([arrived(tmp_path, "Tiny-Q4_0.gguf", small_model(2))])
+    assert file.path.read_bytes() == small_model(1)
+
+
+def test_where_files_may_not_be_opened_none_is_kept(services: Services, tmp_path: Path) -> None:
+    upload = arrived(tmp_path, "Tiny-Q4_0.gguf", small_model())
+    strict = InstalledModels(load_settings(allow_local_files=False), services.library, services.last_used)
+    with pytest.raises(RequestRefused, match="Uploading files is turned off here"):
+        strict.keep_uploads([upload])
+    with pytest.raises(RequestRefused, match="Opening files by path is turned off here"):
+        strict.add_file(upload)
+
+
+def test_an_upload_without_a_file_is_refused(service: ModelsService) -> None:
+    with pytest.raises(PlaygroundError, match="No file arrived"):
+        service.installed_models.keep_uploads([])
+
+
+# --- levels made here ---
+
+
+def test_every_level_that_can_be_made_has_its_exact_size_before_it_is_made(service: ModelsService) -> None:
+    view = service.makeable_view(STARTER, "Q2_0")
+    assert view.sources == (("SmolLM2 135M Instruct Q4_1", STARTER),) and view.base_name == STARTER
+    assert {"F16", "Q8_0", "IQ4_XS", "Q2_0"} <= {size.level for size in view.sizes}
+    assert "Q1_0" not in {size.level for size in view.sizes}
+    assert view.chosen and view.chosen.bits_per_weight == pytest.approx(3.57, abs=0.05)
+    list(service.make_level(STARTER, "Q2_0", never))
+    made = next(row.file for row in service.installed_models.view().rows if row.file.level == "Q2_0")
+    assert view.chosen.size == made.size
+
+
+@pytest.mark.parametrize(("model", "level"), [(None, None), ("../x", "Q9"), ([], {}), (STARTER, "Q1_0")])
+def test_an_impossible_choice_of_a_level_becomes_the_usual_one(
+    service: ModelsService, model: object, level: object
+) -> None:
+    view = service.makeable_view(model, level)
+    assert view.base_name == STARTER and view.chosen and view.chosen.level == "Q8_0"
+
+
+def test_where_making_is_forbidden_nothing_is_offered_and_nothing_made(services: Services) -> None:
+    services.settings = services.settings.model_copy(update={"allow_quantize": False})
+    strict = ModelsService(services)
+    assert strict.makeable_view(STARTER, "Q8_0").sizes == ()
+    (_, refused) = strict.make_level(STARTER, "Q8_0", never)
+    assert isinstance(refused.message, RequestRefused) and refused.message.setting == "allow_quantize"
+    assert len(strict.installed_models.view().rows) == 1
 
 
 # --- downloads ---
 
 
-def test_a_download_is_listed_while_it_runs_and_in_every_picker_when_it_is_done(
-    service: ModelsService, services: Services, server: HubStandIn, picker: ModelPickerService
+def test_a_download_is_listed_while_it_runs_and_in_every_list_when_it_is_done(
+    service: ModelsService, services: Services, hub: HubStandIn
 ) -> None:
-    level = level_of(opened(service), "Q2_0")
-    hold = server.hold("Q2_0", 30 * MIB)
-    assert "is on its way" in text_of(service.start_download(REPO, level.key))
+    level = level_of(service, "Q2_0")
+    held = hub.hold("Q2_0", 30 * MIB)
+    assert "Downloading Fox-135M Q2_0" in str(service.start_download(FOX, level.key))
     running = services.downloads.wait_until(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
-    assert service.is_downloading() and running.state == "downloading"
-    words = text_of(downloads(service.downloads()))
-    assert re.search(r"Downloading · \d+ MiB of 59 MiB · \d+%", words) and "Cancel" in words
-    hold.release.set()
+    assert running.state == "downloading" and [record.id for record in service.downloads()] == [level.key]
+    held.release.set()
     assert services.downloads.wait_for_end(level.key, SOON).state == "done"
-    assert not service.is_downloading() and "now in every model list" in text_of(downloads(service.downloads()))
-    assert ("Fox 135M", "Fox-135M") in picker.model_names()
-    assert opened(service, f"{REPO}:Q2_0").is_here
+    assert "Fox-135M" in services.library.models() and service.hub.is_installed(level)
+    assert "already on this computer" in str(service.start_download(FOX, level.key))
 
 
 def test_a_cancelled_download_keeps_what_came_and_goes_on_from_there(
-    service: ModelsService, services: Services, server: HubStandIn
+    service: ModelsService, services: Services, hub: HubStandIn
 ) -> None:
-    level = level_of(opened(service), "Q2_0")
-    server.hold("Q2_0", 30 * MIB)
-    service.start_download(REPO, level.key)
+    level = level_of(service, "Q2_0")
+    hub.hold("Q2_0", 30 * MIB)
+    service.start_download(FOX, level.key)
     services.downloads.wait_until(level.key, lambda record: record.bytes_done >= 29 * MIB, SOON)
-    assert service.change_download(f"cancel {level.key}") == ""
+    assert service.change_download(f"cancel {level.key}") == CLEAR
     cancelled = services.downloads.wait_for_end(level.key, SOON)
     assert cancelled.state == "cancelled" and cancelled.bytes_done >= 29 * MIB
-    assert "Resume" in downloads(service.downloads()) and "Forget" in downloads(service.downloads())
-    server.forget_requests()
-    assert service.change_download(f"resume {level.key}") == ""
+    hub.forget_requests()
+    assert service.change_download(f"resume {level.key}") == CLEAR
     assert services.downloads.wait_for_end(level.key, SOON).state == "done"
-    assert server.bytes_sent() < 35 * MIB
-    assert service.change_download(f"forget {level.key}") == "" and downloads(service.downloads()) == ""
+    assert hub.bytes_sent() < 35 * MIB
+    assert service.change_download(f"forget {level.key}") == CLEAR and service.downloads() == ()
 
 
 def test_a_download_can_be_deleted_and_what_another_program_fetched_cannot(
@@ -287,15 +277,15 @@ def test_a_download_can_be_deleted_and_what_another_program_fetched_cannot(
     done = fetch(service, services, "Q2_0")
     assert done.path
     content = done.path.resolve()
-    (mine,) = [row for row in service.installed_models.view().rows if row.file.repo == REPO]
+    (mine,) = [row for row in service.installed_models.view().rows if row.file.repo == FOX]
     assert mine.may_be_deleted
     service.installed_models.delete_model(mine.key)
     assert not content.exists() and not done.path.exists()
-    assert not [row for row in service.installed_models.view().rows if row.file.repo == REPO]
+    assert not [row for row in service.installed_models.view().rows if row.file.repo == FOX]
 
     done.path.parent.mkdir(parents=True, exist_ok=True)  # as another program would put it there
     done.path.symlink_to(low_level)
-    (theirs,) = [row for row in service.installed_models.view().rows if row.file.repo == REPO]
+    (theirs,) = [row for row in service.installed_models.view().rows if row.file.repo == FOX]
     assert not theirs.may_be_deleted
     with pytest.raises(PlaygroundError, match="not put there"):
         service.installed_models.delete_model(theirs.key)
@@ -303,60 +293,45 @@ def test_a_download_can_be_deleted_and_what_another_program_fetched_cannot(
 
 
 def test_an_action_that_no_button_asks_for_does_nothing_or_says_why(service: ModelsService) -> None:
-    assert service.change_download("") == "" and service.change_download("delete x") == ""
-    assert "There is no download" in text_of(service.change_download("cancel x"))
-    assert "does not offer" in text_of(service.start_download(REPO, "test/Fox-135M-GGUF/../../x.gguf"))
+    assert service.change_download("") == CLEAR == service.change_download("delete x")
+    assert "There is no download" in str(service.change_download("cancel x"))
+    assert "no longer offers" in str(service.start_download(FOX, f"{FOX}/../../x.gguf"))
 
 
-def test_one_visitor_fetches_no_more_than_a_share_and_ends_only_what_is_theirs(
-    services: Services, server: HubStandIn
+def test_one_visitor_downloads_no_more_than_a_share_and_ends_only_what_is_theirs(
+    services: Services, hub: HubStandIn
 ) -> None:
     services.settings = services.settings.model_copy(update={"on_space": True})
     services.runs = Runs(Limits(downloads_each=1))
     service = ModelsService(services)
     anna, ben = Visitor("a", "198.51.100.1"), Visitor("b", "198.51.100.2")
-    first, second = (level_of(opened(service), level) for level in ("Q2_0", "Q4_1"))
-    hold = server.hold("Q2_0", 30 * MIB)
-    assert "is on its way" in text_of(service.start_download(REPO, first.key, anna))
-    assert "You have 1 download under way" in text_of(service.start_download(REPO, second.key, anna))
-    assert "Another visitor started this download" in text_of(service.change_download(f"cancel {first.key}", ben))
-    assert service.change_download(f"cancel {first.key}", anna) == ""
-    hold.release.set()
+    first, second = level_of(service, "Q2_0"), level_of(service, "Q4_1")
+    held = hub.hold("Q2_0", 30 * MIB)
+    assert isinstance(service.start_download(FOX, first.key, anna), Notice)
+    assert "You have 1 download under way" in str(service.start_download(FOX, second.key, anna))
+    assert "Another visitor started this download" in str(service.change_download(f"cancel {first.key}", ben))
+    assert service.change_download(f"cancel {first.key}", anna) == CLEAR
+    held.release.set()
     assert services.downloads.wait_for_end(first.key, SOON).state == "cancelled"
-    assert "You have" not in text_of(service.start_download(REPO, second.key, anna))
+    assert isinstance(service.start_download(FOX, second.key, anna), Notice)
     services.downloads.cancel_download(second.key)
 
 
 def test_where_downloads_are_forbidden_none_begins(service: ModelsService, services: Services) -> None:
-    level = level_of(opened(service), "Q2_0")
+    level = level_of(service, "Q2_0")
     services.settings = services.settings.model_copy(update={"allow_downloads": False})
-    assert "Nothing is downloaded here." in text_of(ModelsService(services).start_download(REPO, level.key))
+    refused = ModelsService(services).start_download(FOX, level.key)
+    assert isinstance(refused, RequestRefused) and refused.setting == "allow_downloads"
     assert service.downloads() == ()
 
 
-# --- what comes from outside is shown, never run ---
-
-
-def test_names_from_the_hub_and_from_files_are_escaped(service: ModelsService) -> None:
-    files = [HubFile("Fox-Q4_0.gguf", 10, "e" * 40), HubFile("Hen-Q4_0.gguf", 10, "f" * 40)]
-    models, _ = read_models("a/b", "c" * 40, files)
-    models = tuple(replace(model, base_name=EVIL) for model in models)
-    repository = Repository(EVIL, "c" * 40, models, licence=EVIL, renamed_from=EVIL)
-    rows = tuple(LevelRow(level.key, EVIL, 1, None, EVIL, None) for level in repository.levels)
-    level = replace(repository.levels[0], base_name=EVIL, level=EVIL)
-    record = Download(EVIL, level, "failed", 1, 10, note=EVIL)
-    for markup in (
-        hub_levels(HubView(repository, rows, level), EVIL),
-        repository_head(repository, EVIL),
-        search_results(SearchView("x", (FoundRepository(EVIL, 1, 1, EVIL, True),))),
-        downloads([record]),
-        installed_models(InstalledModelsView((), (LeftOut(Path(EVIL.replace("/", "")), EVIL),), 0)),
-    ):
-        assert "<img" not in markup and "onerror=alert(1)>" not in markup
-
-
-def test_the_tab_says_that_the_list_of_downloads_was_damaged(services: Services, service: ModelsService) -> None:
+def test_a_damaged_list_of_downloads_and_offline_mode_are_told(
+    services: Services, service: ModelsService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = services.settings.data_dir
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "downloads.json").write_text("{")
-    assert "The list of unfinished downloads was damaged" in text_of(service.away)
+    (damaged,) = service.notices
+    assert damaged.kind == "warning" and "The list of unfinished downloads was damaged" in damaged.text
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "Offline mode is on" in service.notices[1].text

@@ -58,7 +58,7 @@ def open_models(page: Page) -> None:
 
 
 def find_repository(page: Page) -> None:
-    page.get_by_label("Words, owner/repo, or an address").press_sequentially("fox")
+    page.get_by_label("Search models, or paste owner/repo or a link").press_sequentially("fox")
     page.get_by_role("button", name=f"Open {REPO}").click()
     expect(page.locator("#models-memory [role=img]")).to_be_visible()
 
@@ -150,7 +150,7 @@ def test_a_dropped_model_is_kept_and_what_is_none_is_refused(visit: Visitor, sta
     dropped = tmp_path / "Dropped-Fox-Q4_1.gguf"
     dropped.write_bytes(starter.read_bytes())
     page.locator("#models-drop input[type=file]").set_input_files(dropped)
-    expect(page.locator("#models-said")).to_contain_text("Kept Dropped Fox Q4_1")
+    expect(page.locator("#models-said")).to_contain_text("Added Dropped Fox Q4_1")
     expect(page.locator("#models-shelf")).to_contain_text("dropped here")
     broken = tmp_path / "Broken-Q4_1.gguf"
     broken.write_bytes(b"no model at all")
@@ -166,10 +166,10 @@ def test_a_dropped_model_is_kept_and_what_is_none_is_refused(visit: Visitor, sta
 
 def test_what_the_hub_does_not_have_is_explained_and_the_rest_works(page: Page) -> None:
     open_models(page)
-    page.get_by_label("Words, owner/repo, or an address").fill("test/nobody")
+    page.get_by_label("Search models, or paste owner/repo or a link").fill("test/nobody")
     page.get_by_role("button", name="Find").click()
     expect(page.get_by_role("alert")).to_contain_text("There is no repository test/nobody")
-    page.get_by_label("Open a GGUF by its path").fill("/nowhere/x.gguf")
+    page.get_by_label("Path of a .gguf file on this computer").fill("/nowhere/x.gguf")
     page.get_by_role("button", name="Open", exact=True).click()
     expect(page.locator("#models-said")).to_contain_text("There is no file")
 

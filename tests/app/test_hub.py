@@ -1,0 +1,103 @@
+"""Repositories of the Hub before anything is downloaded: search, verdicts, refusals. The Hub is on loopback."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from playground.app.hub import ESTIMATED, HubService, HubView, SearchView, hub_level_records
+from playground.app.model_choice import LevelRow
+from playground.app.services import Services
+from playground.errors import PlaygroundError
+from playground.models.hub.client import HubClient, RetryPolicy
+from tests.app.conftest import FOX
+from tests.support.hub_stand_in import HubStandIn
+
+
+@pytest.fixture
+def service(services: Services) -> HubService:
+    return HubService(services)
+
+
+def opened(service: HubService, reference: str = FOX) -> HubView:
+    return list(service.open_repository(reference))[-1]
+
+
+def row_of(view: HubView, name: str) -> LevelRow:
+    return next(row for row in view.rows if row.name == name)
+
+
+def test_a_search_finds_repositories_and_asks_once_for_the_same_words(service: HubService, hub: HubStandIn) -> None:
+    (found,) = service.search_repositories(" Fox ").found
+    assert (found.id, found.downloads, found.likes, found.parameter_count) == (FOX, 9000, 12, 134_515_008)
+    asked = len(hub.requests)
+    assert service.search_repositories("fox").found
+    assert len(hub.requests) == asked
+
+
+def test_the_name_of_a_repository_is_not_searched_for(service: HubService, hub: HubStandIn) -> None:
+    assert service.search_repositories(FOX) == SearchView(FOX) and not hub.requests
+
+
+def test_a_repository_shows_its_levels_at_once_and_all_verdicts_after_one_header(
+    service: HubService, hub: HubStandIn, starter: Path
+) -> None:
+    views = list(service.open_repository(FOX))
+    assert [row.verdict for row in views[0].rows] == [None, None] and views[0].plan is None
+    last = views[-1]
+    assert [row.name for row in last.rows] == ["Q2_0", "Q4_1"] and all(row.verdict for row in last.rows)
+    assert len({request.path for request in hub.requests if "/resolve/" in request.path}) == 1
+    assert hub.bytes_sent() < 0.08 * starter.stat().st_size
+
+
+def test_the_chosen_level_is_planned_exactly_as_the_file_itself_would_be(
+    service: HubService, services: Services, starter: Path
+) -> None:
+    view = opened(service, f"{FOX}:Q4_1")
+    assert view.plan and view.is_exact and view.largest_context == 8192
+    of_the_file = services.planner.plan(starter, view.plan.context)
+    assert replace(view.plan, base=0) == replace(of_the_file, base=0)  # each process measures its own base
+
+
+def test_another_level_is_estimated_from_its_size_until_it_is_chosen(service: HubService) -> None:
+    view = opened(service, f"{FOX}:Q4_1")
+    low = row_of(view, "Q2_0")
+    assert low.notes == (ESTIMATED,) and low.verdict and low.bits_per_weight == pytest.approx(3.57, abs=0.05)
+    chosen = list(service.choose_level(FOX, low.value))[-1]
+    exact = row_of(chosen, "Q2_0")
+    assert chosen.is_exact and exact.notes == () and exact.verdict
+    assert low.verdict.needed == pytest.approx(exact.verdict.needed, rel=0.02)
+
+
+def test_programs_get_a_record_of_each_level_that_says_what_is_estimated(service: HubService) -> None:
+    low, usual = hub_level_records(opened(service, f"{FOX}:Q4_1"))
+    assert (low["level"], low["estimated"], usual["level"], usual["estimated"]) == ("Q2_0", True, "Q4_1", False)
+    assert usual["reference"] == f"{FOX}:Q4_1" and usual["verdict"] == "fits"
+    with pytest.raises(PlaygroundError, match="no repository test/nobody"):
+        hub_level_records(opened(service, "test/nobody"))
+
+
+@pytest.mark.parametrize(
+    ("reference", "problem"),
+    [
+        ("test/nobody", "no repository test/nobody"),
+        ("test/Gated-GGUF:Q4_K_M", "accepted its licence"),
+        ("not a name", ""),
+        (f"{FOX}:Q9", "does not offer Q9"),
+    ],
+)
+def test_what_the_hub_refuses_is_an_error_that_says_so(service: HubService, reference: str, problem: str) -> None:
+    view = opened(service, reference)
+    assert view.error and problem in str(view.error)
+
+
+def test_a_level_that_is_not_offered_is_refused(service: HubService) -> None:
+    view = list(service.choose_level(FOX, f"{FOX}/../../x.gguf"))[-1]
+    assert "no longer offers that file" in str(view.error)
+
+
+def test_without_a_network_the_search_says_so(service: HubService, services: Services) -> None:
+    services.hub = HubClient("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, retry=RetryPolicy(tries=1))
+    assert service.search_repositories("fox").error
