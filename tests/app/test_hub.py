@@ -99,5 +99,5 @@ def test_a_level_that_is_not_offered_is_refused(service: HubService) -> None:
 
 
 def test_without_a_network_the_search_says_so(service: HubService, services: Services) -> None:
-    services.hub = HubClient("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, retry=RetryPolicy(tries=1))
+    services.hub = HubClient("http://127.0.0.1:9", cache_dir=services.hub.cache_dir, retry=RetryPolicy(attempts=1))
     assert service.search_repositories("fox").error

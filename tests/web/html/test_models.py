@@ -17,7 +17,7 @@ from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.models.disk_scan import LeftOut
 from playground.models.hub.client import FoundRepository
-from playground.models.hub.download_queue import Download, State
+from playground.models.hub.download_queue import Download, DownloadState
 from playground.models.hub.repository import HubFile, HubLevel, Repository, read_models
 from playground.models.library import ModelFile, Origin
 from playground.quantize.quantize import QuantizedSize
@@ -137,7 +137,7 @@ def test_a_running_download_shows_its_share_its_speed_and_a_button_to_cancel_it(
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed"])
-def test_a_download_that_ended_early_can_be_resumed_or_removed_from_the_list(state: State) -> None:
+def test_a_download_that_ended_early_can_be_resumed_or_removed_from_the_list(state: DownloadState) -> None:
     markup = downloads([Download("id", LEVEL, state, 1, 94 * MIB, note="The Hub ended it.")])
     assert text_of(markup).endswith("under 1% The Hub ended it. Resume Remove")
     assert 'data-value="resume id"' in markup and 'data-value="forget id"' in markup and "cancel id" not in markup
