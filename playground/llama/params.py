@@ -1,6 +1,6 @@
-"""The parameters of a model and its context: one place for the plan and the run, so they cannot drift apart.
+"""The parameters of a model and its context, made in one place for the plan and for the run.
 
-A plan that reserved other buffers than the run would be a guess. Both take their C structs from here.
+A plan that reserved other buffers than the run would be a guess, so both take their C structs from here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONTEXT_STEP: Final = 256  # llama.cpp rounds a context up to a multiple of this
 
 @dataclass(frozen=True)
 class ContextParameters:
-    """What a person chooses of a loaded model.
+    """What a person chooses for a loaded model.
 
     context_size: cells of the KV cache in tokens, shared by all slots (one unified cache).
     slots: sequences that can be decoded at once; their logits are reserved in the compute buffer.
@@ -53,7 +53,10 @@ class ContextParameters:
 
 
 def model_parameters(*, dry: bool = False) -> llama_cpp.llama_model_params:
-    """How a model is opened; dry simulates every allocation and reads no weights (FACTS: mmap must be off then)."""
+    """How a model is opened; `dry` simulates every allocation and reads no weights.
+
+    A dry run must not map the file: with mmap on, llama.cpp fails an assertion when nothing is allocated.
+    """
     params: llama_cpp.llama_model_params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
     if dry:

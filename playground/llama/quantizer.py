@@ -1,8 +1,8 @@
-"""Runs llama.cpp's quantizer in a process of its own: the bindings' side of the levels made here.
+"""Runs llama.cpp's quantizer in a process of its own, and reads its log.
 
 `python -m playground.llama.quantizer` reads orders from standard input and writes answers to standard output, each one
-JSON object on a line; lab/quantize.py is the other side and decides about disks, names and sentences. The process ends
-when its orders end, so at the latest with its parent, and takes the file it was writing with it.
+JSON object on a line; quantize/quantize.py is the other side and decides about disks, names and sentences. The process
+ends when its orders end, so at the latest with its parent, and removes the file that it was writing.
 
     {"order": "plan", "source": path, "shards": [path], "file_type": 7, "notes": {key: text}}
         -> {"is": "planned", "size": bytes, "bits_per_weight": 8.5, "tensors": 272, "fallbacks": […],
@@ -47,7 +47,7 @@ TEXT_BYTES: Final = 127  # what a llama_model_kv_override can hold
 
 
 class QuantizationRefused(Exception):
-    """The quantizer will not: its log says why."""
+    """The quantizer refused; its log says why."""
 
 
 def quantize(

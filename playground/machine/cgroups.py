@@ -1,9 +1,9 @@
 """Finds the control groups (cgroups) of Linux that this process is in, from its own up to the highest that can be seen.
 
-Knows where the groups' folders are and how their small text files are read; what a limit means is memory.py's and
-processors.py's to say. The one idea: a limit anywhere on the path to the root holds, and in a container the path that
-the kernel tells may be the host's while the mounted tree starts at the container. /proc/self/mountinfo tells where it
-starts. Where nothing of this exists (macOS), there are no groups and nothing is an error.
+Knows where the groups' folders are and how their small text files are read; memory.py and cpus.py interpret the limits.
+A limit anywhere on the path to the root counts. In a container the path that the kernel reports may be the host's,
+while the mounted tree starts at the container; /proc/self/mountinfo says where it starts. Where none of this exists
+(macOS), there are no groups and nothing is an error.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Cgroup:
         """The unit that the person at this computer knows the group by, None for a container's."""
         return self.name if _SYSTEMD_UNIT.fullmatch(self.name) else None
 
-    def text(self, file: str) -> str:
-        return read_text(self.folder / file)
+    def read_text(self, file: str) -> str:
+        return read_small_file(self.folder / file)
 
-    def integer(self, file: str) -> int | None:
+    def read_integer(self, file: str) -> int | None:
         """A file with one whole number that is not negative; "max", "-1" and anything else is None."""
-        return whole_number(self.text(file))
+        return parse_whole_number(self.read_text(file))
 
-    def table(self, file: str) -> dict[str, int]:
+    def read_table(self, file: str) -> dict[str, int]:
         """A file of lines such as "inactive_file 4096"; lines of another form are left out."""
-        pairs = (line.split() for line in self.text(file).splitlines())
-        numbers = {pair[0]: whole_number(pair[1]) for pair in pairs if len(pair) == 2}
+        pairs = (line.split() for line in self.read_text(file).splitlines())
+        numbers = {pair[0]: parse_whole_number(pair[1]) for pair in pairs if len(pair) == 2}
         return {key: number for key, number in numbers.items() if number is not None}
 
 
@@ -62,7 +62,7 @@ def own_cgroups(root: Path, controller: str) -> list[Cgroup]:
     return groups
 
 
-def read_text(path: Path) -> str:
+def read_small_file(path: Path) -> str:
     """The file's text, or "" where there is none to read: missing, forbidden, or not text."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n\t")
@@ -70,7 +70,7 @@ def read_text(path: Path) -> str:
         return ""
 
 
-def whole_number(text: str) -> int | None:
+def parse_whole_number(text: str) -> int | None:
     """A number of at most 20 digits (2**64); None for anything else."""
     text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
@@ -79,7 +79,7 @@ def whole_number(text: str) -> int | None:
 def _own_paths(root: Path) -> dict[str, PurePosixPath]:
     """/proc/self/cgroup by controller, from lines such as "4:cpu,cpuacct:/docker/4f1c" and "0::/user.slice"."""
     paths: dict[str, PurePosixPath] = {}
-    for line in read_text(root / "proc/self/cgroup").splitlines():
+    for line in read_small_file(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
         if colon and path.startswith("/") and number.isdigit():
@@ -95,7 +95,7 @@ class _Mount:
 
 def _mounts(root: Path, controller: str | None) -> list[_Mount]:
     """Where a controller of version 1, or version 2 (None), is mounted; by custom where mountinfo does not say."""
-    found = list(_told_mounts(root, controller))
+    found = list(_listed_mounts(root, controller))
     if found:
         return found
     base = root / "sys/fs/cgroup"
@@ -103,9 +103,9 @@ def _mounts(root: Path, controller: str | None) -> list[_Mount]:
     return [_Mount(PurePosixPath("/"), folder) for folder in folders if os.path.isdir(folder)][:1]
 
 
-def _told_mounts(root: Path, controller: str | None) -> Iterator[_Mount]:
+def _listed_mounts(root: Path, controller: str | None) -> Iterator[_Mount]:
     """Lines such as "35 24 0:30 /docker/4f1c /sys/fs/cgroup/memory ro,nosuid - cgroup cgroup rw,memory"."""
-    for line in read_text(root / "proc/self/mountinfo").splitlines():
+    for line in read_small_file(root / "proc/self/mountinfo").splitlines():
         left, _, right = line.partition(" - ")
         fields, kind = left.split(), right.split()
         if len(fields) < 5 or len(kind) < 3:

@@ -1,7 +1,7 @@
 """Says how many threads are worth running on this computer, and what limits them.
 
-Knows nothing of models. The one idea: llama.cpp's threads spin while they wait for each other, so a thread without a
-core of its own slows all others down, and so does a slow core among fast ones. The answer is the physical cores that
+llama.cpp's threads spin while they wait for each other, so a thread without a core of its own slows all others down,
+and so does a slow core among fast ones. The answer is the physical cores that
 this process may run on, of two kinds only the fast ones, and no more than its quota of processor time.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from playground.machine.cgroups import Cgroup, own_cgroups, read_text, whole_number
+from playground.machine.cgroups import Cgroup, own_cgroups, parse_whole_number, read_small_file
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Throttling:
         )
 
 
-def ask_the_system() -> SystemProcessors:
+def read_system_processors() -> SystemProcessors:
     """psutil's counts and the affinity mask, where there is one."""
     try:
         physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count() or os.cpu_count() or 1
@@ -92,9 +92,9 @@ def _fast_cores_of_a_mac() -> int | None:
 def read_processors(
     root: Path = Path("/"),
     environ: Mapping[str, str] = os.environ,
-    system: Callable[[], SystemProcessors] = ask_the_system,
+    system: Callable[[], SystemProcessors] = read_system_processors,
 ) -> Processors:
-    """Reads everything anew; never raises: what cannot be read is no limit."""
+    """Reads everything at each call. Never raises: what cannot be read is no limit."""
     own = system()
     everything = frozenset(range(own.logical))
     allowed = own.allowed or everything
@@ -113,7 +113,7 @@ def read_processors(
 
 def read_throttling(root: Path = Path("/")) -> Throttling | None:
     """The counters of cpu.stat; None where no group counts (no quota, or not Linux)."""
-    stats = [stat for group in own_cgroups(root, "cpu") if (stat := group.table("cpu.stat")).get("nr_periods")]
+    stats = [stat for group in own_cgroups(root, "cpu") if (stat := group.read_table("cpu.stat")).get("nr_periods")]
     if not stats:
         return None
     return Throttling(
@@ -133,7 +133,7 @@ def _cores_among(root: Path, own: SystemProcessors, threads: Set[int]) -> int:
 
 def _fast_cores(root: Path, own: SystemProcessors, allowed: Set[int]) -> Iterator[tuple[int, str]]:
     """The fast ones of two kinds of cores. Linux lists their hardware threads on Intel's processors of that sort."""
-    fast = allowed & _numbers(read_text(root / "sys/devices/cpu_core/cpus"))
+    fast = allowed & _numbers(read_small_file(root / "sys/devices/cpu_core/cpus"))
     count = _cores_among(root, own, fast) if fast else own.fast
     if count:
         yield count, "this computer's fast cores"
@@ -144,7 +144,7 @@ def _numbers(text: str) -> frozenset[int]:
     numbers: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
-        start, end = whole_number(first), whole_number(last or first)
+        start, end = parse_whole_number(first), parse_whole_number(last or first)
         if start is None or end is None or end - start > 65536:
             return frozenset()
         numbers.update(range(start, end + 1))
@@ -157,13 +157,13 @@ def _core_of(root: Path, thread: int) -> str:
     The list of siblings, such as "0,4", is unique; a core's number is so only together with its package and die.
     """
     topology = root / f"sys/devices/system/cpu/cpu{thread}/topology"
-    siblings = _numbers(read_text(topology / "thread_siblings_list"))
+    siblings = _numbers(read_small_file(topology / "thread_siblings_list"))
     if thread in siblings:
         return f"thread {min(siblings)}"
-    core, package = read_text(topology / "core_id"), read_text(topology / "physical_package_id")
-    if whole_number(core) is None or whole_number(package) is None:
+    core, package = read_small_file(topology / "core_id"), read_small_file(topology / "physical_package_id")
+    if parse_whole_number(core) is None or parse_whole_number(package) is None:
         return ""
-    return f"package {package} die {read_text(topology / 'die_id')} core {core}"
+    return f"package {package} die {read_small_file(topology / 'die_id')} core {core}"
 
 
 def _quotas(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[float, str]]:
@@ -184,10 +184,10 @@ def _quotas(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[float, str
 def _quota_of(group: Cgroup) -> float | None:
     """Cores' worth of time: version 2's cpu.max is "200000 100000" (or "max 100000"), version 1 has two files."""
     if group.version == 2:
-        quota, _, period = group.text("cpu.max").partition(" ")
+        quota, _, period = group.read_text("cpu.max").partition(" ")
     else:
-        quota, period = group.text("cpu.cfs_quota_us"), group.text("cpu.cfs_period_us")
-    microseconds, of = whole_number(quota), whole_number(period)
+        quota, period = group.read_text("cpu.cfs_quota_us"), group.read_text("cpu.cfs_period_us")
+    microseconds, of = parse_whole_number(quota), parse_whole_number(period)
     return microseconds / of if microseconds and of else None
 
 

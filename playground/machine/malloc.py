@@ -24,7 +24,7 @@ _FEW_HEAPS: Final = 2
 _NEVER: Final = 2**31 - 1  # bytes, as much as mallopt's int can say
 
 
-def share_few_heaps() -> None:
+def limit_malloc_arenas() -> None:
     """Let all threads share two heaps, before there are any threads; Python's own locks leave little to wait for.
 
     glibc's own setting for it, MALLOC_ARENA_MAX, is left as somebody has set it.
@@ -34,7 +34,7 @@ def share_few_heaps() -> None:
         library.mallopt(_M_ARENA_MAX, _FEW_HEAPS)
 
 
-def give_back_free_pages() -> None:
+def release_free_pages() -> None:
     """The kernel gets every page of this process that no block is on, from wherever between those that are.
 
     Takes some milliseconds for each hundred megabytes, and other threads that want memory wait for it.

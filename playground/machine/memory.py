@@ -1,9 +1,10 @@
-"""Says how much memory this computer can still give, and what limits it.
+"""Says how much memory this computer can still give and what limits it, and how much memory a process takes.
 
-Knows nothing of models. The one idea: the system's own figure counts reclaimable cache as free, which is right, but
-does not see a container's limit; so the answer is the least of the system's figure and of what every limit on the way
-up leaves. Files of the cache are free in both. So the mapped weights of a loaded model count as usable too: whoever
-loads a second one must count the first one's weights itself.
+The system's own figure counts reclaimable cache as free, which is right, but does not see a container's limit; so the
+answer is the least of the system's figure and of what every limit on the way up leaves. Cached files count as free in
+both, and so do the mapped weights of a loaded model: a caller that loads a second model must count the first one's
+weights itself. A process has two kinds of memory: what must stay (anonymous, and shared memory, which has no file
+either), and pages of mapped files, which the kernel may drop and read again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 
 import psutil
 
-from playground.machine.cgroups import Cgroup, own_cgroups, read_text, whole_number
+from playground.machine.cgroups import Cgroup, own_cgroups, parse_whole_number, read_small_file
 
 _NO_LIMIT: Final = 1 << 60  # version 1 writes "no limit" as the largest multiple of a page, about 2**63
 _UNITS: Final = {
@@ -45,7 +46,7 @@ class MachineMemory:
 
 @dataclass(frozen=True)
 class SystemMemory:
-    """What the operating system says, in bytes, with reclaimable cache counted as available."""
+    """The operating system's own figures in bytes, with reclaimable cache counted as available."""
 
     total: int
     available: int
@@ -60,7 +61,7 @@ class _Limit:
     name: str
 
 
-def ask_the_system() -> SystemMemory | None:
+def read_system_memory() -> SystemMemory | None:
     """psutil's figures; None where it has none (a /proc that is hidden or of an unknown form)."""
     try:
         memory = psutil.virtual_memory()
@@ -72,9 +73,9 @@ def ask_the_system() -> SystemMemory | None:
 def read_memory(
     root: Path = Path("/"),
     environ: Mapping[str, str] = os.environ,
-    system: Callable[[], SystemMemory | None] = ask_the_system,
+    system: Callable[[], SystemMemory | None] = read_system_memory,
 ) -> MachineMemory:
-    """Reads everything anew, in about a millisecond; never raises: what cannot be read is no limit."""
+    """Reads everything at each call, in about a millisecond. Never raises: what cannot be read is no limit."""
     own = system() or SystemMemory(0, 0)
     limits = [limit for limit in _limits(root, environ) if not own.total or limit.size < own.total]
     limit = min((limit.size for limit in limits), default=None)
@@ -118,10 +119,10 @@ def _limit_of(group: Cgroup) -> int | None:
     wish and is left out.
     """
     if group.version == 2:
-        sizes = [group.integer("memory.max"), group.integer("memory.high")]
+        sizes = [group.read_integer("memory.max"), group.read_integer("memory.high")]
     else:
-        hierarchical = group.table("memory.stat").get("hierarchical_memory_limit")
-        sizes = [group.integer("memory.limit_in_bytes"), hierarchical]
+        hierarchical = group.read_table("memory.stat").get("hierarchical_memory_limit")
+        sizes = [group.read_integer("memory.limit_in_bytes"), hierarchical]
     return min((size for size in sizes if size and size < _NO_LIMIT), default=None)
 
 
@@ -130,26 +131,26 @@ def _held_by(group: Cgroup) -> int:
 
     An unreadable usage counts as nothing held, an unreadable memory.stat as nothing to drop.
     """
-    stat = group.table("memory.stat")
+    stat = group.read_table("memory.stat")
     if group.version == 2:
-        usage = group.integer("memory.current") or 0
+        usage = group.read_integer("memory.current") or 0
         cache = sum(stat.get(key, 0) for key in ("active_file", "inactive_file", "slab_reclaimable"))
     else:
-        usage = group.integer("memory.usage_in_bytes") or 0
+        usage = group.read_integer("memory.usage_in_bytes") or 0
         cache = sum(stat.get(f"total_{key}", stat.get(key, 0)) for key in ("active_file", "inactive_file"))
     return usage - cache
 
 
 def _held_by_processes_of_the_space(root: Path) -> int:
     """Anonymous bytes of all processes that share this one's groups: in a Space, the Space's own and no others."""
-    own_groups = read_text(root / "proc/self/cgroup")
+    own_groups = read_small_file(root / "proc/self/cgroup")
     held = 0
     for process in root.glob("proc/[0-9]*"):
-        if read_text(process / "cgroup") != own_groups:
+        if read_small_file(process / "cgroup") != own_groups:
             continue
-        for line in read_text(process / "status").splitlines():
+        for line in read_small_file(process / "status").splitlines():
             if line.startswith("RssAnon:"):
-                held += (whole_number(line.removeprefix("RssAnon:").removesuffix("kB")) or 0) * 1024
+                held += (parse_whole_number(line.removeprefix("RssAnon:").removesuffix("kB")) or 0) * 1024
     return held
 
 
@@ -198,9 +199,9 @@ def read_process_memory(pid: int, root: Path = Path("/")) -> ProcessMemory:
 def _kilobytes(path: Path) -> dict[str, int]:
     """Bytes by name from lines such as "RssAnon:      116 kB"."""
     sizes: dict[str, int] = {}
-    for line in read_text(path).splitlines():
+    for line in read_small_file(path).splitlines():
         name, _, value = line.partition(":")
-        number = whole_number(value.removesuffix("kB")) if value.endswith("kB") else None
+        number = parse_whole_number(value.removesuffix("kB")) if value.endswith("kB") else None
         if number is not None:
             sizes[name] = number * 1024
     return sizes

@@ -1,7 +1,4 @@
-"""Whether this computer lets a program listen at an address, told before anything is built that would.
-
-Opens a socket and closes it again; sends and takes nothing.
-"""
+"""Checks, before the page is built, whether a program can listen at an address: opens a socket and closes it again."""
 
 from __future__ import annotations
 
@@ -19,10 +16,10 @@ def check_port(host: str, port: int) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does after a restart
             listener.bind(address)
     except (OSError, UnicodeError) as error:
-        raise _told(host, port, error) from error
+        raise _error(host, port, error) from error
 
 
-def _told(host: str, port: int, error: Exception) -> PlaygroundError:
+def _error(host: str, port: int, error: Exception) -> PlaygroundError:
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EADDRINUSE:
         return PlaygroundError(

@@ -28,7 +28,7 @@ from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.prompts import load_comparison_prompts
 from playground.errors import PlaygroundError
-from playground.machine.malloc import share_few_heaps
+from playground.machine.malloc import limit_malloc_arenas
 from playground.settings import Settings
 from playground.web.api import offer_api
 from playground.web.gradio_private import (
@@ -141,7 +141,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     check_metrics(settings.metrics)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks its own server at the start
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a refused upload is answered, and logged, here
-    share_few_heaps()
+    limit_malloc_arenas()
     with ExitStack() as stack:
         if settings.allow_local_files:
             stack.enter_context(uploads_in(settings.data_dir / UPLOADS))

@@ -73,7 +73,7 @@ def test_giving_back_frees_the_pages_and_the_next_block_has_fresh_ones(said: dic
 
 IN_PIECES = """
 import ctypes, json, os
-from playground.machine.malloc import give_back_free_pages
+from playground.machine.malloc import release_free_pages
 from playground.machine.memory import read_process_memory
 
 library = ctypes.CDLL(None)
@@ -86,7 +86,7 @@ for _ in range(1000):
 for block in large:
     library.free(block)
 before = read_process_memory(os.getpid()).anonymous
-give_back_free_pages()
+release_free_pages()
 print(json.dumps([before, read_process_memory(os.getpid()).anonymous]))
 """
 
@@ -100,7 +100,7 @@ def test_pages_that_are_free_between_others_go_back_to_the_system() -> None:
 
 HEAPS = """
 import ctypes, json, re, sys, tempfile, threading
-from playground.machine.malloc import share_few_heaps
+from playground.machine.malloc import limit_malloc_arenas
 
 def block_of_a_thread():
     blocks.append(library.malloc(ctypes.c_size_t(5000)))
@@ -108,7 +108,7 @@ def block_of_a_thread():
 
 library, blocks, everybody = ctypes.CDLL(None), [], threading.Barrier(12)
 if sys.argv[1] == "few":
-    share_few_heaps()
+    limit_malloc_arenas()
 threads = [threading.Thread(target=block_of_a_thread) for _ in range(12)]
 for thread in threads:
     thread.start()

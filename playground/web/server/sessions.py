@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from playground.limits.runs import Runs, Via, Visitor
-from playground.machine.malloc import give_back_free_pages
+from playground.machine.malloc import release_free_pages
 from playground.web.gradio_private import (
     forget_session,
     has_events_under_way,
@@ -122,7 +122,7 @@ class Sessions:
                 if not self._due and not self._strays():
                     self._watcher = None
                     break
-        give_back_free_pages()
+        release_free_pages()
 
     def _forget_due_sessions(self) -> None:
         now = time.monotonic()
