@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from playground.cli import main
+from playground.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(["serve", "--no-browser"]))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from playground.__main__ import main
 from playground.app.models import ModelsService
 from playground.app.services import Services
-from playground.cli import main
 from playground.errors import PlaygroundError
 from playground.fit.planner import Planner
 from playground.gguf.filenames import parse_file_name

@@ -1,9 +1,8 @@
 """The playground on the command line: `python -m playground COMMAND`.
 
-One file per command; each has `add_to`, which describes its arguments, and `run`, which returns a Report. Every command
-takes --json and then prints exactly one JSON object. Errors are one line on standard error, and the exit code is 1 for
-what went wrong, 2 for misuse, 130 for Ctrl-C, 143 for SIGTERM. What a command needs is imported when it runs, so that
---help is instant.
+One file per command. Each has `add_to`, which describes its arguments, and `run`, which returns a Report. Every command
+takes --json and then prints exactly one JSON object. An error is one line on standard error. The exit code is 1 for an
+error, 2 for misuse, 130 for Ctrl-C, 143 for SIGTERM. What a command needs is imported when it runs: --help is instant.
 """
 
 from __future__ import annotations
@@ -17,31 +16,39 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 from playground import __version__
 from playground.cli import chat, compare, download, fidelity, levels, machine, plan, quantize, serve, speed
-from playground.cli.output import Report, show
+from playground.cli.output import Report, print_report
 from playground.errors import PlaygroundError
 from playground.machine.files import choose_temporary_folder
-from playground.settings import load_settings
+from playground.settings import Settings, load_settings
 
 COMMANDS = (serve, machine, levels, plan, chat, compare, speed, fidelity, quantize, download)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; misuse and --help end in argparse's SystemExit."""
-    parsed = build_parser().parse_args(arguments)
+class ServePage(Protocol):
+    def __call__(self, settings: Settings, *, open_browser: bool) -> None: ...
+
+
+def run_command(arguments: Sequence[str] | None, serve_page: ServePage) -> int:
+    """Runs one command and returns its exit code. Misuse and --help end in argparse's SystemExit.
+
+    serve_page: what the command `serve` does, until it is interrupted.
+    """
+    parsed = build_parser().parse_args(arguments, argparse.Namespace(serve_page=serve_page))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without emoji shows "?" instead of failing
     choose_temporary_folder()
     try:
         with _ended_by_sigterm():
             report: Report = parsed.run(parsed, load_settings())
-            show(report, as_json=parsed.json)
+            print_report(report, as_json=parsed.json)
             sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+    except BrokenPipeError:  # the reader of the output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (PlaygroundError, OSError) as error:
@@ -54,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ended_by_sigterm() -> Iterator[None]:
     """SIGTERM ends a command as an error does, so that every `with` on the way gives back what it holds.
 
-    A thread other than the main one hears no signals.
+    Only the main thread can receive signals; in another one nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -67,7 +74,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the tidying short
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
     raise SystemExit(128 + signal.SIGTERM)
 
 

@@ -1,21 +1,23 @@
-"""What several commands take: kinds of argument, and the model that a command loads.
+"""Arguments of several commands: numbers, the question, and the model that answers it.
 
-argparse turns a ValueError of a kind of argument into misuse.
+argparse turns a ValueError of a number into misuse.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
+
+from playground.cli.output import ProgressLine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from playground.app.services import Services
     from playground.engine.local.pool import LoadStatus, ModelLease
+    from playground.engine.protocol import Sampling
     from playground.engine.remote.protocol import RemoteModel
     from playground.engine.remote.registry import RemoteLease
     from playground.llama.params import ContextParameters
@@ -23,15 +25,17 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-Held = TypeVar("Held", "ModelLease", "RemoteLease")
+LARGEST_CONTEXT: Final = 1 << 24  # tokens; more than any model has, and llama.cpp's bookkeeping for it takes 1 GB
 
-LARGEST_CONTEXT: Final = 1 << 24  # tokens; beyond every model, and llama.cpp's own bookkeeping takes 1 GB for it
+Lease = TypeVar("Lease", "ModelLease", "RemoteLease")
+
+# --- numbers ---
 
 
 def tokens(text: str) -> int:
     """A number of tokens, up to the largest context; `32k` and `32K` are 32,768."""
-    thousands = text[-1:] in "kK" and len(text) > 1
-    return _between(1, int(text[:-1]) * 1024 if thousands else int(text), LARGEST_CONTEXT)
+    is_thousands = text[-1:] in "kK" and len(text) > 1
+    return _between(1, int(text[:-1]) * 1024 if is_thousands else int(text), LARGEST_CONTEXT)
 
 
 def slots(text: str) -> int:
@@ -48,15 +52,14 @@ def port(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """What llama.cpp takes: 32 bits, of which the highest number means "draw one"."""
+    """32 bits, but not the highest number, with which llama.cpp draws a seed itself."""
     return _between(0, int(text), (1 << 32) - 2)
 
 
 def temperature(text: str) -> float:
-    """0 for greedy, up to 10."""
     number = float(text)
     if not 0 <= number <= 10:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 (always the likeliest token) and 10")
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 (always the most likely token) and 10")
     return number
 
 
@@ -66,39 +69,74 @@ def _between(least: int, number: int, most: int) -> int:
     return number
 
 
-@contextmanager
-def loaded(services: Services, path: Path, context: ContextParameters) -> Iterator[ModelLease]:
-    """A lease on the model, with progress on a terminal while it loads. Raises DoesNotFit or BadModelFile."""
-    with _followed(services.pool.lease_model(path, context)) as lease:
-        yield lease
+# --- the question ---
+
+
+def add_question_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-p", "--prompt", required=True, metavar="TEXT", help="the question")
+    parser.add_argument("--system", default="", metavar="TEXT", help="instructions for the model")
+    parser.add_argument("--context", type=tokens, metavar="N", help="context size in tokens (default: 4096)")
+    parser.add_argument("--max-tokens", type=tokens, metavar="N", help="the longest answer, in tokens")
+    parser.add_argument("--temperature", type=temperature, metavar="T", help="0 always takes the most likely token")
+    parser.add_argument("--seed", type=seed, metavar="S", help="the same seed gives the same answer")
+
+
+def chosen_sampling(arguments: argparse.Namespace) -> Sampling:
+    """The arguments, and the defaults for those that are missing."""
+    from playground.engine.protocol import Sampling
+
+    chosen = {"temperature": arguments.temperature, "seed": arguments.seed}
+    return Sampling(**{name: value for name, value in chosen.items() if value is not None})
+
+
+# --- the model ---
+
+
+def find_model(
+    services: Services, reference: str, context_size: int | None
+) -> tuple[ModelFile | RemoteModel, ContextParameters | None]:
+    """A model on this computer or on a server, and its context; None for a server's, which has its own.
+
+    Raises ModelNotFound, and BadModelFile if the file is no model.
+    """
+    from playground.app.records import USUAL_CONTEXT
+    from playground.llama.params import ContextParameters
+
+    if remote := services.remotes.find_model(reference):
+        return remote, None
+    file = services.library.find_file(reference)
+    size = context_size or min(USUAL_CONTEXT, services.planner.trained_context(file.path))
+    return file, ContextParameters(size, slots=services.settings.slots)
 
 
 @contextmanager
-def leased(
+def lease_model(
     services: Services, model: ModelFile | RemoteModel, context: ContextParameters | None
 ) -> Iterator[ModelLease | RemoteLease]:
-    """The same for a model of a server, too, whose context is its own."""
+    """A lease, with progress on a terminal while it loads. Raises DoesNotFit, BadModelFile or RemoteProblem."""
     from playground.engine.remote.protocol import RemoteModel
 
     if isinstance(model, RemoteModel):
-        with _followed(services.remotes.lease_model(model)) as remote:
+        with _finish_load(services.remotes.lease_model(model)) as remote:
             yield remote
     else:
         assert context is not None
-        with loaded(services, model.path, context) as lease:
+        with lease_file(services, model.path, context) as lease:
             yield lease
 
 
-def _followed(loading: Generator[LoadStatus, None, Held]) -> Held:
-    shown = sys.stderr.isatty()
-    try:
+@contextmanager
+def lease_file(services: Services, path: Path, context: ContextParameters) -> Iterator[ModelLease]:
+    with _finish_load(services.pool.lease_model(path, context)) as lease:
+        yield lease
+
+
+def _finish_load(loading: Generator[LoadStatus, None, Lease]) -> Lease:
+    with ProgressLine() as line:
         while True:
-            progress = next(loading)
-            if shown:
-                print(f"\rLoading {progress.fraction:4.0%}", end="", file=sys.stderr, flush=True)
-    except StopIteration as end:
-        lease: Held = end.value
-        return lease
-    finally:
-        if shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            try:
+                status = next(loading)
+            except StopIteration as end:
+                lease: Lease = end.value
+                return lease
+            line.show(f"Loading {status.fraction:4.0%}")

@@ -1,4 +1,4 @@
-"""`compare`: one question to two models, their answers, and what they differ in."""
+"""`compare`: one question to two models, their answers, and how they differ."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from playground.cli.chat import add_question_to, chosen_context, chosen_sampling, figures
-from playground.cli.output import Report, table
+from playground.cli.arguments import add_question_arguments, chosen_sampling, find_model
+from playground.cli.chat import figures
+from playground.cli.output import Report, format_table
 from playground.settings import Settings
 from playground.text_format import counted, percent
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from playground.cli.arguments import Commands
     from playground.errors import PlaygroundError
 
-INTERVAL_SECONDS = 0.1  # between looks at what was written
+INTERVAL_SECONDS = 0.1  # between updates of the answers
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("compare", help="ask two models the same question")
-    parser.add_argument("models", metavar="MODEL", nargs=2, help="as elsewhere, or name@server for a server's")
-    add_question_to(parser)
+    parser.add_argument("models", metavar="MODEL", nargs=2, help="a model here, or name@server for one of a server")
+    add_question_arguments(parser)
     parser.add_argument("--at-once", action="store_true", help="both at the same time, on shared cores")
     return parser
 
@@ -36,22 +37,10 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.chat.comparison import Pane
     from playground.chat.conversation import Conversation
     from playground.chat.first_difference import first_difference
-    from playground.engine.remote.protocol import RemoteModel
-    from playground.llama.params import ContextParameters
 
     conversation = Conversation(arguments.system).with_question(arguments.prompt)
     with Services(settings) as services:
-        files = [services.remotes.find_model(model) or services.library.find_file(model) for model in arguments.models]
-        panes = [
-            Pane(
-                file,
-                None
-                if isinstance(file, RemoteModel)
-                else ContextParameters(chosen_context(arguments, services, file.path), slots=settings.slots),
-                conversation,
-            )
-            for file in files
-        ]
+        panes = [Pane(*find_model(services, model, arguments.context), conversation) for model in arguments.models]
         updates = compare(
             services.pool,
             services.planner,
@@ -62,7 +51,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             interval_seconds=INTERVAL_SECONDS,
             remotes=services.remotes,
         )
-        results, failures = _followed(updates, panes, written=not arguments.json)
+        results, failures = _follow(updates, panes, is_printed=not arguments.json)
     if not results:
         raise failures[0]
     both = [results[index] for index in range(len(panes)) if index in results]
@@ -74,39 +63,39 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     return Report(record, _text([pane.file.level for pane in panes], both, difference) if len(both) == 2 else "")
 
 
-def _followed(
-    updates: Iterable[PaneUpdate], panes: Sequence[Pane], *, written: bool
+def _follow(
+    updates: Iterable[PaneUpdate], panes: Sequence[Pane], *, is_printed: bool
 ) -> tuple[dict[int, PaneResult], dict[int, PlaygroundError]]:
-    """The results and the failures by pane; each answer is printed when it is whole, its figures beside it."""
+    """The results and the failures by pane. Each answer is printed when it is complete, with its figures."""
     results: dict[int, PaneResult] = {}
     failures: dict[int, PlaygroundError] = {}
     for update in updates:
         name = f"{panes[update.pane].file.display_name} {panes[update.pane].file.level}"
         if update.failed:
             failures[update.pane] = update.failed
-            if written:
+            if is_printed:
                 print(f"{name}: {update.failed}", file=sys.stderr)
         elif update.result:
             results[update.pane] = update.result
-            if written:
-                _write(name, update.result)
-        elif written and (note := _note(update)):
+            if is_printed:
+                _print_answer(name, update.result)
+        elif is_printed and (note := _note(update)):
             print(f"{name}: {note}", file=sys.stderr)
     return results, failures
 
 
-def _write(name: str, result: PaneResult) -> None:
+def _print_answer(name: str, result: PaneResult) -> None:
     print(f"{name}\n\n{result.conversation.messages[-1].content}\n", flush=True)
     print(f"{figures(result.finished, result.measured)}\n", file=sys.stderr, flush=True)
 
 
 def _note(update: PaneUpdate) -> str:
     if update.unloaded:
-        return "unloaded, to make room for the other"
+        return "unloaded, so that the other model fits into memory"
     if update.takes_turns == "no room for both":
-        return "does not fit beside the other, so they answer in turn"
+        return "does not fit beside the other model, so they answer one after the other"
     if update.takes_turns == "one model":
-        return "the same model as the other, so they answer in turn"
+        return "the same model as the other one, so they answer one after the other"
     return ""
 
 
@@ -119,7 +108,7 @@ def _text(levels: Sequence[str], results: Sequence[PaneResult], difference: Firs
         cells = [f"{text} *" if index == row.better else text for index, text in enumerate(row.texts)]
         lines.append([row.title, *cells])
     marks = "* better by more than the usual measurement noise"
-    return "\n".join([table(lines), marks, "", _first_difference(levels, results, difference)])
+    return "\n".join([format_table(lines), marks, "", _first_difference(levels, results, difference)])
 
 
 def _first_difference(levels: Sequence[str], results: Sequence[PaneResult], difference: FirstDifference | None) -> str:
@@ -130,7 +119,7 @@ def _first_difference(levels: Sequence[str], results: Sequence[PaneResult], diff
     lines = [f"Identical for {counted(difference.common_tokens, 'token')}, then:"]
     for level, choice in zip(levels, difference.choices, strict=True):
         own, other = _probability(choice.own), _probability(choice.other)
-        lines.append(f"  {level} {_choice_in_words(choice)}, {own}; the other's choice, {other}")
+        lines.append(f"  {level} {_choice_in_words(choice)}, {own}; the other model's choice, {other}")
     return "\n".join(lines)
 
 
@@ -147,4 +136,4 @@ def _choice_in_words(choice: TokenChoice) -> str:
 
 
 def _probability(probability: float | None) -> str:
-    return "not among its five likeliest" if probability is None else f"probability {percent(probability)}"
+    return "not among its five most likely" if probability is None else f"probability {percent(probability)}"

@@ -1,13 +1,12 @@
-"""`fidelity`: how much of a reference level another level of the same model keeps."""
+"""`fidelity`: how close a level comes to a reference level of the same model."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playground.cli.output import Report, table
+from playground.cli.output import ProgressLine, Report, format_table
 from playground.errors import PlaygroundError
 from playground.settings import Settings
 from playground.text_format import UNKNOWN, counted, gibibytes
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "fidelity",
-        help="what a level keeps of a reference: perplexity, KL divergence, agreement",
+        help="how close a level is to a reference: perplexity, KL divergence, agreement",
         description="Both models read the same text, one after the other; their probabilities are compared.",
     )
     parser.add_argument("reference", metavar="REFERENCE", help="the model to measure against, usually the larger level")
     parser.add_argument("candidate", metavar="CANDIDATE", help="another level of the same model")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="the text to read (default: one that comes along)")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="the text to read (default: the playground's own)")
     return parser
 
 
@@ -36,20 +35,17 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.resources import asset
 
     text = read_text(arguments.text or asset("evaluation.txt"))
-    context = ContextParameters(CONTEXT_STEP, slots=1)  # nobody chats: scoring makes a context of its own
+    context = ContextParameters(CONTEXT_STEP, slots=1)  # not used: scoring makes a context of its own
     with Services(settings) as services:
         reference = services.library.find_file(arguments.reference).path, context
         candidate = services.library.find_file(arguments.candidate).path, context
         scores = settings.data_dir / "scores"
-        try:
-            for news in measure_fidelity(services.pool, reference, candidate, text, folder=scores):
-                if isinstance(news, FidelityProgress):
-                    _show(news)
-        finally:
-            if sys.stderr.isatty():
-                print("\r\033[K", end="", file=sys.stderr, flush=True)
-    assert not isinstance(news, FidelityProgress)  # it ends with the figures or an error
-    return _report(news)
+        with ProgressLine() as line:
+            for update in measure_fidelity(services.pool, reference, candidate, text, folder=scores):
+                if isinstance(update, FidelityProgress):
+                    line.show(_progress(update))
+    assert not isinstance(update, FidelityProgress)  # it ends with the figures or an error
+    return _report(update)
 
 
 def read_text(path: Path) -> str:
@@ -62,12 +58,9 @@ def read_text(path: Path) -> str:
         raise PlaygroundError(f"{path} is not a text in UTF-8.", "Save it as UTF-8, or name another file.") from error
 
 
-def _show(progress: FidelityProgress) -> None:
-    if not sys.stderr.isatty():
-        return
-    disk = f", {gibibytes(progress.disk_bytes)} on disk for a while" if progress.disk_bytes else ""
-    line = f"{progress.phase.capitalize()}: {progress.fraction:4.0%}{disk}"
-    print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+def _progress(progress: FidelityProgress) -> str:
+    disk = f", {gibibytes(progress.disk_bytes)} on disk meanwhile" if progress.disk_bytes else ""
+    return f"{progress.phase.capitalize()}: {progress.fraction:4.0%}{disk}"
 
 
 def _report(fidelity: Fidelity) -> Report:
@@ -80,10 +73,10 @@ def _report(fidelity: Fidelity) -> Report:
         ),
         ("Perplexity of the candidate", *_figure(fidelity.perplexity, fidelity.perplexity_error, 3)),
         ("KL divergence", *_figure(fidelity.kl_divergence, fidelity.kl_divergence_error, 5)),
-        ("Same likeliest token", *_figure(fidelity.top_token_agreement, fidelity.top_token_agreement_error, 4)),
+        ("Same most likely token", *_figure(fidelity.top_token_agreement, fidelity.top_token_agreement_error, 4)),
     ]
     note = f"Over {counted(len(fidelity.tokens), 'token')}; ± is the standard error."
-    return Report(record | {"tokens": len(fidelity.tokens)}, f"{table(rows, right=(1, 2))}\n{note}")
+    return Report(record | {"tokens": len(fidelity.tokens)}, f"{format_table(rows, right=(1, 2))}\n{note}")
 
 
 def _figure(value: float, error: float | None, digits: int) -> tuple[str, str]:

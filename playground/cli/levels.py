@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from playground.cli import on_hub
 from playground.cli.arguments import tokens
-from playground.cli.output import Report, table
+from playground.cli.output import Report, format_table
 from playground.settings import Settings
-from playground.text_format import bits, counted, gibibytes
+from playground.text_format import UNKNOWN, counted, gibibytes
 
 if TYPE_CHECKING:
     from playground.app.records import LevelRecord
@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.models.library import Library
 
     library = Library(settings)
-    if arguments.hub or on_hub.is_meant(arguments.model, library):
-        return _report(on_hub.levels(arguments.model, arguments.context, settings), "on the Hub")
+    if arguments.hub or on_hub.is_on_hub_only(arguments.model, library):
+        return _report(on_hub.hub_levels(arguments.model, arguments.context, settings), "on the Hub")
     files = library.find_files(arguments.model)
     usable = read_memory().usable
     with Planner() as planner:
@@ -48,7 +48,7 @@ def _report(levels: Sequence[LevelRecord], where: str) -> Report:
             level["model"],
             level["level"] + (f" (made from {level['requantized_from']})" if level["requantized_from"] else ""),
             gibibytes(level["size"]),
-            bits(level["bits_per_weight"]).removesuffix(" bits per weight"),
+            UNKNOWN if level["bits_per_weight"] is None else f"{level['bits_per_weight']:.1f}",
             str(len(level["files"])),
             f"{level['context_size']:,}" if level["context_size"] else "",
             level["reason"],
@@ -57,5 +57,5 @@ def _report(levels: Sequence[LevelRecord], where: str) -> Report:
     ]
     closing = f"{counted(len(levels), 'level')} {where}."
     if any(level.get("estimated") for level in levels):
-        closing += " One header was read; the other verdicts are worked out from the sizes."
-    return Report({"levels": list(levels)}, f"{table(rows, right=(2, 3, 4, 5))}\n{closing}")
+        closing += " One header was read; the other verdicts are estimated from the file sizes."
+    return Report({"levels": list(levels)}, f"{format_table(rows, right=(2, 3, 4, 5))}\n{closing}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from playground.cli.output import Report, table
+from playground.cli.output import Report, format_table
 from playground.settings import Settings
 from playground.text_format import counted, gibibytes
 
@@ -24,8 +24,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
     memory, processors = read_memory(), read_processors()
     rows = [
-        ["Memory in all", gibibytes(memory.total)],
-        ["Usable now", f"{gibibytes(memory.usable)}, limited by {memory.limited_by}"],
+        ["Total memory", gibibytes(memory.total)],
+        ["Available for models", f"{gibibytes(memory.usable)}, limited by {memory.limited_by}"],
         ["Usable cores", f"{counted(processors.usable, 'core')}, limited by {processors.limited_by}"],
     ]
-    return Report(machine_record(memory, processors), table(rows))
+    return Report(machine_record(memory, processors), format_table(rows))

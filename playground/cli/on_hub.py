@@ -1,4 +1,4 @@
-"""What `levels` and `plan` say of a model that is still on the Hub: the same facts, without its weights."""
+"""`levels` and `plan` for a model that is still on the Hub: the same facts, without its weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from playground.models.library import Library
 
 
-def is_meant(reference: str, library: Library) -> bool:
+def is_on_hub_only(reference: str, library: Library) -> bool:
     """Whether a reference names a repository of the Hub of which nothing is on this disk."""
     from playground.errors import ModelNotFound
     from playground.models.hub.names import looks_like_reference
@@ -28,8 +28,8 @@ def is_meant(reference: str, library: Library) -> bool:
     return False
 
 
-def levels(reference: str, context: int | None, settings: Settings) -> list[LevelRecord]:
-    """A row for each level of a repository, as `levels` prints it; one header is read. Raises PlaygroundError."""
+def hub_levels(reference: str, context: int | None, settings: Settings) -> list[LevelRecord]:
+    """A record for each level of a repository, for which one header is read. Raises PlaygroundError."""
     from playground.app.hub import HubService, hub_level_records
     from playground.app.records import USUAL_CONTEXT
     from playground.app.services import Services
@@ -40,7 +40,7 @@ def levels(reference: str, context: int | None, settings: Settings) -> list[Leve
 
 
 def header_path(reference: str, settings: Settings) -> Path:
-    """The sparse stand-in of a level on the Hub, for the planner. Raises HubProblem, ModelNotFound or BadModelFile."""
+    """A sparse file with the header of a level on the Hub. Raises HubProblem, ModelNotFound or BadModelFile."""
     from playground.models.hub.client import HubClient
     from playground.models.hub.headers import HubHeaders
     from playground.models.hub.names import parse_reference

@@ -1,8 +1,9 @@
-"""What a command has to say, as one JSON object or as a table for people."""
+"""What a command prints: a JSON object or a table at its end, and a line of progress on a terminal meanwhile."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +17,15 @@ class Report:
     text: str
 
 
-def show(report: Report, *, as_json: bool) -> None:
+def print_report(report: Report, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.record, allow_nan=False))
     elif report.text:
         print(report.text)
 
 
-def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Columns as wide as their widest cell, two spaces apart; those named in `right` are numbers and end together."""
+def format_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Columns as wide as their widest cell, two spaces apart. `right`: the columns of numbers, which end together."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = (
         "  ".join(
@@ -34,3 +35,18 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+class ProgressLine:
+    """One line on standard error, if that is a terminal; each text replaces the last one. Removed after the `with`."""
+
+    def __enter__(self) -> ProgressLine:
+        self._is_shown = sys.stderr.isatty()
+        return self
+
+    def show(self, text: str) -> None:
+        if self._is_shown:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.show("")

@@ -1,4 +1,4 @@
-"""`plan`: the memory a model will need at a context size, asked of llama.cpp before anything is loaded."""
+"""`plan`: the memory that a model will need at a context size, computed by llama.cpp before anything is loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from playground.cli import on_hub
 from playground.cli.arguments import slots, tokens
-from playground.cli.output import Report, table
+from playground.cli.output import Report, format_table
 from playground.settings import Settings
 from playground.text_format import gibibytes
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PARTS = {
     "weights": "Weights, mapped from the file",
-    "repacked": "Weights again, in this CPU's order",
-    "kv_cache": "KV cache, what the model keeps of the text",
+    "repacked": "Weights, repacked for this CPU",
+    "kv_cache": "KV cache, for the text so far",
     "recurrent": "Recurrent state",
     "compute": "Compute buffers",
     "output": "Output buffer",
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.models.library import Library
 
     library = Library(settings)
-    from_hub = on_hub.is_meant(arguments.model, library)
+    from_hub = on_hub.is_on_hub_only(arguments.model, library)
     path = on_hub.header_path(arguments.model, settings) if from_hub else library.find_file(arguments.model).path
     asked = ContextParameters(arguments.context, arguments.kv_type, arguments.slots or settings.slots)
     usable = read_memory().usable
@@ -63,9 +63,9 @@ def _report(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None
     from playground.app.records import plan_record
 
     rows = [[words, gibibytes(getattr(plan, name))] for name, words in PARTS.items() if getattr(plan, name)]
-    rows += [["In all", gibibytes(plan.total)], ["Usable now", gibibytes(usable)]]
+    rows += [["Total", gibibytes(plan.total)], ["Available now", gibibytes(usable)]]
     fits = f"The largest context that fits: {largest:,} tokens." if largest else "No context of this model fits here."
     return Report(
         plan_record(plan, verdict, usable, largest),
-        f"{table(rows, right=(1,))}\n{verdict.label}: {verdict.reason}\n{fits}",
+        f"{format_table(rows, right=(1,))}\n{verdict.label}: {verdict.reason}\n{fits}",
     )

@@ -1,15 +1,14 @@
-"""`quantize`: a level made of a model on this disk, or with --dry-run only what it would be, to the byte."""
+"""`quantize`: make a level from a model on this disk; with --dry-run, only compute its exact size."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playground.cli.output import Report
+from playground.cli.output import ProgressLine, Report
 from playground.settings import Settings
 from playground.text_format import bits, gibibytes
 
@@ -24,8 +23,8 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
         "source", metavar="SOURCE", help="a model on this computer: a path, owner/repo:LEVEL, or starter"
     )
     parser.add_argument("level", metavar="LEVEL", help="such as Q8_0, Q4_K_M, Q2_0")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: among the models made here")
-    parser.add_argument("--dry-run", action="store_true", help="write nothing, say how large it would be")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: in the data folder")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing, only print the size")
     return parser
 
 
@@ -40,25 +39,20 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         return _report(estimate_level(source.path, arguments.level), None)
     target = arguments.output or library.path_for_level(source.base_name, arguments.level.upper())
     with closing(quantize_file(source.path, arguments.level, target, read_processors().usable)) as work:
-        made = _followed(work)
+        made = _follow(work)
     return _report(made.planned, made.path)
 
 
-def _followed(work: Iterator[QuantizationProgress | QuantizedFile]) -> QuantizedFile:
+def _follow(work: Iterator[QuantizationProgress | QuantizedFile]) -> QuantizedFile:
     from playground.quantize.quantize import QuantizedFile
 
-    shown = sys.stderr.isatty()
-    try:
+    with ProgressLine() as line:
         for event in work:
             if isinstance(event, QuantizedFile):
                 return event
-            if shown:
-                stage = "Reading a text to weigh by" if event.measures_imatrix else "Making"
-                print(f"\r\033[K{stage} {event.fraction:4.0%}", end="", file=sys.stderr, flush=True)
-    finally:
-        if shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-    raise AssertionError("a making ends with its file or with an error")
+            stage = "Computing the importance matrix" if event.measures_imatrix else "Quantizing"
+            line.show(f"{stage} {event.fraction:4.0%}")
+    raise AssertionError("quantizing ends with its file or with an error")
 
 
 def _report(size: QuantizedSize, path: Path | None) -> Report:

@@ -25,15 +25,13 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    """Serves the page with `arguments.serve_page`, which __main__.py hands over: the command line imports no web."""
     chosen = {"host": arguments.host, "port": arguments.port}
     settings = settings.model_copy(update={name: value for name, value in chosen.items() if value is not None})
     check_port(settings.host, settings.port)
     if not arguments.json:
         print("Starting the playground; Ctrl-C ends it.", flush=True)
-
-    from playground.web.app import launch
-
-    launch(settings, open_browser=not arguments.no_browser and has_desktop())
+    arguments.serve_page(settings, open_browser=not arguments.no_browser and has_desktop())
     return Report({"served": True}, "")
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from playground.cli.arguments import repeats, slots, tokens
-from playground.cli.output import Report, table
+from playground.cli.arguments import lease_file, repeats, slots, tokens
+from playground.cli.output import ProgressLine, Report, format_table
 from playground.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.services import Services
-    from playground.cli.arguments import loaded
     from playground.llama.params import ContextParameters
     from playground.measure.speed import SpeedTest, measure_speed
 
@@ -37,23 +35,17 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         tests.append(SpeedTest("reply", arguments.generate, arguments.concurrent))
     context = ContextParameters(max(test.context_size for test in tests), slots=arguments.concurrent)
     results: list[tuple[str, SpeedResult]] = []
-    with Services(settings) as services:
+    with Services(settings) as services, ProgressLine() as line:
         for model in arguments.models:
             path = services.library.find_file(model).path
-            with loaded(services, path, context) as lease:
+            with lease_file(services, path, context) as lease:
                 for test in tests:
                     result = None
                     for result in measure_speed(lease.engine, test, arguments.repeat):
-                        _progress(model, result, arguments.repeat)
+                        line.show(f"{model} {result.test.name}: run {len(result.runs)} of {arguments.repeat}")
                     if result is not None:
                         results.append((model, result))
     return _report(results)
-
-
-def _progress(model: str, result: SpeedResult, repeat: int) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if len(result.runs) == repeat else ""
-        print(f"\r{model} {result.test.name}: run {len(result.runs)} of {repeat}", end=end, file=sys.stderr, flush=True)
 
 
 def _report(results: Sequence[tuple[str, SpeedResult]]) -> Report:
@@ -83,4 +75,4 @@ def _report(results: Sequence[tuple[str, SpeedResult]]) -> Report:
         for model, result in results
         if result.is_shortened
     ]
-    return Report({"rows": rows}, "\n".join([table(lines, right=(2, 3)), *notes]))
+    return Report({"rows": rows}, "\n".join([format_table(lines, right=(2, 3)), *notes]))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from playground.cli import main
+from playground.__main__ import main
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -75,6 +75,12 @@ def test_levels_of_the_starter_have_size_true_bits_and_verdict(
     assert level["files"] == [str(starter)]
     assert level["bits_per_weight"] == pytest.approx(5.74, abs=0.01)
     assert level["verdict"] == "fits"
+
+
+def test_the_table_of_levels_has_bits_per_weight_as_plain_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    heading, level, _ = text(capsys, "levels", "starter").splitlines()
+    end = heading.index("BITS PER WEIGHT") + len("BITS PER WEIGHT")
+    assert level[:end].endswith(" 5.7")
 
 
 def test_levels_of_a_folder_say_which_file_cannot_be_used(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from playground.cli import main
+from playground.__main__ import main
 
 QUESTION = ("-p", "What is 2+2?", "--temperature", "0", "--max-tokens", "8", "--context", "512")
 

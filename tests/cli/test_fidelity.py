@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from playground.__main__ import main
 from playground.app.services import Services
-from playground.cli import main
 from playground.settings import load_settings
 
 

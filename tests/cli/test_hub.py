@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from playground.cli import main
+from playground.__main__ import main
 from tests.support.hub_stand_in import HubStandIn, with_starter
 
 WHOLE = "test/SmolLM2-135M-Instruct-GGUF:Q4_1"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from playground.cli import main
+from playground.__main__ import main
 from playground.gguf.header import FileSource, read_header
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.cli import main
+from playground.__main__ import main
 from tests.support.server_process import ALIAS, KEY, ServerProcess
 
 QUESTION = ("-p", "What is 2+2?", "--temperature", "0", "--max-tokens", "8", "--context", "512", "--json")
