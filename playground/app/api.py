@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeVar
 
 from playground.app.api_values import MOST_SLOTS, Question, context_size, kv_type, reference, whole
 from playground.app.hub import HubService, hub_level_records
+from playground.app.messages import log_refusal
 from playground.app.records import (
     USUAL_CONTEXT,
     ComparisonRecord,
@@ -31,7 +32,6 @@ from playground.app.records import (
     plan_record,
     reply_record,
 )
-from playground.app.refusals import log_refusal
 from playground.app.services import Services
 from playground.chat.compare import compare
 from playground.chat.comparison import Pane, PaneResult, PaneUpdate

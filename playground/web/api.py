@@ -16,8 +16,8 @@ import gradio as gr
 from gradio.events import api
 
 from playground.app.api import ApiService, StreamedComparison, StreamedReply
+from playground.app.messages import log_refusal
 from playground.app.records import LevelRecord, MachineRecord, PlanRecord
-from playground.app.refusals import log_refusal
 from playground.errors import PlaygroundError
 from playground.web.server.sessions import visitor_of
 

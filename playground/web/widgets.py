@@ -1,13 +1,16 @@
-"""Small parts that several tabs use: rows of radio buttons and of buttons, and files that the browser saves."""
+"""Parts that tabs share or would be long with: rows of buttons, sampling settings, files that the browser saves."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Final
 
 import gradio as gr
 
+from playground.engine.protocol import Sampling
 from playground.resources import asset
+from playground.web.streaming import Values
 
 _ROWS: Final = "${typeof rows === 'undefined' ? '' : rows}"  # a tab opened later is drawn once before its props arrive
 
@@ -58,3 +61,59 @@ def save_file_js(name: str, media_type: str) -> str:
 def change_stamp() -> str:
     """A new value for a hidden text box whose `change` event others listen to."""
     return str(time.time_ns())
+
+
+# --- sampling settings ---
+
+TEMPERATURE: Final = 0.3  # so that two levels differ by their weights rather than by chance
+
+
+@dataclass(frozen=True)
+class SamplingControls:
+    """How a reply is made: the system prompt, the sampling parameters, the longest reply in tokens."""
+
+    system: gr.Textbox
+    temperature: gr.Slider
+    top_k: gr.Slider
+    top_p: gr.Slider
+    min_p: gr.Slider
+    repeat_penalty: gr.Slider
+    max_tokens: gr.Slider
+    seed: gr.Number
+
+    def read_sampling(self, values: Values) -> Sampling:
+        seed = values[self.seed]
+        return Sampling(
+            temperature=float(values[self.temperature]),
+            top_k=int(values[self.top_k]),
+            top_p=float(values[self.top_p]),
+            min_p=float(values[self.min_p]),
+            repeat_penalty=float(values[self.repeat_penalty]),
+            seed=None if seed is None or seed < 0 else int(seed),
+        )
+
+
+def build_sampling_controls(most_tokens: int) -> SamplingControls:
+    """A folded panel of the Chat tab. most_tokens: the longest reply that may be asked for."""
+
+    def slider(label: str, info: str, least: float, most: float, value: float, step: float = 0.05) -> gr.Slider:
+        name = label.lower().replace(" ", "-")
+        return gr.Slider(least, most, value=value, step=step, label=label, info=info, elem_id=f"chat-{name}")
+
+    with gr.Accordion("Sampling settings", open=False, elem_id="chat-parameters", elem_classes="gp-more"):
+        return SamplingControls(
+            system=gr.Textbox(
+                label="System prompt", info="Instructions the model gets before the chat.", lines=3, max_lines=8,
+                elem_id="chat-system",
+            ),
+            temperature=slider("Temperature", "0 takes the likeliest token; more is more varied.", 0, 2, TEMPERATURE),
+            top_k=slider("Top-k", "Choose among this many likeliest tokens; 0: all.", 0, 200, 40, 1),
+            top_p=slider("Top-p", "Choose among the likeliest that together reach this share.", 0.05, 1, 0.95, 0.01),
+            min_p=slider("Min-p", "Drop tokens less likely than this fraction of the top one.", 0, 0.5, 0.05, 0.01),
+            repeat_penalty=slider("Repeat penalty", "1 is off; a little more avoids repetition.", 1, 1.5, 1, 0.01),
+            max_tokens=slider("Longest reply", "In tokens.", 16, most_tokens, min(1024, most_tokens), 16),
+            seed=gr.Number(
+                label="Seed", info="Same seed, same random choices. −1: new each time.", value=-1, precision=0,
+                minimum=-1, maximum=2**32 - 2, elem_id="chat-seed",
+            ),
+        )  # fmt: skip

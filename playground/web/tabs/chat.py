@@ -20,7 +20,6 @@ from playground.app.model_picker import ModelPickerService
 from playground.chat.export import as_json, as_markdown
 from playground.chat.prompts import load_example_prompts
 from playground.chat.session import ChatSession
-from playground.engine.protocol import Sampling
 from playground.limits.runs import Visitor
 from playground.settings import Settings
 from playground.web.html.loaded_models import loaded_models_card
@@ -37,9 +36,7 @@ from playground.web.model_picker import PickerComponents, build_model_picker, wi
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values
-from playground.web.widgets import button_rows, change_stamp, save_file_js
-
-TEMPERATURE: Final = 0.3  # so that two levels differ by their weights rather than by chance
+from playground.web.widgets import SamplingControls, build_sampling_controls, button_rows, change_stamp, save_file_js
 
 # A browser tab's own storage: it survives a reload, other tabs do not see it, and the server keeps nothing.
 _STORE_JS: Final = (
@@ -57,20 +54,6 @@ VisitorOf = Callable[[gr.Request], Visitor]
 
 
 # --- lay out ---
-
-
-@dataclass(frozen=True)
-class SamplingControls:
-    """How a reply is made."""
-
-    system: gr.Textbox
-    temperature: gr.Slider
-    top_k: gr.Slider
-    top_p: gr.Slider
-    min_p: gr.Slider
-    repeat_penalty: gr.Slider
-    max_tokens: gr.Slider
-    seed: gr.Number
 
 
 @dataclass(frozen=True)
@@ -141,7 +124,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
                 cancel_load = _button("Cancel", "cancel-load", variant="stop", visible=False)
                 load_anyway = _button("Load anyway", "load-anyway", variant="stop", visible=False)
                 loaded_models = button_rows("", "chat-residents")
-            sampling = _build_sampling_controls(settings.max_reply_tokens)
+            sampling = build_sampling_controls(settings.max_reply_tokens)
         with gr.Column(elem_classes="gp-chat"):
             session = gr.State(ChatSession(), time_to_live=settings.tab_seconds)
             with gr.Column(elem_classes="gp-log-place"):
@@ -199,30 +182,6 @@ def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
     )
 
 
-def _build_sampling_controls(most_tokens: int) -> SamplingControls:
-    def slider(label: str, info: str, least: float, most: float, value: float, step: float = 0.05) -> gr.Slider:
-        name = label.lower().replace(" ", "-")
-        return gr.Slider(least, most, value=value, step=step, label=label, info=info, elem_id=f"chat-{name}")
-
-    with gr.Accordion("Sampling settings", open=False, elem_id="chat-parameters", elem_classes="gp-more"):
-        return SamplingControls(
-            system=gr.Textbox(
-                label="System prompt", info="Instructions the model gets before the chat.", lines=3, max_lines=8,
-                elem_id="chat-system",
-            ),
-            temperature=slider("Temperature", "0 takes the likeliest token; more is more varied.", 0, 2, TEMPERATURE),
-            top_k=slider("Top-k", "Choose among this many likeliest tokens; 0: all.", 0, 200, 40, 1),
-            top_p=slider("Top-p", "Choose among the likeliest that together reach this share.", 0.05, 1, 0.95, 0.01),
-            min_p=slider("Min-p", "Drop tokens less likely than this fraction of the top one.", 0, 0.5, 0.05, 0.01),
-            repeat_penalty=slider("Repeat penalty", "1 is off; a little more avoids repetition.", 1, 1.5, 1, 0.01),
-            max_tokens=slider("Longest reply", "In tokens.", 16, most_tokens, min(1024, most_tokens), 16),
-            seed=gr.Number(
-                label="Seed", info="Same seed, same random choices. −1: new each time.", value=-1, precision=0,
-                minimum=-1, maximum=2**32 - 2, elem_id="chat-seed",
-            ),
-        )  # fmt: skip
-
-
 def _build_tools() -> ChatTools:
     with gr.Row(elem_classes="gp-tools"):
         return ChatTools(
@@ -250,17 +209,12 @@ def _html(name: str, value: str = "") -> gr.HTML:
 def read_request(tab: ChatTab, values: Values) -> ChatRequest:
     """What the picker and the sampling settings hold."""
     controls = tab.sampling
-    seed = values[controls.seed]
-    sampling = Sampling(
-        temperature=float(values[controls.temperature]),
-        top_k=int(values[controls.top_k]),
-        top_p=float(values[controls.top_p]),
-        min_p=float(values[controls.min_p]),
-        repeat_penalty=float(values[controls.repeat_penalty]),
-        seed=None if seed is None or seed < 0 else int(seed),
+    return ChatRequest(
+        choice=tab.picker.read_choice(values),
+        system=str(values[controls.system] or ""),
+        sampling=controls.read_sampling(values),
+        max_tokens=int(values[controls.max_tokens]),
     )
-    system = str(values[controls.system] or "")
-    return ChatRequest(tab.picker.read_choice(values), system, sampling, int(values[controls.max_tokens]))
 
 
 def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
