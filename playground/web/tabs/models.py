@@ -104,7 +104,7 @@ def _lay_out_installed(settings: Settings) -> InstalledPart:
         )  # fmt: skip
         open_path = gr.Button("Open", scale=0, elem_id="models-open-path")
     drop = gr.File(
-        label="Drop a .gguf file here", file_count="multiple", file_types=[".gguf"], height=132,
+        label="Drop a .gguf file here", show_label=False, file_count="multiple", file_types=[".gguf"], height=112,
         visible=settings.allow_local_files, elem_id="models-drop",
     )  # fmt: skip
     return InstalledPart(
