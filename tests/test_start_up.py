@@ -82,8 +82,8 @@ def messages_of_a_search(process: PlaygroundProcess) -> str:
 def test_damaged_votes_are_moved_aside_with_a_warning_and_new_ones_are_kept(broken: BrokenPlace) -> None:
     (said,) = warnings(broken.process)
     (kept,) = broken.votes.parent.glob("votes.sqlite.damaged-*")
-    assert "The book of votes was damaged" in said and kept.name in said and "a new one was begun" in said
-    assert "The book of votes was damaged" in PageEvents(broken.process.address).open("compare-tally")
+    assert "The vote database was damaged" in said and kept.name in said and "a new one was started" in said
+    assert "The vote database was damaged" in PageEvents(broken.process.address).open("compare-tally")
     VoteStore(broken.votes).add_vote(VOTE)
     assert VoteStore(broken.votes).tally(VOTE.pair).count == 1
 

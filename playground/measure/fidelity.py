@@ -1,11 +1,11 @@
-"""How much of a reference model a candidate keeps: both read the same text, and their probabilities are compared.
+"""Measures how far a candidate model differs from a reference: perplexity, KL divergence and top-token agreement.
 
-Not what the two say, but what they find likely at every token: a small loss shows here long before a word changes.
-Only one of the two needs to be in memory: the reference's log-probabilities wait in a temporary file for the candidate.
-Loads and reads are the pool's and the engine's; here is what is done with the scores.
+Both models read the same text, and their probabilities for each next token are compared; a small loss shows here long
+before an answer changes. The two need not be in memory together: the reference's log-probabilities are kept in a
+temporary file until the candidate is loaded.
 
-The statistics are those of llama.cpp's own perplexity tool. What differs from it: it reads a text in windows of 512
-tokens and scores the second half of each; here a short text is read in one piece and every token of it is scored.
+The statistics are those of llama.cpp's perplexity tool. That tool reads a text in windows of 512 tokens and scores the
+second half of each; here a short text is read in one piece, and all its tokens are scored.
 """
 
 from __future__ import annotations
@@ -32,29 +32,30 @@ from playground.llama.params import ContextParameters
 from playground.machine.files import unfinished_file
 
 __all__ = [
-    "AnswerComparison",
-    "EstimateWithError",
     "Fidelity",
     "FidelityProgress",
+    "Statistic",
     "TokenScore",
     "measure_fidelity",
     "score_answer",
 ]
 
-WINDOW: Final = 2048  # tokens that are read together, or what the models were trained for where that is less
+WINDOW: Final = 2048  # tokens that are read together; fewer for models trained for less
 
-Subject = tuple[Path, ContextParameters] | Pane
-Phase = Literal["loading the reference", "reading the reference", "loading the candidate", "reading the candidate"]
+ScoredModel = tuple[Path, ContextParameters] | Pane
+FidelityPhase = Literal[
+    "loading the reference", "reading the reference", "loading the candidate", "reading the candidate"
+]
 
 
 @dataclass(frozen=True)
 class FidelityProgress:
-    """What is being done, and how much of that is done; done and total are tokens, 0 while a model loads.
+    """The current phase and the fraction of it that is done. done, total: tokens; 0 while a model loads.
 
-    disk_bytes: what the temporary file will take; 0 until that is known. waiting: why a load has not begun.
+    disk_bytes: size of the temporary file; 0 until it is known. waiting: why a load has not begun.
     """
 
-    phase: Phase
+    phase: FidelityPhase
     fraction: float
     done: int = 0
     total: int = 0
@@ -63,8 +64,8 @@ class FidelityProgress:
 
 
 @dataclass(frozen=True)
-class EstimateWithError:
-    """A figure and its standard error; the error of a single value is not known."""
+class Statistic:
+    """A figure and its standard error; None for the error of a single value."""
 
     value: float
     error: float | None
@@ -72,10 +73,11 @@ class EstimateWithError:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What the candidate keeps of the reference, over the tokens of one text; `tokens` are the candidate's scores.
+    """How the candidate compares with the reference over the tokens of one text. tokens: the candidate's scores.
 
-    Perplexities: exp of the mean negative log-probability. KL divergence: mean over the tokens, of whole vocabularies,
-    in nats; 0 for the same model. Agreement: the share of tokens where both find the same next token likeliest.
+    perplexity: exp of the mean negative log-probability. kl_divergence: in nats, over the whole vocabulary, mean over
+    the tokens; 0 for the same model. top_token_agreement: the fraction of tokens for which both models have the same
+    most likely token.
     """
 
     perplexity_reference: float
@@ -89,63 +91,61 @@ class Fidelity:
     tokens: tuple[TokenScore, ...]
 
 
-AnswerComparison = Fidelity  # the same figures, over the tokens of one answer
-
-
 def measure_fidelity(
-    pool: ModelPool, reference: Subject, candidate: Subject, text: str, *, folder: Path | None = None
+    pool: ModelPool, reference: ScoredModel, candidate: ScoredModel, text: str, *, folder: Path | None = None
 ) -> Iterator[FidelityProgress | Fidelity]:
-    """FidelityProgress while it works, the Fidelity at the end.
+    """Compare the two models on a text. Yields FidelityProgress, and the Fidelity at the end.
 
-    Closing the iterator stops the work, leaves the engines ready and removes the temporary file, as any error does.
-    folder: where that file may be, 4 bytes for each token of the text and each of the vocabulary (200 MB for 1,000
-    tokens of 50,000). Raises RequestRefused for an empty text or two vocabularies, PlaygroundError for a full disk,
-    and what loading a model raises.
+    Closing the iterator stops the work and deletes the temporary file, as does any error.
+    folder: for the temporary file, which takes 4 bytes for each token of the text times each of the vocabulary (200 MB
+    for 1,000 tokens and a vocabulary of 50,000).
+    Raises RequestRefused for an empty text or different vocabularies, PlaygroundError for a full disk, and what loading
+    a model raises.
     """
     return _compared(pool, reference, candidate, _Text(text), folder)
 
 
 def score_answer(
     pool: ModelPool,
-    one: Subject,
-    other: Subject,
+    one: ScoredModel,
+    other: ScoredModel,
     prompt: str | Conversation,
     answer: str | Sequence[int],
     *,
     folder: Path | None = None,
-) -> Iterator[FidelityProgress | AnswerComparison]:
-    """How `other` finds every token of the answer that `one` gave: both read it in one pass, `one` as the reference.
+) -> Iterator[FidelityProgress | Fidelity]:
+    """Score each token of an answer of `one` by `other`: both read it in one pass, `one` as the reference.
 
-    prompt: what the model was given, as a text, or the conversation that ends with the question. answer: best the ids
-    of its tokens, because the same text can be divided otherwise. The rest as `measure_fidelity`.
+    prompt: what the model was given, or the conversation that ends with the question. answer: preferably its token ids,
+    because the same text can be tokenized in several ways. The rest as for `measure_fidelity`.
     """
     return _compared(pool, one, other, _Answer(prompt, answer if isinstance(answer, str) else tuple(answer)), folder)
 
 
-def estimated(values: Sequence[float]) -> EstimateWithError:
-    """The mean and its standard error, from the sample's variance."""
-    return EstimateWithError(fmean(values), math.sqrt(variance(values) / len(values)) if len(values) > 1 else None)
+def mean_with_error(values: Sequence[float]) -> Statistic:
+    """The mean and its standard error, from the sample variance."""
+    return Statistic(fmean(values), math.sqrt(variance(values) / len(values)) if len(values) > 1 else None)
 
 
-def perplexity(logprobs: Sequence[float]) -> EstimateWithError:
-    """exp of the mean negative log-probability; the error is that of the mean, carried through exp."""
-    mean = estimated([-logprob for logprob in logprobs])
+def perplexity(logprobs: Sequence[float]) -> Statistic:
+    """exp of the mean negative log-probability; the error of the mean is propagated through exp."""
+    mean = mean_with_error([-logprob for logprob in logprobs])
     value = math.exp(mean.value)
-    return EstimateWithError(value, None if mean.error is None else value * mean.error)
+    return Statistic(value, None if mean.error is None else value * mean.error)
 
 
-def share(agreements: Sequence[bool]) -> EstimateWithError:
-    """How often something was so, with the binomial's standard error."""
+def proportion(agreements: Sequence[bool]) -> Statistic:
+    """The fraction that is True, with the standard error of a binomial proportion."""
     value, count = fmean(agreements), len(agreements)
-    return EstimateWithError(value, math.sqrt(value * (1 - value) / (count - 1)) if count > 1 else None)
+    return Statistic(value, math.sqrt(value * (1 - value) / (count - 1)) if count > 1 else None)
 
 
 def fidelity_of(tokens: Sequence[TokenScore]) -> Fidelity:
     """The figures of one text, from the candidate's scores against a reference."""
     own = perplexity([token.logprob for token in tokens])
     reference = perplexity([token.reference_logprob for token in tokens if token.reference_logprob is not None])
-    divergence = estimated([token.kl_divergence for token in tokens if token.kl_divergence is not None])
-    agreement = share([token.agrees for token in tokens if token.agrees is not None])
+    divergence = mean_with_error([token.kl_divergence for token in tokens if token.kl_divergence is not None])
+    agreement = proportion([token.agrees for token in tokens if token.agrees is not None])
     return Fidelity(
         perplexity_reference=reference.value,
         perplexity_reference_error=reference.error,
@@ -164,7 +164,7 @@ def fidelity_of(tokens: Sequence[TokenScore]) -> Fidelity:
 
 @dataclass(frozen=True)
 class _Reading:
-    """The same for both models. window: tokens read together; None for all."""
+    """What both models read. window: tokens read together; None for all."""
 
     prompt: str
     continuation: str | tuple[int, ...]
@@ -185,7 +185,7 @@ class _Answer:
     answer: str | tuple[int, ...]
 
     def reading(self, engine: LocalEngine) -> _Reading:
-        """The conversation in the words in which this model was given it."""
+        """The conversation as this model's chat template renders it."""
         if isinstance(self.prompt, str):
             return _Reading(self.prompt, self.answer, None)
         loaded = engine.loaded
@@ -197,29 +197,31 @@ class _Answer:
 
 
 def _compared(
-    pool: ModelPool, reference: Subject, candidate: Subject, what: _Text | _Answer, folder: Path | None
+    pool: ModelPool, reference: ScoredModel, candidate: ScoredModel, what: _Text | _Answer, folder: Path | None
 ) -> Iterator[FidelityProgress | Fidelity]:
     tokens: list[TokenScore] = []
     for subject in (reference, candidate):
         _place(subject)  # before anything is loaded
     with _temporary_file(folder) as path:
-        with (yield from _opened(pool, reference, "loading the reference")) as lease:
+        with (yield from _lease_model(pool, reference, "loading the reference")) as lease:
             reading = what.reading(lease.engine)
             yield from _read(pool, lease, reading, path, "reading the reference", [])
-        with (yield from _opened(pool, candidate, "loading the candidate")) as lease:
+        with (yield from _lease_model(pool, candidate, "loading the candidate")) as lease:
             yield from _read(pool, lease, reading, path, "reading the candidate", tokens)
     yield fidelity_of(tokens)
 
 
 @contextmanager
 def _temporary_file(folder: Path | None) -> Iterator[Path]:
-    """Locked while this process lives, so that what a crash leaves behind is removed by the next one."""
+    """Locked by this process, so that the next one can delete what a crash leaves behind."""
     place = folder or Path(tempfile.gettempdir()) / "gguf-playground"
     with unfinished_file(place / f"{uuid.uuid4().hex}.log-probabilities") as path:
         yield path
 
 
-def _opened(pool: ModelPool, subject: Subject, phase: Phase) -> Generator[FidelityProgress, None, ModelLease]:
+def _lease_model(
+    pool: ModelPool, subject: ScoredModel, phase: FidelityPhase
+) -> Generator[FidelityProgress, None, ModelLease]:
     path, context = _place(subject)
     with closing(pool.lease_model(path, context, wait_for_memory=True)) as loading:
         while True:
@@ -231,7 +233,7 @@ def _opened(pool: ModelPool, subject: Subject, phase: Phase) -> Generator[Fideli
             yield FidelityProgress(phase, progress.fraction, waiting=progress.waiting)
 
 
-def _place(subject: Subject) -> tuple[Path, ContextParameters]:
+def _place(subject: ScoredModel) -> tuple[Path, ContextParameters]:
     """The file and its context; raises RequestRefused for a server's model."""
     if not isinstance(subject, Pane):
         return subject
@@ -245,7 +247,7 @@ def _place(subject: Subject) -> tuple[Path, ContextParameters]:
 
 
 def _read(
-    pool: ModelPool, lease: ModelLease, reading: _Reading, path: Path, phase: Phase, scores: list[TokenScore]
+    pool: ModelPool, lease: ModelLease, reading: _Reading, path: Path, phase: FidelityPhase, scores: list[TokenScore]
 ) -> Iterator[FidelityProgress]:
     engine = lease.engine
     continuation = reading.continuation

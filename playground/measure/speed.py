@@ -1,9 +1,8 @@
-"""Measures how fast a loaded model reads a prompt and writes a reply, as mean and deviation over repeats.
+"""Measures the speed of a loaded model: prefill (reading a prompt) and decode (writing a reply), over several runs.
 
-Starts no clock: every figure is from the engine's own Timings. The two speeds are two different things. A prompt's
-tokens are evaluated many at a time, which keeps the cores busy with arithmetic ("pp512": a prompt of 512 tokens). A
-reply's come one after the other, and each reads all the weights once, so that memory sets the pace ("tg128": 128 tokens
-generated). Fewer bits per weight help the second most.
+All times come from the engine's Timings. Prefill ("pp512": a prompt of 512 tokens) evaluates many tokens at once and is
+limited by arithmetic. Decode ("tg128": 128 tokens generated) produces one token after the other, each of which reads
+all weights once, so it is limited by memory bandwidth; fewer bits per weight speed it up most.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from playground.engine.protocol import GREEDY, Finished, Timings
 if TYPE_CHECKING:
     from playground.engine.local.client import LocalEngine
 
-# Ordinary English, as the models were made for; repeated as often as a longer prompt needs.
+# Ordinary English, repeated for longer prompts.
 PROSE: Final = (
     "The harbour was quiet when the first boats came in. Nets lay drying on the wall, and a boy counted the crates as "
     "they were carried up the steps: eleven of herring, four of mackerel, one of something nobody could name. His "
@@ -32,7 +31,7 @@ OPENING: Final = "A long story about an old lighthouse, told from its first day 
 
 @dataclass(frozen=True)
 class SpeedTest:
-    """Reading a prompt or writing a reply of so many tokens; `concurrent` replies are written at once."""
+    """Reading a prompt, or writing a reply, of `tokens` tokens. concurrent: replies written at the same time."""
 
     kind: Literal["prompt", "reply"]
     tokens: int
@@ -40,19 +39,19 @@ class SpeedTest:
 
     @property
     def name(self) -> str:
-        """As llama.cpp's own benchmark calls it: "pp512", "tg128"; with "x8" when eight are written at once."""
+        """The name in llama.cpp's llama-bench: "pp512", "tg128"; with "x8" for eight replies at the same time."""
         short = f"{'pp' if self.kind == 'prompt' else 'tg'}{self.tokens}"
         return f"{short} x{self.concurrent}" if self.concurrent > 1 else short
 
     @property
     def context_size(self) -> int:
-        """Cells of the KV cache that the test takes, in tokens, with room for the opening."""
+        """Tokens of the KV cache that the test needs, the opening included."""
         return self.concurrent * (self.tokens + 64)
 
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """The runs of a test so far: tokens per second of each, and how many tokens a run had on average."""
+    """The runs of a test so far: tokens per second of each, and the mean number of tokens of a run."""
 
     test: SpeedTest
     runs: tuple[float, ...]
@@ -64,17 +63,17 @@ class SpeedResult:
 
     @property
     def deviation(self) -> float | None:
-        """The sample standard deviation; one run has none."""
+        """The sample standard deviation; None for one run."""
         return stdev(self.runs) if len(self.runs) > 1 else None
 
     @property
     def is_shortened(self) -> bool:
-        """Whether the model ended its replies before the tokens asked for: the speed then stands for fewer."""
+        """Whether the model ended its replies early, so that the speed is that of fewer tokens."""
         return self.test.kind == "reply" and self.mean_tokens < self.test.tokens
 
 
 def measure_speed(engine: LocalEngine, test: SpeedTest, repeat: int) -> Iterator[SpeedResult]:
-    """The result so far after each of `repeat` runs; one run before them warms up and does not count.
+    """Yields the result so far after each of `repeat` runs; a warm-up run before them does not count.
 
     Closing the iterator cancels the run. Raises what the engine raises.
     """
@@ -89,7 +88,7 @@ def measure_speed(engine: LocalEngine, test: SpeedTest, repeat: int) -> Iterator
 
 
 def prompt_with_tokens(engine: LocalEngine, tokens: int, opening: str) -> str:
-    """A text of so many tokens in this model's own vocabulary, or one fewer where the words do not come out even."""
+    """A text of `tokens` tokens in this model's vocabulary, or one fewer if no prefix has exactly that many."""
     text = opening + PROSE * (tokens * 8 // len(PROSE) + 2)  # no vocabulary has 8 letters a token on prose
     low, high = 1, len(text)
     while low < high:
@@ -102,21 +101,21 @@ def prompt_with_tokens(engine: LocalEngine, tokens: int, opening: str) -> str:
 
 
 def _prompt_run(engine: LocalEngine, test: SpeedTest, number: int) -> tuple[list[float], list[int]]:
-    """Each run opens with other words, so that nothing of the prompt is still in the cache."""
+    """Each run starts with other words, so that nothing of the prompt is in the cache."""
     prompt = prompt_with_tokens(engine, test.tokens, f"{number * 7919 + 17} tales. ")
     (timings,) = _replies(engine, prompt, max_tokens=1, concurrent=1)
     return [timings.prompt_speed] if timings.prompt_speed else [], [timings.prompt_tokens or 0]
 
 
 def _reply_run(engine: LocalEngine, test: SpeedTest) -> tuple[list[float], list[int]]:
-    """The speeds of all replies add up: the same steps served them all."""
+    """The speeds of concurrent replies are added up, because the same decode steps serve them all."""
     all_timings = _replies(engine, OPENING, test.tokens, test.concurrent)
     speeds = [timings.generation_speed for timings in all_timings if timings.generation_speed]
     return speeds, [timings.generated_tokens or 0 for timings in all_timings]
 
 
 def _replies(engine: LocalEngine, prompt: str, max_tokens: int, concurrent: int) -> list[Timings]:
-    """Submits all before it reads any; alone, a reply is decoded reproducibly."""
+    """Starts all replies before reading any. A single reply is decoded reproducibly."""
     with ExitStack() as streams:
         replies = [
             streams.enter_context(engine.start_reply(prompt, GREEDY, max_tokens, reproducible=concurrent == 1))

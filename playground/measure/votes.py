@@ -1,7 +1,7 @@
-"""Keeps the votes of blind comparisons in a SQLite file, counts them by pair of levels, and writes them as CSV.
+"""Stores the votes of blind comparisons in a SQLite file, counts them by pair of levels, and exports them as CSV.
 
-Knows no page and no text of any chat: a vote says which two levels stood side by side and which was preferred, nothing
-of what was asked. A connection lives for one call, so any thread may call, and several playgrounds may share the file.
+A vote holds which two levels were compared and which was preferred, and no text of the chat. Each call opens its own
+connection, so any thread may call, and several playgrounds may share the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final, Literal, get_args
 
 from playground.errors import PlaygroundError, RequestRefused
 from playground.gguf.levels import nominal_bits
-from playground.machine.files import write_remedy
+from playground.machine.files import damaged_file_path, write_remedy
 
 Preference = Literal["first", "second", "tie", "both bad"]
 PREFERENCES: Final[tuple[Preference, ...]] = get_args(Preference)
@@ -58,21 +58,21 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two contestants in the order of the book: the one with more bits first, then by name."""
+    """Two contestants in a fixed order: the one with more bits per weight first, then by name."""
 
     first: Contestant
     second: Contestant
 
     @classmethod
     def in_order(cls, one: Contestant, other: Contestant) -> Pair:
-        """The same pair, whichever of the two is named first."""
+        """The pair of the two, in its fixed order."""
         first, second = sorted((one, other), key=lambda contestant: (-nominal_bits(contestant.level), contestant))
         return cls(first, second)
 
 
 @dataclass(frozen=True)
 class Vote:
-    """What one person preferred, not knowing which was which; shown_as_a: which of the pair stood as A."""
+    """What one person preferred without knowing which was which. shown_as_a: which of the pair was shown as A."""
 
     pair: Pair
     preference: Preference
@@ -95,23 +95,24 @@ class Tally:
 
     @property
     def decided(self) -> int:
-        """Votes that prefer one of the two."""
+        """Votes for one of the two, without ties."""
         return self.first + self.second
 
     @property
     def share(self) -> float | None:
-        """The share of the decided votes that the first has; None without any."""
+        """The fraction of the decided votes for the first; None without decided votes."""
         return self.first / self.decided if self.decided else None
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where that share may lie in truth: the Wilson interval at 95 %; all of (0, 1) without a decided vote."""
+        """The 95 % Wilson interval of that fraction; (0, 1) without decided votes."""
         return wilson_interval(self.first, self.decided)
 
 
 def wilson_interval(successes: int, trials: int, z: float = NORMAL_95) -> tuple[float, float]:
-    """The interval of a share seen `successes` times in `trials` (Wilson 1927, "Probable inference"): sound for few
-    trials and for shares near 0 and 1, where the usual plus-or-minus is not.
+    """The confidence interval of a proportion (Wilson 1927, "Probable inference").
+
+    It holds for few trials and for proportions near 0 and 1, where the normal approximation does not.
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"successes must be between 0 and {trials}, got {successes}")
@@ -126,35 +127,34 @@ def wilson_interval(successes: int, trials: int, z: float = NORMAL_95) -> tuple[
 
 
 class VoteStore:
-    """The votes in one file, made at the first vote. Thread-safe.
+    """The votes in one file, which the first vote creates. Thread-safe.
 
-    A damaged file is moved aside under a name of its own and a new book begun; `set_aside` says so from then on. Every
-    method raises PlaygroundError with what to do when the file cannot be read or written; nothing is kept open, so the
-    next call works as soon as the cause is gone.
+    A damaged file is renamed and a new one started; `set_aside` then says so. Every method raises PlaygroundError with
+    a remedy if the file cannot be read or written. Nothing is kept open, so the next call works once the cause is gone.
     """
 
     def __init__(self, path: Path, most: int = 1_000_000) -> None:
-        """most: votes that are kept; what comes after is refused."""
+        """most: the largest number of votes; more are refused."""
         self.path = path
         self.set_aside = ""  # a sentence for the page, once a damaged file was found
         self._most = most
         self._mending = threading.Lock()
 
     def repair_file(self) -> None:
-        """Look whether the file is sound, and move it aside where it is damaged; for the start of the playground."""
+        """Check the file, and move it aside if it is damaged; called when the playground starts."""
         try:
             with self._open("The votes cannot be counted") as database:
                 (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 self._move_aside(verdict)
-        except PlaygroundError as error:  # told again by whatever call needs the file
+        except PlaygroundError as error:  # the next call that needs the file raises it again
             if not self.set_aside:
                 _LOG.warning("%s", error)
 
     def add_vote(self, vote: Vote) -> None:
-        """Keep a vote; raises RequestRefused for one that is none, and when the book is full."""
+        """Store a vote. Raises RequestRefused for an invalid one, and if the database is full."""
         if vote.preference not in PREFERENCES or vote.shown_as_a not in ("first", "second"):
-            raise RequestRefused("That is no vote.", "Choose A, B, tie or both bad.")
+            raise RequestRefused("That is not a vote.", "Choose A, B, tie or both bad.")
         first, second = vote.pair.first, vote.pair.second
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         row = (now, first.model, first.level, second.model, second.level, vote.preference, vote.shown_as_a)
@@ -162,14 +162,14 @@ class VoteStore:
             (count,) = database.execute("SELECT count(*) FROM votes").fetchone()
             if count >= self._most:
                 raise RequestRefused(
-                    f"Your vote could not be kept: the book of votes is full ({count:,}).",
-                    "Whoever runs this playground can export the votes and begin a new book.",
+                    f"Your vote could not be kept: the vote database is full ({count:,}).",
+                    "The operator of this playground can export the votes; a new database then starts empty.",
                     setting="max_results",
                 )
             database.execute(f"INSERT INTO votes ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(row))})", row)
 
     def tallies(self) -> list[Tally]:
-        """Every pair that was voted on, the most votes first."""
+        """Every pair with votes, the most votes first."""
         counts: dict[Pair, dict[str, int]] = {}
         with self._open("The votes cannot be counted") as database:
             rows = database.execute(
@@ -186,11 +186,11 @@ class VoteStore:
         return sorted(tallies, key=lambda tally: -tally.count)
 
     def tally(self, pair: Pair) -> Tally:
-        """The votes on this pair, none where it was never voted on."""
+        """The votes on this pair; zeros if there are none."""
         return next((tally for tally in self.tallies() if tally.pair == pair), Tally(pair))
 
     def export_csv(self) -> str:
-        """Every vote, oldest first, with a line of names; RFC 4180, times in UTC."""
+        """Every vote, oldest first, after a header line; RFC 4180, times in UTC."""
         with self._open("The votes cannot be exported") as database:
             rows = database.execute(f"SELECT {', '.join(_COLUMNS)} FROM votes ORDER BY id").fetchall()
         text = io.StringIO()
@@ -201,7 +201,7 @@ class VoteStore:
 
     @contextmanager
     def _open(self, what_failed: str, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A connection with the table in it; a reader of a file that is not there gets an empty one in memory."""
+        """A connection to a database with the table; in memory for reading a file that does not exist."""
         try:
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,31 +223,30 @@ class VoteStore:
             raise PlaygroundError(f"{what_failed}: {error.strerror or error}.", f"{to_do}.") from error
 
     def _move_aside(self, why: str) -> None:
-        """Raises PlaygroundError where the folder does not let it go."""
+        """Raises PlaygroundError if the file cannot be renamed."""
         with self._mending:
-            if _is_sound(self.path):  # somebody else saw to it
+            if _is_sound(self.path):  # another thread or process did it
                 return
-            moment = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
-            kept = self.path.with_name(f"{self.path.name}.damaged-{moment}")
+            kept = damaged_file_path(self.path)
             try:
-                for ending in ("-journal", "-wal", "-shm", ""):  # what SQLite could still repair it from goes with it
+                for ending in ("-journal", "-wal", "-shm", ""):  # with what SQLite could repair it from
                     with suppress(FileNotFoundError):
                         self.path.with_name(self.path.name + ending).rename(kept.with_name(kept.name + ending))
             except OSError as error:
                 raise PlaygroundError(
                     f"{self.path.name} in the data folder is damaged ({why}) and cannot be moved aside: "
                     f"{error.strerror or error}.",
-                    "Move the file away; the next vote begins a new one.",
+                    "Move the file away; the next vote starts a new one.",
                 ) from error
             self.set_aside = (
-                f"The book of votes was damaged ({why}). It is kept as {kept.name} in the data folder, and a new one "
-                "was begun."
+                f"The vote database was damaged ({why}). It is kept as {kept.name} in the data folder, and a new one "
+                "was started."
             )
             _LOG.warning("%s", self.set_aside)
 
 
 def _is_begun(path: Path) -> bool:
-    """False for a file that is not there or empty, as a full disk leaves it: it has no table yet."""
+    """False for a file that does not exist, or is empty because the disk was full: it has no table yet."""
     try:
         return path.stat().st_size > 0
     except (FileNotFoundError, NotADirectoryError):
@@ -255,7 +254,7 @@ def _is_begun(path: Path) -> bool:
 
 
 def _is_sound(path: Path) -> bool:
-    """A file that is not there is sound: the next vote makes it."""
+    """True also for a file that does not exist: the next vote creates it."""
     if not path.exists():
         return True
     if path.is_dir():
@@ -270,5 +269,5 @@ def _is_sound(path: Path) -> bool:
 
 
 def _plain_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: file names come from anywhere."""
+    """A cell that no spreadsheet takes for a formula, because file names are untrusted."""
     return f"'{text}" if text.startswith(_CSV_STARTS_A_FORMULA) else text

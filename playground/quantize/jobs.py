@@ -1,7 +1,6 @@
-"""Levels on demand: what could be made of the models on this disk, and the making, shared by all who ask for the same.
+"""Quantization jobs: which levels can be made of the models on this disk, and making them.
 
-How a level is made is quantize.py's to say, where it belongs the library's; nothing here knows of pages. The one idea:
-a run belongs to everyone who waits for it, and it is stopped only when the last of them leaves.
+Visitors who ask for the same level share one job, and it is stopped only when the last of them leaves.
 """
 
 from __future__ import annotations
@@ -26,24 +25,24 @@ from playground.quantize.quantize import (
     quantize_file,
 )
 
-_Version = tuple[Path, int, int]  # a source as it was when it was asked about: path, size, time of change
+_Version = tuple[Path, int, int]  # of a source file: path, size, time of change
 
 
 class QuantizationJobs:
-    """Makes levels of the library's models into the library; safe to share between visitors. Close it at the end."""
+    """Makes levels of the library's models into the library. Thread-safe; close it at the end."""
 
     def __init__(self, library: Library, threads: int | None = None) -> None:
         self._library = library
         self._threads = threads or read_processors().usable
         self._lock = threading.Lock()
-        self._asking = threading.Lock()  # one child at a time works out sizes; who comes second finds them done
+        self._asking = threading.Lock()  # one child process at a time works out sizes
         self._sizes: dict[tuple[_Version, str], QuantizedSize | PlaygroundError] = {}
-        self._runs: dict[tuple[str, str], _Run] = {}
+        self._jobs: dict[tuple[str, str], _Job] = {}
 
     def source_file(self, base_name: str) -> ModelFile:
-        """The file that levels of a model are made from: of those that came from elsewhere, the one with most bits.
+        """The file that levels of a model are made from: the largest of those that were not made here.
 
-        Raises ModelNotFound where there is none.
+        Raises ModelNotFound if there is none.
         """
         files = [file for file in self._files(base_name) if file.origin != "made here"]
         if not files:
@@ -54,14 +53,14 @@ class QuantizationJobs:
         return max(files, key=lambda file: (file.requantized_from is None, file.size))
 
     def makeable_levels(self, base_name: str, levels: Sequence[str] = USUAL_LEVELS) -> dict[str, QuantizedSize]:
-        """The levels that are not on this disk yet and can be made, from large to small, to the byte.
+        """The levels that are not on this disk yet and can be made, from large to small, with exact sizes.
 
-        Asks llama.cpp once per source file and level (0.03 s for the starter). A model that is not here, or whose
-        files cannot be read, can be made into nothing: the answer is empty.
+        Asks llama.cpp once for each source file and level (0.03 s for the starter). Empty for a model that is not here
+        or whose files cannot be read.
         """
         try:
             source = self.source_file(base_name)
-            sizes = self._known(source.path, levels)
+            sizes = self._sizes_of(source.path, levels)
         except (PlaygroundError, OSError):
             return {}
         here = {file.level.upper() for file in self._files(base_name)}
@@ -69,39 +68,39 @@ class QuantizationJobs:
         return {size.level: size for size in sorted(offered, key=lambda size: size.size, reverse=True)}
 
     def level_size(self, source: Path, level: str) -> QuantizedSize:
-        """What `level` made from a file would be; raises as `estimate` does."""
-        (size,) = self._known(source, (level.upper(),))
+        """The size of `level` made from a file; raises as `estimate_level` does."""
+        (size,) = self._sizes_of(source, (level.upper(),))
         if isinstance(size, PlaygroundError):
             raise type(size)(size.problem, size.remedy)
         return size
 
     def make_level(self, base_name: str, level: str) -> Generator[QuantizationProgress | QuantizedFile, None, None]:
-        """Make a level of a model into the library: yields progress, then the QuantizedFile; at once if it is there.
+        """Make a level of a model into the library. Yields progress, then the QuantizedFile; at once if it is there.
 
-        Who asks for what is being made already joins that run. Closing the iterator leaves it; the last to leave stops
-        it, and nothing of it stays. Raises ModelNotFound, BadModelFile, or PlaygroundError as `quantize` does.
+        Joins the job if the level is being made already. Closing the iterator leaves it; when the last one leaves, the
+        job is stopped and its file deleted. Raises ModelNotFound, BadModelFile, or PlaygroundError as `quantize_file`.
         """
-        run = self._joined(base_name, level.upper())
-        if isinstance(run, QuantizedFile):
-            yield run
+        job = self._join_job(base_name, level.upper())
+        if isinstance(job, QuantizedFile):
+            yield job
             return
         try:
-            yield from run.followed()
+            yield from job.follow_events()
         finally:
-            self._leave(run)
+            self._leave_job(job)
 
     def close(self) -> None:
-        """Stop whatever is being made."""
+        """Stop all jobs."""
         with self._lock:
-            runs = list(self._runs.values())
-        for run in runs:
-            run.stop()
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            job.stop_job()
 
     def _files(self, base_name: str) -> list[ModelFile]:
         return [file for file in self._library.files() if file.base_name.lower() == base_name.lower()]
 
-    def _known(self, source: Path, levels: Sequence[str]) -> list[QuantizedSize | PlaygroundError]:
-        """Each level's size, or why it cannot be made, in the order asked for."""
+    def _sizes_of(self, source: Path, levels: Sequence[str]) -> list[QuantizedSize | PlaygroundError]:
+        """The size of each level, or why it cannot be made, in the given order."""
         try:
             status = source.stat()
         except OSError as error:
@@ -114,79 +113,77 @@ class QuantizationJobs:
                 self._sizes |= {(version, level): found[level] for level in unknown}
             return [self._sizes[version, level] for level in levels]
 
-    def _joined(self, base_name: str, level: str) -> _Run | QuantizedFile:
-        """The run that makes this level, joined, or a new one; what it would make, if that is here already."""
+    def _join_job(self, base_name: str, level: str) -> _Job | QuantizedFile:
+        """Join the job that makes this level, or start one; the file itself if it is here already."""
         key = (base_name.lower(), level)
         with self._lock:
-            if key in self._runs:
-                self._runs[key].askers += 1
-                return self._runs[key]
+            if key in self._jobs:
+                self._jobs[key].followers += 1
+                return self._jobs[key]
             made = next((file for file in self._files(base_name) if file.level.upper() == level), None)
             source = self.source_file(base_name)
             if made is not None:
                 return QuantizedFile(made.path, made.size, self.level_size(source.path, level))
-            run = self._runs[key] = _Run(
-                source, level, self._library.path_for_level(source.base_name, level), self._threads
-            )
-            return run
+            target = self._library.path_for_level(source.base_name, level)
+            job = self._jobs[key] = _Job(source, level, target, self._threads)
+            return job
 
-    def _leave(self, run: _Run) -> None:
+    def _leave_job(self, job: _Job) -> None:
         with self._lock:
-            run.askers -= 1
-            is_last = run.askers == 0
-            if is_last:
-                self._runs = {key: other for key, other in self._runs.items() if other is not run}
-                run.stop()  # waits: who asks next finds nothing of it
+            job.followers -= 1
+            if job.followers == 0:
+                self._jobs = {key: other for key, other in self._jobs.items() if other is not job}
+                job.stop_job()  # within the lock, so that the next job finds no half-made file
 
 
-class _Run:
-    """One making in a thread of its own, and how many wait for it (guarded by the maker's lock)."""
+class _Job:
+    """Makes one level in its own thread. followers: how many wait for it, guarded by the lock of QuantizationJobs."""
 
     def __init__(self, source: ModelFile, level: str, target: Path, threads: int) -> None:
-        self.askers = 1
+        self.followers = 1
         self._model, self._level, self._since = source.base_name, level, time.monotonic()
         self._work = quantize_file(source.path, level, target, threads)
         self._latest: QuantizationProgress | QuantizedFile | Exception = QuantizationProgress(0.0, "", 0, 0)
         self._changed = threading.Condition()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._make, name=f"making {target.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run_job, name=f"making {target.name}", daemon=True)
         self._thread.start()
 
-    def followed(self) -> Iterator[QuantizationProgress | QuantizedFile]:
-        """What is new of the run, and the latest again while nothing is; raises what the run ended with."""
+    def follow_events(self) -> Iterator[QuantizationProgress | QuantizedFile]:
+        """Each new event, and the latest again while there is none. Raises the error that the job ended with."""
         seen: QuantizationProgress | QuantizedFile | Exception | None = None
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._latest is not seen, HEARTBEAT_SECONDS)  # noqa: B023 used at once
                 seen = self._latest
             if isinstance(seen, PlaygroundError):
-                raise type(seen)(seen.problem, seen.remedy)  # anew: several threads may raise it
+                raise type(seen)(seen.problem, seen.remedy)  # a new one: several threads may raise it
             if isinstance(seen, Exception):
                 raise seen
             yield seen
             if isinstance(seen, QuantizedFile):
                 return
 
-    def stop(self) -> None:
-        """End the work, whose child is gone and whose half file removed when this returns."""
+    def stop_job(self) -> None:
+        """Stop the work. When this returns, its child process has ended and its incomplete file is deleted."""
         self._stopped.set()
         self._thread.join()
 
-    def _make(self) -> None:
+    def _run_job(self) -> None:
         try:
             with closing(self._work):
                 for event in self._work:
                     if isinstance(event, QuantizedFile):
                         events.level_made(self._model, self._level, event.size, time.monotonic() - self._since)
-                    self._tell(event)
+                    self._publish(event)
                     if self._stopped.is_set() and not isinstance(event, QuantizedFile):
-                        self._tell(PlaygroundError("The making of this level was stopped.", "Start it again."))
+                        self._publish(PlaygroundError("Making this level was stopped.", "Start it again."))
                         return
         except Exception as error:
             events.level_not_made(self._model, self._level, str(error))
-            self._tell(error)
+            self._publish(error)
 
-    def _tell(self, news: QuantizationProgress | QuantizedFile | Exception) -> None:
+    def _publish(self, event: QuantizationProgress | QuantizedFile | Exception) -> None:
         with self._changed:
-            self._latest = news
+            self._latest = event
             self._changed.notify_all()

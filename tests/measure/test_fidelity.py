@@ -19,11 +19,11 @@ from playground.llama.params import ContextParameters
 from playground.measure.fidelity import (
     Fidelity,
     FidelityProgress,
-    estimated,
+    mean_with_error,
     measure_fidelity,
     perplexity,
+    proportion,
     score_answer,
-    share,
 )
 from playground.quantize.quantize import quantize_file
 
@@ -82,9 +82,9 @@ def fidelity(pool: ModelPool, one: Path, other: Path, folder: Path) -> Fidelity:
 
 
 def test_the_error_of_a_mean_comes_from_the_samples_variance() -> None:
-    mean = estimated([1.0, 2.0, 3.0, 4.0])
+    mean = mean_with_error([1.0, 2.0, 3.0, 4.0])
     assert mean.value == 2.5 and mean.error == pytest.approx(math.sqrt(5 / 3 / 4))
-    assert estimated([1.0]).error is None
+    assert mean_with_error([1.0]).error is None
 
 
 def test_perplexity_is_the_inverse_of_the_geometric_mean_probability() -> None:
@@ -94,9 +94,9 @@ def test_perplexity_is_the_inverse_of_the_geometric_mean_probability() -> None:
 
 
 def test_agreement_has_the_binomial_error() -> None:
-    assert share([True] * 3 + [False]).value == 0.75
-    assert share([True] * 3 + [False]).error == pytest.approx(0.25)
-    assert share([True] * 5).error == 0.0
+    assert proportion([True] * 3 + [False]).value == 0.75
+    assert proportion([True] * 3 + [False]).error == pytest.approx(0.25)
+    assert proportion([True] * 5).error == 0.0
 
 
 # --- the models ---

@@ -1,4 +1,4 @@
-"""The book of votes: what is counted, what an interval says, and what happens to a damaged file."""
+"""The vote database: what is counted, what an interval says, and what happens to a damaged file."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_moved_aside_whole_and_a_new_book_begun(book: VoteStor
 def test_a_file_that_is_damaged_while_the_playground_runs_is_told_and_moved_aside(book: VoteStore) -> None:
     book.path.parent.mkdir()
     book.path.write_bytes(b"damaged" * 1000)
-    with pytest.raises(PlaygroundError, match=r"could not be kept\. The book of votes was damaged .* Try again"):
+    with pytest.raises(PlaygroundError, match=r"could not be kept\. The vote database was damaged .* Try again"):
         book.add_vote(vote("tie"))
     book.add_vote(vote("tie"))
     assert book.tally(PAIR).count == 1
@@ -190,6 +190,6 @@ def test_a_full_book_takes_no_more_votes_and_says_so(tmp_path: Path) -> None:
     book = VoteStore(tmp_path / "votes.sqlite", most=2)
     book.add_vote(vote("tie"))
     book.add_vote(vote("first"))
-    with pytest.raises(RequestRefused, match=r"the book of votes is full \(2\)"):
+    with pytest.raises(RequestRefused, match=r"the vote database is full \(2\)"):
         book.add_vote(vote("tie"))
     assert book.tally(PAIR).count == 2

@@ -27,9 +27,9 @@ from playground.chat.compare import compare
 from playground.chat.comparison import Pane, PaneResult, comparison_table, noise_of
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Runs, Visitor
-from playground.measure.fidelity import Fidelity, FidelityProgress, Phase, score_answer
+from playground.measure.fidelity import Fidelity, FidelityPhase, FidelityProgress, score_answer
 
-_STAGES: Final[dict[Phase, str]] = {
+_STAGES: Final[dict[FidelityPhase, str]] = {
     "loading the reference": "Loading A",
     "reading the reference": "A reads its own answer",
     "loading the candidate": "Loading B",
