@@ -1,8 +1,8 @@
 """What programs can ask: the machine, a model's levels, a plan, a reply, a comparison; as records.
 
 The same services as the page and the command line, under the page's limits and switches: a program is a visitor like
-any other. Knows no Gradio. A reply and a comparison are streams of records, each with all that is known so far; where
-something goes wrong, a PlaygroundError is raised that says what to do.
+any other. A reply and a comparison are streams of records, each with all that is known so far. Errors are raised as
+PlaygroundError.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from playground.app.api_values import MOST_SLOTS, Question, context_size, kv_type, reference, whole
+from playground.app.api_values import Question, read_values
 from playground.app.hub import HubService, hub_level_records
 from playground.app.messages import log_refusal
 from playground.app.records import (
@@ -88,7 +88,8 @@ class ApiService:
 
     def levels(self, model: object, context: object = None) -> list[LevelRecord]:
         """Every level of a model here or on the Hub; files without their folders."""
-        name, size = reference(model), context_size(context)
+        values = read_values(model=model, context=context)
+        name, size = values.model, values.context
         try:
             files = self._looked_up(name, lambda: self._services.library.find_files(name, by_path=self._takes_paths))
         except ModelNotFound:
@@ -99,14 +100,14 @@ class ApiService:
             return hub_level_records(view)
         return [self._level(file, size) for file in files]
 
-    def plan(self, model: object, context: object, kv_type_name: object, slots: object) -> PlanRecord:
+    def plan(self, model: object, context: object, kv_type: object, slots: object) -> PlanRecord:
         """What a model here or on the Hub would need, before it is loaded."""
-        path = self._planned_path(reference(model))
-        asked_slots = self._settings.slots if slots is None else whole(slots, "slots", 1, MOST_SLOTS)
+        values = read_values(model=model, context=context, kv_type=kv_type, slots=slots)
+        path = self._planned_path(values.model)
         planner = self._services.planner
         trained = planner.trained_context(path)
         asked = ContextParameters(
-            context_size(context) or min(USUAL_CONTEXT, trained), kv_type(kv_type_name), asked_slots
+            values.context or min(USUAL_CONTEXT, trained), values.kv_type, values.slots or self._settings.slots
         )
         usable = self._services.memory().usable
         plan = planner.plan(path, asked)
@@ -121,7 +122,7 @@ class ApiService:
         """The reply to a question (see Question.read) as it grows; the model is loaded if need be."""
         question = Question.read(self._limits, **asked)
         max_tokens = self._max_tokens(question)
-        file = self._model(reference(model))
+        file = self._model(read_values(model=model).model)
         context = self._context(file, question)
         with self.runs.start_run(visitor, "reply", f"call {next(self._calls)}") as run:
             loading = (
@@ -144,7 +145,7 @@ class ApiService:
         """Both models' answers as they grow, and in the end where they part."""
         question = Question.read(self._limits, **asked)
         max_tokens = self._max_tokens(question)
-        files = [self._model(reference(model)) for model in models]
+        files = [self._model(read_values(model=model).model) for model in models]
         panes = [Pane(file, self._context(file, question), question.conversation) for file in files]
         with self.runs.start_run(visitor, "comparison", f"call {next(self._calls)}") as run:
             updates = compare(

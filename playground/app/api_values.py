@@ -1,9 +1,11 @@
-"""Reads what a program sends to the API, where anything may come: each value possible, or refused with a sentence."""
+"""What a program sends to the API, where anything may come: checked by pydantic, or refused with a sentence."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from playground.app.model_choice import MOST_CONTEXT
 from playground.chat.conversation import Conversation
@@ -14,13 +16,62 @@ from playground.llama.params import KV_TYPES, KvType
 
 LONGEST_REFERENCE: Final = 1000  # characters of a model's name or path
 MOST_SLOTS: Final = 64
-MOST_TEMPERATURE: Final = 10.0
-_MOST_SEED: Final = (1 << 32) - 2  # the highest number of 32 bits means "draw one" to llama.cpp
+_MOST_SEED: Final = (1 << 32) - 2  # with the highest number of 32 bits, llama.cpp draws a seed itself
+
+
+def _check_reference(text: str) -> str:
+    name = text.strip()
+    if not name or len(name) > LONGEST_REFERENCE or not name.isprintable():
+        raise ValueError("not a name")
+    return name
+
+
+def _without_point(value: object) -> object:
+    """JSON knows one kind of number, so that 3 may come as 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _whole_number(least: int, most: int) -> Any:
+    return Field(None, ge=least, le=most, description=f"a whole number from {least:,} to {most:,}")
+
+
+_Whole = Annotated[int, BeforeValidator(_without_point)]
+
+
+class ApiValues(BaseModel):
+    """The parameters of all endpoints but the history, whose checks history.py has. None: the default holds.
+
+    A description completes the sentence "… has to be" of a refusal.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    model: Annotated[str, AfterValidator(_check_reference)] = Field(
+        "", description='the name of a model, such as "starter" or "owner/repo:Q4_K_M"'
+    )
+    prompt: str = Field("", description="text")
+    system: str = Field("", description="text")
+    context: _Whole | None = _whole_number(1, MOST_CONTEXT)
+    max_tokens: _Whole | None = _whole_number(1, MOST_CONTEXT)
+    temperature: float | None = Field(None, ge=0, le=10, allow_inf_nan=False, description="a number from 0 to 10")
+    seed: _Whole | None = _whole_number(0, _MOST_SEED)
+    kv_type: KvType = Field("f16", description=f"one of {', '.join(KV_TYPES)}")
+    slots: _Whole | None = _whole_number(1, MOST_SLOTS)
+
+
+def read_values(**values: object) -> ApiValues:
+    """Raises RequestRefused for the first value that is not possible."""
+    try:
+        return ApiValues.model_validate(values)
+    except ValidationError as error:
+        name = str(error.errors(include_url=False)[0]["loc"][0])
+        description = ApiValues.model_fields[name].description
+        raise RequestRefused(f"{name} has to be {description}.", "Send another value.") from None
 
 
 @dataclass(frozen=True)
 class Question:
-    """A conversation that ends with the question, and how it is to be answered; None where the usual holds."""
+    """A conversation that ends with the question, and how to answer it; None where the default holds."""
 
     conversation: Conversation
     sampling: Sampling
@@ -28,73 +79,18 @@ class Question:
     max_tokens: int | None = None
 
     @classmethod
-    def read(
-        cls,
-        limits: HistoryLimits,
-        prompt: object,
-        system: object = "",
-        history: object = None,
-        context: object = None,
-        max_tokens: object = None,
-        temperature: object = None,
-        seed: object = None,
-    ) -> Question:
-        """Raises RequestRefused for too much and for what has not the right form."""
-        before = Conversation.from_untrusted({"system": text(system, "system"), "messages": history or []}, limits)
-        conversation = before.with_question(checked_text(text(prompt, "prompt"), "The prompt", limits))
+    def read(cls, limits: HistoryLimits, *, history: object = None, **values: object) -> Question:
+        """Raises RequestRefused for what is too long or not possible."""
+        read = read_values(**values)
+        before = Conversation.from_untrusted({"system": read.system, "messages": history or []}, limits)
+        conversation = before.with_question(checked_text(read.prompt, "The prompt", limits))
         check_chat(conversation.system, conversation.messages, limits)
-        usual = Sampling()
-        return cls(
-            conversation,
-            Sampling(
-                temperature=usual.temperature if temperature is None else number(temperature, "temperature"),
-                seed=None if seed is None else whole(seed, "seed", 0, _MOST_SEED),
-            ),
-            context_size(context),
-            None if max_tokens is None else whole(max_tokens, "max_tokens", 1, MOST_CONTEXT),
-        )
+        sampling = Sampling(seed=read.seed)
+        if read.temperature is not None:
+            sampling = Sampling(temperature=read.temperature, seed=read.seed)
+        return cls(conversation, sampling, read.context, read.max_tokens)
 
     @property
     def is_repeatable(self) -> bool:
         """Whether the same question has to get the same answer again."""
         return self.sampling.temperature == 0 or self.sampling.seed is not None
-
-
-def reference(value: object) -> str:
-    """What names a model."""
-    name = text(value, "model").strip()
-    if not name or len(name) > LONGEST_REFERENCE or not name.isprintable():
-        raise RequestRefused("That names no model.", 'Name one, such as "starter" or "owner/repo:Q4_K_M".')
-    return name
-
-
-def text(value: object, name: str) -> str:
-    if not isinstance(value, str):
-        raise RequestRefused(f"{name} has to be text.", "Send a string.")
-    return value
-
-
-def context_size(value: object) -> int | None:
-    """In tokens; None where none was named."""
-    return None if value is None else whole(value, "context", 1, MOST_CONTEXT)
-
-
-def kv_type(value: object) -> KvType:
-    if value not in KV_TYPES:
-        raise RequestRefused(f"kv_type is none of {', '.join(KV_TYPES)}.", "Choose one of them.")
-    return value
-
-
-def whole(value: object, name: str, least: int, most: int) -> int:
-    if isinstance(value, float) and value.is_integer():  # JSON knows one kind of number
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise RequestRefused(f"{name} has to be a whole number from {least:,} to {most:,}.", "Choose another one.")
-    return value
-
-
-def number(value: object, name: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= cast(float, value) <= MOST_TEMPERATURE:
-        raise RequestRefused(f"{name} has to be a number from 0 to {MOST_TEMPERATURE:g}.", "Choose another one.")
-    return float(cast(float, value))

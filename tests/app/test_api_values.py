@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from playground.app.api_values import Question, context_size, kv_type, reference, whole
+from playground.app.api_values import Question, read_values
 from playground.chat.history import HistoryLimits
 from playground.errors import RequestRefused
 
@@ -44,26 +44,26 @@ def test_an_impossible_question_is_refused_with_what_it_should_be(asked: dict[st
 
 def test_a_question_ends_the_conversation_that_came_with_it() -> None:
     history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    question = Question.read(LIMITS, "c", "be kind", history, context=4096.0, seed=7)
+    question = Question.read(LIMITS, prompt="c", system="be kind", history=history, context=4096.0, seed=7)
     assert [message.content for message in question.conversation.messages] == ["a", "b", "c"]
     assert (question.conversation.system, question.context, question.sampling.seed) == ("be kind", 4096, 7)
 
 
 def test_only_a_seed_or_no_chance_at_all_asks_for_the_same_answer_again() -> None:
-    assert Question.read(LIMITS, "x", temperature=0).is_repeatable
-    assert Question.read(LIMITS, "x", seed=1).is_repeatable
-    assert not Question.read(LIMITS, "x", temperature=1).is_repeatable
+    assert Question.read(LIMITS, prompt="x", temperature=0).is_repeatable
+    assert Question.read(LIMITS, prompt="x", seed=1).is_repeatable
+    assert not Question.read(LIMITS, prompt="x", temperature=1).is_repeatable
 
 
 @pytest.mark.parametrize("value", [None, 3, "", "  ", "x" * 1001, "a\x00b", "a\nb"])
 def test_what_names_no_model_is_refused(value: object) -> None:
     with pytest.raises(RequestRefused):
-        reference(value)
+        read_values(model=value)
 
 
 def test_a_whole_number_may_come_as_json_writes_it() -> None:
-    assert whole(3.0, "slots", 1, 4) == 3
-    assert context_size(None) is None
-    assert kv_type("q8_0") == "q8_0"
+    assert read_values(slots=3.0).slots == 3
+    assert read_values(context=None).context is None
+    assert read_values(kv_type="q8_0").kv_type == "q8_0"
     with pytest.raises(RequestRefused, match="f16, q8_0, q4_0"):
-        kv_type("f32")
+        read_values(kv_type="f32")
