@@ -1,4 +1,4 @@
-"""The KV cache as it is often reckoned: layers x heads x width x context, as if every layer kept the whole text.
+"""The usual rule of thumb for the KV cache: layers x heads x width x context, as if every layer kept the whole text.
 
 Shown beside the plan, never instead of it. Where all layers are alike the two agree; a sliding window, layers with a
 state of fixed size, or compressed keys make the plan much smaller.

@@ -1,4 +1,4 @@
-"""The memory a model takes, part by part: what a plan says, whoever made it."""
+"""The memory that a model takes, part by part."""
 
 from __future__ import annotations
 

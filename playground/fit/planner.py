@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.fit.plan import MemoryPlan
-from playground.llama.log import last_words, printable
+from playground.llama.log import abort_message, printable
 from playground.llama.params import ContextParameters
 from playground.machine.child_process import ChildProcess, describe_exit
 from playground.models.catalog import Blueprint
@@ -205,7 +205,7 @@ class _PlannerChild:
 
     def _cause_of_death(self) -> PlaygroundError:
         code = self._process.wait_for_exit()
-        words = last_words("\n".join(self._process.last_words()))
+        words = abort_message("\n".join(self._process.last_words()))
         if not words:
             return _ChildKilled(f"The planning of {self._name} stopped: its process {describe_exit(code)}.", _TRY_AGAIN)
         return BadModelFile(f"llama.cpp stopped while planning {self._name}: {words}.", _ANOTHER_FILE)

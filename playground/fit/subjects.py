@@ -1,7 +1,6 @@
-"""What the table of levels and contexts can be about: a model on this disk, or one of which only the plan is known.
+"""The models that the table of levels and contexts can show: on this disk, on the Hub, or known by their blueprint.
 
-A subject joins what is asked of llama.cpp (a file, a stand-in, a blueprint) with the sizes that are known exactly. A
-model on the Hub is one too: its stand-in, and the sizes that the Hub lists.
+A subject joins what the planner is asked (a file, a stand-in, a blueprint) with the sizes that are known exactly.
 """
 
 from __future__ import annotations

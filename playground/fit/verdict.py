@@ -1,8 +1,7 @@
-"""Says in words whether a plan fits the machine, and what would.
+"""Says whether a plan fits this computer, and what would fit.
 
-Compares two numbers of bytes; asks neither llama.cpp nor the system. Two gates, because memory is of two kinds: what
-must stay (beyond it the system ends the process), and what every token needs (beyond it the weights are read from the
-disk again for every token).
+There are two limits, because memory is of two kinds: what must stay (beyond it the system ends the process), and what
+every token needs (beyond it the weights are read from the disk again for every token).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Opens a model without its weights and asks llama.cpp what a context of it would take.
+"""Opens a model without its weights and asks llama.cpp how much memory a context of it would take.
 
-Knows nothing of processes: a bad file can abort the one this runs in, so only a dry run's child opens one. The file may
-be a stand-in, the header followed by a hole as large as the weights; or there is no file, only hyperparameters.
+A bad file can abort the process that opens it, so only the planner's child process does. The file may be a stand-in,
+the header followed by a hole as large as the weights; or there is no file, only hyperparameters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import llama_cpp
 import llama_cpp.llama_cpp as bindings
 
 from playground.errors import BadModelFile, PlaygroundError
-from playground.llama.log import ContextSizes, LlamaLog, printable, read_context_sizes, reason
+from playground.llama.log import ContextSizes, LlamaLog, failure_reason, printable, read_context_sizes
 from playground.llama.params import model_parameters
 from playground.llama.weight_buffers import repacked_bytes
 
@@ -55,7 +55,7 @@ class DryModel:
 
         Raises BadModelFile with llama.cpp's words.
         """
-        log.take()
+        log.take_lines()
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters(dry=True))
         if not model:
             raise _refused(log, printable(path.name))
@@ -69,7 +69,7 @@ class DryModel:
 
         Raises BadModelFile with llama.cpp's words.
         """
-        log.take()
+        log.take_lines()
         parameters = model_parameters(dry=True)
         with _metadata(architecture, {**hyperparameters, "vocab_size": vocabulary_size}) as metadata:
             model = llama_cpp.llama_model_init_from_user(metadata, _NO_WEIGHTS, ctypes.c_void_p(0), parameters)
@@ -83,15 +83,15 @@ class DryModel:
 
         Raises PlaygroundError with llama.cpp's words when the model cannot have such a context.
         """
-        self._log.take()
+        self._log.take_lines()
         context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not context:
             raise PlaygroundError(
-                f"llama.cpp cannot make this context: {reason(self._log.take()) or 'it gave no reason'}.",
+                f"llama.cpp cannot make this context: {failure_reason(self._log.take_lines()) or 'it gave no reason'}.",
                 "Choose another context size or KV cache type.",
             )
         try:
-            yield read_context_sizes(self._log.take())
+            yield read_context_sizes(self._log.take_lines())
         finally:
             llama_cpp.llama_free(context)
 
@@ -100,7 +100,7 @@ class DryModel:
 
 
 def _refused(log: LlamaLog, name: str) -> BadModelFile:
-    words = reason(log.take()) or "it gave no reason"
+    words = failure_reason(log.take_lines()) or "it gave no reason"
     unknown = words.startswith(("unknown model architecture", "unknown pre-tokenizer", "unknown tokenizer"))
     remedy = "Choose a model this llama.cpp knows." if unknown else "Fetch the file again, or choose another one."
     return BadModelFile(f"llama.cpp cannot open {name}: {words}.", remedy)

@@ -1,9 +1,9 @@
-"""Measures which columns of a model's weights matter: the importance matrix that llama.cpp's lowest levels want.
+"""Measures which columns of a model's weights matter: the importance matrix that llama.cpp's lowest levels need.
 
-While the model reads a text, the input of every multiplication by weights is looked at: a column that is multiplied by
-large inputs matters more when its weights are rounded. Knows nothing of files made or levels. llama.cpp tells each node
-of its graph to a callback; the bindings show the node as an address, so what ggml.h says of its layout stands here, and
-is checked against ggml's own functions before it is believed.
+While the model reads a text, the input of every multiplication by weights is recorded: a column that is multiplied by
+large inputs matters more when its weights are rounded. llama.cpp passes each node of its graph to a callback. The
+bindings pass the node as an address, so its layout in ggml.h is repeated here, and checked against ggml's own functions
+before it is used.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _F32: Final = 0  # ggml_type
 Importance = dict[str, npt.NDArray[np.float32]]  # by tensor: a mean square for each column, expert after expert
 
 
-class Unreadable(Exception):
+class ImportanceNotMeasured(Exception):
     """No importance can be measured; says why."""
 
 
-def measure(path: str, text: str, threads: int, tell: Callable[[float], None]) -> Importance:
-    """Let the model at `path` read the text; `tell` hears the fraction that is read. Raises Unreadable."""
+def measure_importance(path: str, text: str, threads: int, tell: Callable[[float], None]) -> Importance:
+    """Let the model at `path` read the text; `tell` hears the fraction that is read. Raises ImportanceNotMeasured."""
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters())
     if not model:
-        raise Unreadable("llama.cpp cannot load the model")
+        raise ImportanceNotMeasured("llama.cpp cannot load the model")
     try:
         vocabulary = llama_cpp.llama_model_get_vocab(model)
         data = text.encode()
@@ -45,7 +45,7 @@ def measure(path: str, text: str, threads: int, tell: Callable[[float], None]) -
             llama_cpp.llama_tokenize(vocabulary, data, len(data), tokens, len(tokens), True, False) if has_words else 0
         )
         if count <= 0:
-            raise Unreadable("the model has no vocabulary to read a text with")
+            raise ImportanceNotMeasured("the model has no vocabulary to read a text with")
         reader = ImportanceReader()
         for start in range(0, count, TEXT_TOKENS):
             _read(model, tokens[start : min(start + TEXT_TOKENS, count)], threads, reader)
@@ -62,7 +62,7 @@ def _read(model: Any, tokens: list[int], threads: int, reader: ImportanceReader)
     params.cb_eval = reader.callback
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
-        raise Unreadable("llama.cpp cannot make a context to read a text in")
+        raise ImportanceNotMeasured("llama.cpp cannot make a context to read a text in")
     batch = llama_cpp.llama_batch_init(chosen.scored_rows, 0, 1)
     try:
         for start in range(0, len(tokens), chosen.scored_rows):
@@ -75,7 +75,7 @@ def _read(model: Any, tokens: list[int], threads: int, reader: ImportanceReader)
             if reader.problem:
                 raise reader.problem
             if code != 0:
-                raise Unreadable(f"llama.cpp could not read the text (code {code})")
+                raise ImportanceNotMeasured(f"llama.cpp could not read the text (code {code})")
     finally:
         llama_cpp.llama_batch_free(batch)
         llama_cpp.llama_free(context)
@@ -170,7 +170,7 @@ class ImportanceReader:
         told = (libggml.ggml_get_name(address), libggml.ggml_get_data(address))
         self._is_believed = told == (node.name, node.data)
         if not self._is_believed:
-            raise Unreadable("this build of llama.cpp lays out its tensors in another way")
+            raise ImportanceNotMeasured("this build of llama.cpp lays out its tensors in another way")
 
     def _read(self, weights: _Tensor, inputs: _Tensor, chosen: int | None) -> None:
         experts = weights.ne[2] if chosen else 1

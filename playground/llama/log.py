@@ -1,6 +1,6 @@
-"""Reads llama.cpp's log: the sizes it tells nowhere else, and in its own words why it refused or stopped.
+"""Reads llama.cpp's log: sizes that no function returns, and the reason why it refused a model or stopped.
 
-Knows nothing of files or processes. llama.cpp has one log for the whole process, so one `LlamaLog` is open at a time.
+llama.cpp has one log for the whole process, so one `LlamaLog` is open at a time.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class LogLine:
 
 
 class LlamaLog:
-    """Collects what llama.cpp says in this process while it is open, debug lines left out; silent afterwards.
+    """Collects what llama.cpp logs in this process while it is open, without debug lines; the log is silent afterwards.
 
-    on_line: is told every line as it comes, debug lines too, in llama.cpp's own thread.
+    on_line: called with every line as it comes, debug lines too, in llama.cpp's own thread.
 
     >>> with LlamaLog() as log:
     ...     model = llama_cpp.llama_model_load_from_file(path, parameters)
-    ...     why = reason(log.take())
+    ...     why = failure_reason(log.take_lines())
     """
 
     def __init__(self, on_line: Callable[[str], None] | None = None) -> None:
@@ -55,7 +55,7 @@ class LlamaLog:
     def __exit__(self, *_: object) -> None:
         llama_cpp.llama_log_set(_SILENCE, ctypes.c_void_p(0))
 
-    def take(self) -> tuple[LogLine, ...]:
+    def take_lines(self) -> tuple[LogLine, ...]:
         """The lines since the last take."""
         lines = tuple(self._lines)
         self._lines.clear()
@@ -77,7 +77,7 @@ class LlamaLog:
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _silence(level: int, text: bytes, data: ctypes.c_void_p) -> None:
-    """A process that nobody listens to any more says nothing."""
+    """Drops every line."""
 
 
 _SILENCE: Final = _silence
@@ -88,7 +88,7 @@ _SILENCE: Final = _silence
 
 @dataclass(frozen=True)
 class ContextSizes:
-    """What one context takes, in bytes; the log gives them to 0.01 MiB.
+    """The memory of one context in bytes; the log gives it to 0.01 MiB.
 
     allocated: how much of kv_cache and recurrent is really there. In a dry run it should be nothing, but llama.cpp
     allocates the recurrent state all the same.
@@ -107,7 +107,7 @@ _OF_BUFFER: Final = {"compute": "compute", "output": "output", "KV": "allocated"
 
 
 def read_context_sizes(lines: Iterable[LogLine]) -> ContextSizes:
-    """The sizes in the lines that a context says while it is made, summed over its caches and devices.
+    """The sizes in the lines that are logged while a context is made, summed over its caches and devices.
 
     llama_kv_cache: size =   45.00 MiB (  2048 cells,  30 layers,  4/1 seqs), K (f16):   22.50 MiB, V (f16):   22.50 MiB
     llama_memory_recurrent: size =   19.27 MiB (     1 cells,  24 layers,  1 seqs), R (f32): ...
@@ -131,8 +131,8 @@ _FOLDER: Final = re.compile(r"(?:/[^\s:/]+)+/(?=[^\s:/]+:\d+: )")  # of the mach
 _BACKTRACE: Final = re.compile(r"backtrace|^\[New LWP|^\[Thread |^#\d|gdb|ptrace", re.IGNORECASE)
 
 
-def reason(lines: Iterable[LogLine]) -> str:
-    """Why a call failed: the last error that says something, without the names of the functions that said it.
+def failure_reason(lines: Iterable[LogLine]) -> str:
+    """Why a call failed: the last error that is specific, without the names of the functions that logged it.
 
     "llama_model_load: error loading model: unknown model architecture: 'x'" gives "unknown model architecture: 'x'".
     Empty when nothing was said.
@@ -141,8 +141,8 @@ def reason(lines: Iterable[LogLine]) -> str:
     return _without_speakers(errors[-1]) if errors else ""
 
 
-def last_words(stderr: str) -> str:
-    """Why llama.cpp aborted its process: the last line that says something on its standard error.
+def abort_message(stderr: str) -> str:
+    """Why llama.cpp aborted its process: the last informative line of its standard error.
 
     "/build/ggml.c:7: GGML_ASSERT(x) failed" gives "ggml.c:7: GGML_ASSERT(x) failed".
     """
@@ -158,6 +158,6 @@ def _without_speakers(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """One short line: what a file makes llama.cpp say may hold anything."""
+    """One short printable line; text that comes from a file may hold any character."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"

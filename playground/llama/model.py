@@ -1,7 +1,7 @@
 """A model that decodes batches of tokens: model, context, tokenizer and sampler over the low-level bindings.
 
-Knows nothing of requests, chats or pipes; engine/scheduler.py drives it through its Decoder protocol. Everything that
-llama.cpp hands out is owned here and given back by `close`.
+engine/local/scheduler.py drives it through its Decoder protocol. Everything that llama.cpp allocates is owned here and
+freed by `close`.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ import llama_cpp
 import numpy as np
 from llama_cpp._ggml import libggml
 
-from playground.llama.imatrix import Importance, Unreadable, declare_tensor_functions, measure
+from playground.llama.imatrix import Importance, ImportanceNotMeasured, declare_tensor_functions, measure_importance
 from playground.machine.child_process import open_child_pipes
 from playground.machine.files import remove_if_unlocked
 
@@ -223,12 +223,14 @@ class QuantizerWorker:
                 self._answer(plan(order, log))
                 self._weights = sum(tensor.weights for tensor in log.tensors)
             elif order["order"] == "weigh":
-                self._importance = measure(order["source"], order["text"], order["threads"], self._tell_weighing)
+                self._importance = measure_importance(
+                    order["source"], order["text"], order["threads"], self._tell_weighing
+                )
                 self._answer({"is": "weighed"})
             else:
                 self._make(order, log)
                 self._answer({"is": "made"})
-        except Unreadable as error:
+        except ImportanceNotMeasured as error:
             self._answer({"is": "refused", "reason": str(error), "fallbacks": []})
         except QuantizationRefused:
             fallbacks = [dataclasses.asdict(fallback) for fallback in log.fallbacks]

@@ -1,6 +1,6 @@
 """A temporary context beside a loaded model's own, in which a text is read and every token's logits are kept.
 
-Knows nothing of requests or files. The model's own context keeps logits for one token of each sequence only, and its
+The model's own context keeps logits for one token of each sequence only, and its
 cache holds people's chats; so a text to be scored gets a context of its own, as large as the text, freed at the end.
 """
 

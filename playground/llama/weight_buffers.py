@@ -1,7 +1,7 @@
-"""Tells how llama.cpp spreads a model's weights over kinds of memory: read in place, or copied in another order.
+"""Reads how llama.cpp spreads a model's weights over kinds of memory: read in place, or copied in another order.
 
-llama.cpp copies (repacks) the weights of some levels into the order its CPU kernels like. How much it will copy is said
-by no function of its C interface, and its log says 0 while nothing is allocated; only the C++ method
+llama.cpp copies (repacks) the weights of some levels into the order that its CPU kernels need. No function of its C
+interface returns how much, and its log says 0 while nothing is allocated; only the C++ method
 `llama_model::memory_breakdown() const` knows. It returns a std::map of a buffer type to bytes, which is read here node
 by node. The bindings are pinned to one version of llama.cpp; a test compares the answer with a real load.
 """

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from playground.errors import ModelStopped
-from playground.llama.log import last_words
+from playground.llama.log import abort_message
 from playground.machine.child_process import ChildProcess, describe_exit
 
 
@@ -48,5 +48,5 @@ class QuantizerProcess:
             remedy = "Unload a model, then try again."
         else:
             remedy = "Choose another level or another file."
-        words = last_words("\n".join(self._process.last_words()))
+        words = abort_message("\n".join(self._process.last_words()))
         return ModelStopped(f"llama.cpp's quantizer {describe_exit(code)}{f': {words}' if words else ''}.", remedy)

@@ -81,7 +81,7 @@ def test_what_is_repacked_is_known_before_the_load(repacked_level: Path) -> None
             model = llama_cpp.llama_model_load_from_file(str(repacked_level).encode(), model_parameters(dry=dry))
             told.append(repacked_bytes(model))
             llama_cpp.llama_model_free(model)
-        copied = [line.text for line in log.take() if "CPU_REPACK model buffer size" in line.text]
+        copied = [line.text for line in log.take_lines() if "CPU_REPACK model buffer size" in line.text]
     assert told[0] == told[1]
     in_the_log = float(copied[-1].split("=")[1].split()[0]) if copied else 0.0
     assert told[0] is not None

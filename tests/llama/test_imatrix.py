@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from playground.gguf.header import FileSource, read_header
-from playground.llama.imatrix import _Sums, declare_tensor_functions, measure
+from playground.llama.imatrix import _Sums, declare_tensor_functions, measure_importance
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile, estimate_level, quantize_file
 
 WIDTH = 256  # the block of the lowest levels
@@ -54,7 +54,7 @@ def test_a_column_weighs_the_mean_square_of_what_it_is_multiplied_by(reader: tup
     path, embeddings = reader
     declare_tensor_functions()
     told: list[float] = []
-    importance = measure(str(path), TEXT * 30, 2, told.append)  # more than is read in one go
+    importance = measure_importance(str(path), TEXT * 30, 2, told.append)  # more than is read in one go
     read = embeddings[list((TEXT * 30).encode())]
     normed = read / np.sqrt((read**2).mean(axis=1, keepdims=True) + 1e-5)
     expected = (normed**2).mean(axis=0)

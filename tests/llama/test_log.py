@@ -15,9 +15,9 @@ from playground.llama.log import (
     ContextSizes,
     LlamaLog,
     LogLine,
-    last_words,
+    abort_message,
+    failure_reason,
     read_context_sizes,
-    reason,
 )
 from playground.llama.params import model_parameters
 
@@ -72,7 +72,7 @@ def test_a_recurrent_state_is_told_apart_and_known_to_be_really_there() -> None:
 )
 def test_the_reason_leaves_out_which_function_said_it(last_error: str, expected: str) -> None:
     lines = said("llama_model_load_from_file_impl: using device CPU") + said(last_error, level=ERROR)
-    assert reason(lines) == expected
+    assert failure_reason(lines) == expected
 
 
 def test_the_reason_is_the_error_that_says_something() -> None:
@@ -81,25 +81,25 @@ def test_the_reason_is_the_error_that_says_something() -> None:
         "llama_model_load_from_file_impl: failed to load model",
         level=ERROR,
     )
-    assert reason(lines) == "missing tensor 'output'"
+    assert failure_reason(lines) == "missing tensor 'output'"
 
 
 def test_no_error_gives_no_reason() -> None:
-    assert reason(said("all went well")) == ""
+    assert failure_reason(said("all went well")) == ""
 
 
 def test_an_assertion_is_told_without_the_folders_of_who_compiled_it() -> None:
     stderr = "some warning\n/tmp/build-1/vendor/ggml/src/ggml.c:5515: GGML_ASSERT(ggml_can_mul_mat(k, q)) failed\n"
-    assert last_words(stderr) == "ggml.c:5515: GGML_ASSERT(ggml_can_mul_mat(k, q)) failed"
+    assert abort_message(stderr) == "ggml.c:5515: GGML_ASSERT(ggml_can_mul_mat(k, q)) failed"
 
 
 def test_an_uncaught_exception_is_told_by_its_message() -> None:
     stderr = "terminate called after throwing an instance of 'std::length_error'\n  what():  vector::reserve\n\n"
-    assert last_words(stderr) == "what(): vector::reserve"
+    assert abort_message(stderr) == "what(): vector::reserve"
 
 
 def test_what_a_file_makes_llama_cpp_say_stays_one_short_printable_line() -> None:
-    words = reason(said("load: unknown \x1b[31mtensor\n" + "x" * 10_000, level=ERROR))
+    words = failure_reason(said("load: unknown \x1b[31mtensor\n" + "x" * 10_000, level=ERROR))
     assert words.startswith("unknown [31mtensor xxx")
     assert len(words) == 300
 
@@ -109,12 +109,12 @@ def test_the_log_of_a_real_refusal_is_caught(tmp_path: Path) -> None:
     path.write_bytes(b"GGML, an older format")
     with LlamaLog() as log:
         assert not llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters(dry=True))
-        assert "invalid magic characters: 'GGML'" in reason(log.take())
-        assert log.take() == ()
+        assert "invalid magic characters: 'GGML'" in failure_reason(log.take_lines())
+        assert log.take_lines() == ()
 
 
 def test_a_line_told_in_pieces_is_one_line_and_debug_lines_are_left_out() -> None:
     log = LlamaLog()
     for level, text in ((INFO, b"loading"), (5, b" ."), (5, b".\n"), (1, b"debug"), (5, b" more\n"), (ERROR, b"end\n")):
         log._hear(level, text, ctypes.c_void_p(0))
-    assert log.take() == (LogLine(INFO, "loading .."), LogLine(ERROR, "end"))
+    assert log.take_lines() == (LogLine(INFO, "loading .."), LogLine(ERROR, "end"))

@@ -38,7 +38,7 @@ from playground.engine.protocol import (
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.errors import BadModelFile, ModelStopped, PlaygroundError
 from playground.events import model_died
-from playground.llama.log import last_words
+from playground.llama.log import abort_message
 from playground.llama.params import ContextParameters
 from playground.machine.child_process import ChildProcess, describe_exit
 
@@ -256,7 +256,7 @@ class LocalEngine:
         code = self._child.wait_for_exit()
         if self._closing:
             return _unloaded()
-        reason = last_words("\n".join(self._child.last_words()))
+        reason = abort_message("\n".join(self._child.last_words()))
         problem = f"The process that ran {self.path.name} {describe_exit(code)}{f': {reason}' if reason else ''}."
         return ModelStopped(problem, "The next message starts it again.")
 

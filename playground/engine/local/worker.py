@@ -39,7 +39,7 @@ from playground.engine.protocol import (
     encode_event,
 )
 from playground.errors import PlaygroundError
-from playground.llama.log import LlamaLog, reason
+from playground.llama.log import LlamaLog, failure_reason
 from playground.llama.model import LlamaModel
 from playground.machine.child_process import open_child_pipes
 from playground.machine.memory import read_process_memory
@@ -137,7 +137,7 @@ def load_model(command: Load, output: BinaryIO) -> tuple[LlamaModel, Loaded]:
         return True
 
     with LlamaLog() as log:
-        model = LlamaModel(Path(command.path), command.context, send_progress, lambda: reason(log.take()))
+        model = LlamaModel(Path(command.path), command.context, send_progress, lambda: failure_reason(log.take_lines()))
     loaded = Loaded(
         description=model.description,
         context_size=model.context_size,
