@@ -149,13 +149,16 @@ def test_a_chat_is_saved_as_a_file_to_read_and_as_one_to_compute_with(page: Page
     assert [message["role"] for message in saved["messages"]] == ["user", "assistant"]
 
 
-def test_an_attached_file_of_instructions_is_told_and_can_be_removed(page: Page, tmp_path: Path) -> None:
+def test_an_attached_file_of_instructions_is_shown_and_can_be_removed(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "pirate.md"
     file.write_text("Answer as a pirate.")
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Attach instructions").click()
     chooser.value.set_files(file)
     expect(page.locator("#chat-attached")).to_contain_text("pirate.md · 19 characters")
+    without_dice(page)
+    page.get_by_role("spinbutton", name="Longest reply").fill("16")
+    page.get_by_role("spinbutton", name="Longest reply").press("Tab")
     ask_and_wait(page, SUM)
     assert detail(page, "Prompt") == "26 tokens"
     page.get_by_role("button", name="Remove instructions").click()
