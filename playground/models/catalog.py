@@ -1,6 +1,6 @@
-"""Well-known models by their hyperparameters, so that a plan can be made of one that is not on this disk.
+"""Well-known models by their hyperparameters, so that they can be planned without a file.
 
-Reads assets/catalog.toml, whose first lines say how it is written; knows nothing of files, levels or memory.
+Reads assets/catalog.toml; its first lines describe the format.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Hyperparameter = bool | int | float | str | tuple[bool, ...] | tuple[int, ...] |
 
 @dataclass(frozen=True)
 class Blueprint:
-    """The metadata that decide a model's memory; the keys are GGUF's without the architecture's prefix."""
+    """The metadata that determine a model's memory. Keys: those of GGUF without the architecture's prefix."""
 
     architecture: str
     metadata: Mapping[str, Hyperparameter]
@@ -28,8 +28,8 @@ class Blueprint:
 class CatalogModel:
     """A well-known model.
 
-    parameter_count: weights of the text model; times a level's bits per weight it estimates a file's size.
-    repo: where GGUF files of it are on the Hugging Face Hub; None where no well-known place has them.
+    parameter_count: weights of the text model; times a level's bits per weight, an estimate of a file's size.
+    repo: a repository on the Hugging Face Hub with its GGUF files, or None.
     """
 
     id: str

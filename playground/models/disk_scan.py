@@ -1,6 +1,6 @@
 """Finds the GGUF files in a folder or in the Hugging Face cache, and puts shards together into whole models.
 
-Looks at names only and opens no file. A folder that cannot be read is passed over, and so is a link that leads back.
+Reads names only and opens no file. Folders that cannot be read are skipped, and so are links that lead in a circle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from playground.text_format import replace_surrogates
 
 @dataclass(frozen=True)
 class WholeModel:
-    """A model with all its shards, the first of which (it carries the metadata) stands for it."""
+    """A model with all its shards in order; the first holds the metadata."""
 
     name: FileName
     shards: tuple[Path, ...]
@@ -24,7 +24,7 @@ class WholeModel:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is not offered, and why, in a sentence."""
+    """A file that is not listed, and why, in a sentence."""
 
     path: Path
     reason: str
@@ -36,7 +36,7 @@ class LeftOut:
 
 
 def gguf_paths(folder: Path) -> Iterator[Path]:
-    """Every .gguf file below the folder, by name; through links, but into each folder once."""
+    """Every .gguf file below the folder, sorted by name; follows links, but enters each folder once."""
     visited: set[tuple[int, int]] = set()
     for directory, folders, names in os.walk(folder, followlinks=True):
         try:
@@ -56,7 +56,7 @@ def gguf_paths(folder: Path) -> Iterator[Path]:
 
 
 def whole_models(folder: Path, paths: Iterable[Path]) -> tuple[list[WholeModel], list[LeftOut]]:
-    """The models among the paths below the folder; projectors, drafts, matrices and adapters are not models."""
+    """The models among the paths below the folder, without projectors, draft models, imatrix files and adapters."""
     groups: dict[tuple[Path, str, str | None, int], dict[int, tuple[FileName, Path]]] = {}
     models: list[WholeModel] = []
     for path in paths:
@@ -80,7 +80,10 @@ def whole_models(folder: Path, paths: Iterable[Path]) -> tuple[list[WholeModel],
 
 
 def cached_repositories(cache: Path) -> Iterator[tuple[str, list[Path]]]:
-    """Each model repository in a Hugging Face cache, as `owner/repo`, with its snapshots: main, then the newest."""
+    """Each model repository in a Hugging Face cache, as `owner/repo`, with its snapshots: main, then the newest.
+
+    Not by huggingface_hub's scan_cache_dir: it leaves out a whole repository for one broken link or unused ref.
+    """
     for folder in sorted(cache.glob("models--*")):
         repo = replace_surrogates(folder.name).removeprefix("models--").replace("--", "/")
         try:
@@ -96,7 +99,7 @@ def cached_repositories(cache: Path) -> Iterator[tuple[str, list[Path]]]:
 
 
 def hub_caches() -> list[Path]:
-    """Where huggingface_hub keeps its files, and where a Space preloads them whatever HF_HOME says."""
+    """The cache of huggingface_hub, and the one into which a Space preloads files, independent of HF_HOME."""
     from huggingface_hub import constants
 
     preloaded = Path.home() / ".cache" / "huggingface" / "hub"

