@@ -142,7 +142,7 @@ class ApiService:
     def compare(
         self, visitor: Visitor, models: Sequence[object], at_once: object, **asked: object
     ) -> Iterator[StreamedComparison]:
-        """Both models' answers as they grow, and in the end where they part."""
+        """Both models' answers as they grow, and in the end their first difference."""
         question = Question.read(self._limits, **asked)
         max_tokens = self._max_tokens(question)
         files = [self._model(read_values(model=model).model) for model in models]
@@ -172,7 +172,11 @@ class ApiService:
     def _looked_up(self, name: str, look: Callable[[], Found]) -> Found:
         try:
             return look()
-        except (OSError, RuntimeError, ValueError):  # nobody's home folder, too long a name, no path's characters
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ):  # an unknown home folder, too long a name, characters that no path has
             raise ModelNotFound(f"There is no model {name[:200]} here.", "Name another one.") from None
 
     def _model(self, name: str) -> ModelFile | RemoteModel:
@@ -246,7 +250,7 @@ class ApiService:
 
 
 def _check(run: Run) -> None:
-    """Raises what to tell of a run that was ended; of one whose program left nothing is told."""
+    """Raises an error if the run took too long or was stopped."""
     if run.interruption:
         raise run.interruption
     if run.is_stopped():

@@ -1,7 +1,7 @@
-"""What the playground tells programs: plain records with one spelling, for the command line's --json and for the API.
+"""Records for programs: the same keys in the command line's --json and in the API. Keys are stable.
 
-Sizes are bytes, times seconds, lengths tokens; None is what cannot be known. Knows no front end: whoever asks brings
-the facts together, and here they get their names, which stay.
+Sizes are bytes, times seconds, lengths tokens; None is what cannot be known. Typed
+dictionaries: Gradio reads an endpoint's fields from them, and the playground's own facts need no check on the way out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
 from playground.models.library import Library, ModelFile
 
-USUAL_CONTEXT = 4096  # tokens, or the most that the model was trained for: where none is asked for
+USUAL_CONTEXT = 4096  # tokens, or the most that the model was trained for: if no other is chosen
 
 
 class MachineRecord(TypedDict):

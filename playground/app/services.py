@@ -1,7 +1,4 @@
-"""What every front end shares: library, planner, cores and pool, opened and closed together.
-
-The page and the command line are two faces of the same services; whatever either can do is built from these.
-"""
+"""What every front end shares: library, planner, pool, runs, servers and downloads, opened and closed together."""
 
 from __future__ import annotations
 
@@ -72,7 +69,7 @@ class Services:
 
     @property
     def downloads(self) -> DownloadQueue:
-        """The queue of downloads, which goes on where the last run ended as soon as it is first asked for."""
+        """The download queue. The first use continues the downloads of the last run."""
         with self._opening:
             if self._downloads is None:
                 self._downloads = self._resources.enter_context(DownloadQueue(self.settings, self.hub, self.headers))

@@ -1,7 +1,7 @@
 """The endpoints for programs: machine, levels, plan, chat, compare; the same five are tools of the MCP server.
 
-Names, parameters and fields are stable, and docs/api.md lists them. What each does is api_desk.py's; here they get
-types and words, and errors become what Gradio's clients raise. Everything else on the page is private.
+Names, parameters and fields are stable, and docs/api.md lists them. app/api.py does the work. Here the endpoints get
+their types and descriptions, and errors become those of Gradio's clients. All other events of the page are private.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from playground.app.records import LevelRecord, MachineRecord, PlanRecord
 from playground.errors import PlaygroundError
 from playground.web.server.sessions import visitor_of
 
-QUESTIONS_AT_ONCE: Final = 4  # of each kind that runs no model; whoever runs one waits in the engine's own line
+QUESTIONS_AT_ONCE: Final = 4  # of each endpoint that runs no model; the others wait in the engine's queue
 
 
 class LevelList(TypedDict):
@@ -31,7 +31,7 @@ class LevelList(TypedDict):
 def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
     """Every endpoint, inside the page's Blocks.
 
-    ended: told the session of each call that is over. Gradio makes one for every call, a copy of the whole page.
+    ended: called with the session of each call that has ended. Gradio makes one for every call, a copy of the page.
     """
 
     def machine(request: gr.Request) -> MachineRecord:
@@ -123,17 +123,17 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
         )  # fmt: skip
 
     for quick in (machine, levels, plan):
-        api(_told(service, ended, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
-    api(_told(service, ended, chat, StreamedReply), api_name="chat", concurrency_limit=None)
-    api(_told(service, ended, compare, StreamedComparison), api_name="compare", concurrency_limit=None)
+        api(_endpoint(service, ended, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
+    api(_endpoint(service, ended, chat, StreamedReply), api_name="chat", concurrency_limit=None)
+    api(_endpoint(service, ended, compare, StreamedComparison), api_name="compare", concurrency_limit=None)
 
 
-def _told(
+def _endpoint(
     service: ApiService, ended: Callable[[str], None], function: Callable[..., Any], each: type | None = None
 ) -> Callable[..., Any]:
-    """The function with its types spelled out, as Gradio reads them, and with its errors for clients.
+    """The function with resolved types, as Gradio needs them, and with its errors as Gradio's clients expect them.
 
-    each: what a stream consists of.
+    each: the record that a stream consists of; None if the function is no stream.
     """
     if each is None:
 
@@ -160,7 +160,7 @@ def _told(
 
 @contextmanager
 def _call(service: ApiService, ended: Callable[[str], None], values: Sequence[Any]) -> Iterator[None]:
-    """Errors as Gradio's clients raise them, and an end for what Gradio keeps of the call."""
+    """Turns errors into those of Gradio's clients, and reports the end of the call's session."""
     request = next((value for value in values if isinstance(value, gr.Request)), None)
     try:
         yield

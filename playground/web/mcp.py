@@ -1,7 +1,7 @@
 """The API's endpoints as tools of an MCP server, which Gradio makes of them where it is switched on.
 
-Gradio's tools call the page over this computer's own network, as one more program. So what the page knows of the caller
-has to be carried over: that it may come in, and from where it came. And what comes back is given on as JSON.
+Gradio's tools call the page over this computer's own network, like any other program. So the caller's right to come in
+and its address have to be passed on. The answers are passed on as JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from playground.web.gradio_private import prepare_mcp_tools
 
 
 def check_mcp(settings: Settings) -> None:
-    """Raises PlaygroundError where the tools are wanted and the package for them is not there."""
+    """Raises PlaygroundError if the tools are switched on and their package is missing."""
     if settings.mcp and find_spec("mcp") is None:
         raise PlaygroundError(
             "PLAYGROUND_MCP is on, and the package mcp is not installed.",
@@ -39,7 +39,7 @@ def _as_json(answers: Sequence[Any], root_url: str) -> list[Any]:
 
 
 def with_own_address(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A tool's call with the address that it came from, in place of any that it made up."""
+    """A tool's call with the address that it really came from."""
     peer = scope.get("client")
     headers = [(name, value) for name, value in scope["headers"] if name != b"x-forwarded-for"]
     if peer:
