@@ -137,7 +137,7 @@ class ImportanceReader:
 
     def __init__(self) -> None:
         self._sums: dict[str, _Sums] = {}
-        self._is_believed = False
+        self._is_checked = False
         self.problem: Exception | None = None  # of the callback, through which none can be raised
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._hear)
 
@@ -165,11 +165,11 @@ class ImportanceReader:
         return is_wanted or not is_asked
 
     def _check(self, address: int, node: _Tensor) -> None:
-        if self._is_believed:
+        if self._is_checked:
             return
-        told = (libggml.ggml_get_name(address), libggml.ggml_get_data(address))
-        self._is_believed = told == (node.name, node.data)
-        if not self._is_believed:
+        reported = (libggml.ggml_get_name(address), libggml.ggml_get_data(address))
+        self._is_checked = reported == (node.name, node.data)
+        if not self._is_checked:
             raise ImportanceNotMeasured("this build of llama.cpp lays out its tensors in another way")
 
     def _read(self, weights: _Tensor, inputs: _Tensor, chosen: int | None) -> None:

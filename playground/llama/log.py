@@ -147,8 +147,8 @@ def abort_message(stderr: str) -> str:
     "/build/ggml.c:7: GGML_ASSERT(x) failed" gives "ggml.c:7: GGML_ASSERT(x) failed".
     """
     said = [line for line in stderr.splitlines() if line.strip() and not _BACKTRACE.search(line)]
-    told = [line for line in said if "GGML_ASSERT" in line or "what():" in line] or said
-    return printable(_FOLDER.sub("", told[-1])) if told else ""
+    asserts = [line for line in said if "GGML_ASSERT" in line or "what():" in line] or said
+    return printable(_FOLDER.sub("", asserts[-1])) if asserts else ""
 
 
 def _without_speakers(text: str) -> str:

@@ -265,7 +265,7 @@ class LlamaModel:
         return log_softmax(self._logits(row))
 
     def scoring_context(self, tokens: int) -> ScoringContext:
-        """A temporary context beside this one, for a text of so many tokens; whoever asked for it closes it.
+        """A temporary context beside this one, for a text of so many tokens; the caller closes it.
 
         Raises PlaygroundError when llama.cpp cannot make it, usually for lack of memory.
         """
@@ -283,7 +283,7 @@ class LlamaModel:
         """Forget all of a sequence but its first `length` tokens; returns how many are kept, which is `length` or 0.
 
         A sliding-window cache may have dropped what the next token needs, and a recurrent state cannot go back: then
-        nothing is kept and the prompt must be evaluated anew.
+        nothing is kept and the prompt must be evaluated again.
         """
         reachable = length > 0 and self._window_reaches(sequence, length)
         if reachable and llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):

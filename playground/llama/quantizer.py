@@ -241,14 +241,14 @@ class QuantizerWorker:
 
     def _make(self, order: Mapping[str, Any], log: LogReader) -> None:
         """Write the target, telling how many of the planned weights are done whenever a tensor begins."""
-        done, told = 0, -1.0
+        done, reported = 0, -1.0
 
         def tell(tensor: QuantizedTensor) -> None:
-            nonlocal done, told
+            nonlocal done, reported
             fraction = min(1.0, done / max(1, self._weights))
             done += tensor.weights
-            if fraction >= told + PROGRESS_STEP:
-                told = fraction
+            if fraction >= reported + PROGRESS_STEP:
+                reported = fraction
                 where = {"tensor": tensor.name, "number": tensor.number, "tensors": tensor.count}
                 self._answer({"is": "progress", "fraction": fraction, **where})
 
