@@ -231,11 +231,11 @@ class ChatService:
 
     def _open(
         self, choice: ModelChoice, run: Run, *, allow_unfit: bool = False
-    ) -> Generator[ChatUpdate, None, _Opened | None]:
+    ) -> Generator[ChatUpdate, None, _OpenedModel | None]:
         """The chosen model, made first if its level is not here yet, and loaded; None if the run was stopped."""
         model = yield from self._make(choice, run)
         lease = (yield from self._lease(model, choice, run, allow_unfit)) if model else None
-        return _Opened(model, lease) if model and lease else None
+        return _OpenedModel(model, lease) if model and lease else None
 
     def _make(self, choice: ModelChoice, run: Run) -> Generator[ChatUpdate, None, ModelFile | RemoteModel | None]:
         model: ModelFile | RemoteModel | None
@@ -322,7 +322,7 @@ class ChatService:
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _OpenedModel:
     """A model that can be used now."""
 
     model: ModelFile | RemoteModel

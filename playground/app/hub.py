@@ -63,7 +63,7 @@ class HubView:
 
 
 @dataclass
-class _Opened:
+class _OpenedRepository:
     """A repository and the headers read of it so far, by HubLevel.key; headers are only ever added."""
 
     repository: Repository
@@ -76,7 +76,7 @@ class HubService:
     def __init__(self, services: Services, context_size: int = USUAL_CONTEXT) -> None:
         self._services = services
         self._context_size = context_size
-        self._opened: OrderedDict[str, _Opened] = OrderedDict()
+        self._opened: OrderedDict[str, _OpenedRepository] = OrderedDict()
         self._found: OrderedDict[str, tuple[FoundRepository, ...]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -160,7 +160,7 @@ class HubService:
 
     # --- one repository ---
 
-    def _level(self, repo: str, key: str) -> tuple[_Opened, HubLevel]:
+    def _level(self, repo: str, key: str) -> tuple[_OpenedRepository, HubLevel]:
         with self._lock:
             opened = self._opened.get(repo.lower())
         if opened is None:
@@ -170,17 +170,17 @@ class HubService:
                 return opened, level
         raise PlaygroundError(f"{repo} no longer offers that file.", "Open the repository again.")
 
-    def _remember(self, repository: Repository) -> _Opened:
+    def _remember(self, repository: Repository) -> _OpenedRepository:
         with self._lock:
             known = self._opened.pop(repository.id.lower(), None)
             fresh = known is not None and known.repository.commit == repository.commit
-            opened = known if known is not None and fresh else _Opened(repository)
+            opened = known if known is not None and fresh else _OpenedRepository(repository)
             self._opened[repository.id.lower()] = opened
             while len(self._opened) > MOST_OPEN:
                 self._opened.popitem(last=False)
         return opened
 
-    def _views(self, opened: _Opened, chosen: HubLevel | None, *, is_named: bool) -> Iterator[HubView]:
+    def _views(self, opened: _OpenedRepository, chosen: HubLevel | None, *, is_named: bool) -> Iterator[HubView]:
         repository = opened.repository
         view = HubView(repository, tuple(_row(level) for level in repository.levels), chosen)
         if chosen is None:
@@ -205,7 +205,7 @@ class HubService:
         except PlaygroundError as error:
             yield replace(view, error=error)
 
-    def _judged(self, opened: _Opened, view: HubView) -> HubView:
+    def _judged(self, opened: _OpenedRepository, view: HubView) -> HubView:
         """The view with a verdict for every row whose header is known: its own or another level's of the same model."""
         usable = self._services.memory().usable
         rows = []
@@ -227,7 +227,7 @@ class HubService:
         same = [level for level in view.repository.levels if level.base_name == view.chosen.base_name]
         return recommended_level(same, verdicts) if len(same) > 1 else None
 
-    def _with_plan(self, opened: _Opened, view: HubView) -> HubView:
+    def _with_plan(self, opened: _OpenedRepository, view: HubView) -> HubView:
         level = view.chosen
         header = self._header_for(opened, level) if level else None
         if level is None or header is None:
@@ -246,7 +246,7 @@ class HubService:
             is_installed=self.is_installed(level),
         )
 
-    def _header_for(self, opened: _Opened, level: HubLevel) -> LevelHeader | None:
+    def _header_for(self, opened: _OpenedRepository, level: HubLevel) -> LevelHeader | None:
         """The level's own header, else that of another level of the same model."""
         if level.key in opened.headers:
             return opened.headers[level.key]

@@ -44,7 +44,7 @@ def views(service: FitService, model: str) -> list[FitView]:
     return list(service.views(FitChoice(model)))
 
 
-def test_a_repository_is_planned_from_one_header_with_the_exact_sizes_of_all_its_levels(
+def test_a_repository_is_planned_from_one_header_and_its_levels_sizes(
     service: FitService, server: HubStandIn, starter: Path
 ) -> None:
     asking, *_, last = views(service, REPO)

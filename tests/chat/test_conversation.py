@@ -28,7 +28,7 @@ def long_talk(turns: int, words: int = 10) -> Conversation:
 # --- what a person does ---
 
 
-def test_a_question_and_its_answer_are_added_and_the_earlier_conversation_stays_as_it_was() -> None:
+def test_a_question_and_its_answer_are_added_and_nothing_else_changes() -> None:
     start = Conversation("Be brief.")
     asked = start.with_question("Hi")
     assert asked.with_reply(HELLO).messages == (HI, HELLO)

@@ -68,7 +68,7 @@ def test_a_question_that_is_refused_has_begun_no_reply(records: Log) -> None:
     assert records.lines == []
 
 
-def test_a_reply_that_fails_leaves_one_line_with_its_kind_and_not_what_the_failure_quotes(records: Log) -> None:
+def test_a_failed_reply_logs_its_kind_but_not_what_the_failure_quotes(records: Log) -> None:
     with pytest.raises(ModelStopped):
         answered(ScriptedEngine(("One",), dies_with=ModelStopped(f"It choked on {QUESTION}")))
     (line,) = records.lines

@@ -118,7 +118,7 @@ def test_a_hostile_reply_covers_nothing_of_the_page(visit: Visitor) -> None:
     expect(page.get_by_role("tab", name="Learn")).to_have_attribute("aria-selected", "true")
 
 
-def test_without_gradios_own_cleaning_the_policy_alone_would_stop_pictures_scripts_and_messages(
+def test_the_content_policy_alone_would_stop_pictures_and_scripts(
     visit: Visitor,
 ) -> None:
     visit.expected = [r"attacker\.example", r"Content Security Policy"]

@@ -30,9 +30,7 @@ def page(browser: Browser, process: PlaygroundProcess) -> Iterator[Page]:
     visitor.leave()
 
 
-def test_a_reply_that_is_cut_off_by_the_end_of_the_playground_says_so_and_keeps_its_words(
-    page: Page, process: PlaygroundProcess
-) -> None:
+def test_a_reply_cut_off_by_a_shutdown_says_so_and_keeps_its_words(page: Page, process: PlaygroundProcess) -> None:
     ask(page, STORY)
     wait_until_it_writes(page)
     reply = page.get_by_test_id("bot").last

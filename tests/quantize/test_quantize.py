@@ -158,9 +158,7 @@ def test_every_level_that_is_foretold_is_made_to_the_byte(tiny: Path, tmp_path: 
         assert make(tiny, level, tmp_path / f"{level}.gguf").size == foretold[level].size, level
 
 
-def test_a_level_that_wants_an_importance_matrix_is_refused_where_no_text_can_be_read(
-    tiny: Path, tmp_path: Path
-) -> None:
+def test_a_level_that_needs_an_importance_matrix_is_refused_without_a_text(tiny: Path, tmp_path: Path) -> None:
     assert estimate_level(tiny, "IQ1_S").uses_imatrix
     with pytest.raises(PlaygroundError, match=r"IQ1_S is made with an importance matrix, and none can be measured"):
         make(tiny, "IQ1_S", tmp_path / "Tiny-IQ1_S.gguf")

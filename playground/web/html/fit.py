@@ -16,6 +16,7 @@ from playground.fit.table import COMPUTERS_GB, SYSTEM_KEEPS_BYTES, computers_for
 from playground.fit.verdict import VerdictKind
 from playground.text_format import GIBIBYTE, gibibytes, gibibytes_apart, pages, short_tokens
 from playground.web.html.memory import verdict_chip
+from playground.web.html.page import paragraph
 from playground.web.html.templates import render
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def answer_sentence(view: FitView) -> str:
     table, choice = view.table, view.choice
     cell = table.cell(choice.level or "", choice.context or 0) if table else None
     if table is None or cell is None:
-        return "" if isinstance(view.message, PlaygroundError) else Markup('<p class="gp-fit-answer">Planning …</p>')
+        return "" if isinstance(view.message, PlaygroundError) else paragraph("Planning …", "gp-fit-answer")
     row = next(row for row in table.rows if row.size.level == choice.level)
     needed, usable = gibibytes_apart(cell.plan.working_set, table.usable)
     return render(

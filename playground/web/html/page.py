@@ -49,6 +49,11 @@ def status_message(message: StatusMessage) -> str:
     return notice(message.text, message.kind) if message.text else ""
 
 
+def paragraph(text: str, css_class: str = "gp-hint") -> Markup:
+    """One plain sentence, by default as a quiet hint."""
+    return render("page.html#paragraph", text=text, css_class=css_class)
+
+
 def empty_state(title: str, what_to_do: str) -> str:
     """What a part of the page says while there is nothing in it yet; both texts are plain, not markup."""
     return render("page.html#empty_state", title=title, what_to_do=what_to_do)

@@ -14,7 +14,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.chat.comparison import Mode
 from playground.chat.prompts import ComparisonKind, ComparisonPrompt
 from playground.web.html.compare import outlook_line, pane_head, pane_line
-from playground.web.html.page import empty_state
+from playground.web.html.page import empty_state, paragraph
 from playground.web.model_picker import PickerComponents, build_model_picker
 from playground.web.widgets import javascript
 
@@ -125,7 +125,7 @@ def build_compare_tab(
         with gr.Row(elem_classes="gp-panes"):
             left, right = (_lay_out_pane(service, position) for position in (0, 1))
         with gr.Column(visible=False, elem_classes="gp-ballot", elem_id="compare-ballot") as ballot_column:
-            gr.HTML('<p class="gp-ballot-question">Which answer is better?</p>', apply_default_css=False)
+            gr.HTML(paragraph("Which answer is better?", "gp-ballot-question"), apply_default_css=False)
             with gr.Row(elem_classes="gp-ballot-row"):
                 ballot = [gr.Button(word, elem_id=f"compare-vote-{n}") for n, word in enumerate(BALLOT, 1)]
         problem = _html("problem")
@@ -199,7 +199,7 @@ def _lay_out_examples(prompts: Sequence[ComparisonPrompt]) -> list[tuple[gr.Butt
     with gr.Column(elem_classes="gp-examples", elem_id="compare-examples"):
         for kind in dict.fromkeys(prompt.kind for prompt in prompts):
             with gr.Row(elem_classes="gp-example-row"):
-                gr.HTML(f'<p class="gp-example-title">{KIND_TITLES[kind]}</p>', apply_default_css=False)
+                gr.HTML(paragraph(KIND_TITLES[kind], "gp-example-title"), apply_default_css=False)
                 for prompt in prompts:
                     if prompt.kind == kind:
                         chips.append((_button(prompt.title, f"example-{len(chips) + 1}"), prompt))

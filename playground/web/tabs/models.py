@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import gradio as gr
-from markupsafe import Markup
 
 from playground.app.messages import log_file_refusal
 from playground.app.models import ModelsService
@@ -15,7 +14,7 @@ from playground.errors import PlaygroundError
 from playground.settings import Settings
 from playground.text_format import gibibytes
 from playground.web.html.models import installed_models, makeable_choices, makeable_facts, part_title
-from playground.web.html.page import error_card, notice, status_message
+from playground.web.html.page import error_card, notice, paragraph, status_message
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
@@ -90,7 +89,7 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
 
 def _lay_out_installed(settings: Settings) -> InstalledPart:
     gr.HTML(part_title("On this Space" if settings.on_space else "On this computer"), apply_default_css=False)
-    rows = button_rows(Markup('<p class="gp-hint">Reading this disk …</p>'), "models-shelf")
+    rows = button_rows(paragraph("Reading this disk …"), "models-shelf")
     asked = gr.State("")
     question = markup_place("models-question")
     with gr.Row(elem_classes="gp-question-buttons"):

@@ -81,7 +81,7 @@ def test_an_idle_model_holds_no_core(cores: CpuShares, ledger: dict[Any, int]) -
     model.await_threads(0)
 
 
-def test_a_model_that_needs_whole_cores_never_decodes_with_fewer_and_all_take_short_turns(
+def test_a_model_that_needs_all_cores_takes_short_turns_with_all_of_them(
     cores: CpuShares, ledger: dict[Any, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("playground.engine.local.cpu_shares.ALL_CORES_TURN_SECONDS", 0.01)

@@ -83,7 +83,7 @@ def test_greedy_text_alone_equals_greedy_text_in_a_batch_of_others(engine: Local
     assert together == alone
 
 
-def test_a_second_turn_evaluates_only_the_new_tokens_and_says_the_same_as_a_fresh_evaluation(
+def test_a_second_turn_evaluates_only_new_tokens_with_the_same_answer(
     engine: LocalEngine, starter: Path, cores: CpuShares
 ) -> None:
     first = turn("Name three colours.")

@@ -428,9 +428,7 @@ def test_a_model_that_was_killed_is_replaced_at_the_next_opening(make_pool: Make
         assert "4" in answer(lease)
 
 
-def test_an_idle_model_that_was_killed_is_not_told_of_and_its_successor_leaves_nothing_of_it(
-    make_pool: MakePool, starter: Path
-) -> None:
+def test_a_killed_idle_model_is_replaced_without_a_word_or_a_trace(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
     finish(pool.lease_model(starter, SMALL)).release()
     files, threads = psutil.Process().num_fds(), threading.active_count()

@@ -348,7 +348,7 @@ def test_speeds_count_decode_time_only_and_queueing_is_told_apart() -> None:
     assert second.total_seconds == pytest.approx(second.queued_seconds + 0.06)
 
 
-def test_chats_and_those_who_want_to_be_alone_are_served_in_the_order_in_which_they_came() -> None:
+def test_requests_are_served_in_order_whether_or_not_they_decode_alone() -> None:
     bench = SchedulerBench(slots=4)
     for number in range(1, 7):
         bench.ask(number, "w", max_tokens=5, reproducible=number in (2, 5))

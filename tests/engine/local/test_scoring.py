@@ -243,9 +243,7 @@ def test_the_starter_against_itself_is_exactly_itself(engine: LocalEngine, tmp_p
     assert candidate[-1].logprob > candidate[5].logprob, "what was read twelve times is no surprise"
 
 
-def test_a_chat_goes_on_while_a_text_is_scored_and_a_stopped_scoring_leaves_the_engine_ready(
-    engine: LocalEngine, tmp_path: Path
-) -> None:
+def test_a_chat_goes_on_beside_a_scoring_which_can_be_stopped(engine: LocalEngine, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     alone = "".join(event.text for event in engine.start_reply("One, two,", GREEDY, 8) if isinstance(event, Token))

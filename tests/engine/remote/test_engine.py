@@ -345,7 +345,7 @@ def test_a_list_of_nonsense_offers_nothing(stand_in: ServerStandIn, server: Remo
     assert remotes.list_models() == ()
 
 
-def test_an_entered_server_must_answer_and_cannot_take_the_place_of_one_from_the_settings(
+def test_an_entered_server_must_answer_and_replaces_none_of_the_settings(
     stand_in: ServerStandIn, server: RemoteServer
 ) -> None:
     remotes = ServerRegistry([server])

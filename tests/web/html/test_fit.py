@@ -119,7 +119,7 @@ def test_the_assumption_about_another_computer_is_stated() -> None:
 # --- the KV cache ---
 
 
-def test_the_rule_of_thumb_stands_beside_what_is_kept_and_is_explained_in_two_sentences() -> None:
+def test_the_rule_of_thumb_stands_beside_the_plan_and_is_explained() -> None:
     markup = kv_table(view())
     assert re.search(r"128K 48\.0 GiB 2\.5 GiB 19×", text_of(markup))
     explained = text_of(re.findall(r'<p class="gp-fit-text">(.*?)</p>', markup, re.DOTALL)[0])

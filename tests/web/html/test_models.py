@@ -102,7 +102,7 @@ def test_a_level_that_can_be_made_is_told_with_its_exact_size() -> None:
 # --- on the Hub ---
 
 
-def test_a_search_shows_repositories_with_their_figures_and_leaves_out_what_is_unknown() -> None:
+def test_a_search_shows_repositories_and_leaves_out_what_is_unknown() -> None:
     known = FoundRepository("a/b", 9000, 12, "apache-2.0", False, 134_515_008)
     text = text_of(search_results(SearchView("fox", (known, FoundRepository("c/d", 1, 0, None, True)))))
     assert "a/b 135M · 9,000 downloads · 12 likes · apache-2.0 Open" in text
