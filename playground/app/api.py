@@ -292,8 +292,8 @@ def _compared(panes: Sequence[Pane], updates: Iterator[PaneUpdate], run: Run) ->
     for failure in failures:
         log_refusal(failure, run.visitor)
     both = [results[index] for index in sorted(results)]
-    parting = first_difference(*both) if len(both) == 2 else None
-    yield {"panes": list(records), "first_difference": difference_record(parting)}
+    difference = first_difference(*both) if len(both) == 2 else None
+    yield {"panes": list(records), "first_difference": difference_record(difference)}
 
 
 def _news(update: PaneUpdate) -> StreamedPane:

@@ -197,5 +197,5 @@ def pane_record(pane: Pane, result: PaneResult | None, error: PlaygroundError | 
     return {**record, **reply, "mode": result.mode, "seed": result.sampling.seed}
 
 
-def difference_record(parting: FirstDifference | None) -> dict[str, Any] | None:
-    return parting.to_json() if parting else None
+def difference_record(difference: FirstDifference | None) -> dict[str, Any] | None:
+    return difference.to_json() if difference else None

@@ -1,6 +1,6 @@
 """A visitor, and one run: something that a visitor has under way, with its time limit and what it holds.
 
-Whoever does the work asks `is_stopped` several times a second. A run whose page is gone may never be asked again,
+The code that does the work asks `is_stopped` several times a second. A run whose page is gone may never be asked again,
 because nothing moves its generator on; `Runs` (runs.py) then releases what it holds.
 """
 

@@ -40,7 +40,7 @@ from playground.llama.imatrix import Importance, ImportanceNotMeasured, declare_
 from playground.machine.child_process import open_child_pipes
 from playground.machine.files import remove_if_unlocked
 
-ALIGNMENT: Final = 32  # bytes; the quantizer pads each tensor to the format's default, whatever the source chose
+ALIGNMENT: Final = 32  # bytes; the quantizer pads each tensor to the format's default, not to the source's
 BUFFER_BYTES: Final = 64 << 20  # of a tensor's rows held at once: same file and time as with llama.cpp's 8 GiB
 PROGRESS_STEP: Final = 0.002  # of the whole; more would only be noise in the pipe
 TEXT_BYTES: Final = 127  # what a llama_model_kv_override can hold

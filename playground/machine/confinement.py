@@ -1,6 +1,6 @@
 """What a child process may have: no secrets, no new rights, no more memory than there is.
 
-A model file is data from anywhere, read by a large C++ library. Whatever a hostile one makes of the process, it must
+A model file is data from anywhere, read by a large C++ library. If a hostile one takes over the process, it must
 find no access token there, gain no rights, leave no core dump on the disk, and not slow down the page by asking for
 memory without end. A process that only computes gives up files, connections and processes too. Where a system lacks one
 of these limits, the child works without it.
@@ -83,5 +83,5 @@ def _memory_and_swap() -> int:
     total = read_memory().total
     try:
         return total and total + int(psutil.swap_memory().total)
-    except Exception:  # psutil raises whatever its parsing meets
+    except Exception:  # psutil raises any error of its parsing
         return 0

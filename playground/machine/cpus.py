@@ -65,7 +65,7 @@ def read_system_processors() -> SystemProcessors:
     """psutil's counts and the affinity mask, where there is one."""
     try:
         physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count() or os.cpu_count() or 1
-    except Exception:  # psutil raises whatever its parsing meets
+    except Exception:  # psutil raises any error of its parsing
         physical, logical = None, os.cpu_count() or 1
     try:
         allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None

@@ -66,7 +66,7 @@ def read_system_memory() -> SystemMemory | None:
     try:
         memory = psutil.virtual_memory()
         return SystemMemory(int(memory.total), int(memory.available))
-    except Exception:  # psutil raises whatever its parsing meets: OSError, KeyError, RuntimeError
+    except Exception:  # psutil raises any error of its parsing: OSError, KeyError, RuntimeError
         return None
 
 
@@ -115,8 +115,8 @@ def _limit_of(group: Cgroup) -> int | None:
 
     Version 2: the lower of memory.max, where the kernel kills, and memory.high, where it stalls every allocation to
     reclaim first: a model beyond it would crawl, so it counts as a wall. Version 1: limit_in_bytes, or
-    hierarchical_memory_limit, which also knows the parents that a container does not show. Its soft limit is only a
-    wish and is left out.
+    hierarchical_memory_limit, which also knows the parents that a container does not show. Its soft limit does not
+    bind and is left out.
     """
     if group.version == 2:
         sizes = [group.read_integer("memory.max"), group.read_integer("memory.high")]

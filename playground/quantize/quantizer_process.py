@@ -13,7 +13,7 @@ from playground.machine.child_process import ChildProcess, describe_exit
 
 
 class QuantizerProcess:
-    """One `python -m playground.llama.quantizer`; a `with` resource, killed at its end whatever it is doing."""
+    """One `python -m playground.llama.quantizer`; a `with` resource, killed at its end even while it works."""
 
     def __init__(self) -> None:
         self._process = ChildProcess("playground.llama.quantizer")

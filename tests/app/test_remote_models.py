@@ -137,21 +137,21 @@ def test_a_person_may_enter_a_server_and_use_it(
 def test_a_server_s_model_chats_with_its_speed_and_without_made_up_memory(chat: ChatService) -> None:
     frames = list(chat.send_message(ANN, ChatSession(), SUM, ChatRequest(THERE, sampling=GREEDY, max_tokens=24)))
     last = frames[-1]
-    talk = [frame.session for frame in frames if frame.session][-1]
-    assert talk.conversation.messages[-1].content == ANSWER
+    chat_session = [frame.session for frame in frames if frame.session][-1]
+    assert chat_session.conversation.messages[-1].content == ANSWER
     assert last.activity and isinstance(last.activity.event, Finished) and last.details
     timings = last.activity.event.timings
     assert timings.generation_speed and timings.generated_tokens == 11 and timings.time_to_first_token
     assert last.details.timings.threads is None and last.details.plan is None and last.details.memory is None
-    assert talk.transcript().level == "on workshop"
+    assert chat_session.transcript().level == "on workshop"
     growing = [frame.growing.content for frame in frames if frame.growing]
     assert growing and all(ANSWER.startswith(text) for text in growing)
 
 
 def test_a_talk_goes_on_with_a_server_as_it_does_here(chat: ChatService) -> None:
-    wish = ChatRequest(THERE, sampling=GREEDY, max_tokens=12)
-    talk = [f.session for f in chat.send_message(ANN, ChatSession(), SUM, wish) if f.session][-1]
-    later = [f.session for f in chat.send_message(ANN, talk, "And 3+3?", wish) if f.session][-1]
+    chat_request = ChatRequest(THERE, sampling=GREEDY, max_tokens=12)
+    chat_session = [f.session for f in chat.send_message(ANN, ChatSession(), SUM, chat_request) if f.session][-1]
+    later = [f.session for f in chat.send_message(ANN, chat_session, "And 3+3?", chat_request) if f.session][-1]
     assert len(later.conversation.messages) == 4
 
 
@@ -177,16 +177,16 @@ def test_a_failing_server_is_a_sentence_and_the_chat_goes_on(
         services.remotes.add_server(read_server("bad", bad.url, STAND_IN_KEY))
         frames = list(chat.send_message(ANN, ChatSession(), SUM, ChatRequest(ModelChoice(f"{model}@bad", "on bad"))))
         assert said in sentence([frame.problem for frame in frames if frame.problem][-1])
-        talk = [frame.session for frame in frames if frame.session][-1]
-        assert [message.content for message in talk.conversation.messages[1:]] == ([kept] if kept else [])
+        chat_session = [frame.session for frame in frames if frame.session][-1]
+        assert [message.content for message in chat_session.conversation.messages[1:]] == ([kept] if kept else [])
         frames = list(chat.send_message(ANN, ChatSession(), SUM, ChatRequest(ModelChoice("plain@bad", "on bad"))))
         assert frames[-1].details and frames[-1].details.timings.generated_tokens is None
 
 
 def test_stop_ends_a_server_s_reply_with_what_it_has_written(chat: ChatService) -> None:
-    wish = ChatRequest(THERE, sampling=GREEDY, max_tokens=800)
+    chat_request = ChatRequest(THERE, sampling=GREEDY, max_tokens=800)
     frames = []
-    for frame in chat.send_message(ANN, ChatSession(), "Tell me a long story about a fox.", wish):
+    for frame in chat.send_message(ANN, ChatSession(), "Tell me a long story about a fox.", chat_request):
         frames.append(frame)
         if frame.growing:
             chat.stop_work(ANN)

@@ -54,9 +54,9 @@ def result(
     vocabulary: int = 10,
 ) -> PaneResult:
     answer = "".join(each.text for each in tokens)
-    talk = Conversation("Be brief.").with_question("2+2?").with_reply(Message("assistant", answer))
+    chat = Conversation("Be brief.").with_question("2+2?").with_reply(Message("assistant", answer))
     finished = Finished(1, reason, replace(TIMINGS, generation_speed=speed))
-    return PaneResult(talk, finished, PLAN, Memory(resident, 0), tokens, Sampling(seed=7), mode, 0, vocabulary)
+    return PaneResult(chat, finished, PLAN, Memory(resident, 0), tokens, Sampling(seed=7), mode, 0, vocabulary)
 
 
 def row(figure: str, rows: tuple[ComparisonRow, ...]) -> ComparisonRow:
@@ -189,15 +189,15 @@ def saved(*panes: SavedPane) -> SavedComparison:
 def pane(level: str, answer: PaneResult | None) -> SavedPane:
     path = Path("/secret/folder") / f"Tiny-{level}.gguf"
     file = ModelFile(path, (path,), "Tiny", level, 1234, "folder")
-    talk = answer.conversation if answer else Conversation().with_question("2+2?")
-    finished = ((len(talk.messages) - 1, answer.finished),) if answer else ()
-    return SavedPane(file, CONTEXT, talk, answer, ("ab" * 32,), finished)
+    chat = answer.conversation if answer else Conversation().with_question("2+2?")
+    finished = ((len(chat.messages) - 1, answer.finished),) if answer else ()
+    return SavedPane(file, CONTEXT, chat, answer, ("ab" * 32,), finished)
 
 
 def test_every_reply_of_a_longer_chat_is_saved_with_its_own_figures() -> None:
     first, second = result(token(FOUR), speed=20.0), result(token(FIVE), speed=30.0)
-    talk = first.conversation.with_question("And 2+3?").with_reply(Message("assistant", "5"))
-    pane_record = replace(pane("Q8_0", second), conversation=talk, finished=((1, first.finished), (3, second.finished)))
+    chat = first.conversation.with_question("And 2+3?").with_reply(Message("assistant", "5"))
+    pane_record = replace(pane("Q8_0", second), conversation=chat, finished=((1, first.finished), (3, second.finished)))
     replies = json.loads(comparison_as_json(saved(pane_record)))["panes"][0]["replies"]
     assert [(reply["message"], reply["timings"]["generation_speed"]) for reply in replies] == [(1, 20.0), (3, 30.0)]
     page = comparison_as_markdown(saved(pane_record))

@@ -14,15 +14,15 @@ from playground.errors import ModelStopped, RequestRefused, TemplateRefused
 from tests.support.scripted_engine import ScriptedEngine
 
 HI, HELLO = Message("user", "Hi"), Message("assistant", "Hello!", "A greeting.")
-TALK = Conversation("Be brief.", (HI, HELLO, Message("user", "Bye"), Message("assistant", "See you.")))
+CONVERSATION = Conversation("Be brief.", (HI, HELLO, Message("user", "Bye"), Message("assistant", "See you.")))
 
 
-def long_talk(turns: int, words: int = 10) -> Conversation:
+def long_conversation(turns: int, words: int = 10) -> Conversation:
     """Turns whose question and answer have so many words each, then a last question; each message is one of a kind."""
-    talk = Conversation("Be brief.")
+    chat = Conversation("Be brief.")
     for turn in range(turns):
-        talk = talk.with_question(f"q{turn} " * words).with_reply(Message("assistant", f"a{turn} " * words))
-    return talk.with_question("last question")
+        chat = chat.with_question(f"q{turn} " * words).with_reply(Message("assistant", f"a{turn} " * words))
+    return chat.with_question("last question")
 
 
 # --- what a person does ---
@@ -36,22 +36,22 @@ def test_a_question_and_its_answer_are_added_and_nothing_else_changes() -> None:
 
 
 def test_editing_the_last_question_drops_its_answer() -> None:
-    assert TALK.replace_last_question("Adieu").messages == (HI, HELLO, Message("user", "Adieu"))
+    assert CONVERSATION.replace_last_question("Adieu").messages == (HI, HELLO, Message("user", "Adieu"))
 
 
 def test_regenerating_goes_back_to_the_last_question() -> None:
-    assert TALK.without_last_reply().messages == TALK.messages[:3]
-    assert TALK.without_last_reply().without_last_reply().messages == TALK.messages[:3]
+    assert CONVERSATION.without_last_reply().messages == CONVERSATION.messages[:3]
+    assert CONVERSATION.without_last_reply().without_last_reply().messages == CONVERSATION.messages[:3]
 
 
 def test_a_branch_begins_at_an_earlier_point() -> None:
-    assert TALK.first_messages(2) == Conversation("Be brief.", (HI, HELLO))
+    assert CONVERSATION.first_messages(2) == Conversation("Be brief.", (HI, HELLO))
 
 
 @pytest.mark.parametrize("blank", ["", "  \n"])
 def test_an_empty_question_is_refused(blank: str) -> None:
     with pytest.raises(RequestRefused, match="message is empty"):
-        TALK.with_question(blank)
+        CONVERSATION.with_question(blank)
 
 
 def test_there_is_nothing_to_regenerate_in_an_empty_chat() -> None:
@@ -130,7 +130,7 @@ def test_a_bad_template_is_refused_before_anything_is_submitted() -> None:
 
 def test_without_a_question_there_is_no_reply() -> None:
     with pytest.raises(RequestRefused, match="no question to answer"):
-        next(stream_reply(ScriptedEngine(), TALK, GREEDY))
+        next(stream_reply(ScriptedEngine(), CONVERSATION, GREEDY))
 
 
 # --- a full context ---
@@ -138,33 +138,37 @@ def test_without_a_question_there_is_no_reply() -> None:
 
 def test_nothing_is_left_out_while_everything_fits() -> None:
     engine = ScriptedEngine(context_size=1000)
-    assert next(stream_reply(engine, long_talk(3), GREEDY)).left_out == 0
+    assert next(stream_reply(engine, long_conversation(3), GREEDY)).left_out == 0
 
 
 def test_the_oldest_turns_are_left_out_until_there_is_room_for_a_reply() -> None:
     engine = ScriptedEngine(context_size=200)  # room for a reply: a quarter, 50
-    talk = long_talk(20)
-    update = next(stream_reply(engine, talk, GREEDY))
+    chat = long_conversation(20)
+    update = next(stream_reply(engine, chat, GREEDY))
     prompt = engine.prompts[0]
     assert update.prompt_tokens == engine.count_tokens(prompt) <= 150
     assert update.left_out % 2 == 0 and update.left_out > 0
     assert "Be brief." in prompt and "last question" in prompt and "a19" in prompt and "q0 " not in prompt
-    first_kept = talk.messages[update.left_out]
+    first_kept = chat.messages[update.left_out]
     assert first_kept.role == "user" and first_kept.content.strip() in prompt
-    one_turn_more = talk.messages[update.left_out - 2 : update.left_out]
+    one_turn_more = chat.messages[update.left_out - 2 : update.left_out]
     assert update.prompt_tokens + sum(engine.count_tokens(m.content) for m in one_turn_more) > 150 - 10
-    assert len(talk.messages) == 41  # nothing is lost on the page
+    assert len(chat.messages) == 41  # nothing is lost on the page
 
 
 def test_a_short_reply_asks_for_little_room() -> None:
     engine = ScriptedEngine(context_size=200)
-    short = next(stream_reply(engine, long_talk(20), GREEDY, max_tokens=5)).left_out
-    assert short < next(stream_reply(engine, long_talk(20), GREEDY)).left_out
+    short = next(stream_reply(engine, long_conversation(20), GREEDY, max_tokens=5)).left_out
+    assert short < next(stream_reply(engine, long_conversation(20), GREEDY)).left_out
 
 
 def test_a_question_that_alone_is_too_long_is_refused_with_the_figures() -> None:
     with pytest.raises(RequestRefused) as caught:
-        next(stream_reply(ScriptedEngine(context_size=200), long_talk(3).replace_last_question("word " * 500), GREEDY))
+        next(
+            stream_reply(
+                ScriptedEngine(context_size=200), long_conversation(3).replace_last_question("word " * 500), GREEDY
+            )
+        )
     assert "take 506 tokens; a context of 200 has room for 150 beside a reply." in str(caught.value)
     assert "choose a larger context" in caught.value.remedy
 
@@ -173,7 +177,7 @@ def test_a_question_that_alone_is_too_long_is_refused_with_the_figures() -> None
 
 
 def test_a_conversation_survives_the_way_through_a_browser() -> None:
-    assert Conversation.from_untrusted(TALK.to_json()) == TALK
+    assert Conversation.from_untrusted(CONVERSATION.to_json()) == CONVERSATION
 
 
 def test_gradios_lists_of_parts_are_read() -> None:

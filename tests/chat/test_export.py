@@ -16,8 +16,8 @@ CODE = "Here:\n\n```python\nprint('#1')\n```\nDone."
 
 def transcript(*messages: Message, system: str = "") -> Transcript:
     finished = {place: Finished(1, "end of text", TIMINGS) for place, m in enumerate(messages) if m.role == "assistant"}
-    talk = Conversation(system, messages)
-    return Transcript("A talk\nabout code", "Tiny-Q4_1.gguf", "Q4_1", 2048, Sampling(seed=7), 512, talk, finished)
+    chat = Conversation(system, messages)
+    return Transcript("A talk\nabout code", "Tiny-Q4_1.gguf", "Q4_1", 2048, Sampling(seed=7), 512, chat, finished)
 
 
 def test_markdown_says_which_model_answered_how_and_how_fast() -> None:
@@ -44,14 +44,14 @@ def test_thoughts_are_quoted_with_their_code() -> None:
 
 
 def test_json_reads_back_with_every_message_and_figure() -> None:
-    talk = transcript(Message("user", "Grüße"), Message("assistant", CODE, "Hm."), system="Be brief.")
-    text = as_json(talk)
+    chat = transcript(Message("user", "Grüße"), Message("assistant", CODE, "Hm."), system="Be brief.")
+    text = as_json(chat)
     data = json.loads(text)
     assert "Grüße" in text
     assert data["settings"] | {"temperature": 0.7, "seed": 7, "max_tokens": 512} == data["settings"]
     assert data["messages"][1]["timings"]["generation_speed"] == 12.3
     assert data["messages"][1]["finish_reason"] == "end of text" and "timings" not in data["messages"][0]
-    assert Conversation.from_untrusted(data) == talk.conversation
+    assert Conversation.from_untrusted(data) == chat.conversation
 
 
 def test_the_example_prompts_are_short_enough_for_buttons() -> None:

@@ -37,11 +37,11 @@ def test_the_first_example_prompt_is_answered_rightly_and_ends_by_itself(engine:
 
 
 def test_a_chat_longer_than_the_context_goes_on_without_its_oldest_turns(engine: Engine) -> None:
-    talk = Conversation("Answer in one sentence.")
+    chat = Conversation("Answer in one sentence.")
     for number in range(6):
-        talk = talk.with_question(f"Tell me about the number {number}.").with_reply(
+        chat = chat.with_question(f"Tell me about the number {number}.").with_reply(
             Message("assistant", "It is a number. " * 12)
         )
-    end = last(engine, talk.with_question("What is 2+2?"), 8)
+    end = last(engine, chat.with_question("What is 2+2?"), 8)
     assert end.left_out > 0 and end.prompt_tokens is not None and end.prompt_tokens <= 256 - 8
     assert end.answer and end.finished is not None and end.finished.reason in ("length limit", "end of text")

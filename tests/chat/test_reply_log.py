@@ -37,10 +37,15 @@ def answered(engine: ScriptedEngine, question: str = QUESTION) -> None:
 def test_a_reply_leaves_one_line_with_its_figures_and_none_of_its_words(records: Log) -> None:
     answered(ScriptedEngine(("Nobody", " knows")))
     (line,) = records.lines
-    told = json.loads(line)
-    assert (told["event"], told["model"], told["visitor"]) == ("reply", "scripted.gguf", ANNA.short_id)
-    assert told["reason"] == "end of text" and told["tokens"] == 512 and told["tokens_per_second"] == 12.3
-    assert (told["via"], told["prompt_tokens"], told["time_to_first_token"], told["seconds"]) == ("chat", 8, 0.34, 42.0)
+    reported = json.loads(line)
+    assert (reported["event"], reported["model"], reported["visitor"]) == ("reply", "scripted.gguf", ANNA.short_id)
+    assert reported["reason"] == "end of text" and reported["tokens"] == 512 and reported["tokens_per_second"] == 12.3
+    assert (reported["via"], reported["prompt_tokens"], reported["time_to_first_token"], reported["seconds"]) == (
+        "chat",
+        8,
+        0.34,
+        42.0,
+    )
     assert "Zanzibarian" not in line and "Nobody" not in line
     assert "tab-of-anna" not in line and "198.51.100.7" not in line
 
@@ -48,8 +53,8 @@ def test_a_reply_leaves_one_line_with_its_figures_and_none_of_its_words(records:
 def test_the_words_are_there_once_they_are_asked_for(with_chats: Log) -> None:
     answered(ScriptedEngine(("Nobody", " knows")))
     (line,) = with_chats.lines
-    told = json.loads(line)
-    assert (told["question"], told["answer"]) == (QUESTION, "Nobody knows")
+    reported = json.loads(line)
+    assert (reported["question"], reported["answer"]) == (QUESTION, "Nobody knows")
 
 
 def test_a_reply_that_is_broken_off_leaves_one_line_with_what_was_told_by_then(records: Log) -> None:
@@ -57,9 +62,9 @@ def test_a_reply_that_is_broken_off_leaves_one_line_with_what_was_told_by_then(r
     next(growing), next(growing), next(growing)
     growing.close()
     (line,) = records.lines
-    told = json.loads(line)
-    assert (told["reason"], told["tokens"]) == ("stopped", 2) and told["prompt_tokens"] > 0
-    assert "seconds" not in told
+    reported = json.loads(line)
+    assert (reported["reason"], reported["tokens"]) == ("stopped", 2) and reported["prompt_tokens"] > 0
+    assert "seconds" not in reported
 
 
 def test_a_question_that_is_refused_has_begun_no_reply(records: Log) -> None:
@@ -72,6 +77,6 @@ def test_a_failed_reply_logs_its_kind_but_not_what_the_failure_quotes(records: L
     with pytest.raises(ModelStopped):
         answered(ScriptedEngine(("One",), dies_with=ModelStopped(f"It choked on {QUESTION}")))
     (line,) = records.lines
-    told = json.loads(line)
-    assert (told["reason"], told["error"], told["level"]) == ("failed", "ModelStopped", "warning")
+    reported = json.loads(line)
+    assert (reported["reason"], reported["error"], reported["level"]) == ("failed", "ModelStopped", "warning")
     assert "Zanzibarian" not in line

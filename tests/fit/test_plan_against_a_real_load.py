@@ -75,14 +75,14 @@ def test_the_plan_is_what_a_real_load_takes_with_its_context_full(
 
 
 def test_what_is_repacked_is_known_before_the_load(repacked_level: Path) -> None:
-    told = []
+    reported = []
     with LlamaLog() as log:
         for dry in (True, False):
             model = llama_cpp.llama_model_load_from_file(str(repacked_level).encode(), model_parameters(dry=dry))
-            told.append(repacked_bytes(model))
+            reported.append(repacked_bytes(model))
             llama_cpp.llama_model_free(model)
         copied = [line.text for line in log.take_lines() if "CPU_REPACK model buffer size" in line.text]
-    assert told[0] == told[1]
+    assert reported[0] == reported[1]
     in_the_log = float(copied[-1].split("=")[1].split()[0]) if copied else 0.0
-    assert told[0] is not None
-    assert told[0] / MIB == pytest.approx(in_the_log, abs=0.01)
+    assert reported[0] is not None
+    assert reported[0] / MIB == pytest.approx(in_the_log, abs=0.01)

@@ -53,8 +53,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
 def test_a_column_weighs_the_mean_square_of_what_it_is_multiplied_by(reader: tuple[Path, np.ndarray]) -> None:
     path, embeddings = reader
     declare_tensor_functions()
-    told: list[float] = []
-    importance = measure_importance(str(path), TEXT * 30, 2, told.append)  # more than is read in one go
+    reported: list[float] = []
+    importance = measure_importance(str(path), TEXT * 30, 2, reported.append)  # more than is read in one go
     read = embeddings[list((TEXT * 30).encode())]
     normed = read / np.sqrt((read**2).mean(axis=1, keepdims=True) + 1e-5)
     expected = (normed**2).mean(axis=0)
@@ -63,7 +63,7 @@ def test_a_column_weighs_the_mean_square_of_what_it_is_multiplied_by(reader: tup
     assert {name.split(".")[2] for name in importance if name.startswith("blk")} == {
         "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"
     }  # fmt: skip
-    assert told == sorted(told) and told[-1] == 1.0
+    assert reported == sorted(reported) and reported[-1] == 1.0
 
 
 def test_each_expert_is_weighed_by_what_it_read() -> None:

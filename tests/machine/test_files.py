@@ -48,7 +48,7 @@ print(book.tallies())
 """
 
 
-def told(within: list[str], home: Path, program: str) -> list[str]:
+def reported(within: list[str], home: Path, program: str) -> list[str]:
     command = [*within, sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, env=environment(home), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -61,19 +61,19 @@ def told(within: list[str], home: Path, program: str) -> list[str]:
 def test_a_disk_that_takes_nothing_is_found_and_temporary_files_have_a_folder(
     tmp_path: Path, place: Callable[[], list[str]], why: str
 ) -> None:
-    found, temporary = told(place(), tmp_path, ASK)
+    found, temporary = reported(place(), tmp_path, ASK)
     assert found == why
     assert temporary in ("/dev/shm", str(tmp_path))
 
 
 def test_a_vote_on_a_full_disk_is_told_and_the_book_stays_sound(tmp_path: Path) -> None:
-    first, second = told(full_disk(), tmp_path, VOTE)
+    first, second = reported(full_disk(), tmp_path, VOTE)
     assert first == "Your vote could not be kept: database or disk is full. Make room on its disk."
     assert second == "[]"
 
 
 def test_a_record_that_a_full_disk_cannot_take_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
-    assert told(full_disk(), tmp_path, RECORD) == [
+    assert reported(full_disk(), tmp_path, RECORD) == [
         "The folder data cannot be written to: No space left on device. Make room on its disk.",
         "['record.json'] 0",
     ]

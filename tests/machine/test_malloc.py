@@ -93,8 +93,8 @@ print(json.dumps([before, read_process_memory(os.getpid()).anonymous]))
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
 def test_pages_that_are_free_between_others_go_back_to_the_system() -> None:
-    told = subprocess.run([sys.executable, "-c", IN_PIECES], capture_output=True, text=True, timeout=60, check=True)
-    before, after = json.loads(told.stdout)
+    reported = subprocess.run([sys.executable, "-c", IN_PIECES], capture_output=True, text=True, timeout=60, check=True)
+    before, after = json.loads(reported.stdout)
     assert before - after > 40 * MIB
 
 

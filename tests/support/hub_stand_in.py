@@ -229,9 +229,9 @@ class _Answers(BaseHTTPRequestHandler):
         self.send(200, Blob.of(json.dumps(value).encode()), {"Content-Type": "application/json"})
 
     def refuse(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
-        told = {"X-Error-Code": code, "X-Error-Message": message} if code else {}
+        reported = {"X-Error-Code": code, "X-Error-Message": message} if code else {}
         body = Blob.of(json.dumps({"error": message}).encode())
-        self.send(status, body, {"Content-Type": "application/json", **told, **(headers or {})})
+        self.send(status, body, {"Content-Type": "application/json", **reported, **(headers or {})})
 
     def send_elsewhere(self, status: int, location: str, headers: dict[str, str] | None = None) -> None:
         self.send(status, Blob.of(f"Moved to {location}".encode()), {"Location": location, **(headers or {})})

@@ -68,9 +68,9 @@ def test_the_page_on_the_api_lists_every_parameter_as_it_is(client: Client) -> N
     endpoints = described(client)["named_endpoints"]
     for name in NAMES:
         section = PAGE.partition(f"\n### {name}\n")[2].partition("\n#")[0]
-        told = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|", section, re.MULTILINE)
+        reported = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|", section, re.MULTILINE)
         offered = [(one["parameter_name"], one["parameter_has_default"]) for one in endpoints[f"/{name}"]["parameters"]]
-        assert [(parameter, bool(default.strip())) for parameter, default in told] == offered
+        assert [(parameter, bool(default.strip())) for parameter, default in reported] == offered
 
 
 @pytest.mark.parametrize(("name", "record"), [("machine", MachineRecord), ("plan", PlanRecord), ("chat", ReplyRecord)])
@@ -202,8 +202,8 @@ def test_with_a_password_tools_work_for_who_sends_it(starter: Path, tmp_path: Pa
             Client(process.address, verbose=False).predict(api_name="/machine")
 
 
-@pytest.mark.parametrize(("settings", "told"), [({}, "198.51.100.7"), ({"proxies": 1}, "203.0.113.9")])
-def test_who_calls_a_tool_cannot_make_up_an_address(settings: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize(("settings", "reported"), [({}, "198.51.100.7"), ({"proxies": 1}, "203.0.113.9")])
+def test_who_calls_a_tool_cannot_make_up_an_address(settings: dict[str, Any], reported: str) -> None:
     """The tools ask the page from this computer, whose word on addresses counts; so the gate sees to it."""
     seen: list[Any] = []
 
@@ -215,7 +215,7 @@ def test_who_calls_a_tool_cannot_make_up_an_address(settings: dict[str, Any], to
         "headers": [(b"host", b"localhost"), (b"x-forwarded-for", b"203.0.113.9")],
     }  # fmt: skip
     asyncio.run(RequestFilter(page, load_settings(host="0.0.0.0", **settings))(scope, None, None))  # type: ignore[arg-type]
-    assert seen == [told.encode()]
+    assert seen == [reported.encode()]
 
 
 async def as_mcp_program(

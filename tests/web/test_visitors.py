@@ -176,17 +176,17 @@ def test_a_reply_that_is_asked_to_be_too_long_is_refused_with_the_figure(service
 
 
 @pytest.mark.parametrize(
-    ("wish", "messages", "problem"),
+    ("chat_request", "messages", "problem"),
     [
         (replace(BRIEFLY, system="x" * 100_001), 0, "The system prompt is 100,001 characters long; the playground"),
         (BRIEFLY, 200, "This chat has 201 messages; the playground takes up to 200. Start a new chat."),
     ],
 )
 def test_a_chat_that_has_become_too_long_is_refused_with_the_figures(
-    service: ChatService, wish: ChatRequest, messages: int, problem: str
+    service: ChatService, chat_request: ChatRequest, messages: int, problem: str
 ) -> None:
-    talk = ChatSession(Conversation("", (Message("user", "Hi"), Message("assistant", "Hi")) * (messages // 2)))
-    (refusal,) = service.send_message(ANNA, talk, SUM, wish)
+    chat_session = ChatSession(Conversation("", (Message("user", "Hi"), Message("assistant", "Hi")) * (messages // 2)))
+    (refusal,) = service.send_message(ANNA, chat_session, SUM, chat_request)
     assert problem in sentence(refusal.problem)
 
 

@@ -85,7 +85,7 @@ def answer_request(request: Answer) -> Answer:
 
 
 def render(source: str, variables: dict[str, Any], most_characters: int) -> str:
-    """The prompt. Raises TooLong, and whatever the template does."""
+    """The prompt. Raises TooLong, and any error that the template raises."""
     template, _ = _compile(source)
     pieces: list[str] = []
     left = most_characters

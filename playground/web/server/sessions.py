@@ -45,7 +45,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 def visitor_of(request: gr.Request, runs: Runs, via: Via) -> Visitor:
-    """The visitor behind an event: the open page, its network address if that can be told, and which tab."""
+    """The visitor behind an event: the open page, its network address if that is known, and which tab."""
     client = request.client
     return runs.identify_visitor(
         str(request.session_hash),

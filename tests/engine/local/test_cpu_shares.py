@@ -22,8 +22,8 @@ def test_cores_are_shared_evenly_and_never_exceeded(cores: int, models: int, exp
 class Model:
     """Remembers its threads and tells the ledger, which must never exceed the cores."""
 
-    def __init__(self, ledger: dict[Any, int]) -> None:
-        self.ledger = ledger
+    def __init__(self, thread_counts: dict[Any, int]) -> None:
+        self.ledger = thread_counts
         self.changed = threading.Semaphore(0)
 
     def set_threads(self, threads: int) -> None:
@@ -37,7 +37,7 @@ class Model:
 
 
 @pytest.fixture
-def ledger() -> dict[Any, int]:
+def thread_counts() -> dict[Any, int]:
     return {}
 
 
@@ -48,33 +48,35 @@ def cores() -> Iterator[CpuShares]:
     shares.close()
 
 
-def test_a_model_alone_gets_all_cores_and_shares_them_with_a_second(cores: CpuShares, ledger: dict[Any, int]) -> None:
-    first, second = Model(ledger), Model(ledger)
+def test_a_model_alone_gets_all_cores_and_shares_them_with_a_second(
+    cores: CpuShares, thread_counts: dict[Any, int]
+) -> None:
+    first, second = Model(thread_counts), Model(thread_counts)
     cores.add_model(first)
     first.await_threads(2)
     cores.add_model(second)
     second.await_threads(1)
-    assert ledger[first] == 1
+    assert thread_counts[first] == 1
     cores.remove_model(second)
     first.await_threads(2)
-    assert ledger["most"] == 2
+    assert thread_counts["most"] == 2
 
 
 def test_more_models_than_cores_take_turns(
-    cores: CpuShares, ledger: dict[Any, int], monkeypatch: pytest.MonkeyPatch
+    cores: CpuShares, thread_counts: dict[Any, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("playground.engine.local.cpu_shares.TURN_SECONDS", 0.01)
-    models = [Model(ledger) for _ in range(3)]
+    models = [Model(thread_counts) for _ in range(3)]
     for model in models:
         cores.add_model(model)
     for model in models * 2:
         model.await_threads(1)
         model.await_threads(0)
-    assert ledger["most"] == 2
+    assert thread_counts["most"] == 2
 
 
-def test_an_idle_model_holds_no_core(cores: CpuShares, ledger: dict[Any, int]) -> None:
-    model = Model(ledger)
+def test_an_idle_model_holds_no_core(cores: CpuShares, thread_counts: dict[Any, int]) -> None:
+    model = Model(thread_counts)
     cores.add_model(model)
     model.await_threads(2)
     cores.remove_model(model)
@@ -82,10 +84,10 @@ def test_an_idle_model_holds_no_core(cores: CpuShares, ledger: dict[Any, int]) -
 
 
 def test_a_model_that_needs_all_cores_takes_short_turns_with_all_of_them(
-    cores: CpuShares, ledger: dict[Any, int], monkeypatch: pytest.MonkeyPatch
+    cores: CpuShares, thread_counts: dict[Any, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("playground.engine.local.cpu_shares.ALL_CORES_TURN_SECONDS", 0.01)
-    whole, other = Model(ledger), Model(ledger)
+    whole, other = Model(thread_counts), Model(thread_counts)
     had = []
 
     def set_threads(threads: int) -> None:
@@ -100,11 +102,13 @@ def test_a_model_that_needs_all_cores_takes_short_turns_with_all_of_them(
         model.await_threads(2)
         model.await_threads(0)
     assert set(had) == {0, 2}
-    assert ledger["most"] == 2
+    assert thread_counts["most"] == 2
 
 
-def test_when_nobody_needs_whole_cores_any_more_they_are_shared_again(cores: CpuShares, ledger: dict[Any, int]) -> None:
-    first, second = Model(ledger), Model(ledger)
+def test_when_nobody_needs_whole_cores_any_more_they_are_shared_again(
+    cores: CpuShares, thread_counts: dict[Any, int]
+) -> None:
+    first, second = Model(thread_counts), Model(thread_counts)
     cores.add_model(first, all_cores=True)
     cores.add_model(second)
     first.await_threads(2)

@@ -165,19 +165,19 @@ def test_eight_requests_on_four_slots_all_finish_in_a_fair_order(engine: LocalEn
     assert all(isinstance(events[-1], Finished) for events in replies)
     places = [[event.position for event in events if isinstance(event, Queued)] for events in replies]
     assert places[:4] == [[], [], [], []]
-    for place, told in enumerate(places[4:], start=1):
-        assert told[0] <= place
-        assert told == sorted(told, reverse=True)
+    for place, reported in enumerate(places[4:], start=1):
+        assert reported[0] <= place
+        assert reported == sorted(reported, reverse=True)
     admitted = [events[-1].timings.queued_seconds for events in replies]
     assert max(admitted[:4]) < min(admitted[4:])
 
 
 def test_reading_a_prompt_is_told_as_it_goes(engine: LocalEngine) -> None:
     events = ask(engine, turn("word " * 1000), max_tokens=1)
-    told = [event.done for event in events if isinstance(event, Prefilled)]
-    assert len(told) > 1
-    assert told == sorted(told)
-    assert told[-1] == events[-1].timings.prompt_tokens
+    reported = [event.done for event in events if isinstance(event, Prefilled)]
+    assert len(reported) > 1
+    assert reported == sorted(reported)
+    assert reported[-1] == events[-1].timings.prompt_tokens
 
 
 def test_killing_the_process_in_mid_reply_ends_the_reply_with_an_error_that_says_so(

@@ -36,9 +36,9 @@ def test_what_only_looked_like_a_stop_string_is_given_back() -> None:
 @given(text=st.text(max_size=60), cuts=st.lists(st.integers(1, 7), min_size=1, max_size=60))
 def test_any_cutting_into_tokens_gives_the_same_text(text: str, cuts: list[int]) -> None:
     data = text.encode("utf-8", "replace")
-    stream, told, place = TextStream(["STOP"]), "", 0
+    stream, reported, place = TextStream(["STOP"]), "", 0
     for cut in cuts * 60:
-        told += stream.add_bytes(data[place : place + cut])
+        reported += stream.add_bytes(data[place : place + cut])
         place += cut
-    told += stream.finish_text()
-    assert told == data.decode().split("STOP")[0]
+    reported += stream.finish_text()
+    assert reported == data.decode().split("STOP")[0]
