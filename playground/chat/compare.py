@@ -94,7 +94,7 @@ def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Liter
             continue
         if planned_bytes and judge(plan, pool.usable_bytes_for(key.path) - planned_bytes).kind == "wont_fit":
             return "one after the other"
-        planned_bytes += plan.total
+        planned_bytes += plan.total - plan.held_weights
     return "together"
 
 

@@ -63,6 +63,8 @@ def _report(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None
     from playground.app.records import plan_record
 
     rows = [[words, gibibytes(getattr(plan, name))] for name, words in PARTS.items() if getattr(plan, name)]
+    if plan.held_weights:
+        rows.append(["Of these, in memory already", gibibytes(plan.held_weights)])
     rows += [["Total", gibibytes(plan.total)], ["Available now", gibibytes(usable)]]
     fits = f"The largest context that fits: {largest:,} tokens." if largest else "No context of this model fits here."
     return Report(

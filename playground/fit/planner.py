@@ -22,6 +22,7 @@ from playground.fit.plan import MemoryPlan
 from playground.llama.log import abort_message, printable
 from playground.llama.params import ContextParameters
 from playground.machine.child_process import ChildProcess, describe_exit
+from playground.machine.memory import is_held_in_memory
 from playground.models.catalog import Blueprint
 
 PlannableModel = str | PathLike[str] | Blueprint
@@ -130,7 +131,15 @@ class _PlannedModel:
         facts = child.facts
         if "path" not in self._description:
             parts["base"] += facts["vocabulary_size"] * _VOCABULARY_BYTES_PER_TOKEN
-        return MemoryPlan(context=context, weights=facts["weights"], repacked=facts["repacked"], **parts)
+        held = "path" in self._description and is_held_in_memory(Path(self._description["path"]))
+        weights: int = facts["weights"]
+        return MemoryPlan(
+            context=context,
+            weights=weights,
+            repacked=facts["repacked"],
+            held_weights=weights if held else 0,
+            **parts,
+        )
 
     def close(self) -> None:
         with self._lock:

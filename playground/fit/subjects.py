@@ -12,6 +12,7 @@ from playground.errors import PlaygroundError
 from playground.fit.planner import PlannableModel
 from playground.fit.table import LevelSize
 from playground.gguf.header import GgufHeader
+from playground.machine.memory import is_held_in_memory
 from playground.models.catalog import load_catalog
 from playground.models.library import Library, ModelFile
 
@@ -61,7 +62,10 @@ def _of_files(library: Library, base_name: str, files: Mapping[str, ModelFile]) 
         name=first.display_name,
         planned=first.path,
         parameter_count=header.parameter_count,
-        sizes=tuple(LevelSize(level, header.weight_bytes) for level, header in headers.items()),
+        sizes=tuple(
+            LevelSize(level, header.weight_bytes, held=is_held_in_memory(files[level].path))
+            for level, header in headers.items()
+        ),
         hyperparameters=hyperparameters_of(header),
         base_name=base_name,
         repo=next((file.repo for file in files.values() if file.repo), None),

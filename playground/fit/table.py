@@ -24,11 +24,15 @@ COMPUTERS_GB: Final = (8, 16, 24, 32, 64, 128)  # as sold: powers of 1024
 
 @dataclass(frozen=True)
 class LevelSize:
-    """The weights of a model at one level, in bytes: of a file, of one that could be made from it, or an estimate."""
+    """The weights of a model at one level, in bytes: of a file, of one that could be made from it, or an estimate.
+
+    held: the file lies in memory already (tmpfs).
+    """
 
     level: str
     weight_bytes: int
     origin: Literal["file", "to be made", "estimate"] = "file"
+    held: bool = False
 
     @property
     def is_estimate(self) -> bool:
@@ -111,7 +115,7 @@ def fit_table(
 
 
 def _cell(plan: MemoryPlan, size: LevelSize, usable: int) -> FitCell:
-    own = plan.with_weights(size.weight_bytes)
+    own = plan.with_weights(size.weight_bytes, held=size.held)
     return FitCell(own, judge(own, usable))
 
 

@@ -1,8 +1,8 @@
 """Says how many threads are worth running on this computer, and what limits them.
 
 llama.cpp's threads spin while they wait for each other, so a thread without a core of its own slows all others down,
-and so does a slow core among fast ones. The answer is the physical cores that
-this process may run on, of two kinds only the fast ones, and no more than its quota of processor time.
+and so does a slow core among fast ones: each thread gets the same share of the work. The answer is the physical cores
+that this process may run on, of several kinds only the fast ones, and no more than its quota of processor time.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import psutil
 
 from playground.machine.cgroups import Cgroup, own_cgroups, parse_whole_number, read_small_file
+
+# Of the fastest core's capacity: a core below this is one of the slow kind. Linux's figures of pairs in use: 0.40
+# (Cortex-A55 beside A76), 0.25 and 0.85 (A520 and A720 beside an X4), 0.47 (A53 beside A72).
+_FAST_SHARE: Final = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -132,11 +137,27 @@ def _cores_among(root: Path, own: SystemProcessors, threads: Set[int]) -> int:
 
 
 def _fast_cores(root: Path, own: SystemProcessors, allowed: Set[int]) -> Iterator[tuple[int, str]]:
-    """The fast ones of two kinds of cores. Linux lists their hardware threads on Intel's processors of that sort."""
-    fast = allowed & _numbers(read_small_file(root / "sys/devices/cpu_core/cpus"))
+    """The fast ones of several kinds of cores.
+
+    Linux lists the hardware threads of the fast ones on Intel's processors of that sort; on ARM's it gives each one's
+    capacity (cpu_capacity), from 1 to 1024 for the fastest.
+    """
+    fast = allowed & (_numbers(read_small_file(root / "sys/devices/cpu_core/cpus")) or _capable(root, allowed))
     count = _cores_among(root, own, fast) if fast else own.fast
     if count:
         yield count, "this computer's fast cores"
+
+
+def _capable(root: Path, allowed: Set[int]) -> frozenset[int]:
+    """The allowed hardware threads of the fast kind by capacity; empty where one does not tell."""
+    folder = root / "sys/devices/system/cpu"
+    capacities = {
+        thread: parse_whole_number(read_small_file(folder / f"cpu{thread}/cpu_capacity")) or 0 for thread in allowed
+    }
+    if not all(capacities.values()):
+        return frozenset()
+    most = max(capacities.values())
+    return frozenset(thread for thread, capacity in capacities.items() if capacity >= _FAST_SHARE * most)
 
 
 def _numbers(text: str) -> frozenset[int]:

@@ -109,3 +109,13 @@ def test_the_trained_context_is_the_most_even_off_the_step() -> None:
 def test_no_context_fits_where_the_smallest_does_not() -> None:
     assert largest_context_that_fits(Asked(), 131_072, GIB) is None
     assert largest_context_that_fits(Asked(), 1024, GIB) is None
+
+
+def test_weights_that_are_in_memory_already_need_no_more() -> None:
+    on_disk = MemoryPlan(ContextParameters(2048), 8 * GIB, 0, GIB, 0, 0, 0, 0)
+    in_memory = on_disk.with_weights(8 * GIB, held=True)
+    assert judge(on_disk, 4 * GIB).kind == "wont_fit"
+    assert judge(in_memory, 4 * GIB).kind == "fits"
+    assert judge(in_memory, GIB // 2).kind == "wont_fit"  # the KV cache is not there yet
+    assert in_memory.total == on_disk.total  # it takes as much, and none of that is new but 1 GiB
+    assert in_memory.with_weights(4 * GIB).new_weights == 4 * GIB  # a level that is not in memory

@@ -180,3 +180,35 @@ def test_throttling_during_a_measurement_is_the_difference() -> None:
 def test_this_computer_has_at_least_one_core() -> None:
     processors = read_processors()
     assert 1 <= processors.usable <= processors.affinity <= processors.logical
+
+
+def capacities(*values: object) -> str:
+    return "".join(
+        f"\n== sys/devices/system/cpu/cpu{number}/cpu_capacity\n{value}\n" for number, value in enumerate(values)
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "usable"),
+    [
+        pytest.param((414,) * 4 + (1024,) * 4, 4, id="four slow, four fast"),
+        pytest.param((1024,) * 4 + (414,) * 4, 4, id="the fast ones first"),
+        pytest.param((485,) * 4 + (1024,) * 2, 2, id="two fast"),
+        pytest.param((250,) * 2 + (870,) * 5 + (1024,), 6, id="three kinds, only one of them slow"),
+        pytest.param((1024,) * 8, 8, id="all alike"),
+        pytest.param((414,) * 4, 4, id="slow cores are all there is"),
+        pytest.param(("414",) * 4 + ("",) * 4, 8, id="half of them do not tell"),
+        pytest.param((414, 1024, "x", "-1", 1024, 1024, 1024, 1024), 8, id="spoilt"),
+    ],
+)
+def test_only_the_fast_kind_of_arm_cores_counts(plant: Plant, values: tuple[object, ...], usable: int) -> None:
+    count = len(values)
+    processors = read(plant(LAPTOP + capacities(*values)), physical=count, logical=count)
+    assert processors.usable == usable
+    assert processors.limited_by == ("this computer's fast cores" if usable < count else "this computer's cores")
+
+
+def test_a_process_pinned_to_slow_arm_cores_uses_them_all(plant: Plant) -> None:
+    root = plant(LAPTOP + capacities(414, 414, 414, 414, 1024, 1024, 1024, 1024))
+    assert read(root, physical=8, logical=8, allowed={0, 1, 2}).usable == 3
+    assert read(root, physical=8, logical=8, allowed={0, 1, 4, 5}).usable == 2

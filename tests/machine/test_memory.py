@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from playground.machine.child_process import ChildProcess
-from playground.machine.memory import MachineMemory, SystemMemory, parse_size, read_memory, read_process_memory
+from playground.machine.memory import (
+    MachineMemory,
+    SystemMemory,
+    is_held_in_memory,
+    parse_size,
+    read_memory,
+    read_process_memory,
+)
 from tests.support.machine_layouts import (
     DOCKER_V1,
     DOCKER_V2,
@@ -209,6 +216,108 @@ def test_this_computer_has_some_memory() -> None:
     memory = read_memory()
     assert 0 < memory.usable <= memory.total
     assert memory.limited_by
+
+
+# --- limits of the shell, ZFS's cache, files in memory ---
+
+
+def process_limits(data: object = "unlimited", address_space: object = "unlimited") -> str:
+    return f"""
+== proc/self/limits
+Limit                     Soft Limit           Hard Limit           Units     
+Max cpu time              unlimited            unlimited            seconds   
+Max data size             {data!s:20} unlimited            bytes     
+Max resident set          1048576              unlimited            bytes     
+Max address space         {address_space!s:20} unlimited            bytes     
+"""
+
+
+@pytest.mark.parametrize("letter", ["v", "d"])
+def test_a_limit_of_the_shell_on_a_process_counts(plant: Plant, letter: str) -> None:
+    limits = process_limits(address_space=4 * GiB) if letter == "v" else process_limits(data=4 * GiB)
+    memory = read(plant(LAPTOP + limits))
+    assert (memory.total, memory.limit, memory.usable) == (4 * GiB, 4 * GiB, 4 * GiB - 256 * MiB)
+    assert memory.limited_by == f"what one process may take (ulimit -{letter})"
+
+
+def test_the_tightest_of_several_limits_decides(plant: Plant) -> None:
+    tree = DOCKER_V2 + process_limits(data=3 * GiB, address_space=20 * GiB)
+    assert read(plant(tree)).limited_by == "what one process may take (ulimit -d)"
+
+
+@pytest.mark.parametrize("value", ["unlimited", str(64 * GiB), "x", "-1", "0", ""])
+def test_a_shell_without_a_limit_limits_nothing(plant: Plant, value: str) -> None:
+    assert read(plant(LAPTOP + process_limits(value, value))).limit is None
+
+
+@linux_only
+@pytest.mark.parametrize("letter", ["v", "d"])
+def test_a_real_limit_of_the_shell_is_seen(letter: str) -> None:
+    source = "from playground.machine.memory import read_memory; print(read_memory().limit)"
+    shown = subprocess.run(
+        ["sh", "-c", f'ulimit -{letter} 600000; exec "$0" -c "$1"', sys.executable, source],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert shown.stdout == f"{600000 * 1024}\n"
+
+
+def zfs(size: object, minimum: object) -> str:
+    return f"""
+== proc/spl/kstat/zfs/arcstats
+13 1 0x01 147 39984 4711 100
+name                            type data
+hits                            4    123456
+c_min                           4    {minimum}
+c_max                           4    {16 * GiB}
+size                            4    {size}
+"""
+
+
+@pytest.mark.parametrize(
+    ("tree", "usable"),
+    [
+        pytest.param(zfs(8 * GiB, GiB), 27 * GiB, id="all above the minimum"),
+        pytest.param(zfs(GiB // 2, GiB), 20 * GiB, id="below the minimum"),
+        pytest.param(zfs(GiB, 0), 21 * GiB, id="no minimum"),
+        pytest.param(zfs(100 * GiB, GiB), 20 * GiB, id="a host's cache, larger than what is used here"),
+        pytest.param(zfs("many", "x"), 20 * GiB, id="spoilt"),
+        pytest.param(zfs("", ""), 20 * GiB, id="empty"),
+    ],
+)
+def test_the_cache_of_zfs_above_its_minimum_is_usable(plant: Plant, tree: str, usable: int) -> None:
+    assert read(plant(LAPTOP + tree)).usable == usable
+
+
+def test_a_containers_limit_holds_beside_the_cache_of_zfs(plant: Plant) -> None:
+    assert read(plant(DOCKER_V2 + zfs(8 * GiB, GiB))).usable == 1 * GiB + 1950 * MiB
+
+
+def mounted(path: Path, kind: str) -> str:
+    device = path.stat().st_dev
+    return f"""
+== proc/self/mountinfo
+24 30 0:22 / /proc rw shared:12 - proc proc rw
+31 30 {os.major(device)}:{os.minor(device)} / /models rw,relatime shared:1 - {kind} {kind} rw
+"""
+
+
+@pytest.mark.parametrize(("kind", "held"), [("tmpfs", True), ("ramfs", True), ("ext4", False), ("nfs4", False)])
+def test_a_file_on_a_disk_in_memory_is_held_in_memory(plant: Plant, tmp_path: Path, kind: str, held: bool) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"x" * 100_000)
+    assert is_held_in_memory(model, plant(mounted(model, kind))) is held
+    link = tmp_path / "link.gguf"
+    link.symlink_to(model)
+    assert is_held_in_memory(link, plant(mounted(model, kind))) is held
+
+
+def test_holes_and_missing_files_are_not_held_in_memory(plant: Plant, tmp_path: Path) -> None:
+    sparse = tmp_path / "stand-in.gguf"
+    with open(sparse, "wb") as file:
+        file.truncate(1 << 20)
+    assert not is_held_in_memory(sparse, plant(mounted(sparse, "tmpfs")))
+    assert not is_held_in_memory(tmp_path / "missing.gguf", plant(MAC))
+    assert not is_held_in_memory(sparse, plant(MAC))
 
 
 # --- one process ---

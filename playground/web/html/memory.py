@@ -94,8 +94,11 @@ def predicted_beside_measured(plan: MemoryPlan, measured: Memory) -> str:
 
 
 def _parts(plan: MemoryPlan) -> list[_Part]:
-    """What each token needs. Of repacked weights only the copy counts: the originals are read once."""
-    read_in_place = max(0, plan.weights - plan.repacked)
+    """What each token needs beside weights that are in memory already.
+
+    Of repacked weights only the copy counts: the originals are read once.
+    """
+    read_in_place = max(0, plan.new_weights - plan.repacked)
     parts = (
         _Part("weights", "Weights", "the model's parameters, at this level", read_in_place),
         _Part("repacked", "Weights, repacked for this CPU", "a copy that this CPU reads faster", plan.repacked),
