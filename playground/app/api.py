@@ -46,7 +46,7 @@ from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.verdict import judge, largest_context_that_fits
 from playground.limits.runs import Run, Visitor
 from playground.llama.params import ContextParameters
-from playground.models.hub.names import looks_like_reference, parse_reference
+from playground.models.hub.names import looks_like_reference, names_file_of_repository, parse_reference
 from playground.models.library import ModelFile
 from playground.text_format import replace_surrogates
 
@@ -186,8 +186,8 @@ class ApiService:
         )
 
     def _may_be_on_the_hub(self, name: str) -> bool:
-        is_path = name.startswith((".", "/", "~")) or (name.lower().endswith(".gguf") and "://" not in name)
-        return looks_like_reference(name) and not is_path
+        is_file = name.lower().endswith(".gguf") and "://" not in name and not names_file_of_repository(name)
+        return looks_like_reference(name) and not is_file and not name.startswith((".", "/", "~"))
 
     def _planned_path(self, name: str) -> Path:
         try:

@@ -21,11 +21,12 @@ from playground.fit.plan import MemoryPlan
 from playground.fit.subjects import FitSubject, hyperparameters_of
 from playground.fit.table import LevelSize
 from playground.fit.verdict import Verdict, judge, largest_context_that_fits
+from playground.gguf.levels import find_level
 from playground.llama.params import ContextParameters
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.headers import LevelHeader
 from playground.models.hub.names import looks_like_reference, parse_reference
-from playground.models.hub.repository import HubLevel, HubModel, Repository, recommended_level
+from playground.models.hub.repository import UNKNOWN_LEVEL, HubLevel, HubModel, Repository, recommended_level
 from playground.models.library import readable_name
 
 MOST_OPEN: Final = 20  # repositories remembered, for all visitors
@@ -131,8 +132,8 @@ class HubService:
 
     def is_installed(self, level: HubLevel) -> bool:
         """Whether all of the level is on this disk."""
-        names = {file.path.name for file in self._services.library.files() if file.repo == level.repo}
-        return level.files[0].path.rpartition("/")[2] in names
+        names = {file.path_in_repo for file in self._services.library.files() if file.repo == level.repo}
+        return level.files[0].path in names
 
     # --- for the Fit tab ---
 
@@ -216,7 +217,8 @@ class HubService:
                 notes = () if header.level.key == level.key else (ESTIMATED,)
                 weights = header.whole.parameter_count
                 bits = 8 * plan.weights / weights if notes and weights else header.whole.bits_per_weight
-                row = replace(row, verdict=judge(plan, usable), notes=notes, bits_per_weight=bits)
+                name = row.name if notes else _name_with_header(level, header)
+                row = replace(row, name=name, verdict=judge(plan, usable), notes=notes, bits_per_weight=bits)
             rows.append(row)
         return replace(view, rows=tuple(rows), usable=usable)
 
@@ -278,6 +280,13 @@ def _subject(repository: Repository, model: HubModel, header: LevelHeader) -> Fi
     )
 
 
+def _name_with_header(level: HubLevel, header: LevelHeader) -> str:
+    """The level's name, with the level that the header says where the file's name says none that is known."""
+    if find_level(level.level) or header.whole.level is None:
+        return level.level
+    return header.whole.level if level.level == UNKNOWN_LEVEL else f"{level.level} ({header.whole.level})"
+
+
 def _row(level: HubLevel) -> LevelRow:
     summary = level.summary or NO_SUMMARY
     return LevelRow(level.key, level.level, level.size, bits_per_weight=None, summary=summary, verdict=None)
@@ -291,8 +300,8 @@ def hub_level_records(view: HubView) -> list[LevelRecord]:
     return [
         {
             "model": level.base_name,
-            "level": level.level,
-            "reference": f"{level.repo}:{level.level}",
+            "level": row.name,
+            "reference": level.reference,
             "bits_per_weight": row.bits_per_weight,
             "size": level.size,
             "files": [file.path for file in level.files],

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def is_on_hub_only(reference: str, library: Library) -> bool:
     """Whether a reference names a repository of the Hub of which nothing is on this disk."""
     from playground.errors import ModelNotFound
-    from playground.models.hub.names import looks_like_reference
+    from playground.models.hub.names import looks_like_reference, names_file_of_repository
 
     if not looks_like_reference(reference) or reference.startswith((".", "/", "~")) or Path(reference).exists():
         return False
-    if reference.lower().endswith(".gguf") and "://" not in reference:
+    if reference.lower().endswith(".gguf") and "://" not in reference and not names_file_of_repository(reference):
         return False
     try:
         library.find_files(reference)

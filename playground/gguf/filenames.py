@@ -9,7 +9,8 @@ leaves the level open ("model-q8.gguf") has none.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -19,13 +20,18 @@ from playground.text_format import replace_surrogates
 
 @dataclass(frozen=True)
 class FileName:
-    """A parsed name. base_name: the same for all levels of a model. level: in its usual spelling, or None."""
+    """A parsed name. base_name: the same for all levels of a model. level: in its usual spelling, or None.
+
+    spelled: how the name itself writes the level, with what it says of its making: "i1-Q4_K_M", "q4", "f16.q6"; ""
+    where it says nothing.
+    """
 
     base_name: str
     level: str | None
     shard: int = 1
     shard_count: int = 1
     kind: FileKind = "model"
+    spelled: str = field(default="", compare=False)
 
 
 _SHARD: Final = re.compile(r"[-_.](\d{5})-of-(\d{5})$", re.IGNORECASE)
@@ -44,47 +50,65 @@ _LEVEL: Final = re.compile(
       | (?P<float>BF16|FP?16|FP?32)
       | (?P<fp4>MXFP4|NVFP4)(?:[-_.](?P<moe>MOE))?
     )
-    (?:(?<=K)[-_.]?(?P<k_size>XXS|XS|S|M|L|XL|XXL)|_(?P<size>S|M|L|XL|XXL))?
+    (?:(?<=K)[-_.]?(?P<k_size>XXS|XS|S|M|L|XL|XXL)(?![a-z0-9])|_(?P<size>S|M|L|XL|XXL)(?![a-z0-9]))?
     (?:_(?P<repacked>R[48]))?
+    (?:(?<=[A-Z])_(?P<own>(?!(?:IT|V|IMAT|CHAT|BASE)(?![A-Z]))[A-Z]{1,4}\d?)(?=[-_.]|$))?  # own mixes: Q4_K_P
     (?![a-z0-9]|[.]\d)
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_OPEN_LEVEL: Final = re.compile(r"[-_.](?:q[2-8]|[2-8]-?bits?)$", re.IGNORECASE)  # too vague to be a level
-_HOW_MADE: Final = re.compile(r"[-_.](?:i1|imat\d*|imatrix)$", re.IGNORECASE)
-_HOW_MADE_AFTER: Final = re.compile(r"^[-_.](?:imat\d*|imatrix)(?=[-_.]|$)", re.IGNORECASE)
+# Too vague to be a level: bits without a kind, alone or after the type of the tensors that stay larger (f16.q6, q8q4).
+_OPEN_LEVEL: Final = re.compile(
+    r"[-_.]((?:(?:b?f16|f32|q8_0)[-_.])?q[1-8](?:p|q[1-8])?|[1-8]-?bits?|int[48]|fp[48])([-_.](?:imat\d*|imatrix))?$",
+    re.IGNORECASE,
+)
+_HOW_MADE: Final = re.compile(r"[-_.](?:i1|imat\d*|imatrix|static)$", re.IGNORECASE)
+_HOW_MADE_AFTER: Final = re.compile(r"^[-_.](?:imat\d*|imatrix|static)(?=[-_.]|$)", re.IGNORECASE)
+_LARGER_TENSORS: Final = re.compile(r"[-_.](?:b?f16|f32|q8_0)$", re.IGNORECASE)  # of a mix, before its level
 _SEPARATORS: Final = "-_. "
+_FOLDER_ENDING: Final = re.compile(r"[-_.]gguf$", re.IGNORECASE)
 
 
-def parse_file_name(path: str) -> FileName | None:
-    """Parse the name of a model file; `path` may have folders before it. None if it does not end in .gguf."""
+def parse_file_name(path: str, home: str = "") -> FileName | None:
+    """Parse the name of a model file; `path` may have folders before it. None if it does not end in .gguf.
+
+    home: the repository or folder in which the path begins. It names the model where nothing in the path does.
+    """
     file = PurePosixPath(replace_surrogates(path).replace("\\", "/"))
     if file.suffix.lower() != ".gguf":
         return None
-    stem, shard, shard_count = _split_shard(file.stem)
-    base, level = _split_level(stem)
+    stem, shard, shard_count = split_shard(file.stem)
+    base, level, spelled = _split_level(stem)
     kind = kind_of_name(stem, level)
-    if level is None:
+    if level is None and not spelled:
         level = _split_level(file.parent.name)[1]
-    return FileName(base or _name_of_folder(file) or stem, level, shard, shard_count, kind)
+    base = base or _name_of_folder([*file.parts[:-1], replace_surrogates(home)])
+    return FileName(base or stem, level, shard, shard_count, kind, spelled)
 
 
-def _split_shard(stem: str) -> tuple[str, int, int]:
+def split_shard(stem: str) -> tuple[str, int, int]:
+    """A name without its shard number, the number from 1, and the number of shards; 1 of 1 for a whole file."""
     match = _SHARD.search(stem)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         return stem, 1, 1
     return stem[: match.start()], int(match[1]), int(match[2])
 
 
-def _split_level(stem: str) -> tuple[str, str | None]:
-    """The name without its level, and the level: the last one in the name."""
+def _split_level(stem: str) -> tuple[str, str | None, str]:
+    """The name without its level; the level, the last one in the name; and how the name spells it."""
+    if vague := _OPEN_LEVEL.search(stem):
+        return _HOW_MADE.sub("", stem[: vague.start()]), None, stem[vague.start() + 1 :]
     matches = list(_LEVEL.finditer(stem))
     if not matches:
-        return _OPEN_LEVEL.sub("", stem), None
+        return stem, None, ""
     last = matches[-1]
-    before = _HOW_MADE.sub("", stem[: last.start()].rstrip(_SEPARATORS))
-    after = _HOW_MADE_AFTER.sub("", stem[last.end() :])
-    return (before + after).strip(_SEPARATORS), _usual_spelling(last)
+    start = stem[: last.start()].rstrip(_SEPARATORS)
+    before = _HOW_MADE.sub("", start)
+    before = _LARGER_TENSORS.sub("", before)
+    rest = stem[last.end() :]
+    after = _HOW_MADE_AFTER.sub("", rest)
+    spelled = stem[len(before) : len(stem) - len(after)].strip(_SEPARATORS)
+    return (before + after).strip(_SEPARATORS), _usual_spelling(last), spelled
 
 
 def _usual_spelling(match: re.Match[str]) -> str:
@@ -98,10 +122,15 @@ def _usual_spelling(match: re.Match[str]) -> str:
         words = [part["i"], part["i_size"], part["i_rows"]]
     else:
         words = [part["integer"], part["variant"], part["rows"], part["fp4"], part["moe"]]
-    words += [part["k_size"] or part["size"], part["repacked"]]
+    words += [part["k_size"] or part["size"], part["repacked"], part["own"]]
     return ("UD-" if part["dynamic"] else "") + "_".join(word for word in words if word)
 
 
-def _name_of_folder(file: PurePosixPath) -> str:
-    """The model's name where the file's whole name is a level: its folder's name without the usual -GGUF."""
-    return re.sub(r"[-_.]gguf$", "", file.parent.name, flags=re.IGNORECASE)
+def _name_of_folder(folders: Sequence[str]) -> str:
+    """The model's name where the file's whole name is a level: that of the nearest folder that names more than one."""
+    for folder in reversed(folders):
+        name = _FOLDER_ENDING.sub("", folder)
+        base = _split_level(name)[0] if _LEVEL.search(name) else name
+        if base and base.lower() not in ("gguf", "models", "/"):
+            return base
+    return ""

@@ -101,11 +101,14 @@ MAKEABLE_LEVELS: Final = tuple(level.name for level in LEVELS if level.makeable)
 _BY_NAME: Final = {name: level for level in LEVELS for name in (level.name, *level.aliases)}
 _BY_FILE_TYPE: Final = {level.file_type: level for level in LEVELS}
 _PREFIX: Final = re.compile(r"^(UD|I1)[-_]")
-_SUFFIX: Final = re.compile(r"_(X*S|M|X*L|4_4|4_8|8_8|R4|R8)$")
+_SUFFIX: Final = re.compile(r"_(X*S|M|X*L|4_4|4_8|8_8|R4|R8|[A-Z]{1,4}[0-9]?)$")  # sizes, row orders, publishers' mixes
 
 
 def find_level(name: str) -> Level | None:
-    """The row for a level's name, or the nearest one: "UD-Q4_K_XL" is near Q4_K_M, "Q6_K_L" near Q6_K."""
+    """The row for a level's name, or the nearest one: "UD-Q4_K_XL" is near Q4_K_M, "Q6_K_L" near Q6_K.
+
+    Publishers' own mixes ("Q4_K_P") are near the level that they are named after.
+    """
     upper = name.upper()
     if upper in _BY_NAME:
         return _BY_NAME[upper]

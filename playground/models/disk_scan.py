@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from playground.gguf.filenames import FileName, parse_file_name
+from playground.gguf.filenames import FileName, parse_file_name, split_shard
 from playground.text_format import replace_surrogates
 
 
@@ -55,26 +55,30 @@ def gguf_paths(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def whole_models(folder: Path, paths: Iterable[Path]) -> tuple[list[WholeModel], list[LeftOut]]:
-    """The models among the paths below the folder, without projectors, draft models, imatrix files and adapters."""
-    groups: dict[tuple[Path, str, str | None, int], dict[int, tuple[FileName, Path]]] = {}
+def whole_models(folder: Path, paths: Iterable[Path], home: str = "") -> tuple[list[WholeModel], list[LeftOut]]:
+    """The models among the paths below the folder, without projectors, draft models, imatrix files and adapters.
+
+    home: the name of the repository whose folder it is; by default the folder's own.
+    """
+    groups: dict[tuple[Path, str, int], dict[int, tuple[FileName, Path]]] = {}
     models: list[WholeModel] = []
     for path in paths:
-        name = parse_file_name(str(path.relative_to(folder)))
+        name = parse_file_name(str(path.relative_to(folder)), home or folder.name)
         if name is None or name.kind != "model":
             continue
         if name.shard_count == 1:
             models.append(WholeModel(name, (path,)))
         else:
-            group = groups.setdefault((path.parent, name.base_name, name.level, name.shard_count), {})
+            group = groups.setdefault((path.parent, split_shard(path.stem)[0], name.shard_count), {})
             group[name.shard] = (name, path)
     left_out = []
-    for (_, base_name, _, shard_count), group in groups.items():
+    for (_, _, shard_count), group in groups.items():
         in_order = [group[shard] for shard in sorted(group)]
         if sorted(group) == list(range(1, shard_count + 1)):
             models.append(WholeModel(in_order[0][0], tuple(path for _, path in in_order)))
         else:
-            reason = f"{len(group)} of the {shard_count} parts of {base_name} are here; a model needs all of them."
+            of_model = f"of the {shard_count} parts of {in_order[0][0].base_name}"
+            reason = f"{len(group)} {of_model} are here; a model needs all of them."
             left_out.append(LeftOut(in_order[0][1], reason))
     return models, left_out
 

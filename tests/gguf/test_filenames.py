@@ -82,7 +82,15 @@ WHOLE_MODELS = [
     ("gemma-4-31B-it-qat-Q4_0_V2.gguf", "gemma-4-31B-it-qat_V2", "Q4_0"),
     ("DeepSeek-V3-0324-IQ4_KS_R4.gguf", "DeepSeek-V3-0324", "IQ4_KS_R4"),
     ("Qwen3-8B-Q3_K.gguf", "Qwen3-8B", "Q3_K"),
+    # a publisher's own mixes
+    ("M-9B-Q4_K_P.gguf", "M-9B", "Q4_K_P"),
+    ("M-9B-Q5_K_HQ.gguf", "M-9B", "Q5_K_HQ"),
+    ("M-9B-IQ3_XXS_H.gguf", "M-9B", "IQ3_XXS_H"),
+    ("Model.f16.q4_k.gguf", "Model", "Q4_K"),
     # no level in the name: the header knows
+    ("Model.f16.q6.gguf", "Model", None),
+    ("Model.q8q4.gguf", "Model", None),
+    ("Model-4bit.gguf", "Model", None),
     ("Phi-3-mini-4k-instruct-q4.gguf", "Phi-3-mini-4k-instruct", None),
     ("SmolLM2-1.7B-Q8.gguf", "SmolLM2-1.7B", None),
     ("Bonsai-8B.gguf", "Bonsai-8B", None),
@@ -94,6 +102,7 @@ WHOLE_MODELS = [
     ("Q8_0/model.gguf", "model", "Q8_0"),
     ("UD-IQ2_XXS/model.gguf", "model", "UD-IQ2_XXS"),
     ("Qwen3-8B-GGUF/Q4_K_M.gguf", "Qwen3-8B", "Q4_K_M"),
+    ("Big-9B-GGUF/Q6_K/Q6_K-00001-of-00001.gguf", "Big-9B", "Q6_K"),
     (r"C:\models\bf16\gemma.gguf", "gemma", "BF16"),
 ]
 

@@ -235,6 +235,24 @@ def test_every_listed_file_is_found_by_its_own_reference(library: Library, folde
     assert [library.find_file(file.reference) for file in files] == files and len(files) == 4
 
 
+def test_two_files_of_one_level_are_each_found_by_their_names(library: Library, hub_cache: Path) -> None:
+    names = ("M.Q4_K_M.gguf", "M.i1-Q4_K_M.gguf", "sub/M_Q4.gguf")
+    links = [cached(hub_cache, "acme/M-GGUF", "a" * 40, name) for name in names]
+    files = listed(library)
+    assert {file.path for file in files} == set(links)
+    assert [library.find_file(file.reference) for file in files] == files
+    assert [library.find_file(f"acme/M-GGUF:{name}").path for name in names] == links
+    assert library.find_file("acme/M-GGUF:q4").path == links[2]
+    assert library.find_file("acme/M-GGUF:M_Q4.gguf").path == links[2]
+    with pytest.raises(ModelNotFound, match="may mean several files"):
+        library.find_file("acme/M-GGUF:Q4_K_M")
+
+
+def test_a_level_here_is_found_without_the_mark_of_its_publisher(library: Library, hub_cache: Path) -> None:
+    link = cached(hub_cache, "acme/M-GGUF", "a" * 40, "M-UD-Q4_K_XL.gguf")
+    assert library.find_file("acme/M-GGUF:Q4_K_XL").path == link
+
+
 def test_a_path_outside_the_library_is_taken_too(library: Library, tmp_path: Path) -> None:
     path = write_model(tmp_path / "elsewhere" / "Tiny-Q4_0.gguf")
     assert (library.find_file(str(path)).level, library.find_file(str(path)).base_name) == ("Q4_0", "Tiny")

@@ -306,7 +306,7 @@ def _repository(info: ModelInfo, requested: str) -> Repository:
         if row.rfilename.lower().endswith(".gguf")
     ]
     name, commit = check_repo_name(info.id), info.sha or "main"
-    models, incomplete = read_models(name, commit, files)
+    models, left_out = read_models(name, commit, files)
     return Repository(
         id=name,
         commit=commit,
@@ -316,5 +316,5 @@ def _repository(info: ModelInfo, requested: str) -> Repository:
         licence=_licence(info.tags),
         gated=bool(info.gated),
         renamed_from=requested if requested.lower() != name.lower() else None,
-        incomplete=incomplete,
+        left_out=left_out,
     )

@@ -1,6 +1,6 @@
 """Names of models on the Hugging Face Hub: parses what a person types, and checks it by the Hub's own rules.
 
-    owner/repo · owner/repo:Q4_K_M · https://…/owner/repo/blob/main/folder/file.gguf  ->  HubReference
+    owner/repo · owner/repo:Q4_K_M · owner/repo:file.gguf · https://…/owner/repo/blob/main/file.gguf  ->  HubReference
 
 Sends no request: a well-formed name need not exist.
 """
@@ -23,11 +23,14 @@ from playground.models.catalog import load_catalog
 from playground.text_format import replace_surrogates
 
 CATALOGUE: Final = "catalogue"  # in a list of allowed repositories: those of the models in the tab Fit
-_LEVEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+_LEVEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+_REPO: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_ROUTES: Final = ("blob", "resolve", "raw", "tree")
 _SHORT_HOST: Final = "hf.co"  # the Hub's own short address
 _LONGEST_REFERENCE: Final = 1000  # characters
-_HOW_TO_NAME: Final = "Type it as owner/repo or owner/repo:LEVEL, or paste the address of its page on the Hub."
+_HOW_TO_NAME: Final = (
+    "Type it as owner/repo, owner/repo:LEVEL or owner/repo:file.gguf, or paste the address of its page on the Hub."
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,18 @@ def check_file_path(path: str) -> str:
 def looks_like_reference(text: str) -> bool:
     """Whether the text names one repository; otherwise it is words to search for."""
     text = text.strip()
+    if names_file_of_repository(text):
+        return True
     return "://" in text or (text.count("/") >= 1 and not re.search(r"\s", text))
+
+
+def names_file_of_repository(text: str) -> bool:
+    """Whether the text has the form `owner/repo:file.gguf`, whose file may have spaces and folders in its name."""
+    repo, colon, file = text.partition(":")
+    return (
+        bool(colon and not file.startswith("//") and file.lower().endswith(".gguf"))
+        and _REPO.fullmatch(repo) is not None
+    )
 
 
 def parse_reference(text: str, endpoint: str | None = None) -> HubReference:
@@ -77,7 +91,7 @@ def parse_reference(text: str, endpoint: str | None = None) -> HubReference:
     if "://" in text or text.split("/")[0].lower() in hosts:
         return _from_address(text, hosts)
     repo, colon, level = text.partition(":")
-    return HubReference(check_repo_name(repo), _checked_level(level) if colon else None)
+    return _with_level(check_repo_name(repo), level) if colon else HubReference(check_repo_name(repo))
 
 
 def _hosts(endpoint: str | None) -> set[str]:
@@ -98,7 +112,7 @@ def _from_address(text: str, hosts: set[str]) -> HubReference:
     name, colon, level = parts[1].partition(":")
     repo = check_repo_name(f"{parts[0]}/{name}")
     if colon:
-        return HubReference(repo, _checked_level(level))
+        return _with_level(repo, "/".join([level, *parts[2:]]))
     shown = parse_qs(address.query).get("show_file_info")  # the Hub's own link to a GGUF file's details
     return HubReference(repo, path=check_file_path(shown[0]) if shown else _path_of(parts[2:], text))
 
@@ -118,10 +132,15 @@ def _path_of(route: list[str], text: str) -> str | None:
     return check_file_path(path) if path and route[0] != "tree" else None
 
 
-def _checked_level(level: str) -> str:
-    if not _LEVEL.fullmatch(level):
-        raise HubProblem(f"{level[:40]!r} is not the name of a level.", "Levels have names like Q4_K_M or Q8_0.")
-    return level
+def _with_level(repo: str, text: str) -> HubReference:
+    """The level or the file that stands behind the colon."""
+    if text.lower().endswith(".gguf"):
+        return HubReference(repo, path=check_file_path(text))
+    if not _LEVEL.fullmatch(text):
+        raise HubProblem(
+            f"{text[:40]!r} is not the name of a level or of a .gguf file.", "Levels have names like Q4_K_M or Q8_0."
+        )
+    return HubReference(repo, text)
 
 
 def _not_a_name(text: str) -> HubProblem:

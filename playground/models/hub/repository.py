@@ -1,23 +1,28 @@
 """What a repository on the Hub offers: its models, the levels of each, and the files of each level.
 
-Worked out from file names and sizes, without a request. Projectors, imatrix files, draft models and adapters are left
-out, and so are levels of which a shard is missing.
+Worked out from file names and sizes, without a request. Every GGUF file is either in a level or left out with a reason:
+projectors, imatrix files, draft models and adapters, and levels of which a shard is missing.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Final
 
 from playground.errors import ModelNotFound
-from playground.gguf.filenames import parse_file_name
+from playground.gguf.filenames import FileName, parse_file_name, split_shard
+from playground.gguf.kinds import KIND_NAMES
 from playground.gguf.levels import DEFAULT_LEVELS, find_level, nominal_bits
 
 MOST_USEFUL_BITS: Final = 9.0  # above Q8_0 a level is larger and slower, and its answers are no better
 UNKNOWN_LEVEL: Final = "unknown"
+_MODEL_SIZES: Final = frozenset(("nano", "micro", "tiny", "mini", "small", "base", "medium", "large", "xl", "xxl"))
+_ALIKE: Final = 0.02  # two files that differ less in size are not two levels of one model
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,18 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubLevel:
-    """One model at one level: all its shards, in order."""
+    """One model at one level: all its shards, in order.
+
+    level: unique among the levels of a model. Where the file's name says none that is known, or another file has the
+    same one, it is what tells the files apart: "Q4", "i1-Q4_K_M", "Compact".
+    """
 
     repo: str
     commit: str  # of the repository when it was opened
     base_name: str
     level: str
     files: tuple[HubFile, ...]
+    is_only: bool = True  # no other model of the repository has a level of that name
 
     @property
     def size(self) -> int:
@@ -58,8 +68,9 @@ class HubLevel:
 
     @property
     def reference(self) -> str:
-        """The short name, such as `owner/repo:Q4_K_M`."""
-        return f"{self.repo}:{self.level}"
+        """The short name, such as `owner/repo:Q4_K_M`; with the file's name where the level says too little."""
+        is_name = self.is_only and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.level)
+        return f"{self.repo}:{self.level if is_name else self.files[0].path}"
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,16 @@ class HubModel:
 
 
 @dataclass(frozen=True)
+class LeftOutFile:
+    """A GGUF file of a repository that is in no level, and why, in a sentence."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Repository:
-    """A repository as the Hub describes it. incomplete: levels left out because shards are missing."""
+    """A repository as the Hub describes it. left_out: its GGUF files that are in no level."""
 
     id: str
     commit: str
@@ -82,7 +101,7 @@ class Repository:
     licence: str | None = None
     gated: bool = False
     renamed_from: str | None = None
-    incomplete: tuple[str, ...] = ()
+    left_out: tuple[LeftOutFile, ...] = ()
 
     @property
     def levels(self) -> tuple[HubLevel, ...]:
@@ -96,19 +115,20 @@ class Repository:
             sentences.append(f"{self.renamed_from} is now called {self.id}.")
         if self.gated:
             sentences.append("Its licence must be accepted on its page before it can be downloaded.")
-        if self.incomplete:
-            sentences.append(f"Left out, because files are missing: {', '.join(self.incomplete)}.")
+        for reason, paths in _by_reason(self.left_out).items():
+            names = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+            sentences.append(f"Left out: {names}. {reason}")
         return " ".join(sentences)
 
     def resolve_level(
         self, level: str | None = None, *, path: str | None = None, base_name: str | None = None
     ) -> HubLevel:
-        """One level: that of a file's path, of a name, or the recommended one. Raises ModelNotFound."""
+        """One level: that of a file's path or name, that of a name, or the recommended one. Raises ModelNotFound."""
         offered = [found for found in self.levels if base_name in (None, found.base_name)]
         if path is not None:
-            fitting = [found for found in offered if any(file.path == path for file in found.files)]
+            fitting = self._with_file(offered, path)
         elif level is not None:
-            fitting = [found for found in offered if _same_level(found.level, level)]
+            fitting = _with_name(offered, level)
         else:
             usual = recommended_level(offered)
             fitting = [usual] if usual else []
@@ -117,24 +137,44 @@ class Repository:
         names = ", ".join(dict.fromkeys(found.level for found in offered)) or "none"
         raise ModelNotFound(f"{self.id} does not offer {path or level or 'a GGUF model'}.", f"Its levels are: {names}.")
 
+    def _with_file(self, offered: Sequence[HubLevel], path: str) -> list[HubLevel]:
+        """The levels with that file, by its path, else by its name alone. Raises ModelNotFound for one left out."""
+        same_tests: tuple[Callable[[str], bool], ...] = (
+            lambda other: other == path,
+            lambda other: PurePosixPath(other).name.lower() == path.lower(),
+        )
+        for is_same in same_tests:
+            if fitting := [found for found in offered if any(is_same(file.path) for file in found.files)]:
+                if len(fitting) > 1:
+                    paths = ", ".join(found.files[0].path for found in fitting)
+                    raise ModelNotFound(
+                        f"{self.id} has several files named {path}: {paths}.", "Name one with its folder."
+                    )
+                return fitting
+            for entry in self.left_out:
+                if is_same(entry.path):
+                    raise ModelNotFound(
+                        f"{entry.path} is not a model to chat with: {entry.reason}", "Choose another file."
+                    )
+        return []
 
-def read_models(repo: str, commit: str, files: Iterable[HubFile]) -> tuple[tuple[HubModel, ...], tuple[str, ...]]:
-    """The models among a repository's files, and the names of levels that lack shards."""
-    sets: dict[tuple[str, str, str, int], dict[int, HubFile]] = defaultdict(dict)
-    for file in files:
-        name = parse_file_name(file.path)
-        if name is not None and name.kind == "model" and file.size > 0:
-            folder = str(PurePosixPath(file.path).parent)
-            sets[folder, name.base_name, name.level or UNKNOWN_LEVEL, name.shard_count][name.shard] = file
-    whole = {key: shards for key, shards in sets.items() if len(shards) == key[3]}
-    incomplete = sorted(f"{base} {level}" for _, base, level, _ in sets.keys() - whole.keys())
-    names = _unique_names(whole)
+
+def read_models(
+    repo: str, commit: str, files: Iterable[HubFile]
+) -> tuple[tuple[HubModel, ...], tuple[LeftOutFile, ...]]:
+    """The models among a repository's files, and the GGUF files that are in none of them."""
+    found, left_out = _whole_files(repo, files)
+    bases = _model_names(found)
+    levels = [
+        HubLevel(repo, commit, base, one.name.level or one.name.spelled or UNKNOWN_LEVEL, one.files)
+        for base, one in zip(bases, found, strict=True)
+    ]
+    levels = _with_unique_names(_grouped_by_size(levels), {one.files[0].path: one.name for one in found})
     models: dict[str, list[HubLevel]] = defaultdict(list)
-    for key, shards in whole.items():
-        ordered = tuple(shards[number] for number in sorted(shards))
-        models[names[key]].append(HubLevel(repo, commit, names[key], key[2], ordered))
-    rows = (HubModel(base, tuple(sorted(levels, key=_by_size))) for base, levels in sorted(models.items()))
-    return tuple(rows), tuple(incomplete)
+    for level in levels:
+        models[level.base_name].append(level)
+    rows = (HubModel(base, tuple(sorted(rows, key=_by_size))) for base, rows in sorted(models.items()))
+    return tuple(rows), tuple(left_out)
 
 
 def recommended_level(levels: Sequence[HubLevel], verdicts: Mapping[str, str] | None = None) -> HubLevel | None:
@@ -164,17 +204,116 @@ def _by_size(level: HubLevel) -> tuple[int, str]:
     return level.size, level.key
 
 
-def _same_level(offered: str, asked: str) -> bool:
-    return offered.upper().replace("-", "_") == asked.upper().replace("-", "_")
+def _with_name(levels: Sequence[HubLevel], name: str) -> list[HubLevel]:
+    """The levels of that name; else of that file name; else a publisher's UD- or i1- mix of it."""
+    asked = _folded(name)
+    return (
+        [found for found in levels if found.level == name]
+        or [found for found in levels if _folded(found.level) == asked]
+        or [found for found in levels if _folded(PurePosixPath(found.files[0].path).stem) == asked]
+        or [found for found in levels if _folded(found.level) in (f"UD_{asked}", f"I1_{asked}")]
+    )
 
 
-def _unique_names(sets: Iterable[tuple[str, str, str, int]]) -> dict[tuple[str, str, str, int], str]:
-    """A name for the model of each set of files: its base name, with the folder where two models share that name."""
+def _folded(level: str) -> str:
+    return level.upper().replace("-", "_")
+
+
+def _by_reason(left_out: Iterable[LeftOutFile]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for entry in left_out:
+        reasons[entry.reason].append(entry.path)
+    return reasons
+
+
+@dataclass(frozen=True)
+class _WholeFile:
+    """One level's files in order, with what the name of the first says."""
+
+    name: FileName
+    folder: str
+    files: tuple[HubFile, ...]
+
+
+def _whole_files(repo: str, files: Iterable[HubFile]) -> tuple[list[_WholeFile], list[LeftOutFile]]:
+    """Every model in one file, and every complete set of shards; the other files with the reason."""
+    whole: list[_WholeFile] = []
+    left_out: list[LeftOutFile] = []
+    sets: dict[tuple[str, int], dict[int, tuple[FileName, HubFile]]] = defaultdict(dict)
+    for file in files:
+        name = parse_file_name(file.path, repo.rpartition("/")[2])
+        if name is None:
+            continue
+        path = PurePosixPath(file.path)
+        if name.kind != "model":
+            left_out.append(LeftOutFile(file.path, f"It is {KIND_NAMES[name.kind]}."))
+        elif file.size <= 0:
+            left_out.append(LeftOutFile(file.path, "It is empty."))
+        elif name.shard_count == 1:
+            whole.append(_WholeFile(name, str(path.parent), (file,)))
+        else:
+            sets[str(path.with_name(split_shard(path.stem)[0])), name.shard_count][name.shard] = (name, file)
+    for (_, count), shards in sets.items():
+        in_order = [shards[number] for number in sorted(shards)]
+        if len(shards) == count:
+            folder = str(PurePosixPath(in_order[0][1].path).parent)
+            whole.append(_WholeFile(in_order[0][0], folder, tuple(file for _, file in in_order)))
+        else:
+            title = " ".join(part for part in (in_order[0][0].base_name, in_order[0][0].level) if part)
+            reason = f"{len(shards)} of the {count} files of {title} are there, and a model needs all of them."
+            left_out += [LeftOutFile(file.path, reason) for _, file in in_order]
+    return whole, left_out
+
+
+def _model_names(found: Sequence[_WholeFile]) -> list[str]:
+    """A name for the model of each: its base name, with the folder where folders hold different models of that name."""
     folders: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for folder, base, level, _ in sets:
-        folders[base, level].add(folder)
+    for one in found:
+        folders[one.name.base_name, one.name.level or one.name.spelled].add(one.folder)
     doubled = {base for (base, _), places in folders.items() if len(places) > 1}
-    return {
-        key: f"{key[0]}/{key[1]}" if key[1] in doubled and key[0] != "." else key[1]
-        for key in sets
-    }  # fmt: skip
+    bases = ((one.name.base_name, one.folder) for one in found)
+    return [f"{folder}/{base}" if base in doubled and folder != "." else base for base, folder in bases]
+
+
+def _grouped_by_size(levels: Sequence[HubLevel]) -> list[HubLevel]:
+    """Files whose names say no level, as levels of one model where their names and sizes allow it.
+
+    "M-APEX-I-Compact" and "M-APEX-I-Balanced" are the levels "Compact" and "Balanced" of "M-APEX-I": they begin with
+    the same words, end in words without a number, and differ in size, which a model and its variant for chats do not.
+    """
+    unknown = [level for level in levels if level.level == UNKNOWN_LEVEL]
+    groups: dict[str, list[HubLevel]] = defaultdict(list)
+    for level in unknown:
+        words = level.base_name.split("-")
+        is_variant = len(words) > 2 and words[-1].isalpha() and words[-1].lower() not in _MODEL_SIZES
+        if is_variant:
+            groups["-".join(words[:-1])].append(level)
+    renamed = {
+        level.key: replace(level, base_name=base, level=level.base_name.rpartition("-")[2])
+        for base, group in groups.items()
+        if len(group) > 1 and _differ_in_size(group)
+        for level in group
+    }
+    return [renamed.get(level.key, level) for level in levels]
+
+
+def _differ_in_size(levels: Sequence[HubLevel]) -> bool:
+    sizes = sorted(level.size for level in levels)
+    return all(larger - smaller > _ALIKE * larger for smaller, larger in pairwise(sizes))
+
+
+def _with_unique_names(levels: Sequence[HubLevel], names: Mapping[str, FileName]) -> list[HubLevel]:
+    """The levels, those that share a name renamed: as their file names spell it, else by the whole file name."""
+    steps: tuple[Callable[[HubLevel], str], ...] = (
+        lambda level: names[level.files[0].path].spelled or level.level,
+        lambda level: split_shard(PurePosixPath(level.files[0].path).stem)[0],
+        lambda level: level.files[0].path,
+    )
+    for rename in steps:
+        counts = Counter((level.base_name, _folded(level.level)) for level in levels)
+        levels = [
+            replace(level, level=rename(level)) if counts[level.base_name, _folded(level.level)] > 1 else level
+            for level in levels
+        ]
+    counts_by_level = Counter(_folded(level.level) for level in levels)
+    return [replace(level, is_only=counts_by_level[_folded(level.level)] == 1) for level in levels]
