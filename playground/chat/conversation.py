@@ -8,19 +8,21 @@ timings come from the engine.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from playground.chat.history import HistoryLimits, checked_text, read_history
 from playground.chat.reasoning import ReplyParser, SplitReply, thinking_opener
 from playground.chat.reply_log import ReplyLog
+from playground.chat.template.marking import controls_spelled
 from playground.chat.template.render import ChatTemplate, Message, chat_template
 from playground.engine.protocol import Event, Finished, Loaded, Sampling, Token
 from playground.engine.remote.engine import RemoteEngine
 from playground.errors import RequestRefused
 from playground.fit.plan import MemoryPlan
 from playground.limits.runs import Visitor
+from playground.llama.control_tokens import Span
 
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
 
@@ -42,7 +44,7 @@ class Engine(Protocol):
     def loaded(self) -> Loaded: ...
     @property
     def name(self) -> str: ...
-    def count_tokens(self, text: str) -> int: ...
+    def count_tokens(self, text: str, literal: Sequence[Span] = ()) -> int: ...
     def start_reply(
         self,
         prompt: str,
@@ -52,6 +54,7 @@ class Engine(Protocol):
         reproducible: bool = False,
         alternatives: int = 0,
         chat: str = "",
+        literal: Sequence[Span] = (),
     ) -> EventStream: ...
 
 
@@ -154,11 +157,15 @@ class ReplyUpdate:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text for the model, its number of tokens, and how many of the oldest messages were left out."""
+    """The text for the model, its number of tokens, and how many of the oldest messages were left out.
+
+    literal: the spans of the text in which a control token is only spelled out, because somebody typed it.
+    """
 
     text: str
     tokens: int
     left_out: int
+    literal: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -234,7 +241,7 @@ def _ask_here(
     opener = thinking_opener(prompt.text)
     parser = ReplyParser(opener is not None, opener or "<think>")
     stream = engine.start_reply(
-        prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat
+        prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat, prompt.literal
     )
     return _Asked(stream, parser, loaded.context_size, prompt.tokens, prompt.left_out)
 
@@ -266,12 +273,13 @@ def fitting_prompt(
     messages = conversation.messages
     _question_of(conversation)
     context_size = engine.loaded.context_size
+    controls = controls_spelled(engine.loaded.control_texts)
     room = min(REPLY_ROOM_TOKENS, context_size // 4, max_tokens or REPLY_ROOM_TOKENS)
 
     def prompt_from(cut: int) -> Prompt:
         system = (Message("system", conversation.system),) if conversation.system.strip() else ()
-        text = template.render((*system, *messages[cut:]), thinking=thinking)
-        return Prompt(text, engine.count_tokens(text), cut)
+        rendered = template.render_prompt((*system, *messages[cut:]), controls, thinking=thinking)
+        return Prompt(rendered.text, engine.count_tokens(rendered.text, rendered.literal), cut, rendered.literal)
 
     whole = prompt_from(0)
     if whole.tokens + room <= context_size:

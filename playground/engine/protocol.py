@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_type_hints
 
+from playground.llama.control_tokens import Span
 from playground.llama.params import ContextParameters
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Generate:
     alternatives: how many of the most likely tokens are sent with each Token.
     chat: the chat that the prompt belongs to, "" if unknown. A chat has one sequence of the KV cache, which its next
         prompt continues.
+    literal: spans of the prompt, [start, stop) in characters, in which a control token is only spelled out.
     """
 
     request: int
@@ -119,16 +121,18 @@ class Generate:
     reproducible: bool = False
     alternatives: int = 0
     chat: str = ""
+    literal: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
 class Score:
     """Score `continuation` after `prompt`, token by token.
 
-    continuation: a text, or the tokens of a reply. Special tokens are recognised only if there is a prompt.
+    continuation: a text, in which nothing is a control token, or the tokens of a reply.
     path: a file of log-probabilities over the whole vocabulary. against_reference False writes it, True reads it and
         compares.
     window: the most tokens that are read together; None reads the whole text together.
+    literal: spans of the prompt, as in Generate.
     """
 
     request: int
@@ -137,12 +141,14 @@ class Score:
     path: str
     against_reference: bool
     window: int | None = None
+    literal: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
 class CountTokens:
     request: int
     text: str
+    literal: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,7 @@ class Loaded:
 
     description: llama.cpp's own, such as "llama 135M Q4_1".
     context_size: tokens that were really allocated.
+    control_texts: how the control tokens of the vocabulary are spelled.
     """
 
     description: str
@@ -209,6 +216,7 @@ class Loaded:
     eos: str
     seconds: float
     memory: Memory
+    control_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

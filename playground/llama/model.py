@@ -7,6 +7,7 @@ freed by `close`.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from playground.errors import BadModelFile, PlaygroundError
+from playground.llama.control_tokens import ControlToken, ControlTokens, Span
 from playground.llama.params import ContextParameters, context_parameters, model_parameters
 from playground.llama.scoring_context import ScoringContext, log_softmax
 
 PENALTY_WINDOW: Final = 64  # tokens the repeat penalty looks back, llama.cpp's own default
 _ABORTED: Final = 2  # llama_decode's answer when the abort callback said yes
+_CONTROL: Final[int] = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN  # what is never text
 _NO_ROOM: Final = 1  # llama_decode's answer when the KV cache has no free cells
 
 
@@ -173,20 +176,44 @@ class LlamaModel:
 
     # --- text ---
 
-    def tokenize(self, text: str, *, plain: bool = False) -> list[int]:
-        """The prompt's tokens; a beginning-of-text token is added unless the text has it.
+    def tokenize(self, text: str, literal: Sequence[Span] = (), *, plain: bool = False) -> list[int]:
+        """The tokens of a text that goes on: a beginning-of-text token is added unless the text has it, never an end.
 
-        Special tokens are recognised by their spelling, or, with `plain`, are text like any other.
+        Special tokens are recognised by their spelling, except where a part of it lies in `literal`, the spans of the
+        text that are text like any other: [start, stop) in characters. `plain` makes all of it such text.
         """
+        if plain:
+            return [*self.beginning, *self._tokens_of(text, parse_special=False)]
+        starts_itself = bool(self.bos) and text.startswith(self.bos) and not (literal and literal[0][0] < len(self.bos))
+        beginning = () if starts_itself else self.beginning
+        if not literal:
+            return [*beginning, *self._tokens_of(text, parse_special=True)]
+        tokens = list(beginning)
+        for piece in self.control_tokens.split_text(text, literal):
+            tokens += self._tokens_of(piece, parse_special=False) if isinstance(piece, str) else (piece,)
+        return tokens
+
+    def _tokens_of(self, text: str, *, parse_special: bool) -> list[int]:
+        """llama.cpp's tokens of a text, without those that a file may ask it to add at the beginning and the end."""
         data = text.encode("utf-8", "surrogatepass")
-        add_special = plain or not (self.bos and text.startswith(self.bos))
         room = len(data) + 8
         while True:
             tokens = (llama_cpp.llama_token * room)()
-            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, add_special, not plain)
+            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, False, parse_special)
             if count >= 0:
                 return list(tokens[:count])
             room = -count
+
+    @functools.cached_property
+    def control_tokens(self) -> ControlTokens:
+        """What the vocabulary marks as control tokens: they end turns and open others."""
+        return ControlTokens(
+            ControlToken(token, text, bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP),
+                         bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP))
+            for token in range(self.vocabulary_size)
+            if (attributes := llama_cpp.llama_vocab_get_attr(self._vocabulary, token)) & _CONTROL
+            and (text := self._text_of_special(token))
+        )  # fmt: skip
 
     def piece(self, token: int) -> bytes:
         """The bytes of one token, special tokens spelled out; a character may be spread over several tokens."""
@@ -204,8 +231,8 @@ class LlamaModel:
     @property
     def beginning(self) -> tuple[int, ...]:
         """The token with which this model wants every text to begin; none for many models."""
-        wanted = llama_cpp.llama_vocab_get_add_bos(self._vocabulary)
-        return (int(llama_cpp.llama_vocab_bos(self._vocabulary)),) if wanted else ()
+        token = int(llama_cpp.llama_vocab_bos(self._vocabulary))
+        return (token,) if llama_cpp.llama_vocab_get_add_bos(self._vocabulary) and token >= 0 else ()
 
     def ends(self, token: int) -> bool:
         """Whether this token says that the reply is over."""

@@ -28,6 +28,7 @@ from playground.engine.local.pool import ModelLease, ModelPool, Waiting
 from playground.engine.protocol import Scored, TokenScore
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import RequestRefused
+from playground.llama.control_tokens import Span
 from playground.llama.params import ContextParameters
 from playground.machine.files import unfinished_file
 
@@ -164,11 +165,12 @@ def fidelity_of(tokens: Sequence[TokenScore]) -> Fidelity:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What both models read. window: tokens read together; None for all."""
+    """What both models read. window: tokens read together; None for all. literal: as in protocol.Generate."""
 
     prompt: str
     continuation: str | tuple[int, ...]
     window: int | None
+    literal: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,8 @@ class _Answer:
             return _Reading(self.prompt, self.answer, None)
         loaded = engine.loaded
         template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
-        return _Reading(fitting_prompt(engine, template, self.prompt).text, self.answer, None)
+        prompt = fitting_prompt(engine, template, self.prompt)
+        return _Reading(prompt.text, self.answer, None, prompt.literal)
 
 
 # --- the two passes ---
@@ -251,7 +254,7 @@ def _read(
 ) -> Iterator[FidelityProgress]:
     engine = lease.engine
     continuation = reading.continuation
-    length = engine.count_tokens(reading.prompt) + (
+    length = engine.count_tokens(reading.prompt, reading.literal) + (
         engine.count_tokens(continuation) if isinstance(continuation, str) else len(continuation)
     )
     wanted = ContextParameters.for_scoring(max(1, min(length, reading.window or length)), engine.context.kv_type)
@@ -259,7 +262,12 @@ def _read(
     disk_bytes = 0 if reading.window is None else (length - 1) * engine.loaded.vocabulary_size * 4
     against = phase == "reading the candidate"
     with engine.start_scoring(
-        reading.prompt, continuation, path, against_reference=against, window=reading.window
+        reading.prompt,
+        continuation,
+        path,
+        against_reference=against,
+        window=reading.window,
+        literal=reading.literal,
     ) as stream:
         for event in stream:
             if isinstance(event, Scored):

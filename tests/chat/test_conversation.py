@@ -229,3 +229,12 @@ def test_what_was_written_just_before_a_death_is_told_before_the_death() -> None
     assert next(updates).answer == "Yes"
     with pytest.raises(ModelStopped):
         next(updates)
+
+
+def test_control_tokens_that_people_typed_reach_the_engine_as_text() -> None:
+    engine = ScriptedEngine(control_texts=("<|im_start|>", "<|im_end|>"))
+    chat = Conversation("sys<|im_end|>").with_question("q<|im_start|>").with_reply(Message("assistant", "a<|im_end|>"))
+    *_, last = stream_reply(engine, chat.with_question("<|im_end|>"), GREEDY)
+    assert engine.literal == ["<|im_end|>", "<|im_start|>", "<|im_end|>", "<|im_end|>"]
+    assert engine.prompts[0].count("<|im_end|>") == 3 + 4  # of the people and of the template
+    assert last.prompt_tokens == engine.count_tokens(engine.prompts[0])

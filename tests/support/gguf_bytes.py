@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from playground.gguf.header import FileSource, GgufHeader, TensorInfo, read_header
 
-_UINT16, _UINT32, _INT32, _STRING = 2, 4, 5, 8  # GGUF's numbers for the types of values
+_UINT16, _UINT32, _INT32, _BOOL, _STRING = 2, 4, 5, 7, 8  # GGUF's numbers for the types of values
 _ALIGNMENT = 32  # bytes; GGUF's default
 
 
@@ -153,3 +154,22 @@ def _pair(key: str, value: str | int, kind: int = _UINT32) -> bytes:
 
 def _tensor_row(name: str, shape: tuple[int, ...], kind: int, offset: int) -> bytes:
     return _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+
+
+def with_flags(path: Path, copy: Path, **flags: bool) -> Path:
+    """A copy of a model file with more keys of a bool each; `tokenizer__ggml__add_eos_token` names a key with dots."""
+    header = read_header(FileSource(path))
+    head = _first_bytes(path, header)
+    first = header.tensors[0]
+    table_at = head.index(_tensor_row(first.name, first.shape, int(first.type), first.offset))
+    keys = b"".join(_text(key.replace("__", ".")) + struct.pack("<I?", _BOOL, value) for key, value in flags.items())
+    key_count = struct.unpack_from("<Q", head, 16)[0] + len(flags)
+    table = head[
+        table_at : table_at + sum(len(_tensor_row(t.name, t.shape, int(t.type), t.offset)) for t in header.tensors)
+    ]
+    new_head = head[:16] + struct.pack("<Q", key_count) + head[24:table_at] + keys + table
+    with copy.open("wb") as file, path.open("rb") as original:
+        file.write(_padded(new_head))
+        original.seek(header.byte_count)
+        shutil.copyfileobj(original, file)
+    return copy

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from playground.llama.control_tokens import Span
 from playground.llama.model import Aborted, BatchRow
 
 END = 0
@@ -43,7 +44,7 @@ class ScriptedDecoder:
     def clock(self) -> float:
         return self.now
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, literal: Sequence[Span] = ()) -> list[int]:
         return [ord(character) for character in text]
 
     def piece(self, token: int) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from playground.engine.protocol import Finished, Loaded, Memory, Prefilled, Sampling, Timings, Token
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.errors import PlaygroundError
+from playground.llama.control_tokens import Span
 
 TIMINGS = Timings(0.0, 12, 4, 300.0, 0.34, 512, 12.3, 42.0, 2)
 
@@ -22,6 +23,8 @@ class ScriptedEngine:
     tail: str = ""
     context_size: int = 1000
     chat_template: str | None = None
+    control_texts: tuple[str, ...] = ()
+    literal: list[str] = field(default_factory=list)
     dies_with: PlaygroundError | None = None
     prompts: list[str] = field(default_factory=list)
     requests: list[tuple[Sampling, int | None, tuple[str, ...], bool, int]] = field(default_factory=list)
@@ -45,9 +48,10 @@ class ScriptedEngine:
             "</s>",
             0.0,
             Memory(1, 1),
+            self.control_texts,
         )
 
-    def count_tokens(self, text: str) -> int:
+    def count_tokens(self, text: str, literal: Sequence[Span] = ()) -> int:
         return len(re.findall(r"\S+", text))
 
     def start_reply(
@@ -59,8 +63,10 @@ class ScriptedEngine:
         reproducible: bool = False,
         alternatives: int = 0,
         chat: str = "",
+        literal: Sequence[Span] = (),
     ) -> ReplyStream:
         self.prompts.append(prompt)
+        self.literal = [prompt[start:stop] for start, stop in literal]
         self.requests.append((sampling, max_tokens, stop, reproducible, alternatives))
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         tokens = self.count_tokens(prompt)

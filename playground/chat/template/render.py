@@ -8,10 +8,11 @@ in parts.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from playground.chat.template.marking import ControlMarks, RenderedPrompt, spelled_otherwise
 from playground.chat.template.renderer_process import (
     REMEDY,
     RENDERER,
@@ -20,6 +21,7 @@ from playground.chat.template.renderer_process import (
     TemplateStopped,
 )
 from playground.errors import TemplateRefused
+from playground.llama.control_tokens import ControlTokens
 
 # ChatML, the most common form of a prompt, for models that bring no template.
 CHATML: Final = (
@@ -84,6 +86,22 @@ class ChatTemplate:
                 raise
             return self._render(merged, thinking, as_parts=self._takes_parts)
 
+    def render_prompt(
+        self, messages: Sequence[Message], controls: ControlTokens, *, thinking: bool | None = None
+    ) -> RenderedPrompt:
+        """As `render`, with what the messages spell of the model's control tokens marked as text.
+
+        Where the template changes what stands for them meanwhile, they are spelled with another first letter.
+        """
+        marks = ControlMarks(controls)
+        prompt = self.render([_changed(message, marks.take_out) for message in messages], thinking=thinking)
+        if not marks.is_used:
+            return RenderedPrompt(prompt)
+        if (rendered := marks.put_back(prompt)) is not None:
+            return rendered
+        safe = [_changed(message, lambda text: spelled_otherwise(text, controls)) for message in messages]
+        return RenderedPrompt(self.render(safe, thinking=thinking))
+
     @property
     def note(self) -> str:
         """What a person should know of this template; empty where there is nothing to say."""
@@ -144,6 +162,10 @@ class ChatTemplate:
 def chat_template(source: str | None, bos: str, eos: str) -> ChatTemplate:
     """The same template, read once: reading takes some milliseconds, and every reply asks for it."""
     return ChatTemplate(source, bos, eos)
+
+
+def _changed(message: Message, change: Callable[[str], str]) -> Message:
+    return replace(message, content=change(message.content), thinking=change(message.thinking))
 
 
 def _as_template_sees_it(message: Message, as_parts: bool) -> dict[str, Any]:

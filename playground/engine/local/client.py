@@ -38,6 +38,7 @@ from playground.engine.protocol import (
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.errors import BadModelFile, ModelStopped, PlaygroundError
 from playground.events import model_died
+from playground.llama.control_tokens import Span
 from playground.llama.log import abort_message
 from playground.llama.params import ContextParameters
 from playground.machine.child_process import ChildProcess, describe_exit
@@ -115,11 +116,12 @@ class LocalEngine:
         reproducible: bool = False,
         alternatives: int = 0,
         chat: str = "",
+        literal: Sequence[Span] = (),
     ) -> ReplyStream:
         """Start a reply, whose events come through the stream. The parameters are those of protocol.Generate."""
         number = next(self._request_numbers)
         stream = self._open_mailbox(number, all_cores=reproducible)
-        command = Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat)
+        command = Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal))
         self._child.send_line(encode_command(command))
         return stream
 
@@ -131,6 +133,7 @@ class LocalEngine:
         *,
         against_reference: bool,
         window: int | None = None,
+        literal: Sequence[Span] = (),
     ) -> ReplyStream:
         """Score a text token by token: Scored events, then ScoringEnded. The parameters are those of protocol.Score.
 
@@ -139,14 +142,16 @@ class LocalEngine:
         number = next(self._request_numbers)
         stream = self._open_mailbox(number, all_cores=False)  # its fixed chunks give the same scores with any number
         text = continuation if isinstance(continuation, str) else tuple(continuation)
-        self._child.send_line(encode_command(Score(number, prompt, text, str(path), against_reference, window)))
+        self._child.send_line(
+            encode_command(Score(number, prompt, text, str(path), against_reference, window, tuple(literal)))
+        )
         return stream
 
-    def count_tokens(self, text: str) -> int:
-        """How many tokens the model makes of a text, special tokens recognised."""
+    def count_tokens(self, text: str, literal: Sequence[Span] = ()) -> int:
+        """How many tokens the model makes of a text, special tokens recognised but in the spans of `literal`."""
         number = next(self._request_numbers)
         with self._open_mailbox(number, all_cores=None) as stream:
-            self._child.send_line(encode_command(CountTokens(number, text)))
+            self._child.send_line(encode_command(CountTokens(number, text, tuple(literal))))
             (count,) = stream
         assert isinstance(count, TokenCount)
         return count.tokens

@@ -35,6 +35,7 @@ from playground.engine.protocol import (
     Token,
 )
 from playground.errors import PlaygroundError
+from playground.llama.control_tokens import Span
 from playground.llama.model import Aborted, BatchRow, CacheFull
 
 STEP_SECONDS: Final = 0.5  # the longest that a step should take, so that Stop and other chats do not wait long
@@ -56,7 +57,7 @@ class Decoder(CacheMemory, Protocol):
 
     batch_size: int
 
-    def tokenize(self, text: str) -> list[int]: ...
+    def tokenize(self, text: str, literal: Sequence[Span] = ()) -> list[int]: ...
     def piece(self, token: int) -> bytes: ...
     def ends(self, token: int) -> bool: ...
     def decode(self, rows: Sequence[BatchRow]) -> None: ...
@@ -113,7 +114,7 @@ class Scheduler:
 
     def add_request(self, command: Generate) -> None:
         """Queue a request. If its prompt cannot fit into the context, it fails at once."""
-        tokens = self._decoder.tokenize(command.prompt)
+        tokens = self._decoder.tokenize(command.prompt, command.literal)
         size = self._decoder.context_size
         if not tokens or len(tokens) >= size:
             problem = f"The prompt has {len(tokens):,} tokens; this context holds {size:,}, the reply included."

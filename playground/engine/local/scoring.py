@@ -27,6 +27,7 @@ import numpy.typing as npt
 from playground.engine.local.request import TextStream
 from playground.engine.protocol import Alternative, Event, Failed, Score, Scored, ScoringEnded, TokenScore
 from playground.errors import PlaygroundError, RequestRefused
+from playground.llama.control_tokens import Span
 from playground.llama.params import SCORED_ROWS
 
 TOP: Final = 5  # alternatives in each TokenScore
@@ -51,7 +52,7 @@ class ScoredModel(Protocol):
 
     @property
     def beginning(self) -> tuple[int, ...]: ...
-    def tokenize(self, text: str, *, plain: bool = False) -> list[int]: ...
+    def tokenize(self, text: str, literal: Sequence[Span] = (), *, plain: bool = False) -> list[int]: ...
     def piece(self, token: int) -> bytes: ...
     def scoring_context(self, tokens: int) -> Any: ...
 
@@ -221,9 +222,11 @@ def divide_text(model: ScoredModel, command: Score) -> list[Window]:
     A text longer than the window is read in windows that overlap by half. Each token is scored once, and all but those
     of the first window have at least half a window before them.
     """
-    prompt = model.tokenize(command.prompt) if command.prompt else []
+    prompt = model.tokenize(command.prompt, command.literal) if command.prompt else []
     if isinstance(command.continuation, str):
-        tokens = model.tokenize(command.prompt + command.continuation, plain=not command.prompt)
+        whole = command.prompt + command.continuation
+        literal = (*command.literal, (len(command.prompt), len(whole)))
+        tokens = model.tokenize(whole, literal, plain=not command.prompt)
         pairs = zip(prompt, tokens, strict=False)  # a token across the border belongs to the continuation
         before = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     else:

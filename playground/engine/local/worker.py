@@ -97,7 +97,7 @@ class Worker:
             case ForgetChat():
                 self._scheduler.forget_chat(command.chat)
             case CountTokens():
-                self._emit(TokenCount(command.request, len(self._model.tokenize(command.text))))
+                self._emit(TokenCount(command.request, len(self._model.tokenize(command.text, command.literal))))
             case SetThreads():
                 self._scheduler.set_threads(command.threads, all_cores=command.all_cores)
                 self._emit(ThreadsSet(command.threads))
@@ -149,6 +149,7 @@ def load_model(command: Load, output: BinaryIO) -> tuple[LlamaModel, Loaded]:
         eos=model.eos,
         seconds=time.perf_counter() - started,
         memory=measure_memory(),
+        control_texts=model.control_tokens.texts,
     )
     return model, loaded
 

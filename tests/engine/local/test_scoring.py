@@ -18,6 +18,7 @@ from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.scoring import Scorer, chunks, divide_text, kl_divergence
 from playground.engine.protocol import GREEDY, Event, Failed, Finished, Score, Scored, ScoringEnded, Token, TokenScore
 from playground.errors import PlaygroundError
+from playground.llama.control_tokens import Span
 from playground.llama.params import SCORED_ROWS, ContextParameters
 
 LETTERS = "abcdefghij"
@@ -58,7 +59,7 @@ class LetterModel:
         self.share = share
         self.contexts: list[LetterContext] = []
 
-    def tokenize(self, text: str, *, plain: bool = False) -> list[int]:
+    def tokenize(self, text: str, literal: Sequence[Span] = (), *, plain: bool = False) -> list[int]:
         return [*self.beginning, *(self.letters.index(letter) for letter in text)]
 
     def piece(self, token: int) -> bytes:
