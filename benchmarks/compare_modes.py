@@ -18,7 +18,7 @@ from playground.chat.comparison import Mode, Pane
 from playground.chat.conversation import Conversation, stream_reply
 from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 
 ROUNDS = 4
 TOKENS = 96

@@ -47,7 +47,7 @@ from playground.fit.verdict import judge, largest_context_that_fits
 from playground.limits.runs import Run, Visitor
 from playground.llama.params import ContextParameters
 from playground.models.hub.names import looks_like_reference, names_file_of_repository, parse_reference
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from playground.text_format import replace_surrogates
 
 State = Literal["waiting", "loading", "writing", "done", "failed"]

@@ -29,7 +29,7 @@ from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
 from playground.limits.run import StoppedBy
 from playground.limits.runs import Run, Visitor, Work
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from playground.settings import Settings
 from playground.text_format import counted
 

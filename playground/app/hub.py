@@ -27,7 +27,7 @@ from playground.models.hub.client import FoundRepository
 from playground.models.hub.headers import LevelHeader
 from playground.models.hub.names import looks_like_reference, parse_reference
 from playground.models.hub.repository import UNKNOWN_LEVEL, HubLevel, HubModel, Repository, recommended_level
-from playground.models.library import readable_name
+from playground.models.model_file import readable_name
 
 MOST_OPEN: Final = 20  # repositories remembered, for all visitors
 ESTIMATED: Final = "Estimated from the file size. Select it to read its header."

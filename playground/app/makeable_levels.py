@@ -16,7 +16,7 @@ from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
 from playground.gguf.levels import find_level
 from playground.limits.runs import Runs, Visitor
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile, QuantizedSize
 

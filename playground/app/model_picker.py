@@ -29,7 +29,8 @@ from playground.fit.verdict import Verdict, context_steps, judge, largest_contex
 from playground.gguf.levels import DEFAULT_LEVELS, find_level
 from playground.limits.runs import Runs, Visitor
 from playground.llama.params import ContextParameters
-from playground.models.library import Library, ModelFile
+from playground.models.library import Library
+from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedSize, level_note
 

@@ -24,7 +24,8 @@ from playground.machine.files import free_disk_bytes
 from playground.models.disk_scan import LeftOut
 from playground.models.file_records import LastUsed, delete_file, may_delete_file
 from playground.models.hub.download_queue import Download
-from playground.models.library import Library, ModelFile
+from playground.models.library import Library
+from playground.models.model_file import ModelFile
 from playground.quantize.quantize import QuantizedSize, level_note
 from playground.settings import Settings
 

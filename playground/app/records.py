@@ -20,7 +20,8 @@ from playground.fit.verdict import Verdict, judge
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
-from playground.models.library import Library, ModelFile
+from playground.models.library import Library
+from playground.models.model_file import ModelFile
 
 USUAL_CONTEXT = 4096  # tokens, or the most that the model was trained for: if no other is chosen
 

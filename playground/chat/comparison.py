@@ -18,7 +18,7 @@ from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from playground.text_format import UNKNOWN, counted, gibibytes, gibibytes_apart, seconds, speed
 
 Mode = Literal["in turn", "at once"]

@@ -23,7 +23,7 @@ from playground.engine.remote.protocol import RemoteModel
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from playground.text_format import counted, gibibytes
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playground.engine.remote.protocol import RemoteModel
     from playground.engine.remote.registry import RemoteLease
     from playground.llama.params import ContextParameters
-    from playground.models.library import ModelFile
+    from playground.models.model_file import ModelFile
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 

@@ -14,7 +14,8 @@ from playground.fit.table import LevelSize
 from playground.gguf.header import GgufHeader
 from playground.machine.memory import is_held_in_memory
 from playground.models.catalog import load_catalog
-from playground.models.library import Library, ModelFile
+from playground.models.library import Library
+from playground.models.model_file import ModelFile
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,12 @@ def parse_file_name(path: str, home: str = "") -> FileName | None:
     return FileName(base or stem, level, shard, shard_count, kind, spelled)
 
 
+def names_level_only(folder: str) -> bool:
+    """Whether a folder is named after a level and nothing else, such as "Q4_K_M"."""
+    base, level, _ = _split_level(folder)
+    return level is not None and not base
+
+
 def split_shard(stem: str) -> tuple[str, int, int]:
     """A name without its shard number, the number from 1, and the number of shards; 1 of 1 for a whole file."""
     match = _SHARD.search(stem)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from playground.errors import PlaygroundError
 from playground.machine.files import write_json_atomically
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 
 _DOWNLOADS_FILE: Final = "downloaded.json"
 _MOST_LOAD_TIMES: Final = 2000

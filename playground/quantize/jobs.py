@@ -15,7 +15,8 @@ from playground import events
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.gguf.levels import USUAL_LEVELS
 from playground.machine.cpus import read_processors
-from playground.models.library import Library, ModelFile
+from playground.models.library import Library
+from playground.models.model_file import ModelFile
 from playground.quantize.quantize import (
     HEARTBEAT_SECONDS,
     QuantizationProgress,

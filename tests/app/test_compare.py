@@ -35,7 +35,7 @@ from playground.engine.protocol import GREEDY, Finished, Token
 from playground.errors import PlaygroundError
 from playground.limits.limits import Limits
 from playground.limits.runs import Runs, Visitor
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 

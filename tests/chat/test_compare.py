@@ -20,7 +20,7 @@ from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import GREEDY, Prefilled, Sampling
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from playground.quantize.quantize import quantize_file
 
 CONTEXT = ContextParameters(1024, slots=2)

@@ -31,7 +31,7 @@ from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from tests.support.scripted_engine import TIMINGS
 
 CONTEXT = ContextParameters(1024)

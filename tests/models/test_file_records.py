@@ -8,7 +8,7 @@ import pytest
 
 from playground.errors import PlaygroundError
 from playground.models.file_records import FileChecksums, LastUsed, delete_file, may_delete_file, record_download
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 
 
 def test_the_last_load_is_known_after_a_restart_and_never_is_told_from_once(tmp_path: Path) -> None:

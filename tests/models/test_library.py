@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from playground.errors import BadModelFile, ModelNotFound
-from playground.models.library import Library, ModelFile, readable_name
+from playground.models.library import Library
+from playground.models.model_file import ModelFile, readable_name
 from playground.settings import load_settings
 from tests.support.model_bytes import ARCHITECTURE, model, text_pair
 
@@ -196,6 +197,61 @@ def test_a_file_that_changes_is_read_again(library: Library, folder: Path) -> No
 def test_true_bits_per_weight_cover_all_shards(library: Library, folder: Path) -> None:
     write_model(folder / "Tiny-Q8_0.gguf", weights=64)
     assert library.whole_header(listed(library)[0]).bits_per_weight == 32
+
+
+# --- models that share a name ---
+
+
+def test_two_repositories_with_files_of_one_name_are_two_models(library: Library, hub_cache: Path) -> None:
+    piano = cached(hub_cache, "alice/piano-teacher-GGUF", "a" * 40, "unsloth.Q4_K_M.gguf")
+    chess = cached(hub_cache, "bob/chess-coach-GGUF", "b" * 40, "unsloth.Q4_K_M.gguf")
+    more = cached(hub_cache, "bob/chess-coach-GGUF", "b" * 40, "unsloth.Q8_0.gguf")
+    models = library.models()
+    assert [file.path for file in models["unsloth (alice)"]] == [piano]
+    assert {file.path for file in models["unsloth (bob)"]} == {chess, more}
+    assert library.find_file("alice/piano-teacher-GGUF").path == piano
+    assert library.find_file("unsloth (bob):Q8_0").path == more
+    with pytest.raises(ModelNotFound, match=r"unsloth \(alice\), unsloth \(bob\)"):
+        library.find_file("unsloth:Q4_K_M")
+
+
+def test_one_owner_with_files_of_one_name_has_models_named_by_repository(library: Library, hub_cache: Path) -> None:
+    for repo, level in (("acme/Tutor-GGUF", "Q4_K_M"), ("acme/Coach-GGUF", "Q8_0")):
+        cached(hub_cache, repo, "a" * 40, f"model-{level}.gguf")
+    names = {file.base_name for file in listed(library)}
+    assert names == {"model (Tutor-GGUF)", "model (Coach-GGUF)"}
+
+
+def test_one_file_name_in_two_folders_is_two_models_named_by_folder(library: Library, folder: Path) -> None:
+    for name in ("piano", "chess"):
+        write_model(folder / name / "model-Q4_K_M.gguf")
+        write_model(folder / name / "Q8_0" / "model-Q8_0.gguf")
+    models = library.models()
+    assert [len(models[f"model ({name})"]) for name in ("piano", "chess")] == [2, 2]
+
+
+def test_headers_of_different_models_tell_levels_in_two_folders_apart(library: Library, folder: Path) -> None:
+    for name, level in (("Piano", "Q4_0"), ("Chess", "Q8_0")):
+        path = folder / name / f"model-{level}.gguf"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(model([ARCHITECTURE, text_pair("general.name", name)]))
+    assert {file.base_name for file in listed(library)} == {"model (Piano)", "model (Chess)"}
+
+
+def test_a_model_that_has_the_starters_name_and_level_is_not_the_starter(
+    library: Library, starter: Path, folder: Path
+) -> None:
+    write_model(folder / starter.name)
+    assert {file.base_name for file in library.files()} == {
+        "SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct (my models)",
+    }  # fmt: skip
+
+
+def test_a_level_made_of_one_of_two_models_of_one_name_joins_it(library: Library, hub_cache: Path) -> None:
+    for owner in ("alice", "bob"):
+        cached(hub_cache, f"{owner}/x-GGUF", "a" * 40, "unsloth.Q8_0.gguf")
+    made = write_model(library.path_for_level("unsloth (bob)", "Q2_K"), made_from="Q8_0")
+    assert made in [file.path for file in library.models()["unsloth (bob)"]]
 
 
 # --- what a reference means ---

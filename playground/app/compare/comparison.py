@@ -21,7 +21,7 @@ from playground.engine.remote.protocol import RemoteModel
 from playground.errors import RequestRefused
 from playground.llama.params import ContextParameters
 from playground.measure.votes import Contestant, Pair, Preference, Vote
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 
 POSITIONS: Final = (0, 1)
 LETTERS: Final = ("A", "B")  # by position

@@ -44,7 +44,7 @@ from playground.limits.run import StoppedBy
 from playground.limits.runs import Run, Visitor
 from playground.measure.votes import Pair, VoteStore
 from playground.models.file_records import FileChecksums
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 
 
 class CompareService:

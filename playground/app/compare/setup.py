@@ -22,7 +22,7 @@ from playground.chat.history import HistoryLimits, checked_text
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.params import KV_TYPES, ContextParameters
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 
 FIRST_LEVELS: Final = ("Q8_0", "Q2_0")  # of the starter: sense and babble
 SIDES: Final = ("left", "right")  # the pickers, in a link

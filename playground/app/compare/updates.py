@@ -28,7 +28,7 @@ from playground.limits.runs import Visitor
 from playground.llama.params import ContextParameters
 from playground.measure.fidelity import Fidelity
 from playground.measure.votes import Pair, Tally
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 
 Phase = Literal["rest", "busy"]
 PLACE: Final = "comparison"  # of a page, where one thing at a time goes on

@@ -22,6 +22,7 @@ from playground.gguf.levels import DEFAULT_LEVELS, find_level, nominal_bits
 MOST_USEFUL_BITS: Final = 9.0  # above Q8_0 a level is larger and slower, and its answers are no better
 UNKNOWN_LEVEL: Final = "unknown"
 _MODEL_SIZES: Final = frozenset(("nano", "micro", "tiny", "mini", "small", "base", "medium", "large", "xl", "xxl"))
+_OTHER_MODEL: Final = 1.6  # files in two folders whose weights differ by more are not of one model
 _ALIKE: Final = 0.02  # two files that differ less in size are not two levels of one model
 
 
@@ -271,8 +272,20 @@ def _model_names(found: Sequence[_WholeFile]) -> list[str]:
     for one in found:
         folders[one.name.base_name, one.name.level or one.name.spelled].add(one.folder)
     doubled = {base for (base, _), places in folders.items() if len(places) > 1}
+    doubled |= {base for base, sizes in _weights_by_folder(found).items() if max(sizes) > _OTHER_MODEL * min(sizes)}
     bases = ((one.name.base_name, one.folder) for one in found)
     return [f"{folder}/{base}" if base in doubled and folder != "." else base for base, folder in bases]
+
+
+def _weights_by_folder(found: Sequence[_WholeFile]) -> dict[str, list[float]]:
+    """About how many weights the files of each base name hold, by the bits of their levels; only of several folders."""
+    weights: dict[str, list[float]] = defaultdict(list)
+    folders: dict[str, set[str]] = defaultdict(set)
+    for one in found:
+        folders[one.name.base_name].add(one.folder)
+        if bits := nominal_bits(one.name.level or ""):
+            weights[one.name.base_name].append(8 * sum(file.size for file in one.files) / bits)
+    return {base: sizes for base, sizes in weights.items() if len(folders[base]) > 1}
 
 
 def _grouped_by_size(levels: Sequence[HubLevel]) -> list[HubLevel]:

@@ -15,7 +15,7 @@ from playground.app.models import InstalledModelsView, MakeableView
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.download_queue import Download, DownloadState
 from playground.models.hub.repository import HubLevel, Repository
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from playground.text_format import about, bits, count, gibibytes, gibibytes_apart, parameters, percent
 from playground.web.html.page import empty_state, error_card
 from playground.web.html.picker import level_row

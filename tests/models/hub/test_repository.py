@@ -58,6 +58,13 @@ def test_one_name_in_two_folders_is_two_models() -> None:
     }
 
 
+def test_one_name_in_two_folders_at_two_levels_is_two_models_if_the_sizes_say_so() -> None:
+    found = repository(("7B/ggml-model-Q4_0.gguf", 4 * 10**9), ("13B/ggml-model-Q8_0.gguf", 14 * 10**9))
+    assert [model.base_name for model in found.models] == ["13B/ggml-model", "7B/ggml-model"]
+    one = repository(("M-F16.gguf", 16 * 10**9), ("quants/M-Q4_K_M.gguf", 5 * 10**9), ("IQ/M-IQ2_M.gguf", 3 * 10**9))
+    assert [model.base_name for model in one.models] == ["M"]
+
+
 def test_a_folder_for_each_level_is_still_one_model() -> None:
     found = repository(("Q4_0/M-Q4_0.gguf", 4), ("Q8_0/M-Q8_0.gguf", 8))
     assert [model.base_name for model in found.models] == ["M"]

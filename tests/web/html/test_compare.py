@@ -30,7 +30,7 @@ from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.measure.fidelity import fidelity_of
 from playground.measure.votes import Contestant, Pair, Tally
-from playground.models.library import ModelFile
+from playground.models.model_file import ModelFile
 from playground.web.html.answer_tokens import (
     agreement_section,
     disagreement_step,

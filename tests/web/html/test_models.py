@@ -19,7 +19,7 @@ from playground.models.disk_scan import LeftOut
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.download_queue import Download, DownloadState
 from playground.models.hub.repository import HubFile, HubLevel, Repository, read_models
-from playground.models.library import ModelFile, Origin
+from playground.models.model_file import ModelFile, Origin
 from playground.quantize.quantize import QuantizedSize
 from playground.web.html.models import (
     downloads,
