@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from playground.chat.history import HistoryLimits, checked_text, read_history
-from playground.chat.reasoning import ReplyParser, SplitReply, thinking_opener
+from playground.chat.reasoning import ReplyParser, SplitReply, template_pairs, thinking_opener
 from playground.chat.reply_log import ReplyLog
 from playground.chat.template.marking import controls_spelled
 from playground.chat.template.render import ChatTemplate, Message, chat_template
@@ -238,8 +238,9 @@ def _ask_here(
     loaded = engine.loaded
     template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
     prompt = fitting_prompt(engine, template, conversation, max_tokens, thinking=thinking)
-    opener = thinking_opener(prompt.text)
-    parser = ReplyParser(opener is not None, opener or "<think>")
+    pairs = template_pairs(loaded.chat_template)
+    opener = thinking_opener(prompt.text, pairs)
+    parser = ReplyParser(opener is not None, opener or "<think>", pairs)
     stream = engine.start_reply(
         prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat, prompt.literal
     )

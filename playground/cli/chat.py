@@ -56,15 +56,20 @@ def _follow(updates: Iterable[ReplyUpdate], *, is_printed: bool) -> tuple[ReplyU
         finished = last.finished or finished
         if is_printed:
             if sys.stderr.isatty():
-                print(last.thinking[len(thinking) :], end="", file=sys.stderr, flush=True)
+                print(_added(last.thinking, thinking), end="", file=sys.stderr, flush=True)
                 if last.thinking and last.answer and not answer:
                     print("\n", file=sys.stderr, flush=True)
-            print(last.answer[len(answer) :], end="", flush=True)
+            print(_added(last.answer, answer), end="", flush=True)
             answer, thinking = last.answer, last.thinking
     if is_printed:
         print(flush=True)
     assert last is not None and finished is not None  # the engine ends a reply with Finished or an error
     return last, finished
+
+
+def _added(text: str, printed: str) -> str:
+    """What is to be printed after `printed`; all of the text if that has turned out to be something else."""
+    return text[len(printed) :] if text.startswith(printed) else f"\n\n{text}"
 
 
 def figures(finished: Finished, memory: Memory | None) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playground.chat.reasoning import PAIRS, ReplyParser, SplitReply, thinking_opener
+from playground.chat.reasoning import PAIRS, ReplyParser, SplitReply, template_pairs, thinking_opener
 
 REPLIES = {
     "no thoughts at all": ("The answer is 4.", SplitReply("", "The answer is 4.")),
@@ -37,6 +37,29 @@ REPLIES = {
     "an answer with angles": ("a < b <|> c", SplitReply("", "a < b <|> c")),
     "an indented answer": ("    code", SplitReply("", "    code")),
     "nothing": ("", SplitReply()),
+    "the opening mark twice": ("<think>\n<think>Hm.</think>4", SplitReply("Hm.", "4")),
+    "the closing mark twice": ("<think>Hm.</think>\n</think>4", SplitReply("Hm.", "4")),
+    "a closing mark alone": ("Two and two.\n</think>\n\nIt is 4.", SplitReply("Two and two.", "It is 4.")),
+    "a closing mark alone behind a sentence": ("Two and two.</think>4", SplitReply("Two and two.", "4")),
+    "a closing mark alone at a line's end": ("so 4 </think>\n\nIt is 4.", SplitReply("so 4", "It is 4.")),
+    "a closing mark first": ("</think>\n\nIt is 4.", SplitReply("", "It is 4.")),
+    "a closing mark of another kind": ("Hm.\n[/THINK]4", SplitReply("Hm.", "4")),
+    "a sentence about the closing mark": ("The mark is </think> here.", SplitReply("", "The mark is </think> here.")),
+    "the closing mark as code": ("Write `</think>`\nhere.", SplitReply("", "Write `</think>`\nhere.")),
+    "the closing mark in a fence": ("```\n</think>\n```", SplitReply("", "```\n</think>\n```")),
+    "both marks in an answer": ("Do.\n<think>\nx\n</think>\n", SplitReply("", "Do.\n<think>\nx\n</think>\n")),
+    "an opening mark in the thoughts": ("<think>a <think> b</think>4", SplitReply("a <think> b", "4")),
+    "Granite 3": ("<think>Hm.</think><response>4</response>", SplitReply("Hm.", "4")),
+    "Hunyuan": ("<think>\nHm.\n</think>\n<answer>\n4\n</answer>", SplitReply("Hm.", "4\n")),
+    "an answer in tags without thoughts": ("<answer>4</answer>", SplitReply("", "<answer>4</answer>")),
+    "Command R7B": ("<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>4<|END_RESPONSE|>", SplitReply("Hm.", "4")),
+    "OpenThinker": (
+        "<|begin_of_thought|>\nHm.\n<|end_of_thought|>\n<|begin_of_solution|>\n4<|end_of_solution|>",
+        SplitReply("Hm.", "4"),
+    ),
+    "Apriel 1.5": ("Hm.\n[BEGIN FINAL RESPONSE]\n4\n[END FINAL RESPONSE]", SplitReply("Hm.", "4\n")),
+    "Solar": ("<|think|>Hm.<|end|><|begin|>assistant<|content|>4<|end|>", SplitReply("Hm.", "4")),
+    "MedGemma": ("<unused94>thought\nHm.<unused95>4", SplitReply("Hm.", "4")),
 }
 
 
@@ -50,6 +73,31 @@ def test_a_reply_is_split_as_its_family_marks_it(text: str, expected: SplitReply
     assert whole(text) == expected
 
 
+@pytest.mark.parametrize(("opener", "closer"), PAIRS)
+def test_each_family_marks_may_open_be_open_already_or_close_alone(opener: str, closer: str) -> None:
+    expected = SplitReply("Hm.", "4")
+    assert whole(f"{opener}\nHm.\n{closer}\n4") == expected
+    assert whole(f"Hm.\n{closer}\n4", thinking_opener(f"…assistant\n{opener}\n")) == expected
+    assert whole(f"Hm.\n{closer}\n4") == expected
+
+
+@pytest.mark.parametrize(
+    ("closer", "opener"),
+    [("</deep_think>", "<deep_think>"), ("[/REASONING]", "[REASONING]"), ("<|/thought|>", "<|thought|>"),
+     ("◁/reasoning▷", "◁reasoning▷"), ("</scratchpad>", "<scratchpad>")],
+)  # fmt: skip
+def test_the_marks_that_a_template_names_are_found(closer: str, opener: str) -> None:
+    pairs = template_pairs("{{ message.content.split('" + closer + "')[-1] }}")
+    assert pairs == ((opener, closer),)
+    parser = ReplyParser(pairs=pairs)
+    assert parser.feed(f"{opener}Hm.{closer}4") + parser.finish() == SplitReply("Hm.", "4")
+    assert thinking_opener(f"…{opener}\n", pairs) == opener
+
+
+def test_a_template_that_names_no_marks_has_none() -> None:
+    assert template_pairs("{{ '</s>' }}[/INST]{{ '</tool_call>' }}") == () == template_pairs(None)
+
+
 @pytest.mark.parametrize(
     ("prompt", "rest", "expected"),
     [
@@ -59,6 +107,8 @@ def test_a_reply_is_split_as_its_family_marks_it(text: str, expected: SplitReply
         ("…<|turn>model\n<|channel>thought\n", "Hm.<channel|>4", SplitReply("Hm.", "4")),
         ("…<|start|>assistant<|channel|>analysis<|message|>",
          "Hm.<|end|><|start|>assistant<|channel|>final<|message|>4", SplitReply("Hm.", "4")),
+        ("…\nHere are my reasoning steps:\n", "Hm.\n[BEGIN FINAL RESPONSE]\n4", SplitReply("Hm.", "4")),
+        ("…assistant\n<think>\n", "<think>\nHm.\n</think>\n4", SplitReply("Hm.", "4")),
         ("…assistant\n", "4", SplitReply("", "4")),
         ("…assistant\n<think>\n\n</think>\n\n", "4", SplitReply("", "4")),
     ],
@@ -90,6 +140,10 @@ PIECES = [
     "x",
     "<",
     "é",
+    "<response>",
+    "</response>",
+    "`",
+    "a.",
 ]
 
 

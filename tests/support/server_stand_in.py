@@ -53,6 +53,8 @@ STREAMS: dict[str, list[dict[str, Any] | str]] = {
         piece(finish="stop", usage=[1], timings="fast"),
     ],
     "full": [piece("As I was"), piece(finish="length", usage={"prompt_tokens": 30, "completion_tokens": 3})],
+    "cut in a character": [piece("Hi \ufffd"), piece("\ufffd"), piece(finish="length")],
+    "a character it cannot write": [piece("a\ufffd"), piece("b\ufffd"), piece(finish="stop")],
     "filters": [piece("Well, "), piece(finish="content_filter")],
     "fails midway": [piece("Well, "), {"error": {"message": f"GPU fell off; your key was {KEY}"}}],
     "not json": [piece("Well, "), "<html>login</html>"],

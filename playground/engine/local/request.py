@@ -102,8 +102,8 @@ class TextStream:
         return self._release(self._decoder.decode(data), is_last=False)
 
     def finish_text(self) -> str:
-        """The text that was held back, as no more tokens follow. An incomplete character becomes U+FFFD."""
-        return self._release(self._decoder.decode(b"", final=True), is_last=True)
+        """The text that was held back, as no more tokens follow; without the beginning of a character that was cut."""
+        return self._release("", is_last=True)
 
     def _release(self, text: str, *, is_last: bool) -> str:
         if self.is_stopped:

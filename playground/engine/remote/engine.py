@@ -40,6 +40,7 @@ from playground.errors import PlaygroundError, RemoteProblem
 
 REQUEST: Final = 1  # each reply has a stream of its own, so the number means nothing
 _LONGEST_REPLY: Final = 4_000_000  # characters
+_CUT_CHARACTER: Final = "\ufffd"
 _BEYOND_LIMIT: Final = 16  # chunks that a server may send beyond the tokens asked for, before it is cut off
 
 
@@ -170,6 +171,7 @@ class RemoteReply:
         self._first_tokens = 0  # in the first chunk, whose time belongs to the prompt
         self._last_at = started_at
         self._is_reasoning = False
+        self._cut = ""  # how a server writes the first bytes of a character, at the end of the text so far
 
     @property
     def known_tokens(self) -> int | None:
@@ -179,7 +181,9 @@ class RemoteReply:
     def add_chunk(self, chunk: Chunk, now: float) -> Iterator[Token]:
         """The tokens of a chunk: several if the server sends their log-probabilities, otherwise one."""
         self.figures = self.figures.updated(chunk.figures)
-        text, scores = self._with_reasoning_marks(chunk), chunk.scores
+        text, scores = self._cut + self._with_reasoning_marks(chunk), chunk.scores
+        whole = text.rstrip(_CUT_CHARACTER)
+        text, self._cut = whole, text[len(whole) :]
         if not text and not scores:
             return
         self.chunks += 1
@@ -224,7 +228,8 @@ class RemoteReply:
             total_seconds=now - self._started_at,
             threads=None,
         )
-        return Finished(REQUEST, reason, timings)
+        is_cut = reason not in ("end of text", "stop string")
+        return Finished(REQUEST, reason, timings, "" if is_cut else self._cut)
 
     @property
     def _tokens(self) -> int:

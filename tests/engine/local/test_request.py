@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,10 +14,18 @@ def test_a_character_spread_over_tokens_appears_once_it_is_whole() -> None:
     assert [stream.add_bytes(bytes([byte])) for byte in "é🙂".encode()] == ["", "é", "", "", "", "🙂"]
 
 
-def test_a_torn_character_at_the_end_is_shown_as_a_replacement() -> None:
+@pytest.mark.parametrize("character", "🙂é日👩‍👩‍👧")
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_a_character_that_the_end_of_the_reply_cut_is_left_out(character: str, kept: int) -> None:
     stream = TextStream()
-    assert stream.add_bytes("ab🙂".encode()[:-1]) == "ab"
-    assert stream.finish_text() == "�"
+    if kept < len(character.encode()):
+        assert stream.add_bytes(b"ab" + character.encode()[:kept]) == "ab"
+        assert stream.finish_text() == ""
+
+
+def test_bytes_within_a_text_that_are_no_character_are_shown_as_a_replacement() -> None:
+    stream = TextStream()
+    assert stream.add_bytes("a🙂".encode()[:-1] + b"b") + stream.finish_text() == "a�b"
 
 
 def test_a_stop_string_across_tokens_ends_the_text_before_it() -> None:

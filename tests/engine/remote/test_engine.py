@@ -69,6 +69,11 @@ def refusal(server: RemoteServer, model: str) -> str:
     return str(caught.value)
 
 
+def test_a_character_that_the_servers_limit_cut_is_left_out(server: RemoteServer) -> None:
+    assert text_of(reply(server, "cut in a character")) == "Hi "
+    assert text_of(reply(server, "a character it cannot write")) == "a\ufffdb\ufffd"
+
+
 # --- what a server tells, and what it keeps to itself ---
 
 
