@@ -63,6 +63,7 @@ class ReplyFigures:
     time_to_first_token: float | None = None
     tokens_per_second: float | None = None
     seconds: float | None = None
+    disturbed: bool | None = None  # True: something else had the cores, so the speed is not what the model reaches
 
 
 def reply_ended(

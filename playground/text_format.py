@@ -137,12 +137,12 @@ def counted(number: int | None, noun: str, plural: str = "") -> str:
     return f"{count(number)} {noun if number == 1 else plural or _plural(noun)}"
 
 
-def speed(tokens_per_second: float | None) -> str:
-    """A speed: "12.3 tok/s"; more digits when slow, fewer when fast."""
+def speed(tokens_per_second: float | None, *, disturbed: bool = False) -> str:
+    """A speed: "12.3 tok/s"; more digits when slow, fewer when fast; "12.3 tok/s (disturbed)"."""
     if tokens_per_second is None:
         return f"{UNKNOWN} tok/s"
     digits = 2 if tokens_per_second < 0.995 else 1 if tokens_per_second < 99.95 else 0
-    return f"{tokens_per_second:,.{digits}f} tok/s"
+    return f"{tokens_per_second:,.{digits}f} tok/s{' (disturbed)' if disturbed else ''}"
 
 
 def percent(fraction: float) -> str:

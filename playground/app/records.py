@@ -6,7 +6,6 @@ dictionaries: Gradio reads an endpoint's fields from them, and the playground's 
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, TypedDict
 
 from playground.chat.comparison import Pane, PaneResult
@@ -78,6 +77,7 @@ class ReplyRecord(TypedDict):
     memory_measured: int | None
     memory_planned: int | None
     context_size: int | None
+    disturbed: bool | None  # whether something else had the cores, so that the speeds are not what the model reaches
 
 
 class PaneRecord(TypedDict, total=False):
@@ -93,6 +93,7 @@ class PaneRecord(TypedDict, total=False):
     memory_measured: int | None
     memory_planned: int | None
     context_size: int | None
+    disturbed: bool | None
     mode: str
     seed: int | None
     error: str
@@ -173,10 +174,11 @@ def reply_record(
         "text": message.content,
         "thinking": message.thinking,
         "finish_reason": finished.reason if finished else None,
-        "timings": dataclasses.asdict(finished.timings) if finished else None,
+        "timings": finished.timings.to_json() if finished else None,
         "memory_measured": memory.resident if memory else None,
         "memory_planned": planned,
         "context_size": context_size,
+        "disturbed": finished.timings.disturbed if finished else None,
     }
 
 

@@ -2,7 +2,7 @@
 
 Values and pure functions. chat/compare.py runs the models; the page, the command line and the exports each draw the
 table that `comparison_table` makes. Speeds of answers that were written at the same time are never marked as better,
-because the models shared the cores.
+because the models shared the cores; nor are speeds during which something else had the cores.
 """
 
 from __future__ import annotations
@@ -88,6 +88,11 @@ Figure = Literal[
 Unit = Literal["tokens per second", "seconds", "bytes", "tokens", "finish reason"]
 Value = float | int | str | None
 
+DISTURBED_SENTENCE: Final = (
+    "While an answer marked as disturbed was written, something else had the processor for more than a tenth of the "
+    "time. Its speed is not what the model reaches, so no speed is called better. Ask again when the computer is quiet."
+)
+
 
 @dataclass(frozen=True)
 class MeasurementNoise:
@@ -109,7 +114,9 @@ class ComparisonRow:
     """One figure of each pane, in its unit; None where it is unknown.
 
     better: index of the pane that is better than every other by more than the measurement noise. None where the
-    difference may be noise, and for figures that have no better side, such as the number of tokens.
+    difference may be noise, where a speed was disturbed, and for figures that have no better side, such as the number
+    of tokens.
+    disturbed: for each pane, whether something else had the cores while this figure was measured.
     """
 
     figure: Figure
@@ -117,6 +124,7 @@ class ComparisonRow:
     unit: Unit
     values: tuple[Value, ...]
     better: int | None
+    disturbed: tuple[bool, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -125,7 +133,8 @@ class ComparisonRow:
             first, second = self.values
             if isinstance(first, int) and isinstance(second, int):
                 return gibibytes_apart(first, second)
-        return tuple(_value_text(self.unit, value) for value in self.values)
+        disturbed = self.disturbed or (False,) * len(self.values)
+        return tuple(_value_text(self.unit, *pair) for pair in zip(self.values, disturbed, strict=True))
 
 
 def comparison_table(
@@ -137,10 +146,13 @@ def comparison_table(
     rows = []
     for figure, kind in _FIGURES.items():
         values = tuple(kind.read_value(result) if result else None for result in results)
+        disturbed = tuple(
+            kind.depends_on_cores and result is not None and result.finished.timings.disturbed for result in results
+        )
         better = None
-        if kind.better and not (shared_cores and kind.depends_on_cores):
+        if kind.better and not (shared_cores and kind.depends_on_cores) and not any(disturbed):
             better = _best_index(values, kind.better, kind.noise(noise))
-        rows.append(ComparisonRow(figure, kind.title, kind.unit, values, better))
+        rows.append(ComparisonRow(figure, kind.title, kind.unit, values, better, disturbed))
     return tuple(rows)
 
 
@@ -220,13 +232,13 @@ def _difference(values: Sequence[Value]) -> float:
     return (largest - min(known)) / largest if len(known) > 1 and largest > 0 else 0.0
 
 
-def _value_text(unit: Unit, value: Value) -> str:
+def _value_text(unit: Unit, value: Value, disturbed: bool) -> str:
     if value is None:
         return UNKNOWN
     if isinstance(value, str):
         return FINISH_WORDS[cast("FinishReason", value)]
     if unit == "tokens per second":
-        return speed(value)
+        return speed(value, disturbed=disturbed)
     if unit == "seconds":
-        return seconds(value)
+        return f"{seconds(value)}{' (disturbed)' if disturbed else ''}"
     return gibibytes(int(value)) if unit == "bytes" else counted(int(value), "token")

@@ -14,7 +14,13 @@ from importlib.metadata import version
 from typing import Any
 
 from playground import __version__
-from playground.chat.comparison import ComparisonRow, MeasurementNoise, PaneResult, comparison_table
+from playground.chat.comparison import (
+    DISTURBED_SENTENCE,
+    ComparisonRow,
+    MeasurementNoise,
+    PaneResult,
+    comparison_table,
+)
 from playground.chat.conversation import Conversation
 from playground.chat.export import code, one_line, settings_in_words, turn
 from playground.chat.first_difference import FirstDifference, TokenChoice, first_difference
@@ -75,6 +81,10 @@ class SavedComparison:
         return comparison_table([pane.result for pane in self.panes], self.noise)
 
     @property
+    def is_disturbed(self) -> bool:
+        return any(any(row.disturbed) for row in self.table)
+
+    @property
     def first_difference(self) -> FirstDifference | None:
         """Of the first two panes."""
         results = [pane.result for pane in self.panes[:2] if pane.result]
@@ -110,7 +120,14 @@ def comparison_as_json(saved: SavedComparison) -> str:
         "panes": [_pane_data(pane) for pane in saved.panes],
         "first_difference": difference.to_json() if difference else None,
         "differences": [
-            {"figure": row.figure, "unit": row.unit, "values": row.values, "better": row.better} for row in saved.table
+            {
+                "figure": row.figure,
+                "unit": row.unit,
+                "values": row.values,
+                "better": row.better,
+                "disturbed": row.disturbed,
+            }
+            for row in saved.table
         ],
         "spread": dataclasses.asdict(saved.noise),  # the name that saved files have had from the beginning
     }
@@ -131,7 +148,7 @@ def _pane_data(pane: SavedPane) -> dict[str, Any]:
         "kv_type": pane.context.kv_type if pane.context else None,
         **pane.conversation.to_json(),
         "replies": [
-            {"message": index, "finish_reason": end.reason, "timings": dataclasses.asdict(end.timings)}
+            {"message": index, "finish_reason": end.reason, "timings": end.timings.to_json()}
             for index, end in pane.finished
         ],
     }
@@ -139,7 +156,7 @@ def _pane_data(pane: SavedPane) -> dict[str, Any]:
         data |= {
             "mode": result.mode,
             "finish_reason": result.finished.reason,
-            "timings": dataclasses.asdict(result.finished.timings),
+            "timings": result.finished.timings.to_json(),
             "memory_planned": result.plan.total if result.plan else None,
             "memory_measured": result.measured.resident if result.measured else None,
         }
@@ -187,6 +204,8 @@ def _table(saved: SavedComparison) -> str:
     for row in saved.table:
         cells = [f"**{text}**" if index == row.better else text for index, text in enumerate(row.texts)]
         lines.append(f"| {row.title} | {' | '.join(cells)} |")
+    if saved.is_disturbed:
+        lines += ["", DISTURBED_SENTENCE]
     return "\n".join(lines)
 
 

@@ -35,7 +35,7 @@ def as_json(transcript: Transcript) -> str:
     messages: list[dict[str, Any]] = transcript.conversation.to_json()["messages"]
     for place, message in enumerate(messages):
         if (end := transcript.finished.get(place)) is not None:
-            message |= {"finish_reason": end.reason, "timings": dataclasses.asdict(end.timings)}
+            message |= {"finish_reason": end.reason, "timings": end.timings.to_json()}
     data = {
         "title": transcript.title,
         "model_file": transcript.model_file,
@@ -101,7 +101,7 @@ def _figures(end: Finished) -> str:
     timings = end.timings
     parts = ["– tokens" if timings.generated_tokens is None else f"{timings.generated_tokens} tokens"]
     if timings.generation_speed is not None:
-        parts.insert(0, f"{timings.generation_speed:.1f} tok/s")
+        parts.insert(0, f"{timings.generation_speed:.1f} tok/s{' (disturbed)' if timings.disturbed else ''}")
     if timings.time_to_first_token is not None:
         parts.append(f"{timings.time_to_first_token:.2f} s to first token")
     return " · ".join([*parts, FINISH_WORDS[end.reason]])

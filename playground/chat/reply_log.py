@@ -71,6 +71,7 @@ class ReplyLog:
             timings.time_to_first_token,
             timings.generation_speed,
             timings.total_seconds,
+            timings.disturbed or None,
         )
 
     def _figures_so_far(self) -> ReplyFigures:
@@ -80,4 +81,5 @@ class ReplyLog:
             read.done - read.cached if read else None,
             time_to_first_token=latest.time_to_first_token if latest else None,
             tokens_per_second=latest.tokens_per_second if latest else None,
+            disturbed=(latest.disturbed or None) if latest else None,
         )

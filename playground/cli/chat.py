@@ -79,7 +79,7 @@ def figures(finished: Finished, memory: Memory | None) -> str:
     timings = finished.timings
     return " · ".join(
         (
-            speed(timings.generation_speed),
+            speed(timings.generation_speed, disturbed=timings.disturbed),
             counted(timings.generated_tokens, "token"),
             f"{seconds(timings.time_to_first_token)} to first token",
             FINISH_WORDS[finished.reason],

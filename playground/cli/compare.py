@@ -101,14 +101,15 @@ def _note(update: PaneUpdate) -> str:
 
 def _text(levels: Sequence[str], results: Sequence[PaneResult], difference: FirstDifference | None) -> str:
     """The figures of both with a star on the better one, and the first difference."""
-    from playground.chat.comparison import comparison_table
+    from playground.chat.comparison import DISTURBED_SENTENCE, comparison_table
 
-    lines = [["", *levels]]
-    for row in comparison_table(results):
+    lines, table = [["", *levels]], comparison_table(results)
+    for row in table:
         cells = [f"{text} *" if index == row.better else text for index, text in enumerate(row.texts)]
         lines.append([row.title, *cells])
     marks = "* better by more than the usual measurement noise"
-    return "\n".join([format_table(lines), marks, "", _first_difference(levels, results, difference)])
+    notes = [DISTURBED_SENTENCE] if any(any(row.disturbed) for row in table) else []
+    return "\n".join([format_table(lines), marks, *notes, "", _first_difference(levels, results, difference)])
 
 
 def _first_difference(levels: Sequence[str], results: Sequence[PaneResult], difference: FirstDifference | None) -> str:

@@ -57,6 +57,7 @@ def _report(results: Sequence[tuple[str, SpeedResult]]) -> Report:
             "deviation": result.deviation,
             "repeats": len(result.runs),
             "mean_tokens": result.mean_tokens,
+            "disturbed": result.disturbed,
         }
         for model, result in results
     ]
@@ -65,7 +66,7 @@ def _report(results: Sequence[tuple[str, SpeedResult]]) -> Report:
         [
             row["model"],
             row["test"],
-            f"{row['tokens_per_second']:,.1f}",
+            f"{row['tokens_per_second']:,.1f}{' (disturbed)' if row['disturbed'] else ''}",
             "–" if row["deviation"] is None else f"± {row['deviation']:.1f}",
         ]
         for row in rows
@@ -75,4 +76,9 @@ def _report(results: Sequence[tuple[str, SpeedResult]]) -> Report:
         for model, result in results
         if result.is_shortened
     ]
+    if any(result.disturbed for _, result in results):
+        notes.append(
+            "Disturbed: something else had the processor for more than a tenth of the time, so the speed is not what "
+            "the model reaches. Measure again when the computer is quiet."
+        )
     return Report({"rows": rows}, "\n".join([format_table(lines, right=(2, 3)), *notes]))

@@ -11,7 +11,7 @@ The other direction needs no checks, so a model's process does without pydantic:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_type_hints
 
@@ -54,6 +54,8 @@ class Sampling:
     repeat_penalty: float = 1.0
     seed: int | None = None  # None: a new seed for each reply
 
+
+UNDISTURBED_SHARE: Final = 0.9  # of its cores' time; a speed at which a model had less says little about the model
 
 GREEDY: Final = Sampling(temperature=0.0, seed=0)
 UNKNOWN_ID: Final = -1  # of a token whose id a server does not send
@@ -255,6 +257,7 @@ class Token:
     tokens_per_second: of decoding alone; None for the first token.
     context_used: cells of the KV cache that this sequence holds; None if a server does not send it.
     time_to_first_token: seconds since the request arrived, with its time in the queue.
+    disturbed: something else had the cores for a part of the time, so the speed is not what the model reaches.
     """
 
     request: int
@@ -266,6 +269,7 @@ class Token:
     logprob: float | None = None
     top: tuple[Alternative, ...] = ()
     time_to_first_token: float | None = None
+    disturbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -274,6 +278,8 @@ class Timings:
 
     prompt_speed: of the tokens that were evaluated, without the cached ones.
     generation_speed: of the tokens after the first, whose time belongs to the prompt.
+    core_share: how much of the time the model's threads really ran while it computed: CPU time by wall time and
+        threads, of the prompt or of the generation, the lower of the two. None where it is not known, as on a GPU.
     """
 
     queued_seconds: float | None
@@ -285,6 +291,15 @@ class Timings:
     generation_speed: float | None
     total_seconds: float
     threads: int | None
+    core_share: float | None = None
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether something else had the cores for so long that the speeds are not what the model reaches."""
+        return self.core_share is not None and self.core_share < UNDISTURBED_SHARE
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "disturbed": self.disturbed}
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,7 @@ class LlamaModel:
             raise BadModelFile(f"llama.cpp cannot load {path.name}: {last_words() or 'it gives no reason'}.")
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        self.is_on_cpu: bool = not llama_cpp.llama_supports_gpu_offload()
         self._kv_type = chosen.kv_type
         self._make_context(chosen, last_words)
         self._logits_row: Any = ctypes.c_float * self.vocabulary_size

@@ -51,11 +51,15 @@ class SpeedTest:
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """The runs of a test so far: tokens per second of each, and the mean number of tokens of a run."""
+    """The runs of a test so far: tokens per second of each, and the mean number of tokens of a run.
+
+    disturbed: something else had the cores during at least one run.
+    """
 
     test: SpeedTest
     runs: tuple[float, ...]
     mean_tokens: float
+    disturbed: bool = False
 
     @property
     def tokens_per_second(self) -> float:
@@ -79,12 +83,24 @@ def measure_speed(engine: LocalEngine, test: SpeedTest, repeat: int) -> Iterator
     """
     runs: list[float] = []
     tokens: list[int] = []
+    disturbed = False
     for number in range(repeat + 1):
-        speeds, counts = _prompt_run(engine, test, number) if test.kind == "prompt" else _reply_run(engine, test)
+        timings = _prompt_run(engine, test, number) if test.kind == "prompt" else _reply_run(engine, test)
+        speeds = [speed for each in timings if (speed := _speed_of(test, each))]
         if number > 0 and speeds:
             runs.append(sum(speeds))
-            tokens += counts
-            yield SpeedResult(test, tuple(runs), fmean(tokens))
+            tokens += [_tokens_of(test, each) for each in timings]
+            disturbed = disturbed or any(each.disturbed for each in timings)
+            yield SpeedResult(test, tuple(runs), fmean(tokens), disturbed)
+
+
+def _tokens_of(test: SpeedTest, timings: Timings) -> int:
+    return (timings.prompt_tokens if test.kind == "prompt" else timings.generated_tokens) or 0
+
+
+def _speed_of(test: SpeedTest, timings: Timings) -> float | None:
+    """Of a reply. The speeds of concurrent replies are added up, because the same decode steps serve them all."""
+    return timings.prompt_speed if test.kind == "prompt" else timings.generation_speed
 
 
 def prompt_with_tokens(engine: LocalEngine, tokens: int, opening: str) -> str:
@@ -100,18 +116,14 @@ def prompt_with_tokens(engine: LocalEngine, tokens: int, opening: str) -> str:
     return text[:low]
 
 
-def _prompt_run(engine: LocalEngine, test: SpeedTest, number: int) -> tuple[list[float], list[int]]:
+def _prompt_run(engine: LocalEngine, test: SpeedTest, number: int) -> list[Timings]:
     """Each run starts with other words, so that nothing of the prompt is in the cache."""
     prompt = prompt_with_tokens(engine, test.tokens, f"{number * 7919 + 17} tales. ")
-    (timings,) = _replies(engine, prompt, max_tokens=1, concurrent=1)
-    return [timings.prompt_speed] if timings.prompt_speed else [], [timings.prompt_tokens or 0]
+    return _replies(engine, prompt, max_tokens=1, concurrent=1)
 
 
-def _reply_run(engine: LocalEngine, test: SpeedTest) -> tuple[list[float], list[int]]:
-    """The speeds of concurrent replies are added up, because the same decode steps serve them all."""
-    all_timings = _replies(engine, OPENING, test.tokens, test.concurrent)
-    speeds = [timings.generation_speed for timings in all_timings if timings.generation_speed]
-    return speeds, [timings.generated_tokens or 0 for timings in all_timings]
+def _reply_run(engine: LocalEngine, test: SpeedTest) -> list[Timings]:
+    return _replies(engine, OPENING, test.tokens, test.concurrent)
 
 
 def _replies(engine: LocalEngine, prompt: str, max_tokens: int, concurrent: int) -> list[Timings]:

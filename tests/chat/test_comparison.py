@@ -228,3 +228,24 @@ def test_markdown_reads_from_the_facts_to_both_answers() -> None:
 def test_a_pane_without_an_answer_is_saved_with_its_question() -> None:
     page = comparison_as_markdown(saved(pane("Q8_0", result(token(FOUR))), pane("Q2_0", None)))
     assert "# B: Tiny Q2_0" in page and "First difference" not in page
+
+
+def disturbed(share: float | None, speed: float) -> PaneResult:
+    fast = result(token(FOUR), speed=speed)
+    return replace(fast, finished=replace(fast.finished, timings=replace(fast.finished.timings, core_share=share)))
+
+
+@pytest.mark.parametrize("shares", [(0.5, 1.0), (1.0, 0.89), (0.3, 0.3)])
+def test_disturbed_speeds_are_marked_and_none_of_them_wins(shares: tuple[float, float]) -> None:
+    rows = comparison_table([disturbed(shares[0], 60.0), disturbed(shares[1], 10.0)])
+    for figure in ("generation_speed", "prompt_speed", "time_to_first_token"):
+        shown = row(figure, rows)
+        assert shown.better is None
+        assert ["(disturbed)" in text for text in shown.texts] == [share < 0.9 for share in shares]
+    assert "disturbed" not in str(row("memory_measured", rows).texts)
+
+
+@pytest.mark.parametrize("shares", [(1.0, 0.9), (None, 1.0), (None, None)])
+def test_undisturbed_and_unknown_shares_still_have_a_winner(shares: tuple[float | None, float | None]) -> None:
+    shown = row("generation_speed", comparison_table([disturbed(shares[0], 60.0), disturbed(shares[1], 10.0)]))
+    assert (shown.better, shown.texts) == (0, ("60.0 tok/s", "10.0 tok/s"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from playground.chat.conversation import Conversation
 from playground.chat.export import Transcript, as_json, as_markdown
@@ -58,3 +59,11 @@ def test_the_example_prompts_are_short_enough_for_buttons() -> None:
     prompts = load_example_prompts()
     assert 4 <= len(prompts) <= 6 and len(set(prompts)) == len(prompts)
     assert all(prompt.strip() == prompt and 0 < len(prompt) <= 60 for prompt in prompts)
+
+
+def test_a_disturbed_speed_is_marked_in_both_exports() -> None:
+    conversation = Conversation().with_question("Hi").with_reply(Message("assistant", "Hello"))
+    end = Finished(1, "end of text", replace(TIMINGS, core_share=0.5))
+    saved = Transcript("t", "m.gguf", "Q8_0", 512, Sampling(), None, conversation, {1: end})
+    assert "12.3 tok/s (disturbed) ·" in as_markdown(saved)
+    assert json.loads(as_json(saved))["messages"][1]["timings"]["disturbed"] is True

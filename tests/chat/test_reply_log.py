@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from playground.engine.protocol import GREEDY
 from playground.errors import ModelStopped, RequestRefused
 from playground.limits.runs import Visitor
 from tests.support.log_lines import Log, written
-from tests.support.scripted_engine import ScriptedEngine
+from tests.support.scripted_engine import TIMINGS, ScriptedEngine
 
 ANNA = Visitor("tab-of-anna", "198.51.100.7", "chat")
 QUESTION = "Which Zanzibarian secret must nobody read?"
@@ -48,6 +49,15 @@ def test_a_reply_leaves_one_line_with_its_figures_and_none_of_its_words(records:
     )
     assert "Zanzibarian" not in line and "Nobody" not in line
     assert "tab-of-anna" not in line and "198.51.100.7" not in line
+
+
+@pytest.mark.parametrize(("share", "logged"), [(0.5, True), (1.0, None), (None, None)])
+def test_a_disturbed_speed_is_marked_in_the_log(
+    records: Log, monkeypatch: pytest.MonkeyPatch, share: float | None, logged: bool | None
+) -> None:
+    monkeypatch.setattr("tests.support.scripted_engine.TIMINGS", replace(TIMINGS, core_share=share))
+    answered(ScriptedEngine(("Nobody", " knows")))
+    assert json.loads(records.lines[0]).get("disturbed") is logged
 
 
 def test_the_words_are_there_once_they_are_asked_for(with_chats: Log) -> None:

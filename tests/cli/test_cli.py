@@ -132,6 +132,7 @@ def test_chat_answers_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert record["finish_reason"] == "end of text"
     assert record["timings"]["generated_tokens"] > 3 and record["timings"]["generation_speed"] > 0
     assert record["memory_measured"] > 0 and record["memory_planned"] > 0
+    assert isinstance(record["disturbed"], bool) and record["timings"]["disturbed"] is record["disturbed"]
 
 
 def test_chat_without_json_prints_the_words_and_keeps_the_figures_apart(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +172,7 @@ def test_speed_tells_prompt_and_reply_with_their_deviation(capsys: pytest.Captur
     assert [row["test"] for row in rows] == ["pp32", "tg8", "tg8 x2"]
     assert all(row["model"] == "starter" and row["tokens_per_second"] > 0 for row in rows)
     assert all(row["deviation"] >= 0 and row["repeats"] == 2 for row in rows)
+    assert all(isinstance(row["disturbed"], bool) for row in rows)
     assert rows[0]["mean_tokens"] in (31, 32) and rows[1]["mean_tokens"] == 8
 
 

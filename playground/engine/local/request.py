@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
-from playground.engine.protocol import Generate, Timings
+from playground.engine.protocol import UNDISTURBED_SHARE, Generate, Timings
+
+_LEAST_SECONDS: Final = 0.2  # of computing, for a share of the cores: CPU time is counted in ticks of up to 10 ms
 
 
 class Sampler(Protocol):
     def close(self) -> None: ...
+
+
+class CoreTime:
+    """How much of its cores' time a computation had. threads x seconds is what it could have had at most."""
+
+    def __init__(self) -> None:
+        self._seconds = self._possible = self._used = 0.0
+
+    def add(self, seconds: float, threads: int, cpu_seconds: float) -> None:
+        self._seconds += seconds
+        self._possible += seconds * threads
+        self._used += cpu_seconds
+
+    @property
+    def share(self) -> float | None:
+        """From 0 to 1; None if it did not last long enough to tell."""
+        return min(1.0, self._used / self._possible) if self._seconds >= _LEAST_SECONDS else None
 
 
 class GenerateRequest:
@@ -39,6 +58,8 @@ class GenerateRequest:
         self._prefill_seconds = 0.0
         self._decoded = 0
         self._decode_seconds = 0.0
+        self._prefill_cores = CoreTime()
+        self._decode_cores = CoreTime()
 
     @property
     def generated(self) -> int:
@@ -54,6 +75,12 @@ class GenerateRequest:
         """Tokens per second after the first token, whose time belongs to the prompt. An end token counts, too."""
         return self._decoded / self._decode_seconds if self._decode_seconds > 0 else None
 
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether something else had the cores for a part of the generation so far."""
+        share = self._decode_cores.share
+        return share is not None and share < UNDISTURBED_SHARE
+
     def running_seconds(self, now: float) -> float:
         """How long it has had its slot."""
         return 0.0 if self.admitted_at is None else now - self.admitted_at
@@ -68,7 +95,12 @@ class GenerateRequest:
             self._prefill_seconds += seconds
         self.evaluated += tokens
 
+    def count_core_time(self, seconds: float, threads: int, cpu_seconds: float) -> None:
+        """The decode of a step, before `count_evaluated`."""
+        (self._decode_cores if self.is_generating else self._prefill_cores).add(seconds, threads, cpu_seconds)
+
     def timings(self, now: float, threads: int) -> Timings:
+        shares = [part.share for part in (self._prefill_cores, self._decode_cores) if part.share is not None]
         waited_until = self.admitted_at if self.admitted_at is not None else now
         return Timings(
             queued_seconds=waited_until - self.submitted_at,
@@ -80,6 +112,7 @@ class GenerateRequest:
             generation_speed=self.generation_speed,
             total_seconds=now - self.submitted_at,
             threads=threads,
+            core_share=min(shares, default=None),
         )
 
     def close(self) -> None:

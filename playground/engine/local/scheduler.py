@@ -90,6 +90,9 @@ class Scheduler:
     """Serves requests in the order of their arrival, as many at once as there are slots.
 
     Call `run_step` while `can_step`.
+
+    clock, cpu_clock: seconds of wall time, and of CPU time of all threads of this process; cpu_clock is None where
+    CPU time says nothing, because another device computes.
     """
 
     def __init__(
@@ -97,10 +100,12 @@ class Scheduler:
         decoder: Decoder,
         emit: Callable[[Event], None],
         clock: Callable[[], float] = time.perf_counter,
+        cpu_clock: Callable[[], float] | None = None,
     ) -> None:
         self._decoder = decoder
         self._emit = emit
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self.threads = 0
         self._has_all_cores = True
         self._cache = SequenceCache(decoder)
@@ -166,7 +171,7 @@ class Scheduler:
         if not rows:
             return
         try:
-            self._decoder.decode(rows)
+            self._decode(parts, rows)
         except Aborted:
             self._decoder.clear_abort()
             self._cache.drop_partial_step()
@@ -176,6 +181,17 @@ class Scheduler:
             self._fail_all(error)
         else:
             self._use_results(parts, started)
+
+    def _decode(self, parts: Sequence[BatchPart], rows: Sequence[BatchRow]) -> None:
+        """Evaluate the batch, and count for each request how much of the cores' time it had."""
+        if self._cpu_clock is None:
+            self._decoder.decode(rows)
+            return
+        started, cpu_started = self._clock(), self._cpu_clock()
+        self._decoder.decode(rows)
+        seconds, cpu_seconds = self._clock() - started, self._cpu_clock() - cpu_started
+        for part in parts:
+            part.request.count_core_time(seconds, max(1, self.threads), cpu_seconds)
 
     def _build_batch(self) -> tuple[list[BatchPart], list[BatchRow]]:
         """The parts of this step, and the rows of its batch."""
@@ -248,6 +264,7 @@ class Scheduler:
                 logprob=logprob,
                 top=top,
                 time_to_first_token=request.first_token_at - request.submitted_at,
+                disturbed=request.is_disturbed,
             )
         )
         if request.text.is_stopped:

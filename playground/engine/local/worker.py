@@ -56,7 +56,7 @@ class Worker:
         self._model = model
         self._output = output
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._scheduler = Scheduler(model, self._emit)
+        self._scheduler = Scheduler(model, self._emit, cpu_clock=time.process_time if model.is_on_cpu else None)
         self._scorer = Scorer(model, self._emit)
         self._unsent: list[bytes] = []
         self._sent_at = 0.0

@@ -16,7 +16,7 @@ from playground.app.compare.updates import (
     PaneState,
     VoteTallies,
 )
-from playground.chat.comparison import ComparisonRow, MeasurementNoise, Mode
+from playground.chat.comparison import DISTURBED_SENTENCE, ComparisonRow, MeasurementNoise, Mode
 from playground.errors import PlaygroundError
 from playground.measure.votes import Contestant, Pair, Tally
 from playground.text_format import UNKNOWN, count, gibibytes, percent, seconds
@@ -108,7 +108,10 @@ def differences_table(answers: ComparedAnswers) -> str:
         (row.title, [(text, _advantage(row) if row.better == index else "") for index, text in enumerate(row.texts)])
         for row in answers.table
     ]
-    hint = _SHARED_CORES if answers.shared_cores else _noise_in_words(answers.noise)
+    if any(any(row.disturbed) for row in answers.table):
+        hint = DISTURBED_SENTENCE
+    else:
+        hint = _SHARED_CORES if answers.shared_cores else _noise_in_words(answers.noise)
     return render("compare.html#differences", names=answers.names, rows=rows, hint=hint)
 
 

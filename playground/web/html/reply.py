@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 NEARLY_FULL: Final = 0.9  # of the context; from here on the gauge says so
 
+_DISTURBED: Final = "speed disturbed"
+_DISTURBED_HINT: Final = (
+    "Something else had the processor for more than a tenth of the time, so this speed is not what the model reaches."
+)
+
 _STOPPED_WORDS: Final[dict[StoppedBy, str]] = {
     "person": FINISH_WORDS["cancelled"],
     "time": "stopped by the time limit",
@@ -40,7 +45,9 @@ def live_line(event: Event | None, *, stopped: StoppedBy | None = None) -> Marku
     """
     if stopped:
         rate, facts = _written(event) if isinstance(event, Token) else ("", [])
-        return _line("ended", facts, rate, _STOPPED_WORDS[stopped], announcement="Reply stopped.")
+        disturbed = isinstance(event, Token) and event.disturbed
+        ended_by = _STOPPED_WORDS[stopped]
+        return _line("ended", facts, rate, ended_by, announcement="Reply stopped.", disturbed=disturbed)
     if isinstance(event, Queued):
         return _line("waits", [_position(event.position), f"starts in {about(event.wait_seconds)}"])
     if isinstance(event, Prefilled):
@@ -49,7 +56,7 @@ def live_line(event: Event | None, *, stopped: StoppedBy | None = None) -> Marku
         return _line("reads", [f"Reading the prompt: {percent(done)} of {counted(event.total, 'token')}", *cached])
     if isinstance(event, Token):
         rate, facts = _written(event)
-        return _line("writes", facts, rate)
+        return _line("writes", facts, rate, disturbed=event.disturbed)
     if isinstance(event, Finished):
         return _ended(event)
     return _line("rests", ["Ready"])
@@ -61,7 +68,8 @@ def _ended(event: Finished) -> Markup:
     if reason == "length limit" and timings.generated_tokens:
         end = f"cut off at {counted(timings.generated_tokens, 'token')}"
     facts = [counted(timings.generated_tokens, "token"), f"{seconds(timings.time_to_first_token)} to first token"]
-    return _line("ended", facts, speed(timings.generation_speed), end, FINISH_SENTENCES[reason], f"Reply ended: {end}.")
+    rate, announcement = speed(timings.generation_speed), f"Reply ended: {end}."
+    return _line("ended", facts, rate, end, FINISH_SENTENCES[reason], announcement, disturbed=timings.disturbed)
 
 
 def _written(token: Token) -> tuple[str, list[str]]:
@@ -72,7 +80,14 @@ def _written(token: Token) -> tuple[str, list[str]]:
 
 
 def _line(
-    kind: str, facts: list[str], rate: str = "", end: str = "", end_hint: str = "", announcement: str = ""
+    kind: str,
+    facts: list[str],
+    rate: str = "",
+    end: str = "",
+    end_hint: str = "",
+    announcement: str = "",
+    *,
+    disturbed: bool = False,
 ) -> Markup:
     return render(
         "reply.html#live_line",
@@ -82,6 +97,8 @@ def _line(
         end=end,
         end_hint=end_hint,
         announcement=announcement,
+        warning=_DISTURBED if disturbed else "",
+        warning_hint=_DISTURBED_HINT,
     )
 
 
@@ -97,12 +114,13 @@ def reply_details(details: ReplyDetails) -> Markup:
     facts = (
         ("Prompt", counted(timings.prompt_tokens, "token")),
         ("of these from the KV cache", count(timings.cached_tokens)),
-        ("Prompt speed", speed(timings.prompt_speed)),
+        ("Prompt speed", speed(timings.prompt_speed, disturbed=timings.disturbed)),
         ("Waited in the queue", seconds(timings.queued_seconds)),
         ("Time to first token", seconds(timings.time_to_first_token)),
-        ("Generation speed", speed(timings.generation_speed)),
+        ("Generation speed", speed(timings.generation_speed, disturbed=timings.disturbed)),
         ("Total time", seconds(timings.total_seconds)),
         ("CPU threads", count(timings.threads)),
+        ("Share of their time", UNKNOWN if timings.core_share is None else percent(timings.core_share)),
     )
     return render("reply.html#details", facts=facts, memory=memory_rows(plan, memory) if plan and memory else None)
 

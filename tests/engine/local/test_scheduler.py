@@ -388,3 +388,58 @@ def test_who_wants_to_be_alone_waits_for_all_and_all_wait_for_it() -> None:
 
 def test_only_recent_replies_count() -> None:
     assert estimator(1000.0, *[2.0] * REMEMBERED).mean_seconds == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("threads", "cpu_per_second", "share"), [(2, 2.0, 1.0), (2, 1.0, 0.5), (4, 3.0, 0.75), (1, 9.0, 1.0)]
+)
+def test_timings_say_how_much_of_their_time_the_cores_were_there(
+    threads: int, cpu_per_second: float, share: float
+) -> None:
+    decoder = ScriptedDecoder(seconds_per_token=0.1)
+    events: list[Any] = []
+    scheduler = Scheduler(decoder, events.append, decoder.clock, lambda: decoder.now * cpu_per_second)
+    scheduler.set_threads(threads)
+    scheduler.add_request(Generate(1, "abc", GREEDY, max_tokens=8))
+    while scheduler.is_busy:
+        scheduler.run_step()
+    timings = events[-1].timings
+    assert timings.core_share == pytest.approx(share)
+    assert timings.disturbed is (share < 0.9)
+    assert timings.to_json()["disturbed"] is (share < 0.9)
+    last = [event for event in events if isinstance(event, Token)][-1]
+    assert last.disturbed is (share < 0.9)
+
+
+def test_too_short_a_reply_or_a_gpu_has_no_share_of_the_cores() -> None:
+    decoder = ScriptedDecoder(seconds_per_token=0.001)
+    events: list[Any] = []
+    scheduler = Scheduler(decoder, events.append, decoder.clock, lambda: 0.0)
+    scheduler.set_threads(2)
+    scheduler.add_request(Generate(1, "abc", GREEDY, max_tokens=8))
+    while scheduler.is_busy:
+        scheduler.run_step()
+    assert (events[-1].timings.core_share, events[-1].timings.disturbed) == (None, False)
+    bench = SchedulerBench(seconds_per_token=0.1)  # without a clock of CPU time
+    bench.ask(1, "abc", max_tokens=8)
+    bench.run()
+    assert bench.end(1).timings.core_share is None
+
+
+def test_a_disturbed_generation_shows_after_a_long_quiet_prompt() -> None:
+    decoder = ScriptedDecoder(context_size=400, batch_size=32, seconds_per_token=0.01)
+    events: list[Any] = []
+    used = 0.0
+
+    def cpu_clock() -> float:
+        nonlocal used
+        rows = sum(len(batch) for batch in decoder.batches)
+        used = 0.01 * (min(rows, 300) + 0.5 * max(0, rows - 300))
+        return used
+
+    scheduler = Scheduler(decoder, events.append, decoder.clock, cpu_clock)
+    scheduler.set_threads(1)
+    scheduler.add_request(Generate(1, "a" * 300, GREEDY, max_tokens=24))
+    while scheduler.is_busy:
+        scheduler.run_step()
+    assert events[-1].timings.core_share == pytest.approx(0.5)

@@ -264,3 +264,13 @@ def test_no_votes_say_how_to_get_some() -> None:
 
 def test_a_damaged_vote_file_is_mentioned_above_the_votes() -> None:
     assert "gp-warning" in tally_table(VoteTallies((), warning="The votes were damaged."))
+
+
+def test_a_disturbed_speed_is_marked_and_no_speed_is_called_faster() -> None:
+    fast, slow = result(speed=600), result(speed=100)
+    timings = replace(slow.finished.timings, core_share=0.2)
+    slow = replace(slow, finished=replace(slow.finished, timings=timings))
+    shown = differences_table(compared(fast, slow))
+    assert "100 tok/s (disturbed)" in shown and "600 tok/s<" in shown
+    assert "times as fast" not in shown and "gp-better" not in shown
+    assert "something else had the processor" in shown

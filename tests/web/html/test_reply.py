@@ -143,3 +143,19 @@ def test_a_reply_is_shown_without_its_markup() -> None:
 
 def test_without_instructions_nothing_is_shown() -> None:
     assert instructions_line(None) == ""
+
+
+def test_a_disturbed_speed_says_so_while_it_grows_and_at_its_end() -> None:
+    growing = Token(1, "a", 7, 34, 15.6, 98, time_to_first_token=0.34, disturbed=True)
+    finished = Finished(1, "end of text", replace(timings(), core_share=0.6))
+    for line in (live_line(growing), live_line(growing, stopped="person"), live_line(finished)):
+        assert (
+            text_of(line)
+            .removesuffix(" Reply stopped.")
+            .removesuffix(" Reply ended: finished.")
+            .endswith("· speed disturbed")
+        )
+        assert "Something else had the processor" in line
+    details = text_of(reply_details(ReplyDetails(finished.timings, None, None)))
+    assert "12.3 tok/s (disturbed)" in details and "Share of their time 60%" in details
+    assert "disturbed" not in live_line(Finished(1, "end of text", replace(timings(), core_share=0.95)))
