@@ -55,6 +55,7 @@ from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
 from playground.web.tabs.models import build_models_tab, wire_models_tab
 from playground.web.theme import launch_look
+from playground.web.widgets import javascript
 
 MAX_TEXT_UPLOAD: Final = "2mb"  # of a file with instructions, where no model file may be dropped
 LAST_MESSAGES_SECONDS: Final = 5.0  # for what is under way to end by itself when the playground ends
@@ -119,6 +120,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
         keep_pickers_current((chat.picker, left, right), picker_service, [models.models_changed])
         offer_api(ApiService(services, models_service.hub), sessions.forget_soon)
         page.load(draw_head, None, head, show_progress="hidden", api_visibility="private")
+        page.load(js=javascript("page.js"), show_progress="hidden", api_visibility="private")
         page.unload(close_session)
 
     page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)

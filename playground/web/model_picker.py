@@ -154,7 +154,7 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                 make = gr.Button("Make", variant="primary", visible=False, elem_id=f"{group}-make")
                 making = gr.HTML("", apply_default_css=False, elem_id=f"{group}-making")
                 stop_making = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{group}-stop-making")
-                models_changed = gr.Textbox(visible="hidden", elem_id=f"{group}-news")
+                models_changed = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id=f"{group}-news")
             context = radio_rows("", f"{group}-context")
             memory = gr.HTML(
                 memory_bar_empty("The memory that the model needs shows here before it loads."),

@@ -7,6 +7,7 @@ on the page moves while a reply streams. It is drawn several times a second: abo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from playground.chat.markdown_escape import escape_markdown
@@ -151,14 +152,30 @@ def instructions_line(instructions: Instructions | None) -> str:
 
 
 def chatbot_messages(messages: Sequence[Message], growing: Message | None = None) -> list[dict[str, Any]]:
-    """The messages as gr.Chatbot takes them, thoughts folded. growing: the reply that is being written."""
+    """The messages as gr.Chatbot takes them: questions as typed, thoughts folded. growing: the reply being written."""
     turns: list[dict[str, Any]] = []
     for message in [*messages, *([growing] if growing else [])]:
         if message.thinking:
             is_thinking = message is growing and not message.content
             title, status = ("Thinking …", "pending") if is_thinking else ("Thoughts", "done")
-            metadata = {"title": title, "status": status}
-            turns.append({"role": "assistant", "content": escape_markdown(message.thinking), "metadata": metadata})
+            thought = _as_part(escape_markdown(message.thinking))
+            turns.append({"role": "assistant", "content": thought, "metadata": {"title": title, "status": status}})
         if message.content:
-            turns.append({"role": message.role, "content": escape_markdown(message.content)})
+            text = as_typed(message.content) if message.role == "user" else escape_markdown(message.content)
+            turns.append({"role": message.role, "content": _as_part(text)})
     return turns
+
+
+@lru_cache(maxsize=512)
+def as_typed(text: str) -> str:
+    """Markup that shows what a person wrote character by character.
+
+    Tabs are written as entities, because Markdown makes spaces of them, and so is what Gradio 6.31 takes for its own
+    sign of a formula.
+    """
+    return str(render("reply.html#as_typed", text=text)).replace("\t", "&#9;").replace("%%%", "&#37;%%")
+
+
+def _as_part(markdown: str) -> dict[str, str]:
+    """Gradio 6.31 takes tabs and indentation out of a message that is a plain string (`inspect.cleandoc`)."""
+    return {"type": "text", "text": markdown}

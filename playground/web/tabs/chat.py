@@ -18,6 +18,7 @@ from playground.app.messages import CLEAR
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.chat.export import as_json, as_markdown
+from playground.chat.markdown_escape import LATEX_DELIMITERS
 from playground.chat.prompts import load_example_prompts
 from playground.chat.session import ChatSession
 from playground.limits.runs import Visitor
@@ -129,9 +130,9 @@ def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
             session = gr.State(ChatSession(), time_to_live=settings.tab_seconds)
             with gr.Column(elem_classes="gp-log-place"):
                 log = gr.Chatbot(
-                    show_label=False, label="Chat", layout="bubble", buttons=["copy"], latex_delimiters=[],
-                    feedback_options=None, group_consecutive_messages=False, allow_tags=False, elem_id="chat-log",
-                    elem_classes="gp-log",
+                    show_label=False, label="Chat", layout="bubble", buttons=["copy"],
+                    latex_delimiters=LATEX_DELIMITERS, feedback_options=None, group_consecutive_messages=False,
+                    allow_tags=False, elem_id="chat-log", elem_classes="gp-log",
                     placeholder=empty_state(
                         "Ask the model something", "Type a message or try one of these. The model loads automatically."
                     ),
@@ -155,8 +156,8 @@ def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
                 stop = _button("Stop", "stop", variant="stop", scale=0, visible=False)
             tools = _build_tools()
             details = _html("details")
-            saved = gr.Textbox(visible="hidden", elem_id="chat-saved")
-            stored = gr.Textbox(visible="hidden", elem_id="chat-kept")
+            saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="chat-saved")
+            stored = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="chat-kept")
     return ChatTab(
         picker=picker,
         load=load,

@@ -12,6 +12,7 @@ from playground.app.compare.comparison import BALLOT, LETTERS, USUAL_TOKENS, Com
 from playground.app.compare.updates import CompareOutlook, PaneState
 from playground.app.model_picker import ModelPickerService
 from playground.chat.comparison import Mode
+from playground.chat.markdown_escape import LATEX_DELIMITERS
 from playground.chat.prompts import ComparisonKind, ComparisonPrompt
 from playground.web.html.compare import outlook_line, pane_head, pane_line
 from playground.web.html.page import empty_state, paragraph
@@ -162,7 +163,7 @@ def build_compare_tab(
         with gr.Accordion("Blind votes", open=False, elem_id="compare-votes", elem_classes="gp-more"):
             tally = _html("tally")
             export_votes = _button("Save the votes as CSV", "export-votes")
-        saved = gr.Textbox(visible="hidden", elem_id="compare-saved")
+        saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="compare-saved")
     return CompareTab(
         comparison=comparison, panes=(left, right), settings=settings, outlook=outlook, message=message, send=send,
         stop=stop, problem=problem, examples=chips, look_for=look_for, ballot_column=ballot_column, ballot=ballot,
@@ -182,7 +183,8 @@ def _lay_out_pane(service: ModelPickerService, position: int) -> PaneComponents:
             label=f"Answers of {letter}", show_label=False, elem_id=f"compare-log-{group}",
             elem_classes=["gp-log", "gp-pane-log"], layout="bubble",
             placeholder=empty_state("", "Pick a question below or type your own."), buttons=["copy"],
-            latex_delimiters=[], feedback_options=None, group_consecutive_messages=False, allow_tags=False,
+            latex_delimiters=LATEX_DELIMITERS, feedback_options=None, group_consecutive_messages=False,
+            allow_tags=False,
         )  # fmt: skip
         live = _html(f"live-{group}", pane_line(PaneState(name="")))
         note = _html(f"note-{group}")

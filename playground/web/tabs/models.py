@@ -83,7 +83,7 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
             making = _lay_out_making(settings)
         with gr.Column(elem_classes="gp-models-part"):
             hub = lay_out_hub()
-    models_changed = gr.Textbox(visible="hidden", elem_id="models-news")
+    models_changed = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="models-news")
     return ModelsTab(tab=tab, installed=installed, making=making, hub=hub, models_changed=models_changed)
 
 

@@ -75,7 +75,7 @@ def lay_out_hub() -> HubPart:
             show_label=False, container=False, max_lines=1, max_length=1000, elem_id="models-search",
         )  # fmt: skip
         find = gr.Button("Find", variant="primary", scale=0, elem_id="models-find")
-    wanted = gr.Textbox(visible="hidden", elem_id="models-wanted")
+    wanted = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="models-wanted")
     results = button_rows("", "models-results")
     repo = gr.State("")
     head = markup_place("models-repository")

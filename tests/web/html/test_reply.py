@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 from typing import get_args
+
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from playground.app.chat import ContextUse, LoadReport, ReplyDetails
 from playground.chat.template.render import Message
@@ -22,6 +27,7 @@ from playground.engine.protocol import (
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.web.html.reply import (
+    as_typed,
     chatbot_messages,
     context_gauge,
     instructions_line,
@@ -133,12 +139,19 @@ def test_thoughts_are_folded_once_the_answer_begins() -> None:
     (_, thinking) = chatbot_messages([question], thoughts)
     assert thinking["metadata"]["status"] == "pending"
     (_, thought, answer) = chatbot_messages([question], replace(thoughts, content="4"))
-    assert thought["metadata"]["status"] == "done" and answer["content"] == "4"
+    assert thought["metadata"]["status"] == "done" and answer["content"]["text"] == "4"
 
 
 def test_a_reply_is_shown_without_its_markup() -> None:
     (turn,) = chatbot_messages([Message("assistant", "![x](http://a.example/x.png) <b>bold</b>")])
-    assert turn["content"] == "\\![x](http://a.example/x.png) \\<b>bold\\</b>"
+    assert turn["content"]["text"] == "\\![x](http://a.example/x.png) \\<b>bold\\</b>"
+
+
+@given(st.text(st.sampled_from(list("`~<b>#*_\\&;%\r\n\t 1.>$")), max_size=60))
+def test_what_a_person_typed_is_shown_character_by_character(text: str) -> None:
+    shown = MarkdownIt("commonmark", {"html": True}).render(as_typed(text)).removeprefix('<pre class="gp-typed">\n')
+    typed, end, rest = shown.partition("</pre>")
+    assert unescape(typed) == re.sub("\r\n?", "\n", text) and "<" not in typed and end and not rest.strip()
 
 
 def test_without_instructions_nothing_is_shown() -> None:

@@ -20,6 +20,7 @@ from playground.chat.session import ChatSession, Instructions
 from playground.chat.template.render import Message
 from playground.engine.protocol import Token
 from playground.settings import load_settings
+from playground.web.html.reply import as_typed
 from playground.web.tabs.chat import ChatTab, build_chat_tab, draw_update, read_request
 
 ASKED = ChatSession(Conversation().with_question("What is 2+2?"))
@@ -70,7 +71,7 @@ def test_a_growing_reply_changes_only_what_grows(tab: ChatTab) -> None:
         tab, ChatUpdate(ASKED, Message("assistant", "4"), activity=ReplyActivity(token), context=ContextUse(98, 2048))
     )
     assert set(drawn) == {tab.log, tab.live, tab.gauge} <= set(tab.growing)
-    assert [turn["content"] for turn in drawn[tab.log]] == ["What is 2+2?", "4"]
+    assert [turn["content"]["text"] for turn in drawn[tab.log]] == [as_typed("What is 2+2?"), "4"]
 
 
 def test_whatever_an_update_changes_is_among_the_outputs(tab: ChatTab) -> None:

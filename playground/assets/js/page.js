@@ -1,0 +1,33 @@
+// What the messages and the boxes of the page need beyond what Gradio 6.31 does; the page calls it once, when it opens.
+//
+// Each paragraph of a message, and each box to type in, runs in the direction of its first strong letter (`dir=auto`).
+// After a press on a button that then hides or cannot be used, the focus goes on to the box for the next message. A
+// model's name too long for its box shows both ends; the mouse and the focus show the whole.
+() => {
+  const paragraphs = '.gp-log .prose :is(p, ul, ol, li, blockquote, h1, h2, h3, h4, h5, h6, table, th, td),'
+    + ' .gp-typed';
+  const boxes = 'textarea, input:is([type=text], :not([type]))';
+  const turn = part => {
+    if (part.nodeType !== Node.ELEMENT_NODE) return;
+    const selector = paragraphs + ', ' + boxes;
+    if (part.matches(selector)) part.dir = 'auto';
+    part.querySelectorAll(selector).forEach(found => { found.dir = 'auto'; });
+  };
+  new MutationObserver(changes => changes.forEach(change => change.addedNodes.forEach(turn)))
+    .observe(document.body, {childList: true, subtree: true});
+  turn(document.body);
+
+  const leavers = [
+    [':is(#chat-send, #chat-stop, #chat-edit, #chat-clear, #chat-regenerate), .gp-starters button', 'chat'],
+    [':is(#compare-send, #compare-stop, #compare-clear), #compare-examples button, .gp-pane .gp-tools button', 'compare'],
+  ];
+  document.addEventListener('click', event => {
+    const tab = leavers.find(([buttons]) => event.target.closest?.(buttons))?.[1];
+    if (!tab) return;
+    // On a phone the focus of a box would raise the keyboard over the reply.
+    const log = document.querySelector(`#${tab}-log, #${tab}-log-left`);
+    log?.setAttribute('tabindex', '-1');
+    const goal = matchMedia('(pointer: coarse)').matches ? log : document.querySelector(`#${tab}-message textarea`);
+    goal?.focus({preventScroll: true});
+  });
+}

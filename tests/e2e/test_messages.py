@@ -1,0 +1,124 @@
+"""What a browser makes of messages: nothing of them is lost, altered or hidden, whatever is in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.chat.test_markdown_escape import HIGHLIGHTED
+from tests.e2e.visitor import Visitor
+
+LANGUAGES = sorted(
+    {
+        *HIGHLIGHTED,
+        *("c++", "C++", "cs", "csharp", "cuda", "dockerfile", "html", "ini", "jsx", "mermaid", "svg", "xml", "zig"),
+        *("extend", "insertBefore", "DFS", "constructor", "__proto__", "toString", "hasOwnProperty", "valueOf", "日本"),
+    }
+)
+CODE = '#include <vector>\nint sum(int a, int b) { return a + b; }  // "$$x$$"\n<?php echo 1; ?>\n'
+
+
+def show_chat(visit: Visitor, page: Page, messages: Sequence[tuple[str, str]], thinking: str = "") -> None:
+    """The page after a reload that brings this chat back; the last message must be a word of its own."""
+    turns = [{"role": role, "content": content} for role, content in messages]
+    if thinking:
+        turns[-1]["thinking"] = thinking
+    stored = json.dumps({"system": "", "messages": turns})
+    page.evaluate("stored => sessionStorage.setItem('gguf-playground-chat', stored)", stored)
+    visit.reload(page)
+    expect(page.get_by_test_id("bot").last).to_contain_text(messages[-1][1])
+
+
+def test_code_in_any_language_is_shown(visit: Visitor) -> None:
+    page = visit()
+    asked = [("user", "All?")] + [("assistant", f"In `{name}`:\n\n```{name}\n{CODE}```") for name in LANGUAGES]
+    show_chat(visit, page, [*asked, ("user", "And?"), ("assistant", "done")], "Thought:\n\n```cpp\nint thought;\n```")
+    shown = page.get_by_test_id("bot").all_inner_texts()
+    for name in LANGUAGES:
+        assert any(text.startswith(f"In {name}:") and CODE.strip() in text for text in shown), (name, shown)
+    page.get_by_role("log").get_by_text("Thoughts").click()
+    expect(page.get_by_role("log")).to_contain_text("int thought;")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "def f(x):\n    return x\n# a comment\nC:\\new\\_folder __init__",
+        "\tfirst\n\n\n1. one\n> two\n*three*  four   five",
+        "```\nfence\n```\n<b>tag</b> &amp; `code` $$x$$ \\(y\\)",
+    ],
+)
+def test_what_a_person_typed_is_shown_as_typed(visit: Visitor, typed: str) -> None:
+    page = visit()
+    show_chat(visit, page, [("user", typed), ("assistant", "done")])
+    question = page.get_by_test_id("user")
+    assert question.inner_text().strip("\n") == typed
+    assert question.locator("h1, li, em, strong, b, .katex, blockquote").count() == 0
+
+
+def test_formulas_are_drawn_and_money_is_not(visit: Visitor) -> None:
+    page = visit()
+    formulas = "So \\( a^2 \\), \\[ x = \\frac{1}{2} \\]\n\n$$\\int x\\,dx$$\n\nIt costs $4 and $15. `$$x$$`"
+    show_chat(visit, page, [("user", "?"), ("assistant", formulas), ("user", "?"), ("assistant", "done")])
+    expect(page.get_by_test_id("bot").first.locator(".katex")).to_have_count(3)
+    expect(page.get_by_test_id("bot").first).to_contain_text("It costs $4 and $15. $$x$$")
+
+
+def test_text_runs_in_the_direction_of_its_first_strong_letter(visit: Visitor) -> None:
+    page = visit()
+    answer = "שלום עולם!\n\nEnglish follows.\n\n- עברית\n\nこれは**「重要」**です"
+    show_chat(visit, page, [("user", "مرحبا"), ("assistant", answer), ("user", "?"), ("assistant", "done")])
+    paragraphs = page.get_by_test_id("bot").first.locator("p")
+    expect(paragraphs.nth(0)).to_have_css("direction", "rtl")
+    expect(paragraphs.nth(1)).to_have_css("direction", "ltr")
+    expect(page.get_by_test_id("bot").first.locator("li")).to_have_css("direction", "rtl")
+    expect(page.get_by_test_id("user").first.locator("pre")).to_have_css("direction", "rtl")
+    expect(page.get_by_test_id("bot").first.locator("strong")).to_have_text("「重要」")
+    box = page.get_by_role("textbox", name="Your message")
+    box.fill("שלום")
+    expect(box).to_have_css("direction", "rtl")
+    box.fill("Hello")
+    expect(box).to_have_css("direction", "ltr")
+
+
+def test_wide_parts_scroll_within_themselves_on_a_phone(visit: Visitor) -> None:
+    page = visit(390, 844)
+    row = "|" + " an entry of some words |" * 9
+    table = "\n".join([row, "|" + "---|" * 9, row, row])
+    answer = f"{table}\n\nRun `{'a-very-long-command --with=options ' * 6}` now.\n\n\\[ {'x + y + ' * 40} z \\]"
+    show_chat(visit, page, [("user", "x" * 300), ("assistant", answer), ("user", "?"), ("assistant", "done")])
+    expect(page.get_by_test_id("bot").first.locator(".katex-display")).to_be_visible()
+    for part in ("table", "p > code", ".katex-display"):
+        sizes = (
+            page.get_by_test_id("bot")
+            .first.locator(part)
+            .evaluate("part => [part.scrollWidth, part.clientWidth, part.getBoundingClientRect().right, innerWidth]")
+        )
+        assert sizes[0] > sizes[1] and sizes[2] <= sizes[3], part
+    cell = page.get_by_test_id("bot").first.locator("td").first.bounding_box()
+    assert cell and cell["height"] < 150
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_all_of_a_chat_is_printed(visit: Visitor) -> None:
+    page = visit()
+    answer = "\n\n".join(f"Line {number}" for number in range(120))
+    show_chat(visit, page, [("user", "?"), ("assistant", answer), ("user", "?"), ("assistant", "done")])
+    page.emulate_media(media="print")
+    cut = page.get_by_test_id("bot").first.evaluate(
+        """message => {
+          const cut = [];
+          for (let part = message; part && part !== document.body; part = part.parentElement)
+            if (part.scrollHeight > part.clientHeight + 1 && getComputedStyle(part).overflowY !== 'visible')
+              cut.push(part.className);
+          return cut;
+        }"""
+    )
+    assert cut == []
+    expect(page.locator("#chat-send")).to_be_hidden()
+    pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
+    assert pages >= 4
