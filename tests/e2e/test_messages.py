@@ -37,9 +37,10 @@ def test_code_in_any_language_is_shown(visit: Visitor) -> None:
     page = visit()
     asked = [("user", "All?")] + [("assistant", f"In `{name}`:\n\n```{name}\n{CODE}```") for name in LANGUAGES]
     show_chat(visit, page, [*asked, ("user", "And?"), ("assistant", "done")], "Thought:\n\n```cpp\nint thought;\n```")
-    shown = page.get_by_test_id("bot").all_inner_texts()
-    for name in LANGUAGES:
-        assert any(text.startswith(f"In {name}:") and CODE.strip() in text for text in shown), (name, shown)
+    for number, name in enumerate(LANGUAGES):
+        message = page.get_by_test_id("bot").nth(number)
+        expect(message).to_contain_text("<?php echo 1; ?>")
+        assert message.inner_text().startswith(f"In {name}:") and CODE.strip() in message.inner_text(), name
     page.get_by_role("log").get_by_text("Thoughts").click()
     expect(page.get_by_role("log")).to_contain_text("int thought;")
 
