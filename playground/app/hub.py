@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,7 +16,7 @@ from playground.app.makeable_levels import NO_SUMMARY
 from playground.app.model_choice import LevelRow
 from playground.app.records import USUAL_CONTEXT, LevelRecord
 from playground.app.services import Services
-from playground.errors import PlaygroundError
+from playground.errors import BadModelFile, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.subjects import FitSubject, hyperparameters_of
 from playground.fit.table import LevelSize
@@ -29,6 +29,7 @@ from playground.models.hub.names import looks_like_reference, parse_reference
 from playground.models.hub.repository import UNKNOWN_LEVEL, HubLevel, HubModel, Repository, recommended_level
 from playground.models.model_file import readable_name
 
+MOST_TRIED: Final = 3  # other headers read where the first one is bad
 MOST_OPEN: Final = 20  # repositories remembered, for all visitors
 ESTIMATED: Final = "Estimated from the file size. Select it to read its header."
 
@@ -47,7 +48,8 @@ class HubView:
     """An opened repository: a row for each level, in order, with the plan and the largest context of the chosen one.
 
     A row's value is its HubLevel.key. is_exact: the chosen level's own header was read. is_installed: the chosen level
-    is on this disk already. error: why the repository or the level could not be opened.
+    is on this disk already. error: why the repository or the level could not be opened. bad_files: by the key of a
+    level, what is wrong with its file.
     """
 
     repository: Repository | None = None
@@ -61,14 +63,19 @@ class HubView:
     largest_context: int | None = None
     is_installed: bool = False
     error: PlaygroundError | None = None
+    bad_files: Mapping[str, BadModelFile] = field(default_factory=dict)
 
 
 @dataclass
 class _OpenedRepository:
-    """A repository and the headers read of it so far, by HubLevel.key; headers are only ever added."""
+    """A repository and the headers read of it so far, by HubLevel.key; headers are only ever added.
+
+    bad_files: why a header cannot be used, by the same key.
+    """
 
     repository: Repository
     headers: dict[str, LevelHeader] = field(default_factory=dict)
+    bad_files: dict[str, BadModelFile] = field(default_factory=dict)
 
 
 class HubService:
@@ -191,11 +198,20 @@ class HubService:
             return
         yield replace(view, is_installed=self.is_installed(chosen))
         try:
-            if chosen.key not in opened.headers:
-                header = self._services.headers.read_header(chosen)
-                self._services.planner.trained_context(header.path)  # raises for what llama.cpp cannot open
-                opened.headers[chosen.key] = header
+            for level in _to_try(repository, chosen):
+                problem = self._read_header(opened, level)
+                if problem is None:
+                    view = replace(view, chosen=chosen if is_named else level)
+                    break
+                view = replace(view, error=view.error or problem)
             view = self._judged(opened, view)
+            if is_named and chosen.key in opened.bad_files:
+                yield replace(view, error=opened.bad_files[chosen.key])
+                return
+            if not opened.headers:
+                yield view
+                return
+            view = replace(view, error=None)
             recommended = self._recommended(view)
             rows = tuple(replace(row, recommended=recommended is not None and row.value == recommended.key)
                          for row in view.rows)  # fmt: skip
@@ -206,13 +222,29 @@ class HubService:
         except PlaygroundError as error:
             yield replace(view, error=error)
 
+    def _read_header(self, opened: _OpenedRepository, level: HubLevel) -> BadModelFile | None:
+        """Read a level's header. Returns what is wrong with its file, and raises HubProblem where it cannot be had."""
+        if level.key in opened.headers:
+            return None
+        try:
+            header = self._services.headers.read_header(level)
+            self._services.planner.trained_context(header.path)  # raises for what llama.cpp cannot open
+        except BadModelFile as problem:
+            opened.bad_files[level.key] = problem
+            return problem
+        opened.bad_files.pop(level.key, None)
+        opened.headers[level.key] = header
+        return None
+
     def _judged(self, opened: _OpenedRepository, view: HubView) -> HubView:
         """The view with a verdict for every row whose header is known: its own or another level's of the same model."""
         usable = self._services.memory().usable
         rows = []
         for row, level in zip(view.rows, opened.repository.levels, strict=True):
             header = self._header_for(opened, level)
-            if header is not None:
+            if level.key in opened.bad_files:
+                row = replace(row, notes=(str(opened.bad_files[level.key]),))
+            elif header is not None:
                 plan = self._plan(header, level, self._context(header))
                 notes = () if header.level.key == level.key else (ESTIMATED,)
                 weights = header.whole.parameter_count
@@ -220,13 +252,17 @@ class HubService:
                 name = row.name if notes else _name_with_header(level, header)
                 row = replace(row, name=name, verdict=judge(plan, usable), notes=notes, bits_per_weight=bits)
             rows.append(row)
-        return replace(view, rows=tuple(rows), usable=usable)
+        return replace(view, rows=tuple(rows), usable=usable, bad_files=dict(opened.bad_files))
 
     def _recommended(self, view: HubView) -> HubLevel | None:
         """The best level that fits, of the same model as the chosen one; None if there is no choice."""
         assert view.repository and view.chosen
         verdicts = {row.value: row.verdict.kind for row in view.rows if row.verdict}
-        same = [level for level in view.repository.levels if level.base_name == view.chosen.base_name]
+        same = [
+            level
+            for level in view.repository.levels
+            if level.base_name == view.chosen.base_name and level.key not in view.bad_files
+        ]
         return recommended_level(same, verdicts) if len(same) > 1 else None
 
     def _with_plan(self, opened: _OpenedRepository, view: HubView) -> HubView:
@@ -267,6 +303,18 @@ class HubService:
         return plan.with_weights(max(0, level.size - (header.level.size - plan.weights)))
 
 
+def _to_try(repository: Repository, chosen: HubLevel) -> list[HubLevel]:
+    """The levels whose headers may be read: the chosen one, then others of its model, then of other models.
+
+    The header of another level tells what this one needs, where its own file is bad.
+    """
+    others = sorted(
+        (level for level in repository.levels if level.key != chosen.key),
+        key=lambda level: (level.base_name != chosen.base_name, level.size),
+    )
+    return [chosen, *others[:MOST_TRIED]]
+
+
 def _subject(repository: Repository, model: HubModel, header: LevelHeader) -> FitSubject:
     beside_weights = header.level.size - header.whole.weight_bytes
     return FitSubject(
@@ -292,9 +340,20 @@ def _row(level: HubLevel) -> LevelRow:
     return LevelRow(level.key, level.level, level.size, bits_per_weight=None, summary=summary, verdict=None)
 
 
+def _reason(view: HubView, row: LevelRow) -> str:
+    if row.verdict:
+        return f"{row.verdict.label}: {row.verdict.reason}"
+    if row.value in view.bad_files:
+        return str(view.bad_files[row.value])
+    return "Another model of the repository: ask for it by its own name."
+
+
 def hub_level_records(view: HubView) -> list[LevelRecord]:
-    """A record of each level for programs; raises the view's error, if it has one."""
-    if view.error is not None:
+    """A record of each level for programs, a bad file's with what is wrong with it.
+
+    Raises the view's error where that is not one file's.
+    """
+    if view.error is not None and not view.bad_files:
         raise view.error
     assert view.repository is not None
     return [
@@ -305,10 +364,8 @@ def hub_level_records(view: HubView) -> list[LevelRecord]:
             "bits_per_weight": row.bits_per_weight,
             "size": level.size,
             "files": [file.path for file in level.files],
-            "verdict": row.verdict.kind if row.verdict else "unknown",
-            "reason": f"{row.verdict.label}: {row.verdict.reason}"
-            if row.verdict
-            else "Another model of the repository: ask for it by its own name.",
+            "verdict": row.verdict.kind if row.verdict else "unusable" if row.value in view.bad_files else "unknown",
+            "reason": _reason(view, row),
             "context_size": view.context_size,
             "origin": "hub",
             "requantized_from": None,

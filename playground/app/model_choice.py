@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from playground.llama.params import KV_TYPES, KvType
+from playground.llama.params import KV_TYPES, MOST_CONTEXT, KvType
 
 if TYPE_CHECKING:
     from playground.fit.verdict import Verdict
-
-MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ class ModelPickerService:
         base_name, value = view.choice.model or "", view.choice.level or ""
         candidates = self._candidates(base_name, files, wait=False)
         if value in candidates:
-            view = self._with_plan(view, candidates)
+            view = self._with_plan_or_problem(view, candidates)
             yield view
             candidates = self._candidates(base_name, files, wait=True)
         if value not in candidates:  # it could be made, and another visitor has made it meanwhile
@@ -219,9 +219,10 @@ class ModelPickerService:
         view = replace(view, levels=tuple(replace(row, recommended=row.value == recommended) for row in view.levels))
         if recommended and not level_is_chosen and recommended != view.choice.level:
             view = replace(view, choice=replace(view.choice, level=recommended), level_name=recommended)
-            view = self._with_plan(view, candidates)
+            view = self._with_plan_or_problem(view, candidates)
         yield view
-        yield self._with_steps(view, candidates)
+        if view.plan:
+            yield self._with_steps(view, candidates)
 
     def _candidates(self, base_name: str, files: Mapping[str, ModelFile], *, wait: bool) -> dict[str, _Candidate]:
         """What can be chosen, by the value of its row: the files, then what can be made.
@@ -254,16 +255,25 @@ class ModelPickerService:
 
     def _row(self, value: str, file: ModelFile) -> LevelRow:
         level = find_level(file.level)
-        header = self._library.whole_header(file)
-        note = level_note(file.level, file.requantized_from, header.bits_per_weight)
         summary = level.summary if level else NO_SUMMARY
-        notes = (note,) if note else ()
-        return LevelRow(value, file.level, file.size, header.bits_per_weight, summary, None, notes=notes)
+        try:
+            bits = self._library.whole_header(file).bits_per_weight
+        except (PlaygroundError, OSError) as error:  # it changed since it was listed
+            return LevelRow(value, file.level, file.size, None, summary, None, notes=(str(error),))
+        note = level_note(file.level, file.requantized_from, bits)
+        return LevelRow(value, file.level, file.size, bits, summary, None, notes=(note,) if note else ())
 
     def _plan_at(self, one: _Candidate, choice: ModelChoice, context_size: int) -> MemoryPlan:
         context = ContextParameters(context_size, choice.kv_type, self._slots)
         plan = self._planner.plan(one.file.path, context)
         return plan_if_made(plan, one.file, one.if_made) if one.if_made else plan
+
+    def _with_plan_or_problem(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
+        """The view with the chosen level's plan, or with why it has none; the other levels are judged all the same."""
+        try:
+            return self._with_plan(replace(view, problem=""), candidates)
+        except PlaygroundError as error:
+            return replace(view, problem=str(error))
 
     def _with_plan(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
         chosen = candidates[view.choice.level or ""]

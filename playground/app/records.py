@@ -140,6 +140,8 @@ def level_record(
         record["verdict"], record["reason"] = verdict.kind, f"{verdict.label}: {verdict.reason}"
     except PlaygroundError as error:
         record["reason"] = str(error)
+    except OSError as error:
+        record["reason"] = f"The file cannot be read: {error.strerror or error}."
     return record
 
 

@@ -18,7 +18,7 @@ import llama_cpp.llama_cpp as bindings
 
 from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.log import ContextSizes, LlamaLog, failure_reason, printable, read_context_sizes
-from playground.llama.params import model_parameters
+from playground.llama.params import MOST_CONTEXT, model_parameters
 from playground.llama.weight_buffers import repacked_bytes
 
 Hyperparameter = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float]
@@ -36,14 +36,14 @@ _ARRAY_ITEMS: Final[dict[type, tuple[int, Any]]] = {
 class DryModel:
     """A model opened without allocation; close it. Made by `from_file` or `from_hyperparameters`.
 
-    trained_context: tokens. weight_bytes: of the file's tensors, 0 where there is no file. repacked_bytes: of them,
-    what loading copies into CPU order; all of them where this build of llama.cpp does not tell.
+    trained_context: tokens, at most MOST_CONTEXT. weight_bytes: of the file's tensors, 0 where there is no file.
+    repacked_bytes: of them, what loading copies into CPU order; all of them where this build does not tell.
     """
 
     def __init__(self, model: Any, log: LlamaLog, *, has_weights: bool) -> None:
         self._model = model
         self._log = log
-        self.trained_context: int = llama_cpp.llama_model_n_ctx_train(model)
+        self.trained_context = min(llama_cpp.llama_model_n_ctx_train(model), MOST_CONTEXT)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         self.weight_bytes: int = llama_cpp.llama_model_size(model) if has_weights else 0
         repacked = repacked_bytes(model) if has_weights else 0
@@ -59,7 +59,15 @@ class DryModel:
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters(dry=True))
         if not model:
             raise _refused(log, printable(path.name))
-        return cls(model, log, has_weights=True)
+        opened = cls(model, log, has_weights=True)
+        if opened.trained_context < 1:  # negative for 2**31 and more, since llama.cpp answers in 32 bits
+            opened.close()
+            raise BadModelFile(
+                f"{printable(path.name)} gives an impossible context length: a number of tokens from 1 to "
+                f"{2**31 - 1:,} was expected, and its header has {'0' if opened.trained_context == 0 else 'more'}.",
+                "Choose another file of the model.",
+            )
+        return opened
 
     @classmethod
     def from_hyperparameters(

@@ -20,6 +20,7 @@ KV_TYPES: Final[dict[KvType, int]] = {
 
 BATCH_TOKENS: Final = 256  # most tokens in one llama_decode; 512 are no faster on a CPU, and need twice the buffer
 SCORED_ROWS: Final = 64  # tokens in one llama_decode when every one of them is scored; each takes a row of logits
+MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
 CONTEXT_STEP: Final = 256  # llama.cpp rounds a context up to a multiple of this
 
 

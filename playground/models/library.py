@@ -205,7 +205,10 @@ class Library:
             return self._others
 
     def _describe(self, model: WholeModel, origin: Origin, repo: str | None = None) -> ModelFile:
-        header = self.header(model.shards[0])
+        headers = [self.header(shard) for shard in model.shards]
+        header = headers[0]
+        if len(headers) > 1 and header.shard_count > 1:
+            merge_shards(headers)  # raises for shards that do not belong together
         if header.kind != "model":
             raise BadModelFile(f"The file is {KIND_NAMES[header.kind]}, not a model to chat with.", _CHOOSE_THE_MODEL)
         return ModelFile(

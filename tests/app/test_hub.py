@@ -93,6 +93,35 @@ def test_what_the_hub_refuses_is_an_error_that_says_so(service: HubService, refe
     assert view.error and problem in str(view.error)
 
 
+@pytest.fixture
+def with_bad_file(hub: HubStandIn, starter: Path, low_level: Path) -> str:
+    files: dict[str, bytes | Path] = {
+        "Fox-Q4_1.gguf": starter,
+        "Fox-Q2_0.gguf": low_level,
+        "Fox-Q4_K_M.gguf": b"no model" * 99,
+    }
+    hub.add("test/Half-Bad-GGUF", files)
+    return "test/Half-Bad-GGUF"
+
+
+def test_one_bad_header_leaves_the_other_levels_with_their_verdicts(service: HubService, with_bad_file: str) -> None:
+    view = opened(service, with_bad_file)  # Q4_K_M is the usual level, and its header is read first
+    assert view.error is None and view.chosen and view.chosen.level != "Q4_K_M" and view.plan
+    assert {row.name for row in view.rows if row.verdict} == {"Q2_0", "Q4_1"}
+    assert "GGUF" in row_of(view, "Q4_K_M").notes[0]
+    records = {record["level"]: record for record in hub_level_records(view)}
+    assert records["Q4_K_M"]["verdict"] == "unusable" and "GGUF" in records["Q4_K_M"]["reason"]
+    assert records["Q4_1"]["verdict"] == records["Q2_0"]["verdict"] == "fits"
+
+
+def test_a_bad_level_that_was_asked_for_is_an_error_beside_the_good_ones(
+    service: HubService, with_bad_file: str
+) -> None:
+    view = opened(service, f"{with_bad_file}:Q4_K_M")
+    assert view.error and "GGUF" in str(view.error) and view.chosen and view.chosen.level == "Q4_K_M"
+    assert sum(record["verdict"] == "fits" for record in hub_level_records(view)) == 2
+
+
 def test_a_level_that_is_not_offered_is_refused(service: HubService) -> None:
     view = list(service.choose_level(FOX, f"{FOX}/../../x.gguf"))[-1]
     assert "no longer offers that file" in str(view.error)

@@ -11,7 +11,7 @@ import pytest
 
 from playground.app.makeable_levels import QuantizationUpdate
 from playground.app.messages import CLEAR
-from playground.app.model_choice import LevelRow, ModelChoice
+from playground.app.model_choice import MOST_CONTEXT, LevelRow, ModelChoice
 from playground.app.model_picker import ModelPickerService, PickerView
 from playground.app.services import Services
 from playground.errors import ModelNotFound
@@ -64,6 +64,34 @@ def test_the_level_that_others_were_made_from_is_recommended(picker: ModelPicker
     assert [(row.name, row.recommended) for row in last.levels] == [("Q4_1", True), ("Q8_0", False)]
     assert "Made from the Q4_1 file" in last.levels[1].notes[0]
     assert last.choice.level == "Q4_1"
+
+
+@pytest.mark.parametrize("length", [0, 2**31, 2**32 - 1])
+def test_a_level_with_an_impossible_context_is_a_row_with_a_sentence_beside_the_others(
+    services: Services, picker: ModelPickerService, starter: Path, length: int
+) -> None:
+    key = b"llama.context_length"
+    content = starter.read_bytes()
+    at = content.index(key) + len(key) + 4  # after the type of the value
+    odd = services.library.path_for_level(NAME, "Q5_0")
+    odd.parent.mkdir(parents=True)
+    odd.write_bytes(content[:at] + length.to_bytes(4, "little") + content[at + 4 :])
+    chosen = list(picker.views(ModelChoice(NAME, "Q5_0")))[-1]
+    assert "impossible context length" in chosen.problem and chosen.plan is None
+    assert row_of(chosen, "Q4_1").verdict and "impossible" in " ".join(row_of(chosen, "Q5_0").notes)
+    first = list(picker.views(ModelChoice()))[-1]
+    assert first.plan and first.choice.level == "Q4_1" and not first.problem
+
+
+def test_the_largest_context_that_a_header_can_give_is_cut_to_what_can_be_planned(
+    services: Services, starter: Path, tmp_path: Path
+) -> None:
+    key = b"llama.context_length"
+    content = starter.read_bytes()
+    at = content.index(key) + len(key) + 4
+    path = tmp_path / "Far-Q4_1.gguf"
+    path.write_bytes(content[:at] + (2**31 - 1).to_bytes(4, "little") + content[at + 4 :])
+    assert services.planner.trained_context(path) == MOST_CONTEXT
 
 
 def test_a_larger_context_takes_more_memory(picker: ModelPickerService) -> None:

@@ -138,6 +138,15 @@ def test_a_bad_file_is_left_out_and_the_others_stay(library: Library, folder: Pa
     assert all(entry.reason for entry in left_out)
 
 
+def test_a_broken_later_shard_leaves_its_model_out_and_no_other(library: Library, folder: Path) -> None:
+    shards = [write_model(folder / f"Big-Q4_0-0000{number}-of-00002.gguf") for number in (1, 2)]
+    shards[1].write_bytes(b"GGUF and then nothing")
+    write_model(folder / "Good-Q8_0.gguf")
+    files, left_out = library.scan_models()
+    assert [file.base_name for file in files if file.origin == "folder"] == ["Good"]
+    assert [entry.path for entry in left_out] == [shards[0]]
+
+
 @pytest.mark.parametrize(
     ("general_type", "kind"),
     [("mmproj", "projector (mmproj)"), ("adapter", "LoRA adapter"), ("imatrix", "importance matrix")],
