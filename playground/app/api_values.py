@@ -7,12 +7,11 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from playground.app.model_choice import MOST_CONTEXT
 from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, check_chat, checked_text
 from playground.engine.protocol import Sampling
 from playground.errors import RequestRefused
-from playground.llama.params import KV_TYPES, KvType
+from playground.llama.params import KV_TYPES, MOST_CONTEXT, KvType
 
 LONGEST_REFERENCE: Final = 1000  # characters of a model's name or path
 MOST_SLOTS: Final = 64

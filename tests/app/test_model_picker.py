@@ -11,10 +11,11 @@ import pytest
 
 from playground.app.makeable_levels import QuantizationUpdate
 from playground.app.messages import CLEAR
-from playground.app.model_choice import MOST_CONTEXT, LevelRow, ModelChoice
+from playground.app.model_choice import LevelRow, ModelChoice
 from playground.app.model_picker import ModelPickerService, PickerView
 from playground.app.services import Services
 from playground.errors import ModelNotFound
+from playground.llama.params import MOST_CONTEXT
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 
