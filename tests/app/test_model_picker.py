@@ -68,7 +68,7 @@ def test_the_level_that_others_were_made_from_is_recommended(picker: ModelPicker
 
 
 @pytest.mark.parametrize("length", [0, 2**31, 2**32 - 1])
-def test_a_level_with_an_impossible_context_is_a_row_with_a_sentence_beside_the_others(
+def test_an_impossible_context_is_a_row_with_a_sentence_beside_the_others(
     services: Services, picker: ModelPickerService, starter: Path, length: int
 ) -> None:
     key = b"llama.context_length"
@@ -84,7 +84,7 @@ def test_a_level_with_an_impossible_context_is_a_row_with_a_sentence_beside_the_
     assert first.plan and first.choice.level == "Q4_1" and not first.problem
 
 
-def test_the_largest_context_that_a_header_can_give_is_cut_to_what_can_be_planned(
+def test_the_largest_context_of_a_header_is_cut_to_what_can_be_planned(
     services: Services, starter: Path, tmp_path: Path
 ) -> None:
     key = b"llama.context_length"
