@@ -238,7 +238,7 @@ def test_a_context_that_does_not_fit_is_explained_and_refused_with_what_fits(
     page = visit(at=longsighted.address)
     page.get_by_role("combobox", name="Model").click()
     page.get_by_role("option", name="Longsight").click()
-    expect(page.locator("#chat-context")).to_contain_text(re.compile(r"The largest that fits is [\d,]+\."))
+    expect(page.locator("#chat-context")).to_contain_text(re.compile(r"The largest that fits is [\d,]+ tokens\."))
     page.locator("#chat-context label", has_text=re.compile("16M|16,384K")).click()
     memory = page.locator("#chat-memory")
     expect(memory).to_contain_text("Won't fit")
