@@ -19,7 +19,7 @@ import llama_cpp.llama_cpp as bindings
 from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.log import ContextSizes, LlamaLog, failure_reason, printable, read_context_sizes
 from playground.llama.params import MOST_CONTEXT, model_parameters
-from playground.llama.weight_buffers import repacked_bytes
+from playground.llama.weight_buffers import context_buffers, repacked_bytes
 
 Hyperparameter = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float]
 
@@ -99,7 +99,8 @@ class DryModel:
                 "Choose another context size or KV cache type.",
             )
         try:
-            yield read_context_sizes(self._log.take_lines())
+            sizes, buffers = read_context_sizes(self._log.take_lines()), context_buffers(context)
+            yield sizes.with_buffers(*buffers) if buffers else sizes
         finally:
             llama_cpp.llama_free(context)
 

@@ -9,7 +9,7 @@ import ctypes
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import llama_cpp
@@ -88,10 +88,11 @@ _SILENCE: Final = _silence
 
 @dataclass(frozen=True)
 class ContextSizes:
-    """The memory of one context in bytes; the log gives it to 0.01 MiB.
+    """The memory of one context in bytes; the log gives it to 0.01 MiB, `with_buffers` makes it exact.
 
+    recurrent: every state beside the KV cache.
     allocated: how much of kv_cache and recurrent is really there. In a dry run it should be nothing, but llama.cpp
-    allocates the recurrent state all the same.
+    allocates recurrent states all the same.
     """
 
     kv_cache: int
@@ -100,10 +101,25 @@ class ContextSizes:
     output: int
     allocated: int
 
+    def with_buffers(self, state: int, compute: int) -> ContextSizes:
+        """The same with llama.cpp's own sums of its buffers (weight_buffers.py).
 
+        The log divides the state: what its lines on KV caches do not hold is a recurrent state, under any name, such as
+        the compressor's state of DeepSeek V4. Up to the log's rounding, the KV cache is what the other lines leave.
+        """
+        if self.kv_cache == 0 or abs(state - self.kv_cache - self.recurrent) > _ROUNDING:
+            recurrent = state - min(self.kv_cache, state)
+            if self.kv_cache == self.recurrent == 0:  # the log is in other words; nearly all models have a KV cache
+                recurrent = 0
+        else:
+            recurrent = min(self.recurrent, state)
+        return replace(self, kv_cache=state - recurrent, recurrent=recurrent, compute=compute)
+
+
+_ROUNDING: Final = 64 * 1024  # bytes: of a few lines, each to 0.01 MiB
 _MEMORY: Final = re.compile(r"^(llama_\w+): +size = +([\d.]+) MiB")
-_BUFFER: Final = re.compile(r"(compute|output|KV|RS) +buffer size = +([\d.]+) MiB")
-_OF_BUFFER: Final = {"compute": "compute", "output": "output", "KV": "allocated", "RS": "allocated"}
+_BUFFER: Final = re.compile(r"(\w+) +buffer size = +([\d.]+) MiB")
+_OF_BUFFER: Final = {"compute": "compute", "output": "output"}  # any other is a state: KV, RS, "DSV4 csa state"
 
 
 def read_context_sizes(lines: Iterable[LogLine]) -> ContextSizes:
@@ -119,7 +135,7 @@ def read_context_sizes(lines: Iterable[LogLine]) -> ContextSizes:
         if found := _MEMORY.search(line.text):
             sizes["recurrent" if "recurrent" in found[1] else "kv_cache"] += float(found[2])
         elif found := _BUFFER.search(line.text):
-            sizes[_OF_BUFFER[found[1]]] += float(found[2])
+            sizes[_OF_BUFFER.get(found[1], "allocated")] += float(found[2])
     return ContextSizes(**{part: round(mebibytes * _MIB) for part, mebibytes in sizes.items()})
 
 

@@ -1,9 +1,12 @@
-"""Reads how llama.cpp spreads a model's weights over kinds of memory: read in place, or copied in another order.
+"""Reads llama.cpp's own breakdown of memory by buffer: a model's weights, and what a context adds to them.
 
 llama.cpp copies (repacks) the weights of some levels into the order that its CPU kernels need. No function of its C
 interface returns how much, and its log says 0 while nothing is allocated; only the C++ method
 `llama_model::memory_breakdown() const` knows. It returns a std::map of a buffer type to bytes, which is read here node
-by node. The bindings are pinned to one version of llama.cpp; a test compares the answer with a real load.
+by node. `llama_get_memory_breakdown` returns such a map for a context; it counts every state that an architecture has,
+under any name, also one that the log describes in words of its own.
+
+The bindings are pinned to one version of llama.cpp; tests compare the answers with a real load.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import llama_cpp.llama_cpp as bindings
 
 _BREAKDOWN: Final = "_ZNK11llama_model16memory_breakdownEv"
+_CONTEXT_BREAKDOWN: Final = "_Z26llama_get_memory_breakdownPK13llama_context"
 _IN_PLACE: Final = {"CPU", "CPU_Mapped"}
 _MOST_KINDS: Final = 32
 
@@ -51,23 +55,50 @@ def repacked_bytes(model: Any) -> int | None:
 
 def weight_bytes_by_kind(model: Any) -> dict[str, int] | None:
     """Bytes of weights by llama.cpp's name of the memory, such as {"CPU": 32046336, "CPU_REPACK": 58226688}."""
-    library = bindings._lib
-    if not hasattr(library, _BREAKDOWN):
+    entries = _read_breakdown(_BREAKDOWN, model, numbers=1)
+    if entries is None:
         return None
-    breakdown, name = getattr(library, _BREAKDOWN), library.ggml_backend_buft_name
-    breakdown.argtypes, breakdown.restype = [ctypes.c_void_p], _Map
+    name = bindings._lib.ggml_backend_buft_name
     name.argtypes, name.restype = [ctypes.c_void_p], ctypes.c_char_p
+    return {name(key).decode(): size for key, size in entries}
+
+
+class ContextBuffers(NamedTuple):
+    """Bytes of a context over all buffers. state: KV caches and every other state that it keeps of the text."""
+
+    state: int
+    compute: int
+
+
+def context_buffers(context: Any) -> ContextBuffers | None:
+    """What a context takes, also one whose buffers are not allocated; None if this build of llama.cpp does not tell.
+
+    The entries hold the bytes of the model, the context and the computation, in this order (llama-ext.h).
+    """
+    entries = _read_breakdown(_CONTEXT_BREAKDOWN, context, numbers=3)
+    if entries is None:
+        return None
+    return ContextBuffers(sum(entry[2] for entry in entries), sum(entry[3] for entry in entries))
+
+
+def _read_breakdown(symbol: str, subject: Any, numbers: int) -> list[tuple[int, ...]] | None:
+    """The buffer type and the numbers of each entry of the map that this function returns."""
+    library = bindings._lib
+    if not hasattr(library, symbol):
+        return None
+    breakdown = getattr(library, symbol)
+    breakdown.argtypes, breakdown.restype = [ctypes.c_void_p], _Map
     layout = _LIBCXX if sys.platform == "darwin" else _LIBSTDCXX
-    words = breakdown(model).words
+    words = breakdown(subject).words
     if not 1 <= words[layout.size] <= _MOST_KINDS:
         return None
-    return {name(key).decode(): size for key, size in _entries(words[layout.root], layout)}
+    return list(_entries(words[layout.root], layout, numbers))
 
 
-def _entries(node: int, layout: _MapLayout) -> Iterator[tuple[int, int]]:
+def _entries(node: int, layout: _MapLayout, numbers: int) -> Iterator[tuple[int, ...]]:
     if not node:
         return
-    words = (ctypes.c_uint64 * (layout.entry + 2)).from_address(node)
-    yield from _entries(words[layout.left], layout)
-    yield words[layout.entry], words[layout.entry + 1]
-    yield from _entries(words[layout.right], layout)
+    words = (ctypes.c_uint64 * (layout.entry + 1 + numbers)).from_address(node)
+    yield from _entries(words[layout.left], layout, numbers)
+    yield tuple(words[layout.entry :])
+    yield from _entries(words[layout.right], layout, numbers)

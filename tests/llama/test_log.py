@@ -118,3 +118,41 @@ def test_a_line_told_in_pieces_is_one_line_and_debug_lines_are_left_out() -> Non
     for level, text in ((INFO, b"loading"), (5, b" ."), (5, b".\n"), (1, b"debug"), (5, b" more\n"), (ERROR, b"end\n")):
         log._hear(level, text, ctypes.c_void_p(0))
     assert log.take_lines() == (LogLine(INFO, "loading .."), LogLine(ERROR, "end"))
+
+
+# --- llama.cpp's own sums beside the log ---
+
+DEEPSEEK = (
+    "llama_kv_cache: size =    2.00 MiB (   512 cells,   4 layers,  4/4 seqs), K (f16): …",
+    "llama_kv_cache: size =   16.00 MiB (  8192 cells,   2 layers,  4/4 seqs), K (f16): …",
+    "llama_dsv4_comp_state:        CPU DSV4 csa state buffer size =     0.12 MiB",
+    "llama_dsv4_comp_state: csa ratio = 4, state = 8 x 256, streams = 4, layers = 2, size =    0.12 MiB",
+    "llama_dsv4_comp_state:        CPU DSV4 hca state buffer size =     0.50 MiB",
+    "sched_reserve:        CPU compute buffer size =    32.39 MiB",
+)
+
+
+def test_a_state_under_another_name_is_a_recurrent_state() -> None:
+    sizes = read_context_sizes(said(*DEEPSEEK)).with_buffers(18 * MIB + 655_360, 32 * MIB)
+    assert (sizes.kv_cache, sizes.recurrent, sizes.compute) == (18 * MIB, 655_360, 32 * MIB)
+    assert sizes.allocated == round(0.62 * MIB)  # a dry run allocates it: it is not the process itself
+
+
+@pytest.mark.parametrize(
+    ("lines", "state", "kv_cache", "recurrent"),
+    [
+        pytest.param(["llama_kv_cache: size =   45.00 MiB"], 45 * MIB + 2_000, 45 * MIB + 2_000, 0, id="rounding"),
+        pytest.param(
+            ["llama_kv_cache: size =   12.00 MiB", "llama_memory_recurrent: size =   77.06 MiB"],
+            12 * MIB + 80_800_000, 12 * MIB + 80_800_000 - round(77.06 * MIB), round(77.06 * MIB), id="hybrid",
+        ),
+        pytest.param(["llama_memory_recurrent: size =   77.06 MiB"], 80_800_000, 0, 80_800_000, id="recurrent only"),
+        pytest.param(["llama_new_cache: holds 9 MiB"], 9 * MIB, 9 * MIB, 0, id="a log in other words"),
+        pytest.param([], 0, 0, 0, id="nothing"),
+    ],
+)  # fmt: skip
+def test_the_sum_of_the_buffers_is_divided_by_the_log(
+    lines: list[str], state: int, kv_cache: int, recurrent: int
+) -> None:
+    sizes = read_context_sizes(said(*lines)).with_buffers(state, 0)
+    assert (sizes.kv_cache, sizes.recurrent) == (kv_cache, recurrent)
