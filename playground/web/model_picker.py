@@ -24,7 +24,7 @@ from playground.limits.runs import Visitor
 from playground.text_format import gibibytes
 from playground.web.html.memory import memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
-from playground.web.html.picker import context_steps, level_rows, picker_line
+from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.widgets import change_stamp, javascript, radio_rows
@@ -120,13 +120,14 @@ class PickerComponents:
         if view.plan and view.verdict:
             bar = memory_bar(view.plan, view.usable, view.verdict)
         rows = level_rows(view.levels, choice.level or "", f"{self.group}-level", view.makeable, view.made_from)
+        chosen_name = next((name for name, value in view.models if value == choice.model), "")
         steps = context_steps(view.steps, choice.context_size, f"{self.group}-context") if choice.context_size else ""
         return {
             self.line: picker_line(
                 view.model_name or "Choose a model", view.level_name, choice.context_size, view.verdict
             ),
             self.model: gr.Dropdown(choices=list(view.models), value=choice.model),
-            self.level: gr.HTML(value=choice.level or "", rows=rows),
+            self.level: gr.HTML(value=choice.level or "", rows=whole_name(chosen_name) + rows),
             self.context: gr.HTML(value=str(choice.context_size or ""), rows=steps),
             self.memory: bar,
             self.make: _make_button(view),

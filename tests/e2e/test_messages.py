@@ -123,3 +123,27 @@ def test_all_of_a_chat_is_printed(visit: Visitor) -> None:
     expect(page.locator("#chat-send")).to_be_hidden()
     pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
     assert pages >= 4
+
+
+def test_after_send_the_focus_is_in_the_message_box(visit: Visitor) -> None:
+    page = visit()
+    box = page.get_by_role("textbox", name="Your message")
+    box.fill("Hello")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#chat-stop")).to_be_visible()
+    expect(box).to_be_focused()
+    page.locator("#chat-stop").click()
+    expect(page.locator("#chat-send")).to_be_visible()
+    expect(box).to_be_focused()
+
+
+def test_no_hidden_box_of_compare_shows_after_blind(visit: Visitor) -> None:
+    page = visit()
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    picker, blind = page.locator("#left-picker"), page.get_by_label("Blind")
+    for is_on in (True, False):
+        blind.set_checked(is_on)
+        expect(picker).to_be_visible(visible=not is_on)
+    page.locator("#left-fold button").click()
+    expect(page.locator("#left-model")).to_be_visible()
+    expect(page.locator("#left-news")).to_be_hidden()

@@ -2,9 +2,9 @@
 //
 // Each paragraph of a message, and each box to type in, runs in the direction of its first strong letter (`dir=auto`).
 // After a press on a button that then hides or cannot be used, the focus goes on to the box for the next message. A
-// model's name too long for its box shows both ends; the mouse and the focus show the whole.
+// model's name that is longer than its box is shown whole by the mouse and the focus.
 () => {
-  const paragraphs = '.gp-log .prose :is(p, ul, ol, li, blockquote, h1, h2, h3, h4, h5, h6, table, th, td),'
+  const paragraphs = '.gp-log .prose :is(p, ul, ol, blockquote, h1, h2, h3, h4, h5, h6, table, th, td),'
     + ' .gp-typed';
   const boxes = 'textarea, input:is([type=text], :not([type]))';
   const turn = part => {
@@ -16,6 +16,13 @@
   new MutationObserver(changes => changes.forEach(change => change.addedNodes.forEach(turn)))
     .observe(document.body, {childList: true, subtree: true});
   turn(document.body);
+
+  const showWhole = event => {
+    if (event.target.matches?.('.gp-picker input[role=listbox], .gp-picker input[role=combobox], .gp-picker input:not([type])'))
+      event.target.title = event.target.value;
+  };
+  document.addEventListener('mouseover', showWhole);
+  document.addEventListener('focusin', showWhole);
 
   const leavers = [
     [':is(#chat-send, #chat-stop, #chat-edit, #chat-clear, #chat-regenerate), .gp-starters button', 'chat'],

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from playground.app.model_choice import ContextStep, LevelRow
 from playground.text_format import count, pages, short_tokens
 from playground.web.html.memory import verdict_chip
 from playground.web.html.templates import render
+
+_BOX_CHARACTERS: Final = 34  # of a name, in the narrowest picker
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -38,6 +40,11 @@ def level_rows(
         is_open=any(row.value == chosen for row in makeable),
         hint="set on the server" if is_elsewhere else "fewer bits: smaller file, usually faster, less exact",
     )
+
+
+def whole_name(name: str) -> Markup | str:
+    """A model's name that the box is too narrow for, to show below it; "" for a shorter one."""
+    return render("picker.html#whole_name", name=name) if len(name) > _BOX_CHARACTERS else ""
 
 
 def level_row(row: LevelRow, is_chosen: bool, group: str) -> Markup:

@@ -9,7 +9,7 @@ import pytest
 
 from playground.app.model_choice import ContextStep, LevelRow
 from playground.fit.verdict import Verdict
-from playground.web.html.picker import context_steps, level_rows, picker_line
+from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
 
 GIB = 1 << 30
 EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
@@ -96,3 +96,18 @@ def test_the_folded_picker_is_one_line_with_the_verdict() -> None:
     line = picker_line("SmolLM2 135M", "Q4_1", 4096, FITS)
     assert text_of(line) == "SmolLM2 135M · Q4_1 · 4K ✓ Fits change"
     assert 'aria-expanded="false"' in line
+
+
+LONG = "a-very-long-name-Some-Model-397B-A17B-Thinking-Instruct-2611-i1-UD-Q4_K_XL-00001-of-00009, runs on stand"
+
+
+def test_a_long_name_shows_both_ends_and_the_whole_on_hover() -> None:
+    line = picker_line(LONG, "", None, None)
+    start, end = re.findall(r"<span>([^<]*)</span>", line[line.index("gp-ends") :])
+    assert start + end == LONG and "Q4_K_XL" in end
+    assert f'title="{LONG}"' in line
+
+
+def test_a_name_longer_than_its_box_is_written_out_below_it() -> None:
+    assert LONG in whole_name(LONG)
+    assert whole_name("SmolLM2 135M Instruct") == ""
