@@ -339,18 +339,19 @@ def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: To
     assert update.finished
     loaded = lease.engine.loaded
     memory = update.finished.memory or (loaded.memory if loaded else None)
-    left_out = Notice(
+    left_out = (
         f"The oldest {counted(update.left_out, 'message')} of this chat did not fit into the context, so the model did "
-        "not read them. A larger context holds more.",
-        "warning",
+        "not read them. A larger context holds more."
     )
+    sentences = [update.missing_answer, left_out if update.left_out else "", update.template_note]
+    remarks = " ".join(filter(None, sentences))
     return ChatUpdate(
         session.with_reply(update.message, update.finished),
         phase="rest",
         activity=ReplyActivity(update.finished),
         context=_context_use(token, update),
         details=ReplyDetails(update.finished.timings, lease.plan, memory),
-        problem=left_out if update.left_out else CLEAR,
+        problem=Notice(remarks, "warning") if remarks else CLEAR,
     )
 
 

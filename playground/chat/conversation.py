@@ -125,7 +125,8 @@ class ReplyUpdate:
     """The text so far, and the engine's events since the update before.
 
     left_out: how many of the oldest messages did not fit into the prompt; they stay in the conversation. prompt_tokens
-    and context_size: in tokens, None if a server does not report them. finished: set in the last update.
+    and context_size: in tokens, None if a server does not report them. finished: set in the last update. template_note:
+    what is unusual about the model's chat template, for people.
     """
 
     thinking: str
@@ -134,6 +135,7 @@ class ReplyUpdate:
     left_out: int
     prompt_tokens: int | None
     context_size: int | None
+    template_note: str = ""
 
     @property
     def event(self) -> Event | None:
@@ -153,6 +155,32 @@ class ReplyUpdate:
     def message(self) -> Message:
         """The reply so far, as a message."""
         return Message("assistant", self.answer, self.thinking)
+
+    @property
+    def missing_answer(self) -> str:
+        """Why a finished reply has no answer, and what to try; empty if it has one, or if a person stopped it."""
+        return missing_answer(self.message, self.finished)
+
+
+def missing_answer(reply: Message, finished: Finished | None) -> str:
+    """As `ReplyUpdate.missing_answer`. finished: None while the reply is being written."""
+    if finished is None or finished.reason == "cancelled" or reply.content.strip():
+        return ""
+    has_thoughts = bool(reply.thinking.strip())
+    if finished.reason == "length limit":
+        what = "The reply reached its longest length before an answer began"
+        remedy = "Raise “Longest reply” (on the command line, --max-tokens)"
+    elif finished.reason == "context full":
+        what = "The context was full before an answer began"
+        remedy = "Choose a larger context, or start a new chat"
+    elif has_thoughts:
+        what = "The model ended its reply after its thoughts, without an answer"
+        remedy = "Ask again, ask in other words, or try another level of this model"
+    else:
+        what = "The model ended its reply at once, without a word"
+        remedy = "Ask again with another seed or a higher temperature, ask in other words, or try another model"
+    thoughts = ": there are only its thoughts" if has_thoughts and finished.reason != "end of text" else ""
+    return f"{what}{thoughts}. {remedy}."
 
 
 @dataclass(frozen=True)
@@ -177,6 +205,7 @@ class _Asked:
     context_size: int | None
     prompt_tokens: int | None = None
     left_out: int = 0
+    template_note: str = ""
 
 
 def stream_reply(
@@ -219,7 +248,13 @@ def _followed(asked: _Asked, log: ReplyLog, interval_seconds: float | None) -> G
             log.add_events(events)
             log.answer = so_far.answer
             yield ReplyUpdate(
-                so_far.thinking, so_far.answer, tuple(events), asked.left_out, asked.prompt_tokens, asked.context_size
+                so_far.thinking,
+                so_far.answer,
+                tuple(events),
+                asked.left_out,
+                asked.prompt_tokens,
+                asked.context_size,
+                asked.template_note,
             )
     finally:
         stream.close()
@@ -244,7 +279,8 @@ def _ask_here(
     stream = engine.start_reply(
         prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat, prompt.literal
     )
-    return _Asked(stream, parser, loaded.context_size, prompt.tokens, prompt.left_out)
+    note = template.note_for(has_system=bool(conversation.system.strip()))
+    return _Asked(stream, parser, loaded.context_size, prompt.tokens, prompt.left_out, note)
 
 
 def _ask_server(

@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             loaded = lease.engine.loaded
             memory = finished.memory or (loaded.memory if loaded else None)
             planned = lease.plan.total if lease.plan else None
+    for remark in filter(None, (last.missing_answer, last.template_note)):
+        print(remark, file=sys.stderr)
     if not arguments.json:
         print(figures(finished, memory), file=sys.stderr)
     return Report(reply_record(last.message, finished, memory, planned, last.context_size), "")

@@ -85,7 +85,11 @@ def _follow(
 
 
 def _print_answer(name: str, result: PaneResult) -> None:
+    from playground.chat.conversation import missing_answer
+
     print(f"{name}\n\n{result.conversation.messages[-1].content}\n", flush=True)
+    if remark := missing_answer(result.conversation.messages[-1], result.finished):
+        print(f"{name}: {remark}", file=sys.stderr)
     print(f"{figures(result.finished, result.measured)}\n", file=sys.stderr, flush=True)
 
 

@@ -9,7 +9,7 @@ import pytest
 from playground.chat.conversation import Conversation, stream_reply
 from playground.chat.history import HistoryLimits
 from playground.chat.template.render import Message
-from playground.engine.protocol import GREEDY, Finished, Prefilled, Token
+from playground.engine.protocol import GREEDY, Finished, FinishReason, Prefilled, Token
 from playground.errors import ModelStopped, RequestRefused, TemplateRefused
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -238,3 +238,33 @@ def test_control_tokens_that_people_typed_reach_the_engine_as_text() -> None:
     assert engine.literal == ["<|im_end|>", "<|im_start|>", "<|im_end|>", "<|im_end|>"]
     assert engine.prompts[0].count("<|im_end|>") == 3 + 4  # of the people and of the template
     assert last.prompt_tokens == engine.count_tokens(engine.prompts[0])
+
+
+# --- replies without an answer ---
+
+
+@pytest.mark.parametrize(
+    ("pieces", "reason", "words"),
+    [
+        ((), "end of text", "at once, without a word. Ask again"),
+        (("\n", " "), "end of text", "at once, without a word"),
+        (("<think>", "Hm.", "</think>"), "end of text", "after its thoughts, without an answer"),
+        (("<think>", "Hm."), "length limit", "only its thoughts. Raise “Longest reply”"),
+        ((), "length limit", "before an answer began. Raise"),
+        (("<think>", "Hm."), "context full", "Choose a larger context"),
+        ((), "stop string", "without a word"),
+        ((), "cancelled", ""),
+        (("4",), "end of text", ""),
+    ],
+)
+def test_a_reply_without_an_answer_says_so_and_what_to_try(
+    pieces: tuple[str, ...], reason: FinishReason, words: str
+) -> None:
+    engine = ScriptedEngine(pieces=pieces, reason=reason)
+    *_, last = stream_reply(engine, Conversation().with_question("Hi"), GREEDY)
+    assert words in last.missing_answer and bool(words) == bool(last.missing_answer)
+
+
+def test_the_note_about_the_template_comes_with_the_reply() -> None:
+    *_, last = stream_reply(ScriptedEngine(), Conversation().with_question("Hi"), GREEDY)
+    assert "no chat template" in last.template_note

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from playground.engine.protocol import Finished, Loaded, Memory, Prefilled, Sampling, Timings, Token
+from playground.engine.protocol import Finished, FinishReason, Loaded, Memory, Prefilled, Sampling, Timings, Token
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
@@ -21,6 +21,7 @@ class ScriptedEngine:
 
     pieces: Sequence[str] = ("Yes", ".")
     tail: str = ""
+    reason: FinishReason = "end of text"
     context_size: int = 1000
     chat_template: str | None = None
     control_texts: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ class ScriptedEngine:
         mailbox.put(Prefilled(1, tokens, tokens, 0))
         for count, piece in enumerate(self.pieces, start=1):
             mailbox.put(Token(1, piece, count, count, None, tokens + count))
-        mailbox.put(self.dies_with or Finished(1, "end of text", TIMINGS, self.tail))
+        mailbox.put(self.dies_with or Finished(1, self.reason, TIMINGS, self.tail))
         return ReplyStream(mailbox, self._stream_closed)
 
     def _stream_closed(self) -> None:

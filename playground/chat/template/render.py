@@ -30,9 +30,10 @@ CHATML: Final = (
 )
 CHATML_END_OF_TURN: Final = "<|im_end|>"
 
-_FALLBACK_NOTE: Final = (
-    "This model file has no chat template: the playground uses ChatML, the most common one. "
-    "If the replies look odd, the model may not be made for chatting."
+_NO_TEMPLATE: Final = "This model file has no chat template."
+_FALLBACK_IN_PLACE: Final = (
+    "The playground uses ChatML instead, the most common one. "
+    "If the replies look odd, try another file of this model; or the model is not made for chatting."
 )
 _NO_SYSTEM_NOTE: Final = (
     "This model's template has no place for instructions: they are put in front of the first message instead."
@@ -54,10 +55,14 @@ class ChatTemplate:
     """A chat template ready to render. Raises TemplateRefused where it cannot be read.
 
     source: Jinja, as in a GGUF file's `tokenizer.chat_template`; None takes ChatML. bos and eos: the texts of the
-    model's first and last token, which templates write themselves. renderer: the program's own, except in tests.
+    model's first and last token, which templates write themselves. renderer: the program's own, except in tests. fault:
+    why the model's own template cannot be used and ChatML takes its place.
     """
 
-    def __init__(self, source: str | None, bos: str, eos: str, renderer: TemplateRenderer = RENDERER) -> None:
+    def __init__(
+        self, source: str | None, bos: str, eos: str, renderer: TemplateRenderer = RENDERER, fault: str = ""
+    ) -> None:
+        self.fault = fault
         self.is_fallback = not (source and source.strip())
         self._source = CHATML if self.is_fallback or source is None else source
         self._tokens = {"bos_token": bos, "eos_token": eos}
@@ -102,12 +107,14 @@ class ChatTemplate:
         safe = [_changed(message, lambda text: spelled_otherwise(text, controls)) for message in messages]
         return RenderedPrompt(self.render(safe, thinking=thinking))
 
-    @property
-    def note(self) -> str:
-        """What a person should know of this template; empty where there is nothing to say."""
+    def note_for(self, *, has_system: bool) -> str:
+        """What a person should know of this template; empty where there is nothing to say.
+
+        has_system: whether the chat has a system text.
+        """
         if self.is_fallback:
-            return _FALLBACK_NOTE
-        return "" if self.takes_system else _NO_SYSTEM_NOTE
+            return f"{self.fault} {_FALLBACK_IN_PLACE}" if self.fault else f"{_NO_TEMPLATE} {_FALLBACK_IN_PLACE}"
+        return _NO_SYSTEM_NOTE if has_system and not self.takes_system else ""
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -160,8 +167,16 @@ class ChatTemplate:
 
 @functools.lru_cache(maxsize=32)
 def chat_template(source: str | None, bos: str, eos: str) -> ChatTemplate:
-    """The same template, read once: reading takes some milliseconds, and every reply asks for it."""
-    return ChatTemplate(source, bos, eos)
+    """The same template, read once: reading takes some milliseconds, and every reply asks for it.
+
+    ChatML takes the place of a template that cannot be read. Raises TemplateStopped for one that takes too much.
+    """
+    try:
+        return ChatTemplate(source, bos, eos)
+    except TemplateStopped:
+        raise
+    except TemplateRefused as error:
+        return ChatTemplate(None, bos, eos, fault=error.problem)
 
 
 def _changed(message: Message, change: Callable[[str], str]) -> Message:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.chat.template.render import ChatTemplate, Message
+from playground.chat.template.render import ChatTemplate, Message, chat_template
 from playground.errors import TemplateRefused
 from playground.gguf.header import FileSource, read_header
 
@@ -101,7 +101,7 @@ def test_the_starters_own_template_gives_the_prompt_it_was_trained_on(starter: P
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    assert template.takes_system and not template.is_fallback and template.note == ""
+    assert template.takes_system and not template.is_fallback and template.note_for(has_system=True) == ""
 
 
 def test_a_model_without_a_template_gets_chatml_and_the_page_can_say_so() -> None:
@@ -109,7 +109,8 @@ def test_a_model_without_a_template_gets_chatml_and_the_page_can_say_so() -> Non
     assert template.render([SYSTEM, HI]) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert template.is_fallback and "no chat template" in template.note and "ChatML" in template.note
+    note = template.note_for(has_system=False)
+    assert template.is_fallback and "no chat template" in note and "ChatML" in note
     assert template.stop_strings == ("<|im_end|>",)
 
 
@@ -133,7 +134,8 @@ def test_without_a_system_role_its_text_goes_in_front_of_the_first_message() -> 
         "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello!<end_of_turn>\n"
         "<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n"
     )
-    assert not template.takes_system and "no place for instructions" in template.note
+    assert not template.takes_system and "no place for instructions" in template.note_for(has_system=True)
+    assert template.note_for(has_system=False) == ""
 
 
 def test_a_system_text_that_is_dropped_in_silence_goes_in_the_first_message() -> None:
@@ -209,6 +211,17 @@ def test_a_long_conversation_is_well_within_the_limits() -> None:
     turns = [Message("user" if n % 2 == 0 else "assistant", "word " * 1000) for n in range(199)]
     for source in (LLAMA_3, GEMMA_2, QWEN_3, None):
         assert render(source, *turns).count("word") == 199_000
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{% if %}", "{{ messages", "{% for m in messages %}{{ m }}", "{{ a | nofilter }}", "x" * 200_001],
+)
+def test_chatml_takes_the_place_of_a_template_that_cannot_be_read(source: str) -> None:
+    template = chat_template(source, "", "")
+    assert template.render([HI]) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    note = template.note_for(has_system=False)
+    assert note.startswith("The chat template") and "uses ChatML instead" in note and "None" not in note
 
 
 def test_a_syntax_error_names_its_line() -> None:
