@@ -191,6 +191,9 @@ class HubService:
     def _views(self, opened: _OpenedRepository, chosen: HubLevel | None, *, is_named: bool) -> Iterator[HubView]:
         repository = opened.repository
         view = HubView(repository, tuple(_row(level) for level in repository.levels), chosen)
+        if chosen is None and repository.levels:
+            chosen = repository.levels[0]  # none that llama.cpp can read
+            view = replace(view, chosen=chosen)
         if chosen is None:
             yield replace(
                 view, error=PlaygroundError(f"{repository.id} offers no GGUF model.", "Choose another repository.")
@@ -226,6 +229,10 @@ class HubService:
         """Read a level's header. Returns what is wrong with its file, and raises HubProblem where it cannot be had."""
         if level.key in opened.headers:
             return None
+        if level.made_for:
+            problem = _made_for(level)
+            opened.bad_files[level.key] = problem
+            return problem
         try:
             header = self._services.headers.read_header(level)
             self._services.planner.trained_context(header.path)  # raises for what llama.cpp cannot open
@@ -239,6 +246,7 @@ class HubService:
     def _judged(self, opened: _OpenedRepository, view: HubView) -> HubView:
         """The view with a verdict for every row whose header is known: its own or another level's of the same model."""
         usable = self._services.memory().usable
+        opened.bad_files |= {level.key: _made_for(level) for level in opened.repository.levels if level.made_for}
         rows = []
         for row, level in zip(view.rows, opened.repository.levels, strict=True):
             header = self._header_for(opened, level)
@@ -301,6 +309,13 @@ class HubService:
         if header.level.key == level.key:
             return plan
         return plan.with_weights(max(0, level.size - (header.level.size - plan.weights)))
+
+
+def _made_for(level: HubLevel) -> BadModelFile:
+    return BadModelFile(
+        f"{level.level} is made for {level.made_for}, and this llama.cpp cannot read it.",
+        f"Run it with {level.made_for}, or choose a level of llama.cpp, such as Q4_K_M.",
+    )
 
 
 def _to_try(repository: Repository, chosen: HubLevel) -> list[HubLevel]:

@@ -16,8 +16,9 @@ from typing import Final
 from gguf.constants import GGUF_DEFAULT_ALIGNMENT, Keys
 
 from playground.errors import BadModelFile
-from playground.gguf.kinds import FileKind, kind_of_type
+from playground.gguf.kinds import FileKind, kind_of_header, no_chat_model
 from playground.gguf.levels import level_of_file_type
+from playground.gguf.other_formats import not_gguf
 from playground.gguf.reader import (
     MIB,
     ByteSource,
@@ -27,13 +28,14 @@ from playground.gguf.reader import (
     LongArray,
     Value,
     damaged,
+    made_elsewhere,
     printable,
 )
 from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_tensors
 
 __all__ = [
     "REQUANTIZED_FROM", "ByteSource", "BytesSource", "FileSource", "GgufHeader", "LongArray", "TensorInfo", "Value",
-    "merge_shards", "read_header", "write_stand_in",
+    "check_chat_model", "merge_shards", "read_header", "write_stand_in",
 ]  # fmt: skip
 
 REQUANTIZED_FROM: Final = "gguf_playground.requantized_from"  # our own key, in files that the playground made
@@ -116,7 +118,7 @@ class GgufHeader:
 
     @property
     def kind(self) -> FileKind:
-        return kind_of_type(self._text(Keys.General.TYPE))
+        return kind_of_header(self.metadata, frozenset(tensor.name for tensor in self.tensors))
 
     @property
     def shard_count(self) -> int:
@@ -138,17 +140,29 @@ def read_header(source: ByteSource) -> GgufHeader:
     Raises BadModelFile if it is not a sound GGUF file, and what the source raises (OSError) if it cannot be read.
     """
     reader = GgufReader(source)
-    version = _read_version(reader)
+    version = _read_version(reader, source)
     tensor_count = reader.read_uint64("the number of tensors")
     key_count = reader.read_uint64("the number of metadata keys")
     _refuse_absurd(tensor_count, MOST_TENSORS, "tensors")
     _refuse_absurd(key_count, MOST_KEYS, "metadata keys")
     metadata = _read_metadata(reader, key_count)
     alignment = _alignment(metadata)
-    tensors = read_tensors(reader, tensor_count, alignment)
+    try:
+        tensors = read_tensors(reader, tensor_count, alignment)
+    except BadModelFile as error:
+        kind = kind_of_header(metadata, frozenset())  # other programs' files need not keep llama.cpp's rules
+        if kind in ("model", "vocabulary"):
+            raise
+        raise BadModelFile(f"The file is {no_chat_model(kind)}", "Choose a chat model.") from error
     start = aligned(reader.offset, alignment)
     _refuse_missing_weights(start + end_of_weights(tensors), reader.size, bool(tensors))
     return GgufHeader(version, metadata, tensors, min(start, reader.size))
+
+
+def check_chat_model(header: GgufHeader) -> None:
+    """Raises BadModelFile with what the file is for, unless it is a model that can chat."""
+    if header.kind != "model":
+        raise BadModelFile(f"The file is {no_chat_model(header.kind)}", "Choose a chat model.")
 
 
 def merge_shards(headers: Sequence[GgufHeader]) -> GgufHeader:
@@ -189,12 +203,11 @@ def write_stand_in(source: ByteSource, header: GgufHeader, path: Path) -> None:
         file.truncate(source.size)
 
 
-def _read_version(reader: GgufReader) -> int:
+def _read_version(reader: GgufReader, source: ByteSource) -> int:
     if reader.size == 0:
         raise BadModelFile("A model file was expected, and the file is empty.", "Fetch the file again.")
-    magic = reader.read_bytes(min(4, reader.size), "its first letters")
-    if magic != b"GGUF":
-        raise _not_gguf(magic)
+    if reader.read_bytes(min(4, reader.size), "its first letters") != b"GGUF":
+        raise not_gguf(source.read_range(0, 512))
     version = reader.read_uint32("the version")
     if version in (2, 3):
         return version
@@ -211,22 +224,6 @@ def _read_version(reader: GgufReader) -> int:
     raise BadModelFile(
         f"The file is GGUF version {version}, and versions 2 and 3 can be read.",
         "Update the playground, or choose another file.",
-    )
-
-
-def _not_gguf(magic: bytes) -> BadModelFile:
-    if magic == b"vers":  # "version https://git-lfs…"
-        return BadModelFile(
-            "The file is a Git LFS pointer, which only says where the model is.", "Run `git lfs pull` in its folder."
-        )
-    if magic in (b"lmgg", b"fmgg", b"tjgg"):
-        return BadModelFile(
-            "The file is a GGML model from before GGUF, which llama.cpp no longer reads.",
-            "Choose a GGUF file of the model.",
-        )
-    return BadModelFile(
-        "A GGUF model file was expected (its first letters are GGUF), and this one starts otherwise.",
-        "Choose a file that ends in .gguf.",
     )
 
 
@@ -263,7 +260,7 @@ def _check_standard_keys(metadata: Mapping[str, Value]) -> None:
 
 def _wrong_type(key: str, expected: str, found: Value) -> BadModelFile:
     what = f"a list of {found.length:,}" if isinstance(found, LongArray) else printable(repr(found))
-    return damaged(f"{printable(key)} should be {expected} and is {what}")
+    return made_elsewhere(f"{printable(key)} should be {expected} and is {what}")
 
 
 def _alignment(metadata: Mapping[str, Value]) -> int:
@@ -271,7 +268,7 @@ def _alignment(metadata: Mapping[str, Value]) -> int:
     alignment = metadata.get(Keys.General.ALIGNMENT, GGUF_DEFAULT_ALIGNMENT)
     assert isinstance(alignment, int)  # by _check_standard_keys
     if alignment == 0 or alignment & (alignment - 1):
-        raise damaged(f"its alignment is {alignment}, which is no power of two")
+        raise made_elsewhere(f"its alignment is {alignment}, which is no power of two")
     return alignment
 
 

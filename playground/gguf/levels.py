@@ -101,6 +101,7 @@ MAKEABLE_LEVELS: Final = tuple(level.name for level in LEVELS if level.makeable)
 _BY_NAME: Final = {name: level for level in LEVELS for name in (level.name, *level.aliases)}
 _BY_FILE_TYPE: Final = {level.file_type: level for level in LEVELS}
 _PREFIX: Final = re.compile(r"^(UD|I1)[-_]")
+_FORKS: Final = ((r"IQ[1-6]_(K|KS|KSS|KL|KT)(_R\d+)?|IQ[12]_BN(_R4)?|.*_R(4|8|16)|Q6_0|Q8_KV", "ik_llama.cpp"),)
 _SUFFIX: Final = re.compile(r"_(X*S|M|X*L|4_4|4_8|8_8|R4|R8|[A-Z]{1,4}[0-9]?)$")  # sizes, row orders, publishers' mixes
 
 
@@ -110,12 +111,19 @@ def find_level(name: str) -> Level | None:
     Publishers' own mixes ("Q4_K_P") are near the level that they are named after.
     """
     upper = name.upper()
+    if program_of_level(upper):
+        return None
     if upper in _BY_NAME:
         return _BY_NAME[upper]
     shorter = _PREFIX.sub("", upper)
     while shorter not in _BY_NAME and _SUFFIX.search(shorter):
         shorter = _SUFFIX.sub("", shorter)
     return _BY_NAME.get(shorter)
+
+
+def program_of_level(name: str) -> str | None:
+    """The program that a level is made for where that is not llama.cpp: "ik_llama.cpp" for IQ4_KS; else None."""
+    return next((program for pattern, program in _FORKS if re.fullmatch(pattern, name.upper())), None)
 
 
 def level_of_file_type(number: int) -> Level | None:

@@ -259,6 +259,14 @@ def damaged(finding: str) -> BadModelFile:
     return BadModelFile(f"The model file is damaged: {finding}.", ANOTHER_FILE)
 
 
+def made_elsewhere(finding: str) -> BadModelFile:
+    """The error for a file that is whole, but breaks a rule of llama.cpp: another download would bring the same."""
+    return BadModelFile(
+        f"llama.cpp cannot use this file: {finding}.",
+        "It was made for another program or version: choose another file of the model.",
+    )
+
+
 def _cut_off(what: str, size: int) -> BadModelFile:
     return BadModelFile(
         f"The model file is cut off: it ends after {size:,} bytes, within {what}.",

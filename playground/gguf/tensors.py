@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Final
 
 from playground.errors import BadModelFile
-from playground.gguf.reader import GgufReader, damaged, printable
+from playground.gguf.reader import GgufReader, damaged, made_elsewhere, printable
 
 MOST_DIMENSIONS: Final = 4  # GGML_MAX_DIMS
 LONGEST_NAME_BYTES: Final = 63  # GGML_MAX_NAME with its closing zero
@@ -95,6 +95,9 @@ REMOVED_TYPES: Final[dict[int, str]] = {
     38: "IQ4_NL_8_8",
 }
 
+# Numbers of the types that ik_llama.cpp adds (its ggml.h): IQ2_K to IQ1_KT, and the layouts with interleaved rows.
+IK_LLAMA_TYPES: Final = (range(97, 100), range(133, 159), range(202, 400))
+
 _TYPES: Final = {member.value: member for member in TensorType}
 
 
@@ -136,10 +139,11 @@ def end_of_weights(tensors: tuple[TensorInfo, ...]) -> int:
 def _read_tensor(reader: GgufReader, place: str) -> TensorInfo:
     name = reader.read_string(f"the name of {place}")
     if len(name.encode()) > LONGEST_NAME_BYTES:
-        raise damaged(f"{place} has a name longer than {LONGEST_NAME_BYTES} bytes")
+        raise made_elsewhere(f"{place} has a name longer than {LONGEST_NAME_BYTES} bytes")
     dimensions = reader.read_uint32(f"the shape of {place}")
     if dimensions > MOST_DIMENSIONS:
-        raise damaged(f"tensor {printable(name)} claims {dimensions:,} dimensions, and {MOST_DIMENSIONS} is the most")
+        error = made_elsewhere if dimensions <= 2 * MOST_DIMENSIONS else damaged
+        raise error(f"tensor {printable(name)} claims {dimensions:,} dimensions, and {MOST_DIMENSIONS} is the most")
     shape = tuple(reader.read_uint64(f"the shape of {place}") for _ in range(dimensions))
     kind = _tensor_type(reader.read_uint32(f"the type of {place}"), name)
     tensor = TensorInfo(name, shape, kind, reader.read_uint64(f"the offset of {place}"))
@@ -153,10 +157,16 @@ def _tensor_type(number: int, name: str) -> TensorType:
             f"Tensor {printable(name)} is of type {REMOVED_TYPES[number]}, which llama.cpp no longer reads.",
             "Choose the same model at another level, such as Q4_0 or Q4_K_M.",
         )
+    if number not in _TYPES and any(number in numbers for numbers in IK_LLAMA_TYPES):
+        raise BadModelFile(
+            f"The file is made for ik_llama.cpp: tensor {printable(name)} is of its type {number}, which this "
+            "llama.cpp cannot read.",
+            "Run it with ik_llama.cpp, or choose a level of llama.cpp, such as Q4_K_M.",
+        )
     if number not in _TYPES:
         raise BadModelFile(
             f"Tensor {printable(name)} is of type {number}, which this llama.cpp does not know.",
-            "The file is damaged or newer than the playground: choose another level, or update.",
+            "The file is made for another program, or newer than the playground: choose another level, or update.",
         )
     return _TYPES[number]
 
@@ -168,7 +178,7 @@ def _check_shape(tensor: TensorInfo) -> None:
         raise damaged(f"the shape of tensor {printable(tensor.name)} has more weights than any file can hold")
     row = tensor.shape[0] if tensor.shape else 1
     if row % tensor.type.block_weights:
-        raise damaged(
+        raise made_elsewhere(
             f"tensor {printable(tensor.name)} has rows of {row:,} weights, and {tensor.type.name} packs them in "
             f"blocks of {tensor.type.block_weights}"
         )
@@ -179,7 +189,8 @@ def _check_offsets(tensors: dict[str, TensorInfo], alignment: int) -> None:
     expected = 0
     for tensor in tensors.values():
         if tensor.offset != expected:
-            raise damaged(
+            error = made_elsewhere if tensor.offset > expected else damaged
+            raise error(
                 f"tensor {printable(tensor.name)} should start at byte {expected:,} of the weights, "
                 f"and says {tensor.offset:,}"
             )

@@ -111,7 +111,14 @@ class DryModel:
 def _refused(log: LlamaLog, name: str) -> BadModelFile:
     words = failure_reason(log.take_lines()) or "it gave no reason"
     unknown = words.startswith(("unknown model architecture", "unknown pre-tokenizer", "unknown tokenizer"))
-    remedy = "Choose a model this llama.cpp knows." if unknown else "Fetch the file again, or choose another one."
+    is_cut = any(word in words for word in ("corrupt", "incomplete", "failed to read"))
+    remedy = (
+        "Choose a model this llama.cpp knows."
+        if unknown
+        else "Fetch the file again, or choose another one."
+        if is_cut
+        else "The file is made for another program or version: choose another file of the model."
+    )
     return BadModelFile(f"llama.cpp cannot open {name}: {words}.", remedy)
 
 

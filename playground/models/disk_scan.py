@@ -9,9 +9,14 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from playground.gguf.filenames import FileName, parse_file_name, split_shard
+from playground.gguf.kinds import no_chat_model
 from playground.text_format import replace_surrogates
+
+# Kinds that a name tells surely, or a header does not tell. Whether a file is an adapter, its header says.
+KINDS_BY_NAME: Final = ("projector", "imatrix", "draft")
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,20 @@ def whole_models(folder: Path, paths: Iterable[Path], home: str = "") -> tuple[l
     """
     groups: dict[tuple[Path, str, int], dict[int, tuple[FileName, Path]]] = {}
     models: list[WholeModel] = []
+    others: list[LeftOut] = []
     for path in paths:
         name = parse_file_name(str(path.relative_to(folder)), home or folder.name)
-        if name is None or name.kind != "model":
+        if name is None:
+            continue
+        if name.kind in KINDS_BY_NAME:
+            others.append(LeftOut(path, f"It is {no_chat_model(name.kind)}"))
             continue
         if name.shard_count == 1:
             models.append(WholeModel(name, (path,)))
         else:
             group = groups.setdefault((path.parent, split_shard(path.stem)[0], name.shard_count), {})
             group[name.shard] = (name, path)
-    left_out = []
+    left_out = others
     for (_, _, shard_count), group in groups.items():
         in_order = [group[shard] for shard in sorted(group)]
         if sorted(group) == list(range(1, shard_count + 1)):

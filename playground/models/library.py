@@ -15,10 +15,18 @@ from typing import Final
 
 from playground.errors import BadModelFile, ModelNotFound
 from playground.gguf.filenames import parse_file_name
-from playground.gguf.header import FileSource, GgufHeader, merge_shards, read_header
-from playground.gguf.kinds import KIND_NAMES
+from playground.gguf.header import FileSource, GgufHeader, check_chat_model, merge_shards, read_header
+from playground.gguf.kinds import no_chat_model
 from playground.gguf.levels import DEFAULT_LEVELS
-from playground.models.disk_scan import LeftOut, WholeModel, cached_repositories, gguf_paths, hub_caches, whole_models
+from playground.models.disk_scan import (
+    KINDS_BY_NAME,
+    LeftOut,
+    WholeModel,
+    cached_repositories,
+    gguf_paths,
+    hub_caches,
+    whole_models,
+)
 from playground.models.model_file import ModelFile, Origin
 from playground.models.other_apps import OtherAppModel, models_of_other_apps
 from playground.models.same_names import with_unique_names
@@ -209,8 +217,14 @@ class Library:
         header = headers[0]
         if len(headers) > 1 and header.shard_count > 1:
             merge_shards(headers)  # raises for shards that do not belong together
-        if header.kind != "model":
-            raise BadModelFile(f"The file is {KIND_NAMES[header.kind]}, not a model to chat with.", _CHOOSE_THE_MODEL)
+        check_chat_model(header)
+        if len(headers) == 1 and header.shard_count > 1:
+            number = int(str(header.metadata.get("split.no", 0))) + 1
+            raise BadModelFile(
+                f"The file is part {number} of {header.shard_count} of a model, and its name no longer says so: "
+                "llama.cpp finds the parts by their names.",
+                f"Name all parts alike, this one with -{number:05}-of-{header.shard_count:05}.gguf at the end.",
+            )
         return ModelFile(
             path=model.shards[0],
             shards=model.shards,
@@ -229,8 +243,8 @@ class Library:
             if any(shard.resolve() == resolved for shard in file.shards):
                 return file
         name = parse_file_name(path.name)
-        if name is not None and name.kind != "model":
-            raise ModelNotFound(f"{path.name} is {KIND_NAMES[name.kind]}, not a model to chat with.", _CHOOSE_THE_MODEL)
+        if name is not None and name.kind in KINDS_BY_NAME:
+            raise ModelNotFound(f"{path.name} is {no_chat_model(name.kind)}", _CHOOSE_THE_MODEL)
         if name is None or name.shard_count == 1:
             return self._unlisted(path)
         models, left_out = whole_models(path.parent, sorted(path.parent.glob("*.gguf")))
@@ -256,6 +270,7 @@ class Library:
         name = parse_file_name(path.name)
         header = self.header(path)
         if name is None:
+            check_chat_model(header)
             base_name = header.name or replace_surrogates(path.name)
             return ModelFile(path, (path,), base_name, header.level or "unknown", path.stat().st_size, "folder")
         return self._describe(WholeModel(name, (path,)), "folder")

@@ -14,6 +14,7 @@ from playground.errors import PlaygroundError
 from playground.models.hub.client import HubClient, RetryPolicy
 from tests.app.conftest import FOX
 from tests.support.hub_stand_in import HubStandIn
+from tests.support.model_bytes import model, text_pair
 
 
 @pytest.fixture
@@ -120,6 +121,30 @@ def test_a_bad_level_that_was_asked_for_is_an_error_beside_the_good_ones(
     view = opened(service, f"{with_bad_file}:Q4_K_M")
     assert view.error and "GGUF" in str(view.error) and view.chosen and view.chosen.level == "Q4_K_M"
     assert sum(record["verdict"] == "fits" for record in hub_level_records(view)) == 2
+
+
+def test_a_level_of_a_fork_gets_no_verdict_and_names_its_program(
+    service: HubService, hub: HubStandIn, starter: Path
+) -> None:
+    hub.add("test/Fork-GGUF", {"Fox-IQ4_KS.gguf": b"x" * 99, "Fox-IQ2_KL.gguf": b"x" * 77, "Fox-Q4_1.gguf": starter})
+    view = opened(service, "test/Fork-GGUF")
+    assert view.chosen and view.chosen.level == "Q4_1" and view.error is None
+    for name in ("IQ4_KS", "IQ2_KL"):
+        row = row_of(view, name)
+        assert row.verdict is None and "made for ik_llama.cpp" in row.notes[0] and not row.recommended
+    assert "ik_llama.cpp" in str(opened(service, "test/Fork-GGUF:IQ4_KS").error)
+    hub.add("test/Only-Fork-GGUF", {"Fox-IQ4_KSS.gguf": b"x" * 99})
+    assert "ik_llama.cpp" in str(opened(service, "test/Only-Fork-GGUF").error)
+    assert hub.bytes_sent("KS") == 0
+
+
+def test_an_embedding_model_on_the_hub_is_refused_by_its_header(service: HubService, hub: HubStandIn) -> None:
+    content = model([text_pair("general.architecture", "bert")])
+    hub.add("test/Words-GGUF", {"Words-Q8_0.gguf": content})
+    view = opened(service, "test/Words-GGUF")
+    assert "an embedding model" in str(view.error)
+    (record,) = hub_level_records(view)
+    assert record["verdict"] == "unusable" and "an embedding model" in record["reason"]
 
 
 def test_a_level_that_is_not_offered_is_refused(service: HubService) -> None:

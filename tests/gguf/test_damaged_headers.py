@@ -41,6 +41,14 @@ DAMAGE = {
     "empty": (b"", "the file is empty"),
     "text": (b"# Read me\n", "starts otherwise"),
     "two bytes": (b"GG", "starts otherwise"),
+    "a web page": (b"\n<!DOCTYPE html><html>", "starts like a web page"),
+    "the error of a server": (b'{"error": "Not found"}', "starts like JSON"),
+    "an XML error": (b'<?xml version="1.0"?><Error>', "starts like an XML document"),
+    "a zip": (b"PK\x03\x04" + bytes(60), "starts like a zip archive"),
+    "safetensors": (struct.pack("<Q", 90) + b'{"__metadata__":{}', "starts like a safetensors file"),
+    "a packed file": (b"\x1f\x8b\x08" + bytes(60), "starts like a packed archive"),
+    "a picture": (b"\x89PNG\r\n", "starts like a picture"),
+    "zeros": (bytes(600), "holds only zeros"),
     "a note of Git LFS": (b"version https://git-lfs\n", "Git LFS pointer"),
     "before GGUF": (b"tjgg" + bytes(100), "before GGUF"),
     "version 1": (model(version=1), "GGUF version 1"),
@@ -119,6 +127,34 @@ DAMAGE = {
         "should be 4,398,046,511,232 bytes long, and it is 200",
     ),
 }
+
+
+@pytest.mark.parametrize("number", [97, 137, 139, 144, 146, 157, 223, 339])
+def test_a_type_of_a_fork_is_told_with_the_program_that_reads_it(number: int) -> None:
+    with pytest.raises(BadModelFile, match=r"made for ik_llama.cpp: tensor a is of its type .* Run it with ik_llama"):
+        read_header(BytesSource(model(tensors=[tensor("a", (256,), number)])))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        model(tensors=[tensor("a", (1, 1, 1, 1, 1), 0)]),
+        model(tensors=[tensor("n" * 90, (32,), 2)]),
+        model(tensors=[tensor("a", (48,), 2)]),
+        model(tensors=[tensor("a", (32,), 2, 64)]),
+        model([number_pair("general.architecture", 1)]),
+    ],
+)
+def test_a_whole_file_of_another_program_is_not_called_damaged(content: bytes) -> None:
+    with pytest.raises(BadModelFile) as refused:
+        read_header(BytesSource(content))
+    assert "damaged" not in str(refused.value) and "etch" not in refused.value.remedy
+
+
+def test_a_picture_model_that_breaks_llama_cpps_rules_is_told_as_what_it_is() -> None:
+    content = model([text_pair("general.architecture", "wan")], [tensor("a", (1, 1, 1, 1, 1), 0)])
+    with pytest.raises(BadModelFile, match="a model for pictures or video"):
+        read_header(BytesSource(content))
 
 
 @pytest.mark.parametrize(("content", "finding"), DAMAGE.values(), ids=DAMAGE.keys())

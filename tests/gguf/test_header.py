@@ -16,6 +16,7 @@ from playground.gguf.header import (
     FileSource,
     GgufHeader,
     LongArray,
+    check_chat_model,
     merge_shards,
     read_header,
     write_stand_in,
@@ -240,6 +241,44 @@ def test_a_level_unknown_to_llama_cpp_is_none() -> None:
 
 def test_a_level_made_from_a_quantized_file_says_so() -> None:
     assert header_of(text_pair("gguf_playground.requantized_from", "Q4_1")).requantized_from == "Q4_1"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tensors", "kind"),
+    [
+        ([("general.architecture", "bert"), ("bert.pooling_type", 1)], ["token_embd.weight"], "embedding"),
+        ([("general.architecture", "gemma-embedding")], ["token_embd.weight"], "embedding"),
+        ([("general.architecture", "qwen3"), ("qwen3.pooling_type", 3)], ["token_embd.weight"], "embedding"),
+        ([("general.architecture", "qwen3"), ("qwen3.pooling_type", 4)], ["cls.output.weight"], "reranker"),
+        ([("general.architecture", "bert")], ["token_embd.weight", "cls.weight"], "reranker"),
+        ([("general.architecture", "llama"), ("llama.attention.causal", False)], ["token_embd.weight"], "encoder"),
+        ([("general.architecture", "t5")], ["token_embd.weight"], "encoder-decoder"),
+        ([("general.architecture", "llada")], ["token_embd.weight"], "diffusion"),
+        ([("general.architecture", "llama"), ("general.type", "adapter"), ("adapter.type", "lora")], ["a"], "adapter"),
+        ([("general.architecture", "llama")], ["blk.0.attn_q.weight.lora_a"], "adapter"),
+        ([("general.architecture", "clip")], ["v.patch_embd.weight"], "projector"),
+        ([("general.type", "imatrix")], ["blk.0.attn_q.weight.in_sum2"], "imatrix"),
+        ([], ["blk.0.attn_q.weight.in_sum2", "blk.0.attn_q.weight.counts"], "imatrix"),
+        ([("general.architecture", "llama"), ("tokenizer.ggml.model", "llama")], [], "vocabulary"),
+        ([("general.architecture", "flux")], ["img_in.weight"], "image"),
+        ([("general.architecture", "wavtokenizer-dec")], ["token_embd.weight"], "speech"),
+        ([("general.architecture", "llama"), ("llama.pooling_type", 0), ("llama.attention.causal", True)],
+         ["token_embd.weight"], "model"),
+    ],
+)  # fmt: skip
+def test_a_header_says_what_cannot_chat(pairs: list[tuple[str, str | int]], tensors: list[str], kind: str) -> None:
+    names = [tensor(name, (32,), 0, 128 * number) for number, name in enumerate(tensors)]
+    header = read_header(BytesSource(model([any_pair(*pair) for pair in pairs], names, weight_bytes=128 * len(names))))
+    assert header.kind == kind
+    if kind != "model":
+        with pytest.raises(BadModelFile, match=r"^The file is an? .*, not a model to chat with: it .*\. Choose"):
+            check_chat_model(header)
+
+
+def any_pair(key: str, value: str | int) -> bytes:
+    if isinstance(value, bool):
+        return pair(key, BOOL, bytes([value]))
+    return text_pair(key, value) if isinstance(value, str) else number_pair(key, value)
 
 
 @pytest.mark.parametrize(("said", "kind"), [("adapter", "adapter"), ("mmproj", "projector"), ("model", "model")])

@@ -13,7 +13,7 @@ from playground.errors import BadModelFile, ModelNotFound
 from playground.models.library import Library
 from playground.models.model_file import ModelFile, readable_name
 from playground.settings import load_settings
-from tests.support.model_bytes import ARCHITECTURE, model, text_pair
+from tests.support.model_bytes import ARCHITECTURE, model, number_pair, text_pair
 
 
 def write_model(path: Path, *, weights: int = 64, file_type: int | None = None, made_from: str | None = None) -> Path:
@@ -161,6 +161,35 @@ def test_a_file_whose_header_names_another_kind_is_left_out(
     assert path not in [file.path for file in files]
     assert [entry.path for entry in left_out] == [path] and kind in left_out[0].reason
     with pytest.raises(BadModelFile, match="not a model to chat with"):
+        library.find_file(str(path))
+
+
+def test_an_embedding_model_under_a_chat_models_name_is_left_out_with_what_it_is_for(
+    library: Library, folder: Path
+) -> None:
+    path = folder / "Nice-Chat-Q8_0.gguf"
+    folder.mkdir()
+    path.write_bytes(model([text_pair("general.architecture", "bert")]))
+    write_model(folder / "my-adapter-model-Q8_0.gguf")  # a model by its header
+    files, left_out = library.scan_models()
+    assert [file.base_name for file in files if file.origin == "folder"] == ["my-adapter-model"]
+    assert "an embedding model" in left_out[0].reason and "cannot write an answer" in left_out[0].reason
+    blob = folder / "blob"
+    path.rename(blob)
+    with pytest.raises(BadModelFile, match="an embedding model"):
+        library.find_file(str(blob))
+
+
+def test_shards_without_their_numbers_are_recognised_by_their_headers(library: Library, folder: Path) -> None:
+    folder.mkdir()
+    own = [number_pair("split.no", 1), number_pair("split.count", 3), ARCHITECTURE]
+    path = folder / "second part.gguf"
+    path.write_bytes(model(own))
+    write_model(folder / "Good-Q8_0.gguf")
+    files, left_out = library.scan_models()
+    assert [file.base_name for file in files if file.origin == "folder"] == ["Good"]
+    assert "part 2 of 3" in left_out[0].reason and "-00002-of-00003.gguf" in left_out[0].reason
+    with pytest.raises(BadModelFile, match="part 2 of 3"):
         library.find_file(str(path))
 
 

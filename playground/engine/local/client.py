@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -263,7 +264,7 @@ class LocalEngine:
             return _unloaded()
         reason = abort_message("\n".join(self._child.last_words()))
         problem = f"The process that ran {self.path.name} {describe_exit(code)}{f': {reason}' if reason else ''}."
-        return ModelStopped(problem, "The next message starts it again.")
+        return ModelStopped(problem, _remedy_after_crash(self.path, code))
 
     # --- the end ---
 
@@ -272,6 +273,20 @@ class LocalEngine:
         self._closing = True
         self._child.close()
         self._reader.join(timeout=5)
+
+
+_crashed: Final[set[tuple[str, int]]] = set()  # (path, exit code) of every crash in this run
+
+
+def _remedy_after_crash(path: Path, code: int) -> str:
+    """What to do after a process ended; a crash that the same file had before will most likely come again."""
+    is_crash = code < 0 and -code != signal.SIGKILL
+    if is_crash and (str(path), code) in _crashed:
+        return "It crashed so before with this file: choose another file or level of the model."
+    if is_crash:
+        _crashed.add((str(path), code))
+        return "The next message starts it again; if it crashes again, this file cannot be run here."
+    return "The next message starts it again."
 
 
 def _unloaded() -> ModelStopped:

@@ -14,7 +14,15 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from playground.errors import BadModelFile, HubProblem
-from playground.gguf.header import BytesSource, FileSource, GgufHeader, merge_shards, read_header, write_stand_in
+from playground.gguf.header import (
+    BytesSource,
+    FileSource,
+    GgufHeader,
+    check_chat_model,
+    merge_shards,
+    read_header,
+    write_stand_in,
+)
 from playground.machine.files import write_remedy
 from playground.models.hub.client import HubClient, RetryPolicy
 from playground.models.hub.repository import HubFile, HubLevel
@@ -63,7 +71,12 @@ class HubHeaders:
         self._folder = folder
 
     def read_header(self, level: HubLevel, retry: RetryPolicy | None = None) -> LevelHeader:
-        """The header of one level. Raises HubProblem, and BadModelFile if it is not a sound model."""
+        """The header of one level. Raises HubProblem, and BadModelFile if it is no sound chat model."""
+        header = self._read_header(level, retry)
+        check_chat_model(header.whole)
+        return header
+
+    def _read_header(self, level: HubLevel, retry: RetryPolicy | None) -> LevelHeader:
         kept = self._folder / _key(level)
         if kept.is_dir():
             try:

@@ -17,7 +17,7 @@ from typing import Final
 from playground.errors import ModelNotFound
 from playground.gguf.filenames import FileName, parse_file_name, split_shard
 from playground.gguf.kinds import KIND_NAMES
-from playground.gguf.levels import DEFAULT_LEVELS, find_level, nominal_bits
+from playground.gguf.levels import DEFAULT_LEVELS, find_level, nominal_bits, program_of_level
 
 MOST_USEFUL_BITS: Final = 9.0  # above Q8_0 a level is larger and slower, and its answers are no better
 UNKNOWN_LEVEL: Final = "unknown"
@@ -59,8 +59,15 @@ class HubLevel:
     @property
     def summary(self) -> str:
         """One sentence on the level; "" for an unknown level."""
+        if self.made_for:
+            return f"Made for {self.made_for}: this llama.cpp cannot read it."
         known = find_level(self.level)
         return known.summary if known else ""
+
+    @property
+    def made_for(self) -> str | None:
+        """The program that can read the level, where llama.cpp cannot."""
+        return program_of_level(self.level)
 
     @property
     def key(self) -> str:
@@ -185,6 +192,7 @@ def recommended_level(levels: Sequence[HubLevel], verdicts: Mapping[str, str] | 
     tight. Levels above Q8_0 are suggested only if there is no other: they are slower, and their answers no better.
     """
     verdicts = verdicts or {}
+    levels = [level for level in levels if level.made_for is None]
     fitting = [level for level in levels if verdicts.get(level.key) == "fits"]
     if fitting:
         return max(_useful(fitting), key=lambda level: (nominal_bits(level.level), level.size))
