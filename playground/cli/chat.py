@@ -79,11 +79,13 @@ def figures(finished: Finished, memory: Memory | None) -> str:
     from playground.engine.protocol import FINISH_WORDS
 
     timings = finished.timings
+    in_all = [f"{seconds(timings.total_seconds)} in all"] if timings.generation_speed is None else []
     return " · ".join(
         (
             speed(timings.generation_speed, disturbed=timings.disturbed),
             counted(timings.generated_tokens, "token"),
             f"{seconds(timings.time_to_first_token)} to first token",
+            *in_all,
             FINISH_WORDS[finished.reason],
             f"{gibibytes(memory.resident if memory else None)} of memory",
         )

@@ -40,6 +40,10 @@ from playground.errors import PlaygroundError, RemoteProblem
 
 REQUEST: Final = 1  # each reply has a stream of its own, so the number means nothing
 _LONGEST_REPLY: Final = 4_000_000  # characters
+# A speed is measured only of a reply that was seen to arrive bit by bit, over a time that says something.
+_LEAST_SECONDS: Final = 0.25
+_LEAST_ARRIVALS: Final = 5
+_APART_SECONDS: Final = 0.005  # between two arrivals
 _CUT_CHARACTER: Final = "\ufffd"
 _BEYOND_LIMIT: Final = 16  # chunks that a server may send beyond the tokens asked for, before it is cut off
 
@@ -170,6 +174,8 @@ class RemoteReply:
         self._first_at: float | None = None
         self._first_tokens = 0  # in the first chunk, whose time belongs to the prompt
         self._last_at = started_at
+        self._arrivals = 0  # moments at which something came
+        self._arrived_at = started_at
         self._is_reasoning = False
         self._cut = ""  # how a server writes the first bytes of a character, at the end of the text so far
 
@@ -189,6 +195,8 @@ class RemoteReply:
         self.chunks += 1
         self.text += text
         self._last_at = now
+        if now - self._arrived_at >= _APART_SECONDS:
+            self._arrivals, self._arrived_at = self._arrivals + 1, now
         before = self._scored_tokens
         self._scored_tokens += len(scores)
         if self._first_at is None:
@@ -236,8 +244,13 @@ class RemoteReply:
         return self.known_tokens or self.chunks
 
     def _measured_speed(self, tokens: int | None) -> float | None:
-        """Tokens after the first chunk by the seconds after it."""
-        if tokens is None or self._first_at is None or self._last_at <= self._first_at:
+        """Tokens after the first chunk by the seconds after it; None for a reply that came all at once or in a moment.
+
+        Then the pace is that of the network, or of a server that collects its answer before it sends it.
+        """
+        if tokens is None or self._first_at is None or self._arrivals < _LEAST_ARRIVALS:
+            return None
+        if self._last_at - self._first_at < _LEAST_SECONDS:
             return None
         later_tokens = tokens - self._first_tokens
         return later_tokens / (self._last_at - self._first_at) if later_tokens > 0 else None

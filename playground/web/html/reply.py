@@ -69,6 +69,8 @@ def _ended(event: Finished) -> Markup:
     if reason == "length limit" and timings.generated_tokens:
         end = f"cut off at {counted(timings.generated_tokens, 'token')}"
     facts = [counted(timings.generated_tokens, "token"), f"{seconds(timings.time_to_first_token)} to first token"]
+    if timings.generation_speed is None:
+        facts.append(f"{seconds(timings.total_seconds)} in all")
     rate, announcement = speed(timings.generation_speed), f"Reply ended: {end}."
     return _line("ended", facts, rate, end, FINISH_SENTENCES[reason], announcement, disturbed=timings.disturbed)
 

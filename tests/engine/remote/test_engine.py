@@ -11,14 +11,14 @@ import pytest
 
 from playground.engine.protocol import GREEDY, UNKNOWN_ID, Event, Finished, Prefilled, Sampling, Token
 from playground.engine.remote.client import ServerClient
-from playground.engine.remote.engine import RemoteEngine
-from playground.engine.remote.protocol import RemoteModel
+from playground.engine.remote.engine import RemoteEngine, RemoteReply
+from playground.engine.remote.protocol import Chunk, RemoteModel
 from playground.engine.remote.registry import FRESH_SECONDS, ServerRegistry
 from playground.errors import PlaygroundError, RemoteProblem, RequestRefused
 from playground.servers import RemoteServer, read_server
 from tests.support.server_process import ALIAS, ServerProcess
 from tests.support.server_process import KEY as SERVER_KEY
-from tests.support.server_stand_in import KEY, ServerStandIn, closed_port
+from tests.support.server_stand_in import KEY, ServerStandIn, closed_port, piece
 
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 2+2?"}]
 
@@ -72,6 +72,25 @@ def refusal(server: RemoteServer, model: str) -> str:
 def test_a_character_that_the_servers_limit_cut_is_left_out(server: RemoteServer) -> None:
     assert text_of(reply(server, "cut in a character")) == "Hi "
     assert text_of(reply(server, "a character it cannot write")) == "a\ufffdb\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("times", "speed"),
+    [
+        ([1.0] * 60, None),  # all at once
+        ([1.0 + 0.0001 * number for number in range(60)], None),
+        ([1.0, *[6.0] * 59], None),  # a first word, then all the rest
+        ([1.0, 1.05, 1.1, 1.15, 1.2], None),  # over in a moment
+        ([1.0 + 0.05 * number for number in range(61)], 20.0),
+        ([1.0 + 0.001 * number for number in range(501)], 1000.0),
+    ],
+)
+def test_a_speed_is_measured_only_where_tokens_were_seen_to_arrive(times: list[float], speed: float | None) -> None:
+    reply = RemoteReply(0.0)
+    tokens = [token for now in times for token in reply.add_chunk(Chunk.model_validate(piece("a")), now)]
+    finish = reply.finish("end of text", times[-1], lambda text: len(text))
+    assert finish.timings.generation_speed == pytest.approx(speed) and finish.timings.total_seconds == times[-1]
+    assert speed is not None or all(token.tokens_per_second is None for token in tokens)
 
 
 # --- what a server tells, and what it keeps to itself ---
