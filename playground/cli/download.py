@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from playground.cli.output import ProgressLine, Report
@@ -12,6 +13,7 @@ from playground.text_format import gibibytes, gibibytes_apart, percent
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
     from playground.models.hub.transfer import Transfer
+    from playground.models.model_file import ModelFile
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -21,6 +23,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.errors import HubProblem
     from playground.models.file_records import record_download
     from playground.models.hub.client import HubClient
     from playground.models.hub.headers import HubHeaders
@@ -29,22 +32,36 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
     hub = HubClient()
     meant = parse_reference(arguments.model, hub.endpoint)
-    level = hub.fetch_repository(meant.repo).resolve_level(meant.level, path=meant.path)
+    try:
+        level = hub.fetch_repository(meant.repo).resolve_level(meant.level, path=meant.path)
+    except HubProblem:
+        if (here := _file_here(arguments.model, settings)) is None:
+            raise
+        return _report(here.name, here.level, here.path, here.size, 0)
     headers = HubHeaders(hub, settings.data_dir / "headers")
     with ProgressLine() as line:
         transfer = Transfer(hub, headers, level, lambda: line.show(_progress(transfer)))
         path = transfer.download_level()
     if transfer.bytes_received:
         record_download(settings.data_dir, path)
-    record = {
-        "model": level.reference,
-        "level": level.level,
-        "path": str(path),
-        "size": level.size,
-        "received": transfer.bytes_received,
-    }
-    received = f"{gibibytes(transfer.bytes_received)} downloaded." if transfer.bytes_received else "Already here."
-    return Report(record, f"{level.reference} is at {path}: {gibibytes(level.size)}. {received}")
+    return _report(level.reference, level.level, path, level.size, transfer.bytes_received)
+
+
+def _file_here(reference: str, settings: Settings) -> ModelFile | None:
+    """The file that is on this computer already, where the Hub cannot be asked."""
+    from playground.errors import PlaygroundError
+    from playground.models.library import Library
+
+    try:
+        return Library(settings).find_file(reference)
+    except PlaygroundError:
+        return None
+
+
+def _report(name: str, level: str, path: Path, size: int, received: int) -> Report:
+    record = {"model": name, "level": level, "path": str(path), "size": size, "received": received}
+    words = f"{gibibytes(received)} downloaded." if received else "Already here."
+    return Report(record, f"{name} is at {path}: {gibibytes(size)}. {words}")
 
 
 def _progress(transfer: Transfer) -> str:

@@ -80,6 +80,17 @@ def test_a_download_is_whole_listed_and_not_repeated(
     assert there["origin"] == "hub"
 
 
+def test_offline_a_download_of_what_is_here_gives_its_path(
+    capsys: pytest.CaptureFixture[str], server: HubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = answer(capsys, "download", WHOLE)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    again = answer(capsys, "download", WHOLE)
+    assert (again["path"], again["received"], again["size"]) == (first["path"], 0, first["size"])
+    assert main(["download", f"{SPLIT}:Q4_1"]) == 1
+    assert "Offline mode is on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [("levels",), ("plan", "--context", "2048"), ("download",)])
 @pytest.mark.parametrize(
     ("model", "words"),

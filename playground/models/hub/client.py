@@ -209,6 +209,8 @@ class HubClient:
         answering = get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS)
         with answering as response, cancel.closing_on_cancel(response):
             hf_raise_for_status(response)
+            if response.headers.get("Content-Type", "").startswith("text/html"):  # of a login or a proxy
+                raise describe_unusable_answer(self._request())
             if _full_size(response) not in (None, file.size):
                 raise HubProblem(
                     f"{file.path} has changed on the Hub since it was looked at.", "Open the repository again."

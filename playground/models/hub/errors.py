@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import constants, errors
@@ -74,7 +75,24 @@ def describe_error(error: Exception, request: HubRequest) -> HubProblem:
     if isinstance(error, (httpx2.ReadError, httpx2.RemoteProtocolError)):
         return HubProblem("The connection to the Hub broke off several times.", _LATER)
     _LOG.info("No connection to %s: %r", request.endpoint, error)
+    if (host := _other_host(error, request)) is not None:
+        hub = request.hub[:1].upper() + request.hub[1:]
+        return HubProblem(
+            f"{hub} answered, but {host}, which sends its files, cannot be reached.",
+            f"Check that this computer may connect to {host}: name service, proxy, firewall.",
+        )
     return HubProblem(f"No connection to {request.hub}.", "Models on this computer work offline.")
+
+
+def _other_host(error: Exception, request: HubRequest) -> str | None:
+    """The host that failed, where the Hub had redirected to it; None for the Hub itself."""
+    if not isinstance(error, httpx2.RequestError):
+        return None
+    try:
+        host = error.request.url.netloc.decode("ascii", "replace")
+    except RuntimeError:  # the error belongs to no request
+        return None
+    return host if host != urlsplit(request.endpoint).netloc else None
 
 
 def describe_unusable_answer(request: HubRequest) -> HubProblem:

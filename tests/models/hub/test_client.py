@@ -107,6 +107,16 @@ def test_a_file_with_an_impossible_name_is_refused(server: HubStandIn, hub: HubC
         hub.fetch_repository(REPO)
 
 
+def test_storage_that_cannot_be_reached_is_named_and_not_the_hub(
+    server: HubStandIn, hub: HubClient, headers: HubHeaders
+) -> None:
+    server.add(REPO, {"Small-Q8_0.gguf": small_model()})
+    level = hub.fetch_repository(REPO).resolve_level()
+    server.storage = "http://127.0.0.1:9"
+    with pytest.raises(HubProblem, match=r"answered, but 127\.0\.0\.1:9, which sends its files, cannot be reached"):
+        headers.read_header(level)
+
+
 # --- headers ---
 
 
