@@ -282,7 +282,8 @@ def _compared(panes: Sequence[Pane], updates: Iterator[PaneUpdate], run: Run) ->
             records[index] = _pane(pane, update.result, state="done")
         elif update.failed:
             failures.append(update.failed)
-            records[index] = _pane(pane, error=update.failed, state="failed")
+            # What was written before the failure stays in the record.
+            records[index] = {**records[index], **_pane(pane, error=update.failed, state="failed")}
         else:
             records[index] = {**records[index], **_news(update)}
         yield {"panes": list(records), "first_difference": None}

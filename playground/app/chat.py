@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from playground.app.loaded_models import LoadedModels, LoadedModelsView
 from playground.app.makeable_levels import quantization_progress
-from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress, log_refusal
+from playground.app.messages import CLEAR, CutShortBy, Notice, StatusMessage, WorkProgress, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.chat.conversation import Lease, ReplyUpdate, stream_reply
@@ -27,7 +27,6 @@ from playground.engine.protocol import Event, Memory, Queued, Sampling, Timings,
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
-from playground.limits.run import StoppedBy
 from playground.limits.runs import Run, Visitor, Work
 from playground.models.model_file import ModelFile
 from playground.settings import Settings
@@ -53,7 +52,7 @@ class ReplyActivity:
     """What a reply does now. event: the engine's newest, None before the first; stopped_by: who cut the reply short."""
 
     event: Event | None = None
-    stopped_by: StoppedBy | None = None
+    stopped_by: CutShortBy | None = None
 
 
 @dataclass(frozen=True)
@@ -304,7 +303,8 @@ class ChatService:
                         context = _context_use(token, update) if token else None
                         yield ChatUpdate(session, message, activity=ReplyActivity(update.event), context=context)
         except PlaygroundError as error:
-            return self._failed(error, run.visitor, _with_partial_reply(session, message))
+            failed = self._failed(error, run.visitor, _with_partial_reply(session, message))
+            return replace(failed, activity=ReplyActivity(token, stopped_by="failure")) if token else failed
         activity = ReplyActivity(token, stopped_by=run.stopped_by)  # also if `run` has closed the generator itself
         return ChatUpdate(
             _with_partial_reply(session, message), phase="rest", activity=activity, problem=_stop_reason(run)

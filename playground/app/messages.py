@@ -10,9 +10,17 @@ from typing import Final, Literal
 
 from playground import events
 from playground.errors import BadModelFile, PlaygroundError, RequestRefused
+from playground.limits.run import StoppedBy
 from playground.limits.runs import Visitor
 
 NoticeKind = Literal["info", "good", "warning"]
+CutShortBy = StoppedBy | Literal["failure"]  # what ended a reply before its end; a failure has an error beside it
+
+CUT_SHORT_SENTENCES: Final[dict[StoppedBy, str]] = {
+    "person": "You stopped the reply.",
+    "time": "The reply reached the time limit.",
+    "shutdown": "The playground was shut down.",
+}
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,10 @@ def reply_record(
     }
 
 
-def pane_record(pane: Pane, result: PaneResult | None, error: PlaygroundError | None = None) -> PaneRecord:
-    """One pane's answer; without a result, why there is none, if it has ended."""
+def pane_record(
+    pane: Pane, result: PaneResult | None, error: PlaygroundError | None = None, partial: Message | None = None
+) -> PaneRecord:
+    """One pane's answer; without a result, why there is none, if it has ended, and what was written before that."""
     path = getattr(pane.file, "path", None)  # a server's model has none here
     record: PaneRecord = {
         "model": pane.file.display_name,
@@ -195,6 +197,8 @@ def pane_record(pane: Pane, result: PaneResult | None, error: PlaygroundError | 
     if result is None:
         if error:
             record["error"] = str(error)
+        if partial:
+            record["text"], record["thinking"] = partial.content, partial.thinking
         return record
     message, plan = result.conversation.messages[-1], result.plan
     planned, cells = (plan.total, plan.context.cells) if plan else (None, None)

@@ -38,7 +38,8 @@ class SavedPane:
     """One pane as it is saved. context: None for a server's model.
 
     result: of the last reply, None without one. digests: the SHA-256 of each shard, () if they were not computed.
-    finished: for each whole reply, its index among the messages and how it ended.
+    finished: for each whole reply, its index among the messages and how it ended. cut_short: for each other reply, its
+    index and why it has no end, in a sentence.
     """
 
     file: ModelFile | RemoteModel
@@ -47,6 +48,7 @@ class SavedPane:
     result: PaneResult | None = None
     digests: tuple[str, ...] = ()
     finished: tuple[tuple[int, Finished], ...] = ()
+    cut_short: tuple[tuple[int, str], ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -150,6 +152,10 @@ def _pane_data(pane: SavedPane) -> dict[str, Any]:
         "replies": [
             {"message": index, "finish_reason": end.reason, "timings": end.timings.to_json()}
             for index, end in pane.finished
+        ]
+        + [
+            {"message": index, "finish_reason": None, "timings": None, "cut_short": why}
+            for index, why in pane.cut_short
         ],
     }
     if result is not None:
@@ -232,6 +238,6 @@ def _conversation(letter: str, pane: SavedPane) -> Iterator[str]:
     yield f"# {letter}: {one_line(pane.title)}"
     if pane.conversation.system.strip():
         yield f"## System prompt\n\n{pane.conversation.system.strip()}"
-    ends = dict(pane.finished)
+    ends, cut_short = dict(pane.finished), dict(pane.cut_short)
     for index, message in enumerate(pane.conversation.messages):
-        yield from turn(message, ends.get(index))
+        yield from turn(message, ends.get(index), cut_short.get(index, ""))

@@ -86,8 +86,11 @@ def settings_in_words(sampling: Sampling, max_tokens: int | None) -> str:
     return ", ".join(settings)
 
 
-def turn(message: Message, end: Finished | None) -> Iterator[str]:
-    """The blocks of one message: a heading, the thoughts as a quote, the text, the figures."""
+def turn(message: Message, end: Finished | None, cut_short: str = "") -> Iterator[str]:
+    """The blocks of one message: a heading, the thoughts as a quote, the text, the figures.
+
+    cut_short: why a reply has no end, in a sentence.
+    """
     yield "## You" if message.role == "user" else "## Model"
     if message.thinking.strip():
         yield "\n".join(f"> {line}".rstrip() for line in ["*Thinking*", "", *message.thinking.strip().split("\n")])
@@ -95,6 +98,13 @@ def turn(message: Message, end: Finished | None) -> Iterator[str]:
         yield _closed(message.content)
     if end is not None:
         yield f"*{_figures(end)}*"
+    elif cut_short:
+        yield f"*Broken off: {_escaped(one_line(cut_short))}*"
+
+
+def _escaped(text: str) -> str:
+    """The text without Markdown's meanings: an error can have a name in it that somebody chose."""
+    return re.sub(r"([\\`*_<\[\]])", r"\\\1", text)
 
 
 def _figures(end: Finished) -> str:

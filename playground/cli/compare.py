@@ -16,6 +16,7 @@ from playground.text_format import counted, percent
 if TYPE_CHECKING:
     from playground.chat.comparison import Pane, PaneResult, PaneUpdate
     from playground.chat.first_difference import FirstDifference, NoDifferenceReason, TokenChoice
+    from playground.chat.template.render import Message
     from playground.cli.arguments import Commands
     from playground.errors import PlaygroundError
 
@@ -51,13 +52,16 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             interval_seconds=INTERVAL_SECONDS,
             remotes=services.remotes,
         )
-        results, failures = _follow(updates, panes, is_printed=not arguments.json)
+        results, failures, partial = _follow(updates, panes, is_printed=not arguments.json)
     if not results:
         raise failures[0]
     both = [results[index] for index in range(len(panes)) if index in results]
     difference = first_difference(*both) if len(both) == 2 else None
     record = {
-        "panes": [pane_record(pane, results.get(index), failures.get(index)) for index, pane in enumerate(panes)],
+        "panes": [
+            pane_record(pane, results.get(index), failures.get(index), partial.get(index))
+            for index, pane in enumerate(panes)
+        ],
         "first_difference": difference_record(difference),
     }
     return Report(record, _text([pane.file.level for pane in panes], both, difference) if len(both) == 2 else "")
@@ -65,23 +69,31 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
 def _follow(
     updates: Iterable[PaneUpdate], panes: Sequence[Pane], *, is_printed: bool
-) -> tuple[dict[int, PaneResult], dict[int, PlaygroundError]]:
-    """The results and the failures by pane. Each answer is printed when it is complete, with its figures."""
+) -> tuple[dict[int, PaneResult], dict[int, PlaygroundError], dict[int, Message]]:
+    """The results, the failures, and what was written before a failure, by pane.
+
+    Each answer is printed when it is complete, with its figures, or when it breaks off, with the cause.
+    """
     results: dict[int, PaneResult] = {}
     failures: dict[int, PlaygroundError] = {}
+    written: dict[int, Message] = {}
     for update in updates:
         name = f"{panes[update.pane].file.display_name} {panes[update.pane].file.level}"
         if update.failed:
             failures[update.pane] = update.failed
             if is_printed:
+                if update.pane in written:
+                    print(f"{name}\n\n{written[update.pane].content}\n", flush=True)
                 print(f"{name}: {update.failed}", file=sys.stderr)
+        elif update.reply:
+            written[update.pane] = update.reply.message
         elif update.result:
             results[update.pane] = update.result
             if is_printed:
                 _print_answer(name, update.result)
         elif is_printed and (note := _note(update)):
             print(f"{name}: {note}", file=sys.stderr)
-    return results, failures
+    return results, failures, {pane: message for pane, message in written.items() if pane in failures}
 
 
 def _print_answer(name: str, result: PaneResult) -> None:

@@ -21,6 +21,7 @@ from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.servers import Servers
 from playground.app.services import Services
+from playground.chat.comparison import Mode
 from playground.chat.first_difference import NoDifference
 from playground.chat.session import ChatSession
 from playground.engine.protocol import GREEDY, Finished
@@ -28,6 +29,7 @@ from playground.errors import ModelNotFound, RequestRefused
 from playground.limits.runs import Visitor
 from playground.servers import read_server
 from playground.settings import load_settings
+from playground.web.html.compare import pane_line
 from tests.support.server_process import ALIAS, KEY, ServerProcess
 from tests.support.server_stand_in import KEY as STAND_IN_KEY
 from tests.support.server_stand_in import ServerStandIn
@@ -214,7 +216,7 @@ def test_a_server_s_answer_has_a_speed_and_no_memory(compared: CompareUpdate) ->
         here, there = rows[figure].texts
         assert re.fullmatch(r"\d+ MiB", here) and there == "–"
     assert rows["tokens"].texts == ("11 tokens", "11 tokens")
-    assert all(re.fullmatch(r"[\d.]+ tok/s", text) for text in rows["generation_speed"].texts)
+    assert all(re.fullmatch(r"[\d.]+ tok/s( \(disturbed\))?", text) for text in rows["generation_speed"].texts)
     here_pane, there_pane = compared.panes
     assert here_pane and "runs on" not in here_pane.name
     assert there_pane and f"{ALIAS} on workshop" in there_pane.name
@@ -260,3 +262,50 @@ def test_a_link_opens_a_comparison_with_a_server(comparison: CompareService) -> 
     setup = comparison.setup.read_link(dict(parse_qsl(link_query(request, SUM))))
     assert setup.problems == ()
     assert setup.choices[1] and (setup.choices[1].model, setup.choices[1].level) == (THERE.model, THERE.level)
+
+
+@pytest.mark.parametrize("mode", ["in turn", "at once"])
+@pytest.mark.parametrize(
+    ("model", "said", "kept"),
+    [
+        ("cut", "The connection to bad broke in the middle of its answer.", "Well, "),
+        ("filters", "bad gave the reply up (content_filter).", "Well, "),
+        ("busy", "bad has too many requests.", ""),
+    ],
+)
+def test_a_reply_that_its_server_broke_off_is_kept_with_the_cause(
+    services: Services, comparison: CompareService, model: str, said: str, kept: str, mode: Mode
+) -> None:
+    with ServerStandIn() as bad:
+        bad.models = {"data": [{"id": model}, {"id": "plain"}]}
+        services.remotes.add_server(read_server("bad", bad.url, STAND_IN_KEY))
+        choices = ModelChoice(f"{model}@bad", "on bad"), ModelChoice("plain@bad", "on bad")
+        updates = list(comparison.ask_both(ANN, Comparison(), SUM, CompareRequest(choices, mode=mode)))
+        last = updates[-1]
+        assert last.comparison
+        broken, whole = last.panes
+        assert broken and whole
+        assert [message.content for message in broken.history[1:]] == ([kept] if kept else [])
+        assert said in sentence(broken.note)
+        assert broken.stopped_by == ("failure" if kept else None)
+        assert "stopped by you" not in pane_line(broken) + pane_line(whole)
+        assert ("broken off" in pane_line(broken)) is bool(kept)
+        assert len(whole.history) == 2 and whole.stopped_by is None
+        for form in ("json", "markdown"):
+            text = [part for part in comparison.save_comparison(last.comparison, form) if isinstance(part, str)][-1]
+            assert (kept.strip() in text) and (not kept or said in text.replace("\\", ""))
+        # The chat goes on from there.
+        again = list(comparison.ask_both(ANN, last.comparison, "And 3+3?", CompareRequest(choices, mode=mode)))[-1]
+        assert again.panes[0] and again.panes[0].history[0].content == SUM
+
+
+def test_a_reply_that_was_stopped_says_so_in_the_export(services: Services, comparison: CompareService) -> None:
+    request = CompareRequest((THERE, THERE), max_tokens=800)
+    last = None
+    for update in comparison.ask_both(ANN, Comparison(), "Tell me a long story about a fox.", request):
+        if update.panes[0] and update.panes[0].growing and update.panes[0].growing.content:
+            comparison.stop_comparison(ANN)
+        last = update
+    assert last and last.comparison and last.panes[0] and last.panes[0].stopped_by == "person"
+    parts = list(comparison.save_comparison(last.comparison, "markdown"))
+    assert "*Broken off: You stopped the reply.*" in str(parts[-1])

@@ -46,7 +46,8 @@ class PaneSession:
     """One pane of the page: its conversation and the model that answered last.
 
     file: None before a model has answered; context: None for a server's model. result: of the last reply. finished:
-    for each whole reply, its index among the messages and how it ended.
+    for each whole reply, its index among the messages and how it ended. cut_short: for each other reply, its index and
+    why it has no end, in a sentence.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
@@ -54,6 +55,7 @@ class PaneSession:
     context: ContextParameters | None = None
     result: PaneResult | None = None
     finished: tuple[tuple[int, Finished], ...] = ()
+    cut_short: tuple[tuple[int, str], ...] = ()
 
     @property
     def pane(self) -> Pane | None:
@@ -159,7 +161,8 @@ class Comparison:
         if not conversation.messages:
             raise RequestRefused("There is no question to answer again.", "Ask something first.")
         finished = tuple(end for end in pane.finished if end[0] < len(conversation.messages))
-        again = replace(pane, conversation=conversation, result=None, finished=finished)
+        cut_short = tuple(end for end in pane.cut_short if end[0] < len(conversation.messages))
+        again = replace(pane, conversation=conversation, result=None, finished=finished, cut_short=cut_short)
         return replace(self.with_pane_at(position, again), request=request)
 
     def with_result(self, position: int, result: PaneResult) -> Comparison:
@@ -167,12 +170,14 @@ class Comparison:
         finished = (*pane.finished, (len(conversation.messages) - 1, result.finished))
         return self.with_pane_at(position, replace(pane, conversation=conversation, result=result, finished=finished))
 
-    def with_partial_reply(self, position: int, message: Message) -> Comparison:
-        """Keeps what was written of a reply that did not finish; nothing if it is empty."""
+    def with_partial_reply(self, position: int, message: Message, why: str) -> Comparison:
+        """Keeps what was written of a reply that did not finish, and why it did not; nothing if it is empty."""
         pane = self.pane_at(position)
         if not (message.content or message.thinking):
             return self
-        return self.with_pane_at(position, replace(pane, conversation=pane.conversation.with_reply(message)))
+        conversation = pane.conversation.with_reply(message)
+        cut_short = (*pane.cut_short, (len(conversation.messages) - 1, why))
+        return self.with_pane_at(position, replace(pane, conversation=conversation, cut_short=cut_short))
 
     def cleared(self) -> Comparison:
         """A new comparison."""

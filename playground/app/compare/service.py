@@ -144,6 +144,7 @@ class CompareService:
                     pane.result,
                     (self._checksums.known_checksums(pane.file) or ()) if isinstance(pane.file, ModelFile) else (),
                     pane.finished,
+                    pane.cut_short,
                 )
                 for pane in panes
                 if pane.file
@@ -193,7 +194,7 @@ class CompareService:
                 problem, stopped_by = interruption, run.stopped_by
         if problem:
             log_refusal(problem, visitor)
-        yield replace(running.final_update(stopped_by), problem=problem)
+        yield replace(running.final_update(stopped_by, problem), problem=problem)
 
     def _prepare_model(
         self, running: RunningPanes, position: int, request: CompareRequest, run: Run

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from playground.app.compare.comparison import LETTERS, POSITIONS, Comparison
-from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress, log_refusal
+from playground.app.messages import (
+    CLEAR,
+    CUT_SHORT_SENTENCES,
+    CutShortBy,
+    Notice,
+    StatusMessage,
+    WorkProgress,
+    log_refusal,
+)
 from playground.chat.comparison import (
     ComparisonRow,
     MeasurementNoise,
@@ -63,7 +71,7 @@ class PaneState:
     history: tuple[Message, ...] = ()
     growing: Message | None = None
     activity: PanePreparing | Event | None = None
-    stopped_by: StoppedBy | None = None
+    stopped_by: CutShortBy | None = None
     note: StatusMessage = CLEAR
     template_note: str = ""
 
@@ -223,9 +231,8 @@ class RunningPanes:
         self._progress[position].note = note
 
     def set_failure(self, position: int, error: PlaygroundError) -> None:
-        """This pane does not answer; the other one may."""
+        """This pane does not answer, or no further; the other one may."""
         self._progress[position].failure = error
-        self._progress[position].growing = None
 
     def apply_update(self, update: PaneUpdate, waiting: str = "") -> None:
         """waiting: why a load has not begun, in words."""
@@ -274,15 +281,19 @@ class RunningPanes:
         """Whether every running pane has ended, with an answer or with an error."""
         return all(progress.has_ended for progress in self._progress.values())
 
-    def final_update(self, stopped_by: StoppedBy) -> CompareUpdate:
+    def final_update(self, stopped_by: StoppedBy, problem: PlaygroundError | None = None) -> CompareUpdate:
         """The comparison with what was written until now, and how each pane ended.
+
+        problem: what ended all of it, if its visitor did not.
 
         A blind comparison in which a pane has no answer is revealed, because nobody can vote on it.
         """
         comparison = self.comparison
         for position, progress in self._progress.items():
             if progress.growing is not None and progress.result is None:
-                comparison = comparison.with_partial_reply(position, progress.growing)
+                failure = progress.failure or problem
+                why = str(failure) if failure else CUT_SHORT_SENTENCES[stopped_by]
+                comparison = comparison.with_partial_reply(position, progress.growing, why)
         if comparison.is_hidden and not all(progress.result for progress in self._progress.values()):
             comparison = comparison.revealed()
         update = update_at_rest(comparison)
@@ -290,11 +301,15 @@ class RunningPanes:
         for position, progress in self._progress.items():
             shown_at = comparison.shown_order.index(self.comparison.shown_order[position])
             state = states[shown_at]
-            if progress.failure and state:
-                states[shown_at] = replace(state, note=progress.failure)
-            elif not progress.result and state:
-                ended_by = stopped_by if progress.has_begun else None
-                states[shown_at] = replace(state, activity=progress.last_token, stopped_by=ended_by)
+            if progress.result or state is None:
+                continue
+            ended_by: CutShortBy = stopped_by
+            if progress.failure:
+                ended_by = "failure"
+                state = replace(state, note=progress.failure)
+            if progress.has_begun:
+                state = replace(state, activity=progress.last_token, stopped_by=ended_by)
+            states[shown_at] = state
         return replace(update, panes=(states[0], states[1]))
 
     def _state(self, position: int, progress: _PaneProgress) -> PaneState:
@@ -302,9 +317,12 @@ class RunningPanes:
         if state.is_hidden:  # the answer appears when both have ended: its speed would show which model it is
             history = state.history[:-1] if progress.result else state.history
             return replace(state, history=history, is_busy=True)
+        if progress.failure:
+            ended_by: CutShortBy | None = "failure" if progress.has_begun else None
+            state = replace(state, activity=progress.last_token, stopped_by=ended_by)
+            return replace(state, growing=progress.growing, note=progress.failure)
         activity = progress.result.finished if progress.result else progress.activity
-        note = progress.failure or progress.note
-        return replace(state, growing=progress.growing, activity=activity, note=note)
+        return replace(state, growing=progress.growing, activity=activity, note=progress.note)
 
     def _first_activity(self, position: int, positions: Sequence[int]) -> PanePreparing:
         request = self.comparison.request

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from playground.app.chat import ContextUse, LoadReport, ReplyDetails
+    from playground.app.messages import CutShortBy
     from playground.chat.session import Instructions
     from playground.chat.template.render import Message
-    from playground.limits.run import StoppedBy
 
 NEARLY_FULL: Final = 0.9  # of the context; from here on the gauge says so
 
@@ -32,23 +32,31 @@ _DISTURBED_HINT: Final = (
     "Something else had the processor for more than a tenth of the time, so this speed is not what the model reaches."
 )
 
-_STOPPED_WORDS: Final[dict[StoppedBy, str]] = {
+_STOPPED_WORDS: Final[dict[CutShortBy, str]] = {
     "person": FINISH_WORDS["cancelled"],
     "time": "stopped by the time limit",
     "shutdown": "the playground is shutting down",
+    "failure": "broken off",
 }
 
 
-def live_line(event: Event | None, *, stopped: StoppedBy | None = None) -> Markup:
+def live_line(event: Event | None, *, stopped: CutShortBy | None = None) -> Markup:
     """What the reply does now: `12.3 tok/s · 512 tokens · 0.34 s to first token · finished`.
 
-    event: None before a reply. stopped: who ended the reply after this event.
+    event: None before a reply. stopped: what ended the reply after this event.
     """
     if stopped:
         rate, facts = _written(event) if isinstance(event, Token) else ("", [])
         disturbed = isinstance(event, Token) and event.disturbed
         ended_by = _STOPPED_WORDS[stopped]
-        return _line("ended", facts, rate, ended_by, announcement="Reply stopped.", disturbed=disturbed)
+        return _line(
+            "ended",
+            facts,
+            rate,
+            ended_by,
+            announcement=f"Reply {'broken off' if stopped == 'failure' else 'stopped'}.",
+            disturbed=disturbed,
+        )
     if isinstance(event, Queued):
         return _line("waits", [_position(event.position), f"starts in {about(event.wait_seconds)}"])
     if isinstance(event, Prefilled):
