@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import gradio as gr
 import pytest
+from gradio.events import api
 from gradio_client import Client
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
@@ -108,6 +111,34 @@ def test_a_page_that_others_reach_answers_to_any_name(own: dict[str, object]) ->
 
 
 # --- headers for the browser ---
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "found"),
+    [
+        ("v2/ask", b"{}", "No value provided for required argument: prompt"),
+        ("v2/ask", b'{"prompt": "x", "bogus": 1}', "Parameter `bogus` is not a valid key-word argument"),
+        ("v2/ask", b'{"data": ["x"]}', "Parameter `data`"),
+        ("v2/ask", b"[1]", "not a JSON object"),
+        ("v2/ask", b"prompt=x", "not JSON"),
+        ("v2/ask", b"", "not JSON"),
+        ("ask", b"{}", "no list `data`"),
+        ("ask", b'{"prompt": "x"}', "no list `data`"),
+    ],
+)
+def test_a_call_with_wrong_values_gets_one_sentence(path: str, body: bytes, found: str) -> None:
+    def ask(prompt: str) -> str:
+        return prompt
+
+    with gr.Blocks() as page:
+        api(ask, api_name="ask")
+    middleware = [Middleware(RequestFilter, settings=load_settings())]  # as web/app.py puts it in
+    app = gr.routes.App.create_app(page, app_kwargs={"middleware": middleware})
+    client = TestClient(app, base_url="http://127.0.0.1")
+    answer = client.post(f"/gradio_api/call/{path}", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and found in answer.json()["detail"] and "docs/api.md" in answer.json()["detail"]
+    fine = client.post("/gradio_api/call/v2/ask", json={"prompt": "x"})
+    assert fine.status_code == 200 and fine.json()["event_id"]
 
 
 def test_every_answer_forbids_parts_from_elsewhere_and_tells_nobody_where_a_link_was(
