@@ -299,7 +299,8 @@ def test_a_reply_that_its_server_broke_off_is_kept_with_the_cause(
         assert again.panes[0] and again.panes[0].history[0].content == SUM
 
 
-def test_a_reply_that_was_stopped_says_so_in_the_export(services: Services, comparison: CompareService) -> None:
+@pytest.mark.usefixtures("compared")  # which has read the list of the server's models
+def test_a_reply_that_was_stopped_says_so_in_the_export(comparison: CompareService) -> None:
     request = CompareRequest((THERE, THERE), max_tokens=800)
     last = None
     for update in comparison.ask_both(ANN, Comparison(), "Tell me a long story about a fox.", request):
