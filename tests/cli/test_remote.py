@@ -31,7 +31,8 @@ def test_a_server_s_model_answers_a_script(capsys: pytest.CaptureFixture[str]) -
     assert main(["chat", f"{ALIAS}@workshop", *QUESTION]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["text"].startswith("The answer") and record["finish_reason"] == "length limit"
-    assert record["timings"]["generation_speed"] > 0 and record["memory_planned"] is None
+    assert record["timings"]["generated_tokens"] == 8 and record["timings"]["total_seconds"] > 0
+    assert record["memory_planned"] is None
 
 
 def test_a_script_compares_a_model_here_with_one_on_a_server(capsys: pytest.CaptureFixture[str]) -> None:
