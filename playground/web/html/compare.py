@@ -108,10 +108,12 @@ def differences_table(answers: ComparedAnswers) -> str:
         (row.title, [(text, _advantage(row) if row.better == index else "") for index, text in enumerate(row.texts)])
         for row in answers.table
     ]
-    if any(any(row.disturbed) for row in answers.table):
+    if answers.shared_cores:  # what disturbed a speed was the other answer
+        hint = _SHARED_CORES
+    elif any(any(row.disturbed) for row in answers.table):
         hint = DISTURBED_SENTENCE
     else:
-        hint = _SHARED_CORES if answers.shared_cores else _noise_in_words(answers.noise)
+        hint = _noise_in_words(answers.noise)
     return render("compare.html#differences", names=answers.names, rows=rows, hint=hint)
 
 
