@@ -136,14 +136,14 @@ def test_a_person_may_enter_a_server_and_use_it(
 # --- the chat ---
 
 
-def test_a_server_s_model_chats_with_its_speed_and_without_made_up_memory(chat: ChatService) -> None:
+def test_a_server_s_model_chats_with_its_times_and_without_made_up_memory(chat: ChatService) -> None:
     frames = list(chat.send_message(ANN, ChatSession(), SUM, ChatRequest(THERE, sampling=GREEDY, max_tokens=24)))
     last = frames[-1]
     chat_session = [frame.session for frame in frames if frame.session][-1]
     assert chat_session.conversation.messages[-1].content == ANSWER
     assert last.activity and isinstance(last.activity.event, Finished) and last.details
     timings = last.activity.event.timings
-    assert timings.generation_speed and timings.generated_tokens == 11 and timings.time_to_first_token
+    assert timings.generated_tokens == 11 and timings.time_to_first_token and timings.total_seconds
     assert last.details.timings.threads is None and last.details.plan is None and last.details.memory is None
     assert chat_session.transcript().level == "on workshop"
     growing = [frame.growing.content for frame in frames if frame.growing]

@@ -399,7 +399,7 @@ def test_a_real_server_lists_answers_and_counts(real: RemoteServer) -> None:
     timings = finished(events).timings
     assert finished(events).reason == "end of text"
     assert timings.generated_tokens == len(tokens_of(events)) == 11
-    assert timings.time_to_first_token and timings.total_seconds  # its speed only if its tokens did not come all at once
+    assert timings.time_to_first_token and timings.total_seconds  # a speed only if its tokens came over a while
     assert timings.prompt_tokens is None  # this server does not tell it in a stream
 
 
