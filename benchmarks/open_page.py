@@ -132,7 +132,8 @@ class OpenPage:
         beats = asyncio.Event()
         self._start(self._beat(beats))
         await beats.wait()
-        await asyncio.gather(*(self._run(event, Request()) for event in self._layout.triggered("load")))
+        loads = [event for event in self._layout.triggered("load") if event["backend_fn"]]
+        await asyncio.gather(*(self._run(event, Request()) for event in loads))
 
     async def close(self) -> None:
         """As a closed tab does: every connection ends at once, even in the middle of an answer."""
