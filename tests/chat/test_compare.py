@@ -254,7 +254,8 @@ def test_where_one_model_fits_two_visitors_both_get_their_answers(
             updates += [update] if update else []
     one, other = map(results_of, heard)
     assert texts_of(one) == texts_of(other)[::-1]
-    assert any(update.waiting and update.waiting.for_models for update in heard[1])
+    waits = [update.waiting for updates in heard for update in updates if update.waiting]
+    assert any(waiting.for_models for waiting in waits)  # of one visitor: the one whose load came second
     assert all(model.users == 0 for model in small_pool.loaded_models())
 
 
