@@ -173,7 +173,7 @@ class LlamaModel:
         return self._text_of_special(llama_cpp.llama_vocab_eos(self._vocabulary))
 
     def _text_of_special(self, token: int) -> str:
-        return self.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+        return self.token_to_piece(token).decode("utf-8", "replace") if token >= 0 else ""
 
     # --- text ---
 
@@ -216,7 +216,7 @@ class LlamaModel:
             and (text := self._text_of_special(token))
         )  # fmt: skip
 
-    def piece(self, token: int) -> bytes:
+    def token_to_piece(self, token: int) -> bytes:
         """The bytes of one token, special tokens spelled out; a character may be spread over several tokens."""
         if (known := self._pieces.get(token)) is not None:
             return known
@@ -235,7 +235,7 @@ class LlamaModel:
         token = int(llama_cpp.llama_vocab_bos(self._vocabulary))
         return (token,) if llama_cpp.llama_vocab_get_add_bos(self._vocabulary) and token >= 0 else ()
 
-    def ends(self, token: int) -> bool:
+    def is_end_token(self, token: int) -> bool:
         """Whether this token says that the reply is over."""
         return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
 

@@ -32,11 +32,13 @@ class ScoringContext:
             )
         self._batch: Any = llama_cpp.llama_batch_init(chosen.scored_rows, 0, 1)
 
-    def forget(self) -> None:
+    def clear_kv_cache(self) -> None:
         """Empty the cache as if nothing had ever been read."""
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
 
-    def read(self, tokens: Sequence[int], position: int, first_wanted: int, threads: int) -> LogProbabilities:
+    def read_log_probabilities(
+        self, tokens: Sequence[int], position: int, first_wanted: int, threads: int
+    ) -> LogProbabilities:
         """Evaluate tokens from `position` on; natural log-probabilities of what follows each one from first_wanted on.
 
         Shape (len(tokens) - first_wanted, vocabulary). At most as many tokens as the context has scored rows.

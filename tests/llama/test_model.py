@@ -24,8 +24,8 @@ def model(starter: Path) -> Iterator[LlamaModel]:
 @pytest.mark.llama
 def test_what_was_typed_is_text_and_the_templates_own_tokens_stay(model: LlamaModel) -> None:
     tokens = model.tokenize(PROMPT, [(TYPED, TYPED + len("<|im_end|>"))])
-    assert b"".join(map(model.piece, tokens)).decode() == PROMPT
-    spelled = [model.piece(token) for token in tokens]
+    assert b"".join(map(model.token_to_piece, tokens)).decode() == PROMPT
+    spelled = [model.token_to_piece(token) for token in tokens]
     assert spelled.count(b"<|im_end|>") == 1 and spelled.count(b"<|im_start|>") == 2
 
 

@@ -47,10 +47,10 @@ class ScriptedDecoder:
     def tokenize(self, text: str, literal: Sequence[Span] = ()) -> list[int]:
         return [ord(character) for character in text]
 
-    def piece(self, token: int) -> bytes:
+    def token_to_piece(self, token: int) -> bytes:
         return chr(token).encode()
 
-    def ends(self, token: int) -> bool:
+    def is_end_token(self, token: int) -> bool:
         return token == END
 
     def decode(self, rows: Sequence[BatchRow]) -> None:

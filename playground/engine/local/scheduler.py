@@ -58,8 +58,8 @@ class Decoder(CacheMemory, Protocol):
     batch_size: int
 
     def tokenize(self, text: str, literal: Sequence[Span] = ()) -> list[int]: ...
-    def piece(self, token: int) -> bytes: ...
-    def ends(self, token: int) -> bool: ...
+    def token_to_piece(self, token: int) -> bytes: ...
+    def is_end_token(self, token: int) -> bool: ...
     def decode(self, rows: Sequence[BatchRow]) -> None: ...
     def new_sampler(
         self,
@@ -248,7 +248,7 @@ class Scheduler:
         if request.first_token_at is None:
             request.first_token_at = now
         logprob, top = self._alternatives(request.command.alternatives, token, row)
-        if self._decoder.ends(token):
+        if self._decoder.is_end_token(token):
             end = None if logprob is None else Alternative(token, self._token_text(token), logprob)
             self._finish(slot, request, "end of text", end, top)
             return
@@ -256,7 +256,7 @@ class Scheduler:
         self._emit(
             Token(
                 request=request.number,
-                text=request.text.add_bytes(self._decoder.piece(token)),
+                text=request.text.add_bytes(self._decoder.token_to_piece(token)),
                 id=token,
                 count=request.generated,
                 tokens_per_second=request.generation_speed,
@@ -284,7 +284,7 @@ class Scheduler:
         return float(logprobs[token]), top
 
     def _token_text(self, token: int) -> str:
-        return self._decoder.piece(token).decode("utf-8", "replace")
+        return self._decoder.token_to_piece(token).decode("utf-8", "replace")
 
     # --- the queue ---
 

@@ -40,8 +40,10 @@ Logprobs = npt.NDArray[np.float32]  # one row over the vocabulary, or several
 class ReadingContext(Protocol):
     """Where one text is read; llama/scoring_context.py is the real one."""
 
-    def forget(self) -> None: ...
-    def read(self, tokens: Sequence[int], position: int, first_wanted: int, threads: int) -> Logprobs: ...
+    def clear_kv_cache(self) -> None: ...
+    def read_log_probabilities(
+        self, tokens: Sequence[int], position: int, first_wanted: int, threads: int
+    ) -> Logprobs: ...
     def close(self) -> None: ...
 
 
@@ -53,7 +55,7 @@ class ScoredModel(Protocol):
     @property
     def beginning(self) -> tuple[int, ...]: ...
     def tokenize(self, text: str, literal: Sequence[Span] = (), *, plain: bool = False) -> list[int]: ...
-    def piece(self, token: int) -> bytes: ...
+    def token_to_piece(self, token: int) -> bytes: ...
     def scoring_context(self, tokens: int) -> Any: ...
 
 
@@ -134,10 +136,12 @@ class Scorer:
             closing(self._model.scoring_context(max(len(window.tokens) for window in windows) - 1)) as context,
         ):
             for window in windows:
-                context.forget()
+                context.clear_kv_cache()
                 for start, stop in chunks(len(window.tokens) - 1):
                     first = min(max(start, window.first_scored - 1), stop)
-                    rows = context.read(window.tokens[start:stop], start, first - start, self._threads)
+                    rows = context.read_log_probabilities(
+                        window.tokens[start:stop], start, first - start, self._threads
+                    )
                     targets = window.tokens[first + 1 : stop + 1]
                     reference = self._write_or_read_rows(command, file, rows)
                     scores = [self._score(*rest, texts) for rest in zip(targets, rows, reference, strict=True)]
@@ -184,7 +188,7 @@ class Scorer:
     # --- one token ---
 
     def _score(self, token: int, row: Logprobs, reference: Logprobs | None, texts: TextStream) -> TokenScore:
-        text = texts.add_bytes(self._model.piece(token))
+        text = texts.add_bytes(self._model.token_to_piece(token))
         score = TokenScore(token, text, float(row[token]), self._most_likely(row))
         if reference is None:
             return score
@@ -200,7 +204,8 @@ class Scorer:
         tokens = np.argpartition(-row, TOP)[:TOP] if len(row) > TOP else np.arange(len(row))
         best = sorted((int(token) for token in tokens), key=lambda token: (-row[token], token))
         return tuple(
-            Alternative(token, self._model.piece(token).decode("utf-8", "replace"), float(row[token])) for token in best
+            Alternative(token, self._model.token_to_piece(token).decode("utf-8", "replace"), float(row[token]))
+            for token in best
         )
 
 
@@ -267,7 +272,7 @@ def vocabulary_digest(model: ScoredModel) -> str:
     """SHA-256 over the pieces in order: the same for two models exactly if they have the same vocabulary."""
     digest = hashlib.sha256()
     for token in range(model.vocabulary_size):
-        piece = model.piece(token)
+        piece = model.token_to_piece(token)
         digest.update(len(piece).to_bytes(4, "little") + piece)
     return digest.hexdigest()
 

@@ -33,10 +33,12 @@ class LetterContext:
         self.reads: list[tuple[int, int]] = []
         self.closed = False
 
-    def forget(self) -> None:
+    def clear_kv_cache(self) -> None:
         self.position = 0
 
-    def read(self, tokens: Sequence[int], position: int, first_wanted: int, threads: int) -> npt.NDArray[np.float32]:
+    def read_log_probabilities(
+        self, tokens: Sequence[int], position: int, first_wanted: int, threads: int
+    ) -> npt.NDArray[np.float32]:
         assert position == self.position, "a token was left out or read twice"
         self.position += len(tokens)
         self.reads.append((position, len(tokens)))
@@ -62,7 +64,7 @@ class LetterModel:
     def tokenize(self, text: str, literal: Sequence[Span] = (), *, plain: bool = False) -> list[int]:
         return [*self.beginning, *(self.letters.index(letter) for letter in text)]
 
-    def piece(self, token: int) -> bytes:
+    def token_to_piece(self, token: int) -> bytes:
         return self.letters[token].encode()
 
     def scoring_context(self, tokens: int) -> LetterContext:
