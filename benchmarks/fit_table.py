@@ -11,7 +11,7 @@ import time
 from benchmarks.bench import median_of, report
 from playground.fit.planner import Planner
 from playground.fit.subjects import FitSubject, catalogue_subjects
-from playground.fit.table import FitTable, fit_table, ladder, table_contexts
+from playground.fit.table import FitTable, LevelSize, fit_table, table_contexts
 from playground.gguf.levels import FULL_TABLE_LEVELS
 from playground.llama.params import ContextParameters
 
@@ -23,7 +23,7 @@ MOST_CONTEXTS = 7
 def table_of(planner: Planner, subject: FitSubject) -> FitTable:
     contexts = table_contexts(planner.trained_context(subject.planned))[-MOST_CONTEXTS:]
     plans = [planner.plan(subject.planned, ContextParameters(context, slots=4)) for context in contexts]
-    sizes = ladder(subject.sizes, subject.parameter_count, FULL_TABLE_LEVELS)
+    sizes = [LevelSize(level, subject.computed[level], "computed") for level in FULL_TABLE_LEVELS]
     return fit_table(plans, sizes, contexts, USABLE_BYTES)
 
 

@@ -104,7 +104,8 @@ class FitView:
     """All that the tab shows.
 
     models: the models on offer as (name, key). host_name: what the page calls the computer that it runs on.
-    usable_here: bytes that a model could use on it now. message: what stands in place of the table.
+    usable_here: bytes that a model could use on it now. keeps_mxfp4: whether the model's experts are so at every level.
+    message: what stands in place of the table.
     """
 
     choice: FitChoice
@@ -112,6 +113,7 @@ class FitView:
     host_name: str = "This computer"
     usable_here: int = 0
     name: str = ""
+    keeps_mxfp4: bool = False
     table: FitTable | None = None
     kv: KvComparison | None = None
     message: StatusMessage | None = None
@@ -141,7 +143,8 @@ class FitService:
         self.host_name = "This Space" if services.settings.on_space else "This computer"
         self._library = services.library
         self._planner = services.planner
-        self._quantization_jobs = services.quantization_jobs if services.settings.allow_quantize else None
+        self._quantization_jobs = services.quantization_jobs
+        self._may_quantize = services.settings.allow_quantize
         self._usable_for = usable_for or services.pool.usable_bytes_for
         self._hub = hub
 
@@ -169,7 +172,7 @@ class FitService:
         fallback = FIRST_MODEL if FIRST_MODEL in subjects else next(iter(subjects))
         subject = subjects.get(choice.model or "", subjects[fallback])
         choice = replace(choice, model=subject.key, chats=choice.chats or self._usual_chats(subject))
-        view = self._view(choice, subjects, subject.name)
+        view = replace(self._view(choice, subjects, subject.name), keeps_mxfp4=subject.keeps_mxfp4)
         try:
             yield from self._tables(view, subject)
         except PlaygroundError as error:
@@ -182,7 +185,7 @@ class FitService:
         sizes = {size.level: size for size in self._sizes(subject, every_level=True)} if subject else {}
         if subject is None or level not in sizes or not (tokens.isascii() and tokens.isdigit() and len(tokens) < 9):
             return CellAction(notice=Notice("That cell is no longer in the table. Choose another one."))
-        if subject.base_name and not sizes[level].is_estimate:
+        if subject.base_name and sizes[level].opens_in_chat:
             return CellAction(ModelChoice(subject.base_name, level, int(tokens) or None, choice.kv_type))
         how = (
             f"Download it from {subject.repo} in the Models tab."
@@ -208,13 +211,16 @@ class FitService:
     def _sizes(self, subject: FitSubject, every_level: bool) -> tuple[LevelSize, ...]:
         levels = FULL_TABLE_LEVELS if every_level else SHORT_TABLE_LEVELS
         known = list(subject.sizes)
-        if subject.base_name and self._quantization_jobs:
-            source = self._quantization_jobs.source_file(subject.base_name)
-            beside_weights = source.size - self._library.whole_header(source).weight_bytes
+        if subject.base_name and self._may_quantize:
             makeable = self._quantization_jobs.makeable_levels(
                 subject.base_name, [level for level in levels if level != "F16"]
             )
-            known += [LevelSize(size.level, size.size - beside_weights, "to be made") for size in makeable.values()]
+            known += [LevelSize(size.level, size.weight_bytes, "to be made") for size in makeable.values()]
+        missing = [level for level in levels if level not in {size.level for size in known}]
+        computed = subject.computed
+        if isinstance(subject.planned, Path) and missing:
+            computed = self._quantization_jobs.weight_bytes(subject.planned, missing)
+        known += [LevelSize(level, computed[level], "computed") for level in missing if level in computed]
         return ladder(known, subject.parameter_count, levels)
 
     def _tables(self, view: FitView, subject: FitSubject) -> Iterator[FitView]:

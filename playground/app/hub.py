@@ -18,10 +18,11 @@ from playground.app.records import USUAL_CONTEXT, LevelRecord
 from playground.app.services import Services
 from playground.errors import BadModelFile, PlaygroundError
 from playground.fit.plan import MemoryPlan
-from playground.fit.subjects import FitSubject, hyperparameters_of
+from playground.fit.subjects import FitSubject, hyperparameters_of, keeps_mxfp4
 from playground.fit.table import LevelSize
 from playground.fit.verdict import Verdict, judge, largest_context_that_fits
-from playground.gguf.levels import find_level
+from playground.gguf.levels import find_level, main_type
+from playground.llama.cpu_kernels import speed_note
 from playground.llama.params import ContextParameters
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.headers import LevelHeader
@@ -254,10 +255,12 @@ class HubService:
                 row = replace(row, notes=(str(opened.bad_files[level.key]),))
             elif header is not None:
                 plan = self._plan(header, level, self._context(header))
-                notes = () if header.level.key == level.key else (ESTIMATED,)
+                is_own = header.level.key == level.key
+                slow = _speed_note(level, header if is_own else None)
+                notes = (*(() if is_own else (ESTIMATED,)), *((slow,) if slow else ()))
                 weights = header.whole.parameter_count
-                bits = 8 * plan.weights / weights if notes and weights else header.whole.bits_per_weight
-                name = row.name if notes else _name_with_header(level, header)
+                bits = header.whole.bits_per_weight if is_own or not weights else 8 * plan.weights / weights
+                name = _name_with_header(level, header) if is_own else row.name
                 row = replace(row, name=name, verdict=judge(plan, usable), notes=notes, bits_per_weight=bits)
             rows.append(row)
         return replace(view, rows=tuple(rows), usable=usable, bad_files=dict(opened.bad_files))
@@ -311,6 +314,12 @@ class HubService:
         return plan.with_weights(max(0, level.size - (header.level.size - plan.weights)))
 
 
+def _speed_note(level: HubLevel, header: LevelHeader | None) -> str | None:
+    """That the level may be slower than larger ones here: by its own header, else by what its name says of it."""
+    kind = header.whole.main_type if header else main_type(level.level)
+    return speed_note(kind) if kind is not None else None
+
+
 def _made_for(level: HubLevel) -> BadModelFile:
     return BadModelFile(
         f"{level.level} is made for {level.made_for}, and this llama.cpp cannot read it.",
@@ -338,6 +347,7 @@ def _subject(repository: Repository, model: HubModel, header: LevelHeader) -> Fi
         planned=header.path,
         parameter_count=header.whole.parameter_count,
         sizes=tuple(LevelSize(level.level, max(0, level.size - beside_weights)) for level in model.levels),
+        keeps_mxfp4=keeps_mxfp4(header.whole),
         hyperparameters=hyperparameters_of(header.whole),
         repo=repository.id,
     )

@@ -16,6 +16,7 @@ from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
 from playground.gguf.levels import find_level
 from playground.limits.runs import Runs, Visitor
+from playground.llama.cpu_kernels import speed_note
 from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile, QuantizedSize
@@ -122,12 +123,11 @@ def quantization_progress(level: str | None, progress: QuantizationProgress | No
 def makeable_level_row(size: QuantizedSize) -> LevelRow:
     """A level that could be made, as a row of the picker."""
     level = find_level(size.level)
-    notes = (size.note,) if size.note else ()
+    notes = tuple(filter(None, (size.note, speed_note(size.main_type))))
     summary = level.summary if level else NO_SUMMARY
     return LevelRow(size.level, size.level, size.size, size.bits_per_weight, summary, None, notes=notes)
 
 
-def plan_if_made(source_plan: MemoryPlan, source: ModelFile, size: QuantizedSize) -> MemoryPlan:
+def plan_if_made(source_plan: MemoryPlan, size: QuantizedSize) -> MemoryPlan:
     """What the level would need, from the plan of the file it would be made from: only the weights differ."""
-    beside_weights = source.size - source_plan.weights  # the header, which is the same in both files
-    return source_plan.with_weights(size.size - beside_weights)
+    return source_plan.with_weights(size.weight_bytes)

@@ -28,6 +28,7 @@ from playground.fit.planner import Planner
 from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
 from playground.gguf.levels import DEFAULT_LEVELS, find_level
 from playground.limits.runs import Runs, Visitor
+from playground.llama.cpu_kernels import speed_note
 from playground.llama.params import ContextParameters
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
@@ -257,16 +258,17 @@ class ModelPickerService:
         level = find_level(file.level)
         summary = level.summary if level else NO_SUMMARY
         try:
-            bits = self._library.whole_header(file).bits_per_weight
+            header = self._library.whole_header(file)
         except (PlaygroundError, OSError) as error:  # it changed since it was listed
             return LevelRow(value, file.level, file.size, None, summary, None, notes=(str(error),))
-        note = level_note(file.level, file.requantized_from, bits)
-        return LevelRow(value, file.level, file.size, bits, summary, None, notes=(note,) if note else ())
+        bits = header.bits_per_weight
+        notes = (level_note(file.level, file.requantized_from, bits), speed_note(header.main_type))
+        return LevelRow(value, file.level, file.size, bits, summary, None, notes=tuple(filter(None, notes)))
 
     def _plan_at(self, one: _Candidate, choice: ModelChoice, context_size: int) -> MemoryPlan:
         context = ContextParameters(context_size, choice.kv_type, self._slots)
         plan = self._planner.plan(one.file.path, context)
-        return plan_if_made(plan, one.file, one.if_made) if one.if_made else plan
+        return plan_if_made(plan, one.if_made) if one.if_made else plan
 
     def _with_plan_or_problem(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
         """The view with the chosen level's plan, or with why it has none; the other levels are judged all the same."""

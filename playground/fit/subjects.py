@@ -12,6 +12,7 @@ from playground.errors import PlaygroundError
 from playground.fit.planner import PlannableModel
 from playground.fit.table import LevelSize
 from playground.gguf.header import GgufHeader
+from playground.gguf.tensors import TensorType
 from playground.machine.memory import is_held_in_memory
 from playground.models.catalog import load_catalog
 from playground.models.library import Library
@@ -22,9 +23,10 @@ from playground.models.model_file import ModelFile
 class FitSubject:
     """A model that a table can be made of.
 
-    key: names it among all subjects. planned: what the planner is asked. sizes: levels whose weights are known exactly.
-    hyperparameters: GGUF's keys without the architecture's prefix. base_name: of the model in the library, None for one
-    that is not on this disk. repo: where it can be had.
+    key: names it among all subjects. planned: what the planner is asked. sizes: levels of files. computed: the weights
+    in bytes at levels without a file, by level. keeps_mxfp4: whether its experts are MXFP4 at every level that
+    publishers make. hyperparameters: GGUF's keys without the architecture's prefix. base_name: of the model in the
+    library, None for one that is not on this disk. repo: where it can be had.
     """
 
     key: str
@@ -32,6 +34,8 @@ class FitSubject:
     planned: PlannableModel
     parameter_count: int
     sizes: tuple[LevelSize, ...] = ()
+    computed: Mapping[str, int] = field(default_factory=dict)
+    keeps_mxfp4: bool = False
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
     base_name: str | None = None
     repo: str | None = None
@@ -67,10 +71,16 @@ def _of_files(library: Library, base_name: str, files: Mapping[str, ModelFile]) 
             LevelSize(level, header.weight_bytes, held=is_held_in_memory(files[level].path))
             for level, header in headers.items()
         ),
+        keeps_mxfp4=keeps_mxfp4(header),
         hyperparameters=hyperparameters_of(header),
         base_name=base_name,
         repo=next((file.repo for file in files.values() if file.repo), None),
     )
+
+
+def keeps_mxfp4(header: GgufHeader) -> bool:
+    """Whether experts of this file are MXFP4: then they are so in every level that publishers make of the model."""
+    return any(tensor.type is TensorType.MXFP4 for tensor in header.tensors)
 
 
 def hyperparameters_of(header: GgufHeader) -> dict[str, object]:
@@ -88,6 +98,8 @@ def catalogue_subjects(without_repos: Iterable[str] = ()) -> list[FitSubject]:
             name=model.display_name,
             planned=model.blueprint,
             parameter_count=model.parameter_count,
+            computed=model.weight_bytes,
+            keeps_mxfp4=model.keeps_mxfp4,
             hyperparameters=model.blueprint.metadata,
             repo=model.repo,
         )

@@ -1,7 +1,7 @@
 """The table of levels and contexts: what each pair would need, and whether a computer has it.
 
-Pure: plans and sizes come in, verdicts come out. The one idea: the weights depend on the level alone, everything else
-on the context alone, so one plan for each context serves every level.
+Plans and sizes come in, verdicts come out. The one idea: the weights depend on the level alone, everything else on the
+context alone, so one plan for each context serves every level.
 """
 
 from __future__ import annotations
@@ -13,30 +13,41 @@ from typing import Final, Literal
 from playground.fit.plan import MemoryPlan
 from playground.fit.verdict import Verdict, context_steps, judge
 from playground.gguf.levels import find_level
+from playground.models.catalog import CatalogModel, load_catalog
 
 FIRST_CONTEXT: Final = 4096  # tokens; smaller ones need hardly less, and only models with a small context show them
 
 # An assumption, said on the page wherever it is used: what a desktop system, its services and a browser with a few tabs
 # hold when somebody sits down to chat. A bare server keeps less, a heavily used laptop more.
 SYSTEM_KEEPS_BYTES: Final = 3 << 30
+_NEAR: Final = 4  # times: models whose numbers of weights differ by less are of about one size
+_FEWEST_MODELS: Final = 4  # of about one size, for a band; with fewer, all models count
 COMPUTERS_GB: Final = (8, 16, 24, 32, 64, 128)  # as sold: powers of 1024
 
 
 @dataclass(frozen=True)
 class LevelSize:
-    """The weights of a model at one level, in bytes: of a file, of one that could be made from it, or an estimate.
+    """The weights of a model at one level, in bytes.
 
-    held: the file lies in memory already (tmpfs).
+    origin: a file, one that could be made here from a file, what llama.cpp's quantizer answers for the model's tensors,
+    or an estimate from the number of weights. For an estimate, `weight_bytes` is the most that it may be, so that no
+    verdict is too good, and `least_bytes` the least. held: the file lies in memory already (tmpfs).
     """
 
     level: str
     weight_bytes: int
-    origin: Literal["file", "to be made", "estimate"] = "file"
+    origin: Literal["file", "to be made", "computed", "estimate"] = "file"
     held: bool = False
+    least_bytes: int | None = None
 
     @property
     def is_estimate(self) -> bool:
         return self.origin == "estimate"
+
+    @property
+    def opens_in_chat(self) -> bool:
+        """Whether it is here, or can be made here."""
+        return self.origin in ("file", "to be made")
 
 
 @dataclass(frozen=True)
@@ -79,16 +90,35 @@ class FitTable:
 
 
 def estimated_size(parameter_count: int, level: str) -> LevelSize | None:
-    """The weights at a level that nobody has made yet: parameters x the level's usual bits; None for unknown levels.
+    """The band of the weights at a level of a model of which only the number of weights is known.
 
-    Small models come out larger than this, because rows that do not divide by 256 are kept at more bits.
+    Parameters x the level's usual bits, times the least and the greatest factor by which the catalogue's models of
+    about that size are off. Models whose experts stay MXFP4 are left out. None for a level that is not known.
     """
     row = find_level(level)
-    return LevelSize(level, round(parameter_count * row.bits_per_weight / 8), "estimate") if row else None
+    if row is None or parameter_count < 1:
+        return None
+    nominal = parameter_count * row.bits_per_weight / 8
+    factors = [
+        model.weight_bytes[row.name] / (model.parameter_count * row.bits_per_weight / 8)
+        for model in _models_of_about(parameter_count)
+        if row.name in model.weight_bytes
+    ] or [1.0]
+    least, most = round(nominal * min(factors)), round(nominal * max(factors))
+    return LevelSize(level, most, "estimate", least_bytes=least)
+
+
+def _models_of_about(parameter_count: int) -> list[CatalogModel]:
+    known = [model for model in load_catalog() if not model.keeps_mxfp4]
+    near = [model for model in known if parameter_count / _NEAR <= model.parameter_count <= parameter_count * _NEAR]
+    return near if len(near) >= _FEWEST_MODELS else known
 
 
 def ladder(known: Iterable[LevelSize], parameter_count: int, levels: Sequence[str]) -> tuple[LevelSize, ...]:
-    """Every size that is known, and estimates for those of `levels` that are not; from large to small."""
+    """Every size that is known, and estimates for those of `levels` that are not; from large to small.
+
+    parameter_count: 0 where it is not known; then nothing is estimated.
+    """
     exact = tuple(known)
     missing = [level for level in levels if level not in {size.level for size in exact}]
     estimates = [size for level in missing if (size := estimated_size(parameter_count, level))]

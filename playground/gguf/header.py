@@ -8,6 +8,7 @@ sentence. Whether the model then runs is not checked.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from playground.gguf.reader import (
     made_elsewhere,
     printable,
 )
-from playground.gguf.tensors import TensorInfo, aligned, end_of_weights, read_tensors
+from playground.gguf.tensors import TensorInfo, TensorType, aligned, end_of_weights, read_tensors
 
 __all__ = [
     "REQUANTIZED_FROM", "ByteSource", "BytesSource", "FileSource", "GgufHeader", "LongArray", "TensorInfo", "Value",
@@ -99,6 +100,14 @@ class GgufHeader:
     def bits_per_weight(self) -> float:
         """The true average of this file, from its tensors and not from its name; 0 if it has no tensors."""
         return 8 * self.weight_bytes / self.parameter_count if self.tensors else 0.0
+
+    @property
+    def main_type(self) -> TensorType:
+        """The type of most weights; F32 for a header without tensors."""
+        weights: Counter[TensorType] = Counter()
+        for tensor in self.tensors:
+            weights[tensor.type] += tensor.weight_count
+        return weights.most_common(1)[0][0] if weights else TensorType.F32
 
     @property
     def is_quantized(self) -> bool:

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from playground.gguf.tensors import TensorType
+
 
 @dataclass(frozen=True)
 class Level:
@@ -82,7 +84,7 @@ LEVELS: Final[tuple[Level, ...]] = (  # from small to large
           usual=True, table="full", aliases=("Q5_K",)),
     Level("Q5_1", 9, 6.04, "An older five-bit level: Q5_K_M is smaller and better."),
     Level("Q6_K", 18, 6.56, "Two fifths of the size: practically the original.", usual=True, table="full"),
-    Level("Q8_0", 7, 8.50, "About half the size: as good as the original, and slower than smaller levels.",
+    Level("Q8_0", 7, 8.50, "About half the size: as good as the original, and usually slower than smaller levels.",
           default=True, usual=True, table="short", aliases=("Q8_K",)),
     Level("F16", 1, 16.0, "Half-precision numbers, nothing quantized: large and slow, the reference for the others.",
           table="short", aliases=("FP16",)),
@@ -100,6 +102,7 @@ MAKEABLE_LEVELS: Final = tuple(level.name for level in LEVELS if level.makeable)
 
 _BY_NAME: Final = {name: level for level in LEVELS for name in (level.name, *level.aliases)}
 _BY_FILE_TYPE: Final = {level.file_type: level for level in LEVELS}
+_MAIN_TYPES: Final = {"MXFP4_MOE": "MXFP4", "IQ3_XS": "IQ3_S", "IQ3_M": "IQ3_S", "IQ2_M": "IQ2_S"}  # else by name
 _PREFIX: Final = re.compile(r"^(UD|I1)[-_]")
 _FORKS: Final = ((r"IQ[1-6]_(K|KS|KSS|KL|KT)(_R\d+)?|IQ[12]_BN(_R4)?|.*_R(4|8|16)|Q6_0|Q8_KV", "ik_llama.cpp"),)
 _SUFFIX: Final = re.compile(r"_(X*S|M|X*L|4_4|4_8|8_8|R4|R8|[A-Z]{1,4}[0-9]?)$")  # sizes, row orders, publishers' mixes
@@ -129,6 +132,15 @@ def program_of_level(name: str) -> str | None:
 def level_of_file_type(number: int) -> Level | None:
     """The level that a header's general.file_type stands for; None for a number that llama.cpp does not know."""
     return _BY_FILE_TYPE.get(number)
+
+
+def main_type(name: str) -> TensorType | None:
+    """The type of most weights at the level of that name, in a large model: Q3_K for "Q3_K_M". None if unknown."""
+    level = find_level(name)
+    if level is None:
+        return None
+    kind = _MAIN_TYPES.get(level.name) or _SUFFIX.sub("", level.name)
+    return TensorType.__members__.get(level.name) or TensorType.__members__.get(kind)
 
 
 def nominal_bits(name: str) -> float:

@@ -19,7 +19,7 @@ import llama_cpp.llama_cpp as bindings
 from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.log import ContextSizes, LlamaLog, failure_reason, printable, read_context_sizes
 from playground.llama.params import MOST_CONTEXT, model_parameters
-from playground.llama.weight_buffers import context_buffers, repacked_bytes
+from playground.llama.weight_buffers import context_buffers, repacked_bytes, tensor_shapes
 
 Hyperparameter = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float]
 
@@ -84,6 +84,14 @@ class DryModel:
         if not model:
             raise _refused(log, "this model")
         return cls(model, log, has_weights=False)
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor by its name, a row's length first.
+
+        Without a file these are all that llama.cpp has a place for, also those that a model may lack: biases, a
+        separate output matrix.
+        """
+        return tensor_shapes(self._model)
 
     @contextmanager
     def context_sizes(self, parameters: llama_cpp.llama_context_params) -> Iterator[ContextSizes]:

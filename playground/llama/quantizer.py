@@ -5,8 +5,8 @@ JSON object on a line; quantize/quantize.py is the other side and decides about 
 ends when its orders end, so at the latest with its parent, and removes the file that it was writing.
 
     {"order": "plan", "source": path, "shards": [path], "file_type": 7, "notes": {key: text}}
-        -> {"is": "planned", "size": bytes, "bits_per_weight": 8.5, "tensors": 272, "fallbacks": […],
-            "needs_imatrix": false}
+        -> {"is": "planned", "size": bytes, "weights": bytes, "weights_with_mxfp4": bytes, "main_type": "q8_0",
+            "bits_per_weight": 8.5, "tensors": 272, "fallbacks": […], "needs_imatrix": false}
     {"order": "weigh", "source": path, "text": text, "threads": 2}
         -> {"is": "weighing", "fraction": 0.4} …, {"is": "weighed"}
     {"order": "make", …what was planned last…, "target": path, "threads": 2}
@@ -25,6 +25,7 @@ import os
 import queue
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -176,10 +177,19 @@ def plan(order: Mapping[str, Any], log: LogReader) -> dict[str, Any]:
         raise QuantizationRefused
     numbers = {libggml.ggml_type_name(number).decode(): number for number in range(llama_cpp.GGML_TYPE_COUNT)}
     sizes = [_byte_count(tensor, numbers[tensor.type]) for tensor in log.tensors]
+    kept = [tensor.source_type if tensor.source_type == "mxfp4" else tensor.type for tensor in log.tensors]
+    weights_by_type: Counter[str] = Counter()
+    for tensor in log.tensors:
+        weights_by_type[tensor.type] += tensor.weights
     header = header_bytes(tuple(order["shards"]), tuple(order["notes"].items()))
     return {
         "is": "planned",
         "size": header + sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes),
+        "weights": sum(sizes),
+        "weights_with_mxfp4": sum(
+            _byte_count(tensor, numbers[kind]) for tensor, kind in zip(log.tensors, kept, strict=True)
+        ),
+        "main_type": weights_by_type.most_common(1)[0][0],
         "bits_per_weight": 8 * sum(sizes) / sum(tensor.weights for tensor in log.tensors),
         "tensors": len(log.tensors),
         "fallbacks": [dataclasses.asdict(fallback) for fallback in log.fallbacks],
@@ -269,12 +279,13 @@ class QuantizerWorker:
 
 @dataclass
 class QuantizedTensor:
-    """A tensor as the quantizer lists it; `type` is what it becomes, by ggml's name."""
+    """A tensor as the quantizer lists it; `type` is what it becomes from `source_type`, by ggml's names."""
 
     number: int  # from 1
     count: int  # tensors in all
     name: str
     shape: tuple[int, ...]  # row length first
+    source_type: str
     type: str
 
     @property
@@ -340,7 +351,7 @@ class LogReader:
         number, count, name, shape, source_type = match.groups()
         if not self.tensors or self.tensors[-1].number != int(number):
             lengths = tuple(int(length) for length in shape.split(","))
-            self.tensors.append(QuantizedTensor(int(number), int(count), name, lengths, source_type))
+            self.tensors.append(QuantizedTensor(int(number), int(count), name, lengths, source_type, source_type))
             self.started(self.tensors[-1])
 
     def _read(self, line: str) -> None:

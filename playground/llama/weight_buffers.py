@@ -1,10 +1,10 @@
-"""Reads llama.cpp's own breakdown of memory by buffer: a model's weights, and what a context adds to them.
+"""Reads llama.cpp's own breakdown of memory by buffer: a model's weights, and what a context adds to them; its tensors.
 
 llama.cpp copies (repacks) the weights of some levels into the order that its CPU kernels need. No function of its C
 interface returns how much, and its log says 0 while nothing is allocated; only the C++ method
 `llama_model::memory_breakdown() const` knows. It returns a std::map of a buffer type to bytes, which is read here node
 by node. `llama_get_memory_breakdown` returns such a map for a context; it counts every state that an architecture has,
-under any name, also one that the log describes in words of its own.
+under any name, also one that the log describes in words of its own. The tensors of a model are a std::vector of pairs.
 
 The bindings are pinned to one version of llama.cpp; tests compare the answers with a real load.
 """
@@ -20,6 +20,7 @@ import llama_cpp.llama_cpp as bindings
 
 _BREAKDOWN: Final = "_ZNK11llama_model16memory_breakdownEv"
 _CONTEXT_BREAKDOWN: Final = "_Z26llama_get_memory_breakdownPK13llama_context"
+_TENSORS: Final = "_Z29llama_internal_get_tensor_mapB5cxx11PK11llama_model"
 _IN_PLACE: Final = {"CPU", "CPU_Mapped"}
 _MOST_KINDS: Final = 32
 
@@ -61,6 +62,33 @@ def weight_bytes_by_kind(model: Any) -> dict[str, int] | None:
     name = bindings._lib.ggml_backend_buft_name
     name.argtypes, name.restype = [ctypes.c_void_p], ctypes.c_char_p
     return {name(key).decode(): size for key, size in entries}
+
+
+class _TensorHead(ctypes.Structure):
+    """The first fields of ggml.h's struct ggml_tensor."""
+
+    _fields_ = [("type", ctypes.c_int), ("buffer", ctypes.c_void_p), ("ne", ctypes.c_int64 * 4)]
+
+
+def tensor_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a model by its name, a row's length first; empty if this build does not tell."""
+    library = bindings._lib
+    is_libcxx = sys.platform == "darwin"
+    symbol = _TENSORS.replace("B5cxx11", "") if is_libcxx else _TENSORS
+    if not hasattr(library, symbol):
+        return {}
+    tensors, get_name = getattr(library, symbol), library.ggml_get_name
+    tensors.argtypes, tensors.restype = [ctypes.c_void_p], ctypes.POINTER(ctypes.c_uint64)
+    get_name.argtypes, get_name.restype = [ctypes.c_void_p], ctypes.c_char_p
+    pair_words = 4 if is_libcxx else 5  # a std::string of three or four words, and the tensor's address
+    first, end = tensors(model)[0:2]
+    words = (ctypes.c_uint64 * ((end - first) // 8)).from_address(first) if end > first else ()
+    return {get_name(tensor).decode(): _shape(tensor) for tensor in words[pair_words - 1 :: pair_words]}
+
+
+def _shape(tensor: int) -> tuple[int, ...]:
+    ends = tuple(_TensorHead.from_address(tensor).ne)
+    return ends[: max((number for number, length in enumerate(ends, 1) if length > 1), default=1)]
 
 
 class ContextBuffers(NamedTuple):

@@ -6,10 +6,12 @@ Reads assets/catalog.toml; its first lines describe the format.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from playground.gguf.tensors import TensorInfo
+from playground.models.tensor_tables import TensorTable, load_tensor_tables
 from playground.resources import read_toml
 
 Hyperparameter = bool | int | float | str | tuple[bool, ...] | tuple[int, ...] | tuple[float, ...]
@@ -17,18 +19,27 @@ Hyperparameter = bool | int | float | str | tuple[bool, ...] | tuple[int, ...] |
 
 @dataclass(frozen=True)
 class Blueprint:
-    """The metadata that determine a model's memory. Keys: those of GGUF without the architecture's prefix."""
+    """The metadata that determine a model's memory. Keys: those of GGUF without the architecture's prefix.
+
+    table: the tensors of its files; empty where they are not known.
+    """
 
     architecture: str
     metadata: Mapping[str, Hyperparameter]
     vocabulary_size: int
+    table: TensorTable = field(default_factory=TensorTable)
+
+    @property
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """With the types that they have before quantization."""
+        return self.table.tensors
 
 
 @dataclass(frozen=True)
 class CatalogModel:
     """A well-known model.
 
-    parameter_count: weights of the text model; times a level's bits per weight, an estimate of a file's size.
+    parameter_count: weights of the text model.
     repo: a repository on the Hugging Face Hub with its GGUF files, or None.
     """
 
@@ -39,6 +50,16 @@ class CatalogModel:
     repo: str | None
     blueprint: Blueprint
 
+    @property
+    def weight_bytes(self) -> Mapping[str, int]:
+        """What the weights take at each level, as llama.cpp's quantizer makes it; by the level's name."""
+        return self.blueprint.table.weight_bytes
+
+    @property
+    def keeps_mxfp4(self) -> bool:
+        """Whether its experts are MXFP4 at every level, as they were trained."""
+        return self.blueprint.table.keeps_mxfp4
+
 
 @cache
 def load_catalog() -> tuple[CatalogModel, ...]:
@@ -47,6 +68,7 @@ def load_catalog() -> tuple[CatalogModel, ...]:
 
 
 def _model(entry: Mapping[str, Any]) -> CatalogModel:
+    table = load_tensor_tables().get(entry["id"], TensorTable())
     metadata = {key: _expanded(value) for key, value in entry["metadata"].items()}
     return CatalogModel(
         id=entry["id"],
@@ -54,7 +76,7 @@ def _model(entry: Mapping[str, Any]) -> CatalogModel:
         parameter_count=entry["parameter_count"],
         summary=entry["summary"],
         repo=entry.get("repo"),
-        blueprint=Blueprint(entry["architecture"], metadata, entry["vocabulary_size"]),
+        blueprint=Blueprint(entry["architecture"], metadata, entry["vocabulary_size"], table),
     )
 
 

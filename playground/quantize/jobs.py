@@ -68,6 +68,18 @@ class QuantizationJobs:
         offered = [size for size in sizes if isinstance(size, QuantizedSize) and size.level not in here]
         return {size.level: size for size in sorted(offered, key=lambda size: size.size, reverse=True)}
 
+    def weight_bytes(self, source: Path, levels: Sequence[str]) -> dict[str, int]:
+        """What the weights of these levels take, in bytes; without those that llama.cpp cannot make of the model.
+
+        source: any file of the model, or a stand-in for one. Tensors that are MXFP4 stay so, as publishers leave them.
+        Empty where the file cannot be read.
+        """
+        try:
+            sizes = self._sizes_of(source, levels)
+        except (PlaygroundError, OSError):
+            return {}
+        return {size.level: size.weight_bytes_with_mxfp4 for size in sizes if isinstance(size, QuantizedSize)}
+
     def level_size(self, source: Path, level: str) -> QuantizedSize:
         """The size of `level` made from a file; raises as `estimate_level` does."""
         (size,) = self._sizes_of(source, (level.upper(),))

@@ -18,6 +18,7 @@ from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import REQUANTIZED_FROM, FileSource, merge_shards, read_header
 from playground.gguf.levels import LEVELS, MAKEABLE_LEVELS, Level, nominal_bits
+from playground.gguf.tensors import TensorType
 from playground.llama.quantizer import Fallback
 from playground.machine.files import unfinished_file
 from playground.quantize.quantizer_process import QuantizerProcess
@@ -34,6 +35,8 @@ _IMATRIX_NOTE: Final = {"quantize.imatrix.dataset": "calibration.txt of the GGUF
 class QuantizedSize:
     """What a level of a model will be: the file's bytes, and the true average of bits per weight.
 
+    weight_bytes: of all tensors, so the file without its header. weight_bytes_with_mxfp4: the same if tensors that are
+    MXFP4 in the source stay so, as in the levels that publishers make of such models. main_type: that of most weights.
     fallbacks: tensors whose rows are not a multiple of the level's block, and the larger type of each.
     requantized_from: the level that the file cannot be better than; None if the source is not quantized.
     uses_imatrix: llama.cpp makes it only with an importance matrix, which is measured first.
@@ -41,7 +44,10 @@ class QuantizedSize:
 
     level: str
     size: int
+    weight_bytes: int
+    weight_bytes_with_mxfp4: int
     bits_per_weight: float
+    main_type: TensorType
     tensor_count: int
     fallbacks: tuple[Fallback, ...]
     requantized_from: str | None
@@ -253,7 +259,10 @@ def _plan(process: QuantizerProcess, model: _Source, level: str, uses_imatrix: b
     return QuantizedSize(
         _makeable_level(level).name,
         answer["size"],
+        answer["weights"],
+        answer["weights_with_mxfp4"],
         answer["bits_per_weight"],
+        TensorType[answer["main_type"].upper()],
         answer["tensors"],
         _fallbacks(answer),
         model.origin,

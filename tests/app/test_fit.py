@@ -11,10 +11,12 @@ from playground.app.fit import FIRST_MODEL, FitChoice, FitService, FitView
 from playground.app.hub import HubService
 from playground.app.model_choice import ModelChoice
 from playground.app.services import Services
+from playground.models.catalog import load_catalog
 from playground.settings import load_settings
 from tests.support.gguf_bytes import small_model
 
 GIB = 1 << 30
+GEMMA = next(model for model in load_catalog() if model.id == "gemma4-12b")
 STARTER = "disk/SmolLM2-135M-Instruct"
 
 
@@ -43,7 +45,8 @@ def test_the_tab_opens_with_the_articles_example(service: FitService) -> None:
     assert view.name == "Gemma 4 12B" and view.table and view.kv
     assert view.levels == ("F16", "Q8_0", "Q4_K_M", "Q2_K")
     assert view.table.contexts[0] == 4096 and view.table.contexts[-1] == 262_144
-    assert all(row.size.is_estimate for row in view.table.rows)
+    sizes = [(row.size.origin, row.size.weight_bytes) for row in view.table.rows]
+    assert sizes == [("computed", GEMMA.weight_bytes[level]) for level in view.levels]
     assert kinds(view, "F16") == {"wont_fit"} and kinds(view, "Q4_K_M") == {"fits"}
     assert view.kv.naive[-1] == 96 * GIB and view.kv.naive[-1] > 20 * view.kv.planned[-1]
 
@@ -61,8 +64,18 @@ def test_levels_that_can_be_made_have_their_exact_size(service: FitService, serv
     view = last(service, FitChoice(STARTER))
     assert view.table
     q2_k = next(row.size for row in view.table.rows if row.size.level == "Q2_K")
-    exact = services.quantization_jobs.makeable_levels("SmolLM2-135M-Instruct")["Q2_K"].size
-    assert q2_k.origin == "to be made" and 0 < exact - q2_k.weight_bytes < 5_000_000  # the header
+    exact = services.quantization_jobs.makeable_levels("SmolLM2-135M-Instruct")["Q2_K"]
+    assert q2_k.origin == "to be made" and q2_k.weight_bytes == exact.weight_bytes
+    assert 0 < exact.size - q2_k.weight_bytes < 5_000_000  # the header
+    f16 = next(row.size for row in view.table.rows if row.size.level == "F16")
+    assert f16.origin == "computed" and 2 * 134_515_008 <= f16.weight_bytes < 2.01 * 134_515_008
+
+
+def test_a_model_with_experts_in_mxfp4_has_them_so_at_every_level(service: FitService) -> None:
+    view = last(service, FitChoice("catalogue/gpt-oss-20b", computer="24", level="F16", context=4096))
+    assert view.keeps_mxfp4 and view.table
+    assert [round(row.size.weight_bytes / 1e9, 1) for row in view.table.rows] == [13.8, 12.1, 11.6, 11.5]
+    assert kinds(view, "F16") <= {"fits", "tight"}  # 24 GB are enough, where parameters times bits asked for 64
 
 
 def test_the_kv_type_changes_the_cache_and_nothing_of_the_weights(service: FitService) -> None:

@@ -54,7 +54,7 @@ def test_a_repository_is_planned_from_one_header_and_its_levels_sizes(
     weights = read_header(FileSource(starter)).weight_bytes
     assert sizes["Q4_1"].weight_bytes == weights and not sizes["Q4_1"].is_estimate
     assert sizes["Q5_K_M"].weight_bytes == weights + MORE and not sizes["Q5_K_M"].is_estimate
-    assert sizes["F16"].is_estimate
+    assert sizes["F16"].origin == "computed" and sizes["F16"].weight_bytes == pytest.approx(2 * 134_515_008, rel=0.01)
     assert len([request for request in server.requests if "/storage/" in request.path]) == 1
     assert server.bytes_sent() < 0.08 * starter.stat().st_size
 

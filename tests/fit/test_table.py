@@ -23,9 +23,9 @@ from playground.fit.table import (
     usable_of,
 )
 from playground.gguf.header import FileSource, read_header
-from playground.gguf.levels import SHORT_TABLE_LEVELS
+from playground.gguf.levels import FULL_TABLE_LEVELS, SHORT_TABLE_LEVELS, nominal_bits
 from playground.llama.params import ContextParameters
-from playground.models.catalog import load_catalog
+from playground.models.catalog import CatalogModel, load_catalog
 from playground.models.library import Library
 from playground.settings import load_settings
 
@@ -82,9 +82,29 @@ def test_the_contexts_end_with_the_trained_one(trained: int, contexts: tuple[int
 # --- sizes of levels ---
 
 
-def test_a_level_without_a_file_is_estimated_from_its_bits() -> None:
+def test_where_only_a_parameter_count_is_known_the_size_is_a_band() -> None:
     size = estimated_size(12_000_000_000, "Q8_0")
-    assert size and size.is_estimate and size.weight_bytes == 12_000_000_000 * 8.5 / 8
+    assert size and size.is_estimate and size.least_bytes
+    assert 0 < size.least_bytes < size.weight_bytes
+    assert (size.least_bytes, size.weight_bytes) == pytest.approx([12_000_000_000 * 8.5 / 8] * 2, rel=0.01)
+
+
+@pytest.mark.parametrize("level", FULL_TABLE_LEVELS)
+@pytest.mark.parametrize("model", [model for model in load_catalog() if not model.keeps_mxfp4], ids=lambda one: one.id)
+def test_the_band_holds_every_model_whose_size_is_known(model: CatalogModel, level: str) -> None:
+    size = estimated_size(model.parameter_count, level)
+    assert size and size.least_bytes is not None
+    assert size.least_bytes <= model.weight_bytes[level] <= size.weight_bytes
+
+
+def test_the_band_of_a_small_model_reaches_far_above_the_usual_bits() -> None:
+    """Rows of Gemma 3 270M do not divide by 256, and half of its weights are the token embedding."""
+    size = estimated_size(268_098_176, "Q2_K")
+    assert size and size.weight_bytes > 1.5 * 268_098_176 * nominal_bits("Q2_K") / 8
+
+
+def test_without_a_parameter_count_nothing_is_estimated() -> None:
+    assert estimated_size(0, "Q8_0") is None and ladder([], 0, SHORT_TABLE_LEVELS) == ()
 
 
 def test_a_level_nobody_knows_is_not_estimated() -> None:
@@ -92,9 +112,9 @@ def test_a_level_nobody_knows_is_not_estimated() -> None:
 
 
 def test_the_ladder_takes_files_as_they_are_and_estimates_only_what_is_missing() -> None:
-    sizes = ladder([LevelSize("Q8_0", 7)], 10**9, SHORT_TABLE_LEVELS)
+    sizes = ladder([LevelSize("Q8_0", 7), LevelSize("Q2_K", 9, "computed")], 10**9, SHORT_TABLE_LEVELS)
     assert [(size.level, size.origin) for size in sizes] == [
-        ("F16", "estimate"), ("Q4_K_M", "estimate"), ("Q2_K", "estimate"), ("Q8_0", "file"),
+        ("F16", "estimate"), ("Q4_K_M", "estimate"), ("Q2_K", "computed"), ("Q8_0", "file"),
     ]  # fmt: skip
 
 

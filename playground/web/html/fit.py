@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from playground.fit.plan import MemoryPlan
     from playground.fit.table import FitRow, FitTable
 
+MXFP4_STAYS: Final = (
+    "The experts of this model were trained in MXFP4 (4.25 bits per weight). Published files keep them so at every "
+    "level, and only the rest changes: the levels differ little in size."
+)
 SIGNS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "wont_fit": "✕"}
 _AGREES_WITHIN: Final = 1.1  # a ratio of two sizes: up to here they count as the same
 
@@ -60,7 +64,7 @@ def answer_sentence(view: FitView) -> str:
         level=row.size.level,
         tokens=short_tokens(choice.context or 0),
         held=pages(choice.context or 0),
-        about="about " if row.size.is_estimate else "",
+        about="at most " if row.size.is_estimate else "",
         needed=needed,
         need=computers_for(cell.plan),
         computer=_computer(view),
@@ -79,13 +83,21 @@ def fit_rows(view: FitView) -> str:
     if view.table is None:
         return ""
     notes = ["Click a cell to open it in Chat. What is not on this computer is downloaded in the Models tab first."]
-    if any(row.size.is_estimate for row in view.table.rows):
+    origins = {row.size.origin for row in view.table.rows}
+    if "computed" in origins:
         notes.append(
-            "≈ marks an estimate for a level without a file: the number of parameters times the level’s usual bits. "
-            "Files of small models come out larger."
+            "Levels without a file have the size that llama.cpp’s quantizer gives for this model’s tensors; a "
+            "publisher’s own mix may differ."
         )
-    if any(row.size.origin == "to be made" for row in view.table.rows):
+    if "estimate" in origins:
+        notes.append(
+            "≈ marks an estimate from the number of parameters alone, with the least and the most that other models of "
+            "about this size come out at. It is judged by the most."
+        )
+    if "to be made" in origins:
         notes.append("Levels that are not here yet are made from the file that is.")
+    if view.keeps_mxfp4:
+        notes.append(MXFP4_STAYS)
     return render("fit.html#table", name=view.name, table=view.table, signs=SIGNS, notes=notes)
 
 

@@ -1,7 +1,7 @@
 """The Learn tab's markup: the sections of assets/learn.toml, each with a picture and the tab where it can be tried.
 
 A picture is an SVG file in assets/pictures/. It is put into the page as it is, so its classes take the page's colours,
-in dark mode too. The picture of sizes is a template, because its numbers come from the table of levels.
+in dark mode too. The picture of sizes is a template, because its numbers come from the catalogue.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Final
 
 from markupsafe import Markup
 
-from playground.gguf.levels import find_level
+from playground.models.catalog import load_catalog
 from playground.resources import asset, read_toml
 from playground.web.html.templates import render
 
 TABS: Final = ("chat", "compare", "fit", "models")  # that a section may lead to
-_TWELVE_BILLION: Final = 12_000_000_000
+_EXAMPLE: Final = "gemma4-12b"
 _SIZES_OF: Final = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
 
 
@@ -32,12 +32,12 @@ def lesson_page() -> Markup:
 def picture(name: str) -> Markup:
     """The picture of that name as inline SVG."""
     if name == "sizes":
-        return _sizes_of_a_12b_model()
+        return _sizes_of_the_example()
     return Markup(asset(f"pictures/{name}.svg").read_text(encoding="utf-8"))
 
 
-def _sizes_of_a_12b_model() -> Markup:
+def _sizes_of_the_example() -> Markup:
     """Bars of the sizes at the usual levels, in GB as files are sold."""
-    levels = [level for name in _SIZES_OF if (level := find_level(name))]
-    sizes = [(level.name, _TWELVE_BILLION * level.bits_per_weight / 8e9) for level in levels]
-    return render("learn.html#sizes", sizes=sizes)
+    model = next(model for model in load_catalog() if model.id == _EXAMPLE)
+    sizes = [(level, model.weight_bytes[level] / 1e9) for level in _SIZES_OF]
+    return render("learn.html#sizes", name=model.display_name, sizes=sizes)

@@ -18,7 +18,11 @@ from playground.web.html.fit import answer_sentence, computer_line, fit_rows, kv
 
 GIB = 1 << 30
 CONTEXTS = (4096, 131_072)
-SIZES = (LevelSize("F16", 22 * GIB, "estimate"), LevelSize("Q4_K_M", 7 * GIB), LevelSize("Q2_K", 4 * GIB, "to be made"))
+SIZES = (
+    LevelSize("F16", 22 * GIB, "estimate", least_bytes=20 * GIB),
+    LevelSize("Q4_K_M", 7 * GIB),
+    LevelSize("Q2_K", 4 * GIB, "to be made"),
+)
 CHOICE = FitChoice(level="Q4_K_M", context=131_072)
 
 
@@ -44,14 +48,29 @@ def text_of(markup: str) -> str:
 
 def test_every_cell_has_its_word_its_sign_and_its_size() -> None:
     text = text_of(fit_rows(view()))
-    assert "✕ Won't fit ≈ 22.5 GiB F16 with 4K: open in Chat" in text
+    assert "✕ Won't fit at most 22.5 GiB F16 with 4K: open in Chat" in text
     assert "✓ Fits 7.5 GiB Q4_K_M with 4K: open in Chat" in text
     assert "! Tight 9.5 GiB Q4_K_M with 128K: open in Chat" in text
 
 
-def test_only_estimates_are_marked_as_such() -> None:
-    rows = fit_rows(view()).partition("</tbody>")[0].split("<tr>")[2:]
+def test_only_estimates_are_marked_as_such_with_their_band() -> None:
+    table, _, notes = fit_rows(view()).partition("</tbody>")
+    rows = table.split("<tr>")[2:]
     assert ["≈" in row for row in rows] == [True, False, False]
+    assert "F16 ≈ 20.0 GiB to 22.0 GiB" in text_of(rows[0])
+    assert "≈ marks an estimate" in notes and "quantizer" not in notes
+    assert "F16 weights ≈ 20.0 GiB to 22.0 GiB" in text_of(memory_charts(view().table))
+
+
+def test_a_size_from_the_quantizer_is_no_estimate_and_says_where_it_is_from() -> None:
+    computed = fit_table(plans(), (LevelSize("Q8_0", 7 * GIB, "computed"),), CONTEXTS, 10 * GIB)
+    markup = fit_rows(replace(view(), table=computed))
+    assert "≈" not in markup and "the size that llama.cpp’s quantizer gives for this model’s tensors" in markup
+
+
+def test_experts_that_stay_mxfp4_at_every_level_are_told() -> None:
+    assert "keep them so at every level" in fit_rows(replace(view(), keeps_mxfp4=True))
+    assert "MXFP4" not in fit_rows(view())
 
 
 def test_a_cell_is_a_button_that_names_its_level_and_context() -> None:
@@ -97,7 +116,7 @@ def test_a_computer_that_just_manages_it_is_called_a_tight_fit() -> None:
 
 
 def test_an_estimate_is_spoken_of_as_one() -> None:
-    assert "needs about 24.5 GiB" in text_of(answer_sentence(view(choice=replace(CHOICE, level="F16"))))
+    assert "needs at most 24.5 GiB" in text_of(answer_sentence(view(choice=replace(CHOICE, level="F16"))))
 
 
 def test_what_no_usual_computer_can_give_is_said() -> None:

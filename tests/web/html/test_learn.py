@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from playground.models.catalog import load_catalog
 from playground.resources import asset, read_toml
 from playground.web.html.learn import TABS, lesson_page, picture
 from playground.web.tabs.learn import open_tab
@@ -34,8 +35,10 @@ def test_a_picture_is_named_for_those_who_do_not_see_it_and_has_no_colour_of_its
     assert picture(name) in lesson_page()
 
 
-def test_the_sizes_of_the_picture_come_from_the_table_of_levels() -> None:
-    assert "Sizes of a 12B model: F16 24.0 GB, Q8_0 12.8 GB, Q6_K 9.8 GB, Q5_K_M 8.6 GB" in picture("sizes")
+def test_the_sizes_of_the_picture_are_those_of_the_catalogues_model() -> None:
+    assert "Sizes of Gemma 4 12B: F16 23.8 GB, Q8_0 12.7 GB" in picture("sizes")
+    model = next(model for model in load_catalog() if model.id == "gemma4-12b")
+    assert f"Q4_K_M {model.weight_bytes['Q4_K_M'] / 1e9:.1f} GB" in picture("sizes")
 
 
 def test_the_technical_terms_are_explained() -> None:

@@ -14,6 +14,7 @@ from playground.app.model_choice import LevelRow
 from playground.app.models import InstalledModelRow, InstalledModelsView, MakeableView
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
+from playground.gguf.tensors import TensorType
 from playground.llama.params import ContextParameters
 from playground.models.disk_scan import LeftOut
 from playground.models.hub.client import FoundRepository
@@ -92,7 +93,9 @@ def test_a_file_that_was_left_out_is_named_with_the_reason() -> None:
 
 
 def test_a_level_that_can_be_made_is_told_with_its_exact_size() -> None:
-    size = QuantizedSize("Q2_0", 62_000_000, 3.57, tensor_count=272, fallbacks=(), requantized_from=None)
+    size = QuantizedSize(
+        "Q2_0", 62_000_000, 60_000_000, 60_000_000, 3.57, TensorType.Q2_0, 272, fallbacks=(), requantized_from=None
+    )
     view = MakeableView((), "Fox", (size,), size)
     assert makeable_choices(view) == [("Q2_0 · 59 MiB · 3.6 bits", "Q2_0")]
     assert makeable_facts(view).startswith("59 MiB (62,000,000 bytes) · 3.6 bits.")
