@@ -26,7 +26,7 @@ from playground.limits.runs import Work
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)  # seconds
-_SPEED_BUCKETS: Final = (0.5, 1, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200)  # tokens per second; people read about 5
+_SPEED_BUCKETS: Final = (0.5, 1, 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200)  # tokens a second; people read 5.3 (README)
 _ENDS: Final = (*get_args(FinishReason), "stopped", "failed")
 _REPLYING: Final = ("chat", "compare", "api")
 _NOT_LOADED: Final = {"DoesNotFit": "does not fit", "BadModelFile": "bad file"}  # everything else is "failed"
