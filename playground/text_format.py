@@ -84,6 +84,12 @@ def replace_surrogates(text: str) -> str:
 # --- times ---
 
 
+def one_line(text: str, most_characters: int) -> str:
+    """Text from a file or a server, for use in a sentence: printable, on one line, cut at a bound."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= most_characters else line[: most_characters - 1] + "…"
+
+
 def seconds(duration: float | None) -> str:
     """A measured duration: "0.34 s", "12.3 s", "2 min 05 s", "1 h 04 min"."""
     if duration is None:

@@ -46,7 +46,7 @@ from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.verdict import judge, largest_context_that_fits
 from playground.limits.runs import Run, Visitor
 from playground.llama.params import ContextParameters
-from playground.models.hub.names import looks_like_reference, names_file_of_repository, parse_reference
+from playground.models.hub.names import names_repository, parse_reference
 from playground.models.model_file import ModelFile
 from playground.text_format import replace_surrogates
 
@@ -93,7 +93,7 @@ class ApiService:
         try:
             files = self._looked_up(name, lambda: self._services.library.find_files(name, by_path=self._takes_paths))
         except ModelNotFound:
-            if not self._may_be_on_the_hub(name):
+            if not names_repository(name):
                 raise
             hub = self._hub if size is None else HubService(self._services, size)
             *_, view = hub.open_repository(name)
@@ -185,16 +185,12 @@ class ApiService:
             name, lambda: self._services.library.find_file(name, by_path=self._takes_paths)
         )
 
-    def _may_be_on_the_hub(self, name: str) -> bool:
-        is_file = name.lower().endswith(".gguf") and "://" not in name and not names_file_of_repository(name)
-        return looks_like_reference(name) and not is_file and not name.startswith((".", "/", "~"))
-
     def _planned_path(self, name: str) -> Path:
         try:
             file = self._looked_up(name, lambda: self._services.library.find_file(name, by_path=self._takes_paths))
             return file.path
         except ModelNotFound:
-            if not self._may_be_on_the_hub(name):
+            if not names_repository(name):
                 raise
         meant = parse_reference(name, self._services.hub.endpoint)
         level = self._services.hub.fetch_repository(meant.repo).resolve_level(meant.level, path=meant.path)

@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 def is_on_hub_only(reference: str, library: Library) -> bool:
     """Whether a reference names a repository of the Hub of which nothing is on this disk."""
     from playground.errors import ModelNotFound
-    from playground.models.hub.names import looks_like_reference, names_file_of_repository
+    from playground.models.hub.names import names_repository
 
-    if not looks_like_reference(reference) or reference.startswith((".", "/", "~")) or Path(reference).exists():
-        return False
-    if reference.lower().endswith(".gguf") and "://" not in reference and not names_file_of_repository(reference):
+    if not names_repository(reference) or Path(reference).exists():
         return False
     try:
         library.find_files(reference)

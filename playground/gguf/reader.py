@@ -18,7 +18,9 @@ import numpy as np
 from gguf.constants import GGUFValueType
 
 from playground.errors import BadModelFile
+from playground.text_format import one_line
 
+_LONGEST_NAME: Final = 80  # characters of a key or a tensor's name in a sentence
 MIB: Final = 1024 * 1024
 FIRST_WINDOW_BYTES: Final = 4 * MIB
 LARGEST_WINDOW_BYTES: Final = 16 * MIB
@@ -251,8 +253,7 @@ class GgufReader:
 
 def printable(text: str) -> str:
     """A name from an untrusted file, for use in a sentence: at most 80 characters on one line."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in text[:80])
-    return f"{line}…" if len(text) > 80 else line or "(no name)"
+    return one_line(text, _LONGEST_NAME) or "(no name)"
 
 
 def damaged(finding: str) -> BadModelFile:

@@ -14,6 +14,8 @@ from typing import Final
 
 import llama_cpp
 
+from playground.text_format import one_line
+
 # ggml.h's enum ggml_log_level; the table in the bindings' _logger.py has other numbers and is wrong.
 DEBUG: Final = 1
 INFO: Final = 2
@@ -175,5 +177,4 @@ def _without_speakers(text: str) -> str:
 
 def printable(text: str) -> str:
     """One short printable line; text that comes from a file may hold any character."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
+    return one_line(text, _LONGEST_REASON)

@@ -13,6 +13,7 @@ import httpx2
 from playground.engine.remote.protocol import error_text
 from playground.errors import PlaygroundError, RemoteProblem, RequestRefused
 from playground.servers import RemoteServer
+from playground.text_format import one_line
 
 HTTP_ERRORS: Final = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError)
 _LONGEST_WORDS: Final = 200  # characters of a server's own words
@@ -136,5 +137,4 @@ def _clean(text: str, server: RemoteServer) -> str:
     """A server's words on one line, of bounded length and without the key."""
     if server.key is not None:
         text = text.replace(server.key.get_secret_value(), "…")
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return (text if len(text) <= _LONGEST_WORDS else text[:_LONGEST_WORDS] + " …").rstrip(".")
+    return one_line(text, _LONGEST_WORDS).rstrip(".")

@@ -70,6 +70,13 @@ def looks_like_reference(text: str) -> bool:
     return "://" in text or (text.count("/") >= 1 and not re.search(r"\s", text))
 
 
+def names_repository(reference: str) -> bool:
+    """Whether a reference can only mean a repository or a file of one, and no file on this computer."""
+    if reference.startswith((".", "/", "~")) or not looks_like_reference(reference):
+        return False
+    return not reference.lower().endswith(".gguf") or "://" in reference or names_file_of_repository(reference)
+
+
 def names_file_of_repository(text: str) -> bool:
     """Whether the text has the form `owner/repo:file.gguf`, whose file may have spaces and folders in its name."""
     repo, colon, file = text.partition(":")
