@@ -14,7 +14,8 @@ UNKNOWN: Final = "–"
 MEBIBYTE: Final = 1 << 20
 GIBIBYTE: Final = 1 << 30
 
-# Rough size of a token in English, to give a feeling only: 3 words for 4 tokens, 400 words to a printed page.
+# Of English prose, to give a feeling only: 3 words for 4 tokens, 400 words to a printed page. Measured were 0.80 to
+# 0.83 words a token of English prose, 0.39 to 0.72 of German, 0.39 to 0.45 of code: so the language is named beside it.
 WORDS_PER_TOKEN: Final = 0.75
 WORDS_PER_PAGE: Final = 400
 
@@ -169,9 +170,11 @@ def short_tokens(tokens: int) -> str:
 
 
 def pages(tokens: int) -> str:
-    """How much text a context holds, as an impression: "about 3,000 words, 8 pages of a book"."""
+    """How much text a context holds, as an impression: "about 3,000 words of English text, 8 pages of a book"."""
     words = _rounded(tokens * WORDS_PER_TOKEN)
-    return f"about {words:,} words, {counted(max(1, _rounded(words / WORDS_PER_PAGE)), 'page')} of a book"
+    return (
+        f"about {words:,} words of English text, {counted(max(1, _rounded(words / WORDS_PER_PAGE)), 'page')} of a book"
+    )
 
 
 def _unit(byte_count: int) -> tuple[int, str]:

@@ -100,7 +100,7 @@ def test_a_context_is_short_only_when_that_is_exact() -> None:
 
 
 def test_what_a_context_holds_is_told_in_pages() -> None:
-    assert pages(4096) == "about 3,100 words, 8 pages of a book"
+    assert pages(4096) == "about 3,100 words of English text, 8 pages of a book"
 
 
 @pytest.mark.parametrize(
