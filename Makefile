@@ -1,11 +1,13 @@
-# From nothing but Python 3.10+, a C++ compiler and a package registry:
+# From nothing but Python 3.10+ and a package registry; where there is no prebuilt llama.cpp, a C++ compiler as well:
 #   make run         install into .venv and open the playground
 #   make test        install what the tests need; lint, check types, run every test
 #   make test-fast   the tests that need neither a model, a playground nor a browser: a minute on 2 cores
 #   make lint        what `make test` checks before the tests
 #   make fix         format, and write the files that are generated
 # `make test` installs nothing outside of .venv, except with INSTALL=1 a Chromium for the browser tests.
-# Another Python:  make run PYTHON=python3.12
+# Another Python:            make run PYTHON=python3.12
+# llama.cpp built here:      make run BUILD=source
+# For another kind of GPU:   make run BACKEND=cpu|metal|cuda|rocm|vulkan
 
 PYTHON ?= python3
 VENV_PYTHON = .venv/bin/python
@@ -30,7 +32,8 @@ lint: set-up
 fix: set-up
 	$(VENV_PYTHON) -m ruff check --fix .
 	$(VENV_PYTHON) -m ruff format .
-	$(VENV_PYTHON) scripts/requirements.py
+	$(VENV_PYTHON) -m scripts.requirements
+	$(VENV_PYTHON) -m scripts.settings_table
 	$(VENV_PYTHON) scripts/draw_imports.py
 
 set-up:

