@@ -1,4 +1,4 @@
-"""The playground on the command line: `python -m playground COMMAND`.
+"""The playground on the command line: `python -m playground COMMAND`; without a command, the page.
 
 One file per command. Each has `add_to`, which describes its arguments, and `run`, which returns a Report. Every command
 takes --json and then prints exactly one JSON object. An error is one line on standard error. The exit code is 1 for an
@@ -35,9 +35,10 @@ class ServePage(Protocol):
 def run_command(arguments: Sequence[str] | None, serve_page: ServePage) -> int:
     """Runs one command and returns its exit code. Misuse and --help end in argparse's SystemExit.
 
-    serve_page: what the command `serve` does, until it is interrupted.
+    arguments: None for those of this process. serve_page: what the command `serve` does, until it is interrupted.
     """
-    parsed = build_parser().parse_args(arguments, argparse.Namespace(serve_page=serve_page))
+    given = _with_command(sys.argv[1:] if arguments is None else arguments)
+    parsed = build_parser().parse_args(given, argparse.Namespace(serve_page=serve_page))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without emoji shows "?" instead of failing
     choose_temporary_folder()
@@ -55,6 +56,14 @@ def run_command(arguments: Sequence[str] | None, serve_page: ServePage) -> int:
         print("playground: " + " ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
+
+
+def _with_command(arguments: Sequence[str]) -> Sequence[str]:
+    """Without a command, as in `gguf-playground` or `gguf-playground --port 8000`, the page is served."""
+    of_the_program = ("-h", "--help", "--version")
+    if arguments and (not arguments[0].startswith("-") or arguments[0] in of_the_program):
+        return arguments
+    return ["serve", *arguments]
 
 
 @contextmanager
@@ -81,7 +90,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="playground",
-        description="Feel what quantization does to a language model.",
+        description="Feel what quantization does to a language model. Without a command, the page opens.",
         epilog="MODEL is a path, owner/repo:LEVEL, starter, or starter:LEVEL for a level made here.",
     )
     parser.add_argument("--version", action="version", version=f"GGUF playground {__version__}")
