@@ -23,64 +23,125 @@ def _is_space() -> bool:
     return "SPACE_ID" in os.environ
 
 
-def _limit(here: Any, on_space: Any) -> Any:
-    return Field(default_factory=lambda: on_space if _is_space() else here, gt=0)
+def _setting(description: str, here: Any, on_space: Any = ..., *, shown: str | None = None, **rules: Any) -> Any:
+    """One field. The description and the defaults go into docs/settings.md.
+
+    on_space: the default on a Space, if it is another one. shown: the default in words, where its value says little.
+    """
+    rules["json_schema_extra"] = {"shown": shown} if shown else None
+    if on_space is ...:
+        return Field(here, description=description, **rules)
+    return Field(default_factory=lambda: on_space if _is_space() else here, description=description, **rules)
 
 
-def _not_on_space() -> Any:
-    return Field(default_factory=lambda: not _is_space())
+def _limit(description: str, here: Any, on_space: Any) -> Any:
+    return _setting(description, here, on_space, gt=0)
+
+
+def _not_on_space(description: str) -> Any:
+    return _setting(description, True, False)
 
 
 class Settings(BaseSettings):
-    """Every field is the variable PLAYGROUND_<FIELD>. Sizes in bytes or tokens, times in seconds."""
+    """Every field is the variable PLAYGROUND_<FIELD>. Sizes in bytes or tokens, times in seconds.
+
+    The groups are the tables of docs/settings.md, which scripts/settings_table.py writes.
+    """
 
     model_config = SettingsConfigDict(env_prefix="PLAYGROUND_", frozen=True, extra="ignore")
 
-    host: str = Field(default_factory=lambda: "0.0.0.0" if _is_space() else "127.0.0.1")
-    port: int = Field(7860, ge=0, le=65535)  # 0: the system chooses a free one
-    on_space: bool = Field(default_factory=_is_space)
-    model_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
-    data_dir: Path = Field(default_factory=_default_data_dir)  # levels made here, results, cached headers
-    remotes: Annotated[tuple[RemoteServer, ...], NoDecode] = ()  # OpenAI-compatible servers, see servers.py
-    allow_remotes: bool | None = None  # added on the page; None: only if nobody else can open it
-    remote_silence_seconds: float = Field(120, gt=0)  # a reply fails when its server sends nothing for so long
-
-    slots: int = Field(4, ge=1, le=64)  # chats that one loaded model serves at once
-    idle_seconds: float = Field(900, gt=0)  # an unused model is unloaded after this time
-    allow_load_anyway: bool = _not_on_space()  # a model that should not fit
-    allow_quantize: bool = _not_on_space()  # making levels on this disk
-    allow_delete: bool = _not_on_space()  # of models, which all visitors share
-    allow_local_files: bool = _not_on_space()  # any path that a visitor types
-    allow_downloads: bool = True
-    allow_lab: bool = True  # measurements; for making levels see allow_quantize
-    allowed_repos: Annotated[tuple[str, ...] | None, NoDecode] = Field(  # `owner/name`, `owner/*`; None: all
-        default_factory=lambda: ("catalogue",) if _is_space() else None
+    # The page
+    host: str = _setting(
+        "the address to listen on; `0.0.0.0` lets others in your network use it", "127.0.0.1", "0.0.0.0"
     )
-    password: SecretStr = SecretStr("")  # to open the page; "": none
-    max_message_characters: int = _limit(100_000, 20_000)
-    max_history_messages: int = Field(200, ge=2)
-    max_dropped_bytes: int = Field(64 << 30, ge=1)  # size of a model file dropped onto the page
-    max_reply_tokens: int = _limit(4096, 1024)
-    max_reply_seconds: float = _limit(1800, 300)  # for prompt and reply; the wait before has its own limit
-    max_wait_seconds: float = _limit(1800, 600)  # for memory, a load and a free slot
-    max_replies: int = _limit(64, 32)  # of all visitors, those that wait included
-    max_replies_per_visitor: int = _limit(3, 2)  # fewer than the slots, so that one stays free for others
-    max_lab_runs: int = _limit(4, 2)  # measurements and levels being made
-    max_lab_runs_per_visitor: int = _limit(2, 1)
-    max_lab_seconds: float = _limit(7200, 900)
-    max_downloads: int = _limit(20, 4)
-    max_downloads_per_visitor: int = _limit(10, 1)
-    max_results: int = _limit(1_000_000, 100_000)  # votes kept in the data folder
-    max_results_per_visitor_an_hour: int = _limit(200, 60)
-    turn_seconds: float = _limit(60, 20)  # after this wait a model comes before new replies of others
-    tab_seconds: float = _limit(7 * 86_400, 6 * 3600)  # how long the state of an open page is kept
-    proxies: int = Field(0, ge=0, le=10)  # in front of the page; their X-Forwarded-For is trusted
-    updates_per_second: float = Field(5, gt=0, le=10)  # of a streaming reply; each costs the model some speed
-    mcp: bool = False  # offer the API's endpoints as MCP tools, too
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
-    metrics: bool = False  # readiness and Prometheus metrics under /gradio_api/
-    log_chats: bool = False  # write questions and answers to the log, too
+    port: int = _setting("the port; 0 lets the system choose", 7860, ge=0, le=65535)
+    password: SecretStr = _setting(
+        "asked of everybody who opens the page; any user name works", SecretStr(""), shown="none"
+    )
+    proxies: int = _setting(
+        "how many proxies stand in front of the page; with 0, `X-Forwarded-For` is believed only from a proxy on this "
+        "computer (a Space knows its own)", 0, ge=0, le=10,
+    )  # fmt: skip
+    tab_seconds: float = _limit(
+        "what an open page keeps on the server is dropped after this time without a change", 7 * 86_400, 6 * 3600
+    )
+    updates_per_second: float = _setting(  # each costs the model some speed
+        "how often the page is updated while a reply is written", 5, gt=0, le=10
+    )
+    on_space: bool = Field(
+        default_factory=_is_space, description="whether this is a Hugging Face Space",
+        json_schema_extra={"shown": "set by the Space"},
+    )  # fmt: skip
+
+    # Models
+    model_dirs: Annotated[tuple[Path, ...], NoDecode] = _setting(
+        "folders with GGUF files, separated by `:`; folders inside them count", (), shown="none"
+    )
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        description="where the playground keeps its own files: levels made here, votes, headers from the Hub",
+        json_schema_extra={"shown": "`~/.local/share/gguf-playground`"},
+    )
+    slots: int = _setting("chats that one loaded model serves at once", 4, ge=1, le=64)
+    idle_seconds: float = _setting("a loaded model that nobody uses for this time is unloaded", 900, gt=0)
+    turn_seconds: float = _limit(
+        "a load that has waited this long for memory goes before new replies of the models in its way", 60, 20
+    )
+    remotes: Annotated[tuple[RemoteServer, ...], NoDecode] = _setting(
+        "OpenAI-compatible servers to use, too, as `name=address` with spaces between", (), shown="none"
+    )
+    remote_silence_seconds: float = _setting("a server that sends nothing for so long counts as failed", 120, gt=0)
+
+    # What visitors may do
+    allow_load_anyway: bool = _not_on_space("whether a model that does not fit may be loaded after a warning")
+    allow_quantize: bool = _not_on_space("whether levels may be made on this disk")
+    allow_delete: bool = _not_on_space("whether models that the playground made or downloaded may be deleted")
+    allow_local_files: bool = _not_on_space("whether a GGUF may be opened by its path, or dropped onto the page")
+    allow_downloads: bool = _setting("whether models may be downloaded from the Hub", True)
+    allowed_repos: Annotated[tuple[str, ...] | None, NoDecode] = _setting(
+        "repositories of the Hub that may be found, opened and downloaded: `owner/name`, `owner/*`, `catalogue` (those "
+        "that the tab Fit names), with spaces between; `*` for all", None, ("catalogue",),
+        shown="all, on a Space `catalogue`",
+    )  # fmt: skip
+    allow_lab: bool = _setting(
+        "whether comparisons may be measured more closely: run twice, or scored token by token", True
+    )
+    allow_remotes: bool | None = _setting(
+        "whether addresses of servers may be entered on the page", None,
+        shown="only if the page is for this computer alone",
+    )  # fmt: skip
+    mcp: bool = _setting("whether MCP programs may use the five endpoints as tools", False)
+
+    # Limits
+    max_message_characters: int = _limit("the longest message; a whole chat may be ten times as long", 100_000, 20_000)
+    max_history_messages: int = _setting("the longest chat, in messages", 200, ge=2)
+    max_dropped_bytes: int = _setting(
+        "the largest model file that may be dropped onto the page, where files of this computer may be opened",
+        64 << 30, shown="64 GiB", ge=1,
+    )  # fmt: skip
+    max_reply_tokens: int = _limit("the longest reply", 4096, 1024)
+    max_reply_seconds: float = _limit("the longest time for reading a prompt and writing the reply", 1800, 300)
+    max_wait_seconds: float = _limit("the longest time to wait for memory, a load and a free slot", 1800, 600)
+    max_replies: int = _limit("replies being written or waiting at once, of all visitors", 64, 32)
+    max_replies_per_visitor: int = _limit("the same for one visitor; never all the slots of a model", 3, 2)
+    max_lab_runs: int = _limit("quantization jobs, noise measurements and scorings at once, of all visitors", 4, 2)
+    max_lab_runs_per_visitor: int = _limit("the same for one visitor", 2, 1)
+    max_lab_seconds: float = _limit("the longest time for one of them", 7200, 900)
+    max_downloads: int = _limit("downloads under way or waiting, of all visitors", 20, 4)
+    max_downloads_per_visitor: int = _limit("the same for one visitor", 10, 1)
+    max_results: int = _limit("votes that are kept", 1_000_000, 100_000)
+    max_results_per_visitor_an_hour: int = _limit("how many of them one visitor may give within an hour", 200, 60)
+
+    # Log and figures
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "how much is written to standard error: `debug`, `info`, `warning`, `error`", "info"
+    )
+    log_format: Literal["text", "json"] = _setting("one line for each event, as `text` or as `json`", "text")
+    log_chats: bool = _setting("whether questions and answers are in the log, too", False)
+    metrics: bool = _setting(
+        "whether `/gradio_api/livez` and `readyz` (or `healthz`) say that the page lives and is ready, and `metrics` "
+        "has figures for Prometheus (needs the extra `metrics`; see [hosting](hosting.md#watching-it))", False,
+    )  # fmt: skip
 
     @field_validator("model_dirs", mode="before")
     @classmethod
