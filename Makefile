@@ -4,6 +4,7 @@
 #   make test-fast   the tests that need neither a model, a playground nor a browser: a minute on 2 cores
 #   make lint        what `make test` checks before the tests
 #   make fix         format, and write the files that are generated
+#   make space-check prove what can be proven of a Hugging Face Space without one
 # `make test` installs nothing outside of .venv, except with INSTALL=1 a Chromium for the browser tests.
 # Another Python:            make run PYTHON=python3.12
 # llama.cpp built here:      make run BUILD=source
@@ -12,7 +13,7 @@
 PYTHON ?= python3
 VENV_PYTHON = .venv/bin/python
 
-.PHONY: run test test-fast lint fix set-up
+.PHONY: run test test-fast lint fix space-check set-up
 
 run:
 	@$(PYTHON) scripts/set_up.py starter
@@ -35,6 +36,9 @@ fix: set-up
 	$(VENV_PYTHON) -m scripts.requirements
 	$(VENV_PYTHON) -m scripts.settings_table
 	$(VENV_PYTHON) scripts/draw_imports.py
+
+space-check: set-up
+	@$(VENV_PYTHON) scripts/space_check.py
 
 set-up:
 	@$(PYTHON) scripts/set_up.py starter test

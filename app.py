@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 
 from playground.__main__ import main
+from playground.engine.zerogpu.gpu_function import declare_gpu_function, is_zerogpu
+
+if is_zerogpu():
+    declare_gpu_function()
 
 if __name__ == "__main__":
     sys.exit(main(["serve", "--no-browser"]))

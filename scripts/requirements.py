@@ -14,12 +14,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
+from scripts.llama_wheel import INDEX
+
 PROJECT: Final = Path(__file__).resolve().parent.parent
 EXTRAS: Final = ("starter", "mcp")  # what a Space has beside the dependencies
-HEAD: Final = """\
-# For a Hugging Face Space, written by scripts/requirements.py from pyproject.toml. llama.cpp comes prebuilt: building
-# it takes longer than a Space may take to start. The address is that of the wheels of llama-cpp-python's own project.
---extra-index-url https://abetlen.github.io/llama-cpp-python/whl/cpu
+BY_THE_SPACE: Final = "gradio>"  # installed by the Space itself, as `sdk_version` in README.md says
+HEAD: Final = f"""\
+# For a Hugging Face Space, written by scripts/requirements.py from pyproject.toml. Gradio is not named: the Space
+# installs the version that README.md names, and `spaces` where there is ZeroGPU. llama.cpp comes prebuilt: building it
+# takes longer than a Space may take to start. The address is that of the wheels of llama-cpp-python's own project.
+--extra-index-url {INDEX}/cpu
 --only-binary llama-cpp-python
 
 """
@@ -29,7 +33,8 @@ def requirements(pyproject: str) -> str:
     """The text of requirements.txt."""
     project = tomllib.loads(pyproject)["project"]
     lines = [*project["dependencies"], *(line for extra in EXTRAS for line in project["optional-dependencies"][extra])]
-    return HEAD + "\n".join(lines) + "\n"
+    own = [line for line in lines if not line.startswith(BY_THE_SPACE)]
+    return HEAD + "\n".join(own) + "\n"
 
 
 if __name__ == "__main__":

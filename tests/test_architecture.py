@@ -55,6 +55,7 @@ DOORS = {  # outside thing -> the rooms or files that may import it
     "psutil": ("playground/machine/",),
     "gradio": ("playground/web/", "app.py"),
     "mcp": ("playground/web/mcp.py",),
+    "spaces": ("playground/engine/zerogpu/",),
     "huggingface_hub": ("playground/models/hub/", "playground/models/disk_scan.py"),
     **dict.fromkeys(NETWORK, ("playground/models/hub/", "playground/engine/remote/", "playground/machine/ports.py")),
 }

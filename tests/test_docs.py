@@ -15,6 +15,7 @@ from playground.models.catalog import load_catalog
 from playground.settings import Settings, load_settings
 from playground.text_format import WORDS_PER_TOKEN
 from scripts.draw_imports import TOP_DOWN, drawing, folder_imports, redrawn
+from scripts.settings_table import groups, settings_page
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "playground"
@@ -97,6 +98,22 @@ def test_a_token_is_a_part_of_an_english_word(name: str) -> None:
         assert sentence.startswith("three quarters of an English word"), sentence
 
 
-def test_every_setting_has_its_row_in_the_readme() -> None:
-    rows = re.findall(r"^\| `PLAYGROUND_([A-Z_]+)` \|", README, re.MULTILINE)
-    assert sorted(name.lower() for name in rows) == sorted(Settings.model_fields)
+# --- the settings ---
+
+
+def test_the_page_of_settings_is_what_its_script_writes() -> None:
+    """`make fix` writes it again."""
+    assert (PROJECT / "docs" / "settings.md").read_text() == settings_page()
+
+
+def test_every_setting_has_a_row_and_belongs_to_a_group() -> None:
+    grouped = [name for _, names in groups() for name in names]
+    assert sorted(grouped) == sorted(Settings.model_fields)
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_default_of_a_space_stands_beside_that_of_a_computer() -> None:
+    page = settings_page()
+    assert "| `PLAYGROUND_MAX_REPLY_TOKENS` | 4096, on a Space 1024 | the longest reply |" in page
+    assert "| `PLAYGROUND_ALLOW_DELETE` | true, on a Space false |" in page
+    assert "| `PLAYGROUND_HOST` | `127.0.0.1`, on a Space `0.0.0.0` |" in page

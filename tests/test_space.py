@@ -5,6 +5,9 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 import yaml
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from huggingface_hub import SpaceHardware
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -22,11 +26,26 @@ from playground.gguf.filenames import parse_file_name
 from playground.models.catalog import load_catalog
 from playground.models.hub.names import repository_filter
 from playground.settings import load_settings
-from tests.support.playground_process import PlaygroundProcess
-from tests.support.space_process import MEMORY_BYTES, PRELOADED, VARIABLES, project_table, pushed_files, space_process
+from tests.support.playground_process import ROOT, PlaygroundProcess
+from tests.support.space_process import (
+    MEMORY_BYTES,
+    PRELOADED,
+    VARIABLES,
+    project_table,
+    pushed_files,
+    space_process,
+    zerogpu_service,
+)
 
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 LONGEST_DESCRIPTION = 60  # characters, the Hub's own limit
+# Of the Hub's configuration reference, as of August 2026; license and tags are those of every repository.
+DOCUMENTED_KEYS = {
+    "title", "emoji", "colorFrom", "colorTo", "sdk", "python_version", "sdk_version", "suggested_hardware", "app_file",
+    "app_port", "base_path", "fullWidth", "header", "short_description", "models", "datasets", "tags", "thumbnail",
+    "pinned", "disable_embedding", "startup_duration_timeout", "custom_headers", "preload_from_hub", "license",
+}  # fmt: skip
+ZEROGPU_PYTHONS = {"3.10.13", "3.12.12"}  # of its documentation, as of August 2026
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +78,14 @@ def test_the_front_matter_names_a_file_to_run_and_versions_that_the_project_supp
     assert front["sdk_version"] in gradio.specifier
     assert isinstance(front["python_version"], str), "3.10 without quotes would be 3.1"
     assert front["python_version"] in SpecifierSet(project["requires-python"])
+    assert front["python_version"] in ZEROGPU_PYTHONS, "the other kinds of Spaces take any version"
 
 
-def test_the_front_matter_holds_to_the_hubs_rules(front: dict[str, Any]) -> None:
+def test_the_front_matter_has_keys_that_the_hub_documents_with_values_by_its_rules(front: dict[str, Any]) -> None:
+    assert front.keys() <= DOCUMENTED_KEYS
     assert {front["colorFrom"], front["colorTo"]} <= COLOURS
     assert len(front["short_description"]) <= LONGEST_DESCRIPTION
-    assert front["suggested_hardware"] == "cpu-basic"
+    assert front["suggested_hardware"] == SpaceHardware.ZERO_A10G.value, "what a free account can have"
     assert re.fullmatch(r"\d+[mh]", front["startup_duration_timeout"])
     assert front["license"] == "apache-2.0"
     assert all(isinstance(tag, str) for tag in front["tags"])
@@ -96,8 +117,8 @@ def test_the_requirements_are_those_of_the_project_with_llama_cpp_prebuilt(
     assert (index.scheme, index.path) == ("https", "/llama-cpp-python/whl/cpu")
     named = [Requirement(line) for line in lines if not line.startswith("-")]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["starter"], *extras["mcp"]]
-    assert {str(one) for one in named} == {str(Requirement(one)) for one in wanted}
+    wanted = [Requirement(one) for one in (*project["dependencies"], *extras["starter"], *extras["mcp"])]
+    assert {str(one) for one in named} == {str(one) for one in wanted if one.name != "gradio"}
 
 
 def test_the_readme_is_still_a_readme(pushed: Path) -> None:
@@ -185,3 +206,30 @@ def test_a_comparison_of_two_preloaded_levels_answers(client: Client) -> None:
 def test_what_is_off_on_a_space_is_refused(client: Client, asked: dict[str, Any], sentence: str) -> None:
     with pytest.raises(AppError, match=sentence):
         client.predict(**asked)
+
+
+# --- the same repository on ZeroGPU ---
+
+
+@pytest.mark.process
+def test_on_zerogpu_a_gpu_function_is_reported_and_the_processor_answers(starter: Path, tmp_path: Path) -> None:
+    """With the real package `spaces`; without the report the platform ends the Space."""
+    with zerogpu_service() as service:
+        variables = {"SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": service.address}
+        with space_process(tmp_path, starter, variables) as process:
+            assert service.asked == ["/startup-report"]
+            with urllib.request.urlopen(f"{process.address}/config", timeout=60) as answer:
+                assert "models run on the processor" in answer.read().decode()
+            client = Client(process.address, verbose=False)
+            reply = client.predict(
+                prompt="What is 2+2?", model="starter", context=1024, max_tokens=16, api_name="/chat"
+            )
+            assert reply["text"] and service.asked == ["/startup-report"], "no GPU was asked for"
+            assert client.predict(api_name="/machine")["memory_total"] == MEMORY_BYTES
+
+
+@pytest.mark.process
+def test_elsewhere_the_page_imports_nothing_of_zerogpu() -> None:
+    code = "import sys, app; assert not {'spaces', 'gradio'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ from playground.app.models import ModelsService
 from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.prompts import load_comparison_prompts
+from playground.engine.zerogpu.gpu_function import is_zerogpu
 from playground.errors import PlaygroundError
 from playground.machine.malloc import limit_malloc_arenas
 from playground.settings import Settings
@@ -80,7 +81,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
     fit_service = FitService(services, models_service.hub)
 
     def draw_head() -> str:
-        return page_head(services.memory(), services.processors, on_space=settings.on_space)
+        return page_head(services.memory(), services.processors, on_space=settings.on_space, on_zerogpu=is_zerogpu())
 
     def close_session(request: gr.Request) -> None:
         sessions.close_session(str(request.session_hash))

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.gguf_bytes import Blob, small_model, split_model
+from tests.support.hub_spaces import SpacesApi
 
 PIECE_BYTES = 64 * 1024  # a body leaves in pieces of this size
 
@@ -89,6 +90,7 @@ class HubStandIn:
 
     def __init__(self, port: int = 0) -> None:
         self.repos: dict[str, Repo] = {}
+        self.spaces_api = SpacesApi()
         self.renamed: dict[str, str] = {}
         self.swapped: dict[str, Blob] = {}  # SHA-256 -> what storage sends in its place
         self._requests: list[Request] = []
@@ -210,7 +212,14 @@ class _Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
+        self._answer()
+
     def _answer(self) -> None:
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urlsplit(self.path)
         self.route, self.query = unquote(parts.path), parse_qs(parts.query)
         self._fault = self.stand_in.take_fault(self.command, self.route)
@@ -246,7 +255,7 @@ class _Answers(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(end - start), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        for piece in self._pieces(blob, start, end) if self.command == "GET" else ():
+        for piece in self._pieces(blob, start, end) if self.command != "HEAD" else ():
             request.bytes_sent += len(piece)  # before it leaves: who has the bytes finds them in the log
             self.wfile.write(piece)
 
@@ -300,7 +309,9 @@ class _HubAnswers(_Answers):
     """Search, a model's facts, its tree, and where its files are."""
 
     def answer(self) -> None:
-        if self.route == "/api/models":
+        if self.route.startswith(("/api/spaces/", "/api/repos/", "/api/validate-yaml")):
+            self.stand_in.spaces_api.answer(self.command, self.route, self.body, self.token, self.say, self.refuse)
+        elif self.route == "/api/models":
             self._search()
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.*))?)?", self.route):
             self._about(*match.groups())

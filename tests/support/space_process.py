@@ -11,9 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -48,6 +51,14 @@ VARIABLES = {  # as Spaces set them
 PRELOADED = "ggml-org/gemma-3-1b-it-GGUF"
 _GROUPS = Path("/sys/fs/cgroup")
 _numbers = itertools.count()
+
+
+@dataclass
+class ZeroGpuService:
+    """asked: the paths that were asked for."""
+
+    address: str
+    asked: list[str] = field(default_factory=list)
 
 
 def project_table() -> dict[str, Any]:
@@ -100,16 +111,46 @@ def group_of_processes(most_bytes: int) -> Iterator[Path | None]:
 
 
 @contextmanager
-def space_process(folder: Path, starter: Path) -> Iterator[PlaygroundProcess]:
-    """`python app.py` in a Space that was built from this project, in an empty folder."""
+def zerogpu_service() -> Iterator[ZeroGpuService]:
+    """What a ZeroGPU Space finds at SPACES_ZERO_DEVICE_API_URL, as far as the start of a page asks it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            service.asked.append(self.path)
+            self.send_response(200 if self.path == "/startup-report" else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *values: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    service = ZeroGpuService(f"http://127.0.0.1:{server.server_port}")
+    thread = Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield service
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def space_process(
+    folder: Path, starter: Path, more_variables: Mapping[str, str] | None = None
+) -> Iterator[PlaygroundProcess]:
+    """`python app.py` in a Space that was built from this project, in an empty folder.
+
+    With PLAYGROUND_SPACE_PYTHON by another Python, as `make space-check` wants it.
+    """
     home = folder / "home"
     home.mkdir()
     app = pushed_files(folder / "home" / "app")
     preload(home, starter)
     with group_of_processes(MEMORY_BYTES) as group:
-        command = [sys.executable, "app.py"]
+        command = [os.environ.get("PLAYGROUND_SPACE_PYTHON", sys.executable), "app.py"]
         if group:
             command = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh", *command]
-        variables = {**VARIABLES, "PYTHONPATH": str(app)}
+        variables = {**VARIABLES, "PYTHONPATH": str(app), **(more_variables or {})}
         with PlaygroundProcess(home, variables, command=command, folder=app) as process:
             yield process

@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     from playground.machine.memory import MachineMemory
 
 
-def page_head(memory: MachineMemory, processors: Processors, *, on_space: bool = False) -> str:
+def page_head(
+    memory: MachineMemory, processors: Processors, *, on_space: bool = False, on_zerogpu: bool = False
+) -> str:
     """The strip on top of every tab: the page's name, and what this computer is."""
     logo = Markup(asset("logo.svg").read_text(encoding="utf-8"))
-    return render("page.html#head", logo=logo, machine=machine_strip(memory, processors, on_space=on_space))
+    machine = machine_strip(memory, processors, on_space=on_space, on_zerogpu=on_zerogpu)
+    return render("page.html#head", logo=logo, machine=machine)
 
 
-def machine_strip(memory: MachineMemory, processors: Processors, *, on_space: bool = False) -> Markup:
+def machine_strip(
+    memory: MachineMemory, processors: Processors, *, on_space: bool = False, on_zerogpu: bool = False
+) -> Markup:
     """`This computer: 21.4 GiB usable of 23.5 GiB · 2 cores`, with what limits each in a hint.
 
-    on_space: the computer is not the reader's own, and is called what it is.
+    on_space: the computer is not the reader's own, and is called what it is. on_zerogpu: it has a GPU for single calls,
+    which is not used.
     """
     usable, total = gibibytes_apart(memory.usable, memory.total)
     return render(
@@ -37,6 +43,7 @@ def machine_strip(memory: MachineMemory, processors: Processors, *, on_space: bo
         memory_limited_by=memory.limited_by,
         cores=counted(processors.usable, "core"),
         cores_limited_by=processors.limited_by,
+        on_zerogpu=on_zerogpu,
     )
 
 

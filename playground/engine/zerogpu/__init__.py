@@ -1,0 +1,1 @@
+"""Spaces on ZeroGPU, where a GPU is there only inside a decorated function."""
