@@ -43,11 +43,6 @@ SMALLEST_CHUNK: Final = 16  # prompt tokens in a step, however slow the model is
 FIRST_CHUNK: Final = 64  # before any speed is known
 FIXED_CHUNK: Final = 128  # of reproducible requests: the same pieces every time
 
-# llama.cpp's attention on a CPU uses another algorithm from 64 rows on: faster on long prompts, with other last digits.
-# Short prompts stay below, so that a short chat gets the same text alone, beside others, and in its second turn.
-QUIET_ROWS: Final = 60
-SHORT_PROMPT: Final = 512
-
 REMEMBERED: Final = 16  # recent replies for an estimate: enough for a mean, few enough to follow changes
 _LEAST_LEFT: Final = 0.1  # of the mean time: what a reply that has run for longer is expected to take still
 
@@ -206,7 +201,11 @@ class Scheduler:
         left = self._chunk_size(len(rows), [request for _, request in prefilling])
         for index, (slot, request) in enumerate(prefilling):
             share = math.ceil(left / (len(prefilling) - index))
-            count = min(share, len(request.tokens) - request.evaluated)
+            left_of_it = len(request.tokens) - request.evaluated
+            if len(prefilling) == 1 and not request.command.reproducible:
+                count = _equal_piece(left_of_it, share, self._decoder.batch_size - len(rows))
+            else:
+                count = min(share, left_of_it)
             if count:
                 parts.append(_add_part(slot, request, count, rows))
                 left -= count
@@ -217,8 +216,6 @@ class Scheduler:
         most = self._decoder.batch_size - rows
         if any(request.command.reproducible for request in prefilling):
             return min(FIXED_CHUNK, most)
-        if all(request.prompt_size - request.cached <= SHORT_PROMPT for request in prefilling):
-            most = min(most, max(QUIET_ROWS - rows, SMALLEST_CHUNK))
         return min(int(self._chunk), most)
 
     def _use_results(self, parts: Sequence[BatchPart], started: float) -> None:
@@ -364,6 +361,16 @@ class Scheduler:
             request.close()
             self._cache.release_slot(slot)
         self._cache.clear_all()
+
+
+def _equal_piece(tokens: int, usual: int, most: int) -> int:
+    """The first of equal pieces, as many as there are whole `usual` ones in `tokens`, of at most `most` tokens.
+
+    So none is small, and the last one not a handful of tokens that takes as long as many.
+    """
+    if usual < 1:
+        return 0
+    return math.ceil(tokens / max(tokens // usual, math.ceil(tokens / most)))
 
 
 def _add_part(slot: Slot, request: GenerateRequest, count: int, rows: list[BatchRow]) -> BatchPart:

@@ -308,9 +308,18 @@ def test_the_prompt_chunk_adapts_so_that_a_step_takes_half_a_second() -> None:
     bench.ask(1, "a" * 3000, max_tokens=1)
     bench.run()
     sizes = [len(batch) for batch in bench.decoder.batches]
-    assert sizes[0] == 64
-    assert max(sizes) <= 100
+    assert 64 <= sizes[0] < 70
+    assert max(sizes) <= 105
     assert sizes[-3] >= 95
+
+
+def test_an_ordinary_prompt_is_read_in_few_equal_pieces() -> None:
+    """165 tokens in 64, 64 and 37 would be slower: a CPU reads many rows at once faster."""
+    bench = SchedulerBench(context_size=1024, batch_size=256, seconds_per_token=0.001)
+    for number, (letter, length) in enumerate([("a", 165), ("m", 300), ("t", 600)]):
+        bench.ask(number, letter * length, max_tokens=1)
+        bench.run()
+    assert [len(batch) for batch in bench.decoder.batches] == [83, 82, 150, 150, 200, 200, 200]
 
 
 def test_two_prompts_are_read_side_by_side_while_a_third_generates() -> None:
