@@ -6,7 +6,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 
-from playground.engine.protocol import Event, Failed, Finished, ScoringEnded, TokenCount
+from playground.engine.protocol import Event, Failed, Finished, ScoringEnded, Token, TokenCount
 from playground.errors import PlaygroundError
 
 Mail = Event | PlaygroundError
@@ -40,7 +40,8 @@ class ReplyStream:
     def events_within(self, seconds: float) -> list[Event]:
         """All events that arrive within `seconds`; returns earlier if the request ends.
 
-        If an error follows some events, these are returned and the next call raises it.
+        The first token of a reply does not wait for others: it is returned as soon as it is there. If an error follows
+        some events, these are returned and the next call raises it.
         """
         until = time.monotonic() + seconds
         events: list[Event] = []
@@ -53,6 +54,8 @@ class ReplyStream:
                 self._held_error = mail
                 break
             events.append(self._event_of(mail))
+            if isinstance(mail, Token) and mail.count == 1:
+                break
         return events
 
     def _next_mail(self, timeout_seconds: float | None) -> Mail:
