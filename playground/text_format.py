@@ -152,6 +152,13 @@ def speed(tokens_per_second: float | None, *, disturbed: bool = False) -> str:
     return f"{tokens_per_second:,.{digits}f} tok/s{' (disturbed)' if disturbed else ''}"
 
 
+def speed_band(slowest: float, fastest: float | None) -> str:
+    """Speeds that are only estimated: "0.40 to 3.1 tok/s", "at least 12.0 tok/s" where nothing limits the other end."""
+    if fastest is None:
+        return f"at least {speed(slowest)}"
+    return f"{speed(slowest).removesuffix(' tok/s')} to {speed(fastest)}"
+
+
 def percent(fraction: float) -> str:
     """A fraction: "43%"; "under 1%" and "over 99%" instead of a rounded nothing or all."""
     if 0 < fraction < 0.01:

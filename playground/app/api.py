@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -46,6 +47,7 @@ from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.verdict import judge, largest_context_that_fits
 from playground.limits.runs import Run, Visitor
 from playground.llama.params import ContextParameters
+from playground.machine.disks import disk_read_speed
 from playground.models.hub.names import names_repository, parse_reference
 from playground.models.model_file import ModelFile
 from playground.text_format import replace_surrogates
@@ -109,12 +111,13 @@ class ApiService:
         asked = ContextParameters(
             values.context or min(USUAL_CONTEXT, trained), values.kv_type, values.slots or self._settings.slots
         )
-        usable = self._services.memory().usable
         plan = planner.plan(path, asked)
+        usable = self._services.pool.usable_bytes_for(path)
         largest = largest_context_that_fits(
             lambda size: planner.plan(path, replace(asked, context_size=size)), trained, usable
         )
-        return plan_record(plan, judge(plan, usable, largest_context=largest), usable, largest)
+        verdict = judge(plan, usable, largest_context=largest, disk_speed=partial(disk_read_speed, path))
+        return plan_record(plan, verdict, usable, largest)
 
     # --- what runs models ---
 
@@ -198,7 +201,7 @@ class ApiService:
 
     def _level(self, file: ModelFile, size: int | None) -> LevelRecord:
         services = self._services
-        usable = services.memory().usable
+        usable = services.pool.usable_bytes_for(file.path)
         record = level_record(file, services.library, services.planner, size, self._settings.slots, usable)
         return {**record, "reference": file.name, "files": [replace_surrogates(shard.name) for shard in file.shards]}
 
@@ -230,7 +233,7 @@ class ApiService:
         )
         run.close_if_abandoned(updates)
         state: State = "waiting"
-        planned = lease.plan.total if lease.plan else None
+        planned = lease.plan.needed if lease.plan else None
         with closing(updates):
             for update in updates:
                 if update.event and not isinstance(update.event, Queued):
@@ -239,7 +242,9 @@ class ApiService:
                 finished = update.finished
                 loaded = lease.engine.loaded
                 memory = (finished.memory if finished else None) or (loaded.memory if loaded else None)
-                record = reply_record(update.message, finished, memory, planned, update.context_size)
+                record = reply_record(
+                    update.message, finished, memory, planned, update.context_size, lease.load_seconds
+                )
                 yield {**record, "state": "done" if finished else state}
                 if not finished:
                     _check(run)

@@ -49,10 +49,14 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ReplyActivity:
-    """What a reply does now. event: the engine's newest, None before the first; stopped_by: who cut the reply short."""
+    """What a reply does now. event: the engine's newest, None before the first; stopped_by: who cut the reply short.
+
+    load_seconds: what the load took that came first, None where there was none. The engine's times begin after it.
+    """
 
     event: Event | None = None
     stopped_by: CutShortBy | None = None
+    load_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,15 @@ class ContextUse:
 
 @dataclass(frozen=True)
 class ReplyDetails:
-    """The figures of a whole reply. plan and memory: of the model that wrote it, None for a server's."""
+    """The figures of a whole reply. plan and memory: of the model that wrote it, None for a server's.
+
+    load_seconds: as in ReplyActivity.
+    """
 
     timings: Timings
     plan: MemoryPlan | None
     memory: Memory | None
+    load_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -301,7 +309,8 @@ class ChatService:
                         break
                     if update.event:
                         context = _context_use(token, update) if token else None
-                        yield ChatUpdate(session, message, activity=ReplyActivity(update.event), context=context)
+                        activity = ReplyActivity(update.event, load_seconds=lease.load_seconds)
+                        yield ChatUpdate(session, message, activity=activity, context=context)
         except PlaygroundError as error:
             failed = self._failed(error, run.visitor, _with_partial_reply(session, message))
             return replace(failed, activity=ReplyActivity(token, stopped_by="failure")) if token else failed
@@ -348,9 +357,9 @@ def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: To
     return ChatUpdate(
         session.with_reply(update.message, update.finished),
         phase="rest",
-        activity=ReplyActivity(update.finished),
+        activity=ReplyActivity(update.finished, load_seconds=lease.load_seconds),
         context=_context_use(token, update),
-        details=ReplyDetails(update.finished.timings, lease.plan, memory),
+        details=ReplyDetails(update.finished.timings, lease.plan, memory, lease.load_seconds),
         problem=Notice(remarks, "warning") if remarks else CLEAR,
     )
 

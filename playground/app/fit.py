@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,13 +16,16 @@ from playground.app.hub import HubService
 from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress
 from playground.app.model_choice import ModelChoice
 from playground.app.services import Services
+from playground.engine.local.pool import NO_FILE
 from playground.errors import PlaygroundError
 from playground.fit.kv_formula import Attention, naive_kv_bytes, read_attention
 from playground.fit.plan import MemoryPlan
 from playground.fit.subjects import FitSubject, catalogue_subjects, subjects_on_disk
 from playground.fit.table import COMPUTERS_GB, FitTable, LevelSize, fit_table, ladder, table_contexts, usable_of
+from playground.fit.verdict import disk_speed_unknown
 from playground.gguf.levels import DEFAULT_LEVELS, FULL_TABLE_LEVELS, SHORT_TABLE_LEVELS
 from playground.llama.params import KV_TYPES, ContextParameters, KvType
+from playground.machine.disks import disk_read_speed
 from playground.models.hub.names import looks_like_reference
 
 THIS: Final = "this"
@@ -32,7 +36,6 @@ FIRST_CONTEXT: Final = 131_072
 USUAL_OTHER_GB: Final = 48.0  # shown when a person chooses to type a number
 LARGEST_COMPUTER_GB: Final = 65_536.0
 MOST_CHATS: Final = 64
-NO_FILE: Final = Path()  # stands for a model that is not on this disk: it shares no memory with a loaded one
 _SECONDS_BETWEEN_STAGES: Final = 0.3
 _ASKING_THE_HUB: Final = WorkProgress("Asking the Hub for the levels and reading one header …")
 
@@ -228,6 +231,7 @@ class FitService:
         gb = choice.computer_gb
         path = subject.planned if isinstance(subject.planned, Path) else NO_FILE
         usable = self._usable_for(path) if gb is None else usable_of(round(gb * (1 << 30)))
+        disk_speed = partial(disk_read_speed, path) if gb is None else disk_speed_unknown
         contexts = table_contexts(self._planner.trained_context(subject.planned))
         sizes = self._sizes(subject, choice.every_level)
         view = replace(view, choice=_in_table(choice, sizes, contexts))
@@ -237,9 +241,9 @@ class FitService:
             parameters = ContextParameters(context, choice.kv_type, choice.chats or 1)
             plans.append(self._planner.plan(subject.planned, parameters))
             if time.monotonic() - drawn > _SECONDS_BETWEEN_STAGES and len(plans) < len(contexts):
-                yield replace(view, table=fit_table(plans, sizes, contexts, usable))
+                yield replace(view, table=fit_table(plans, sizes, contexts, usable, disk_speed))
                 drawn = time.monotonic()
-        table = fit_table(plans, sizes, contexts, usable)
+        table = fit_table(plans, sizes, contexts, usable, disk_speed)
         yield replace(view, table=table, kv=_compared(subject, plans, choice.kv_type))
 
 

@@ -246,7 +246,7 @@ class HubService:
 
     def _judged(self, opened: _OpenedRepository, view: HubView) -> HubView:
         """The view with a verdict for every row whose header is known: its own or another level's of the same model."""
-        usable = self._services.memory().usable
+        usable = self._services.pool.usable_bytes_for()
         opened.bad_files |= {level.key: _made_for(level) for level in opened.repository.levels if level.made_for}
         rows = []
         for row, level in zip(view.rows, opened.repository.levels, strict=True):

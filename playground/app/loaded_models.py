@@ -111,7 +111,7 @@ class LoadedModels:
             ("replaces idle", self._pool.usable_bytes_for(path)),
             ("waits for others", self._pool.usable_bytes_for(path, all_give_way=True)),
         )
-        room: SwapRoom = next((name for name, most in usable if judge(plan, most).kind != "wont_fit"), "never")
+        room: SwapRoom = next((name for name, most in usable if not judge(plan, most).is_refused), "never")
         return Swap(room, self._pool.load_time(path, plan.weights))
 
 

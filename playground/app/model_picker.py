@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from playground.gguf.levels import DEFAULT_LEVELS, find_level
 from playground.limits.runs import Runs, Visitor
 from playground.llama.cpu_kernels import speed_note
 from playground.llama.params import ContextParameters
+from playground.machine.disks import disk_read_speed
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
@@ -282,7 +284,7 @@ class ModelPickerService:
         trained = self._planner.trained_context(chosen.file.path)
         size = min(view.choice.context_size or USUAL_CONTEXT, trained)
         plan = self._plan_at(chosen, view.choice, size)
-        verdict = judge(plan, view.usable)
+        verdict = judge(plan, view.usable, disk_speed=partial(disk_read_speed, chosen.file.path))
         return replace(
             view,
             choice=replace(view.choice, context_size=size),

@@ -43,7 +43,7 @@ class LevelRecord(TypedDict, total=False):
     bits_per_weight: float | None
     size: int
     files: list[str]
-    verdict: str  # fits, tight, wont_fit; unknown, or unusable for a file that llama.cpp refuses
+    verdict: str  # fits, tight, slow, wont_fit; unknown, or unusable for a file that llama.cpp refuses
     reason: str
     context_size: int | None
     origin: str
@@ -60,11 +60,13 @@ class PlanRecord(TypedDict):
     compute: int
     output: int
     base: int
-    total: int
+    needed: int  # the one figure of a plan: what answers need in memory
+    total: int  # with what no token reads, which the system takes back first
     must_stay: int
     usable: int
     verdict: str
     reason: str
+    tokens_per_second: list[float | None] | None  # of what is slow, from and to
     largest_context: int | None
     context_size: int
 
@@ -74,9 +76,10 @@ class ReplyRecord(TypedDict):
     thinking: str
     finish_reason: str | None
     timings: dict[str, Any] | None
-    memory_measured: int | None
-    memory_planned: int | None
+    memory_measured: int | None  # all that is resident
+    memory_planned: int | None  # what answers need
     context_size: int | None
+    load_seconds: float | None  # of the load before the reply; null if the model was loaded
     disturbed: bool | None  # whether something else had the cores, so that the speeds are not what the model reaches
 
 
@@ -93,6 +96,7 @@ class PaneRecord(TypedDict, total=False):
     memory_measured: int | None
     memory_planned: int | None
     context_size: int | None
+    load_seconds: float | None
     disturbed: bool | None
     mode: str
     seed: int | None
@@ -154,11 +158,13 @@ def plan_record(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | 
         "compute": plan.compute,
         "output": plan.output,
         "base": plan.base,
+        "needed": plan.needed,
         "total": plan.total,
         "must_stay": plan.must_stay,
         "usable": usable,
         "verdict": verdict.kind,
         "reason": verdict.reason,
+        "tokens_per_second": list(verdict.tokens_per_second) if verdict.tokens_per_second else None,
         "largest_context": largest,
         "context_size": plan.context.cells,
     }
@@ -170,8 +176,9 @@ def reply_record(
     memory: Memory | None,
     planned: int | None,
     context_size: int | None,
+    load_seconds: float | None = None,
 ) -> ReplyRecord:
-    """finished: None while the reply is being written."""
+    """finished: None while the reply is being written. load_seconds: see ReplyRecord."""
     return {
         "text": message.content,
         "thinking": message.thinking,
@@ -180,6 +187,7 @@ def reply_record(
         "memory_measured": memory.resident if memory else None,
         "memory_planned": planned,
         "context_size": context_size,
+        "load_seconds": load_seconds,
         "disturbed": finished.timings.disturbed if finished else None,
     }
 
@@ -201,8 +209,8 @@ def pane_record(
             record["text"], record["thinking"] = partial.content, partial.thinking
         return record
     message, plan = result.conversation.messages[-1], result.plan
-    planned, cells = (plan.total, plan.context.cells) if plan else (None, None)
-    reply = reply_record(message, result.finished, result.measured, planned, cells)
+    planned, cells = (plan.needed, plan.context.cells) if plan else (None, None)
+    reply = reply_record(message, result.finished, result.measured, planned, cells, result.load_seconds)
     return {**record, **reply, "mode": result.mode, "seed": result.sampling.seed}
 
 

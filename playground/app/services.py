@@ -40,7 +40,7 @@ class Services:
         self.pool = ModelPool(
             cores,
             self.planner,
-            lambda: read_memory().usable,
+            lambda: self.memory().usable,
             settings.idle_seconds,
             settings.turn_seconds,
             self.last_used.record_load,
@@ -76,8 +76,8 @@ class Services:
             return self._downloads
 
     def memory(self) -> MachineMemory:
-        """The memory of this computer now."""
-        return read_memory()
+        """The memory of this computer now; what the planner's processes would give back counts as usable."""
+        return read_memory(returnable=self.planner.held_bytes())
 
     def close(self) -> None:
         self._resources.close()

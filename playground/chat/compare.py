@@ -92,9 +92,9 @@ def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Liter
             plan = planner.plan(key.path, key.context)
         except PlaygroundError:
             continue
-        if planned_bytes and judge(plan, pool.usable_bytes_for(key.path) - planned_bytes).kind == "wont_fit":
+        if planned_bytes and judge(plan, pool.usable_bytes_for(key.path) - planned_bytes).is_refused:
             return "one after the other"
-        planned_bytes += plan.total - plan.held_weights
+        planned_bytes += plan.needed
     return "together"
 
 
@@ -154,7 +154,7 @@ class _PaneRunner:
         """
         (key,) = _keys([self.panes[index]])
         plan = self.planner.plan(key.path, key.context)
-        if judge(plan, self.pool.usable_bytes_for(key.path, all_give_way=True)).kind == "wont_fit":
+        if judge(plan, self.pool.usable_bytes_for(key.path, all_give_way=True)).is_refused:
             yield PaneUpdate(index, failed=error)
             yield from self.run_at_once([other for other in indices if other != index])
         else:
@@ -259,6 +259,7 @@ class _PaneRunner:
             mode=mode,
             left_out=update.left_out,
             vocabulary_size=loaded.vocabulary_size if loaded else None,
+            load_seconds=lease.load_seconds,
         )
         yield PaneUpdate(index, result=result)
 

@@ -47,6 +47,7 @@ class PaneResult:
     that ends a text is in `finished` instead. plan, measured: bytes; None for a server's model. sampling: with the
     seed that was used. mode: how the answer was really made, which is not always what was asked for. left_out: number
     of the oldest messages that did not fit into the prompt. vocabulary_size: None for a server's model.
+    load_seconds: of the load before the answer; None if there was none.
     """
 
     conversation: Conversation
@@ -58,6 +59,7 @@ class PaneResult:
     mode: Mode
     left_out: int
     vocabulary_size: int | None
+    load_seconds: float | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -91,6 +93,12 @@ Value = float | int | str | None
 DISTURBED_SENTENCE: Final = (
     "While an answer marked as disturbed was written, something else had the processor for more than a tenth of the "
     "time. Its speed is not what the model reaches, so no speed is called better. Ask again when the computer is quiet."
+)
+
+
+MEMORY_SENTENCE: Final = (
+    "Memory planned is what the answer needs. Memory measured is all that is loaded, with parts of the file that no "
+    "token reads and that the system takes back when memory is short."
 )
 
 
@@ -204,7 +212,7 @@ _FIGURES: Final[dict[Figure, _FigureKind]] = {
         "less", lambda noise: noise.time_to_first_token,
     ),
     "memory_planned": _FigureKind(  # without noise: the same file gives the same plan, to the byte
-        "Memory planned", "bytes", lambda result: result.plan.total if result.plan else None, "less",
+        "Memory planned", "bytes", lambda result: result.plan.needed if result.plan else None, "less",
     ),
     "memory_measured": _FigureKind(
         "Memory measured", "bytes", lambda result: result.measured.resident if result.measured else None,

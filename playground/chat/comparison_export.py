@@ -163,7 +163,7 @@ def _pane_data(pane: SavedPane) -> dict[str, Any]:
             "mode": result.mode,
             "finish_reason": result.finished.reason,
             "timings": result.finished.timings.to_json(),
-            "memory_planned": result.plan.total if result.plan else None,
+            "memory_planned": result.plan.needed if result.plan else None,
             "memory_measured": result.measured.resident if result.measured else None,
         }
     return data

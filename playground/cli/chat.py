@@ -42,12 +42,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             last, finished = _follow(updates, is_printed=not arguments.json)
             loaded = lease.engine.loaded
             memory = finished.memory or (loaded.memory if loaded else None)
-            planned = lease.plan.total if lease.plan else None
+            planned, load_seconds = lease.plan.needed if lease.plan else None, lease.load_seconds
     for remark in filter(None, (last.missing_answer, last.template_note)):
         print(remark, file=sys.stderr)
     if not arguments.json:
-        print(figures(finished, memory), file=sys.stderr)
-    return Report(reply_record(last.message, finished, memory, planned, last.context_size), "")
+        print(figures(finished, memory, load_seconds), file=sys.stderr)
+    return Report(reply_record(last.message, finished, memory, planned, last.context_size, load_seconds), "")
 
 
 def _follow(updates: Iterable[ReplyUpdate], *, is_printed: bool) -> tuple[ReplyUpdate, Finished]:
@@ -74,8 +74,8 @@ def _added(text: str, printed: str) -> str:
     return text[len(printed) :] if text.startswith(printed) else f"\n\n{text}"
 
 
-def figures(finished: Finished, memory: Memory | None) -> str:
-    """A reply's figures on one line."""
+def figures(finished: Finished, memory: Memory | None, load_seconds: float | None = None) -> str:
+    """A reply's figures on one line. load_seconds: of the load before it, if there was one."""
     from playground.engine.protocol import FINISH_WORDS
 
     timings = finished.timings
@@ -84,6 +84,7 @@ def figures(finished: Finished, memory: Memory | None) -> str:
         (
             speed(timings.generation_speed, disturbed=timings.disturbed),
             counted(timings.generated_tokens, "token"),
+            *([f"{seconds(load_seconds)} to load"] if load_seconds is not None else []),
             f"{seconds(timings.time_to_first_token)} to first token",
             *in_all,
             FINISH_WORDS[finished.reason],

@@ -102,7 +102,7 @@ def _print_answer(name: str, result: PaneResult) -> None:
     print(f"{name}\n\n{result.conversation.messages[-1].content}\n", flush=True)
     if remark := missing_answer(result.conversation.messages[-1], result.finished):
         print(f"{name}: {remark}", file=sys.stderr)
-    print(f"{figures(result.finished, result.measured)}\n", file=sys.stderr, flush=True)
+    print(f"{figures(result.finished, result.measured, result.load_seconds)}\n", file=sys.stderr, flush=True)
 
 
 def _note(update: PaneUpdate) -> str:
@@ -117,7 +117,7 @@ def _note(update: PaneUpdate) -> str:
 
 def _text(levels: Sequence[str], results: Sequence[PaneResult], difference: FirstDifference | None) -> str:
     """The figures of both with a star on the better one, and the first difference."""
-    from playground.chat.comparison import DISTURBED_SENTENCE, comparison_table
+    from playground.chat.comparison import DISTURBED_SENTENCE, MEMORY_SENTENCE, comparison_table
 
     lines, table = [["", *levels]], comparison_table(results)
     for row in table:
@@ -125,7 +125,8 @@ def _text(levels: Sequence[str], results: Sequence[PaneResult], difference: Firs
         lines.append([row.title, *cells])
     marks = "* better by more than the usual measurement noise"
     notes = [DISTURBED_SENTENCE] if any(any(row.disturbed) for row in table) else []
-    return "\n".join([format_table(lines), marks, *notes, "", _first_difference(levels, results, difference)])
+    parts = [format_table(lines), marks, *notes, MEMORY_SENTENCE, "", _first_difference(levels, results, difference)]
+    return "\n".join(parts)
 
 
 def _first_difference(levels: Sequence[str], results: Sequence[PaneResult], difference: FirstDifference | None) -> str:

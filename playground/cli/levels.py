@@ -27,16 +27,14 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.records import level_record
-    from playground.fit.planner import Planner
-    from playground.machine.memory import read_memory
-    from playground.models.library import Library
+    from playground.app.services import Services
 
-    library = Library(settings)
-    if arguments.hub or on_hub.is_on_hub_only(arguments.model, library):
-        return _report(on_hub.hub_levels(arguments.model, arguments.context, settings), "on the Hub")
-    files = library.find_files(arguments.model)
-    usable = read_memory().usable
-    with Planner() as planner:
+    with Services(settings) as services:
+        library, planner = services.library, services.planner
+        if arguments.hub or on_hub.is_on_hub_only(arguments.model, library):
+            return _report(on_hub.hub_levels(arguments.model, arguments.context, settings), "on the Hub")
+        usable = services.pool.usable_bytes_for()
+        files = library.find_files(arguments.model)
         levels = [level_record(file, library, planner, arguments.context, settings.slots, usable) for file in files]
     return _report(levels, "on this computer")
 

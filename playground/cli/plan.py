@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from playground.fit.plan import MemoryPlan
     from playground.fit.verdict import Verdict
 
-PARTS = {
-    "weights": "Weights, mapped from the file",
-    "repacked": "Weights, repacked for this CPU",
-    "kv_cache": "KV cache, for the text so far",
-    "recurrent": "Recurrent state",
-    "compute": "Compute buffers",
-    "output": "Output buffer",
-    "base": "The process itself",
-}
-
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("plan", help="the memory a model will need, before it is loaded")
@@ -38,36 +28,59 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.fit.planner import Planner
+    from playground.app.services import Services
     from playground.fit.verdict import judge, largest_context_that_fits
     from playground.llama.params import ContextParameters
-    from playground.machine.memory import read_memory
-    from playground.models.library import Library
+    from playground.machine.disks import disk_read_speed
 
-    library = Library(settings)
-    from_hub = on_hub.is_on_hub_only(arguments.model, library)
-    path = on_hub.header_path(arguments.model, settings) if from_hub else library.find_file(arguments.model).path
     asked = ContextParameters(arguments.context, arguments.kv_type, arguments.slots or settings.slots)
-    usable = read_memory().usable
-    with Planner() as planner:
+    with Services(settings) as services:  # as `chat` has them, so that both judge by the same memory
+        library, planner = services.library, services.planner
+        from_hub = on_hub.is_on_hub_only(arguments.model, library)
+        path = on_hub.header_path(arguments.model, settings) if from_hub else library.find_file(arguments.model).path
         plan = planner.plan(path, asked)
+        usable = services.pool.usable_bytes_for(path)
         largest = largest_context_that_fits(
             lambda context_size: planner.plan(path, dataclasses.replace(asked, context_size=context_size)),
             planner.trained_context(path),
             usable,
         )
-    return _report(plan, judge(plan, usable, largest_context=largest), usable, largest)
+    verdict = judge(plan, usable, largest_context=largest, disk_speed=lambda: disk_read_speed(path))
+    return _report(plan, verdict, usable, largest)
 
 
 def _report(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None) -> Report:
     from playground.app.records import plan_record
 
-    rows = [[words, gibibytes(getattr(plan, name))] for name, words in PARTS.items() if getattr(plan, name)]
-    if plan.held_weights:
-        rows.append(["Of these, in memory already", gibibytes(plan.held_weights)])
-    rows += [["Total", gibibytes(plan.total)], ["Available now", gibibytes(usable)]]
+    rows = [[words, gibibytes(size)] for words, size in _parts(plan) if size]
+    rows += [["Needed", gibibytes(plan.needed)], ["Usable now", gibibytes(usable)]]
     fits = f"The largest context that fits: {largest:,} tokens." if largest else "No context of this model fits here."
     return Report(
         plan_record(plan, verdict, usable, largest),
-        f"{format_table(rows, right=(1,))}\n{verdict.label}: {verdict.reason}\n{fits}",
+        f"{format_table(rows, right=(1,))}\n{_unread(plan)}{verdict.label}: {verdict.reason}\n{fits}",
     )
+
+
+def _parts(plan: MemoryPlan) -> list[tuple[str, int]]:
+    """What `needed` is made of, for people."""
+    return [
+        ("Weights that tokens read, mapped from the file", plan.read_weights),
+        ("Weights, repacked for this CPU", plan.repacked),
+        ("KV cache, for the text so far", plan.kv_cache),
+        ("Recurrent state", plan.recurrent),
+        ("Compute buffers", plan.compute),
+        ("Output buffer", plan.output),
+        ("The process itself", plan.base),
+    ]
+
+
+def _unread(plan: MemoryPlan) -> str:
+    """A line on what the process has beside `needed`; "" where that is nothing."""
+    if plan.total == plan.needed:
+        return ""
+    beside = f"Beside it, up to {gibibytes(plan.total - plan.needed)} of the file that no token reads"
+    if plan.held_weights:
+        return f"{beside}: it is in memory already.\n"
+    kinds = ["lookup tables or layers that only draft"] if plan.use.unread else []
+    kinds += ["the originals of repacked weights"] if plan.repacked else []
+    return f"{beside}: {' and '.join(kinds)}. The system takes that back when memory is short.\n"

@@ -36,7 +36,7 @@ def read_attention(hyperparameters: Mapping[str, object]) -> Attention | None:
 
     Widths follow llama.cpp: a head that no key describes is as wide as the embedding divided by the number of heads.
     """
-    layers = _number(hyperparameters.get("block_count"))
+    layers = _number(hyperparameters.get("block_count")) - _number(hyperparameters.get("nextn_predict_layers"))
     heads = _numbers(hyperparameters.get("attention.head_count"))
     kv_heads = _numbers(hyperparameters.get("attention.head_count_kv")) or heads
     embedding = _number(hyperparameters.get("embedding_length"))

@@ -1,9 +1,10 @@
-"""The memory that a model takes, part by part."""
+"""The memory that a model takes, part by part, and how much of it answers need."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from playground.gguf.weight_use import ALL_READ, WeightUse
 from playground.llama.params import ContextParameters
 
 
@@ -17,6 +18,9 @@ class MemoryPlan:
     compute, output: room for the sums of one batch, and for its logits.
     base: the process itself: Python, the libraries, the vocabulary.
     held_weights: of the weights, bytes that are in memory before the load, because the file lies in memory (tmpfs).
+    use: which shares of the weights a token reads.
+
+    One figure is shown for a plan: `needed`. The others say what it is made of, or explain a verdict.
     """
 
     context: ContextParameters
@@ -28,6 +32,7 @@ class MemoryPlan:
     output: int
     base: int
     held_weights: int = 0
+    use: WeightUse = ALL_READ
 
     @property
     def must_stay(self) -> int:
@@ -35,28 +40,45 @@ class MemoryPlan:
         return self.repacked + self.kv_cache + self.recurrent + self.compute + self.output + self.base
 
     @property
-    def total(self) -> int:
-        """Resident when all is loaded and the context is full."""
-        return self.weights + self.must_stay
+    def needed(self) -> int:
+        """What answers need in memory: what must stay, and the mapped weights that tokens read.
+
+        Beyond the usable memory, weights are read from the disk again while an answer is written.
+        """
+        return self.must_stay + self.read_weights
 
     @property
-    def working_set(self) -> int:
-        """What every token needs: the total without the mapped originals of repacked weights, which are read only once,
-        and without weights that are in memory already.
+    def needed_by_each_token(self) -> int:
+        """As `needed`, with those experts alone that one token reads; the same for a model without experts."""
+        return self.needed - round(self.mapped_experts * (1 - self.use.chosen))
 
-        Beyond the usable memory the weights are read from the disk again for every token.
+    @property
+    def total(self) -> int:
+        """Resident when every byte of the file was read and the context is full, as after a load with memory to spare.
+
+        What it has beside `needed` the kernel takes back first: no token reads it.
         """
-        return self.must_stay + max(0, self.new_weights - self.repacked)
+        return self.weights + self.must_stay
 
     @property
     def new_weights(self) -> int:
         """The mapped weights that a load brings into memory."""
         return self.weights - self.held_weights
 
+    @property
+    def read_weights(self) -> int:
+        """The mapped weights that tokens read: without those that are unread, and the originals of repacked ones."""
+        return max(0, self.new_weights - round(self.new_weights * self.use.unread) - self.repacked)
+
+    @property
+    def mapped_experts(self) -> int:
+        """Of `read_weights`, the experts. Which weights were repacked is not known; experts are taken to be, first."""
+        return min(self.read_weights, max(0, round(self.new_weights * self.use.experts) - self.repacked))
+
     def with_weights(self, weights: int, *, held: bool = False) -> MemoryPlan:
         """The same model at another level, whose weights take so many bytes: nothing else depends on the level.
 
-        Whether that level's weights are copied is not known: what every token needs is the same either way, what must
-        stay may be more. held: its file lies in memory.
+        Whether that level's weights are copied is not known: what answers need is the same either way, what must stay
+        may be more. held: its file lies in memory.
         """
         return replace(self, weights=weights, repacked=0, held_weights=weights if held else 0)

@@ -19,10 +19,12 @@ from typing import Any, Final
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.fit.plan import MemoryPlan
+from playground.gguf.header import read_model_header
+from playground.gguf.weight_use import ALL_READ, WeightUse, weight_use
 from playground.llama.log import abort_message, printable
 from playground.llama.params import ContextParameters
 from playground.machine.child_process import ChildProcess, describe_exit
-from playground.machine.memory import is_held_in_memory
+from playground.machine.memory import is_held_in_memory, read_process_memory
 from playground.models.catalog import Blueprint
 
 PlannableModel = str | PathLike[str] | Blueprint
@@ -70,6 +72,8 @@ class Planner:
                 self._answers.move_to_end((key, context))
                 return known
         answer = self._open_model(key, description).plan(context)
+        if isinstance(model, Blueprint):
+            answer = dataclasses.replace(answer, use=_blueprint_use(model))
         with self._lock:
             self._answers[key, context] = answer
             while len(self._answers) > _MOST_ANSWERS:
@@ -80,13 +84,24 @@ class Planner:
         """The context the model was trained for, in tokens. Raises as `plan` does."""
         return self._open_model(*_identity(model)).trained_context
 
-    def close(self) -> None:
+    def held_bytes(self) -> int:
+        """Memory of the children, which `give_back_memory` frees: 40 to 100 MiB each, more for some models."""
         with self._lock:
-            self._closed = True
+            models = tuple(self._models.values())
+        return sum(model.held_bytes() for model in models)
+
+    def give_back_memory(self) -> None:
+        """End the children; answers already given are still known, and a new question opens its model again."""
+        with self._lock:
             models = tuple(self._models.values())
             self._models.clear()
         for model in models:
             model.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self.give_back_memory()
 
     def _open_model(self, key: str, description: Json) -> _PlannedModel:
         with self._lock:
@@ -112,6 +127,7 @@ class _PlannedModel:
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
         self._child: _PlannerChild | None = None
+        self._use: WeightUse | None = None
         self._closed = False
 
     @property
@@ -138,8 +154,23 @@ class _PlannedModel:
             weights=weights,
             repacked=facts["repacked"],
             held_weights=weights if held else 0,
+            use=self._weight_use(),
             **parts,
         )
+
+    def _weight_use(self) -> WeightUse:
+        """From the file's own table of tensors, read once."""
+        if self._use is None:
+            self._use = _read_weight_use(Path(self._description["path"])) if "path" in self._description else ALL_READ
+        return self._use
+
+    def held_bytes(self) -> int:
+        """Does not wait for a question under way."""
+        child = self._child
+        try:
+            return read_process_memory(child.pid).anonymous if child else 0
+        except OSError:  # it has ended
+            return 0
 
     def close(self) -> None:
         with self._lock:
@@ -190,6 +221,10 @@ class _PlannerChild:
     def is_alive(self) -> bool:
         return self._process.is_alive
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def ask(self, question: Json) -> Json:
         """The child's answer. After a death or a timeout the child is gone."""
         self._process.send_line(json.dumps(question).encode())
@@ -218,6 +253,21 @@ class _PlannerChild:
         if not words:
             return _ChildKilled(f"The planning of {self._name} stopped: its process {describe_exit(code)}.", _TRY_AGAIN)
         return BadModelFile(f"llama.cpp stopped while planning {self._name}: {words}.", _ANOTHER_FILE)
+
+
+def _read_weight_use(path: Path) -> WeightUse:
+    """All weights count as read where llama.cpp could open a file whose header this cannot read."""
+    try:
+        header = read_model_header(path)
+    except (PlaygroundError, OSError):
+        return ALL_READ
+    return weight_use(header.architecture, header.metadata, header.tensors)
+
+
+def _blueprint_use(model: Blueprint) -> WeightUse:
+    """By the tensors as they are before quantization: at every level the shares are nearly the same."""
+    metadata = {f"{model.architecture}.{key}": value for key, value in model.metadata.items()}
+    return weight_use(model.architecture, metadata, model.tensors)
 
 
 def _identity(model: PlannableModel) -> tuple[str, Json]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from playground.fit.plan import MemoryPlan
-from playground.fit.verdict import Verdict, context_steps, judge
+from playground.fit.verdict import DiskSpeed, Verdict, context_steps, disk_speed_unknown, judge
 from playground.gguf.levels import find_level
 from playground.models.catalog import CatalogModel, load_catalog
 
@@ -133,20 +133,24 @@ def table_contexts(trained_context: int) -> tuple[int, ...]:
 
 
 def fit_table(
-    plans: Sequence[MemoryPlan], sizes: Sequence[LevelSize], contexts: Sequence[int], usable: int
+    plans: Sequence[MemoryPlan],
+    sizes: Sequence[LevelSize],
+    contexts: Sequence[int],
+    usable: int,
+    disk_speed: DiskSpeed = disk_speed_unknown,
 ) -> FitTable:
     """Every level with every context of `plans`, which are those of the first contexts, in order.
 
     The weights of the plans do not count: each row brings its own. Which part of them llama.cpp copies is left out,
     because it changes no verdict: a copy takes the place of what it was copied from.
     """
-    rows = tuple(FitRow(size, tuple(_cell(plan, size, usable) for plan in plans)) for size in sizes)
+    rows = tuple(FitRow(size, tuple(_cell(plan, size, usable, disk_speed) for plan in plans)) for size in sizes)
     return FitTable(tuple(contexts), rows, usable)
 
 
-def _cell(plan: MemoryPlan, size: LevelSize, usable: int) -> FitCell:
+def _cell(plan: MemoryPlan, size: LevelSize, usable: int, disk_speed: DiskSpeed) -> FitCell:
     own = plan.with_weights(size.weight_bytes, held=size.held)
-    return FitCell(own, judge(own, usable))
+    return FitCell(own, judge(own, usable, disk_speed=disk_speed))
 
 
 def usable_of(memory_bytes: int) -> int:
@@ -166,6 +170,6 @@ def computers_for(plan: MemoryPlan) -> ComputerNeed:
     """The smallest of the usual computers for a plan."""
     verdicts = [(size, judge(plan, usable_of(size << 30)).kind) for size in COMPUTERS_GB]
     return ComputerNeed(
-        next((size for size, kind in verdicts if kind != "wont_fit"), None),
+        next((size for size, kind in verdicts if kind in ("fits", "tight")), None),
         next((size for size, kind in verdicts if kind == "fits"), None),
     )

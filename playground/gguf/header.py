@@ -36,7 +36,7 @@ from playground.gguf.tensors import TensorInfo, TensorType, aligned, end_of_weig
 
 __all__ = [
     "REQUANTIZED_FROM", "ByteSource", "BytesSource", "FileSource", "GgufHeader", "LongArray", "TensorInfo", "Value",
-    "check_chat_model", "merge_shards", "read_header", "write_stand_in",
+    "check_chat_model", "merge_shards", "read_header", "read_model_header", "write_stand_in",
 ]  # fmt: skip
 
 REQUANTIZED_FROM: Final = "gguf_playground.requantized_from"  # our own key, in files that the playground made
@@ -166,6 +166,19 @@ def read_header(source: ByteSource) -> GgufHeader:
     start = aligned(reader.offset, alignment)
     _refuse_missing_weights(start + end_of_weights(tensors), reader.size, bool(tensors))
     return GgufHeader(version, metadata, tensors, min(start, reader.size))
+
+
+def read_model_header(path: Path) -> GgufHeader:
+    """One header for a model on the disk, given by its file, or by its first shard beside the others.
+
+    Raises BadModelFile, or OSError.
+    """
+    first = read_header(FileSource(path))
+    if first.shard_count == 1:
+        return first
+    numbered = path.name.replace("-00001-of-", "-{:05}-of-")
+    others = (path.with_name(numbered.format(number)) for number in range(2, first.shard_count + 1))
+    return merge_shards([first, *(read_header(FileSource(other)) for other in others)])
 
 
 def check_chat_model(header: GgufHeader) -> None:

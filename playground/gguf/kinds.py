@@ -88,6 +88,9 @@ def kind_of_header(metadata: Mapping[str, Any], tensor_names: frozenset[str]) ->
         return "adapter"
     if tensor_names and all(name.endswith(_IMATRIX_ENDINGS) for name in tensor_names):
         return "imatrix"
+    layers = {name.split(".")[1] for name in tensor_names if name.startswith("blk.")}
+    if metadata.get(f"{architecture}.nextn_predict_layers") and layers and "0" not in layers:
+        return "draft"  # the drafting layers of a model, without the layers that they draft for
     is_reranker = metadata.get(f"{architecture}.pooling_type") == _POOLING_RANK or not tensor_names.isdisjoint(
         _RERANKER_TENSORS
     )

@@ -23,6 +23,7 @@ from playground.llama.weight_buffers import context_buffers, repacked_bytes, ten
 
 Hyperparameter = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float]
 
+_DRAFTING_LAYERS: Final = "nextn_predict_layers"
 _GGUF_INT32: Final = 5  # gguf.h's enum gguf_type
 _GGUF_FLOAT32: Final = 6
 _GGUF_BOOL: Final = 7
@@ -79,6 +80,7 @@ class DryModel:
         """
         log.take_lines()
         parameters = model_parameters(dry=True)
+        hyperparameters = _without_drafting_layers(hyperparameters)
         with _metadata(architecture, {**hyperparameters, "vocab_size": vocabulary_size}) as metadata:
             model = llama_cpp.llama_model_init_from_user(metadata, _NO_WEIGHTS, ctypes.c_void_p(0), parameters)
         if not model:
@@ -114,6 +116,28 @@ class DryModel:
 
     def close(self) -> None:
         llama_cpp.llama_model_free(self._model)
+
+
+def _without_drafting_layers(hyperparameters: Mapping[str, Hyperparameter]) -> Mapping[str, Hyperparameter]:
+    """The metadata of the same model without the last layers that only draft tokens (nextn, MTP).
+
+    A run does not load them, and gives them no KV cache. Without a file llama.cpp asks for a place for their tensors
+    all the same, finds none, and aborts.
+    """
+    layers, drafting = (hyperparameters.get(key, 0) for key in ("block_count", _DRAFTING_LAYERS))
+    if not isinstance(layers, int) or not isinstance(drafting, int) or drafting < 1:
+        return hyperparameters
+    if drafting >= layers:
+        raise BadModelFile(
+            "This model has layers that draft tokens for another model, and none of its own.",
+            "Choose the model that it drafts for.",
+        )
+    shorter = {
+        key: value[: layers - drafting] if isinstance(value, (list, tuple)) and len(value) == layers else value
+        for key, value in hyperparameters.items()
+        if key != _DRAFTING_LAYERS
+    }
+    return {**shorter, "block_count": layers - drafting}
 
 
 def _refused(log: LlamaLog, name: str) -> BadModelFile:

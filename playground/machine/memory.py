@@ -83,10 +83,17 @@ def read_memory(
     root: Path = Path("/"),
     environ: Mapping[str, str] = os.environ,
     system: Callable[[], SystemMemory | None] = read_system_memory,
+    *,
+    returnable: int = 0,
 ) -> MachineMemory:
-    """Reads everything at each call, in about a millisecond. Never raises: what cannot be read is no limit."""
+    """Reads everything at each call, in about a millisecond. Never raises: what cannot be read is no limit.
+
+    returnable: bytes that the playground's own processes hold and give back when a model needs them.
+    """
     own = _with_zfs_cache(root, system() or SystemMemory(0, 0))
-    limits = [limit for limit in _limits(root, environ) if not own.total or limit.size < own.total]
+    if own.total:
+        own = SystemMemory(own.total, own.available + returnable)
+    limits = [limit for limit in _limits(root, environ, returnable) if not own.total or limit.size < own.total]
     limit = min((limit.size for limit in limits), default=None)
     total = limit if limit is not None else own.total
     choices = [(limit.left, limit.name) for limit in limits]
@@ -121,16 +128,17 @@ def _with_zfs_cache(root: Path, own: SystemMemory) -> SystemMemory:
     return SystemMemory(own.total, own.available + max(0, size - minimum))
 
 
-def _limits(root: Path, environ: Mapping[str, str]) -> Iterator[_Limit]:
+def _limits(root: Path, environ: Mapping[str, str], returnable: int) -> Iterator[_Limit]:
     on_space = "SPACE_ID" in environ
     for group in own_cgroups(root, "memory"):
         size = _limit_of(group)
         if size is not None:
             name = "the Space's memory" if on_space else _plain_name(group)
-            yield _Limit(size, size - _held_by(group), name)
+            yield _Limit(size, size - _held_by(group) + returnable, name)
     space = parse_size(environ.get("MEMORY", "")) if on_space else None
     if space is not None:
-        yield _Limit(space, space - _held_by_processes_of_the_space(root), "the Space's memory")
+        held = _held_by_processes_of_the_space(root) - returnable
+        yield _Limit(space, space - held, "the Space's memory")
     yield from _process_limits(root)
 
 

@@ -153,6 +153,14 @@ def test_a_load_shows_progress_and_then_predicted_beside_measured(service: ChatS
     assert isinstance(report, LoadReport) and report.plan.total > 0 and report.memory.resident > 0
 
 
+def test_only_a_first_message_tells_how_long_the_load_before_it_took(service: ChatService) -> None:
+    request = replace(BRIEFLY, choice=replace(STARTER, context_size=1280))
+    first, second = (list(service.send_message(ANNA, ChatSession(), "Hello", request))[-1] for _ in range(2))
+    assert first.details and first.details.load_seconds and first.details.timings.time_to_first_token
+    assert first.activity and first.activity.load_seconds == first.details.load_seconds
+    assert second.details and second.details.load_seconds is None
+
+
 def test_a_cancelled_load_says_so(service: ChatService) -> None:
     loading = service.load_model(ANNA, replace(STARTER, context_size=768))
     next(loading)

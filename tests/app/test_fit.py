@@ -57,7 +57,7 @@ def test_a_model_on_disk_is_planned_from_its_file_as_chat_loads_it(service: FitS
     row = next(row for row in view.table.rows if row.size.level == "Q4_1")
     assert row.size.origin == "file"
     plan = services.planner.plan(services.library.find_file("starter").path, row.cells[0].plan.context)
-    assert (row.cells[0].plan.kv_cache, row.cells[0].plan.working_set) == (plan.kv_cache, plan.working_set)
+    assert (row.cells[0].plan.kv_cache, row.cells[0].plan.needed) == (plan.kv_cache, plan.needed)
 
 
 def test_levels_that_can_be_made_have_their_exact_size(service: FitService, services: Services) -> None:

@@ -109,6 +109,7 @@ def test_plan_parts_add_up_to_its_total(capsys: pytest.CaptureFixture[str]) -> N
     assert sum(record[part] for part in parts) == record["total"]
     assert record["kv_cache"] == 4096 * 30 * 2 * 3 * 64 * 2  # tokens x layers x (K, V) x heads x width x f16
     assert record["total"] - record["must_stay"] == record["weights"]
+    assert record["needed"] == record["total"]  # its token embedding is its output layer, too: all of it is read
     assert record["verdict"] == "fits" and record["usable"] > record["total"]
     assert record["largest_context"] == 8192
 

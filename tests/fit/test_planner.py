@@ -131,6 +131,101 @@ def test_a_recurrent_state_is_counted_once(planner: Planner) -> None:
     assert abs(four.base - one.base) < 10 * MIB
 
 
+def test_a_blueprint_with_a_drafting_layer_is_planned_as_it_runs(planner: Planner) -> None:
+    """Qwen 3.6 and 3.8 27B: 64 layers, and one that drafts tokens, which a run does not load."""
+    known = CATALOG["qwen3.6-27b"].blueprint
+    own = {key: value for key, value in known.metadata.items() if key != "nextn_predict_layers"} | {"block_count": 64}
+    with_layer = {**own, "block_count": 65, "nextn_predict_layers": 1}
+    alone, drafting = (planner.plan(Blueprint("qwen35", keys, 248_320), SMALL) for keys in (own, with_layer))
+    assert alone.kv_cache == 16 * 2 * 4 * 256 * 2 * 2048  # every fourth of 64 layers
+    assert (drafting.kv_cache, drafting.recurrent, drafting.compute) == (alone.kv_cache, alone.recurrent, alone.compute)
+
+
+def test_a_blueprint_of_drafting_layers_alone_is_refused_in_words(planner: Planner) -> None:
+    known = CATALOG["qwen3.6-27b"].blueprint
+    draft = Blueprint("qwen35", {**known.metadata, "block_count": 1, "nextn_predict_layers": 1}, 248_320)
+    with pytest.raises(BadModelFile, match="layers that draft tokens for another model"):
+        planner.plan(draft, SMALL)
+
+
+def test_a_file_with_a_drafting_layer_is_planned_as_it_runs(planner: Planner, tmp_path: Path) -> None:
+    plans = [planner.plan(write_qwen35(tmp_path, drafting=drafting), SMALL) for drafting in (False, True)]
+    assert (tmp_path / "drafting.gguf").stat().st_size > (tmp_path / "plain.gguf").stat().st_size
+    one_layer_with_attention = 2 * 2 * 16 * 2 * 2048  # K and V of 2 heads, 16 wide, of two bytes
+    assert plans[0].kv_cache == pytest.approx(one_layer_with_attention, abs=20_000)  # of a state so small
+    parts = [(plan.kv_cache, plan.recurrent, plan.compute, plan.read_weights) for plan in plans]
+    assert parts[0] == parts[1] and plans[0].weights < plans[1].weights
+
+
+def write_qwen35(folder: Path, *, drafting: bool) -> Path:
+    """A small Qwen 3.5 that knows no words: three linear layers, one with attention, and perhaps one that drafts."""
+    path = folder / ("drafting.gguf" if drafting else "plain.gguf")
+    writer = gguf.GGUFWriter(path, "qwen35")
+    writer.add_string("tokenizer.ggml.model", "no_vocab")
+    numbers = {
+        "vocab_size": 32, "block_count": 5 if drafting else 4, "context_length": 4096, "embedding_length": 64,
+        "feed_forward_length": 128, "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 16,
+        "attention.value_length": 16, "ssm.conv_kernel": 4, "ssm.inner_size": 64, "ssm.state_size": 16,
+        "ssm.time_step_rank": 4, "ssm.group_count": 2, "full_attention_interval": 4, "rope.dimension_count": 16,
+    } | ({"nextn_predict_layers": 1} if drafting else {})  # fmt: skip
+    for key, number in numbers.items():
+        writer.add_uint32(f"qwen35.{key}", number)
+    writer.add_float32("qwen35.attention.layer_norm_rms_epsilon", 1e-6)
+    writer.add_array("qwen35.rope.dimension_sections", [3, 3, 2, 0])
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": (32, 64), "output_norm.weight": (64,), "output.weight": (32, 64),
+    }  # fmt: skip
+    for layer in range(5 if drafting else 4):
+        shapes |= {f"blk.{layer}.{name}": shape for name, shape in _qwen35_layer(linear=layer < 3).items()}
+    if drafting:
+        shapes |= {"blk.4.nextn.eh_proj.weight": (64, 128), "blk.4.nextn.enorm.weight": (64,)}
+        shapes |= {"blk.4.nextn.hnorm.weight": (64,)}
+    for name, shape in shapes.items():
+        writer.add_tensor(name, np.zeros(shape, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _qwen35_layer(*, linear: bool) -> dict[str, tuple[int, ...]]:
+    """The shapes of a layer's tensors, rows first."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "attn_norm.weight": (64,), "post_attention_norm.weight": (64,),
+        "ffn_gate.weight": (128, 64), "ffn_up.weight": (128, 64), "ffn_down.weight": (64, 128),
+    }  # fmt: skip
+    if linear:
+        return shapes | {
+            "attn_qkv.weight": (128, 64), "attn_gate.weight": (64, 64), "ssm_conv1d.weight": (128, 4),
+            "ssm_dt.bias": (4,), "ssm_a": (4,), "ssm_beta.weight": (4, 64), "ssm_alpha.weight": (4, 64),
+            "ssm_norm.weight": (16,), "ssm_out.weight": (64, 64),
+        }  # fmt: skip
+    return shapes | {
+        "attn_q.weight": (128, 64), "attn_k.weight": (32, 64), "attn_v.weight": (32, 64),
+        "attn_output.weight": (64, 64), "attn_q_norm.weight": (16,), "attn_k_norm.weight": (16,),
+    }  # fmt: skip
+
+
+def test_what_a_token_reads_of_a_blueprint_is_known_by_its_tensors(planner: Planner) -> None:
+    per_layer = planner.plan(CATALOG["gemma4-e2b"].blueprint, SMALL).use
+    experts = planner.plan(CATALOG["gemma4-26b-a4b"].blueprint, SMALL).use
+    assert per_layer.unread == pytest.approx(0.5, abs=0.05)  # the embeddings of 35 layers
+    assert experts.experts > 0.85 and experts.chosen == 8 / 128
+
+
+def test_the_memory_of_the_planners_processes_is_given_back_when_asked(starter: Path) -> None:
+    before = {child.pid for child in children()}
+    with Planner() as planner:
+        assert planner.held_bytes() == 0
+        first = planner.plan(starter, SMALL)
+        assert 20 * MIB < planner.held_bytes() < 200 * MIB
+        planner.give_back_memory()
+        assert planner.held_bytes() == 0 and {child.pid for child in children()} <= before
+        assert planner.plan(starter, SMALL) == first
+        assert planner.plan(starter, ContextParameters(4096)).kv_cache == 2 * first.kv_cache
+
+
 @pytest.mark.parametrize("model", ["qwen3.5-0.8b", "gemma3-1b"])
 def test_a_context_is_planned_alike_as_the_first_of_its_model_and_after_others(model: str) -> None:
     """A state with a recurrent part and one without; earlier contexts leave used memory behind in the child."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from playground.fit.plan import MemoryPlan
 from playground.fit.verdict import context_steps, judge, largest_context_that_fits
+from playground.gguf.weight_use import WeightUse
 from playground.llama.params import ContextParameters
 
 GIB = 1024**3
@@ -43,11 +45,97 @@ def test_what_must_stay_beyond_the_usable_memory_would_end_the_model() -> None:
     assert "smaller context" in verdict.remedy
 
 
-def test_weights_beyond_the_usable_memory_would_be_read_again_and_again() -> None:
-    verdict = judge(plan(weights=12), 8 * GIB)
-    assert verdict.kind == "wont_fit"
-    assert verdict.reason.startswith("Each token needs 13.0 GiB and 8.0 GiB are usable: the weights would be read")
+def test_weights_beyond_the_usable_memory_are_slow_and_how_slow_is_a_band() -> None:
+    verdict = judge(plan(weights=6), 4 * GIB, disk_speed=lambda: 2.0 * GIB)
+    assert (verdict.kind, verdict.label, verdict.is_refused) == ("slow", "Slow", True)
+    assert verdict.reason == (
+        "Each token needs 7.0 GiB and 4.0 GiB are usable: it runs, but reads weights from the disk each time. "
+        "Expected: 0.11 to 0.67 tok/s, from the 2.0 GiB/s that this disk gives."
+    )  # all 6 GiB of weights at a third of that, or the 3 GiB that have no place
+    assert verdict.tokens_per_second == pytest.approx((2 / 6 / 3, 2 / 3))
     assert "smaller level" in verdict.remedy
+
+
+def test_what_is_slow_has_a_dash_for_its_speed_where_the_disk_is_not_known() -> None:
+    verdict = judge(plan(weights=4), 4 * GIB)
+    assert verdict.kind == "slow" and verdict.tokens_per_second is None
+    assert verdict.reason.endswith("Expected speed: –, because the speed of the disk is not known.")
+
+
+def test_weights_that_a_token_waits_too_long_for_do_not_fit() -> None:
+    verdict = judge(plan(weights=12), 8 * GIB)
+    assert verdict.kind == "wont_fit" and verdict.reason == (
+        "Each token needs 13.0 GiB and 8.0 GiB are usable: its weights would be read from the disk each time."
+    )
+    assert judge(plan(weights=12), 8 * GIB, disk_speed=lambda: 3.0 * GIB).kind == "slow"
+    assert "Expected: 0.01 to 0.04 tok/s" in judge(plan(weights=12), 8 * GIB, disk_speed=lambda: 0.2 * GIB).reason
+
+
+def test_a_hair_above_the_memory_only_the_least_speed_is_told() -> None:
+    """At best the disk then takes less time than the computation, which is not known."""
+    verdict = judge(plan(weights=3.01), 4 * GIB, disk_speed=lambda: 2.0 * GIB)
+    assert "Expected: at least 0.22 tok/s" in verdict.reason
+
+
+def test_the_disk_is_not_asked_for_what_fits() -> None:
+    def disk_speed() -> float:
+        raise AssertionError
+
+    assert judge(plan(), 16 * GIB, disk_speed=disk_speed).kind == "fits"
+
+
+MIB = 1024**2
+
+
+@pytest.mark.parametrize(
+    ("usable", "kind"),
+    [(1000, "fits"), (951, "tight"), (911, "tight"), (871, "slow"), (830, "slow"), (540, "wont_fit")],
+)
+def test_verdicts_agree_with_what_was_measured_in_a_control_group(usable: int, kind: str) -> None:
+    """Qwen2.5 0.5B at Q4_K_M with 32,768 tokens: bytes read from the disk for each token, by the group's limit in MiB.
+
+    At 951 and 911 less than a megabyte, at 871 11 to 14, at 830 376 of the 363 MB of weights that it reads.
+    """
+    half_billion = MemoryPlan(
+        ContextParameters(32_768), weights=463 * MIB, repacked=28 * MIB, kv_cache=384 * MIB, recurrent=0,
+        compute=34 * MIB, output=2 * MIB, base=97 * MIB, use=WeightUse(unread=0.193),
+    )  # fmt: skip
+    verdict = judge(half_billion, usable * MIB, disk_speed=lambda: 1000.0 * MIB)
+    assert verdict.kind == kind
+    if kind == "slow":
+        assert verdict.tokens_per_second is not None
+        least, most = verdict.tokens_per_second
+        assert least == pytest.approx(1000 / 346 / 3, rel=0.01) and most is None
+
+
+MOSTLY_TABLES = replace(plan(weights=5, kv_cache=0.5), use=WeightUse(unread=0.4))  # Gemma 4 E2B: 2 of 5 GB
+EXPERTS = replace(plan(weights=20), use=WeightUse(unread=0.02, experts=0.9, chosen=0.125))  # 2 of 20 GiB are dense
+
+
+def test_lookup_tables_need_no_memory() -> None:
+    assert MOSTLY_TABLES.needed == 3.5 * GIB and MOSTLY_TABLES.total == 5.5 * GIB
+    assert judge(MOSTLY_TABLES, 4 * GIB).kind == "fits"
+    assert judge(MOSTLY_TABLES, int(3.4 * GIB)).kind == "slow"
+
+
+@pytest.mark.parametrize(
+    ("usable", "kind", "words"),
+    [
+        (24, "fits", "It needs 20.6 GiB of 24.0 GiB usable."),
+        (20, "tight", "It fits but for some experts. It needs 20.6 GiB with all its experts, and 20.0 GiB are usable"),
+        (
+            12,
+            "slow",
+            "the first answers about new subjects will be slower, and others too. Expected: at least 0.62 tok/s",
+        ),
+        (4, "slow", "Each token needs 4.8 GiB and 4.0 GiB are usable: it runs, but reads weights from the disk"),
+        (0.9, "wont_fit", "must stay in memory"),
+    ],
+)
+def test_experts_that_are_not_chosen_are_named_apart(usable: float, kind: str, words: str) -> None:
+    verdict = judge(EXPERTS, int(usable * GIB), disk_speed=lambda: 2.0 * GIB)
+    assert verdict.kind == kind and words in verdict.reason
+    assert ("new subjects" in verdict.reason) == (usable in (20, 12))
 
 
 def test_weights_that_are_repacked_need_room_once_not_twice() -> None:

@@ -232,6 +232,21 @@ Max address space         {address_space!s:20} unlimited            bytes
 """
 
 
+@pytest.mark.parametrize("tree", [LAPTOP, DOCKER_V1, DOCKER_V2])
+def test_what_the_playgrounds_own_processes_give_back_counts_as_usable(plant: Plant, tree: str) -> None:
+    root, system = plant(tree), SystemMemory(16 * GiB, 8 * GiB)
+    alone = read_memory(root, {}, lambda: system)
+    with_ours = read_memory(root, {}, lambda: system, returnable=GiB // 8)
+    assert with_ours.usable == alone.usable + GiB // 8
+    assert (with_ours.total, with_ours.limited_by) == (alone.total, alone.limited_by)
+
+
+def test_a_limit_on_each_process_by_itself_counts_no_other_process(plant: Plant) -> None:
+    root = plant(LAPTOP + process_limits(data=2 * GiB))
+    system = SystemMemory(16 * GiB, 8 * GiB)
+    assert read_memory(root, {}, lambda: system, returnable=GiB).usable == 2 * GiB - 256 * MiB
+
+
 @pytest.mark.parametrize("letter", ["v", "d"])
 def test_a_limit_of_the_shell_on_a_process_counts(plant: Plant, letter: str) -> None:
     limits = process_limits(address_space=4 * GiB) if letter == "v" else process_limits(data=4 * GiB)

@@ -40,7 +40,7 @@ class MemoryReservation:
             if all_give_way or (model.users == 0 and idle_gives_way):
                 usable += _anonymous_bytes(model)
             elif model.key.path not in counted:
-                usable -= model.plan.new_weights
+                usable -= model.plan.read_weights
                 counted.add(model.key.path)
         return max(0, usable)
 
@@ -77,7 +77,7 @@ def too_little_for_scoring(path: Path, context: ContextParameters, needed: int, 
 
 def freed_bytes(model: PooledModel, path: Path) -> int:
     """Bytes that a load of the file at `path` gains if this model is unloaded. Weights of the same file stay."""
-    weights = model.plan.new_weights if model.plan and model.key.path != path else 0
+    weights = model.plan.read_weights if model.plan and model.key.path != path else 0
     return _anonymous_bytes(model) + weights
 
 

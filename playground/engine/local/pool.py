@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -35,18 +37,25 @@ from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.fit.verdict import judge
 from playground.llama.params import ContextParameters
+from playground.machine.disks import disk_read_speed
 
-__all__ = ["LoadStatus", "LoadTime", "LoadedModel", "ModelKey", "ModelLease", "ModelPool", "Waiting"]
+NO_FILE: Final = Path()  # shares no memory with a loaded model
+
+__all__ = ["NO_FILE", "LoadStatus", "LoadTime", "LoadedModel", "ModelKey", "ModelLease", "ModelPool", "Waiting"]
 
 _REPORT_SECONDS: Final = 0.2  # how often a caller gets the progress of a load, changed or not
 _RETRY_SECONDS: Final = 1.0  # how often a waiting load looks for memory that other programs have freed
 
 
 class ModelLease:
-    """The right to use a loaded model, which stays loaded while there is a lease. Release it, or use `with`."""
+    """The right to use a loaded model, which stays loaded while there is a lease. Release it, or use `with`.
 
-    def __init__(self, pool: ModelPool, model: PooledModel) -> None:
+    load_seconds: how long its holder waited for the load, queues included; None if the model was loaded already.
+    """
+
+    def __init__(self, pool: ModelPool, model: PooledModel, load_seconds: float | None) -> None:
         assert model.engine and model.plan
+        self.load_seconds = load_seconds
         self.engine: LocalEngine = model.engine
         self.plan: MemoryPlan = model.plan
         self._pool, self._model = pool, model
@@ -118,7 +127,9 @@ class ModelPool:
         Raises DoesNotFit before anything is allocated, BadModelFile, or ModelStopped.
         """
         key = ModelKey(path.absolute(), context)
+        asked_at = time.monotonic()
         model = self._join(key, allow_unfit)
+        was_loaded = not isinstance(model, Waiting) and model.ready
         while isinstance(model, Waiting):
             if not wait_for_memory:
                 raise DoesNotFit(
@@ -140,7 +151,7 @@ class ModelPool:
                 yield LoadStatus(progress, self._reason_to_wait(model))
                 self._wait_for_change(model, progress)
             is_leased = True
-            return ModelLease(self, model)
+            return ModelLease(self, model, None if was_loaded else time.monotonic() - asked_at)
         finally:
             if not is_leased:
                 self._release(model)
@@ -152,16 +163,18 @@ class ModelPool:
         """
         path = lease.engine.path
         needed = self._memory.bytes_for_scoring(path, context)
+        if needed > self.usable_bytes_for(path, idle_gives_way=False) - self._planner.held_bytes():
+            self._planner.give_back_memory()
         while needed > self.usable_bytes_for(path, idle_gives_way=False):
             if not self._unload_oldest_idle():
                 raise too_little_for_scoring(path, context, needed, self.usable_bytes_for(path))
 
     # --- what is loaded ---
 
-    def usable_bytes_for(self, path: Path, *, idle_gives_way: bool = True, all_give_way: bool = False) -> int:
+    def usable_bytes_for(self, path: Path = NO_FILE, *, idle_gives_way: bool = True, all_give_way: bool = False) -> int:
         """Bytes that a load of this file can use: what is free, and what idle models would give back.
 
-        all_give_way: and models in use, once they are idle.
+        path: NO_FILE for a model that is not on this disk. all_give_way: and models in use, once they are idle.
         """
         with self._changed:
             ready = [model for model in self._models.values() if model.ready and model.engine and model.plan]
@@ -333,18 +346,21 @@ class ModelPool:
         """
         path = model.key.path
         if not allow_unfit:
-            alone = judge(plan, self.usable_bytes_for(path, all_give_way=True))
-            if alone.kind == "wont_fit":
+            usable = self.usable_bytes_for(path, all_give_way=True)
+            alone = judge(plan, usable, disk_speed=partial(disk_read_speed, path))
+            if alone.is_refused:
                 raise self._memory.too_little(path, model.key.context, alone, self.usable_bytes_for(path))
             verdict = judge(plan, self.usable_bytes_for(path))
             with self._changed:
-                model.must_wait = verdict.kind == "wont_fit"
+                model.must_wait = verdict.is_refused
                 if model.must_wait or self._queue.must_let_others_pass(model):
                     self._changed.notify_all()
                     return False
-        while judge(plan, self.usable_bytes_for(path, idle_gives_way=False)).kind == "wont_fit":
+        while judge(plan, self.usable_bytes_for(path, idle_gives_way=False)).is_refused:
             if not self._unload_oldest_idle():
                 break
+        if judge(plan, self.usable_bytes_for(path, idle_gives_way=False) - self._planner.held_bytes()).kind != "fits":
+            self._planner.give_back_memory()
         return True
 
     def _leave_queue(self, model: PooledModel) -> None:
@@ -358,7 +374,7 @@ class ModelPool:
             if waiting.must_wait and waiting.plan and self._queue.has_turn(waiting):
                 path = waiting.key.path
                 usable = self.usable_bytes_for(path, all_give_way=True) - freed_bytes(model, path)
-                if judge(waiting.plan, usable).kind == "wont_fit":
+                if judge(waiting.plan, usable).is_refused:
                     return waiting
         return None
 

@@ -40,6 +40,7 @@ class RemoteLease:
     """The right to use a server's model, with the methods of a lease on a model in memory; nothing is given back."""
 
     plan: Final = None  # its memory is the server's
+    load_seconds: Final = None  # it is not loaded here
 
     def __init__(self, engine: RemoteEngine) -> None:
         self.engine = engine

@@ -188,8 +188,8 @@ def read_models(
 def recommended_level(levels: Sequence[HubLevel], verdicts: Mapping[str, str] | None = None) -> HubLevel | None:
     """The level to suggest: the one with the most bits that fits, else Q4_K_M or near it, or None if nothing fits.
 
-    verdicts: HubLevel.key -> "fits", "tight" or "wont_fit", for a useful context; a level without a verdict counts as
-    tight. Levels above Q8_0 are suggested only if there is no other: they are slower, and their answers no better.
+    verdicts: HubLevel.key -> the kind of its verdict for a useful context; a level without one counts as tight.
+    Levels above Q8_0 are suggested only if there is no other: they are slower, and their answers no better.
     """
     verdicts = verdicts or {}
     levels = [level for level in levels if level.made_for is None]

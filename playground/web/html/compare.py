@@ -16,7 +16,7 @@ from playground.app.compare.updates import (
     PaneState,
     VoteTallies,
 )
-from playground.chat.comparison import DISTURBED_SENTENCE, ComparisonRow, MeasurementNoise, Mode
+from playground.chat.comparison import DISTURBED_SENTENCE, MEMORY_SENTENCE, ComparisonRow, MeasurementNoise, Mode
 from playground.errors import PlaygroundError
 from playground.measure.votes import Contestant, Pair, Tally
 from playground.text_format import UNKNOWN, count, gibibytes, percent, seconds
@@ -114,7 +114,7 @@ def differences_table(answers: ComparedAnswers) -> str:
         hint = DISTURBED_SENTENCE
     else:
         hint = _noise_in_words(answers.noise)
-    return render("compare.html#differences", names=answers.names, rows=rows, hint=hint)
+    return render("compare.html#differences", names=answers.names, rows=rows, hint=f"{hint} {MEMORY_SENTENCE}")
 
 
 def _advantage(row: ComparisonRow) -> str:

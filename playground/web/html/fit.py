@@ -28,7 +28,7 @@ MXFP4_STAYS: Final = (
     "The experts of this model were trained in MXFP4 (4.25 bits per weight). Published files keep them so at every "
     "level, and only the rest changes: the levels differ little in size."
 )
-SIGNS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "wont_fit": "✕"}
+SIGNS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "slow": "↓", "wont_fit": "✕"}
 _AGREES_WITHIN: Final = 1.1  # a ratio of two sizes: up to here they count as the same
 
 
@@ -56,7 +56,7 @@ def answer_sentence(view: FitView) -> str:
     if table is None or cell is None:
         return "" if isinstance(view.message, PlaygroundError) else paragraph("Planning …", "gp-fit-answer")
     row = next(row for row in table.rows if row.size.level == choice.level)
-    needed, usable = gibibytes_apart(cell.plan.working_set, table.usable)
+    needed, usable = gibibytes_apart(cell.plan.needed, table.usable)
     return render(
         "fit.html#answer",
         chip=Markup(verdict_chip(cell.verdict)),
@@ -69,7 +69,7 @@ def answer_sentence(view: FitView) -> str:
         need=computers_for(cell.plan),
         computer=_computer(view),
         usable=usable,
-        is_too_little=cell.plan.working_set > table.usable,
+        verdict=cell.verdict,
     )
 
 

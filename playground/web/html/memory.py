@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playground.fit.plan import MemoryPlan
     from playground.fit.verdict import Verdict, VerdictKind
 
-_SIGNS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "wont_fit": "✕"}
+_SIGNS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "slow": "↓", "wont_fit": "✕"}
 _LEAST_VISIBLE_PERCENT: Final = 0.9  # about 3 px of a 330 px bar: every part can be seen
 
 
@@ -45,7 +45,7 @@ class _Part:
 
 
 def verdict_chip(verdict: Verdict | None) -> Markup:
-    """`✓ Fits`, `! Tight`, `✕ Won't fit`: a word, a sign and a colour; each is enough alone."""
+    """`✓ Fits`, `! Tight`, `↓ Slow`, `✕ Won't fit`: a word, a sign and a colour; each is enough alone."""
     if verdict is None:
         return render("memory.html#verdict_chip", kind="unknown", sign="", label=UNKNOWN)
     return render("memory.html#verdict_chip", kind=verdict.kind, sign=_SIGNS[verdict.kind], label=verdict.label)
@@ -78,29 +78,43 @@ def memory_bar_empty(text: str) -> str:
     return render("memory.html#empty_bar", text=text)
 
 
-def memory_rows(plan: MemoryPlan, measured: Memory) -> list[tuple[str, str, str]]:
-    """Name, predicted and measured size, for memory.html's memory_table."""
+@dataclass(frozen=True)
+class MemoryRows:
+    """A loaded model's memory, for memory.html's memory_table.
+
+    rows: name, predicted and measured size. needed, beside: what answers need of the predicted total, and what no token
+    reads; "" where that is nothing.
+    """
+
+    rows: tuple[tuple[str, str, str], ...]
+    needed: str
+    beside: str
+
+
+def memory_rows(plan: MemoryPlan, measured: Memory) -> MemoryRows:
+    """The plan beside what the model's process really has."""
     rows = (
         ("Allocated", plan.must_stay, measured.anonymous),
         ("Mapped from files", plan.weights, measured.mapped),
         ("Total", plan.total, measured.resident),
     )
-    return [(name, *gibibytes_apart(planned, found)) for name, planned, found in rows]
+    beside = plan.total - plan.needed
+    return MemoryRows(
+        tuple((name, *gibibytes_apart(planned, found)) for name, planned, found in rows),
+        gibibytes(plan.needed),
+        gibibytes(beside) if beside else "",
+    )
 
 
 def predicted_beside_measured(plan: MemoryPlan, measured: Memory) -> str:
     """A table of the planned memory and of what the model's process really has."""
-    return render("memory.html#memory_table", rows=memory_rows(plan, measured))
+    return render("memory.html#memory_table", memory=memory_rows(plan, measured))
 
 
 def _parts(plan: MemoryPlan) -> list[_Part]:
-    """What each token needs beside weights that are in memory already.
-
-    Of repacked weights only the copy counts: the originals are read once.
-    """
-    read_in_place = max(0, plan.new_weights - plan.repacked)
+    """What the plan's `needed` is made of."""
     parts = (
-        _Part("weights", "Weights", "the model's parameters, at this level", read_in_place),
+        _Part("weights", "Weights", "the parameters that tokens read, at this level", plan.read_weights),
         _Part("repacked", "Weights, repacked for this CPU", "a copy that this CPU reads faster", plan.repacked),
         _Part("kv", "KV cache", "what the model remembers of the text so far", plan.kv_cache + plan.recurrent),
         _Part("compute", "Compute", "buffers for the computation of one step", plan.compute + plan.output),

@@ -78,7 +78,7 @@ def _drawn_step(step: ContextStep) -> _DrawnStep:
     elif step.fits is None:
         kind, state = "unknown", ""
     else:
-        kind, state = ("fits", ", fits") if step.fits else ("wont_fit", ", won't fit")
+        kind, state = ("fits", ", fits") if step.fits else ("wont_fit", ", too large")
     return _DrawnStep(step.tokens, short_tokens(step.tokens), kind, state)
 
 

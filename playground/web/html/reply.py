@@ -40,13 +40,14 @@ _STOPPED_WORDS: Final[dict[CutShortBy, str]] = {
 }
 
 
-def live_line(event: Event | None, *, stopped: CutShortBy | None = None) -> Markup:
+def live_line(event: Event | None, *, stopped: CutShortBy | None = None, load_seconds: float | None = None) -> Markup:
     """What the reply does now: `12.3 tok/s · 512 tokens · 0.34 s to first token · finished`.
 
-    event: None before a reply. stopped: what ended the reply after this event.
+    event: None before a reply. stopped: what ended the reply after this event. load_seconds: of the load before it, if
+    there was one: `1.80 s to load, then 0.34 s to first token`.
     """
     if stopped:
-        rate, facts = _written(event) if isinstance(event, Token) else ("", [])
+        rate, facts = _written(event, load_seconds) if isinstance(event, Token) else ("", [])
         disturbed = isinstance(event, Token) and event.disturbed
         ended_by = _STOPPED_WORDS[stopped]
         return _line(
@@ -64,29 +65,35 @@ def live_line(event: Event | None, *, stopped: CutShortBy | None = None) -> Mark
         cached = [f"{count(event.cached)} from the cache"] if event.cached else []
         return _line("reads", [f"Reading the prompt: {percent(done)} of {counted(event.total, 'token')}", *cached])
     if isinstance(event, Token):
-        rate, facts = _written(event)
+        rate, facts = _written(event, load_seconds)
         return _line("writes", facts, rate, disturbed=event.disturbed)
     if isinstance(event, Finished):
-        return _ended(event)
+        return _ended(event, load_seconds)
     return _line("rests", ["Ready"])
 
 
-def _ended(event: Finished) -> Markup:
+def _ended(event: Finished, load_seconds: float | None) -> Markup:
     timings, reason = event.timings, event.reason
     end = FINISH_WORDS[reason]
     if reason == "length limit" and timings.generated_tokens:
         end = f"cut off at {counted(timings.generated_tokens, 'token')}"
-    facts = [counted(timings.generated_tokens, "token"), f"{seconds(timings.time_to_first_token)} to first token"]
+    facts = [counted(timings.generated_tokens, "token"), _to_first_token(timings.time_to_first_token, load_seconds)]
     if timings.generation_speed is None:
         facts.append(f"{seconds(timings.total_seconds)} in all")
     rate, announcement = speed(timings.generation_speed), f"Reply ended: {end}."
     return _line("ended", facts, rate, end, FINISH_SENTENCES[reason], announcement, disturbed=timings.disturbed)
 
 
-def _written(token: Token) -> tuple[str, list[str]]:
+def _to_first_token(waited: float | None, load_seconds: float | None) -> str:
+    """The engine's time to the first token, and the load before it, which the person waited for too."""
+    load = f"{seconds(load_seconds)} to load, then " if load_seconds is not None else ""
+    return f"{load}{seconds(waited)} to first token"
+
+
+def _written(token: Token, load_seconds: float | None) -> tuple[str, list[str]]:
     """The speed, and the other figures."""
     first = token.time_to_first_token
-    waited = [f"{seconds(first)} to first token"] if first is not None else []
+    waited = [_to_first_token(first, load_seconds)] if first is not None else []
     return speed(token.tokens_per_second), [counted(token.count, "token"), *waited]
 
 
@@ -127,6 +134,7 @@ def reply_details(details: ReplyDetails) -> Markup:
         ("of these from the KV cache", count(timings.cached_tokens)),
         ("Prompt speed", speed(timings.prompt_speed, disturbed=timings.disturbed)),
         ("Waited in the queue", seconds(timings.queued_seconds)),
+        *([("Loading the model", seconds(details.load_seconds))] if details.load_seconds is not None else []),
         ("Time to first token", seconds(timings.time_to_first_token)),
         ("Generation speed", speed(timings.generation_speed, disturbed=timings.disturbed)),
         ("Total time", seconds(timings.total_seconds)),

@@ -222,7 +222,8 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
     """The new values of the components that the update changes."""
     drawn: Updates = {}
     if update.activity:
-        drawn[tab.live] = live_line(update.activity.event, stopped=update.activity.stopped_by)
+        now = update.activity
+        drawn[tab.live] = live_line(now.event, stopped=now.stopped_by, load_seconds=now.load_seconds)
     if update.context:
         drawn[tab.gauge] = context_gauge(update.context)
     if update.details:

@@ -247,6 +247,20 @@ def test_an_idle_model_stays_where_both_fit(make_pool: MakePool, starter: Path) 
         assert {model.key.context for model in pool.loaded_models()} == {SMALL, OTHER}
 
 
+def test_a_load_that_is_tight_gets_the_memory_of_the_planners_processes(
+    make_pool: MakePool, planner: Planner, starter: Path
+) -> None:
+    roomy, tight = make_pool(), make_pool(left_of(planner.plan(starter, LARGE).total + (8 << 20)))
+    planner.plan(starter, ContextParameters(1792))
+    with finish(roomy.lease_model(starter, SMALL)):
+        assert planner.held_bytes() > 0
+    roomy.close()
+    with finish(tight.lease_model(starter, LARGE)) as lease:
+        assert planner.held_bytes() == 0 and lease.load_seconds
+    with finish(tight.lease_model(starter, LARGE)) as lease:
+        assert lease.load_seconds is None  # it was there
+
+
 def test_the_least_recently_used_gives_way_first(make_pool: MakePool, planner: Planner, starter: Path) -> None:
     budget = 0
     pool = make_pool(lambda: left_of(budget)())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from playground.engine.protocol import Memory
 from playground.fit.plan import MemoryPlan
 from playground.fit.verdict import Verdict, judge
+from playground.gguf.weight_use import WeightUse
 from playground.llama.params import ContextParameters
 from playground.web.html.memory import memory_bar, predicted_beside_measured, verdict_chip
 
@@ -56,8 +58,8 @@ def test_a_text_of_a_verdict_is_never_markup(markup: str) -> None:
 
 def test_a_verdict_is_shown_by_word_and_sign() -> None:
     plan = a_plan()
-    chips = [text_of(verdict_chip(judge(plan, usable))) for usable in (20 * GIB, int(5.4 * GIB), 3 * GIB)]
-    assert chips == ["✓ Fits", "! Tight", "✕ Won&#39;t fit"]
+    chips = [text_of(verdict_chip(judge(plan, usable))) for usable in (20 * GIB, int(5.4 * GIB), 3 * GIB, GIB)]
+    assert chips == ["✓ Fits", "! Tight", "↓ Slow", "✕ Won&#39;t fit"]
     assert text_of(verdict_chip(None)) == "–"
 
 
@@ -100,6 +102,14 @@ def test_weights_that_are_repacked_count_once() -> None:
     bar = text_of(a_bar(a_plan(repacked=3 * GIB), 20 * GIB))
     assert "Memory 5.1 GiB of 20.0 GiB usable" in bar
     assert "Weights 1.0 GiB Weights, repacked for this CPU 3.0 GiB" in bar
+
+
+def test_lookup_tables_are_no_part_of_the_figure_and_the_details_say_so() -> None:
+    plan = replace(a_plan(), use=WeightUse(unread=0.25))
+    assert "Memory 4.1 GiB of 20.0 GiB usable" in text_of(a_bar(plan, 20 * GIB))
+    details = text_of(predicted_beside_measured(plan, Memory(plan.must_stay, plan.weights)))
+    assert "Answers need 4.1 GiB of the predicted total: no token reads the other 1.0 GiB" in details
+    assert "Answers need" not in text_of(predicted_beside_measured(a_plan(), Memory(GIB, GIB)))
 
 
 def test_a_refusal_says_why_and_what_would_fit() -> None:

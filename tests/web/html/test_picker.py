@@ -77,7 +77,7 @@ def test_the_largest_context_that_fits_is_marked_and_named() -> None:
     shown = context_steps(steps, 4096, "g")
     assert "The largest that fits is 42,240 tokens." in text_of(shown)
     assert 'title="42,240 tokens, largest that fits"' in shown
-    assert 'title="65,536 tokens, won&#39;t fit"' in shown
+    assert 'title="65,536 tokens, too large"' in shown
 
 
 def test_a_model_whose_full_context_fits_says_so() -> None:

@@ -61,6 +61,14 @@ def timings(cached: int = 12, prompt_speed: float | None = 214.3) -> Timings:
     return Timings(0.01, 64, cached, prompt_speed, 0.34, 512, 12.34, 41.9, 2)
 
 
+def test_a_load_before_the_first_token_is_told_beside_it() -> None:
+    event = Finished(1, "end of text", timings())
+    assert "1.80 s to load, then 0.34 s to first token" in text_of(live_line(event, load_seconds=1.8))
+    assert "0.34 s to first token" in text_of(live_line(event)) and "to load" not in text_of(live_line(event))
+    details = ReplyDetails(timings(), None, None, load_seconds=1.8)
+    assert "Loading the model 1.80 s" in text_of(reply_details(details))
+
+
 def test_every_finish_reason_has_plain_words() -> None:
     reasons = set(get_args(FinishReason))
     assert set(FINISH_WORDS) == set(FINISH_SENTENCES) == reasons
