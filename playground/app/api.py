@@ -86,7 +86,7 @@ class ApiService:
     # --- what is known without running a model ---
 
     def machine(self) -> MachineRecord:
-        return machine_record(self._services.memory(), self._services.processors)
+        return machine_record(self._services.memory(), self._services.processors, self._services.devices.current())
 
     def levels(self, model: object, context: object = None) -> list[LevelRecord]:
         """Every level of a model here or on the Hub; files without their folders."""

@@ -16,6 +16,7 @@ from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.fit.verdict import Verdict, judge
+from playground.llama.devices import Device, Devices
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
@@ -25,6 +26,18 @@ from playground.models.model_file import ModelFile
 USUAL_CONTEXT = 4096  # tokens, or the most that the model was trained for: if no other is chosen
 
 
+class DeviceRecord(TypedDict):
+    """What a model can run on. memory_free: of the CPU what this computer can give to a model."""
+
+    name: str  # llama.cpp's, such as CUDA0
+    description: str
+    backend: str
+    kind: str  # CPU, GPU, integrated GPU, accelerator
+    memory_total: int
+    memory_free: int
+    unified: bool  # whether its memory is the computer's own
+
+
 class MachineRecord(TypedDict):
     memory_total: int
     memory_usable: int
@@ -32,6 +45,8 @@ class MachineRecord(TypedDict):
     limited_by: str
     cores_usable: int
     cores_limited_by: str
+    devices: list[DeviceRecord]
+    devices_problem: str  # why a GPU is not used, "" if there is nothing to say
 
 
 class LevelRecord(TypedDict, total=False):
@@ -108,7 +123,19 @@ class ComparisonRecord(TypedDict):
     first_difference: dict[str, Any] | None
 
 
-def machine_record(memory: MachineMemory, processors: Processors) -> MachineRecord:
+def device_record(device: Device) -> DeviceRecord:
+    return {
+        "name": device.name,
+        "description": device.description,
+        "backend": device.backend,
+        "kind": device.kind,
+        "memory_total": device.memory_total,
+        "memory_free": device.memory_free,
+        "unified": device.unified,
+    }
+
+
+def machine_record(memory: MachineMemory, processors: Processors, devices: Devices) -> MachineRecord:
     return {
         "memory_total": memory.total,
         "memory_usable": memory.usable,
@@ -116,6 +143,8 @@ def machine_record(memory: MachineMemory, processors: Processors) -> MachineReco
         "limited_by": memory.limited_by,
         "cores_usable": processors.usable,
         "cores_limited_by": processors.limited_by,
+        "devices": [device_record(device) for device in devices.all],
+        "devices_problem": devices.problem,
     }
 
 

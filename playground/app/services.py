@@ -12,6 +12,7 @@ from playground.engine.local.pool import ModelPool
 from playground.engine.remote.registry import ServerRegistry
 from playground.fit.planner import Planner
 from playground.limits.runs import Runs
+from playground.llama.devices import DeviceReader
 from playground.machine.cpus import Processors, read_processors
 from playground.machine.files import remove_leftovers
 from playground.machine.memory import MachineMemory, read_memory
@@ -33,6 +34,7 @@ class Services:
         self.library = Library(settings)
         self.processors: Processors = read_processors()
         self._resources = ExitStack()
+        self.devices = self._resources.enter_context(DeviceReader())
         self.planner = self._resources.enter_context(Planner())
         cores = CpuShares(self.processors.usable)
         self._resources.callback(cores.close)

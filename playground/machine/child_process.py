@@ -148,18 +148,19 @@ def describe_exit(code: int) -> str:
 # --- the child's side ---
 
 
-def open_child_pipes(*, watch_parent: bool = True) -> tuple[BinaryIO, BinaryIO]:
+def open_child_pipes(*, watch_parent: bool = True, for_driver: bool = False) -> tuple[BinaryIO, BinaryIO]:
     """The child's (commands, answers), to be called once at its start; answers are not buffered.
 
     What libraries print to standard output goes to standard error from now on. The child ignores Ctrl-C, because its
     parent decides when it ends; it is confined, and the first to be killed when memory runs out.
     watch_parent: end it when the parent has ended, even if it is in the middle of its work. Without, the end of its
     commands must end it.
+    for_driver: the child will use a GPU's driver, which cannot bear some limits (confinement.py).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    confine_this_process()
+    confine_this_process(for_driver=for_driver)
     raise_oom_score()
     if watch_parent:
         end_with_parent()

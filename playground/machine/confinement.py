@@ -42,15 +42,21 @@ def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]
     return {**public, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def confine_this_process(most_bytes: int | None = None, spare_bytes: int = SPARE_BYTES) -> None:
+def confine_this_process(
+    most_bytes: int | None = None, spare_bytes: int = SPARE_BYTES, *, for_driver: bool = False
+) -> None:
     """Give up, for good, what no reader of a model file needs.
 
     most_bytes: of anonymous memory, spare_bytes on top; None is all memory that this computer may use, swap included.
     Mapped weights do not count: RLIMIT_DATA limits private writable memory, whereas RLIMIT_AS would refuse the mapping
     of a large file. Beyond it an allocation fails, which llama.cpp and Python both report. macOS does not enforce it.
+    for_driver: leave out what a GPU's driver cannot bear: it maps as much memory as the device has, and NVIDIA's starts
+    a program with rights of its own (nvidia-modprobe) where its device files are missing.
     """
     _lower_limit(resource.RLIMIT_CORE, 0)
     _lower_limit(resource.RLIMIT_NOFILE, MOST_OPEN_FILES)
+    if for_driver:
+        return
     most = _memory_and_swap() if most_bytes is None else most_bytes
     if most:
         _lower_limit(resource.RLIMIT_DATA, most + spare_bytes)

@@ -29,6 +29,7 @@ from playground.app.services import Services
 from playground.chat.prompts import load_comparison_prompts
 from playground.engine.zerogpu.gpu_function import is_zerogpu
 from playground.errors import PlaygroundError
+from playground.llama.devices import Devices
 from playground.machine.malloc import limit_malloc_arenas
 from playground.settings import Settings
 from playground.web.api import offer_api
@@ -81,7 +82,12 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
     fit_service = FitService(services, models_service.hub)
 
     def draw_head() -> str:
-        return page_head(services.memory(), services.processors, on_space=settings.on_space, on_zerogpu=is_zerogpu())
+        return head_of(services.devices.current())
+
+    def head_of(devices: Devices) -> str:
+        return page_head(
+            services.memory(), services.processors, devices, on_space=settings.on_space, on_zerogpu=is_zerogpu()
+        )
 
     def close_session(request: gr.Request) -> None:
         sessions.close_session(str(request.session_hash))
@@ -91,7 +97,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
         title="GGUF playground", analytics_enabled=False, fill_width=True,
         delete_cache=(CLEANING_SECONDS, KEPT_SECONDS),
     ) as page:  # fmt: skip
-        head = gr.HTML(draw_head(), elem_id="head", apply_default_css=False)
+        head = gr.HTML(head_of(services.devices.known), elem_id="head", apply_default_css=False)
         if settings.on_space:
             gr.DuplicateButton(
                 "Duplicate this Space", variant="secondary", size="sm", elem_id="duplicate",

@@ -60,6 +60,13 @@ def test_machine_tells_memory_in_bytes_and_cores(capsys: pytest.CaptureFixture[s
     assert record["cores_usable"] >= 1 and record["limited_by"]
 
 
+def test_machine_names_the_devices_that_a_model_can_run_on(capsys: pytest.CaptureFixture[str]) -> None:
+    record = answer(capsys, "machine")
+    (cpu,) = [device for device in record["devices"] if device["kind"] == "CPU"]
+    assert cpu.keys() >= {"name", "backend", "kind", "memory_total", "memory_free", "unified"}
+    assert cpu["memory_total"] == record["memory_total"] and record["devices_problem"] == ""
+
+
 def test_machine_is_readable_without_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert "GiB" in text(capsys, "machine")
 

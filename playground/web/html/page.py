@@ -13,23 +13,36 @@ from playground.text_format import counted, gibibytes_apart, percent
 from playground.web.html.templates import render
 
 if TYPE_CHECKING:
+    from playground.llama.devices import Device, Devices
     from playground.machine.cpus import Processors
     from playground.machine.memory import MachineMemory
 
 
 def page_head(
-    memory: MachineMemory, processors: Processors, *, on_space: bool = False, on_zerogpu: bool = False
+    memory: MachineMemory,
+    processors: Processors,
+    devices: Devices,
+    *,
+    on_space: bool = False,
+    on_zerogpu: bool = False,
 ) -> str:
     """The strip on top of every tab: the page's name, and what this computer is."""
     logo = Markup(asset("logo.svg").read_text(encoding="utf-8"))
-    machine = machine_strip(memory, processors, on_space=on_space, on_zerogpu=on_zerogpu)
-    return render("page.html#head", logo=logo, machine=machine)
+    machine = machine_strip(memory, processors, devices, on_space=on_space, on_zerogpu=on_zerogpu)
+    return render("page.html#head", logo=logo, machine=machine, problem=devices.problem)
 
 
 def machine_strip(
-    memory: MachineMemory, processors: Processors, *, on_space: bool = False, on_zerogpu: bool = False
+    memory: MachineMemory,
+    processors: Processors,
+    devices: Devices,
+    *,
+    on_space: bool = False,
+    on_zerogpu: bool = False,
 ) -> Markup:
-    """`This computer: 21.4 GiB usable of 23.5 GiB · 2 cores`, with what limits each in a hint.
+    """`This computer 21.4 GiB usable of 23.5 GiB · 2 cores`, with what limits each in a hint.
+
+    With a GPU: `NVIDIA RTX 4070 10.9 GiB free of 12.0 GiB · RAM 22.1 GiB usable of 31.2 GiB · 8 cores`.
 
     on_space: the computer is not the reader's own, and is called what it is. on_zerogpu: it has a GPU for single calls,
     which is not used.
@@ -38,6 +51,7 @@ def machine_strip(
     return render(
         "page.html#machine",
         name="This Space" if on_space else "This computer",
+        gpus=[_gpu(device) for device in devices.gpus],
         usable=usable,
         total=total,
         memory_limited_by=memory.limited_by,
@@ -45,6 +59,12 @@ def machine_strip(
         cores_limited_by=processors.limited_by,
         on_zerogpu=on_zerogpu,
     )
+
+
+def _gpu(device: Device) -> dict[str, str | bool]:
+    """What the strip says of one GPU."""
+    free, total = gibibytes_apart(device.memory_free, device.memory_total)
+    return {"name": device.description, "free": free, "total": total, "unified": device.unified}
 
 
 def status_message(message: StatusMessage) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from playground.app.messages import WorkProgress
 from playground.errors import DoesNotFit
+from playground.llama.devices import Device, Devices
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
 from playground.web.html.page import empty_state, error_card, machine_strip, notice, page_head, progress_bar
@@ -24,10 +25,28 @@ def text_of(markup: str) -> str:
 def test_the_strip_says_what_this_computer_has_and_what_limits_it() -> None:
     memory = MachineMemory(int(23.5 * GIB), int(21.4 * GIB), None, "this computer's memory")
     cores = Processors(2, 2, 2, 2, None, "this computer's cores")
-    strip = machine_strip(memory, cores)
+    strip = machine_strip(memory, cores, Devices(()))
     assert text_of(strip) == "This computer 21.4 GiB usable of 23.5 GiB · 2 cores"
     assert 'title="Limited by this computer&#39;s memory"' in strip
-    assert "GGUF playground" in text_of(page_head(memory, cores))
+    assert "GGUF playground" in text_of(page_head(memory, cores, Devices(())))
+
+
+def test_the_strip_names_each_gpu_before_the_ram() -> None:
+    memory = MachineMemory(int(31.2 * GIB), int(22.1 * GIB), None, "this computer's memory")
+    cores = Processors(8, 8, 16, 16, None, "this computer's cores")
+    card = Device("CUDA0", "NVIDIA GeForce RTX 4070", "CUDA", "GPU", 12 * GIB, int(10.9 * GIB), unified=False)
+    strip = machine_strip(memory, cores, Devices((card,)))
+    assert text_of(strip) == (
+        "NVIDIA GeForce RTX 4070 10.9 GiB free of 12.0 GiB · RAM 22.1 GiB usable of 31.2 GiB · 8 cores"
+    )
+
+
+def test_a_driver_that_failed_is_named_below_the_strip() -> None:
+    memory = MachineMemory(8 * GIB, 4 * GIB, None, "this computer's memory")
+    cores = Processors(2, 2, 2, 2, None, "this computer's cores")
+    problem = f"The driver of {EVIL} did not answer."
+    head = page_head(memory, cores, Devices((), problem))
+    assert "did not answer." in text_of(head) and "<img" not in head
 
 
 @pytest.mark.parametrize(
