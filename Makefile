@@ -42,3 +42,4 @@ space-check: set-up
 
 set-up:
 	@$(PYTHON) scripts/set_up.py starter test
+	@$(VENV_PYTHON) scripts/device_library.py

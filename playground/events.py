@@ -40,8 +40,8 @@ def started(version: str, address: str, on_space: bool) -> None:
     _log("start", version=version, address=address, on_space=on_space, pid=os.getpid())
 
 
-def model_loaded(model: str, context_size: int, seconds: float, plan_bytes: int) -> None:
-    _log("model loaded", model=model, context_size=context_size, seconds=seconds, plan_bytes=plan_bytes)
+def model_loaded(model: str, context_size: int, seconds: float, plan_bytes: int, device: str = "CPU") -> None:
+    _log("model loaded", model=model, context_size=context_size, seconds=seconds, plan_bytes=plan_bytes, device=device)
 
 
 def model_not_loaded(model: str, error: str, why: str) -> None:

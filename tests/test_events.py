@@ -40,7 +40,9 @@ def records() -> Iterator[Log]:
 def test_a_line_of_text_names_its_event_and_each_field(text: Log) -> None:
     events.model_loaded("Small Model.gguf", 2048, 1.234, 5_000_000)
     (line,) = text.lines
-    assert line.endswith('info model loaded model="Small Model.gguf" context_size=2048 seconds=1.23 plan_bytes=5000000')
+    assert line.endswith(
+        'info model loaded model="Small Model.gguf" context_size=2048 seconds=1.23 plan_bytes=5000000 device=CPU'
+    )
 
 
 def test_a_line_of_json_has_the_same_fields(records: Log) -> None:

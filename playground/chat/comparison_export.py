@@ -165,6 +165,9 @@ def _pane_data(pane: SavedPane) -> dict[str, Any]:
             "timings": result.finished.timings.to_json(),
             "memory_planned": result.plan.needed if result.plan else None,
             "memory_measured": result.measured.resident if result.measured else None,
+            "device": result.plan.context.placement.name if result.plan else None,
+            "placement": dataclasses.asdict(result.plan.context.placement) if result.plan else None,
+            "device_memory": [dataclasses.asdict(one) for one in result.measured.devices] if result.measured else [],
         }
     return data
 

@@ -185,14 +185,28 @@ class LoadProgress:
 
 
 @dataclass(frozen=True)
+class DeviceMemory:
+    """Bytes of a GPU's memory that a model has. allocated: what llama.cpp holds, by its own account.
+
+    taken: how much less of it was free right after the load than before; None if the driver does not tell.
+    """
+
+    device: str
+    allocated: int
+    taken: int | None
+
+
+@dataclass(frozen=True)
 class Memory:
     """Measured bytes of the model's process.
 
     anonymous: memory that the process must keep. mapped: pages of the model's file, which the kernel may drop.
+    devices: the memory of each GPU that holds a part of it.
     """
 
     anonymous: int
     mapped: int
+    devices: tuple[DeviceMemory, ...] = ()
 
     @property
     def resident(self) -> int:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from playground.gguf.weight_use import ALL_READ, WeightUse
 from playground.llama.params import ContextParameters
 
+PartKind = Literal["weights", "repacked", "kv_cache", "recurrent", "compute", "output", "base"]
+RAM: Final = ""  # as a part's device: the computer's own memory
+_RAM_KINDS: Final[tuple[PartKind, ...]] = (
+    "weights", "repacked", "kv_cache", "recurrent", "compute", "output", "base",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """device: llama.cpp's name of the GPU in whose memory it lies, or RAM."""
+
+    kind: PartKind
+    device: str
+    bytes: int
+
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that one loaded model with one context takes in the process that runs it.
+    """Bytes that one loaded model with one context takes, of the computer's memory and of each GPU's.
+
+    on_devices: the parts on GPUs. All other fields are of the computer's memory:
 
     weights: mapped from the file; the kernel may drop these pages and read them again.
     repacked: a copy of some weights in the order the CPU likes; 0 for many levels. The originals are read once.
@@ -33,6 +52,28 @@ class MemoryPlan:
     base: int
     held_weights: int = 0
     use: WeightUse = ALL_READ
+    on_devices: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All parts that are not empty, those in the computer's memory first."""
+        in_ram = (Part(kind, RAM, getattr(self, kind)) for kind in _RAM_KINDS)
+        return (*(part for part in in_ram if part.bytes), *self.on_devices)
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """The GPUs that hold a part of it."""
+        return tuple(dict.fromkeys(part.device for part in self.on_devices))
+
+    def on_device(self, name: str) -> int:
+        """Bytes in the memory of this GPU."""
+        return sum(part.bytes for part in self.on_devices if part.device == name)
+
+    def with_unified(self, devices: Collection[str]) -> MemoryPlan:
+        """The same with the parts on these GPUs counted in the computer's memory, in which they lie."""
+        moved = {kind: sum(part.bytes for part in self.on_devices if part.device in devices and part.kind == kind)
+                 for kind in _RAM_KINDS}  # fmt: skip
+        return replace(self, **{kind: getattr(self, kind) + size for kind, size in moved.items()}, on_devices=())
 
     @property
     def must_stay(self) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
-from playground.fit.plan import MemoryPlan
+from playground.fit.plan import MemoryPlan, Part
 from playground.gguf.header import read_model_header
 from playground.gguf.weight_use import ALL_READ, WeightUse, weight_use
 from playground.llama.log import abort_message, printable
@@ -148,14 +148,14 @@ class _PlannedModel:
         if "path" not in self._description:
             parts["base"] += facts["vocabulary_size"] * _VOCABULARY_BYTES_PER_TOKEN
         held = "path" in self._description and is_held_in_memory(Path(self._description["path"]))
-        weights: int = facts["weights"]
+        in_ram = {"weights": facts["weights"], "repacked": facts["repacked"], **parts}
+        on_devices = tuple(Part(*part) for part in in_ram.pop("on_devices", ()))
         return MemoryPlan(
             context=context,
-            weights=weights,
-            repacked=facts["repacked"],
-            held_weights=weights if held else 0,
+            held_weights=in_ram["weights"] if held else 0,
             use=self._weight_use(),
-            **parts,
+            on_devices=on_devices,
+            **in_ram,
         )
 
     def _weight_use(self) -> WeightUse:

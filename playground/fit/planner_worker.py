@@ -3,9 +3,12 @@
 `python -m playground.fit.planner_worker` reads a JSON object from each line of its input and answers with one:
 
     {"open": {"path": path}}, or {"open": {"architecture": name, "metadata": {key: value}, "vocabulary_size": tokens}}
-        -> {"trained_context": tokens, "vocabulary_size": tokens, "weights": bytes, "repacked": bytes}
-    {"context": {"context_size": tokens, "kv_type": "f16", "slots": 4, "scored_rows": 0}}
-        -> {"kv_cache": bytes, "recurrent": bytes, "compute": bytes, "output": bytes, "base": bytes}
+        -> {"trained_context": tokens, "layers": 31, "has_experts": false, "vocabulary_size": tokens,
+            "weights": bytes, "repacked": bytes}
+    {"context": {"context_size": tokens, "kv_type": "f16", "slots": 4, "scored_rows": 0, "placement": {…}}}
+        -> {"kv_cache": bytes, "recurrent": bytes, "compute": bytes, "output": bytes, "base": bytes},
+           if devices are in the placement also
+           {"weights": bytes, "repacked": bytes, "on_devices": [[kind, device, bytes], …]}, the others in RAM alone
     each -> {"refused": [problem, remedy], "bad_file": true}
 """
 
@@ -20,9 +23,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from playground.errors import BadModelFile, PlaygroundError
+from playground.llama.devices import device_backends
 from playground.llama.dry_model import DryModel
 from playground.llama.log import LlamaLog
-from playground.llama.params import ContextParameters, context_parameters
+from playground.llama.params import CPU_ONLY, ContextParameters, Placement, context_parameters
 from playground.machine.child_process import open_child_pipes
 from playground.machine.malloc import KeptPages
 from playground.machine.memory import read_process_memory
@@ -35,19 +39,20 @@ _SERIES_SECONDS: Final = 0.2  # the questions of one table, or of a slider, foll
 
 def main() -> None:
     """Open the model of the first line, then answer each further line, until the parent closes the pipe."""
-    questions, answers = open_child_pipes()
+    questions, answers = open_child_pipes(for_driver=bool(device_backends()))
     pages = KeptPages()
     with LlamaLog(on_line=lambda line: _keep_pages_of_recurrent_state(pages, line)) as log:
-        model: DryModel | None = None
+        model: _OpenModel | None = None
         base = _ProcessBase()
         for line in _lines_in_series(questions, pages):
             question = json.loads(line)
             try:
                 if model is None:
-                    model = _open_model(question["open"], log)
-                    answer = _description(model)
+                    model = _OpenModel(question["open"], log)
+                    answer = _description(model.placed(CPU_ONLY))
                 else:
-                    answer = _context_bytes(model, ContextParameters(**question["context"]), base, pages)
+                    context = ContextParameters.from_fields(question["context"])
+                    answer = _context_bytes(model.placed(context.placement), context, base, pages)
             except PlaygroundError as error:
                 answer = {"refused": [error.problem, error.remedy], "bad_file": isinstance(error, BadModelFile)}
             answers.write(json.dumps(answer).encode() + b"\n")
@@ -75,15 +80,36 @@ def _keep_pages_of_recurrent_state(pages: KeptPages, log_line: str) -> None:
     pages.keeping = log_line.startswith("llama_memory_recurrent") and "layer " in log_line
 
 
-def _open_model(subject: Json, log: LlamaLog) -> DryModel:
-    if "path" in subject:
-        return DryModel.from_file(Path(subject["path"]), log)
-    return DryModel.from_hyperparameters(subject["architecture"], subject["metadata"], subject["vocabulary_size"], log)
+class _OpenModel:
+    """The model, open for one placement at a time: which layers are on which device is decided when it is opened."""
+
+    def __init__(self, subject: Json, log: LlamaLog) -> None:
+        self._subject = subject
+        self._log = log
+        self._open: tuple[Placement, DryModel] | None = None
+
+    def placed(self, placement: Placement) -> DryModel:
+        if self._open is not None and self._open[0] != placement:
+            self._open[1].close()
+            self._open = None
+        if self._open is None:
+            self._open = placement, self._open_model(placement)
+        return self._open[1]
+
+    def _open_model(self, placement: Placement) -> DryModel:
+        subject = self._subject
+        if "path" in subject:
+            return DryModel.from_file(Path(subject["path"]), self._log, placement)
+        return DryModel.from_hyperparameters(
+            subject["architecture"], subject["metadata"], subject["vocabulary_size"], self._log, placement
+        )
 
 
 def _description(model: DryModel) -> Json:
     return {
         "trained_context": model.trained_context,
+        "layers": model.layers,
+        "has_experts": model.has_experts,
         "vocabulary_size": model.vocabulary_size,
         "weights": model.weight_bytes,
         "repacked": model.repacked_bytes,
@@ -91,10 +117,16 @@ def _description(model: DryModel) -> Json:
 
 
 def _context_bytes(model: DryModel, context: ContextParameters, base: _ProcessBase, pages: KeptPages) -> Json:
-    with model.context_sizes(context_parameters(context)) as sizes:
-        parts = dataclasses.asdict(sizes)
-        allocated = parts.pop("allocated")
+    with model.context_memory(context_parameters(context)) as memory:
+        on_devices = memory.on_devices
+        parts = dataclasses.asdict(memory.in_ram)
+        allocated = max(0, parts.pop("allocated") - sum(size for kind, _, size in on_devices if kind == "recurrent"))
         answer = {**parts, "base": base.bytes_with_context(context.cells, allocated)}
+        if not context.placement.is_cpu_only:
+            if not memory.buffers:
+                raise PlaygroundError("This build of llama.cpp does not say what a GPU would hold.", "Choose CPU only.")
+            placed = {"weights": memory.ram_weights, "repacked": memory.ram_repacked, "on_devices": on_devices}
+            answer = {**answer, **placed}
     pages.hold(allocated)
     return answer
 

@@ -27,6 +27,7 @@ from playground.text_format import counted
 DeviceKind = Literal["CPU", "GPU", "integrated GPU", "accelerator"]
 
 ANSWER_SECONDS: Final = 60.0  # a driver's first start on a busy machine takes some seconds
+END_SECONDS: Final = 10.0
 FRESH_SECONDS: Final = 2.0  # free memory read so recently counts as now's
 _MODULE: Final = "playground.llama.devices"
 _KINDS: Final[tuple[DeviceKind, ...]] = ("CPU", "GPU", "integrated GPU", "accelerator")  # ggml-backend.h's numbers
@@ -152,8 +153,7 @@ class DeviceReader:
                 waited = counted(round(seconds), "second")
                 return [], f"The driver of the GPU did not answer within {waited}, so models run on the CPU."
             except (EOFError, ValueError):
-                child.kill()
-                ended = describe_exit(child.wait_for_exit())
+                ended = describe_exit(child.wait_for_exit(END_SECONDS))  # its pipe closes a moment before it ends
                 words = abort_message("\n".join(child.last_words()))
                 reason = f": {words}" if words else ""
                 return [], f"The process that asked for the GPU {ended}{reason}. Models run on the CPU."

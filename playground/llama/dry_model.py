@@ -10,6 +10,7 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +18,16 @@ import llama_cpp
 import llama_cpp.llama_cpp as bindings
 
 from playground.errors import BadModelFile, PlaygroundError
-from playground.llama.log import ContextSizes, LlamaLog, failure_reason, printable, read_context_sizes
-from playground.llama.params import MOST_CONTEXT, model_parameters
-from playground.llama.weight_buffers import context_buffers, repacked_bytes, tensor_shapes
+from playground.llama.log import (
+    ContextSizes,
+    LlamaLog,
+    failure_reason,
+    printable,
+    read_context_sizes,
+    read_recurrent_buffers,
+)
+from playground.llama.params import CPU_ONLY, MOST_CONTEXT, Placement, model_parameters
+from playground.llama.weight_buffers import BufferUse, buffer_uses, repacked_bytes, tensor_shapes
 
 Hyperparameter = bool | int | float | str | Sequence[bool] | Sequence[int] | Sequence[float]
 
@@ -27,6 +35,7 @@ _DRAFTING_LAYERS: Final = "nextn_predict_layers"
 _GGUF_INT32: Final = 5  # gguf.h's enum gguf_type
 _GGUF_FLOAT32: Final = 6
 _GGUF_BOOL: Final = 7
+_CONTEXT_PARTS: Final = ("kv_cache", "recurrent", "compute")
 _ARRAY_ITEMS: Final[dict[type, tuple[int, Any]]] = {
     bool: (_GGUF_BOOL, ctypes.c_bool),
     int: (_GGUF_INT32, ctypes.c_int32),
@@ -34,9 +43,57 @@ _ARRAY_ITEMS: Final[dict[type, tuple[int, Any]]] = {
 }
 
 
+DevicePart = tuple[str, str, int]  # kind, device, bytes
+
+
+@dataclass(frozen=True)
+class ContextMemory:
+    """What a model and one context of it take, in bytes.
+
+    sizes: of the context, over all devices. buffers: of model and context; () if this build does not tell.
+    recurrent_buffers: bytes of recurrent states by the name of their buffers.
+    """
+
+    sizes: ContextSizes
+    buffers: tuple[BufferUse, ...]
+    recurrent_buffers: Mapping[str, int]
+
+    @property
+    def on_devices(self) -> list[DevicePart]:
+        """The parts that lie in a GPU's own memory, device by device."""
+        parts = []
+        for device in dict.fromkeys(use.device for use in self.buffers if use.device):
+            uses = [use for use in self.buffers if use.device == device]
+            state = sum(use.state for use in uses)
+            recurrent = min(state, sum(self.recurrent_buffers.get(name, 0) for name in {use.name for use in uses}))
+            parts += [
+                ("weights", device, sum(use.weights for use in uses)),
+                ("kv_cache", device, state - recurrent),
+                ("recurrent", device, recurrent),
+                ("compute", device, sum(use.compute for use in uses)),
+            ]
+        return [part for part in parts if part[2]]
+
+    @property
+    def in_ram(self) -> ContextSizes:
+        """The context's parts in the computer's memory."""
+        on_devices = {kind: sum(part[2] for part in self.on_devices if part[0] == kind) for kind in _CONTEXT_PARTS}
+        rest = {kind: max(0, getattr(self.sizes, kind) - size) for kind, size in on_devices.items()}
+        return replace(self.sizes, **rest)
+
+    @property
+    def ram_weights(self) -> int:
+        return sum(use.weights for use in self.buffers if not use.device)
+
+    @property
+    def ram_repacked(self) -> int:
+        return sum(use.weights for use in self.buffers if use.is_repacked)
+
+
 class DryModel:
     """A model opened without allocation; close it. Made by `from_file` or `from_hyperparameters`.
 
+    layers: of the model, and the output, which can be on a GPU as well. has_experts: whether some layers have experts.
     trained_context: tokens, at most MOST_CONTEXT. weight_bytes: of the file's tensors, 0 where there is no file.
     repacked_bytes: of them, what loading copies into CPU order; all of them where this build does not tell.
     """
@@ -45,19 +102,21 @@ class DryModel:
         self._model = model
         self._log = log
         self.trained_context = min(llama_cpp.llama_model_n_ctx_train(model), MOST_CONTEXT)
+        self.layers: int = llama_cpp.llama_model_n_layer(model) + 1
+        self.has_experts = _read_metadata(model, "expert_count") not in ("", "0")
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         self.weight_bytes: int = llama_cpp.llama_model_size(model) if has_weights else 0
         repacked = repacked_bytes(model) if has_weights else 0
         self.repacked_bytes: int = self.weight_bytes if repacked is None else repacked
 
     @classmethod
-    def from_file(cls, path: Path, log: LlamaLog) -> DryModel:
+    def from_file(cls, path: Path, log: LlamaLog, placement: Placement = CPU_ONLY) -> DryModel:
         """The model of a file, or of a stand-in for it; of the first shard, beside all the others, where it is split.
 
         Raises BadModelFile with llama.cpp's words.
         """
         log.take_lines()
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters(dry=True))
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters(placement, dry=True))
         if not model:
             raise _refused(log, printable(path.name))
         opened = cls(model, log, has_weights=True)
@@ -72,14 +131,19 @@ class DryModel:
 
     @classmethod
     def from_hyperparameters(
-        cls, architecture: str, hyperparameters: Mapping[str, Hyperparameter], vocabulary_size: int, log: LlamaLog
+        cls,
+        architecture: str,
+        hyperparameters: Mapping[str, Hyperparameter],
+        vocabulary_size: int,
+        log: LlamaLog,
+        placement: Placement = CPU_ONLY,
     ) -> DryModel:
         """A model of which only the metadata is known; its keys come without the architecture's prefix.
 
         Raises BadModelFile with llama.cpp's words.
         """
         log.take_lines()
-        parameters = model_parameters(dry=True)
+        parameters = model_parameters(placement, dry=True)
         hyperparameters = _without_drafting_layers(hyperparameters)
         with _metadata(architecture, {**hyperparameters, "vocab_size": vocabulary_size}) as metadata:
             model = llama_cpp.llama_model_init_from_user(metadata, _NO_WEIGHTS, ctypes.c_void_p(0), parameters)
@@ -97,6 +161,15 @@ class DryModel:
 
     @contextmanager
     def context_sizes(self, parameters: llama_cpp.llama_context_params) -> Iterator[ContextSizes]:
+        """What a context with these parameters takes over all devices; it stays open within the `with`, not allocated.
+
+        Raises as `context_memory` does.
+        """
+        with self.context_memory(parameters) as memory:
+            yield memory.sizes
+
+    @contextmanager
+    def context_memory(self, parameters: llama_cpp.llama_context_params) -> Iterator[ContextMemory]:
         """What a context with these parameters takes; it stays open within the `with`, its buffers not allocated.
 
         Raises PlaygroundError with llama.cpp's words when the model cannot have such a context.
@@ -109,8 +182,11 @@ class DryModel:
                 "Choose another context size or KV cache type.",
             )
         try:
-            sizes, buffers = read_context_sizes(self._log.take_lines()), context_buffers(context)
-            yield sizes.with_buffers(*buffers) if buffers else sizes
+            lines, buffers = self._log.take_lines(), buffer_uses(context)
+            sizes = read_context_sizes(lines)
+            if buffers is not None:
+                sizes = sizes.with_buffers(sum(use.state for use in buffers), sum(use.compute for use in buffers))
+            yield ContextMemory(sizes, tuple(buffers or ()), read_recurrent_buffers(lines))
         finally:
             llama_cpp.llama_free(context)
 
@@ -138,6 +214,16 @@ def _without_drafting_layers(hyperparameters: Mapping[str, Hyperparameter]) -> M
         if key != _DRAFTING_LAYERS
     }
     return {**shorter, "block_count": layers - drafting}
+
+
+def _read_metadata(model: Any, key: str) -> str:
+    """The value of one of the architecture's own keys; "" where the file has none."""
+    text: Any = ctypes.create_string_buffer(64)
+    read = llama_cpp.llama_model_meta_val_str
+    if read(model, b"general.architecture", text, len(text)) < 0:
+        return ""
+    full_key = text.value + b"." + key.encode()
+    return str(text.value.decode()) if read(model, full_key, text, len(text)) >= 0 else ""
 
 
 def _refused(log: LlamaLog, name: str) -> BadModelFile:

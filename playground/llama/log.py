@@ -141,6 +141,21 @@ def read_context_sizes(lines: Iterable[LogLine]) -> ContextSizes:
     return ContextSizes(**{part: round(mebibytes * _MIB) for part, mebibytes in sizes.items()})
 
 
+_STATE_BUFFER: Final = re.compile(r": +(\S+) +RS buffer size = +([\d.]+) MiB")
+
+
+def read_recurrent_buffers(lines: Iterable[LogLine]) -> dict[str, int]:
+    """Bytes of recurrent states by the name of their buffers, which a dry run allocates, too.
+
+    llama_memory_recurrent:      CUDA0 RS buffer size =    19.27 MiB
+    """
+    sizes: dict[str, int] = {}
+    for line in lines:
+        if found := _STATE_BUFFER.search(line.text):
+            sizes[found[1]] = sizes.get(found[1], 0) + round(float(found[2]) * _MIB)
+    return sizes
+
+
 # --- reasons ---
 
 _GENERIC: Final = re.compile(r"failed to load model|failed to create context|failed to initialize the context: *$")

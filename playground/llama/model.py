@@ -22,6 +22,7 @@ from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.control_tokens import ControlToken, ControlTokens, Span
 from playground.llama.params import ContextParameters, context_parameters, model_parameters
 from playground.llama.scoring_context import ScoringContext, log_softmax
+from playground.llama.weight_buffers import buffer_uses
 
 PENALTY_WINDOW: Final = 64  # tokens the repeat penalty looks back, llama.cpp's own default
 _ABORTED: Final = 2  # llama_decode's answer when the abort callback said yes
@@ -106,17 +107,20 @@ class LlamaModel:
         self._context: Any = None
         self._batch: Any = None
         llama_cpp.llama_backend_init()
-        params = model_parameters()
+        params = model_parameters(chosen.placement)
         # ctypes callbacks must outlive every call that may use them
         self._progress = llama_cpp.llama_progress_callback(lambda fraction, _: on_progress(fraction))
         params.progress_callback = self._progress
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
-            raise BadModelFile(f"llama.cpp cannot load {path.name}: {last_words() or 'it gives no reason'}.")
+            reason = last_words() or "it gives no reason"
+            remedy = "Choose fewer layers on the GPU, a smaller context, or CPU only." if "allocate" in reason else ""
+            raise BadModelFile(f"llama.cpp cannot load {path.name}: {reason}.", remedy)
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
-        self.is_on_cpu: bool = not llama_cpp.llama_supports_gpu_offload()
-        self._kv_type = chosen.kv_type
+        self.is_on_cpu = chosen.placement.is_cpu_only
+        self.is_lost = False  # a GPU failed: nothing that it holds can be relied on
+        self._kv_type, self._placement = chosen.kv_type, chosen.placement
         self._make_context(chosen, last_words)
         self._logits_row: Any = ctypes.c_float * self.vocabulary_size
         self._pieces: dict[int, bytes] = {}
@@ -174,6 +178,15 @@ class LlamaModel:
 
     def _text_of_special(self, token: int) -> str:
         return self.token_to_piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
+    @property
+    def bytes_on_devices(self) -> dict[str, int]:
+        """What model and context hold of each GPU's memory, by llama.cpp's own account; {} if this build has none."""
+        held: dict[str, int] = {}
+        for use in buffer_uses(self._context) or ():
+            if use.device and use.total:
+                held[use.device] = held.get(use.device, 0) + use.total
+        return held
 
     # --- text ---
 
@@ -257,6 +270,7 @@ class LlamaModel:
         if result == _NO_ROOM:
             raise CacheFull
         if result != 0:
+            self.is_lost = not self.is_on_cpu
             raise PlaygroundError(
                 f"llama.cpp could not evaluate a batch (code {result}).", "Try again or reload the model."
             )
@@ -297,7 +311,7 @@ class LlamaModel:
 
         Raises PlaygroundError when llama.cpp cannot make it, usually for lack of memory.
         """
-        chosen = ContextParameters.for_scoring(tokens, self._kv_type)
+        chosen = ContextParameters.for_scoring(tokens, self._kv_type, self._placement)
         return ScoringContext(self._model, self.vocabulary_size, chosen)
 
     def _logits(self, row: int) -> npt.NDArray[np.float32]:

@@ -5,11 +5,17 @@ A plan that reserved other buffers than the run would be a guess, so both take t
 
 from __future__ import annotations
 
+import ctypes
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import llama_cpp
+
+from playground.errors import PlaygroundError
+from playground.llama.devices import find_device, ggml_function
 
 KvType = Literal["f16", "q8_0", "q4_0"]
 KV_TYPES: Final[dict[KvType, int]] = {
@@ -19,9 +25,94 @@ KV_TYPES: Final[dict[KvType, int]] = {
 }
 
 BATCH_TOKENS: Final = 256  # most tokens in one llama_decode; 512 are no faster on a CPU, and need twice the buffer
+GPU_BATCH_TOKENS: Final = 512  # where layers are on a GPU, which computes many rows at once; llama.cpp's own default
 SCORED_ROWS: Final = 64  # tokens in one llama_decode when every one of them is scored; each takes a row of logits
 MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
 CONTEXT_STEP: Final = 256  # llama.cpp rounds a context up to a multiple of this
+ALL_LAYERS: Final = -1
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model runs.
+
+    devices: llama.cpp's names of the GPUs, in order; none of them is the CPU alone.
+    gpu_layers: how many of the model's layers are on these devices, from the last one on; ALL_LAYERS for all of them.
+        The output counts as a layer, the last one. The input stays in RAM.
+    experts_in_ram: of so many layers, from the first one on, the experts stay in RAM.
+    split: what part of the layers each device takes, in any unit; () if there is one device.
+    """
+
+    devices: tuple[str, ...] = ()
+    gpu_layers: int = 0
+    experts_in_ram: int = 0
+    split: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.devices) != (self.gpu_layers != 0):
+            raise ValueError(f"{self.gpu_layers} layers on the devices {self.devices}")
+        if self.split and (len(self.split) != len(self.devices) or sum(self.split) <= 0):
+            raise ValueError(f"{self.devices} with the split {self.split}")
+
+    @property
+    def is_cpu_only(self) -> bool:
+        return not self.devices
+
+    @property
+    def name(self) -> str:
+        """`CPU`, `CUDA0`, `CUDA0 + CUDA1`; with the CPU where it has layers as well."""
+        return " + ".join([*self.devices, *(["CPU"] if self.is_cpu_only or self.gpu_layers != ALL_LAYERS else [])])
+
+    def layers_of(self, device: str, layers: int) -> int:
+        """How many of a model's `layers`, the output among them, lie on this device, by llama.cpp's rule."""
+        placed = layers if self.gpu_layers == ALL_LAYERS else min(self.gpu_layers, layers)
+        if len(self.devices) < 2:
+            return placed if device in self.devices else 0
+        ends = [sum(self.split[: index + 1]) / sum(self.split) for index in range(len(self.split))]
+        owners = [next(index for index, end in enumerate(ends) if layer / placed < end) for layer in range(placed)]
+        return owners.count(self.devices.index(device)) if device in self.devices else 0
+
+
+CPU_ONLY: Final = Placement()
+AUTOMATIC: Final = "auto"
+CPU: Final = "cpu"
+_CHOICE: Final = re.compile(r"([\w.\[\]-]{1,80})(?::(all|\d{1,4}))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """Where somebody wants a model to run; fit/offload.py makes a placement of it.
+
+    device: "auto", "cpu", or llama.cpp's name of a GPU. gpu_layers: on the GPU, ALL_LAYERS for all of them, None for as
+    many as fit. experts_in_ram: of so many layers the experts stay in RAM, None for as few as possible.
+    """
+
+    device: str = AUTOMATIC
+    gpu_layers: int | None = None
+    experts_in_ram: int | None = None
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.device.lower() == CPU or self.gpu_layers == 0
+
+    @property
+    def text(self) -> str:
+        """`auto`, `cpu`, `auto:all`, `CUDA0:27`; `read` reads it."""
+        if self.gpu_layers is None:
+            return self.device
+        return f"{self.device}:{'all' if self.gpu_layers == ALL_LAYERS else self.gpu_layers}"
+
+    @classmethod
+    def read(cls, text: object) -> DeviceChoice:
+        """From a text that a browser sent; an impossible one is Automatic."""
+        found = _CHOICE.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            return cls()
+        layers = None if found[2] is None else ALL_LAYERS if found[2] == "all" else int(found[2])
+        return cls(found[1], layers)
+
+
+AUTOMATIC_CHOICE: Final = DeviceChoice()
 
 
 @dataclass(frozen=True)
@@ -31,21 +122,32 @@ class ContextParameters:
     context_size: cells of the KV cache in tokens, shared by all slots (one unified cache).
     slots: sequences that can be decoded at once; their logits are reserved in the compute buffer.
     scored_rows: tokens of a batch that may all want their logits, where a text is scored; 0 where replies are written.
+    device: where it shall run, by choice. placement: where it runs, once that is decided.
     """
 
     context_size: int
     kv_type: KvType = "f16"
     slots: int = 4
     scored_rows: int = 0
+    device: DeviceChoice = AUTOMATIC_CHOICE
+    placement: Placement = CPU_ONLY
 
     def __post_init__(self) -> None:
         if self.context_size < 1 or self.slots < 1:
             raise ValueError(f"context_size and slots start at 1, got {self.context_size} and {self.slots}")
 
     @classmethod
-    def for_scoring(cls, tokens: int, kv_type: KvType = "f16") -> ContextParameters:
+    def for_scoring(cls, tokens: int, kv_type: KvType = "f16", placement: Placement = CPU_ONLY) -> ContextParameters:
         """The temporary context in which one text of so many tokens is scored."""
-        return cls(tokens, kv_type, slots=1, scored_rows=SCORED_ROWS)
+        return cls(tokens, kv_type, slots=1, scored_rows=SCORED_ROWS, placement=placement)
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> ContextParameters:
+        """From what dataclasses.asdict gave, also after a way through JSON."""
+        placed = fields["placement"]
+        lists = {name: tuple(placed[name]) for name in ("devices", "split")}
+        choice = DeviceChoice(**fields["device"])
+        return cls(**{**fields, "device": choice, "placement": Placement(**{**placed, **lists})})
 
     @property
     def cells(self) -> int:
@@ -53,17 +155,51 @@ class ContextParameters:
         return math.ceil(self.context_size / CONTEXT_STEP) * CONTEXT_STEP
 
 
-def model_parameters(*, dry: bool = False) -> llama_cpp.llama_model_params:
+def model_parameters(placement: Placement = CPU_ONLY, *, dry: bool = False) -> llama_cpp.llama_model_params:
     """How a model is opened; `dry` simulates every allocation and reads no weights.
 
     A dry run must not map the file: with mmap on, llama.cpp fails an assertion when nothing is allocated.
+
+    CPU only means it: with no layers on a GPU alone, llama.cpp would still send it large batches, reserve memory there
+    and leave out the repacking of weights. So the list of devices is empty, and no weights lie in a driver's buffers.
+
+    Raises PlaygroundError when a device is not there. The result must live until the model is open.
     """
     params: llama_cpp.llama_model_params = llama_cpp.llama_model_default_params()
-    params.n_gpu_layers = 0
+    params.n_gpu_layers = placement.gpu_layers
+    devices = (ctypes.c_void_p * (len(placement.devices) + 1))(*map(_existing_device, placement.devices), None)
+    params.devices = ctypes.addressof(devices)  # type: ignore[assignment]  # a void pointer to the bindings
+    params.no_host = placement.is_cpu_only
+    split = (ctypes.c_float * llama_cpp.llama_max_devices())(*placement.split)
+    params.tensor_split = split
+    overrides = _experts_in_ram(placement.experts_in_ram)
+    params.tensor_buft_overrides = ctypes.addressof(overrides)  # type: ignore[assignment]
+    params.kept_alive = (devices, split, overrides)  # the struct has their addresses only
     if dry:
         params.no_alloc = True
         params.load_mode = llama_cpp.LLAMA_LOAD_MODE_NONE
     return params
+
+
+def _existing_device(name: str) -> int:
+    device = find_device(name)
+    if not device:
+        raise PlaygroundError(f"The device {name} is not there.", "Choose another device, or CPU only.")
+    return device
+
+
+class _BufferOverride(ctypes.Structure):
+    """struct llama_model_tensor_buft_override of llama.h: where the tensors go whose names match the pattern."""
+
+    _fields_ = [("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p)]
+
+
+def _experts_in_ram(layers: int) -> Any:
+    """A list, ended by an empty entry, that keeps the experts of the first `layers` layers in RAM."""
+    cpu_buffers: int = ggml_function("backend_cpu_buffer_type", [], ctypes.c_void_p)()
+    patterns = [rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps".encode() for layer in range(layers)]
+    entries = [_BufferOverride(pattern, cpu_buffers) for pattern in patterns]
+    return (_BufferOverride * (layers + 1))(*entries, _BufferOverride(None, None))
 
 
 def context_parameters(chosen: ContextParameters, threads: int = 1) -> llama_cpp.llama_context_params:
@@ -74,12 +210,14 @@ def context_parameters(chosen: ContextParameters, threads: int = 1) -> llama_cpp
     """
     params: llama_cpp.llama_context_params = llama_cpp.llama_context_default_params()
     params.n_ctx = chosen.cells
-    params.n_batch = params.n_ubatch = min(chosen.scored_rows or BATCH_TOKENS, chosen.cells)
+    most = BATCH_TOKENS if chosen.placement.is_cpu_only else GPU_BATCH_TOKENS
+    params.n_batch = params.n_ubatch = min(chosen.scored_rows or most, chosen.cells)
     params.n_seq_max = chosen.slots
     params.n_outputs_max = max(chosen.slots, chosen.scored_rows)
     params.n_threads = params.n_threads_batch = threads
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
     params.type_k = params.type_v = KV_TYPES[chosen.kv_type]
+    params.offload_kqv = params.op_offload = not chosen.placement.is_cpu_only
     params.swa_full = False
     params.kv_unified = True
     params.no_perf = True

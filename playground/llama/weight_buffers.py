@@ -14,15 +14,19 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import llama_cpp.llama_cpp as bindings
+
+from playground.llama.devices import ggml_function
 
 _BREAKDOWN: Final = "_ZNK11llama_model16memory_breakdownEv"
 _CONTEXT_BREAKDOWN: Final = "_Z26llama_get_memory_breakdownPK13llama_context"
 _TENSORS: Final = "_Z29llama_internal_get_tensor_mapB5cxx11PK11llama_model"
 _IN_PLACE: Final = {"CPU", "CPU_Mapped"}
-_MOST_KINDS: Final = 32
+_MOST_KINDS: Final = 64
+_GPU_TYPES: Final = (1, 2)  # ggml-backend.h: GPU, integrated GPU
 
 
 class _MapLayout(NamedTuple):
@@ -59,8 +63,7 @@ def weight_bytes_by_kind(model: Any) -> dict[str, int] | None:
     entries = _read_breakdown(_BREAKDOWN, model, numbers=1)
     if entries is None:
         return None
-    name = bindings._lib.ggml_backend_buft_name
-    name.argtypes, name.restype = [ctypes.c_void_p], ctypes.c_char_p
+    name = ggml_function("backend_buft_name", [ctypes.c_void_p], ctypes.c_char_p)
     return {name(key).decode(): size for key, size in entries}
 
 
@@ -91,22 +94,52 @@ def _shape(tensor: int) -> tuple[int, ...]:
     return ends[: max((number for number, length in enumerate(ends, 1) if length > 1), default=1)]
 
 
-class ContextBuffers(NamedTuple):
-    """Bytes of a context over all buffers. state: KV caches and every other state that it keeps of the text."""
+@dataclass(frozen=True)
+class BufferUse:
+    """Bytes that a model and its context take in buffers of one type.
 
+    name: llama.cpp's, such as "CPU_REPACK" or "CUDA0"; two RPC servers give theirs the same one.
+    device: llama.cpp's name of the GPU whose own memory it is; "" for the computer's memory, in which a GPU's host
+        buffers (CUDA_Host) lie, too.
+    state: KV caches and every other state that the context keeps of the text.
+    """
+
+    name: str
+    device: str
+    weights: int
     state: int
     compute: int
 
+    @property
+    def total(self) -> int:
+        return self.weights + self.state + self.compute
 
-def context_buffers(context: Any) -> ContextBuffers | None:
-    """What a context takes, also one whose buffers are not allocated; None if this build of llama.cpp does not tell.
+    @property
+    def is_repacked(self) -> bool:
+        """Whether its weights are a copy, in the order that the CPU's kernels need."""
+        return not self.device and self.name not in _IN_PLACE and not self.name.endswith("_Host")
+
+
+def buffer_uses(context: Any) -> list[BufferUse] | None:
+    """What a model and its context take, also one whose buffers are not allocated; None if this build does not tell.
 
     The entries hold the bytes of the model, the context and the computation, in this order (llama-ext.h).
     """
     entries = _read_breakdown(_CONTEXT_BREAKDOWN, context, numbers=3)
     if entries is None:
         return None
-    return ContextBuffers(sum(entry[2] for entry in entries), sum(entry[3] for entry in entries))
+    name = ggml_function("backend_buft_name", [ctypes.c_void_p], ctypes.c_char_p)
+    return [BufferUse(name(key).decode(), _device_of(key), *sizes) for key, *sizes in entries]
+
+
+def _device_of(buffer_type: int) -> str:
+    is_host = ggml_function("backend_buft_is_host", [ctypes.c_void_p], ctypes.c_bool)(buffer_type)
+    device = ggml_function("backend_buft_get_device", [ctypes.c_void_p], ctypes.c_void_p)(buffer_type)
+    if is_host or not device:
+        return ""
+    kind = ggml_function("backend_dev_type", [ctypes.c_void_p], ctypes.c_int)(device)
+    name = ggml_function("backend_dev_name", [ctypes.c_void_p], ctypes.c_char_p)(device)
+    return name.decode() if kind in _GPU_TYPES else ""
 
 
 def _read_breakdown(symbol: str, subject: Any, numbers: int) -> list[tuple[int, ...]] | None:

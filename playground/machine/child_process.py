@@ -99,9 +99,16 @@ class ChildProcess:
             while True:
                 yield self.read_line()
 
-    def wait_for_exit(self) -> int:
-        """The exit code, once the child has ended; the negative number of a signal that ended it."""
-        code = self._process.wait()
+    def wait_for_exit(self, seconds: float | None = None) -> int:
+        """The exit code, once the child has ended; the negative number of a signal that ended it.
+
+        seconds: after so long it is killed.
+        """
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
         self._listener.join(timeout=2)
         return code
 

@@ -257,7 +257,8 @@ def _read(
     length = engine.count_tokens(reading.prompt, reading.literal) + (
         engine.count_tokens(continuation) if isinstance(continuation, str) else len(continuation)
     )
-    wanted = ContextParameters.for_scoring(max(1, min(length, reading.window or length)), engine.context.kv_type)
+    longest = max(1, min(length, reading.window or length))
+    wanted = ContextParameters.for_scoring(longest, engine.context.kv_type, engine.context.placement)
     pool.free_memory_for_scoring(lease, wanted)
     disk_bytes = 0 if reading.window is None else (length - 1) * engine.loaded.vocabulary_size * 4
     against = phase == "reading the candidate"

@@ -41,7 +41,7 @@ from playground.errors import BadModelFile, ModelStopped, PlaygroundError
 from playground.events import model_died
 from playground.llama.control_tokens import Span
 from playground.llama.log import abort_message
-from playground.llama.params import ContextParameters
+from playground.llama.params import ContextParameters, Placement
 from playground.machine.child_process import ChildProcess, describe_exit
 
 WORKER: Final = "playground.engine.local.worker"
@@ -264,7 +264,7 @@ class LocalEngine:
             return _unloaded()
         reason = abort_message("\n".join(self._child.last_words()))
         problem = f"The process that ran {self.path.name} {describe_exit(code)}{f': {reason}' if reason else ''}."
-        return ModelStopped(problem, _remedy_after_crash(self.path, code))
+        return ModelStopped(problem, _remedy_after_crash(self.path, code, self.context.placement))
 
     # --- the end ---
 
@@ -278,9 +278,11 @@ class LocalEngine:
 _crashed: Final[set[tuple[str, int]]] = set()  # (path, exit code) of every crash in this run
 
 
-def _remedy_after_crash(path: Path, code: int) -> str:
+def _remedy_after_crash(path: Path, code: int, placement: Placement) -> str:
     """What to do after a process ended; a crash that the same file had before will most likely come again."""
     is_crash = code < 0 and -code != signal.SIGKILL
+    if is_crash and not placement.is_cpu_only:
+        return "The next message starts it again; if that happens again, choose CPU only, or look at the GPU's driver."
     if is_crash and (str(path), code) in _crashed:
         return "It crashed so before with this file: choose another file or level of the model."
     if is_crash:

@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -21,6 +21,7 @@ from playground.engine.protocol import (
     Cancel,
     Command,
     CountTokens,
+    DeviceMemory,
     Event,
     Failed,
     Finished,
@@ -39,6 +40,7 @@ from playground.engine.protocol import (
     encode_event,
 )
 from playground.errors import PlaygroundError
+from playground.llama.devices import device_backends, free_memory
 from playground.llama.log import LlamaLog, failure_reason
 from playground.llama.model import LlamaModel
 from playground.machine.child_process import open_child_pipes
@@ -52,8 +54,9 @@ SEND_SECONDS: Final = 0.1
 class Worker:
     """Serves one loaded model: commands from the pipe, a scheduler for replies and a scorer, events to the pipe."""
 
-    def __init__(self, model: LlamaModel, output: BinaryIO) -> None:
+    def __init__(self, model: LlamaModel, output: BinaryIO, devices: tuple[DeviceMemory, ...] = ()) -> None:
         self._model = model
+        self._devices = devices
         self._output = output
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._scheduler = Scheduler(model, self._emit, cpu_clock=time.process_time if model.is_on_cpu else None)
@@ -71,7 +74,8 @@ class Worker:
         os._exit(0)
 
     def serve_requests(self) -> None:
-        while True:
+        """Returns only if the model's device is lost: the process has to end then, and a new one starts afresh."""
+        while not self._model.is_lost:
             has_work = self._scheduler.can_step or (self._scorer.is_busy and self._scheduler.threads > 0)
             try:
                 self._execute(self._commands.get(block=not has_work))
@@ -107,7 +111,7 @@ class Worker:
     def _emit(self, event: Event) -> None:
         if isinstance(event, Finished):
             self._send()  # the last tokens do not wait until the memory is measured
-            event = dataclasses.replace(event, memory=measure_memory())
+            event = dataclasses.replace(event, memory=measure_memory(self._devices))
         self._unsent.append(encode_event(event))
         can_wait = isinstance(event, Token) and event.count > 1 and time.monotonic() - self._sent_at < SEND_SECONDS
         if not can_wait:  # every reply ends with Finished, which does not wait
@@ -119,9 +123,18 @@ class Worker:
         self._sent_at = time.monotonic()
 
 
-def measure_memory() -> Memory:
+def measure_memory(devices: tuple[DeviceMemory, ...]) -> Memory:
     measured = read_process_memory(os.getpid())
-    return Memory(measured.anonymous, measured.mapped)
+    return Memory(measured.anonymous, measured.mapped, devices)
+
+
+def measure_devices(model: LlamaModel, free_before: Mapping[str, int]) -> tuple[DeviceMemory, ...]:
+    """The GPUs that hold a part of the model, right after its load; other programs change what is free later."""
+    taken = {name: free_before.get(name, 0) - free_memory(name) for name in model.bytes_on_devices}
+    return tuple(
+        DeviceMemory(name, allocated, taken[name] if taken[name] > 0 else None)
+        for name, allocated in model.bytes_on_devices.items()
+    )
 
 
 def load_model(command: Load, output: BinaryIO) -> tuple[LlamaModel, Loaded]:
@@ -136,6 +149,7 @@ def load_model(command: Load, output: BinaryIO) -> tuple[LlamaModel, Loaded]:
             output.write(encode_event(LoadProgress(fraction)))
         return True
 
+    free_before = {name: free_memory(name) for name in command.context.placement.devices}
     with LlamaLog() as log:
         model = LlamaModel(Path(command.path), command.context, send_progress, lambda: failure_reason(log.take_lines()))
     loaded = Loaded(
@@ -148,14 +162,14 @@ def load_model(command: Load, output: BinaryIO) -> tuple[LlamaModel, Loaded]:
         bos=model.bos,
         eos=model.eos,
         seconds=time.perf_counter() - started,
-        memory=measure_memory(),
+        memory=measure_memory(measure_devices(model, free_before)),
         control_texts=model.control_tokens.texts,
     )
     return model, loaded
 
 
 def main() -> None:
-    lines, output = open_child_pipes()
+    lines, output = open_child_pipes(for_driver=bool(device_backends()))
     command = decode_command(lines.readline())
     assert isinstance(command, Load)
     try:
@@ -163,7 +177,7 @@ def main() -> None:
     except PlaygroundError as error:
         output.write(encode_event(Failed(None, error.problem, error.remedy)))
         return
-    worker = Worker(model, output)
+    worker = Worker(model, output, loaded.memory.devices)
     output.write(encode_event(loaded))
     threading.Thread(target=worker.read_commands, args=(lines,), daemon=True, name="commands").start()
     worker.serve_requests()

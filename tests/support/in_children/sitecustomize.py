@@ -41,9 +41,9 @@ def break_driver(how: str) -> None:
 
     library: Any = bindings._lib
     if how == "crashes":
-        library.ggml_backend_dev_count = os.abort
+        library.ggml_backend_dev_count = lambda: os.abort()
     elif how == "hangs":
-        library.ggml_backend_dev_count = threading.Event().wait
+        library.ggml_backend_dev_count = lambda: threading.Event().wait()
     elif how == "reports nothing":
         library.ggml_backend_dev_count = lambda: 0
     elif how == "claims too much memory":

@@ -1,0 +1,158 @@
+"""Models on real devices: ggml's RPC servers on loopback stand in for GPUs, one for each process that opens a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import pytest
+
+from playground.engine.local.client import LocalEngine
+from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.protocol import GREEDY, Finished, Token
+from playground.errors import ModelStopped, PlaygroundError
+from playground.fit.plan import MemoryPlan
+from playground.fit.planner import Planner
+from playground.llama.devices import read_devices
+from playground.llama.params import ALL_LAYERS, CPU_ONLY, ContextParameters, Placement
+from scripts.device_library import library
+from tests import support
+
+LIBRARY = library(version("llama-cpp-python"))
+pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="scripts/device_library.py builds the devices")
+
+MIB = 1 << 20
+LAYERS = 31  # the starter's, with the output
+PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+
+Gpus = Callable[..., None]
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
+    """Gives this computer GPUs of so many MiB."""
+    paths = [str(Path(support.__file__).parent / "in_children"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setenv("TEST_DEVICE_LIBRARY", str(LIBRARY))
+
+    def add(*mebibytes: int) -> None:
+        monkeypatch.setenv("TEST_DEVICES", ",".join(map(str, mebibytes)))
+
+    return add
+
+
+def planned(path: Path, placement: Placement, context_size: int = 2048) -> MemoryPlan:
+    with Planner() as planner:
+        return planner.plan(path, ContextParameters(context_size, placement=placement))
+
+
+@contextmanager
+def running(path: Path, context: ContextParameters) -> Iterator[LocalEngine]:
+    cores = CpuShares(1)
+    engine = LocalEngine(path, context, cores)
+    try:
+        for _ in engine.load_model():
+            pass
+        yield engine
+    finally:
+        engine.close()
+        cores.close()
+
+
+def answer_of(engine: LocalEngine, tokens: int = 12) -> str:
+    events = list(engine.start_reply(PROMPT, GREEDY, tokens, reproducible=True))
+    return "".join(event.text for event in events if isinstance(event, Token | Finished))
+
+
+# --- what is there ---
+
+
+def test_each_device_is_found_with_the_memory_it_offers(gpus: Gpus) -> None:
+    gpus(2048, 1024)
+    found = [(device.name, device.memory_free // MIB, device.unified) for device in read_devices().gpus]
+    assert found == [("RPC0", 2048, False), ("RPC1", 1024, False)]
+
+
+# --- the plan is the load ---
+
+
+@pytest.mark.parametrize("layers", [ALL_LAYERS, 10])
+def test_the_plan_of_each_device_is_what_a_load_allocates_there(gpus: Gpus, starter: Path, layers: int) -> None:
+    gpus(2048)
+    plan = planned(starter, Placement(("RPC0",), layers))
+    assert plan.on_device("RPC0") > 0
+    with running(starter, plan.context) as engine:
+        (device,) = engine.loaded.memory.devices
+        assert (device.device, device.allocated) == ("RPC0", plan.on_device("RPC0"))
+
+
+def test_ten_layers_on_a_device_leave_the_others_in_ram(gpus: Gpus, starter: Path) -> None:
+    gpus(2048)
+    whole, ten = (planned(starter, Placement(("RPC0",), layers)) for layers in (ALL_LAYERS, 10))
+    none = planned(starter, CPU_ONLY)
+    assert whole.kv_cache == 0 and none.on_devices == ()
+    on_device = sum(part.bytes for part in ten.on_devices if part.kind == "kv_cache")
+    assert on_device + ten.kv_cache == none.kv_cache
+    assert none.weights > ten.weights > whole.weights > 0  # the input stays in RAM
+
+
+def test_two_devices_share_the_layers_as_the_split_says(gpus: Gpus, starter: Path) -> None:
+    gpus(2048, 2048)
+    placement = Placement(("RPC0", "RPC1"), ALL_LAYERS, split=(3, 1))
+    plan = planned(starter, placement)
+    assert [placement.layers_of(name, LAYERS) for name in placement.devices] == [24, 7]
+    caches = {part.device: part.bytes for part in plan.on_devices if part.kind == "kv_cache"}
+    assert caches["RPC0"] == 4 * caches["RPC1"]  # 24 layers, and 6 beside the output
+    with running(starter, plan.context) as engine:
+        for device in engine.loaded.memory.devices:
+            # Between two devices the dry run reserves some MiB more for the computation than a load does.
+            assert device.allocated == pytest.approx(plan.on_device(device.device), abs=5 * MIB)
+
+
+def test_a_device_that_is_not_there_is_refused_with_a_sentence(gpus: Gpus, starter: Path) -> None:
+    gpus(2048)
+    with pytest.raises(PlaygroundError, match="The device CUDA7 is not there"):
+        planned(starter, Placement(("CUDA7",), ALL_LAYERS))
+
+
+# --- the CPU alone ---
+
+
+def test_cpu_only_puts_nothing_on_a_device_and_plans_as_without_one(gpus: Gpus, starter: Path) -> None:
+    without = planned(starter, CPU_ONLY)
+    gpus(2048)
+    plan = planned(starter, CPU_ONLY)
+    for part in ("weights", "repacked", "kv_cache", "recurrent", "compute", "output"):
+        assert getattr(plan, part) == getattr(without, part), part
+    assert plan.on_devices == ()
+    with running(starter, plan.context) as engine:
+        assert engine.loaded.memory.devices == ()
+
+
+def test_a_device_and_the_cpu_give_the_same_answer(gpus: Gpus, starter: Path) -> None:
+    gpus(2048)
+    answers = set()
+    for placement in (CPU_ONLY, Placement(("RPC0",), ALL_LAYERS), Placement(("RPC0",), 10)):
+        with running(starter, ContextParameters(2048, placement=placement)) as engine:
+            answers.add(answer_of(engine))
+    assert len(answers) == 1 and answers != {""}
+
+
+# --- a device that is lost ---
+
+
+def test_a_lost_device_ends_its_model_with_a_sentence_and_nothing_else(gpus: Gpus, starter: Path) -> None:
+    gpus(2048)
+    context = ContextParameters(512, placement=Placement(("RPC0",), ALL_LAYERS))
+    with running(starter, context) as engine, running(starter, ContextParameters(512)) as other:
+        with engine.start_reply(PROMPT, GREEDY, 400) as reply:
+            next(event for event in reply if isinstance(event, Token))
+            (server,) = psutil.Process(engine.pid).children()
+            server.kill()
+            with pytest.raises(ModelStopped, match=r"The process that ran .* crashed"):
+                list(reply)
+        assert answer_of(other)
