@@ -20,6 +20,7 @@ CUT_SHORT_SENTENCES: Final[dict[StoppedBy, str]] = {
     "person": "You stopped the reply.",
     "time": "The reply reached the time limit.",
     "shutdown": "The playground was shut down.",
+    "absence": "The page was closed or had no connection for too long.",
 }
 
 

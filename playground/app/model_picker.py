@@ -22,6 +22,7 @@ from playground.app.makeable_levels import (
 from playground.app.model_choice import ContextStep, LevelRow, ModelChoice
 from playground.app.records import USUAL_CONTEXT
 from playground.app.servers import Servers, no_memory_sentence, server_row
+from playground.chat.saved_chat import ChatSettings
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.plan import MemoryPlan
@@ -36,7 +37,9 @@ from playground.models.library import Library
 from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedSize, level_note
+from playground.text_format import count, one_line
 
+_LONGEST_NAME: Final = 100  # characters of a name in a sentence
 _NO_MODEL: Final = "There is no model on this computer yet. Download one in the Models tab."
 
 
@@ -146,6 +149,21 @@ class ModelPickerService:
     ) -> Iterator[QuantizationUpdate]:
         """Make the chosen level, with progress; the last message says whether it was stopped or cannot be made."""
         yield from quantization_updates(choice.level, self.prepare_model(choice, stopped, visitor), visitor)
+
+    def choice_of_chat(self, settings: ChatSettings) -> ModelChoice | None:
+        """What a saved chat had chosen, by the name of its file where it names no choice; None if it names no model."""
+        model, level = settings.model, settings.level
+        if model is None and settings.model_file:
+            named = (
+                (base_name, value)
+                for base_name, files in self._library.models().items()
+                for value, file in _by_value(files).items()
+                if file.file_name == settings.model_file
+            )
+            model, level = next(named, (settings.model_file, None))
+        if model is None:
+            return None
+        return ModelChoice.read(model, level, settings.context_size, settings.kv_type)
 
     def context_parameters(self, choice: ModelChoice) -> ContextParameters:
         return ContextParameters(choice.context_size or USUAL_CONTEXT, choice.kv_type, self._slots)
@@ -317,6 +335,23 @@ class ModelPickerService:
             steps=tuple(ContextStep(size, size <= fitting, size == largest) for size in steps),
             verdict=judge(view.plan, view.usable, largest_context=largest) if view.plan else None,
         )
+
+
+def what_replaced(wanted: ModelChoice, view: PickerView) -> str:
+    """What of a wanted choice is not to be had, and what is chosen instead, in a sentence; "" if all of it is."""
+    got = view.choice
+    if wanted.model is not None and wanted.model != got.model:
+        instead = f"; {view.model_name} {view.level_name} is chosen instead" if got.model else ""
+        return f"{one_line(wanted.model, _LONGEST_NAME)}, the model of this chat, is not on this computer{instead}."
+    if wanted.level is not None and wanted.level != got.level:
+        level = one_line(wanted.level, _LONGEST_NAME)
+        return f"{level}, the level of this chat, is not here any more; {view.level_name} is chosen instead."
+    if wanted.context_size and got.context_size and wanted.context_size != got.context_size:
+        return (
+            f"This chat had a context of {count(wanted.context_size)} tokens, more than {view.model_name} takes; "
+            f"{count(got.context_size)} are chosen instead."
+        )
+    return ""
 
 
 def _judged(rows: tuple[LevelRow, ...], value: str | None, verdict: Verdict) -> tuple[LevelRow, ...]:

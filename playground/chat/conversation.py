@@ -92,10 +92,6 @@ class Conversation:
         """Add the assistant's reply."""
         return replace(self, messages=(*self.messages, message))
 
-    def replace_last_question(self, text: str) -> Conversation:
-        """Replace the last question; the messages after it are dropped."""
-        return self.first_messages(self._last_question()).with_question(text)
-
     def without_last_reply(self) -> Conversation:
         """The messages up to and including the last question."""
         return self.first_messages(self._last_question() + 1)

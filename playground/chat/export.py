@@ -18,7 +18,12 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 @dataclass(frozen=True)
 class Transcript:
-    """A chat to be saved. finished: how each reply ended, by its index among the messages."""
+    """A chat to be saved.
+
+    finished: how each whole reply ended, by its index among the messages. cut_short: why each other reply has no end,
+    in a sentence. choice: what finds the model again in a picker, as `{"model": …, "level": …}`. instructions: what was
+    attached, as `{"name": …, "text": …}`; the system prompt ends with this text.
+    """
 
     title: str
     model_file: str  # the file's name, without the folders of this computer
@@ -28,27 +33,40 @@ class Transcript:
     max_tokens: int | None
     conversation: Conversation
     finished: Mapping[int, Finished] = field(default_factory=dict)
+    cut_short: Mapping[int, str] = field(default_factory=dict)
+    kv_type: str = "f16"
+    choice: Mapping[str, str] | None = None
+    instructions: Mapping[str, str] | None = None
 
 
 def as_json(transcript: Transcript) -> str:
-    """One JSON object; times in seconds, speeds in tokens per second."""
+    """One JSON object; times in seconds, speeds in tokens per second. saved_chat.py reads it back."""
+    return json.dumps(as_data(transcript), ensure_ascii=False, indent=2) + "\n"
+
+
+def as_data(transcript: Transcript) -> dict[str, Any]:
+    """What `as_json` writes."""
     messages: list[dict[str, Any]] = transcript.conversation.to_json()["messages"]
     for place, message in enumerate(messages):
         if (end := transcript.finished.get(place)) is not None:
             message |= {"finish_reason": end.reason, "timings": end.timings.to_json()}
-    data = {
+        elif place in transcript.cut_short:
+            message |= {"finish_reason": None, "timings": None, "cut_short": transcript.cut_short[place]}
+    return {
         "title": transcript.title,
         "model_file": transcript.model_file,
         "level": transcript.level,
+        "choice": transcript.choice,
         "settings": {
             "context_size": transcript.context_size,
+            "kv_type": transcript.kv_type,
             "max_tokens": transcript.max_tokens,
             **dataclasses.asdict(transcript.sampling),
         },
         "system": transcript.conversation.system,
+        "instructions": transcript.instructions,
         "messages": messages,
     }
-    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
 
 
 def as_markdown(transcript: Transcript) -> str:
@@ -57,7 +75,7 @@ def as_markdown(transcript: Transcript) -> str:
     if transcript.conversation.system.strip():
         blocks += ["## System prompt", _closed(transcript.conversation.system)]
     for place, message in enumerate(transcript.conversation.messages):
-        blocks += turn(message, transcript.finished.get(place))
+        blocks += turn(message, transcript.finished.get(place), transcript.cut_short.get(place, ""))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -5,16 +5,18 @@ Frozen data, because Gradio copies the state of a page.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from playground.chat.conversation import Conversation
-from playground.chat.export import Transcript
+from playground.chat.export import Transcript, as_data
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template.render import Message
 from playground.engine.protocol import Finished, Sampling
 from playground.errors import RequestRefused
+from playground.llama.params import KvType
 
 
 @dataclass(frozen=True)
@@ -27,57 +29,83 @@ class Instructions:
 
 @dataclass(frozen=True)
 class ModelUsed:
-    """The model that wrote the last reply, for the transcript."""
+    """The model that wrote the last reply, for the transcript. chosen: its model and level as a picker has them."""
 
     title: str = ""
     file_name: str = ""
     level: str = ""
-    context_size: int | None = 0
+    context_size: int | None = None
+    kv_type: KvType = "f16"
+    chosen: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class ChatSession:
-    """A chat. finished: how replies ended, by their index among the messages.
+    """A chat. finished: how whole replies ended, by their index among the messages.
 
-    is_editing: the next message replaces the last one.
+    cut_short: why each other reply has no end, in a sentence, by its index. editing: the index of the question that the
+    next message replaces, with all that follows it. draft: what stood in the message box before that. replaced: the
+    chat that was cleared, or that another one took the place of; it can be brought back until the next message.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
     finished: tuple[tuple[int, Finished], ...] = ()
+    cut_short: tuple[tuple[int, str], ...] = ()
     instructions: Instructions | None = None
-    is_editing: bool = False
+    editing: int | None = None
+    draft: str = ""
     model: ModelUsed = field(default_factory=ModelUsed)
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
+    replaced: ChatSession | None = None
 
     @property
     def is_empty(self) -> bool:
         return not self.conversation.messages
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether the last message is a question without a reply."""
+        return not self.is_empty and self.conversation.messages[-1].role == "user"
+
+    def is_waiting_in(self, other: ChatSession) -> bool:
+        """Whether this chat waits for a reply that the other one has, or waits for, too."""
+        mine, theirs = self.conversation.messages, other.conversation.messages
+        return self.is_waiting and theirs[: len(mine)] == mine
+
+    @property
+    def questions(self) -> tuple[int, ...]:
+        """The indices of the questions among the messages."""
+        return tuple(place for place, message in enumerate(self.conversation.messages) if message.role == "user")
+
+    @property
     def last_question(self) -> str:
-        return next((m.content for m in reversed(self.conversation.messages) if m.role == "user"), "")
+        return self.conversation.messages[self.questions[-1]].content if self.questions else ""
 
     def with_question(self, text: str, limits: HistoryLimits) -> ChatSession:
-        """Add a question, or replace the last one while editing.
+        """Add a question, or replace the one that is being edited.
 
         Raises RequestRefused for a text that is empty or too long.
         """
         checked_text(text, "The message", limits)
-        conversation = self.conversation
-        return self._with(
-            conversation.replace_last_question(text) if self.is_editing else conversation.with_question(text)
-        )
+        before = self.conversation if self.editing is None else self.conversation.first_messages(self.editing)
+        return self._with(before.with_question(text))
 
     def without_last_reply(self) -> ChatSession:
         """Up to the last question, to answer it again. Raises RequestRefused if there is none."""
         return self._with(self.conversation.without_last_reply())
 
-    def with_reply(self, message: Message, finished: Finished | None) -> ChatSession:
-        """Add a reply; finished: None if it was cut short."""
-        index = len(self.conversation.messages)
-        ends = (*self.finished, (index, finished)) if finished else self.finished
+    def with_reply(self, message: Message, finished: Finished) -> ChatSession:
+        """Add a whole reply."""
+        ends = (*self.finished, (len(self.conversation.messages), finished))
         return replace(self, conversation=self.conversation.with_reply(message), finished=ends)
+
+    def with_partial_reply(self, message: Message, why: str) -> ChatSession:
+        """Add what was written of a reply that has no end, and why, in a sentence; nothing if nothing was written."""
+        if not (message.content or message.thinking):
+            return self
+        ends = (*self.cut_short, (len(self.conversation.messages), why))
+        return replace(self, conversation=self.conversation.with_reply(message), cut_short=ends)
 
     def with_system_prompt(self, text: str) -> ChatSession:
         """Set the system prompt of the next reply: this text, then the attached instructions."""
@@ -85,9 +113,30 @@ class ChatSession:
         system = "\n\n".join(part for part in parts if part)
         return replace(self, conversation=replace(self.conversation, system=system))
 
+    # --- editing, clearing, and back ---
+
+    def with_editing(self, question: int, draft: str) -> ChatSession:
+        """Edit a question: the last one for -1, else the n-th from 0. Raises RequestRefused if there is none such.
+
+        draft: what stands in the message box.
+        """
+        if not -1 <= question < len(self.questions) or not self.questions:
+            raise RequestRefused("This chat has no such message.", "Choose one of your messages.")
+        draft = draft if self.editing is None else self.draft
+        return replace(self, editing=self.questions[question], draft=draft)
+
+    def without_editing(self) -> ChatSession:
+        return replace(self, editing=None, draft="")
+
     def cleared(self) -> ChatSession:
         """A new chat that keeps the instructions."""
-        return ChatSession(instructions=self.instructions)
+        return ChatSession(instructions=self.instructions).in_place_of(self)
+
+    def in_place_of(self, other: ChatSession) -> ChatSession:
+        """This chat, from which one can go back to the other."""
+        return replace(self, replaced=None if other.is_empty else replace(other.without_editing(), replaced=None))
+
+    # --- on paper ---
 
     def transcript(self) -> Transcript:
         model = self.model
@@ -100,33 +149,29 @@ class ChatSession:
             max_tokens=self.max_tokens,
             conversation=self.conversation,
             finished=dict(self.finished),
+            cut_short=dict(self.cut_short),
+            kv_type=model.kv_type,
+            choice={"model": model.chosen[0], "level": model.chosen[1]} if model.chosen else None,
+            instructions=dataclasses.asdict(self.instructions) if self.instructions else None,
         )
 
     def to_stored_text(self) -> str:
-        """The conversation for the browser to keep, "" if it is empty; `read_stored_session` reads it back."""
-        return "" if self.is_empty else json.dumps(self.conversation.to_json())
+        """The chat for the browser to keep, "" if it is empty; `read_saved_chat` (saved_chat.py) reads it back."""
+        if self.is_empty and self.instructions is None:
+            return ""
+        return json.dumps(as_data(self.transcript()) | {"editing": self.editing, "draft": self.draft})
 
     def _with(self, conversation: Conversation) -> ChatSession:
-        ends = tuple((index, end) for index, end in self.finished if index < len(conversation.messages))
-        return replace(self, conversation=conversation, finished=ends, is_editing=False)
-
-
-def read_stored_session(stored: str, limits: HistoryLimits) -> ChatSession:
-    """The chat that a browser kept; the browser may send anything.
-
-    Raises RequestRefused for a chat beyond the limits, ValueError for a text that is not JSON.
-    """
-    if not stored:
-        return ChatSession()
-    if len(stored) > 8 * limits.all_characters:  # a chat within the limits is never so long, even with escapes
-        raise RequestRefused(
-            "The chat kept by this browser is too long.", "A new one was started.", setting="max_message_characters"
+        kept = len(conversation.messages)
+        return replace(
+            self,
+            conversation=conversation,
+            finished=tuple(end for end in self.finished if end[0] < kept),
+            cut_short=tuple(end for end in self.cut_short if end[0] < kept),
+            editing=None,
+            draft="",
+            replaced=None,
         )
-    try:
-        conversation = Conversation.from_untrusted(json.loads(stored), limits)
-    except RecursionError as error:
-        raise ValueError("too deeply nested JSON") from error
-    return ChatSession(replace(conversation, system=""))
 
 
 def read_instructions(path: Path, limits: HistoryLimits) -> Instructions:

@@ -47,6 +47,8 @@ def run_command(arguments: Sequence[str] | None, serve_page: ServePage) -> int:
             report: Report = parsed.run(parsed, load_settings())
             print_report(report, as_json=parsed.json)
             sys.stdout.flush()
+            if report.error:
+                raise report.error
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output has closed it, as `head` does

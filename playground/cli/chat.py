@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from playground.cli.arguments import add_question_arguments, chosen_sampling, find_model, lease_model
 from playground.cli.output import Report
+from playground.errors import PlaygroundError
 from playground.settings import Settings
 from playground.text_format import counted, gibibytes, seconds, speed
 
@@ -39,34 +40,43 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         model, context = find_model(services, arguments.model, arguments.context)
         with lease_model(services, model, context) as lease:
             updates = stream_reply(lease.engine, conversation, sampling, max_tokens, reproducible=is_repeatable)
-            last, finished = _follow(updates, is_printed=not arguments.json)
-            loaded = lease.engine.loaded
-            memory = finished.memory or (loaded.memory if loaded else None)
+            last, error = _follow(updates, is_printed=not arguments.json)
+            finished, loaded = last.finished, lease.engine.loaded
+            memory = (finished.memory if finished else None) or (loaded.memory if loaded else None)
             planned, load_seconds = lease.plan.needed if lease.plan else None, lease.load_seconds
     for remark in filter(None, (last.missing_answer, last.template_note)):
         print(remark, file=sys.stderr)
-    if not arguments.json:
+    if finished and not arguments.json:
         print(figures(finished, memory, load_seconds), file=sys.stderr)
-    return Report(reply_record(last.message, finished, memory, planned, last.context_size, load_seconds), "")
+    record = reply_record(last.message, finished, memory, planned, last.context_size, load_seconds)
+    return Report({**record, "error": str(error)} if error else record, "", error)
 
 
-def _follow(updates: Iterable[ReplyUpdate], *, is_printed: bool) -> tuple[ReplyUpdate, Finished]:
-    """Prints the answer to standard output as it grows, and the reasoning to standard error if that is a terminal."""
+def _follow(updates: Iterable[ReplyUpdate], *, is_printed: bool) -> tuple[ReplyUpdate, PlaygroundError | None]:
+    """The last update, and what broke the reply off after some text; an error before any text is raised.
+
+    Prints the answer to standard output as it grows, and the reasoning to standard error if that is a terminal.
+    """
     answer = thinking = ""
-    finished = last = None
-    for last in updates:
-        finished = last.finished or finished
-        if is_printed:
-            if sys.stderr.isatty():
-                print(_added(last.thinking, thinking), end="", file=sys.stderr, flush=True)
-                if last.thinking and last.answer and not answer:
-                    print("\n", file=sys.stderr, flush=True)
-            print(_added(last.answer, answer), end="", flush=True)
-            answer, thinking = last.answer, last.thinking
+    last: ReplyUpdate | None = None
+    error: PlaygroundError | None = None
+    try:
+        for last in updates:
+            if is_printed:
+                if sys.stderr.isatty():
+                    print(_added(last.thinking, thinking), end="", file=sys.stderr, flush=True)
+                    if last.thinking and last.answer and not answer:
+                        print("\n", file=sys.stderr, flush=True)
+                print(_added(last.answer, answer), end="", flush=True)
+                answer, thinking = last.answer, last.thinking
+    except PlaygroundError as failure:
+        if last is None or not (last.answer or last.thinking):
+            raise
+        error = failure
     if is_printed:
         print(flush=True)
-    assert last is not None and finished is not None  # the engine ends a reply with Finished or an error
-    return last, finished
+    assert last is not None  # the engine ends a reply with Finished or an error
+    return last, error
 
 
 def _added(text: str, printed: str) -> str:

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             remotes=services.remotes,
         )
         results, failures, partial = _follow(updates, panes, is_printed=not arguments.json)
-    if not results:
+    if not results and not partial:
         raise failures[0]
     both = [results[index] for index in range(len(panes)) if index in results]
     difference = first_difference(*both) if len(both) == 2 else None
@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         ],
         "first_difference": difference_record(difference),
     }
-    return Report(record, _text([pane.file.level for pane in panes], both, difference) if len(both) == 2 else "")
+    text = _text([pane.file.level for pane in panes], both, difference) if len(both) == 2 else ""
+    return Report(record, text, error=None if results else failures[0])
 
 
 def _follow(

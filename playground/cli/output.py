@@ -6,15 +6,22 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playground.errors import PlaygroundError
 
 
 @dataclass(frozen=True)
 class Report:
-    """The same facts twice: `record` for scripts (sizes in bytes, times in seconds), `text` for people."""
+    """The same facts twice: `record` for scripts (sizes in bytes, times in seconds), `text` for people.
+
+    error: what ended the work before its end. It is printed after the report, and the exit code is 1.
+    """
 
     record: Mapping[str, Any]
     text: str
+    error: PlaygroundError | None = None
 
 
 def print_report(report: Report, *, as_json: bool) -> None:

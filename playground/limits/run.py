@@ -19,7 +19,7 @@ from playground.text_format import spelled_duration
 
 Via = Literal["chat", "compare", "fit", "models", "learn", "api", ""]  # the tab, or the API for programs
 Work = Literal["reply", "comparison", "load", "making", "control", "scoring", "measurement"]
-StoppedBy = Literal["person", "time", "shutdown"]
+StoppedBy = Literal["person", "time", "shutdown", "absence"]
 LAB_WORK: Final[tuple[Work, ...]] = ("making", "control", "scoring", "measurement")
 
 GRACE_SECONDS: Final = 5.0  # for a stopped run to end by itself
@@ -48,12 +48,24 @@ class Visitor:
 
 
 class Run:
-    """Something a visitor has under way: first waiting (for memory, a load, a slot), then working. Thread-safe."""
+    """Something a visitor has under way: first waiting (for memory, a load, a slot), then working. Thread-safe.
+
+    absence_seconds: how long it goes on while its page is gone; see `leave`.
+    """
 
     def __init__(
-        self, visitor: Visitor, place: str, work: Work, about: object, limits: Limits, clock: Callable[[], float]
+        self,
+        visitor: Visitor,
+        place: str,
+        work: Work,
+        about: object,
+        limits: Limits,
+        clock: Callable[[], float],
+        absence_seconds: float = 0.0,
     ) -> None:
         self.visitor, self.place, self.work, self.about = visitor, place, work, about
+        self._absence_seconds = absence_seconds
+        self._absent_until: float | None = None
         self._limits, self._clock = limits, clock
         self._lock = threading.Lock()
         self._cleanups: list[Callable[[], object]] = []
@@ -68,9 +80,25 @@ class Run:
             if self._stopped_at is None:
                 self._stopped_at, self._shutdown = self._clock(), shutdown
 
+    def leave(self) -> None:
+        """Its page is gone: it ends in `absence_seconds`, unless the page comes back before that."""
+        with self._lock:
+            if self._absent_until is None:
+                self._absent_until = self._clock() + self._absence_seconds
+
+    def come_back(self, visitor: Visitor) -> None:
+        """Its page is back, in a new session, which it belongs to from now on."""
+        with self._lock:
+            self.visitor, self._absent_until = visitor, None
+
     def is_stopped(self) -> bool:
         """Whether it should end now: it was asked to, its page is gone, or its time is over."""
-        return self._stopped_at is not None or self._clock() >= self._deadline
+        return self._stopped_at is not None or self._clock() >= self._end
+
+    @property
+    def _end(self) -> float:
+        """When it ends at the latest."""
+        return self._deadline if self._absent_until is None else min(self._deadline, self._absent_until)
 
     def restart_wait(self) -> None:
         """Count the waiting time from now on, because something else had to be done first."""
@@ -90,14 +118,16 @@ class Run:
         """What ended the run; only meaningful once it is stopped."""
         if self._shutdown:
             return "shutdown"
-        return "person" if self._stopped_at is not None else "time"
+        if self._stopped_at is not None:
+            return "person"
+        return "time" if self._clock() >= self._deadline else "absence"
 
     @property
     def interruption(self) -> RequestRefused | None:
         """The error for a visitor whose run was ended by its time limit or by the end of the playground."""
         if self._shutdown:
             return self._shutdown
-        if self._stopped_at is not None or not self.is_stopped():
+        if self._stopped_at is not None or self._clock() < self._deadline:
             return None
         if self.is_waiting:
             return RequestRefused(
@@ -139,7 +169,7 @@ class Run:
 
     def is_abandoned(self) -> bool:
         """Whether it should have ended GRACE_SECONDS ago."""
-        stopped_at = self._stopped_at if self._stopped_at is not None else self._deadline
+        stopped_at = self._stopped_at if self._stopped_at is not None else self._end
         return self._clock() >= stopped_at + GRACE_SECONDS
 
     def release_resources(self) -> None:

@@ -73,13 +73,23 @@ class Runs:
     # --- runs ---
 
     @contextmanager
-    def start_run(self, visitor: Visitor, work: Work, place: str = "chat", about: object = None) -> Iterator[Run]:
+    def start_run(
+        self,
+        visitor: Visitor,
+        work: Work,
+        place: str = "chat",
+        about: object = None,
+        *,
+        absence_seconds: float = 0.0,
+    ) -> Iterator[Run]:
         """A run inside the visitor's share. Raises RequestRefused for too many.
 
         place: where on the page; each place of a session has one run at a time. about: lab runs about the same thing
         (several visitors who wait for one level to be made) count as one run towards the limit for all.
+        absence_seconds: how long the run goes on, and counts, after its page was closed.
         """
-        run = Run(visitor, place, work, about if about is not None else next(self._numbers), self.limits, self._clock)
+        about = about if about is not None else next(self._numbers)
+        run = Run(visitor, place, work, about, self.limits, self._clock, absence_seconds)
         with self._lock:
             self._check_shares(run)
             self._runs.append(run)
@@ -98,9 +108,9 @@ class Runs:
                 run.request_stop()
 
     def end_session(self, session: str) -> None:
-        """The page is closed: everything it has under way is asked to end."""
+        """The page is closed: everything it has under way ends, now or when it may not wait for the page any longer."""
         for run in self._runs_of(session):
-            run.request_stop()
+            run.leave()
 
     def release_abandoned_runs(self) -> None:
         """Remove runs that were stopped but did not end, and release what they hold."""

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute
 
 from playground import __version__, events
 from playground.app.api import ApiService
-from playground.app.chat import ChatService
+from playground.app.chat.service import ChatService
 from playground.app.compare.service import CompareService
 from playground.app.fit import FitService
 from playground.app.loaded_models import LoadedModels
@@ -50,7 +50,9 @@ from playground.web.server.sessions import MAX_SESSIONS, SessionMiddleware, Sess
 from playground.web.server.startup_checks import log_startup_problems, no_proxy_to
 from playground.web.server.uploads import CLEANING_SECONDS, KEPT_SECONDS, UPLOADS, uploads_in
 from playground.web.streaming import Streaming, never_empty
-from playground.web.tabs.chat import build_chat_tab, wire_chat_tab
+from playground.web.tabs.chat import wire_chat_tab
+from playground.web.tabs.chat_keeping import wire_chat_keeping
+from playground.web.tabs.chat_layout import build_chat_tab
 from playground.web.tabs.compare import wire_compare_tab
 from playground.web.tabs.compare_layout import build_compare_tab
 from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
@@ -119,6 +121,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
                 learn = build_learn_tab()
 
         wire_chat_tab(page, chat, chat_service, streaming)
+        wire_chat_keeping(page, chat, chat_service, streaming)
         wire_compare_tab(page, compare, compare_service, tabs, streaming)
         wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)
         wire_learn_tab(learn, tabs)

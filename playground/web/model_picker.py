@@ -211,6 +211,17 @@ def _build_server_form(group: str) -> ServerForm:
 # --- react ---
 
 
+def picker_views(
+    picker: PickerComponents, service: ModelPickerService, request: gr.Request, choice: ModelChoice
+) -> Iterator[PickerView]:
+    """The views of a choice, until another redraw of the same picker begins."""
+    is_newest = picker.redraws.begin_redraw(str(request.session_hash))
+    for view in service.views(choice):
+        if not is_newest():
+            return
+        yield view
+
+
 def _make_button(view: PickerView) -> gr.Button:
     """`Make Q2_0 (62 MiB)`; hidden where the chosen level is on the disk."""
     if view.to_make is None:
@@ -230,14 +241,8 @@ def _quantization_updates(picker: PickerComponents, update: QuantizationUpdate) 
 # --- wire ---
 
 
-def wire_model_picker(page: gr.Blocks, picker: PickerComponents, service: ModelPickerService) -> None:
-    """The picker is filled when the page opens, and redrawn whenever the choice changes."""
-    page.load(_redrawing(picker, service), picker.inputs, picker.outputs, **_REDRAW)
-    wire_choices(picker, service)
-
-
 def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
-    """The picker is redrawn whenever the choice changes. For a tab that fills its pickers itself."""
+    """The picker is redrawn whenever the choice changes. Each tab fills its pickers itself, when the page opens."""
     redraw = _redrawing(picker, service)
 
     def redraw_another_model(request: gr.Request, values: Values) -> Iterator[Updates]:
@@ -263,10 +268,7 @@ def keep_pickers_current(
 
 def _redrawing(picker: PickerComponents, service: ModelPickerService) -> Callable[..., Iterator[Updates]]:
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
-        is_newest = picker.redraws.begin_redraw(str(request.session_hash))
-        for view in service.views(picker.read_choice(values)):
-            if not is_newest():
-                return
+        for view in picker_views(picker, service, request, picker.read_choice(values)):
             yield picker.updates(view)
 
     return redraw

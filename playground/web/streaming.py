@@ -70,11 +70,12 @@ class Streaming:
         inputs: Collection[Any],
         outputs: Sequence[Any],
         growing: Sequence[Any],
+        js: str | None = None,
     ) -> Any:
         """Wire `work(request, *inputs)` to the triggers; returns the last event, to continue from with `then`.
 
         inputs: as Gradio takes them; of a set, `work` gets one dict of the values by component.
-        growing: those of the outputs that an update may touch many times a second.
+        growing: those of the outputs that an update may touch many times a second. js: gives the inputs in the browser.
         """
         self._wirings += 1
         number = self._wirings
@@ -95,7 +96,7 @@ class Streaming:
             yield from self._run_event(_session_of(request), number, None, lambda update: True)
 
         taken = inputs if isinstance(inputs, set) else list(inputs)
-        begun = gr.on(list(triggers), begin, taken, list(outputs), **_HIDDEN)
+        begun = gr.on(list(triggers), begin, taken, list(outputs), js=js, **_HIDDEN)
         return begun.then(grow, None, list(growing), **_HIDDEN).then(end, None, list(outputs), **_HIDDEN)
 
     def end_session(self, session: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import Final
 
 import gradio as gr
 
+from playground.chat.saved_chat import LARGEST_SEED, SAMPLING_RANGES, SHORTEST_REPLY
 from playground.engine.protocol import Sampling
 from playground.resources import asset
 from playground.web.streaming import Values
@@ -58,6 +60,16 @@ def save_file_js(name: str, media_type: str) -> str:
     return f"text => ({javascript('save_file.js')})(text, '{name}', '{media_type}')"
 
 
+def keep_js(name: str) -> str:
+    """The browser's part of an event: its tab keeps the one input under this name, for a reload."""
+    return f"text => ({javascript('keep.js')})('{name}', text)"
+
+
+def kept_js(*names: str, is_one: bool = False) -> str:
+    """The browser's part of an event: the inputs are what its tab kept under these names. is_one: a single input."""
+    return f"() => ({javascript('kept.js')})({json.dumps(names)}){'[0]' if is_one else ''}"
+
+
 def change_stamp() -> str:
     """A new value for a hidden text box whose `change` event others listen to."""
     return str(time.time_ns())
@@ -96,8 +108,11 @@ class SamplingControls:
 def build_sampling_controls(most_tokens: int) -> SamplingControls:
     """A folded panel of the Chat tab. most_tokens: the longest reply that may be asked for."""
 
-    def slider(label: str, info: str, least: float, most: float, value: float, step: float = 0.05) -> gr.Slider:
+    ranges = SAMPLING_RANGES | {"longest_reply": (SHORTEST_REPLY, most_tokens)}
+
+    def slider(label: str, info: str, value: float, step: float = 0.05) -> gr.Slider:
         name = label.lower().replace(" ", "-")
+        least, most = ranges[name.replace("-", "_")]
         return gr.Slider(least, most, value=value, step=step, label=label, info=info, elem_id=f"chat-{name}")
 
     with gr.Accordion("Sampling settings", open=False, elem_id="chat-parameters", elem_classes="gp-more"):
@@ -106,14 +121,14 @@ def build_sampling_controls(most_tokens: int) -> SamplingControls:
                 label="System prompt", info="Instructions the model gets before the chat.", lines=3, max_lines=8,
                 elem_id="chat-system",
             ),
-            temperature=slider("Temperature", "0 takes the likeliest token; more is more varied.", 0, 2, TEMPERATURE),
-            top_k=slider("Top-k", "Choose among this many likeliest tokens; 0: all.", 0, 200, 40, 1),
-            top_p=slider("Top-p", "Choose among the likeliest that together reach this share.", 0.05, 1, 0.95, 0.01),
-            min_p=slider("Min-p", "Drop tokens less likely than this fraction of the top one.", 0, 0.5, 0.05, 0.01),
-            repeat_penalty=slider("Repeat penalty", "1 is off; a little more avoids repetition.", 1, 1.5, 1, 0.01),
-            max_tokens=slider("Longest reply", "In tokens.", 16, most_tokens, min(1024, most_tokens), 16),
+            temperature=slider("Temperature", "0 takes the likeliest token; more is more varied.", TEMPERATURE),
+            top_k=slider("Top-k", "Choose among this many likeliest tokens; 0: all.", 40, 1),
+            top_p=slider("Top-p", "Choose among the likeliest that together reach this share.", 0.95, 0.01),
+            min_p=slider("Min-p", "Drop tokens less likely than this fraction of the top one.", 0.05, 0.01),
+            repeat_penalty=slider("Repeat penalty", "1 is off; a little more avoids repetition.", 1, 0.01),
+            max_tokens=slider("Longest reply", "In tokens.", min(1024, most_tokens), 16),
             seed=gr.Number(
                 label="Seed", info="Same seed, same random choices. −1: new each time.", value=-1, precision=0,
-                minimum=-1, maximum=2**32 - 2, elem_id="chat-seed",
+                minimum=-1, maximum=LARGEST_SEED, elem_id="chat-seed",
             ),
         )  # fmt: skip

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.chat import ChatRequest, ChatService, ChatUpdate, LoadReport
+from playground.app.chat.keeping import KeptChat
+from playground.app.chat.service import ChatService
+from playground.app.chat.updates import ChatRequest, ChatUpdate, LoadReport
 from playground.app.loaded_models import LoadedModels
 from playground.app.messages import WorkProgress
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
+from playground.app.resumable import ResumableReplies
 from playground.app.services import Services
 from playground.chat.session import ChatSession, Instructions, read_instructions
 from playground.engine.protocol import GREEDY, Finished
@@ -23,7 +26,8 @@ from playground.limits.runs import Visitor
 from playground.settings import load_settings
 from tests.support.status_messages import sentence
 
-ANNA, BEN = Visitor("a"), Visitor("b")
+ANNA, BEN, BACK = Visitor("a"), Visitor("b"), Visitor("a, after the reload")
+KEY = "0123456789abcdef" * 2
 STARTER = ModelChoice("SmolLM2-135M-Instruct", "Q4_1", 2048)
 BRIEFLY = ChatRequest(STARTER, sampling=GREEDY, max_tokens=12)
 AT_LENGTH = ChatRequest(STARTER, sampling=GREEDY, max_tokens=2000)
@@ -111,6 +115,38 @@ def test_a_chat_that_is_left_in_the_middle_frees_its_place(service: ChatService)
     assert list(service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY))[-1].phase == "rest"
 
 
+def test_a_reply_goes_on_when_its_page_was_reloaded_and_the_new_page_can_stop_it(
+    services: Services, service: ChatService
+) -> None:
+    chat = service.send_message(ANNA, ChatSession(), "Write a long story.", AT_LENGTH, KEY)
+    kept = next(chat).session
+    before = next(update.growing.content for update in chat if update.growing and update.growing.content)
+    chat.close()  # type: ignore[attr-defined]
+    services.runs.end_session(ANNA.session)
+    back = service.keeping.restore_chat(BACK, KeptChat(kept.to_stored_text() if kept else "", key=KEY))
+    reloaded = next(back)
+    assert reloaded.growing and reloaded.growing.content.startswith(before) and reloaded.phase == "replying"
+    longer = next(u.growing for u in back if u.growing and len(u.growing.content) > len(reloaded.growing.content))
+    service.stop_work(BACK)
+    last = list(back)[-1]
+    assert last.activity and last.activity.stopped_by == "person" and last.phase == "rest"
+    assert last.session and last.session.conversation.messages[-1].content.startswith(longer.content)
+    assert not services.runs.count_runs()
+
+
+def test_a_reply_whose_page_stays_away_frees_its_place(services: Services, service: ChatService) -> None:
+    impatient = ChatService(
+        services.settings, services.pool, service.picker, service.loaded_models, ResumableReplies(absence_seconds=0)
+    )
+    chat = impatient.send_message(ANNA, ChatSession(), "Write a long story.", AT_LENGTH, KEY)
+    next(update for update in chat if update.growing)
+    chat.close()  # type: ignore[attr-defined]
+    services.runs.wait_until_idle(60)
+    assert not services.runs.count_runs()
+    kept, goes_on = impatient.replies.find(KEY)
+    assert kept and kept.activity and kept.activity.stopped_by == "absence" and not goes_on
+
+
 def test_another_reply_takes_the_place_of_the_last(service: ChatService) -> None:
     session = last_session(list(service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
     again = last_session(list(service.regenerate_reply(ANNA, session, BRIEFLY)))
@@ -120,9 +156,9 @@ def test_another_reply_takes_the_place_of_the_last(service: ChatService) -> None
 
 def test_an_edited_question_takes_the_place_of_the_old_one(service: ChatService) -> None:
     session = last_session(list(service.send_message(ANNA, ChatSession(), "What is 2+2?", BRIEFLY)))
-    edited = last_session(list(service.send_message(ANNA, replace(session, is_editing=True), "What is 3+3?", BRIEFLY)))
+    edited = last_session(list(service.send_message(ANNA, session.with_editing(-1, ""), "What is 3+3?", BRIEFLY)))
     assert [message.content for message in edited.conversation.messages if message.role == "user"] == ["What is 3+3?"]
-    assert not edited.is_editing
+    assert edited.editing is None
 
 
 def test_an_empty_message_is_answered_with_what_to_do(service: ChatService) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from playground import events
-from playground.app.compare.comparison import BALLOT, CompareRequest, Comparison
+from playground.app.compare.comparison import BALLOT, CompareRequest, Comparison, PaneSession, growing_answers
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import link_query
 from playground.app.compare.updates import (
@@ -30,7 +30,9 @@ from playground.app.messages import CLEAR, StatusMessage, WorkProgress
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
+from playground.chat.conversation import Conversation
 from playground.chat.first_difference import FirstDifference
+from playground.chat.template.render import Message
 from playground.engine.protocol import GREEDY, Finished, Token
 from playground.errors import PlaygroundError
 from playground.limits.limits import Limits
@@ -39,7 +41,8 @@ from playground.models.model_file import ModelFile
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 
-ANNA, READER = Visitor("a"), Visitor("reader")
+ANNA, READER, BACK = Visitor("a"), Visitor("reader"), Visitor("a, after the reload")
+KEY = "0123456789abcdef" * 2
 MODEL = "SmolLM2-135M-Instruct"
 SHIPPED, COARSE = ModelChoice(MODEL, "Q4_1", 2048), ModelChoice(MODEL, "Q2_0", 2048)
 BRIEFLY = CompareRequest((SHIPPED, COARSE), sampling=GREEDY, max_tokens=12)
@@ -378,3 +381,40 @@ def test_a_comparison_ends_with_its_page_or_its_time_and_frees_its_models(servic
     assert last.phase == "rest" and last.comparison and last.comparison.pane_at(0).conversation.messages[-1].content
     assert ("The comparison was stopped after 2 minutes" in sentence(last.problem)) is (ended_by == "the time")
     assert all(model.users == 0 for model in services.pool.loaded_models())
+
+
+# --- a page that is reloaded ---
+
+
+def test_a_comparison_goes_on_when_its_page_was_reloaded(services: Services, service: CompareService) -> None:
+    chat = service.ask_both(ANNA, Comparison(), STORY, replace(BRIEFLY, max_tokens=400), KEY)
+    before = next(text for update in chat if (text := growing(update, 0)))
+    chat.close()  # type: ignore[attr-defined]
+    services.runs.end_session(ANNA.session)
+    back = service.restore_comparison(BACK, "", key=KEY)
+    assert growing(next(back), 0).startswith(before)
+    service.stop_comparison(BACK)
+    last = list(back)[-1]
+    assert last.phase == "rest" and pane(last, 0).stopped_by == "person"
+    assert [pane.question for pane in [last_comparison([last])]] == [STORY]
+
+
+def test_the_texts_of_a_comparison_come_back_when_the_server_has_forgotten_it(service: CompareService) -> None:
+    chat = Conversation().with_question(SUM)
+    texts = Comparison((PaneSession(chat.with_reply(Message("assistant", "4"))), PaneSession(chat))).to_stored_text()
+    growth = growing_answers(None, Message("assistant", "It is", "Hm."))
+    (update,) = service.restore_comparison(BACK, texts, growth, KEY[::-1])
+    assert [[m.content for m in pane(update, position).history] for position in (0, 1)] == [[SUM, "4"], [SUM, "It is"]]
+    assert "without their figures" in sentence(update.problem)
+
+
+@pytest.mark.parametrize("kept", ["", "{", "7", '{"panes": 7}', '{"panes": [[], [], []]}', '{"panes": [[7], []]}'])
+def test_texts_that_are_no_comparison_bring_nothing_back(service: CompareService, kept: str) -> None:
+    assert list(service.restore_comparison(BACK, kept, "x", "y")) == []
+
+
+def test_a_cleared_comparison_does_not_come_back(service: CompareService) -> None:
+    updates = list(service.ask_both(ANNA, Comparison(), SUM, BRIEFLY, KEY))
+    assert list(service.restore_comparison(BACK, "", key=KEY))[-1].comparison == last_comparison(updates)
+    service.clear_comparison(last_comparison(updates), KEY)
+    assert list(service.restore_comparison(BACK, "", key=KEY)) == []

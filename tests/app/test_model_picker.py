@@ -12,8 +12,9 @@ import pytest
 from playground.app.makeable_levels import QuantizationUpdate
 from playground.app.messages import CLEAR
 from playground.app.model_choice import LevelRow, ModelChoice
-from playground.app.model_picker import ModelPickerService, PickerView
+from playground.app.model_picker import ModelPickerService, PickerView, what_replaced
 from playground.app.services import Services
+from playground.chat.saved_chat import ChatSettings
 from playground.errors import ModelNotFound
 from playground.llama.params import MOST_CONTEXT
 from playground.quantize.quantize import quantize_file
@@ -171,3 +172,34 @@ def test_without_quantization_no_level_can_be_made(services: Services) -> None:
     assert list(picker.views(ModelChoice(NAME, "Q2_0")))[-1].makeable == ()
     (_, refused) = picker.make_level(ModelChoice(NAME, "Q2_0"))
     assert "no longer on this computer" in str(refused.message)
+
+
+# --- the model of a chat that comes back ---
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (STARTER, ""),
+        (ModelChoice(), ""),
+        (replace(STARTER, model="Gone\n7B"), "Gone 7B, the model of this chat, is not on this computer; SmolLM2 135M "),
+        (replace(STARTER, level="Q9"), "Q9, the level of this chat, is not here any more; Q4_1 is chosen instead."),
+        (
+            replace(STARTER, context_size=16_384),
+            "had a context of 16,384 tokens, more than SmolLM2 135M",
+        ),
+    ],
+)
+def test_what_is_not_to_be_had_is_named_with_what_takes_its_place(
+    picker: ModelPickerService, wanted: ModelChoice, said: str
+) -> None:
+    sentence = what_replaced(wanted, list(picker.views(wanted))[-1])
+    assert said in sentence and bool(sentence) == bool(said)
+
+
+def test_a_chat_without_a_choice_is_found_by_the_name_of_its_file(picker: ModelPickerService, starter: Path) -> None:
+    assert picker.choice_of_chat(ChatSettings()) is None
+    named = picker.choice_of_chat(ChatSettings(model_file=starter.name, context_size=2048))
+    assert named == STARTER
+    gone = picker.choice_of_chat(ChatSettings(model_file="Gone-Q8_0.gguf"))
+    assert gone and gone.model == "Gone-Q8_0.gguf"

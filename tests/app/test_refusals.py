@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from playground.app.chat import ChatRequest, ChatService
+from playground.app.chat.keeping import KeptChat
+from playground.app.chat.service import ChatService
+from playground.app.chat.updates import ChatRequest
 from playground.app.compare.comparison import Comparison
 from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
@@ -96,7 +98,7 @@ def test_what_is_too_long_is_a_line(
 
 
 def test_a_chat_from_a_browser_that_is_too_long_is_a_line(chat: ChatService, records: Log) -> None:
-    chat.restore_session(ANNA, json.dumps([{"role": "user", "content": "x" * 101}]))
+    list(chat.keeping.restore_chat(ANNA, KeptChat(json.dumps([{"role": "user", "content": "x" * 101}]))))
     assert only_refusal(records)["setting"] == "max_message_characters"
 
 

@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from playground.app.chat import ChatRequest, ChatService
+from playground.app.chat.service import ChatService
+from playground.app.chat.updates import ChatRequest
 from playground.app.compare.comparison import CompareRequest, Comparison
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import link_query
@@ -22,6 +23,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.comparison import Mode
+from playground.chat.export import as_json, as_markdown
 from playground.chat.first_difference import NoDifference
 from playground.chat.session import ChatSession
 from playground.engine.protocol import GREEDY, Finished
@@ -181,6 +183,9 @@ def test_a_failing_server_is_a_sentence_and_the_chat_goes_on(
         assert said in sentence([frame.problem for frame in frames if frame.problem][-1])
         chat_session = [frame.session for frame in frames if frame.session][-1]
         assert [message.content for message in chat_session.conversation.messages[1:]] == ([kept] if kept else [])
+        for export in (as_markdown, as_json):
+            text = export(chat_session.transcript())
+            assert (kept.strip() in text) and (not kept or said in text.replace("\\", ""))
         frames = list(chat.send_message(ANN, ChatSession(), SUM, ChatRequest(ModelChoice("plain@bad", "on bad"))))
         assert frames[-1].details and frames[-1].details.timings.generated_tokens is None
 
@@ -193,7 +198,9 @@ def test_stop_ends_a_server_s_reply_with_what_it_has_written(chat: ChatService) 
         if frame.growing:
             chat.stop_work(ANN)
     assert [frame.activity.stopped_by for frame in frames if frame.activity][-1] == "person"
-    assert [frame.session for frame in frames if frame.session][-1].conversation.messages[-1].content
+    stopped = [frame.session for frame in frames if frame.session][-1]
+    assert stopped.conversation.messages[-1].content
+    assert "*Broken off: You stopped the reply.*" in as_markdown(stopped.transcript())
 
 
 # --- the comparison ---

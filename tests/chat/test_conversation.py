@@ -35,10 +35,6 @@ def test_a_question_and_its_answer_are_added_and_nothing_else_changes() -> None:
     assert asked.messages == (HI,) and start.messages == ()
 
 
-def test_editing_the_last_question_drops_its_answer() -> None:
-    assert CONVERSATION.replace_last_question("Adieu").messages == (HI, HELLO, Message("user", "Adieu"))
-
-
 def test_regenerating_goes_back_to_the_last_question() -> None:
     assert CONVERSATION.without_last_reply().messages == CONVERSATION.messages[:3]
     assert CONVERSATION.without_last_reply().without_last_reply().messages == CONVERSATION.messages[:3]
@@ -165,11 +161,7 @@ def test_a_short_reply_asks_for_little_room() -> None:
 
 def test_a_question_that_alone_is_too_long_is_refused_with_the_figures() -> None:
     with pytest.raises(RequestRefused) as caught:
-        next(
-            stream_reply(
-                ScriptedEngine(context_size=200), long_conversation(3).replace_last_question("word " * 500), GREEDY
-            )
-        )
+        next(stream_reply(ScriptedEngine(context_size=200), long_conversation(3).with_question("word " * 500), GREEDY))
     assert "take 506 tokens; a context of 200 has room for 150 beside a reply." in str(caught.value)
     assert "choose a larger context" in caught.value.remedy
 

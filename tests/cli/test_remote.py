@@ -10,6 +10,8 @@ import pytest
 
 from playground.__main__ import main
 from tests.support.server_process import ALIAS, KEY, ServerProcess
+from tests.support.server_stand_in import KEY as STAND_IN_KEY
+from tests.support.server_stand_in import ServerStandIn
 
 QUESTION = ("-p", "What is 2+2?", "--temperature", "0", "--max-tokens", "8", "--context", "512", "--json")
 
@@ -40,6 +42,30 @@ def test_a_script_compares_a_model_here_with_one_on_a_server(capsys: pytest.Capt
     here, there = json.loads(capsys.readouterr().out)["panes"]
     assert here["text"] == there["text"]
     assert (there["level"], there["file"], there["memory_measured"]) == ("on workshop", None, None)
+
+
+@pytest.fixture
+def bad(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server whose model "cut" breaks off in mid-reply."""
+    with ServerStandIn() as server:
+        monkeypatch.setenv("PLAYGROUND_REMOTES", f"bad={server.url}")
+        monkeypatch.setenv("PLAYGROUND_REMOTE_KEY_BAD", STAND_IN_KEY)
+        yield
+
+
+@pytest.mark.usefixtures("bad")
+@pytest.mark.parametrize("models", [["cut@bad"], ["cut@bad", "cut@bad"]], ids=["chat", "compare"])
+def test_what_came_before_every_reply_broke_off_is_printed(
+    capsys: pytest.CaptureFixture[str], models: list[str]
+) -> None:
+    command = "chat" if len(models) == 1 else "compare"
+    assert main([command, *models, "-p", "Hello", "--json"]) == 1
+    printed = capsys.readouterr()
+    record = json.loads(printed.out)
+    replies = record.get("panes", [record])
+    assert [reply["text"] for reply in replies] == ["Well, "] * len(models)
+    assert all("broke in the middle of its answer" in reply["error"] for reply in replies)
+    assert "broke in the middle of its answer" in printed.err and printed.err.count("\n") == 1
 
 
 def test_a_wrong_key_is_one_line_for_a_script(

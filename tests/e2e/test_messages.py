@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.chat.test_markdown_escape import HIGHLIGHTED
-from tests.e2e.visitor import Visitor
+from tests.e2e.visitor import Visitor, without_dice
 
 LANGUAGES = sorted(
     {
@@ -147,3 +148,92 @@ def test_no_hidden_box_of_compare_shows_after_blind(visit: Visitor) -> None:
     page.locator("#left-fold button").click()
     expect(page.locator("#left-model")).to_be_visible()
     expect(page.locator("#left-news")).to_be_hidden()
+
+
+def show_two_turns(visit: Visitor, page: Page) -> None:
+    show_chat(visit, page, [("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "done")])
+
+
+def test_a_cleared_chat_comes_back_with_undo(visit: Visitor) -> None:
+    page = visit()
+    show_two_turns(visit, page)
+    page.get_by_role("button", name="Clear").click()
+    expect(page.get_by_test_id("user")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_test_id("user")).to_have_text(["One?", "Two?"])
+    expect(page.get_by_role("button", name="Undo")).to_be_hidden()
+
+
+@pytest.mark.parametrize("way", ["Escape", "Cancel"])
+def test_an_edit_can_be_left_and_the_draft_is_still_there(visit: Visitor, way: str) -> None:
+    page = visit()
+    show_two_turns(visit, page)
+    box = page.get_by_role("textbox", name="Your message")
+    box.fill("Three?")
+    page.get_by_role("button", name="Edit last").click()
+    expect(box).to_have_value("Two?")
+    expect(box).to_be_focused()
+    if way == "Escape":
+        box.press("Escape")
+    else:
+        page.locator("#chat-cancel-edit").click()
+    expect(box).to_have_value("Three?")
+    expect(page.locator("#chat-cancel-edit")).to_be_hidden()
+    expect(page.get_by_test_id("user")).to_have_text(["One?", "Two?"])
+
+
+def test_an_earlier_message_can_be_changed_at_its_pencil(visit: Visitor) -> None:
+    page = visit()
+    show_two_turns(visit, page)
+    box = page.get_by_role("textbox", name="Your message")
+    page.locator("#chat-log .message-buttons").first.get_by_role("button").last.click()
+    expect(box).to_have_value("One?")
+    expect(page.locator("#chat-problem")).to_contain_text("You are changing an earlier message.")
+    box.fill("Zero?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_test_id("user")).to_have_text("Zero?")
+    page.locator("#chat-stop").click()
+
+
+def test_a_chat_saved_by_the_page_is_opened_again(visit: Visitor) -> None:
+    page = visit()
+    show_two_turns(visit, page)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as JSON").click()
+    page.get_by_role("button", name="Clear").click()
+    for path, said in (
+        (Path(__file__), "chat.json cannot be opened: it is not JSON."),
+        (saved.value.path(), "chat.json is open: 4 messages."),
+    ):
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Open a chat").click()
+        chooser.value.set_files({"name": "chat.json", "mimeType": "application/json", "buffer": path.read_bytes()})
+        expect(page.locator("#chat-problem")).to_contain_text(said)
+    expect(page.get_by_test_id("user")).to_have_text(["One?", "Two?"])
+
+
+def test_messages_keep_their_order_when_the_page_is_hidden_and_shown(visit: Visitor) -> None:
+    """In a hidden page a timer may take a second; Gradio has the messages of a visible page in timers."""
+    page = visit()
+    page.context.add_init_script(
+        """
+        let looks = 0;
+        Object.defineProperty(document, 'visibilityState', {get: () => looks++ % 2 ? 'hidden' : 'visible'});
+        const startTimer = window.setTimeout;
+        window.setTimeout = (work, delay, ...values) => startTimer(work, values[0]?.msg ? 1000 : delay, ...values);
+        """
+    )
+    visit.reload(page)
+    expect(page.locator("#chat-memory .gp-memory-head b")).to_be_attached()
+    for size in ("8K", "2K", "8K"):
+        page.locator("#chat-context label", has_text=size).click()
+        expect(page.locator("#chat-fold")).to_contain_text(size)
+    without_dice(page)
+    page.get_by_role("spinbutton", name="Longest reply").fill("32")
+    page.get_by_role("spinbutton", name="Longest reply").press("Tab")
+    page.get_by_label("Your message").fill("Count to twenty.")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status").filter(has_text=re.compile("Reply ended"))).to_be_attached()
+    shown = page.get_by_test_id("bot").inner_text()
+    visit.reload(page)
+    expect(page.get_by_test_id("bot")).to_have_text(shown.strip())

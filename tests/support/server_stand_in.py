@@ -80,6 +80,7 @@ class ServerStandIn:
         self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.models: Any = {"data": [{"id": name, "max_model_len": 2048} for name in (*STREAMS, *REFUSALS)]}
         self.left = threading.Event()
+        self.go_on = threading.Event()  # when set, the model "waits" writes the rest of its answer
         self.hold = threading.Event()  # while a list of models is asked for: answered when set
         self.hold.set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -97,6 +98,7 @@ class ServerStandIn:
 
     def __exit__(self, *_: object) -> None:
         self.hold.set()
+        self.go_on.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -144,6 +146,11 @@ class ServerStandIn:
                 elif name == "hangs":
                     self._stream([piece("Well, ")], end=False)
                     self._wait_until_left()
+                elif name == "waits":
+                    with self._leaving():
+                        self._stream([piece("Well, ")], end=False)
+                        stand_in.go_on.wait(60)
+                        self._stream([piece("here it is."), piece(finish="stop")], is_begun=True)
                 elif name == "hangs before its answer":
                     self._wait_until_left()
                 elif name == "never stops":
@@ -161,9 +168,17 @@ class ServerStandIn:
                     status, answer = REFUSALS[name]
                     self._json(status, answer, {"Retry-After": "7", "Location": "http://127.0.0.1:9/v1"})
 
-            def _stream(self, pieces: Iterable[dict[str, Any] | str], *, end: bool = True, cut: bool = False) -> None:
-                self._head("text/event-stream", {"Content-Length": "100000"} if cut else {})
-                self.wfile.write(b": a comment\r\n\r\nevent: message\n")
+            def _stream(
+                self,
+                pieces: Iterable[dict[str, Any] | str],
+                *,
+                end: bool = True,
+                cut: bool = False,
+                is_begun: bool = False,
+            ) -> None:
+                if not is_begun:
+                    self._head("text/event-stream", {"Content-Length": "100000"} if cut else {})
+                    self.wfile.write(b": a comment\r\n\r\nevent: message\n")
                 for each in pieces:
                     data = each if isinstance(each, str) else json.dumps(each)
                     self.wfile.write(f"data: {data}\r\n\r\n".encode())

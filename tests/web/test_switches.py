@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from playground.app.chat import ChatService
+from playground.app.chat.service import ChatService
 from playground.app.compare.comparison import Comparison
 from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.chat import ChatRequest, ChatService, ChatUpdate
+from playground.app.chat.service import ChatService
+from playground.app.chat.updates import ChatRequest, ChatUpdate
 from playground.app.loaded_models import LoadedModels, LoadedModelsView
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService

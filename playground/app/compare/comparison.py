@@ -7,6 +7,7 @@ copies a session's state.
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -15,6 +16,7 @@ from playground.app.model_choice import ModelChoice
 from playground.chat.comparison import MeasurementNoise, Mode, Pane, PaneResult
 from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text
+from playground.chat.saved_chat import growing_text, read_growing_reply
 from playground.chat.template.render import Message
 from playground.engine.protocol import GREEDY, Finished, Sampling
 from playground.engine.remote.protocol import RemoteModel
@@ -26,6 +28,7 @@ from playground.models.model_file import ModelFile
 POSITIONS: Final = (0, 1)
 LETTERS: Final = ("A", "B")  # by position
 USUAL_TOKENS: Final = 128  # of an answer: enough to see what is lost, and a level that babbles ends soon
+_SEPARATOR: Final = "\x1d"  # GROUP SEPARATOR
 BALLOT: Final = ("A better", "B better", "Tie", "Both bad")
 
 
@@ -129,6 +132,11 @@ class Comparison:
         panes[self.shown_order[position]] = pane
         return replace(self, panes=(panes[0], panes[1]))
 
+    def to_stored_text(self) -> str:
+        """The texts for the browser to keep, as they are shown; "" if there are none."""
+        panes = [self.pane_at(position).conversation.to_json() for position in POSITIONS]
+        return "" if self.is_empty else json.dumps({"panes": panes})
+
     # --- what happens to it; each returns a new comparison ---
 
     def with_question(self, text: str, request: CompareRequest, limits: HistoryLimits) -> Comparison:
@@ -201,3 +209,30 @@ class Comparison:
         if chosen in POSITIONS:
             preference = "first" if chosen == first_position else "second"
         return Vote(pair, preference, "first" if first_position == 0 else "second")
+
+
+def growing_answers(first: Message | None, second: Message | None) -> str:
+    """The parts of both answers that are there, for a browser's tab to keep; None for an answer that has not begun."""
+    return _SEPARATOR.join(growing_text(message) if message else "" for message in (first, second))
+
+
+def read_stored_comparison(text: str, growing: str, limits: HistoryLimits) -> Comparison:
+    """What `Comparison.to_stored_text` and `growing_answers` wrote, without models; empty if it cannot be read."""
+    if not text or len(text) > 16 * limits.all_characters:
+        return Comparison()
+    try:
+        first, second = (Conversation.from_untrusted(pane, limits) for pane in json.loads(text)["panes"])
+    except (ValueError, TypeError, KeyError, RecursionError, RequestRefused):
+        return Comparison()
+    left, _, right = growing.partition(_SEPARATOR)
+    panes = _with_growth(first, left, limits), _with_growth(second, right, limits)
+    return Comparison(panes)
+
+
+def _with_growth(conversation: Conversation, growing: str, limits: HistoryLimits) -> PaneSession:
+    """A pane with the part of its answer that was kept."""
+    message = read_growing_reply(growing, limits)
+    is_waiting = bool(conversation.messages) and conversation.messages[-1].role == "user"
+    if is_waiting and (message.content or message.thinking):
+        conversation = conversation.with_reply(message)
+    return PaneSession(conversation)

@@ -7,12 +7,13 @@ appear together, when both are complete.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Literal
+from functools import partial
+from typing import Final, Literal
 
-from playground.app.compare.comparison import POSITIONS, CompareRequest, Comparison
+from playground.app.compare.comparison import POSITIONS, CompareRequest, Comparison, read_stored_comparison
 from playground.app.compare.scoring import ComparisonScoring
 from playground.app.compare.setup import CompareSetup
 from playground.app.compare.updates import (
@@ -25,9 +26,10 @@ from playground.app.compare.updates import (
 )
 from playground.app.loaded_models import LoadedModels
 from playground.app.makeable_levels import quantization_progress
-from playground.app.messages import CLEAR, StatusMessage, log_refusal
+from playground.app.messages import CLEAR, Notice, StatusMessage, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
+from playground.app.resumable import ResumableReplies
 from playground.app.services import Services
 from playground.chat.compare import compare, usual_mode
 from playground.chat.comparison_export import (
@@ -46,11 +48,26 @@ from playground.measure.votes import Pair, VoteStore
 from playground.models.file_records import FileChecksums
 from playground.models.model_file import ModelFile
 
+_TEXTS_ONLY: Final = (
+    "The questions and answers of this comparison are back, without their figures and names: the page was away for too "
+    "long, or the playground was restarted."
+)
+
 
 class CompareService:
-    """Serves the comparisons of all visitors; `runs` limits what each may have under way."""
+    """Serves the comparisons of all visitors; `runs` limits what each may have under way.
 
-    def __init__(self, services: Services, picker: ModelPickerService, loaded_models: LoadedModels) -> None:
+    replies: those that go on without their page for a while.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        picker: ModelPickerService,
+        loaded_models: LoadedModels,
+        replies: ResumableReplies[CompareUpdate] | None = None,
+    ) -> None:
+        self.replies: ResumableReplies[CompareUpdate] = replies or ResumableReplies()
         self.picker = picker
         self.loaded_models = loaded_models
         self.runs = picker.runs
@@ -67,18 +84,21 @@ class CompareService:
     # --- what a visitor does ---
 
     def ask_both(
-        self, visitor: Visitor, comparison: Comparison, text: str, request: CompareRequest
+        self, visitor: Visitor, comparison: Comparison, text: str, request: CompareRequest, key: str = ""
     ) -> Iterator[CompareUpdate]:
-        """Ask both models; makes and loads what is missing first."""
+        """Ask both models; makes and loads what is missing first.
+
+        key: with which the page finds the answers again, if it is closed or loses its connection; "": they end then.
+        """
         try:
             asked = self._check_limits(comparison.with_question(text, request, self.limits))
         except PlaygroundError as error:
             yield refused_update(error, visitor)
             return
-        yield from self._run_panes(visitor, asked, request, POSITIONS)
+        yield from self._run_panes(visitor, asked, request, POSITIONS, key)
 
     def regenerate_answer(
-        self, visitor: Visitor, comparison: Comparison, position: int, request: CompareRequest
+        self, visitor: Visitor, comparison: Comparison, position: int, request: CompareRequest, key: str = ""
     ) -> Iterator[CompareUpdate]:
         """Another answer of one pane, by the model that is chosen there now."""
         try:
@@ -86,21 +106,39 @@ class CompareService:
         except PlaygroundError as error:
             yield refused_update(error, visitor)
             return
-        yield from self._run_panes(visitor, asked, request, (position,))
+        yield from self._run_panes(visitor, asked, request, (position,), key)
 
     def stop_comparison(self, visitor: Visitor) -> None:
         """Stop what this page's comparison has under way, within one update."""
         self.runs.stop_run(visitor, PLACE)
 
-    def clear_comparison(self, comparison: Comparison) -> CompareUpdate:
+    def restore_comparison(
+        self, visitor: Visitor, kept: str, growing: str = "", key: str = ""
+    ) -> Iterator[CompareUpdate]:
+        """The comparison of a page that is back: from the server if it is still here, else the texts that its tab kept.
+
+        kept, growing: as `Comparison.to_stored_text` and `growing_answers` write them; a browser may send anything.
+        """
+        newest, _ = self.replies.find(key)
+        if newest and newest.comparison:
+            for update in self.replies.resume(key, visitor):
+                yield replace(update, problem=None) if update.problem == CLEAR else update
+            return
+        comparison = read_stored_comparison(kept, growing, self.limits)
+        if not comparison.is_empty:
+            yield replace(update_at_rest(comparison), problem=Notice(_TEXTS_ONLY, "warning"))
+
+    def clear_comparison(self, comparison: Comparison, key: str = "") -> CompareUpdate:
+        self.replies.forget(key)
         return replace(update_at_rest(comparison.cleared()), problem=CLEAR, noise=CLEAR, agreement=CLEAR)
 
     def reveal_names(self, comparison: Comparison) -> CompareUpdate:
         """Blind mode was switched off: both panes go back to where they were chosen."""
         return update_at_rest(comparison.revealed())
 
-    def cast_vote(self, visitor: Visitor, comparison: Comparison, word: str) -> CompareUpdate:
+    def cast_vote(self, visitor: Visitor, comparison: Comparison, word: str, key: str = "") -> CompareUpdate:
         """Keep the vote and show the names; they also show if the vote cannot be kept."""
+        self.replies.forget(key)  # or a reload would bring the names back hidden, for a second vote
         try:
             vote = comparison.read_vote(word)
         except PlaygroundError as error:
@@ -168,17 +206,36 @@ class CompareService:
         return comparison
 
     def _run_panes(
-        self, visitor: Visitor, comparison: Comparison, request: CompareRequest, positions: Sequence[int]
+        self, visitor: Visitor, comparison: Comparison, request: CompareRequest, positions: Sequence[int], key: str
     ) -> Iterator[CompareUpdate]:
-        """Answer at these positions. Everything that is held is released before the last update."""
+        answer = partial(self._answer, visitor, comparison, request, positions)
+        yield from self.replies.start(key, visitor, answer)
+
+    def _answer(
+        self,
+        visitor: Visitor,
+        comparison: Comparison,
+        request: CompareRequest,
+        positions: Sequence[int],
+        has_begun: Callable[[Run], None] | None,
+    ) -> Iterator[CompareUpdate]:
+        """Answer at these positions. Everything that is held is released before the last update.
+
+        has_begun: takes the run of answers that go on without their page for a while.
+        """
+        absence_seconds = self.replies.absence_seconds if has_begun else 0.0
         running = RunningPanes(comparison, positions)
         problem: PlaygroundError | None = None
         with ExitStack() as share:
             try:
-                run = share.enter_context(self.runs.start_run(visitor, "comparison", PLACE))
+                run = share.enter_context(
+                    self.runs.start_run(visitor, "comparison", PLACE, absence_seconds=absence_seconds)
+                )
             except RequestRefused as error:
                 yield refused_update(error, visitor)
                 return
+            if has_begun:
+                has_begun(run)
             yield CompareUpdate(
                 comparison, running.states, "busy", problem=CLEAR, answers=CLEAR, noise=CLEAR, agreement=CLEAR
             )
@@ -190,8 +247,8 @@ class CompareService:
             except PlaygroundError as error:
                 problem = error
             stopped_by: StoppedBy = "person"
-            if not running.all_ended and (interruption := run.interruption):
-                problem, stopped_by = interruption, run.stopped_by
+            if not running.all_ended and run.is_stopped():
+                problem, stopped_by = run.interruption or problem, run.stopped_by
         if problem:
             log_refusal(problem, visitor)
         yield replace(running.final_update(stopped_by, problem), problem=problem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final, Literal
 
 from playground.app.compare.comparison import LETTERS, POSITIONS, Comparison
@@ -147,6 +147,21 @@ class CompareUpdate:
     agreement: AgreementResult | StatusMessage | None = None
     tallies: VoteTallies | PlaygroundError | None = None
     has_new_level: bool = False  # a level was made, so there is a new file on the disk
+
+    def after(self, earlier: CompareUpdate) -> CompareUpdate:
+        """Both as one update: what is new here, else what was new before."""
+        news = {part.name: value for part in fields(self) if (value := getattr(self, part.name)) is not None}
+        first, second = (new or old for new, old in zip(self.panes, earlier.panes, strict=True))
+        is_new_level = self.has_new_level or earlier.has_new_level
+        return replace(earlier, **news | {"panes": (first, second), "has_new_level": is_new_level})
+
+    @property
+    def size(self) -> int:
+        """Of the texts in it, in characters, and of the tokens of the answers, which weigh about 100 each."""
+        panes = self.comparison.panes if self.comparison else ()
+        messages = [message for pane in panes for message in pane.conversation.messages]
+        tokens = sum(len(pane.result.tokens) for pane in panes if pane.result)
+        return sum(len(message.content) + len(message.thinking) for message in messages) + 100 * tokens
 
 
 def refused_update(error: PlaygroundError, visitor: Visitor) -> CompareUpdate:

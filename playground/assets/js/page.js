@@ -1,9 +1,19 @@
 // What the messages and the boxes of the page need beyond what Gradio 6.31 does; the page calls it once, when it opens.
 //
 // Each paragraph of a message, and each box to type in, runs in the direction of its first strong letter (`dir=auto`).
-// After a press on a button that then hides or cannot be used, the focus goes on to the box for the next message. A
-// model's name that is longer than its box is shown whole by the mouse and the focus.
+// After a press on a button that then hides or cannot be used, the focus goes on to the box for the next message.
+// Escape in this box leaves a message as it was before it was edited. A model's name that is longer than its box is shown whole by the mouse and the focus.
 () => {
+  // Gradio 6.31 handles a message of the server in a timer while the page is visible, and at once while it is hidden. So
+  // messages would overtake each other when a person goes to another tab, and each holds only what has changed since the
+  // one before: words out of order, or "Cannot set properties of undefined". Here each is handled at once.
+  const startTimer = window.setTimeout;
+  window.setTimeout = (work, delay, ...values) => {
+    if (delay !== 0 || !values[0]?.msg || !values[0].event_id) return startTimer(work, delay, ...values);
+    work(...values);
+    return 0;
+  };
+
   const paragraphs = '.gp-log .prose :is(p, ul, ol, blockquote, h1, h2, h3, h4, h5, h6, table, th, td),'
     + ' .gp-typed';
   const boxes = 'textarea, input:is([type=text], :not([type]))';
@@ -24,8 +34,14 @@
   document.addEventListener('mouseover', showWhole);
   document.addEventListener('focusin', showWhole);
 
+  document.addEventListener('keydown', event => {
+    if (event.key === 'Escape' && event.target.closest?.('#chat-message'))
+      document.querySelector('#chat-cancel-edit')?.click();
+  });
+
   const leavers = [
-    [':is(#chat-send, #chat-stop, #chat-edit, #chat-clear, #chat-regenerate), .gp-starters button', 'chat'],
+    [':is(#chat-send, #chat-stop, #chat-edit, #chat-cancel-edit, #chat-clear, #chat-undo, #chat-regenerate),'
+      + ' .gp-starters button', 'chat'],
     [':is(#compare-send, #compare-stop, #compare-clear), #compare-examples button, .gp-pane .gp-tools button', 'compare'],
   ];
   document.addEventListener('click', event => {

@@ -20,7 +20,7 @@ from playground.web.html.templates import render
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from playground.app.chat import ContextUse, LoadReport, ReplyDetails
+    from playground.app.chat.updates import ContextUse, LoadReport, ReplyDetails
     from playground.app.messages import CutShortBy
     from playground.chat.session import Instructions
     from playground.chat.template.render import Message
@@ -36,6 +36,7 @@ _STOPPED_WORDS: Final[dict[CutShortBy, str]] = {
     "person": FINISH_WORDS["cancelled"],
     "time": "stopped by the time limit",
     "shutdown": "the playground is shutting down",
+    "absence": "stopped while the page was away",
     "failure": "broken off",
 }
 

@@ -9,11 +9,12 @@ from typing import Any, Final, Literal
 
 import gradio as gr
 
-from playground.app.compare.comparison import USUAL_TOKENS, CompareRequest, Comparison
+from playground.app.compare.comparison import USUAL_TOKENS, CompareRequest, Comparison, growing_answers
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import LinkedSetup, link_query
 from playground.app.compare.updates import AgreementResult, ComparedAnswers, CompareUpdate, NoiseResult
 from playground.app.messages import WorkProgress, log_refusal
+from playground.app.resumable import read_key
 from playground.chat.prompts import ComparisonPrompt
 from playground.engine.protocol import Sampling
 from playground.errors import PlaygroundError
@@ -34,7 +35,7 @@ from playground.web.model_picker import wire_choices
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values, what_is_new
 from playground.web.tabs.compare_layout import CompareTab
-from playground.web.widgets import change_stamp, save_file_js
+from playground.web.widgets import change_stamp, keep_js, kept_js, save_file_js
 
 # Browsers give a page the clipboard only on a safe address; the link also shows, to be copied by hand.
 _LINK_JS: Final = """query => {
@@ -43,6 +44,10 @@ _LINK_JS: Final = """query => {
   navigator.clipboard?.writeText(link).catch(() => {});
   return link;
 }"""
+_TEXTS: Final = "gguf-playground-comparison"  # the names of what the storage of the browser's tab holds
+_GROWING: Final = "gguf-playground-comparison-growing"
+_DRAFT: Final = "gguf-playground-comparison-draft"
+_KEY: Final = "gguf-playground-comparison-key"
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
 
@@ -72,6 +77,13 @@ def read_request(tab: CompareTab, values: Values) -> CompareRequest:
 def draw_update(tab: CompareTab, update: CompareUpdate) -> Updates:
     """The new values of the components that the update changes."""
     drawn = what_is_new((tab.comparison, update.comparison))
+    if update.comparison is not None:
+        drawn[tab.storage.texts] = update.comparison.to_stored_text()
+    if update.phase == "rest":
+        drawn[tab.storage.growing] = ""
+    elif any(state and state.growing for state in update.panes):
+        first, second = (state.growing if state else None for state in update.panes)
+        drawn[tab.storage.growing] = growing_answers(first, second)
     if update.problem is not None:
         drawn[tab.problem] = status_message(update.problem)
     for position, (pane, state) in enumerate(zip(tab.panes, update.panes, strict=True)):
@@ -145,20 +157,43 @@ def wire_compare_tab(
 ) -> None:
     """Every event of the tab."""
     visitor = partial(visitor_of, runs=service.runs, via="compare")
+    _wire_storage(page, tab, service, streaming, visitor)
     _wire_work(tab, service, streaming, visitor)
     _wire_votes(tab, service, visitor)
     _wire_saving(tab, service, visitor)
     _wire_pickers(page, tab, service, tabs, visitor)
 
 
+def _wire_storage(
+    page: gr.Blocks, tab: CompareTab, service: CompareService, streaming: Streaming, visitor: VisitorOf
+) -> None:
+    """The texts, the growing answers and the draft: kept by the browser's tab at each change, back in its next page."""
+    storage = tab.storage
+
+    def restore(request: gr.Request, *values: str | None) -> Iterator[Updates]:
+        texts, growing, key = (value or "" for value in values)
+        yield {storage.key: read_key(key)}
+        for update in service.restore_comparison(visitor(request), texts, growing, key):
+            yield draw_update(tab, update)
+
+    parts = {storage.texts: _TEXTS, storage.growing: _GROWING, storage.key: _KEY}
+    js = kept_js(*parts.values())
+    streaming.wire([page.load], restore, list(parts), [*tab.drawn, storage.key], tab.growing, js=js)
+    page.load(None, None, tab.message, js=kept_js(_DRAFT, is_one=True), **_PRIVATE)
+    for part, name in {**parts, tab.message: _DRAFT}.items():
+        part.change(None, part, None, js=keep_js(name), **_PRIVATE)
+
+
 def _wire_work(tab: CompareTab, service: CompareService, streaming: Streaming, visitor: VisitorOf) -> None:
     """What runs models; it goes on in a stream of updates until it ends or is stopped."""
-    inputs = {tab.comparison, *tab.request_inputs}
+    inputs = {tab.comparison, tab.storage.key, *tab.request_inputs}
+
+    def key_of(values: Values) -> str:
+        return str(values[tab.storage.key] or "")
 
     def ask(request: gr.Request, values: Values) -> Iterator[Updates]:
-        updates = service.ask_both(
-            visitor(request), values[tab.comparison], values[tab.message], read_request(tab, values)
-        )
+        compare_request, comparison = read_request(tab, values), values[tab.comparison]
+        updates = service.ask_both(visitor(request), comparison, values[tab.message], compare_request, key_of(values))
         for number, update in enumerate(updates):
             is_accepted = number == 0 and update.comparison is not None
             yield draw_update(tab, update) | ({tab.message: "", tab.look_for: ""} if is_accepted else {})
@@ -168,13 +203,16 @@ def _wire_work(tab: CompareTab, service: CompareService, streaming: Streaming, v
         yield {tab.settings.system: prompt.system, tab.look_for: look_for_line(prompt.look_for)}
         compare_request = replace(read_request(tab, values), system=prompt.system)
         comparison: Comparison = values[tab.comparison]
-        for update in service.ask_both(visitor(request), comparison.cleared(), prompt.text, compare_request):
+        updates = service.ask_both(visitor(request), comparison.cleared(), prompt.text, compare_request, key_of(values))
+        for update in updates:
             yield draw_update(tab, update)
 
     def regenerate(position: int, request: gr.Request, values: Values) -> Iterator[Updates]:
-        for update in service.regenerate_answer(
-            visitor(request), values[tab.comparison], position, read_request(tab, values)
-        ):
+        compare_request = read_request(tab, values)
+        updates = service.regenerate_answer(
+            visitor(request), values[tab.comparison], position, compare_request, key_of(values)
+        )
+        for update in updates:
             yield draw_update(tab, update)
 
     def measure_noise(request: gr.Request, values: Values) -> Iterator[Updates]:
@@ -202,8 +240,8 @@ def _wire_work(tab: CompareTab, service: CompareService, streaming: Streaming, v
 
 def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
     def voting(word: str) -> Callable[..., Updates]:
-        def vote(request: gr.Request, comparison: Comparison) -> Updates:
-            return draw_update(tab, service.cast_vote(visitor(request), comparison, word))
+        def vote(request: gr.Request, comparison: Comparison, key: str) -> Updates:
+            return draw_update(tab, service.cast_vote(visitor(request), comparison, word, key or ""))
 
         return vote
 
@@ -211,14 +249,14 @@ def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) ->
         revealed = draw_update(tab, service.reveal_names(comparison)) if not is_on and comparison.blind else {}
         return revealed | {pane.picker_column: gr.Column(visible=not is_on) for pane in tab.panes}
 
-    def clear(comparison: Comparison) -> Updates:
+    def clear(comparison: Comparison, key: str) -> Updates:
         columns = {pane.picker_column: gr.Column(visible=not comparison.blind) for pane in tab.panes}
-        return draw_update(tab, service.clear_comparison(comparison)) | columns
+        return draw_update(tab, service.clear_comparison(comparison, key or "")) | columns
 
     for button in tab.ballot:
-        button.click(voting(str(button.value)), tab.comparison, tab.drawn, **_QUICK)
+        button.click(voting(str(button.value)), [tab.comparison, tab.storage.key], tab.drawn, **_QUICK)
     tab.settings.blind.input(switch_blind, [tab.settings.blind, tab.comparison], tab.drawn, **_QUICK)
-    tab.clear.click(clear, tab.comparison, tab.drawn, **_QUICK)
+    tab.clear.click(clear, [tab.comparison, tab.storage.key], tab.drawn, **_QUICK)
 
 
 def _wire_saving(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:

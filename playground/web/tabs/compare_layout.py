@@ -57,6 +57,18 @@ class CompareSettings:
 
 
 @dataclass(frozen=True)
+class CompareStorage:
+    """Hidden parts through which texts go to the storage of the browser's tab and back.
+
+    texts: of both conversations. growing: the answers that are being written. key: finds these on the server.
+    """
+
+    texts: gr.Textbox
+    growing: gr.Textbox
+    key: gr.Textbox
+
+
+@dataclass(frozen=True)
 class CompareTab:
     """The tab's components."""
 
@@ -86,6 +98,7 @@ class CompareTab:
     copy_link: gr.Button
     link: gr.Textbox
     saved: gr.Textbox
+    storage: CompareStorage
 
     @property
     def request_inputs(self) -> set[Any]:
@@ -103,14 +116,14 @@ class CompareTab:
             self.comparison, *self.growing, *(pane.regenerate for pane in self.panes),
             *(pane.picker_column for pane in self.panes), self.problem, self.differences, self.first_difference,
             self.noise, self.agreement, self.tally, self.send, self.stop, self.ballot_column, self.measure_noise,
-            self.measure_agreement, self.save_markdown, self.save_json,
+            self.measure_agreement, self.save_markdown, self.save_json, self.storage.texts,
         ]  # fmt: skip
 
     @property
     def growing(self) -> list[Any]:
         """What changes several times a second while levels are made, models load or answers are written."""
         parts = [part for pane in self.panes for part in (pane.head, pane.log, pane.live, pane.note)]
-        return [*parts, self.panes[0].picker.models_changed]
+        return [*parts, self.panes[0].picker.models_changed, self.storage.growing]
 
 
 def build_compare_tab(
@@ -163,13 +176,17 @@ def build_compare_tab(
         with gr.Accordion("Blind votes", open=False, elem_id="compare-votes", elem_classes="gp-more"):
             tally = _html("tally")
             export_votes = _button("Save the votes as CSV", "export-votes")
-        saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="compare-saved")
+        saved, texts, growing, key = (
+            gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id=f"compare-{name}")
+            for name in ("saved", "kept", "growing", "key")
+        )
     return CompareTab(
         comparison=comparison, panes=(left, right), settings=settings, outlook=outlook, message=message, send=send,
         stop=stop, problem=problem, examples=chips, look_for=look_for, ballot_column=ballot_column, ballot=ballot,
         differences=differences, first_difference=first_difference, measure_noise=measure_noise, noise=noise,
         measure_agreement=measure_agreement, agreement=agreement, tally=tally, export_votes=export_votes, clear=clear,
         save_markdown=save_markdown, save_json=save_json, copy_link=copy_link, link=link, saved=saved,
+        storage=CompareStorage(texts, growing, key),
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from playground.web.html.fit import (
 from playground.web.html.page import empty_state, status_message
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
-from playground.web.tabs.chat import ChatTab
+from playground.web.tabs.chat_layout import ChatTab
 from playground.web.widgets import button_rows, markup_place
 
 KV_CHOICES: Final = [("f16", "f16"), ("q8_0: half", "q8_0"), ("q4_0: a quarter", "q4_0")]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from playground.app.chat import ContextUse, LoadReport, ReplyDetails
+from playground.app.chat.updates import ContextUse, LoadReport, ReplyDetails
 from playground.chat.template.render import Message
 from playground.engine.protocol import (
     FINISH_SENTENCES,

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from playground.app.chat import ChatUpdate, ContextUse, ReplyActivity
+from playground.app.chat.updates import ChatUpdate, ContextUse, ReplyActivity
 from playground.app.messages import CLEAR, Notice
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
@@ -21,7 +21,8 @@ from playground.chat.template.render import Message
 from playground.engine.protocol import Token
 from playground.settings import load_settings
 from playground.web.html.reply import as_typed
-from playground.web.tabs.chat import ChatTab, build_chat_tab, draw_update, read_request
+from playground.web.tabs.chat import draw_update, read_request
+from playground.web.tabs.chat_layout import ChatTab, build_chat_tab
 
 ASKED = ChatSession(Conversation().with_question("What is 2+2?"))
 
@@ -70,7 +71,7 @@ def test_a_growing_reply_changes_only_what_grows(tab: ChatTab) -> None:
     drawn = draw_update(
         tab, ChatUpdate(ASKED, Message("assistant", "4"), activity=ReplyActivity(token), context=ContextUse(98, 2048))
     )
-    assert set(drawn) == {tab.log, tab.live, tab.gauge} <= set(tab.growing)
+    assert set(drawn) == {tab.log, tab.live, tab.gauge, tab.storage.growing} <= set(tab.growing)
     assert [turn["content"]["text"] for turn in drawn[tab.log]] == [as_typed("What is 2+2?"), "4"]
 
 

@@ -8,25 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from playground.app.loaded_models import LoadedModels, LoadedModelsView
+from playground.app.chat.keeping import ChatKeeping
+from playground.app.chat.updates import (
+    ChatRequest,
+    ChatUpdate,
+    ContextUse,
+    LoadReport,
+    ReplyActivity,
+    ReplyDetails,
+    refused_update,
+)
+from playground.app.loaded_models import LoadedModels
 from playground.app.makeable_levels import quantization_progress
-from playground.app.messages import CLEAR, CutShortBy, Notice, StatusMessage, WorkProgress, log_refusal
+from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, Notice, WorkProgress, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
+from playground.app.resumable import ResumableReplies
 from playground.chat.conversation import Lease, ReplyUpdate, stream_reply
 from playground.chat.history import HistoryLimits, check_chat
-from playground.chat.session import ChatSession, ModelUsed, read_instructions, read_stored_session
+from playground.chat.session import ChatSession, ModelUsed, read_instructions
 from playground.chat.template.render import Message
 from playground.engine.local.pool import LoadStatus, ModelPool
-from playground.engine.protocol import Event, Memory, Queued, Sampling, Timings, Token
+from playground.engine.protocol import Queued, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
-from playground.fit.plan import MemoryPlan
 from playground.limits.runs import Run, Visitor, Work
 from playground.models.model_file import ModelFile
 from playground.settings import Settings
@@ -34,91 +44,27 @@ from playground.text_format import counted
 
 PLACE: Final = "chat"  # of a page, where one thing at a time goes on
 
-Phase = Literal["rest", "loading", "replying"]
-
-
-@dataclass(frozen=True)
-class ChatRequest:
-    """How the next reply is made. max_tokens: of the reply."""
-
-    choice: ModelChoice
-    system: str = ""
-    sampling: Sampling = field(default_factory=Sampling)
-    max_tokens: int = 512
-
-
-@dataclass(frozen=True)
-class ReplyActivity:
-    """What a reply does now. event: the engine's newest, None before the first; stopped_by: who cut the reply short.
-
-    load_seconds: what the load took that came first, None where there was none. The engine's times begin after it.
-    """
-
-    event: Event | None = None
-    stopped_by: CutShortBy | None = None
-    load_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class ContextUse:
-    """How many tokens of the context a chat takes; None where it is not known."""
-
-    used: int | None = None
-    size: int | None = None
-
-
-@dataclass(frozen=True)
-class ReplyDetails:
-    """The figures of a whole reply. plan and memory: of the model that wrote it, None for a server's.
-
-    load_seconds: as in ReplyActivity.
-    """
-
-    timings: Timings
-    plan: MemoryPlan | None
-    memory: Memory | None
-    load_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """A model that was loaded: how long it took, and the memory planned and measured."""
-
-    seconds: float
-    plan: MemoryPlan
-    memory: Memory
-
-
-@dataclass(frozen=True)
-class ChatUpdate:
-    """What is new. None leaves a part of the page as it is, CLEAR empties it.
-
-    growing: the reply so far, which is not in `session` yet. has_new_level: a level was made, so there is a new file.
-    """
-
-    session: ChatSession | None = None
-    growing: Message | None = None
-    phase: Phase | None = None
-    activity: ReplyActivity | None = None
-    context: ContextUse | None = None
-    details: ReplyDetails | None = None
-    problem: StatusMessage | None = None
-    progress: StatusMessage | LoadReport | None = None
-    may_load_anyway: bool | None = None
-    loaded_models: LoadedModelsView | None = None
-    has_new_level: bool = False
-
 
 class ChatService:
-    """Serves the chats of all visitors, each within its share of runs."""
+    """Serves the chats of all visitors, each within its share of runs.
+
+    replies: those that go on without their page for a while. keeping: what comes back after a reload, a clear, a file.
+    """
 
     def __init__(
-        self, settings: Settings, pool: ModelPool, picker: ModelPickerService, loaded_models: LoadedModels
+        self,
+        settings: Settings,
+        pool: ModelPool,
+        picker: ModelPickerService,
+        loaded_models: LoadedModels,
+        replies: ResumableReplies[ChatUpdate] | None = None,
     ) -> None:
+        self.replies: ResumableReplies[ChatUpdate] = replies or ResumableReplies()
         self.picker = picker
         self.loaded_models = loaded_models
         self.runs = picker.runs
         self.limits = HistoryLimits.of(settings)
+        self.keeping = ChatKeeping(self.runs, self.limits, self.replies)
         self._settings = settings
         self._pool = pool
         self._interval_seconds = 1 / settings.updates_per_second
@@ -126,24 +72,29 @@ class ChatService:
     # --- what a visitor does ---
 
     def send_message(
-        self, visitor: Visitor, session: ChatSession, text: str, request: ChatRequest
+        self, visitor: Visitor, session: ChatSession, text: str, request: ChatRequest, key: str = ""
     ) -> Iterator[ChatUpdate]:
-        """Add the question, load the model if it is not loaded, stream the reply."""
+        """Add the question, load the model if it is not loaded, stream the reply.
+
+        key: with which the page finds the reply again, if it is closed or loses its connection; "": it ends then.
+        """
         try:
             asked = self._checked(session.with_question(text, self.limits), request)
         except PlaygroundError as error:
             yield refused_update(error, visitor)
             return
-        yield from self._answer(visitor, asked, request)
+        yield from self._answer(visitor, asked, request, key)
 
-    def regenerate_reply(self, visitor: Visitor, session: ChatSession, request: ChatRequest) -> Iterator[ChatUpdate]:
+    def regenerate_reply(
+        self, visitor: Visitor, session: ChatSession, request: ChatRequest, key: str = ""
+    ) -> Iterator[ChatUpdate]:
         """Replace the last reply by another one."""
         try:
             asked = self._checked(session.without_last_reply(), request)
         except PlaygroundError as error:
             yield refused_update(error, visitor)
             return
-        yield from self._answer(visitor, asked, request)
+        yield from self._answer(visitor, asked, request, key)
 
     def load_model(self, visitor: Visitor, choice: ModelChoice, *, allow_unfit: bool = False) -> Iterator[ChatUpdate]:
         """Load the chosen model, with progress; the last update has a LoadReport.
@@ -169,17 +120,6 @@ class ChatService:
         except PlaygroundError as error:
             return refused_update(error, visitor)
 
-    def restore_session(self, visitor: Visitor, stored: str) -> ChatUpdate:
-        """The chat that a browser kept; it may send anything instead."""
-        try:
-            session = read_stored_session(stored, self.limits)
-        except PlaygroundError as error:
-            return replace(refused_update(error, visitor), phase="rest")
-        except ValueError:
-            lost = Notice("The chat kept by this browser cannot be read. A new one was started.", "warning")
-            return ChatUpdate(phase="rest", problem=lost)
-        return ChatUpdate(None if session.is_empty else session, phase="rest")
-
     # --- how it goes ---
 
     def _checked(self, session: ChatSession, request: ChatRequest) -> ChatSession:
@@ -189,10 +129,11 @@ class ChatService:
         check_chat(session.conversation.system, session.conversation.messages, self.limits)
         return session
 
-    def _answer(self, visitor: Visitor, session: ChatSession, request: ChatRequest) -> Iterator[ChatUpdate]:
+    def _answer(self, visitor: Visitor, session: ChatSession, request: ChatRequest, key: str) -> Iterator[ChatUpdate]:
         first = ChatUpdate(session, phase="replying", activity=ReplyActivity(), problem=CLEAR, may_load_anyway=False)
         work = partial(self._reply, session, request)
-        yield from self._run(visitor, "reply", request.choice, first, work, session)
+        reply = partial(self._run, visitor, "reply", request.choice, first, work, session)
+        yield from self.replies.start(key, visitor, lambda has_begun: reply(has_begun=has_begun))
 
     def _run(
         self,
@@ -202,14 +143,21 @@ class ChatService:
         first: ChatUpdate,
         work: Callable[[Run], Generator[ChatUpdate, None, ChatUpdate]],
         session: ChatSession | None = None,
+        has_begun: Callable[[Run], None] | None = None,
     ) -> Iterator[ChatUpdate]:
-        """The updates of a work within the visitor's share. The last one is at rest, also after an error."""
+        """The updates of a work within the visitor's share. The last one is at rest, also after an error.
+
+        has_begun: takes the run of a work that goes on without its page for a while.
+        """
+        absence_seconds = self.replies.absence_seconds if has_begun else 0.0
         with ExitStack() as share:
             try:
-                run = share.enter_context(self.runs.start_run(visitor, kind, PLACE))
+                run = share.enter_context(self.runs.start_run(visitor, kind, PLACE, absence_seconds=absence_seconds))
             except RequestRefused as error:
                 yield refused_update(error, visitor)
                 return
+            if has_begun:
+                has_begun(run)
             yield first
             try:
                 last = yield from work(run)
@@ -312,12 +260,12 @@ class ChatService:
                         activity = ReplyActivity(update.event, load_seconds=lease.load_seconds)
                         yield ChatUpdate(session, message, activity=activity, context=context)
         except PlaygroundError as error:
-            failed = self._failed(error, run.visitor, _with_partial_reply(session, message))
+            failed = self._failed(error, run.visitor, session.with_partial_reply(message, str(error)))
             return replace(failed, activity=ReplyActivity(token, stopped_by="failure")) if token else failed
         activity = ReplyActivity(token, stopped_by=run.stopped_by)  # also if `run` has closed the generator itself
-        return ChatUpdate(
-            _with_partial_reply(session, message), phase="rest", activity=activity, problem=_stop_reason(run)
-        )
+        reason = _stop_reason(run)
+        session = session.with_partial_reply(message, str(reason) if reason else CUT_SHORT_SENTENCES[run.stopped_by])
+        return ChatUpdate(session, phase="rest", activity=activity, problem=reason)
 
     def _failed(self, error: PlaygroundError, visitor: Visitor, session: ChatSession | None = None) -> ChatUpdate:
         return replace(
@@ -336,12 +284,6 @@ class _OpenedModel:
 
     model: ModelFile | RemoteModel
     lease: Lease
-
-
-def refused_update(error: PlaygroundError, visitor: Visitor) -> ChatUpdate:
-    """The error where problems are shown. A refused request is logged."""
-    log_refusal(error, visitor)
-    return ChatUpdate(problem=error)
 
 
 def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: Token | None) -> ChatUpdate:
@@ -364,10 +306,6 @@ def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: To
     )
 
 
-def _with_partial_reply(session: ChatSession, message: Message) -> ChatSession:
-    return session.with_reply(message, None) if message.content or message.thinking else session
-
-
 def _context_use(token: Token | None, update: ReplyUpdate) -> ContextUse:
     return ContextUse(token.context_used if token else None, update.context_size)
 
@@ -388,6 +326,8 @@ def _load_result(lease: Lease) -> LoadReport | Notice:
 
 
 def _model_used(model: ModelFile | RemoteModel, choice: ModelChoice) -> ModelUsed:
+    chosen = (choice.model, choice.level) if choice.model and choice.level else None
     if isinstance(model, RemoteModel):
-        return ModelUsed(model.display_name, model.display_name, model.level, model.context_size)
-    return ModelUsed(model.display_name, model.file_name, model.level, choice.context_size or 0)
+        return ModelUsed(model.display_name, model.display_name, model.level, model.context_size, chosen=chosen)
+    size, kv_type = choice.context_size, choice.kv_type
+    return ModelUsed(model.display_name, model.file_name, model.level, size, kv_type, chosen)

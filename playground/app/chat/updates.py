@@ -1,0 +1,109 @@
+"""The updates of a chat as facts: what is new of the session, the reply and the model. web/ draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+from playground.app.loaded_models import LoadedModelsView
+from playground.app.messages import CutShortBy, StatusMessage, log_refusal
+from playground.app.model_choice import ModelChoice
+from playground.chat.session import ChatSession
+from playground.chat.template.render import Message
+from playground.engine.protocol import Event, Memory, Sampling, Timings
+from playground.errors import PlaygroundError
+from playground.fit.plan import MemoryPlan
+from playground.limits.runs import Visitor
+
+Phase = Literal["rest", "loading", "replying"]
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """How the next reply is made. max_tokens: of the reply."""
+
+    choice: ModelChoice
+    system: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class ReplyActivity:
+    """What a reply does now. event: the engine's newest, None before the first; stopped_by: who cut the reply short.
+
+    load_seconds: what the load took that came first, None where there was none. The engine's times begin after it.
+    """
+
+    event: Event | None = None
+    stopped_by: CutShortBy | None = None
+    load_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """How many tokens of the context a chat takes; None where it is not known."""
+
+    used: int | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class ReplyDetails:
+    """The figures of a whole reply. plan and memory: of the model that wrote it, None for a server's.
+
+    load_seconds: as in ReplyActivity.
+    """
+
+    timings: Timings
+    plan: MemoryPlan | None
+    memory: Memory | None
+    load_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """A model that was loaded: how long it took, and the memory planned and measured."""
+
+    seconds: float
+    plan: MemoryPlan
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class ChatUpdate:
+    """What is new. None leaves a part of the page as it is, CLEAR empties it.
+
+    growing: the reply so far, which is not in `session` yet. has_new_level: a level was made, so there is a new file.
+    """
+
+    session: ChatSession | None = None
+    growing: Message | None = None
+    phase: Phase | None = None
+    activity: ReplyActivity | None = None
+    context: ContextUse | None = None
+    details: ReplyDetails | None = None
+    problem: StatusMessage | None = None
+    progress: StatusMessage | LoadReport | None = None
+    may_load_anyway: bool | None = None
+    loaded_models: LoadedModelsView | None = None
+    has_new_level: bool = False
+
+    def after(self, earlier: ChatUpdate) -> ChatUpdate:
+        """Both as one update: what is new here, else what was new before."""
+        news = {part.name: value for part in fields(self) if (value := getattr(self, part.name)) is not None}
+        if self.session is not None:
+            news["growing"] = self.growing
+        return replace(earlier, **news | {"has_new_level": self.has_new_level or earlier.has_new_level})
+
+    @property
+    def size(self) -> int:
+        """Of the texts in it, in characters."""
+        messages = self.session.conversation.messages if self.session else ()
+        return sum(len(message.content) + len(message.thinking) for message in messages)
+
+
+def refused_update(error: PlaygroundError, visitor: Visitor) -> ChatUpdate:
+    """The error where problems are shown. A refused request is logged."""
+    log_refusal(error, visitor)
+    return ChatUpdate(problem=error)

@@ -1,0 +1,205 @@
+"""The components of the Chat tab and where they stand. tabs/chat.py draws into them and wires them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from playground.app.chat.updates import ContextUse
+from playground.app.model_picker import ModelPickerService
+from playground.chat.markdown_escape import LATEX_DELIMITERS
+from playground.chat.prompts import load_example_prompts
+from playground.chat.session import ChatSession
+from playground.settings import Settings
+from playground.web.html.page import empty_state
+from playground.web.html.reply import context_gauge, live_line
+from playground.web.model_picker import PickerComponents, build_model_picker
+from playground.web.widgets import SamplingControls, build_sampling_controls, button_rows, javascript
+
+
+@dataclass(frozen=True)
+class ChatTools:
+    """The quiet buttons below the message box."""
+
+    undo: gr.Button
+    regenerate: gr.Button
+    edit: gr.Button
+    save_markdown: gr.Button
+    save_json: gr.Button
+    open: gr.UploadButton
+    attach: gr.UploadButton
+    detach: gr.Button
+    clear: gr.Button
+
+
+@dataclass(frozen=True)
+class TabStorage:
+    """Hidden parts through which texts go to the storage of the browser's tab and back.
+
+    chat: as JSON, as `ChatSession.to_stored_text` writes it. growing: the reply that is being written, as JSON; "" at
+    rest. key: finds that reply on the server. settings: those of the page, only on their way back.
+    """
+
+    chat: gr.Textbox
+    growing: gr.Textbox
+    key: gr.Textbox
+    settings: gr.Textbox
+
+
+@dataclass(frozen=True)
+class ChatTab:
+    """The components of the tab. pencils: which message is to be edited, by its number among the person's own."""
+
+    picker: PickerComponents
+    load: gr.Button
+    cancel_load: gr.Button
+    load_anyway: gr.Button
+    progress: gr.HTML
+    loaded_models: gr.HTML
+    sampling: SamplingControls
+    session: gr.State
+    log: gr.Chatbot
+    examples: list[gr.Button]
+    live: gr.HTML
+    gauge: gr.HTML
+    problem: gr.HTML
+    not_restored: gr.HTML
+    attached: gr.HTML
+    message: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    cancel_edit: gr.Button
+    tools: ChatTools
+    pencils: gr.HTML
+    details: gr.HTML
+    saved: gr.Textbox
+    storage: TabStorage
+
+    @property
+    def request_inputs(self) -> set[Any]:
+        """What `read_request` needs."""
+        return {*self.picker.inputs, *vars(self.sampling).values()}
+
+    @property
+    def growing(self) -> list[Any]:
+        """What changes several times a second while a level is made, a model loads or a reply is written."""
+        return [self.log, self.live, self.gauge, self.progress, self.picker.models_changed, self.storage.growing]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `draw_update` may change."""
+        buttons = [self.load, self.cancel_load, self.load_anyway, self.send, self.stop, self.cancel_edit]
+        texts = [self.details, self.problem, self.not_restored, self.attached]
+        others = [self.session, self.loaded_models, self.storage.chat]
+        return [*self.growing, *buttons, *vars(self.tools).values(), *texts, *others]
+
+
+def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
+    """Two columns on a wide screen; one on a phone, where the picker folds to a line above the chat."""
+    with gr.Row(elem_classes="gp-page"):
+        with gr.Column(elem_classes="gp-side"):
+            picker = build_model_picker(service, "chat")
+            with picker.actions:
+                load = _button("Load", "load", variant="primary")
+                progress = _html("progress")
+                cancel_load = _button("Cancel", "cancel-load", variant="stop", visible=False)
+                load_anyway = _button("Load anyway", "load-anyway", variant="stop", visible=False)
+                loaded_models = button_rows("", "chat-residents")
+            sampling = build_sampling_controls(settings.max_reply_tokens)
+        with gr.Column(elem_classes="gp-chat"):
+            session = gr.State(ChatSession(), time_to_live=settings.tab_seconds)
+            with gr.Column(elem_classes="gp-log-place"):
+                log = gr.Chatbot(
+                    show_label=False, label="Chat", layout="bubble", buttons=["copy"], editable="user",
+                    latex_delimiters=LATEX_DELIMITERS, feedback_options=None, group_consecutive_messages=False,
+                    allow_tags=False, elem_id="chat-log", elem_classes="gp-log",
+                    placeholder=empty_state(
+                        "Ask the model something", "Type a message or try one of these. The model loads automatically."
+                    ),
+                )  # fmt: skip
+                with gr.Row(elem_classes="gp-starters"):  # theme.css shows them while the chat is empty
+                    examples = [
+                        _button(text, f"start-{number}", size="sm")
+                        for number, text in enumerate(load_example_prompts(), 1)
+                    ]
+            with gr.Row(elem_classes="gp-status"):
+                live = _html("live", live_line(None))
+                gauge = _html("context-meter", context_gauge(ContextUse()))
+            not_restored = _html("not-restored")
+            problem = _html("problem")
+            attached = _html("attached")
+            with gr.Row(elem_classes="gp-input"):
+                message = gr.Textbox(
+                    label="Your message", show_label=False, placeholder="Type a message", lines=1, max_lines=8,
+                    container=False, elem_id="chat-message",
+                )  # fmt: skip
+                send = _button("Send", "send", variant="primary", scale=0, interactive=False)
+                cancel_edit = _button("Cancel", "cancel-edit", scale=0, visible=False)
+                stop = _button("Stop", "stop", variant="stop", scale=0, visible=False)
+            tools = _build_tools()
+            pencils = gr.HTML(
+                "", js_on_load=javascript("edit_pencils.js"), elem_classes="gp-never", elem_id="chat-pencils"
+            )
+            details = _html("details")
+            saved = _never_shown("saved")
+            storage = TabStorage(
+                chat=_never_shown("kept"),
+                growing=_never_shown("growing"),
+                key=_never_shown("key"),
+                settings=_never_shown("settings"),
+            )
+    return ChatTab(
+        picker=picker,
+        load=load,
+        cancel_load=cancel_load,
+        load_anyway=load_anyway,
+        progress=progress,
+        loaded_models=loaded_models,
+        sampling=sampling,
+        session=session,
+        log=log,
+        examples=examples,
+        live=live,
+        gauge=gauge,
+        problem=problem,
+        not_restored=not_restored,
+        attached=attached,
+        message=message,
+        send=send,
+        stop=stop,
+        cancel_edit=cancel_edit,
+        tools=tools,
+        pencils=pencils,
+        details=details,
+        saved=saved,
+        storage=storage,
+    )
+
+
+def _build_tools() -> ChatTools:
+    with gr.Row(elem_classes="gp-tools"):
+        return ChatTools(
+            undo=_button("Undo", "undo", size="sm", visible=False),
+            regenerate=_button("Regenerate", "regenerate", size="sm", interactive=False),
+            edit=_button("Edit last", "edit", size="sm", interactive=False),
+            save_markdown=_button("Save as Markdown", "save-markdown", size="sm", interactive=False),
+            save_json=_button("Save as JSON", "save-json", size="sm", interactive=False),
+            open=gr.UploadButton("Open a chat", size="sm", file_types=[".json"], elem_id="chat-open"),
+            attach=gr.UploadButton("Attach instructions", size="sm", file_types=[".md", ".txt"], elem_id="chat-attach"),
+            detach=_button("Remove instructions", "detach", size="sm", visible=False),
+            clear=_button("Clear", "clear", size="sm", interactive=False),
+        )
+
+
+def _button(label: str, name: str, **properties: Any) -> gr.Button:
+    return gr.Button(label, elem_id=f"chat-{name}", **properties)
+
+
+def _html(name: str, value: str = "") -> gr.HTML:
+    return gr.HTML(value, apply_default_css=False, elem_id=f"chat-{name}")
+
+
+def _never_shown(name: str) -> gr.Textbox:
+    return gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id=f"chat-{name}")
