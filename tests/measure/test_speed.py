@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,23 @@ def test_no_repeat_finds_its_prompt_in_the_cache(engine: LocalEngine) -> None:
     again = prompt_with_tokens(engine, 40, "999 tales. ")
     (finished,) = (event for event in engine.start_reply(again, GREEDY, 1) if isinstance(event, Finished))
     assert finished.timings.cached_tokens is not None and finished.timings.cached_tokens < 4
+
+
+@pytest.mark.parametrize("test", [SpeedTest("prompt", 40), SpeedTest("reply", 4)], ids=["pp", "tg"])
+def test_what_is_measured_is_read_and_written_as_a_chat_is(
+    engine: LocalEngine, test: SpeedTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fixed pieces of a prompt are for reproducible requests, and slower."""
+    asked: list[bool] = []
+    start_reply = engine.start_reply
+
+    def recorded(*values: Any, **options: Any) -> Any:
+        asked.append(options.get("reproducible", False))
+        return start_reply(*values, **options)
+
+    monkeypatch.setattr(engine, "start_reply", recorded)
+    list(measure_speed(engine, test, repeat=1))
+    assert asked == [False, False]  # the run that warms up, and the one that counts
 
 
 def test_replies_at_once_count_together(engine: LocalEngine) -> None:
