@@ -28,6 +28,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.app.records import plan_record
     from playground.app.services import Services
     from playground.fit.verdict import judge, largest_context_that_fits
     from playground.llama.params import ContextParameters
@@ -46,19 +47,14 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             usable,
         )
     verdict = judge(plan, usable, largest_context=largest, disk_speed=lambda: disk_read_speed(path))
-    return _report(plan, verdict, usable, largest)
+    return Report(plan_record(plan, verdict, usable, largest), _table(plan, verdict, usable, largest))
 
 
-def _report(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None) -> Report:
-    from playground.app.records import plan_record
-
+def _table(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None) -> str:
     rows = [[words, gibibytes(size)] for words, size in _parts(plan) if size]
     rows += [["Needed", gibibytes(plan.needed)], ["Usable now", gibibytes(usable)]]
     fits = f"The largest context that fits: {largest:,} tokens." if largest else "No context of this model fits here."
-    return Report(
-        plan_record(plan, verdict, usable, largest),
-        f"{format_table(rows, right=(1,))}\n{_unread(plan)}{verdict.label}: {verdict.reason}\n{fits}",
-    )
+    return f"{format_table(rows, right=(1,))}\n{_unread(plan)}{verdict.label}: {verdict.reason}\n{fits}"
 
 
 def _parts(plan: MemoryPlan) -> list[tuple[str, int]]:
