@@ -149,6 +149,11 @@ class ReplyUpdate:
         return next((event for event in reversed(self.events) if isinstance(event, Token)), None)
 
     @property
+    def has_first_token(self) -> bool:
+        """Whether the reply begins with this update."""
+        return any(isinstance(event, Token) and event.count == 1 for event in self.events)
+
+    @property
     def finished(self) -> Finished | None:
         return self.event if isinstance(self.event, Finished) else None
 

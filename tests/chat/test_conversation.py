@@ -98,8 +98,8 @@ def test_a_reply_that_begins_inside_the_thoughts_is_split_too() -> None:
 def test_an_interval_gathers_all_events_of_that_time_in_one_update() -> None:
     engine = ScriptedEngine(("It", " is", " 4"), tail=".")
     first, rest = stream_reply(engine, Conversation().with_question("2+2?"), GREEDY, interval_seconds=5)
-    assert first.answer == "It" and not first.finished  # the first token waits for no other
-    assert rest.answer == "It is 4." and len(rest.events) == 3 and rest.finished
+    assert first.answer == "It" and first.has_first_token and not first.finished  # it waits for no other token
+    assert rest.answer == "It is 4." and len(rest.events) == 3 and rest.finished and not rest.has_first_token
 
 
 def test_closing_a_reply_cancels_it() -> None:

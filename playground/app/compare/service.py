@@ -324,7 +324,8 @@ class CompareService:
                     run.begin_work()
                 if run.is_stopped():
                     return
-                now = time.monotonic()
-                if update.reply is None or update.reply.finished or now - shown_at >= self._interval_seconds:
+                now, reply = time.monotonic(), update.reply
+                is_edge = reply is None or reply.has_first_token or reply.finished
+                if is_edge or now - shown_at >= self._interval_seconds:
                     shown_at = now
                     yield CompareUpdate(panes=running.states)
