@@ -258,6 +258,26 @@ def test_each_fault_of_the_index_leads_to_a_build(
     assert stamp(checkout)["way"] == "source" and runs(checkout)
 
 
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="a Mac has Metal")
+def test_a_gpu_for_which_nothing_works_leaves_the_processor_and_is_said(
+    ready: tuple[Path, dict[str, str]], real_wheel: Path, index: WheelIndex, tmp_path: Path
+) -> None:
+    """The index has a wheel for the processor alone; a build for the GPU, if its tools are here, sees no GPU."""
+    checkout, environment = ready
+    index.offer("cpu", real_wheel)
+    (tmp_path / "nvidia-smi").write_text(
+        "#!/bin/sh\n[ $# -gt 0 ] && echo 'NVIDIA RTX 4070, 8.9' || echo 'CUDA Version: 12.5'\n"
+    )
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = set_up(checkout, "starter", **{**environment, "BACKEND": "", "WHEEL_INDEX": index.address, "PATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+    (unused,) = [line for line in done.stdout.splitlines() if "The GPU stays unused" in line]
+    assert "answered 404" in unused and ("nvcc" in unused or "sees no GPU" in unused)
+    assert stamp(checkout)["backend"] == "cpu" and runs(checkout)
+
+
 def without_libraries(path: str, content: bytes) -> bytes:
     return b"damaged" if Path(path).name.startswith("libllama.") else content
 
