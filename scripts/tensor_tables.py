@@ -65,6 +65,7 @@ def published_tensors(model: CatalogModel, log: LlamaLog) -> Iterator[Tensor]:
     opened = DryModel.from_hyperparameters(blueprint.architecture, blueprint.metadata, blueprint.vocabulary_size, log)
     try:
         shapes = opened.tensor_shapes()
+        assert shapes, "this build of llama.cpp does not tell its tensors"
     finally:
         opened.close()
     for name, shape in _as_stored(blueprint.architecture, shapes):

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from playground.app.makeable_levels import NO_SUMMARY
-from playground.app.model_choice import LevelRow
+from playground.app.model_choice import LevelRow, mxfp4_note
 from playground.app.records import USUAL_CONTEXT, LevelRecord
 from playground.app.services import Services
 from playground.errors import BadModelFile, PlaygroundError
 from playground.fit.plan import MemoryPlan
-from playground.fit.subjects import FitSubject, hyperparameters_of, keeps_mxfp4
+from playground.fit.subjects import FitSubject, hyperparameters_of
 from playground.fit.table import LevelSize
 from playground.fit.verdict import Verdict, judge, largest_context_that_fits
 from playground.gguf.levels import find_level, main_type
@@ -256,8 +256,8 @@ class HubService:
             elif header is not None:
                 plan = self._plan(header, level, self._context(header))
                 is_own = header.level.key == level.key
-                slow = _speed_note(level, header if is_own else None)
-                notes = (*(() if is_own else (ESTIMATED,)), *((slow,) if slow else ()))
+                slow, experts = _speed_note(level, header if is_own else None), mxfp4_note(level.level, header.whole)
+                notes = tuple(filter(None, (None if is_own else ESTIMATED, experts, slow)))
                 weights = header.whole.parameter_count
                 bits = header.whole.bits_per_weight if is_own or not weights else 8 * plan.weights / weights
                 name = _name_with_header(level, header) if is_own else row.name
@@ -347,7 +347,7 @@ def _subject(repository: Repository, model: HubModel, header: LevelHeader) -> Fi
         planned=header.path,
         parameter_count=header.whole.parameter_count,
         sizes=tuple(LevelSize(level.level, max(0, level.size - beside_weights)) for level in model.levels),
-        keeps_mxfp4=keeps_mxfp4(header.whole),
+        keeps_mxfp4=header.whole.keeps_mxfp4,
         hyperparameters=hyperparameters_of(header.whole),
         repo=repository.id,
     )

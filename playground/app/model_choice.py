@@ -9,6 +9,7 @@ from playground.llama.params import KV_TYPES, MOST_CONTEXT, KvType
 
 if TYPE_CHECKING:
     from playground.fit.verdict import Verdict
+    from playground.gguf.header import GgufHeader
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,16 @@ class LevelRow:
     recommended: bool = False
     notes: tuple[str, ...] = ()
     is_elsewhere: bool = False  # on a server, whose file size and memory are unknown here
+
+
+def mxfp4_note(level: str, header: GgufHeader) -> str | None:
+    """That experts stay MXFP4 at this level, in a sentence; None where there are none, and at MXFP4 itself.
+
+    header: of the file, or of another level of the model.
+    """
+    if not header.keeps_mxfp4 or "MXFP4" in level.upper():
+        return None
+    return f"Its experts stay MXFP4 (4.25 bits per weight) at every level: {level} is how the rest is stored."
 
 
 @dataclass(frozen=True)

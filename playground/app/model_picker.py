@@ -19,7 +19,7 @@ from playground.app.makeable_levels import (
     plan_if_made,
     quantization_updates,
 )
-from playground.app.model_choice import ContextStep, LevelRow, ModelChoice
+from playground.app.model_choice import ContextStep, LevelRow, ModelChoice, mxfp4_note
 from playground.app.records import USUAL_CONTEXT
 from playground.app.servers import Servers, no_memory_sentence, server_row
 from playground.chat.saved_chat import ChatSettings
@@ -282,7 +282,11 @@ class ModelPickerService:
         except (PlaygroundError, OSError) as error:  # it changed since it was listed
             return LevelRow(value, file.level, file.size, None, summary, None, notes=(str(error),))
         bits = header.bits_per_weight
-        notes = (level_note(file.level, file.requantized_from, bits), speed_note(header.main_type))
+        notes = (
+            level_note(file.level, file.requantized_from, bits),
+            mxfp4_note(file.level, header),
+            speed_note(header.main_type),
+        )
         return LevelRow(value, file.level, file.size, bits, summary, None, notes=tuple(filter(None, notes)))
 
     def _plan_at(self, one: _Candidate, choice: ModelChoice, context_size: int) -> MemoryPlan:

@@ -12,7 +12,6 @@ from playground.errors import PlaygroundError
 from playground.fit.planner import PlannableModel
 from playground.fit.table import LevelSize
 from playground.gguf.header import GgufHeader
-from playground.gguf.tensors import TensorType
 from playground.machine.memory import is_held_in_memory
 from playground.models.catalog import load_catalog
 from playground.models.library import Library
@@ -71,16 +70,11 @@ def _of_files(library: Library, base_name: str, files: Mapping[str, ModelFile]) 
             LevelSize(level, header.weight_bytes, held=is_held_in_memory(files[level].path))
             for level, header in headers.items()
         ),
-        keeps_mxfp4=keeps_mxfp4(header),
+        keeps_mxfp4=header.keeps_mxfp4,
         hyperparameters=hyperparameters_of(header),
         base_name=base_name,
         repo=next((file.repo for file in files.values() if file.repo), None),
     )
-
-
-def keeps_mxfp4(header: GgufHeader) -> bool:
-    """Whether experts of this file are MXFP4: then they are so in every level that publishers make of the model."""
-    return any(tensor.type is TensorType.MXFP4 for tensor in header.tensors)
 
 
 def hyperparameters_of(header: GgufHeader) -> dict[str, object]:

@@ -110,6 +110,11 @@ class GgufHeader:
         return weights.most_common(1)[0][0] if weights else TensorType.F32
 
     @property
+    def keeps_mxfp4(self) -> bool:
+        """Whether weights are MXFP4. Models that were trained so keep their experts in it at every published level."""
+        return any(tensor.type is TensorType.MXFP4 for tensor in self.tensors)
+
+    @property
     def is_quantized(self) -> bool:
         return any(tensor.type.is_quantized for tensor in self.tensors)
 

@@ -56,7 +56,7 @@ def processor_features() -> frozenset[str]:
 def kernel_of(kind: TensorType, features: frozenset[str] | None = None) -> Kernel:
     """How llama.cpp multiplies weights of this type on a processor with these features, by default this one."""
     has = processor_features() if features is None else features
-    if kind in _REPACKED and _REPACKED[kind] & has:
+    if "REPACK" in has and kind in _REPACKED and _REPACKED[kind] & has:
         return "repacked"
     return "scalar" if kind in _VECTOR and not _VECTOR[kind] & has else "row"
 

@@ -16,9 +16,13 @@ from playground.app.model_picker import ModelPickerService, PickerView, what_rep
 from playground.app.services import Services
 from playground.chat.saved_chat import ChatSettings
 from playground.errors import ModelNotFound
+from playground.gguf.tensors import TensorType
+from playground.llama.cpu_kernels import speed_note
 from playground.llama.params import MOST_CONTEXT
+from playground.models.catalog import load_catalog
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
+from scripts.tensor_tables import write_stand_in
 
 NAME = "SmolLM2-135M-Instruct"
 STARTER = ModelChoice(NAME, "Q4_1", 2048)
@@ -66,6 +70,23 @@ def test_the_level_that_others_were_made_from_is_recommended(picker: ModelPicker
     assert [(row.name, row.recommended) for row in last.levels] == [("Q4_1", True), ("Q8_0", False)]
     assert "Made from the Q4_1 file" in last.levels[1].notes[0]
     assert last.choice.level == "Q4_1"
+
+
+def test_a_level_without_a_fast_kernel_here_is_marked(picker: ModelPickerService) -> None:
+    last = list(picker.views(STARTER))[-1]
+    assert speed_note(TensorType.Q2_0) in (None, *row_of(last, "Q2_0").notes)
+    assert not any("slower" in note or "Slow" in note for note in row_of(last, "Q4_0").notes)
+
+
+def test_experts_that_stay_mxfp4_are_told_at_every_other_level(picker: ModelPickerService, services: Services) -> None:
+    blueprint = next(model.blueprint for model in load_catalog() if model.keeps_mxfp4)
+    folder = services.library.dropped_folder
+    folder.mkdir(parents=True)
+    for level in ("Q8_0", "MXFP4"):
+        write_stand_in(folder / f"Fox-20B-{level}.gguf", blueprint, blueprint.tensors)
+    first = next(iter(picker.views(ModelChoice("Fox-20B"))))
+    assert "Its experts stay MXFP4 (4.25 bits per weight) at every level" in " ".join(row_of(first, "Q8_0").notes)
+    assert not any("experts" in note for note in row_of(first, "MXFP4").notes)
 
 
 @pytest.mark.parametrize("length", [0, 2**31, 2**32 - 1])

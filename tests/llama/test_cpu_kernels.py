@@ -15,10 +15,10 @@ from playground.models.catalog import Blueprint
 from playground.models.tensor_tables import placed_tensors
 from scripts.tensor_tables import write_stand_in
 
-AVX512 = frozenset(("AVX", "AVX2", "AVX512"))
-AVX2 = frozenset(("AVX", "AVX2"))
-ARM = frozenset(("NEON", "DOTPROD", "MATMUL_INT8"))
-OLD_ARM = frozenset(("NEON",))
+AVX512 = frozenset(("AVX", "AVX2", "AVX512", "REPACK"))
+AVX2 = frozenset(("AVX", "AVX2", "REPACK"))
+ARM = frozenset(("NEON", "DOTPROD", "MATMUL_INT8", "REPACK"))
+OLD_ARM = frozenset(("NEON", "REPACK"))
 WIDTH = 256
 
 
@@ -55,6 +55,7 @@ def test_levels_that_follow_the_rule_are_not_marked(level: str) -> None:
 
 def test_without_any_fast_kernel_no_level_is_an_exception() -> None:
     assert all(speed_note(kind, OLD_ARM) is None for kind in TensorType)
+    assert kernel_of(TensorType.Q4_K, AVX2 - {"REPACK"}) == "row"
 
 
 def test_every_level_has_its_main_type() -> None:
