@@ -202,7 +202,6 @@ def test_a_setting_that_cannot_be_read_is_named(
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["dance"],
         ["plan", "starter"],
         ["plan", "starter", "--context", "0"],
