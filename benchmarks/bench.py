@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from playground.app.services import Services
+from playground.cli.arguments import add_device_arguments, chosen_device
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import Finished, Token
+from playground.fit.budget import Budget
+from playground.fit.planner import Planner
+from playground.llama.devices import read_devices
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import read_processors
+from playground.machine.memory import read_memory
 from playground.models.library import Library
 from playground.quantize.quantize import QuantizedFile, quantize_file
 from playground.settings import load_settings
@@ -35,6 +42,17 @@ def starter() -> Path:
 def turn(text: str) -> str:
     """A question in the starter's chat template."""
     return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def on_device(path: Path, context: ContextParameters) -> ContextParameters:
+    """The context where `--device` and `--gpu-layers` of the command line say; by default on the GPU if it fits."""
+    parser = argparse.ArgumentParser()
+    add_device_arguments(parser)
+    asked = replace(context, device=chosen_device(parser.parse_args()))
+    with Planner() as planner:
+        placed = planner.place(path, asked, Budget.of(read_memory().usable, read_devices())).plan.context
+    print(f"Device: {placed.placement.name}")
+    return placed
 
 
 @contextmanager

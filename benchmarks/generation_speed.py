@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import llama_cpp
 
-from benchmarks.bench import STORY, cores, engine_on, median_of, report, starter, turn
+from benchmarks.bench import STORY, cores, engine_on, median_of, on_device, report, starter, turn
 from playground.engine.protocol import GREEDY, Token
 from playground.llama.params import ContextParameters
 
@@ -27,12 +27,14 @@ def tokens_per_second(arrivals: Iterable[object]) -> float:
 
 def main() -> None:
     path = starter()
+    context = on_device(path, ContextParameters(2048))
     peer = llama_cpp.Llama(
-        str(path), n_ctx=2048, n_threads=cores(), n_threads_batch=cores(), flash_attn=True, verbose=False
-    )
+        str(path), n_gpu_layers=context.placement.gpu_layers, n_ctx=2048, n_threads=cores(), n_threads_batch=cores(),
+        flash_attn=True, verbose=False,
+    )  # fmt: skip
     ours: list[float] = []
     theirs: list[float] = []
-    with engine_on(path, ContextParameters(2048)) as engine:
+    with engine_on(path, context) as engine:
 
         def engine_speed(prompt: str) -> float:
             stream = engine.start_reply(prompt, GREEDY, max_tokens=TOKENS)

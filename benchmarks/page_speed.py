@@ -16,7 +16,7 @@ import tempfile
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.bench import STORY, ended, engine_on, median_of, report, starter, turn
+from benchmarks.bench import STORY, ended, engine_on, median_of, on_device, report, starter, turn
 from playground.engine.protocol import Sampling
 from playground.llama.params import ContextParameters
 
@@ -41,7 +41,8 @@ def speed_on_the_page(page: Page) -> float:
 def main() -> None:
     browser_path = next(path for name in BROWSERS if (path := shutil.which(name)))
     command = [sys.executable, "-m", "playground", "serve", "--port", "7878", "--no-browser"]
-    with tempfile.TemporaryDirectory() as folder, engine_on(starter(), ContextParameters(4096)) as engine:
+    context = on_device(starter(), ContextParameters(4096))
+    with tempfile.TemporaryDirectory() as folder, engine_on(starter(), context) as engine:
         environment = {"PLAYGROUND_DATA_DIR": folder, "PLAYGROUND_MAX_REPLY_TOKENS": str(TOKENS)}
         app = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
         try:
@@ -52,6 +53,12 @@ def main() -> None:
                 page = browser.new_page()
                 page.goto("http://127.0.0.1:7878/")
                 page.locator("#chat-level input:checked").first.wait_for(state="attached", timeout=60_000)
+                if (
+                    context.placement.is_cpu_only
+                    and (where := page.get_by_role("button", name="Where it runs")).count()
+                ):
+                    where.first.click()  # the page would take the GPU
+                    page.locator("#chat-where").get_by_text("CPU only").click()
                 alone: list[float] = []
                 shown: list[float] = []
                 for number in range(ROUNDS):

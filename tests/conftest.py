@@ -7,11 +7,19 @@ playground itself says so with `pytest.mark.process`.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from scripts.device_library import library
+from tests import support
+
+Gpus = Callable[..., None]
 
 RINGS: Final = ("llama", "process", "browser", "soak")
 
@@ -37,3 +45,27 @@ def starter() -> Path:
     assert spec is not None and spec.submodule_search_locations, "install the `starter` extra"
     (path,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
     return path
+
+
+def device_environment(*mebibytes: int) -> dict[str, str]:
+    """The variables with which the processes that open models have GPUs of so many MiB; skips without the library."""
+    built = library(version("llama-cpp-python"))
+    if not built.exists():
+        pytest.skip("scripts/device_library.py builds the devices")
+    paths = [str(Path(support.__file__).parent / "in_children"), os.environ.get("PYTHONPATH", "")]
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "TEST_DEVICE_LIBRARY": str(built),
+        "TEST_DEVICES": ",".join(map(str, mebibytes)),
+    }
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
+    """Gives this computer GPUs of so many MiB: `gpus(2048, 1024)`."""
+
+    def add(*mebibytes: int) -> None:
+        for name, value in device_environment(*mebibytes).items():
+            monkeypatch.setenv(name, value)
+
+    return add

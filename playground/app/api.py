@@ -102,22 +102,35 @@ class ApiService:
             return hub_level_records(view)
         return [self._level(file, size) for file in files]
 
-    def plan(self, model: object, context: object, kv_type: object, slots: object) -> PlanRecord:
+    def plan(
+        self,
+        model: object,
+        context: object,
+        kv_type: object,
+        slots: object,
+        device: object = None,
+        gpu_layers: object = None,
+    ) -> PlanRecord:
         """What a model here or on the Hub would need, before it is loaded."""
-        values = read_values(model=model, context=context, kv_type=kv_type, slots=slots)
+        values = read_values(
+            model=model, context=context, kv_type=kv_type, slots=slots, device=device, gpu_layers=gpu_layers
+        )
         path = self._planned_path(values.model)
         planner = self._services.planner
         trained = planner.trained_context(path)
         asked = ContextParameters(
-            values.context or min(USUAL_CONTEXT, trained), values.kv_type, values.slots or self._settings.slots
+            values.context or min(USUAL_CONTEXT, trained),
+            values.kv_type,
+            values.slots or self._settings.slots,
+            device=values.device_choice,
         )
-        plan = planner.plan(path, asked)
-        usable = self._services.pool.usable_bytes_for(path)
+        budget = self._services.pool.budget_for(path)
+        placed = planner.place(path, asked, budget)
         largest = largest_context_that_fits(
-            lambda size: planner.plan(path, replace(asked, context_size=size)), trained, usable
+            lambda size: planner.place(path, replace(asked, context_size=size), budget).plan, trained, budget
         )
-        verdict = judge(plan, usable, largest_context=largest, disk_speed=partial(disk_read_speed, path))
-        return plan_record(plan, verdict, usable, largest)
+        verdict = judge(placed.plan, budget, largest_context=largest, disk_speed=partial(disk_read_speed, path))
+        return plan_record(placed, verdict, budget, largest)
 
     # --- what runs models ---
 
@@ -201,8 +214,8 @@ class ApiService:
 
     def _level(self, file: ModelFile, size: int | None) -> LevelRecord:
         services = self._services
-        usable = services.pool.usable_bytes_for(file.path)
-        record = level_record(file, services.library, services.planner, size, self._settings.slots, usable)
+        budget = services.pool.budget_for(file.path)
+        record = level_record(file, services.library, services.planner, size, self._settings.slots, budget)
         return {**record, "reference": file.name, "files": [replace_surrogates(shard.name) for shard in file.shards]}
 
     def _max_tokens(self, question: Question) -> int:
@@ -215,7 +228,8 @@ class ApiService:
         if isinstance(file, RemoteModel):
             return None
         trained = self._services.planner.trained_context(file.path)
-        return ContextParameters(min(question.context or USUAL_CONTEXT, trained), slots=self._settings.slots)
+        size = min(question.context or USUAL_CONTEXT, trained)
+        return ContextParameters(size, slots=self._settings.slots, device=question.device)
 
     def _opened(self, file: ModelFile, context: ContextParameters | None) -> Generator[LoadStatus, None, Lease]:
         assert context is not None
@@ -233,7 +247,6 @@ class ApiService:
         )
         run.close_if_abandoned(updates)
         state: State = "waiting"
-        planned = lease.plan.needed if lease.plan else None
         with closing(updates):
             for update in updates:
                 if update.event and not isinstance(update.event, Queued):
@@ -243,7 +256,7 @@ class ApiService:
                 loaded = lease.engine.loaded
                 memory = (finished.memory if finished else None) or (loaded.memory if loaded else None)
                 record = reply_record(
-                    update.message, finished, memory, planned, update.context_size, lease.load_seconds
+                    update.message, finished, memory, lease.plan, update.context_size, lease.load_seconds
                 )
                 yield {**record, "state": "done" if finished else state}
                 if not finished:

@@ -11,10 +11,11 @@ from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, check_chat, checked_text
 from playground.engine.protocol import Sampling
 from playground.errors import RequestRefused
-from playground.llama.params import KV_TYPES, MOST_CONTEXT, KvType
+from playground.llama.params import AUTOMATIC, AUTOMATIC_CHOICE, KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
 
 LONGEST_REFERENCE: Final = 1000  # characters of a model's name or path
 MOST_SLOTS: Final = 64
+MOST_LAYERS: Final = 1024
 _MOST_SEED: Final = (1 << 32) - 2  # with the highest number of 32 bits, llama.cpp draws a seed itself
 
 
@@ -56,6 +57,14 @@ class ApiValues(BaseModel):
     seed: _Whole | None = _whole_number(0, _MOST_SEED)
     kv_type: KvType = Field("f16", description=f"one of {', '.join(KV_TYPES)}")
     slots: _Whole | None = _whole_number(1, MOST_SLOTS)
+    device: Annotated[str, AfterValidator(_check_reference)] | None = Field(
+        None, description='"auto", "cpu", or the name of a device of this computer'
+    )
+    gpu_layers: _Whole | None = _whole_number(0, MOST_LAYERS)
+
+    @property
+    def device_choice(self) -> DeviceChoice:
+        return DeviceChoice(self.device or AUTOMATIC, self.gpu_layers)
 
 
 def read_values(**values: object) -> ApiValues:
@@ -76,6 +85,7 @@ class Question:
     sampling: Sampling
     context: int | None = None
     max_tokens: int | None = None
+    device: DeviceChoice = AUTOMATIC_CHOICE
 
     @classmethod
     def read(cls, limits: HistoryLimits, *, history: object = None, **values: object) -> Question:
@@ -87,7 +97,7 @@ class Question:
         sampling = Sampling(seed=read.seed)
         if read.temperature is not None:
             sampling = Sampling(temperature=read.temperature, seed=read.seed)
-        return cls(conversation, sampling, read.context, read.max_tokens)
+        return cls(conversation, sampling, read.context, read.max_tokens, read.device_choice)
 
     @property
     def is_repeatable(self) -> bool:

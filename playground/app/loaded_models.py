@@ -11,6 +11,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.engine.local.load_queue import LoadTime
 from playground.engine.local.pool import LoadedModel, ModelPool, Waiting
 from playground.errors import PlaygroundError
+from playground.fit.budget import Budget
 from playground.fit.planner import Planner
 from playground.fit.verdict import judge
 from playground.text_format import replace_surrogates
@@ -72,7 +73,7 @@ class LoadedModels:
     def read_button(self, value: str) -> ModelChoice:
         """The choice that a row's button sent; of any other text a choice of no model."""
         parts = value.split(_BETWEEN)
-        return ModelChoice.read(*parts) if len(parts) == 4 else ModelChoice()
+        return ModelChoice.read(*parts) if len(parts) == 5 else ModelChoice()
 
     def waiting_sentence(self, waiting: Waiting | None) -> str:
         """Why a load has not begun yet; "" where it has."""
@@ -91,7 +92,9 @@ class LoadedModels:
         is_selected = (choice.model, choice.level) == (selected.model, selected.level) and (
             context == self._picker.context_parameters(selected)
         )
-        value = _BETWEEN.join((choice.model or "", choice.level or "", str(context.context_size), context.kv_type))
+        value = _BETWEEN.join(
+            (choice.model or "", choice.level or "", str(context.context_size), context.kv_type, context.device.text)
+        )
         can_join = context == self._picker.context_parameters(
             self.read_button(value)
         )  # another number of slots is another model
@@ -103,16 +106,16 @@ class LoadedModels:
         """None where the chosen level is not on the disk yet, or cannot be planned."""
         try:
             path = self._picker.find_file(choice).path
-            plan = self._planner.plan(path, self._picker.context_parameters(choice))
+            plan = self._planner.place(path, self._picker.context_parameters(choice), self._pool.budget_for(path)).plan
         except PlaygroundError:
             return None
-        usable: tuple[tuple[SwapRoom, int], ...] = (
-            ("beside", self._pool.usable_bytes_for(path, idle_gives_way=False)),
-            ("replaces idle", self._pool.usable_bytes_for(path)),
-            ("waits for others", self._pool.usable_bytes_for(path, all_give_way=True)),
+        budgets: tuple[tuple[SwapRoom, Budget], ...] = (
+            ("beside", self._pool.budget_for(path, idle_gives_way=False)),
+            ("replaces idle", self._pool.budget_for(path)),
+            ("waits for others", self._pool.budget_for(path, all_give_way=True)),
         )
-        room: SwapRoom = next((name for name, most in usable if not judge(plan, most).is_refused), "never")
-        return Swap(room, self._pool.load_time(path, plan.weights))
+        room: SwapRoom = next((name for name, most in budgets if not judge(plan, most).is_refused), "never")
+        return Swap(room, self._pool.load_time(path, plan.all_weights))
 
 
 def waiting_sentence(place: int, in_the_way: Sequence[LoadedModelRow]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from playground.llama.params import KV_TYPES, MOST_CONTEXT, KvType
+from playground.llama.params import AUTOMATIC_CHOICE, KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
 
 if TYPE_CHECKING:
     from playground.fit.verdict import Verdict
@@ -54,9 +54,12 @@ class ModelChoice:
     level: str | None = None
     context_size: int | None = None
     kv_type: KvType = "f16"
+    device: DeviceChoice = AUTOMATIC_CHOICE
 
     @classmethod
-    def read(cls, model: object, level: object, context_size: object, kv_type: object) -> ModelChoice:
+    def read(
+        cls, model: object, level: object, context_size: object, kv_type: object, device: object = None
+    ) -> ModelChoice:
         """The choice from values that a browser sent; an impossible value becomes the default."""
         text = str(context_size or "")
         size = int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 9 else None
@@ -65,4 +68,5 @@ class ModelChoice:
             level=level if isinstance(level, str) and level else None,
             context_size=size if size and size <= MOST_CONTEXT else None,
             kv_type=kv_type if kv_type in KV_TYPES else "f16",
+            device=DeviceChoice.read(device),
         )

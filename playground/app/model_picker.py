@@ -25,8 +25,9 @@ from playground.app.servers import Servers, no_memory_sentence, server_row
 from playground.chat.saved_chat import ChatSettings
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import ModelNotFound, PlaygroundError
+from playground.fit.budget import NO_MEMORY, Budget
 from playground.fit.plan import MemoryPlan
-from playground.fit.planner import Planner
+from playground.fit.planner import PlacedPlan, Planner
 from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
 from playground.gguf.levels import DEFAULT_LEVELS, find_level
 from playground.limits.runs import Runs, Visitor
@@ -48,7 +49,8 @@ class PickerView:
     """Everything that the picker shows.
 
     problem: a sentence to show where there is no plan. makeable: levels that can be made here from the level
-    `made_from`; to_make: the chosen level, where it has to be made first. usable: bytes.
+    `made_from`; to_make: the chosen level, where it has to be made first. budget: what a load could use.
+    where: a sentence that says where it will run and why; "" where there is no GPU.
     """
 
     choice: ModelChoice
@@ -57,13 +59,19 @@ class PickerView:
     levels: tuple[LevelRow, ...] = ()
     level_name: str = ""
     steps: tuple[ContextStep, ...] = ()
-    usable: int = 0
+    budget: Budget = NO_MEMORY
+    where: str = ""
     plan: MemoryPlan | None = None
     verdict: Verdict | None = None
     problem: str = ""
     makeable: tuple[LevelRow, ...] = ()
     made_from: str = ""
     to_make: QuantizedSize | None = None
+
+    @property
+    def usable(self) -> int:
+        """Bytes of the computer's own memory that a load could use."""
+        return self.budget.usable
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class _Candidate:
 class ModelPickerService:
     """Answers pickers from the models on this disk, in memory and on servers. Thread-safe, one for all visitors.
 
-    usable_for: the bytes that a load of this file could use, as the pool would judge it.
+    budget_for: what a load of this file could use, as the pool would judge it.
     quantization_jobs: None where no level may be made here.
     """
 
@@ -85,7 +93,7 @@ class ModelPickerService:
         self,
         library: Library,
         planner: Planner,
-        usable_for: Callable[[Path], int],
+        budget_for: Callable[[Path], Budget],
         slots: int,
         quantization_jobs: QuantizationJobs | None = None,
         runs: Runs | None = None,
@@ -93,7 +101,7 @@ class ModelPickerService:
     ) -> None:
         self._library = library
         self._planner = planner
-        self._usable_for = usable_for
+        self._budget_for = budget_for
         self._slots = slots
         self._runs = runs or Runs()
         self._makeable_levels = MakeableLevels(quantization_jobs, self._runs)
@@ -166,7 +174,8 @@ class ModelPickerService:
         return ModelChoice.read(model, level, settings.context_size, settings.kv_type)
 
     def context_parameters(self, choice: ModelChoice) -> ContextParameters:
-        return ContextParameters(choice.context_size or USUAL_CONTEXT, choice.kv_type, self._slots)
+        size = choice.context_size or USUAL_CONTEXT
+        return ContextParameters(size, choice.kv_type, self._slots, device=choice.device)
 
     def views(self, choice: ModelChoice) -> Iterator[PickerView]:
         """The view of a choice in stages: first without, then with what llama.cpp has to work out."""
@@ -271,7 +280,7 @@ class ModelPickerService:
             makeable=tuple(makeable_level_row(one.if_made) for one in makeable if one.if_made),
             made_from=makeable[0].file.level if makeable else "",
             to_make=chosen.if_made,
-            usable=self._usable_for(path),
+            budget=self._budget_for(path),
         )
 
     def _row(self, value: str, file: ModelFile) -> LevelRow:
@@ -289,10 +298,13 @@ class ModelPickerService:
         )
         return LevelRow(value, file.level, file.size, bits, summary, None, notes=tuple(filter(None, notes)))
 
-    def _plan_at(self, one: _Candidate, choice: ModelChoice, context_size: int) -> MemoryPlan:
-        context = ContextParameters(context_size, choice.kv_type, self._slots)
-        plan = self._planner.plan(one.file.path, context)
-        return plan_if_made(plan, one.if_made) if one.if_made else plan
+    def _plan_at(self, one: _Candidate, view: PickerView, context_size: int) -> MemoryPlan:
+        return self._place_at(one, view, context_size).plan
+
+    def _place_at(self, one: _Candidate, view: PickerView, context_size: int) -> PlacedPlan:
+        context = replace(self.context_parameters(view.choice), context_size=context_size)
+        placed = self._planner.place(one.file.path, context, view.budget)
+        return replace(placed, plan=plan_if_made(placed.plan, one.if_made)) if one.if_made else placed
 
     def _with_plan_or_problem(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
         """The view with the chosen level's plan, or with why it has none; the other levels are judged all the same."""
@@ -305,15 +317,16 @@ class ModelPickerService:
         chosen = candidates[view.choice.level or ""]
         trained = self._planner.trained_context(chosen.file.path)
         size = min(view.choice.context_size or USUAL_CONTEXT, trained)
-        plan = self._plan_at(chosen, view.choice, size)
-        verdict = judge(plan, view.usable, disk_speed=partial(disk_read_speed, chosen.file.path))
+        placed = self._place_at(chosen, view, size)
+        verdict = judge(placed.plan, view.budget, disk_speed=partial(disk_read_speed, chosen.file.path))
         return replace(
             view,
             choice=replace(view.choice, context_size=size),
             steps=tuple(ContextStep(tokens, None) for tokens in _steps(trained, size, None)),
             levels=_judged(view.levels, view.choice.level, verdict),
             makeable=_judged(view.makeable, view.choice.level, verdict),
-            plan=plan,
+            plan=placed.plan,
+            where=placed.reason,
             verdict=verdict,
         )
 
@@ -322,7 +335,7 @@ class ModelPickerService:
 
         def judged(row: LevelRow) -> LevelRow:
             try:
-                return replace(row, verdict=judge(self._plan_at(candidates[row.value], view.choice, size), view.usable))
+                return replace(row, verdict=judge(self._plan_at(candidates[row.value], view, size), view.budget))
             except PlaygroundError as error:
                 return replace(row, notes=(*row.notes, str(error)))
 
@@ -331,13 +344,13 @@ class ModelPickerService:
     def _with_steps(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
         chosen, choice = candidates[view.choice.level or ""], view.choice
         trained = self._planner.trained_context(chosen.file.path)
-        largest = largest_context_that_fits(lambda size: self._plan_at(chosen, choice, size), trained, view.usable)
+        largest = largest_context_that_fits(lambda size: self._plan_at(chosen, view, size), trained, view.budget)
         steps = _steps(trained, choice.context_size or USUAL_CONTEXT, largest)
         fitting = largest or 0
         return replace(
             view,
             steps=tuple(ContextStep(size, size <= fitting, size == largest) for size in steps),
-            verdict=judge(view.plan, view.usable, largest_context=largest) if view.plan else None,
+            verdict=judge(view.plan, view.budget, largest_context=largest) if view.plan else None,
         )
 
 

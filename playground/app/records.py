@@ -13,8 +13,9 @@ from playground.chat.first_difference import FirstDifference
 from playground.chat.template.render import Message
 from playground.engine.protocol import Finished, Memory
 from playground.errors import PlaygroundError
+from playground.fit.budget import Budget
 from playground.fit.plan import MemoryPlan
-from playground.fit.planner import Planner
+from playground.fit.planner import PlacedPlan, Planner
 from playground.fit.verdict import Verdict, judge
 from playground.llama.devices import Device, Devices
 from playground.llama.params import ContextParameters
@@ -67,7 +68,19 @@ class LevelRecord(TypedDict, total=False):
     estimated: bool
 
 
+class PlannedDeviceRecord(TypedDict):
+    """What a GPU would hold of a model. parts: bytes by kind. layers: with the output, which counts as one."""
+
+    name: str
+    needed: int
+    usable: int
+    layers: int
+    parts: dict[str, int]
+
+
 class PlanRecord(TypedDict):
+    """The parts, total, must_stay and usable are of the computer's own memory; of GPUs see `devices`."""
+
     weights: int
     repacked: int
     kv_cache: int
@@ -84,6 +97,9 @@ class PlanRecord(TypedDict):
     tokens_per_second: list[float | None] | None  # of what is slow, from and to
     largest_context: int | None
     context_size: int
+    device: str  # where it would run: CPU, CUDA0, CUDA0 + CPU
+    where: str  # a sentence that says why there, "" where there is no GPU
+    devices: list[PlannedDeviceRecord]
 
 
 class ReplyRecord(TypedDict):
@@ -95,6 +111,7 @@ class ReplyRecord(TypedDict):
     memory_planned: int | None  # what answers need
     context_size: int | None
     load_seconds: float | None  # of the load before the reply; null if the model was loaded
+    device: str | None  # on which it ran: CPU, CUDA0, CUDA0 + CPU
     disturbed: bool | None  # whether something else had the cores, so that the speeds are not what the model reaches
 
 
@@ -112,6 +129,7 @@ class PaneRecord(TypedDict, total=False):
     memory_planned: int | None
     context_size: int | None
     load_seconds: float | None
+    device: str | None
     disturbed: bool | None
     mode: str
     seed: int | None
@@ -149,9 +167,9 @@ def machine_record(memory: MachineMemory, processors: Processors, devices: Devic
 
 
 def level_record(
-    file: ModelFile, library: Library, planner: Planner, context: int | None, slots: int, usable: int
+    file: ModelFile, library: Library, planner: Planner, context: int | None, slots: int, budget: Budget
 ) -> LevelRecord:
-    """A file on this disk, planned at this context; one that llama.cpp refuses is a record that says so."""
+    """A file on this disk, planned at this context where it would run; one that llama.cpp refuses says so."""
     record: LevelRecord = {
         "model": file.base_name,
         "level": file.level,
@@ -169,7 +187,7 @@ def level_record(
         record["bits_per_weight"] = library.whole_header(file).bits_per_weight
         size = context or min(USUAL_CONTEXT, planner.trained_context(file.path))
         record["context_size"] = size
-        verdict = judge(planner.plan(file.path, ContextParameters(size, slots=slots)), usable)
+        verdict = judge(planner.place(file.path, ContextParameters(size, slots=slots), budget).plan, budget)
         record["verdict"], record["reason"] = verdict.kind, f"{verdict.label}: {verdict.reason}"
     except PlaygroundError as error:
         record["reason"] = str(error)
@@ -178,7 +196,8 @@ def level_record(
     return record
 
 
-def plan_record(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None) -> PlanRecord:
+def plan_record(placed: PlacedPlan, verdict: Verdict, budget: Budget, largest: int | None) -> PlanRecord:
+    plan = placed.plan
     return {
         "weights": plan.weights,
         "repacked": plan.repacked,
@@ -190,12 +209,26 @@ def plan_record(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | 
         "needed": plan.needed,
         "total": plan.total,
         "must_stay": plan.must_stay,
-        "usable": usable,
+        "usable": budget.usable,
         "verdict": verdict.kind,
         "reason": verdict.reason,
         "tokens_per_second": list(verdict.tokens_per_second) if verdict.tokens_per_second else None,
         "largest_context": largest,
         "context_size": plan.context.cells,
+        "device": plan.context.placement.name,
+        "where": placed.reason,
+        "devices": [_planned_device(placed, name, budget) for name in plan.device_names],
+    }
+
+
+def _planned_device(placed: PlacedPlan, name: str, budget: Budget) -> PlannedDeviceRecord:
+    device = budget.find(name)
+    return {
+        "name": name,
+        "needed": placed.plan.on_device(name),
+        "usable": device.usable if device else 0,
+        "layers": placed.plan.context.placement.layers_of(name, placed.layers),
+        "parts": {part.kind: part.bytes for part in placed.plan.on_devices if part.device == name},
     }
 
 
@@ -203,20 +236,21 @@ def reply_record(
     message: Message,
     finished: Finished | None,
     memory: Memory | None,
-    planned: int | None,
+    plan: MemoryPlan | None,
     context_size: int | None,
     load_seconds: float | None = None,
 ) -> ReplyRecord:
-    """finished: None while the reply is being written. load_seconds: see ReplyRecord."""
+    """finished: None while it is being written. plan: None of a model on a server. load_seconds: see ReplyRecord."""
     return {
         "text": message.content,
         "thinking": message.thinking,
         "finish_reason": finished.reason if finished else None,
         "timings": finished.timings.to_json() if finished else None,
         "memory_measured": memory.resident if memory else None,
-        "memory_planned": planned,
+        "memory_planned": plan.needed if plan else None,
         "context_size": context_size,
         "load_seconds": load_seconds,
+        "device": plan.context.placement.name if plan else None,
         "disturbed": finished.timings.disturbed if finished else None,
     }
 
@@ -238,8 +272,8 @@ def pane_record(
             record["text"], record["thinking"] = partial.content, partial.thinking
         return record
     message, plan = result.conversation.messages[-1], result.plan
-    planned, cells = (plan.needed, plan.context.cells) if plan else (None, None)
-    reply = reply_record(message, result.finished, result.measured, planned, cells, result.load_seconds)
+    cells = plan.context.cells if plan else None
+    reply = reply_record(message, result.finished, result.measured, plan, cells, result.load_seconds)
     return {**record, **reply, "mode": result.mode, "seed": result.sampling.seed}
 
 

@@ -47,6 +47,7 @@ class Services:
             settings.turn_seconds,
             self.last_used.record_load,
             RENDERER.start_in_background,  # so that the first prompt need not wait for its process
+            self.devices,
         )
         self._resources.callback(RENDERER.close)
         self._resources.callback(self.pool.close)

@@ -25,8 +25,9 @@ from playground.engine.protocol import Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.remote.registry import ServerRegistry
 from playground.errors import DoesNotFit, PlaygroundError
+from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
-from playground.fit.verdict import judge
+from playground.fit.verdict import budget_after, judge
 from playground.limits.runs import Visitor
 
 # Two models on 4 cores each: about where more cores stop to speed a reply up, because memory sets its pace.
@@ -84,17 +85,18 @@ def residency(pool: ModelPool, planner: Planner, panes: Sequence[Pane]) -> Liter
     Skips a file that cannot be planned: it will not load either. Takes a second for a file that was never planned.
     """
     in_use = {model.key for model in pool.loaded_models() if model.users > 0}
-    planned_bytes = 0  # of the models before this one
+    before: list[MemoryPlan] = []  # of the models before this one
     for key in dict.fromkeys(_keys(panes)):
         if key in in_use:
             continue
         try:
-            plan = planner.plan(key.path, key.context)
+            budget = budget_after(pool.budget_for(key.path), before)
+            plan = planner.place(key.path, key.context, budget).plan
         except PlaygroundError:
             continue
-        if planned_bytes and judge(plan, pool.usable_bytes_for(key.path) - planned_bytes).is_refused:
+        if before and judge(plan, budget).is_refused:
             return "one after the other"
-        planned_bytes += plan.needed
+        before.append(plan)
     return "together"
 
 
@@ -153,8 +155,8 @@ class _PaneRunner:
         In turn if it will fit once other models are unloaded; without this pane if it never fits.
         """
         (key,) = _keys([self.panes[index]])
-        plan = self.planner.plan(key.path, key.context)
-        if judge(plan, self.pool.usable_bytes_for(key.path, all_give_way=True)).is_refused:
+        budget = self.pool.budget_for(key.path, all_give_way=True)
+        if judge(self.planner.place(key.path, key.context, budget).plan, budget).is_refused:
             yield PaneUpdate(index, failed=error)
             yield from self.run_at_once([other for other in indices if other != index])
         else:

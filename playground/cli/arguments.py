@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from playground.engine.protocol import Sampling
     from playground.engine.remote.protocol import RemoteModel
     from playground.engine.remote.registry import RemoteLease
-    from playground.llama.params import ContextParameters
+    from playground.llama.params import ContextParameters, DeviceChoice
     from playground.models.model_file import ModelFile
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
+MOST_LAYERS: Final = 1024
 LARGEST_CONTEXT: Final = 1 << 24  # tokens; more than any model has, and llama.cpp's bookkeeping for it takes 1 GB
 
 Lease = TypeVar("Lease", "ModelLease", "RemoteLease")
@@ -89,24 +90,51 @@ def chosen_sampling(arguments: argparse.Namespace) -> Sampling:
     return Sampling(**{name: value for name, value in chosen.items() if value is not None})
 
 
+# --- where it runs ---
+
+
+def layers(text: str) -> int:
+    """A number of layers; `all` is ALL_LAYERS."""
+    from playground.llama.params import ALL_LAYERS
+
+    return ALL_LAYERS if text.lower() == "all" else _between(0, int(text), MOST_LAYERS)
+
+
+def experts(text: str) -> int | None:
+    """Layers whose experts stay in RAM; `auto` is None."""
+    return None if text.lower() == "auto" else _between(0, int(text), MOST_LAYERS)
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, or a GPU as `machine` names it")
+    parser.add_argument("--gpu-layers", type=layers, metavar="N", help="layers on the GPU, or all (default: what fits)")
+    parser.add_argument("--cpu-moe", type=experts, metavar="N", help="layers whose experts stay in RAM, or auto")
+
+
+def chosen_device(arguments: argparse.Namespace) -> DeviceChoice:
+    from playground.llama.params import DeviceChoice
+
+    return DeviceChoice(arguments.device, arguments.gpu_layers, arguments.cpu_moe)
+
+
 # --- the model ---
 
 
 def find_model(
-    services: Services, reference: str, context_size: int | None
+    services: Services, reference: str, context_size: int | None, device: DeviceChoice | None = None
 ) -> tuple[ModelFile | RemoteModel, ContextParameters | None]:
     """A model on this computer or on a server, and its context; None for a server's, which has its own.
 
     Raises ModelNotFound, and BadModelFile if the file is no model.
     """
     from playground.app.records import USUAL_CONTEXT
-    from playground.llama.params import ContextParameters
+    from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters
 
     if remote := services.remotes.find_model(reference):
         return remote, None
     file = services.library.find_file(reference)
     size = context_size or min(USUAL_CONTEXT, services.planner.trained_context(file.path))
-    return file, ContextParameters(size, slots=services.settings.slots)
+    return file, ContextParameters(size, slots=services.settings.slots, device=device or AUTOMATIC_CHOICE)
 
 
 @contextmanager

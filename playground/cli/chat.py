@@ -6,7 +6,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from playground.cli.arguments import add_question_arguments, chosen_sampling, find_model, lease_model
+from playground.cli.arguments import (
+    add_device_arguments,
+    add_question_arguments,
+    chosen_device,
+    chosen_sampling,
+    find_model,
+    lease_model,
+)
 from playground.cli.output import Report
 from playground.errors import PlaygroundError
 from playground.settings import Settings
@@ -24,6 +31,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("chat", help="ask one question")
     parser.add_argument("model", metavar="MODEL")
     add_question_arguments(parser)
+    add_device_arguments(parser)
     return parser
 
 
@@ -37,18 +45,18 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     is_repeatable = sampling.temperature == 0 or sampling.seed is not None
     max_tokens = arguments.max_tokens or settings.max_reply_tokens
     with Services(settings) as services:
-        model, context = find_model(services, arguments.model, arguments.context)
+        model, context = find_model(services, arguments.model, arguments.context, chosen_device(arguments))
         with lease_model(services, model, context) as lease:
             updates = stream_reply(lease.engine, conversation, sampling, max_tokens, reproducible=is_repeatable)
             last, error = _follow(updates, is_printed=not arguments.json)
             finished, loaded = last.finished, lease.engine.loaded
             memory = (finished.memory if finished else None) or (loaded.memory if loaded else None)
-            planned, load_seconds = lease.plan.needed if lease.plan else None, lease.load_seconds
+            plan, load_seconds = lease.plan, lease.load_seconds
     for remark in filter(None, (last.missing_answer, last.template_note)):
         print(remark, file=sys.stderr)
     if finished and not arguments.json:
         print(figures(finished, memory, load_seconds), file=sys.stderr)
-    record = reply_record(last.message, finished, memory, planned, last.context_size, load_seconds)
+    record = reply_record(last.message, finished, memory, plan, last.context_size, load_seconds)
     return Report({**record, "error": str(error)} if error else record, "", error)
 
 

@@ -27,6 +27,9 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("compare", help="ask two models the same question")
     parser.add_argument("models", metavar="MODEL", nargs=2, help="a model here, or name@server for one of a server")
     add_question_arguments(parser)
+    parser.add_argument(
+        "--device", action="append", metavar="D", help="auto, cpu, or a GPU as `machine` names it; twice: of each model"
+    )
     parser.add_argument("--at-once", action="store_true", help="both at the same time, on shared cores")
     return parser
 
@@ -38,10 +41,15 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.chat.comparison import Pane
     from playground.chat.conversation import Conversation
     from playground.chat.first_difference import first_difference
+    from playground.llama.params import AUTOMATIC, DeviceChoice
 
     conversation = Conversation(arguments.system).with_question(arguments.prompt)
+    devices = [DeviceChoice(name) for name in arguments.device or [AUTOMATIC]]
     with Services(settings) as services:
-        panes = [Pane(*find_model(services, model, arguments.context), conversation) for model in arguments.models]
+        panes = [
+            Pane(*find_model(services, model, arguments.context, device), conversation)
+            for model, device in zip(arguments.models, (devices[0], devices[-1]), strict=True)
+        ]
         updates = compare(
             services.pool,
             services.planner,

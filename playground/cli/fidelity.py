@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from playground.cli.arguments import add_device_arguments, chosen_device
 from playground.cli.output import ProgressLine, Report, format_table
 from playground.errors import PlaygroundError
 from playground.settings import Settings
@@ -25,6 +26,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("reference", metavar="REFERENCE", help="the model to measure against, usually the larger level")
     parser.add_argument("candidate", metavar="CANDIDATE", help="another level of the same model")
     parser.add_argument("--text", type=Path, metavar="FILE", help="the text to read (default: the playground's own)")
+    add_device_arguments(parser)
     return parser
 
 
@@ -35,7 +37,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.resources import asset
 
     text = read_text(arguments.text or asset("evaluation.txt"))
-    context = ContextParameters(CONTEXT_STEP, slots=1)  # not used: scoring makes a context of its own
+    # Of this context only the place is used: scoring makes a context of its own beside it.
+    context = ContextParameters(CONTEXT_STEP, slots=1, device=chosen_device(arguments))
     with Services(settings) as services:
         reference = services.library.find_file(arguments.reference).path, context
         candidate = services.library.find_file(arguments.candidate).path, context

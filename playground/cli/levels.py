@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         library, planner = services.library, services.planner
         if arguments.hub or on_hub.is_on_hub_only(arguments.model, library):
             return _report(on_hub.hub_levels(arguments.model, arguments.context, settings), "on the Hub")
-        usable = services.pool.usable_bytes_for()
+        budget = services.pool.budget_for()
         files = library.find_files(arguments.model)
-        levels = [level_record(file, library, planner, arguments.context, settings.slots, usable) for file in files]
+        levels = [level_record(file, library, planner, arguments.context, settings.slots, budget) for file in files]
     return _report(levels, "on this computer")
 
 

@@ -7,15 +7,25 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from playground.cli import on_hub
-from playground.cli.arguments import slots, tokens
+from playground.cli.arguments import add_device_arguments, chosen_device, slots, tokens
 from playground.cli.output import Report, format_table
 from playground.settings import Settings
-from playground.text_format import gibibytes
+from playground.text_format import counted, gibibytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
+    from playground.fit.budget import Budget
     from playground.fit.plan import MemoryPlan
+    from playground.fit.planner import PlacedPlan
     from playground.fit.verdict import Verdict
+
+
+DEVICE_PARTS = {
+    "weights": "Weights",
+    "kv_cache": "KV cache",
+    "recurrent": "Recurrent state",
+    "compute": "Compute buffers",
+}
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -24,6 +34,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--context", type=tokens, required=True, help="context size in tokens, such as 4096 or 32K")
     parser.add_argument("--kv-type", choices=("f16", "q8_0", "q4_0"), default="f16", help="how the KV cache is stored")
     parser.add_argument("--slots", type=slots, help="chats at once (default: PLAYGROUND_SLOTS, else 4)")
+    add_device_arguments(parser)
     return parser
 
 
@@ -34,27 +45,33 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.llama.params import ContextParameters
     from playground.machine.disks import disk_read_speed
 
-    asked = ContextParameters(arguments.context, arguments.kv_type, arguments.slots or settings.slots)
+    chosen = chosen_device(arguments)
+    asked = ContextParameters(arguments.context, arguments.kv_type, arguments.slots or settings.slots, device=chosen)
     with Services(settings) as services:  # as `chat` has them, so that both judge by the same memory
         library, planner = services.library, services.planner
         from_hub = on_hub.is_on_hub_only(arguments.model, library)
         path = on_hub.header_path(arguments.model, settings) if from_hub else library.find_file(arguments.model).path
-        plan = planner.plan(path, asked)
-        usable = services.pool.usable_bytes_for(path)
+        planner.plan(path, asked)  # its process is there now, and gives way to the model
+        budget = services.pool.budget_for(path)
+        placed = planner.place(path, asked, budget)
         largest = largest_context_that_fits(
-            lambda context_size: planner.plan(path, dataclasses.replace(asked, context_size=context_size)),
+            lambda size: planner.place(path, dataclasses.replace(asked, context_size=size), budget).plan,
             planner.trained_context(path),
-            usable,
+            budget,
         )
-    verdict = judge(plan, usable, largest_context=largest, disk_speed=lambda: disk_read_speed(path))
-    return Report(plan_record(plan, verdict, usable, largest), _table(plan, verdict, usable, largest))
+    verdict = judge(placed.plan, budget, largest_context=largest, disk_speed=lambda: disk_read_speed(path))
+    return Report(plan_record(placed, verdict, budget, largest), _table(placed, verdict, budget, largest))
 
 
-def _table(plan: MemoryPlan, verdict: Verdict, usable: int, largest: int | None) -> str:
+def _table(placed: PlacedPlan, verdict: Verdict, budget: Budget, largest: int | None) -> str:
+    plan = placed.plan
     rows = [[words, gibibytes(size)] for words, size in _parts(plan) if size]
-    rows += [["Needed", gibibytes(plan.needed)], ["Usable now", gibibytes(usable)]]
+    rows += [["Needed", gibibytes(plan.needed)], ["Usable now", gibibytes(budget.usable)]]
+    for name in plan.device_names:
+        rows += _device_rows(placed, name, budget)
     fits = f"The largest context that fits: {largest:,} tokens." if largest else "No context of this model fits here."
-    return f"{format_table(rows, right=(1,))}\n{_unread(plan)}{verdict.label}: {verdict.reason}\n{fits}"
+    lines = [format_table(rows, right=(1,)), _unread(plan), placed.reason, f"{verdict.label}: {verdict.reason}", fits]
+    return "\n".join(filter(None, lines))
 
 
 def _parts(plan: MemoryPlan) -> list[tuple[str, int]]:
@@ -76,7 +93,20 @@ def _unread(plan: MemoryPlan) -> str:
         return ""
     beside = f"Beside it, up to {gibibytes(plan.total - plan.needed)} of the file that no token reads"
     if plan.held_weights:
-        return f"{beside}: it is in memory already.\n"
+        return f"{beside}: it is in memory already."
     kinds = ["lookup tables or layers that only draft"] if plan.use.unread else []
     kinds += ["the originals of repacked weights"] if plan.repacked else []
-    return f"{beside}: {' and '.join(kinds)}. The system takes that back when memory is short.\n"
+    return f"{beside}: {' and '.join(kinds)}. The system takes that back when memory is short."
+
+
+def _device_rows(placed: PlacedPlan, name: str, budget: Budget) -> list[list[str]]:
+    """The parts on one GPU."""
+    device = budget.find(name)
+    parts = [part for part in placed.plan.on_devices if part.device == name]
+    layers = placed.plan.context.placement.layers_of(name, placed.layers)
+    return [
+        [f"{name}: {device.description if device else 'not there'}, {counted(layers, 'layer')}", ""],
+        *([f"  {DEVICE_PARTS[part.kind]}", gibibytes(part.bytes)] for part in parts),
+        ["  Total", gibibytes(placed.plan.on_device(name))],
+        ["  Free now", gibibytes(device.usable if device else 0)],
+    ]

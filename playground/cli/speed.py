@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from playground.cli.arguments import lease_file, repeats, slots, tokens
+from playground.cli.arguments import add_device_arguments, chosen_device, lease_file, repeats, slots, tokens
 from playground.cli.output import ProgressLine, Report, format_table
 from playground.settings import Settings
 
@@ -22,6 +22,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--generate", type=tokens, default=128, metavar="N", help="tokens of the reply (default: 128)")
     parser.add_argument("--repeat", type=repeats, default=5, metavar="R", help="runs of each test (default: 5)")
     parser.add_argument("--concurrent", type=slots, default=1, metavar="C", help="also C replies at once")
+    add_device_arguments(parser)
     return parser
 
 
@@ -33,7 +34,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     tests = [SpeedTest("prompt", arguments.prompt), SpeedTest("reply", arguments.generate)]
     if arguments.concurrent > 1:
         tests.append(SpeedTest("reply", arguments.generate, arguments.concurrent))
-    context = ContextParameters(max(test.context_size for test in tests), slots=arguments.concurrent)
+    context = ContextParameters(
+        max(test.context_size for test in tests), slots=arguments.concurrent, device=chosen_device(arguments)
+    )
     results: list[tuple[str, SpeedResult]] = []
     with Services(settings) as services, ProgressLine() as line:
         for model in arguments.models:

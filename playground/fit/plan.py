@@ -69,6 +69,11 @@ class MemoryPlan:
         """Bytes in the memory of this GPU."""
         return sum(part.bytes for part in self.on_devices if part.device == name)
 
+    @property
+    def all_weights(self) -> int:
+        """The weights in every memory; more than the file's where input and output share a tensor and lie apart."""
+        return self.weights + sum(part.bytes for part in self.on_devices if part.kind == "weights")
+
     def with_unified(self, devices: Collection[str]) -> MemoryPlan:
         """The same with the parts on these GPUs counted in the computer's memory, in which they lie."""
         moved = {kind: sum(part.bytes for part in self.on_devices if part.device in devices and part.kind == kind)
@@ -122,4 +127,12 @@ class MemoryPlan:
         Whether that level's weights are copied is not known: what answers need is the same either way, what must stay
         may be more. held: its file lies in memory.
         """
+        if self.on_devices and self.all_weights:  # each memory keeps its share: an estimate, as levels mix types
+            share = weights / self.all_weights
+            parts = tuple(
+                replace(part, bytes=round(part.bytes * share)) if part.kind == "weights" else part
+                for part in self.on_devices
+            )
+            weights = round(self.weights * share)
+            return replace(self, weights=weights, repacked=0, held_weights=weights if held else 0, on_devices=parts)
         return replace(self, weights=weights, repacked=0, held_weights=weights if held else 0)

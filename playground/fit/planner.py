@@ -13,16 +13,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
+from playground.fit.budget import Budget
+from playground.fit.offload import LayerCount, choose_placement
 from playground.fit.plan import MemoryPlan, Part
 from playground.gguf.header import read_model_header
 from playground.gguf.weight_use import ALL_READ, WeightUse, weight_use
 from playground.llama.log import abort_message, printable
-from playground.llama.params import ContextParameters
+from playground.llama.params import AUTOMATIC, CPU, CPU_ONLY, ContextParameters
 from playground.machine.child_process import ChildProcess, describe_exit
 from playground.machine.memory import is_held_in_memory, read_process_memory
 from playground.models.catalog import Blueprint
@@ -36,6 +39,18 @@ _MOST_ANSWERS: Final = 4096
 _VOCABULARY_BYTES_PER_TOKEN: Final = 250
 _TRY_AGAIN: Final = "Try again; if it happens again, choose another file."
 _ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
+
+
+@dataclass(frozen=True)
+class PlacedPlan:
+    """A plan where the model will run.
+
+    reason: a sentence that says why there; "" where there is nothing to choose. layers: of the model, with the output.
+    """
+
+    plan: MemoryPlan
+    reason: str
+    layers: int = 0
 
 
 class Planner:
@@ -80,9 +95,25 @@ class Planner:
                 self._answers.popitem(last=False)
         return answer
 
+    def place(self, model: PlannableModel, context: ContextParameters, budget: Budget) -> PlacedPlan:
+        """Where a model runs by the choice in `context`, and its memory there. Raises as `plan` does, and as
+        `choose_placement` does.
+        """
+        if not budget.devices and context.device.device.lower() in (AUTOMATIC, CPU):
+            return PlacedPlan(self.plan(model, replace(context, placement=CPU_ONLY)), "")
+        facts = self._open_model(*_identity(model)).facts
+        placed = choose_placement(
+            context.device,
+            budget,
+            LayerCount(facts["layers"], facts["has_experts"]),
+            lambda placement: self.plan(model, replace(context, placement=placement)),
+        )
+        plan = self.plan(model, replace(context, placement=placed.placement))
+        return PlacedPlan(plan, placed.reason, facts["layers"])
+
     def trained_context(self, model: PlannableModel) -> int:
         """The context the model was trained for, in tokens. Raises as `plan` does."""
-        return self._open_model(*_identity(model)).trained_context
+        return int(self._open_model(*_identity(model)).facts["trained_context"])
 
     def held_bytes(self) -> int:
         """Memory of the children, which `give_back_memory` frees: 40 to 100 MiB each, more for some models."""
@@ -131,9 +162,10 @@ class _PlannedModel:
         self._closed = False
 
     @property
-    def trained_context(self) -> int:
+    def facts(self) -> Json:
+        """What the child said of the model when it opened it."""
         with self._living_child() as child:
-            return int(child.facts["trained_context"])
+            return child.facts
 
     def plan(self, context: ContextParameters) -> MemoryPlan:
         try:
@@ -250,7 +282,7 @@ class _PlannerChild:
     def _cause_of_death(self) -> PlaygroundError:
         code = self._process.wait_for_exit()
         words = abort_message("\n".join(self._process.last_words()))
-        if not words:
+        if not words or code == 0:  # it ends by itself when it was not asked for a while
             return _ChildKilled(f"The planning of {self._name} stopped: its process {describe_exit(code)}.", _TRY_AGAIN)
         return BadModelFile(f"llama.cpp stopped while planning {self._name}: {words}.", _ANOTHER_FILE)
 

@@ -34,6 +34,7 @@ from playground.machine.memory import read_process_memory
 Json = dict[str, Any]
 
 _BYTES_PER_CELL: Final = 52  # bookkeeping in llama_kv_cells: a position, and a bit for each of 256 sequences; measured
+_DEVICE_SECONDS: Final = 2.0  # without a question, after which a process that uses a GPU ends
 _SERIES_SECONDS: Final = 0.2  # the questions of one table, or of a slider, follow each other sooner
 
 
@@ -44,7 +45,8 @@ def main() -> None:
     with LlamaLog(on_line=lambda line: _keep_pages_of_recurrent_state(pages, line)) as log:
         model: _OpenModel | None = None
         base = _ProcessBase()
-        for line in _lines_in_series(questions, pages):
+        lines = _Questions(questions, pages)
+        for line in lines:
             question = json.loads(line)
             try:
                 if model is None:
@@ -52,23 +54,36 @@ def main() -> None:
                     answer = _description(model.placed(CPU_ONLY))
                 else:
                     context = ContextParameters.from_fields(question["context"])
+                    lines.uses_device = lines.uses_device or not context.placement.is_cpu_only
                     answer = _context_bytes(model.placed(context.placement), context, base, pages)
             except PlaygroundError as error:
                 answer = {"refused": [error.problem, error.remedy], "bad_file": isinstance(error, BadModelFile)}
             answers.write(json.dumps(answer).encode() + b"\n")
 
 
-def _lines_in_series(questions: BinaryIO, pages: KeptPages) -> Iterator[bytes]:
-    """The parent's lines, one at a time; kept pages go back to the system when the next line does not come soon."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(questions, selectors.EVENT_READ)
-        while True:
-            if not selector.select(_SERIES_SECONDS):
-                pages.give_back()
-            line = questions.readline()
-            if not line:
-                return
-            yield line
+class _Questions:
+    """The parent's lines, one at a time; kept pages go back to the system when the next line does not come soon.
+
+    uses_device: a model was open on a GPU, whose driver gives its memory back only when the process ends. So the lines
+    end when none comes for a while.
+    """
+
+    def __init__(self, pipe: BinaryIO, pages: KeptPages) -> None:
+        self._pipe, self._pages = pipe, pages
+        self.uses_device = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_READ)
+            while True:
+                if not selector.select(_SERIES_SECONDS):
+                    self._pages.give_back()
+                    if self.uses_device and not selector.select(_DEVICE_SECONDS):
+                        return
+                line = self._pipe.readline()
+                if not line:
+                    return
+                yield line
 
 
 def _keep_pages_of_recurrent_state(pages: KeptPages, log_line: str) -> None:

@@ -7,10 +7,11 @@ answers need (beyond it, weights are read from the disk again while an answer is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from playground.fit.budget import Budget, DeviceBudget
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import CONTEXT_STEP
 from playground.text_format import UNKNOWN, gibibytes, gibibytes_apart, speed_band
@@ -18,6 +19,8 @@ from playground.text_format import UNKNOWN, gibibytes, gibibytes_apart, speed_ba
 VerdictKind = Literal["fits", "tight", "slow", "wont_fit"]
 LABELS: Final[dict[VerdictKind, str]] = {"fits": "Fits", "tight": "Tight", "slow": "Slow", "wont_fit": "Won't fit"}
 DiskSpeed = Callable[[], float | None]  # bytes per second; asked only for what is slow
+
+_ORDER: Final[tuple[VerdictKind, ...]] = ("fits", "tight", "slow", "wont_fit")
 
 TIGHT_SHARE: Final = 0.9  # of the usable memory: above it another program's growth is enough to make it slow
 SMALLEST_CONTEXT: Final = 2048
@@ -67,15 +70,49 @@ def disk_speed_unknown() -> None:
 
 def judge(
     plan: MemoryPlan,
-    usable: int,
+    budget: Budget | int,
     *,
     largest_context: int | None = None,
     disk_speed: DiskSpeed = disk_speed_unknown,
 ) -> Verdict:
-    """Whether a plan fits into `usable` bytes.
+    """Whether a plan fits into the memory of this computer and of each GPU; the verdict names the one that is short.
 
+
+    budget: as bytes, of the computer's memory alone.
     largest_context: the answer of `largest_context_that_fits` where the caller has it; the remedy then names it.
     """
+    if isinstance(budget, int):
+        budget = Budget(budget)
+    on_gpus = [_judge_device(plan, name, budget.find(name)) for name in plan.device_names]
+    unified = {device.name for device in budget.devices if device.unified}
+    in_ram = _judge_ram(plan.with_unified(unified), budget.usable, largest_context, disk_speed)
+    worst = max([*on_gpus, in_ram], key=lambda verdict: _ORDER.index(verdict.kind))
+    if worst.kind != "fits" or not on_gpus:
+        return worst
+    reason = " ".join(verdict.reason for verdict in [*on_gpus, in_ram])
+    return Verdict("fits", reason, "", in_ram.needed, in_ram.usable)
+
+
+def _judge_device(plan: MemoryPlan, name: str, device: DeviceBudget | None) -> Verdict:
+    needed = plan.on_device(name)
+    if device is None:
+        return Verdict("wont_fit", f"The device {name} is not there.", "Choose another device, or CPU only.", needed, 0)
+    needed_text, usable_text = gibibytes_apart(needed, device.usable)
+    memory = f"the memory of {device.description}"
+    if needed > device.usable:
+        reason = f"{needed_text} must be in {memory}, and {usable_text} are free."
+        remedy = "Choose fewer layers on the GPU, a smaller context, or a smaller level."
+        return Verdict("wont_fit", reason, remedy, needed, device.usable)
+    reason = f"It needs {needed_text} of {usable_text} free in {memory}"
+    if needed > device.usable - device.margin:
+        remedy = "Choose fewer layers on the GPU if other programs use it, too."
+        return Verdict(
+            "tight", f"{reason}: it runs, but leaves little for other programs.", remedy, needed, device.usable
+        )
+    return Verdict("fits", f"{reason}.", "", needed, device.usable)
+
+
+def _judge_ram(plan: MemoryPlan, usable: int, largest_context: int | None, disk_speed: DiskSpeed) -> Verdict:
     if plan.must_stay > usable:
         needed, available = gibibytes_apart(plan.must_stay, usable)
         reason = f"{needed} must stay in memory and {available} are usable: the system would end the model."
@@ -157,8 +194,16 @@ class _WaitForDisk:
         return f"Expected: {band}, from the {disk}/s that this disk gives."
 
 
+def budget_after(budget: Budget, plans: Iterable[MemoryPlan]) -> Budget:
+    """What is left of a budget when these are loaded."""
+    for plan in plans:
+        taken = budget.with_freed((part.device, -part.bytes) for part in plan.on_devices)
+        budget = replace(taken, usable=budget.usable - plan.needed)
+    return budget
+
+
 def largest_context_that_fits(
-    plan_at: Callable[[int], MemoryPlan], trained_context: int, usable: int, smallest: int = SMALLEST_CONTEXT
+    plan_at: Callable[[int], MemoryPlan], trained_context: int, budget: Budget | int, smallest: int = SMALLEST_CONTEXT
 ) -> int | None:
     """The largest context in tokens, at most the trained one, whose plan is not refused; None where not even `smallest`
     is.
@@ -168,7 +213,7 @@ def largest_context_that_fits(
     """
 
     def fits(context: int) -> bool:
-        return not judge(plan_at(context), usable).is_refused
+        return not judge(plan_at(context), budget).is_refused
 
     smallest = min(smallest, trained_context)
     if fits(trained_context):

@@ -345,6 +345,8 @@ class LlamaModel:
     # --- control ---
 
     def set_threads(self, threads: int) -> None:
+        """One is enough where all layers are on a GPU: more would only wait for it, spinning."""
+        threads = 1 if self._placement.is_whole_on_devices else threads
         llama_cpp.llama_set_n_threads(self._context, threads, threads)
 
     def abort(self) -> None:

@@ -59,9 +59,13 @@ class Placement:
         return not self.devices
 
     @property
+    def is_whole_on_devices(self) -> bool:
+        return self.gpu_layers == ALL_LAYERS and not self.experts_in_ram
+
+    @property
     def name(self) -> str:
         """`CPU`, `CUDA0`, `CUDA0 + CUDA1`; with the CPU where it has layers as well."""
-        return " + ".join([*self.devices, *(["CPU"] if self.is_cpu_only or self.gpu_layers != ALL_LAYERS else [])])
+        return " + ".join([*self.devices, *(["CPU"] if not self.is_whole_on_devices else [])])
 
     def layers_of(self, device: str, layers: int) -> int:
         """How many of a model's `layers`, the output among them, lie on this device, by llama.cpp's rule."""

@@ -53,6 +53,8 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
         context: int | None = None,
         kv_type: Literal["f16", "q8_0", "q4_0"] = "f16",
         slots: int | None = None,
+        device: str | None = None,
+        gpu_layers: int | None = None,
     ) -> PlanRecord:
         """The memory a model needs, in bytes, before it is loaded, and the largest context that fits.
 
@@ -61,8 +63,10 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
             context: the context size in tokens; left out, 4096.
             kv_type: how the KV cache is stored.
             slots: chats at once; left out, as models are loaded here.
+            device: "auto", "cpu", or the name of a GPU as machine gives it; left out, auto.
+            gpu_layers: how many layers are on the GPU; left out, as many as fit.
         """
-        return service.plan(model, context, kv_type, slots)
+        return service.plan(model, context, kv_type, slots, device, gpu_layers)
 
     def chat(
         prompt: str,
@@ -74,6 +78,8 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
         max_tokens: int | None = None,
         temperature: float | None = None,
         seed: int | None = None,
+        device: str | None = None,
+        gpu_layers: int | None = None,
     ) -> Iterator[StreamedReply]:
         """Ask a model on this computer, and get its answer as it is written; the last record has the timings.
 
@@ -86,10 +92,13 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
             max_tokens: the longest answer, in tokens.
             temperature: 0 always takes the likeliest token; left out, 0.7.
             seed: the same seed gives the same answer.
+            device: "auto", "cpu", or the name of a GPU as machine gives it; left out, auto.
+            gpu_layers: how many layers are on the GPU; left out, as many as fit.
         """
         yield from service.chat(
             visitor_of(request, service.runs, "api"), model, prompt=prompt, system=system, history=history,
-            context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
+            context=context, max_tokens=max_tokens, temperature=temperature, seed=seed, device=device,
+            gpu_layers=gpu_layers,
         )  # fmt: skip
 
     def compare(

@@ -74,7 +74,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
     settings = services.settings
     quantization_jobs = services.quantization_jobs if settings.allow_quantize else None
     picker_service = ModelPickerService(
-        services.library, services.planner, services.pool.usable_bytes_for, settings.slots, quantization_jobs,
+        services.library, services.planner, services.pool.budget_for, settings.slots, quantization_jobs,
         services.runs, Servers(services.remotes, may_add=settings.may_add_remotes),
     )  # fmt: skip
     loaded_models = LoadedModels(services.pool, services.planner, picker_service)

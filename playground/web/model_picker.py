@@ -21,8 +21,9 @@ from playground.app.model_picker import ModelPickerService, PickerView
 from playground.app.servers import Servers
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
+from playground.llama.params import ALL_LAYERS, DeviceChoice
 from playground.text_format import gibibytes
-from playground.web.html.memory import memory_bar, memory_bar_empty
+from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
 from playground.web.server.sessions import visitor_of
@@ -33,6 +34,12 @@ KV_CHOICES: Final = [
     ("f16: full precision", "f16"),
     ("q8_0: half the memory", "q8_0"),
     ("q4_0: a quarter of the memory, quality may suffer", "q4_0"),
+]
+WHERE_CHOICES: Final = [
+    ("Automatic: as much on the GPU as fits", "auto"),
+    ("GPU: all layers", "gpu"),
+    ("CPU only", "cpu"),
+    ("Some layers on the GPU", "layers"),
 ]
 _MOST_PAGES: Final = 10_000  # whose newest redraw is remembered
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -83,6 +90,9 @@ class PickerComponents:
     models_changed: gr.Textbox  # changes whenever this picker's tab has added a model file or a server
     context: gr.HTML
     kv_type: gr.Radio
+    where: gr.Radio
+    gpu_layers: gr.Number
+    where_box: gr.Accordion  # hidden where there is no GPU
     memory: gr.HTML
     actions: gr.Column  # room for what a tab does with the choice: `with picker.actions: gr.Button("Load")`
     server: ServerForm | None = None  # None where servers must not be entered
@@ -90,35 +100,50 @@ class PickerComponents:
 
     @property
     def inputs(self) -> set[Any]:
-        return {self.model, self.level, self.context, self.kv_type}
+        return {self.model, self.level, self.context, self.kv_type, self.where, self.gpu_layers}
 
     @property
     def outputs(self) -> list[Any]:
         """What `choice_updates` may change."""
-        return [self.line, self.model, self.level, self.context, self.kv_type, self.memory, self.make]
+        choice = [self.model, self.level, self.context, self.kv_type, self.where, self.gpu_layers]
+        return [self.line, *choice, self.where_box, self.memory, self.make]
 
     @property
     def changes(self) -> list[Any]:
         """The events of a person who changes the choice."""
-        return [self.model.input, self.level.input, self.context.input, self.kv_type.input]
+        return [self.model.input, self.level.input, *(one.input for one in self.settings)]
+
+    @property
+    def settings(self) -> list[Any]:
+        """What changes how the chosen level runs."""
+        return [self.context, self.kv_type, self.where, self.gpu_layers]
 
     def read_choice(self, values: Values) -> ModelChoice:
         """The choice that the browser sent; an impossible value becomes the default."""
-        return ModelChoice.read(values[self.model], values[self.level], values[self.context], values[self.kv_type])
+        return ModelChoice.read(
+            values[self.model], values[self.level], values[self.context], values[self.kv_type],
+            _device_text(values[self.where], values[self.gpu_layers]),
+        )  # fmt: skip
 
     def choice_updates(self, view: PickerView) -> Updates:
         """The view of a choice that the page makes for the visitor, drawn: by a link, a loaded model, a cell."""
-        return self.updates(view) | {self.kv_type: view.choice.kv_type}
+        where, layers = _where_and_layers(view.choice.device)
+        return self.updates(view) | {
+            self.kv_type: view.choice.kv_type,
+            self.where: where,
+            self.gpu_layers: gr.Number(value=layers, visible=where == "layers"),
+        }
 
     def updates(self, view: PickerView) -> Updates:
         """The view of the visitor's own choice, drawn.
 
-        Without the KV cache type: no view changes it, and an update that is late would undo the visitor's next click.
+        Without the KV cache type and where it runs: no view changes them, and an update that is late would undo the
+        visitor's next click.
         """
         choice = view.choice
         bar = memory_bar_empty(view.problem or "Calculating memory …")
         if view.plan and view.verdict:
-            bar = memory_bar(view.plan, view.usable, view.verdict)
+            bar = memory_bar(view.plan, view.usable, view.verdict) + device_bars(view.plan, view.budget, view.where)
         rows = level_rows(view.levels, choice.level or "", f"{self.group}-level", view.makeable, view.made_from)
         chosen_name = next((name for name, value in view.models if value == choice.model), "")
         steps = context_steps(view.steps, choice.context_size, f"{self.group}-context") if choice.context_size else ""
@@ -129,6 +154,7 @@ class PickerComponents:
             self.model: gr.Dropdown(choices=list(view.models), value=choice.model),
             self.level: gr.HTML(value=choice.level or "", rows=whole_name(chosen_name) + rows),
             self.context: gr.HTML(value=str(choice.context_size or ""), rows=steps),
+            self.where_box: gr.Accordion(visible=bool(view.budget.devices)),
             self.memory: bar,
             self.make: _make_button(view),
         }
@@ -172,6 +198,18 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                     info="Lower precision leaves room for a longer context.",
                     elem_id=f"{group}-kv",
                 )
+            with gr.Accordion("Where it runs", open=False, visible=False, elem_classes="gp-more") as where_box:
+                where = gr.Radio(
+                    WHERE_CHOICES,
+                    value="auto",
+                    label="Where it runs",
+                    info="A GPU writes faster; what does not fit into its memory runs on the CPU.",
+                    elem_id=f"{group}-where",
+                )
+                gpu_layers = gr.Number(
+                    value=8, minimum=0, maximum=1024, precision=0, label="Layers on the GPU", visible=False,
+                    elem_id=f"{group}-gpu-layers",
+                )  # fmt: skip
             server = _build_server_form(group) if service.servers.may_add else None
     return PickerComponents(
         group=group,
@@ -184,6 +222,9 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
         models_changed=models_changed,
         context=context,
         kv_type=kv_type,
+        where=where,
+        gpu_layers=gpu_layers,
+        where_box=where_box,
         memory=memory,
         actions=actions,
         server=server,
@@ -222,6 +263,24 @@ def picker_views(
         yield view
 
 
+def _device_text(where: object, layers: object) -> str:
+    """What the two components say, as the text of a DeviceChoice."""
+    if where == "gpu":
+        return "auto:all"
+    if where == "layers" and isinstance(layers, int | float) and layers >= 0:
+        return f"auto:{int(layers)}"
+    return "cpu" if where == "cpu" else "auto"
+
+
+def _where_and_layers(choice: DeviceChoice) -> tuple[str, int]:
+    """The values of the two components for a choice."""
+    if choice.is_cpu:
+        return "cpu", 0
+    if choice.gpu_layers is None:
+        return "auto", 8
+    return ("gpu", 8) if choice.gpu_layers == ALL_LAYERS else ("layers", choice.gpu_layers)
+
+
 def _make_button(view: PickerView) -> gr.Button:
     """`Make Q2_0 (62 MiB)`; hidden where the chosen level is on the disk."""
     if view.to_make is None:
@@ -249,8 +308,11 @@ def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
         yield from redraw(request, {**values, picker.level: None, picker.context: None})
 
     picker.model.input(redraw_another_model, picker.inputs, picker.outputs, **_REDRAW)
-    other_changes = [picker.level.input, picker.context.input, picker.kv_type.input]
+    other_changes = [one.input for one in (picker.level, *picker.settings)]
     gr.on(other_changes, redraw, picker.inputs, picker.outputs, **_REDRAW)
+    picker.where.input(
+        None, picker.where, picker.gpu_layers, js="where => ({__type__: 'update', visible: where === 'layers'})"
+    )
     visitor = partial(visitor_of, runs=service.runs, via="chat" if picker.group == "chat" else "compare")
     _wire_making(picker, service, visitor)
     if picker.server:

@@ -43,9 +43,7 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def service(services: Services) -> ChatService:
     settings, pool = services.settings, services.pool
-    picker = ModelPickerService(
-        services.library, services.planner, pool.usable_bytes_for, settings.slots, runs=services.runs
-    )
+    picker = ModelPickerService(services.library, services.planner, pool.budget_for, settings.slots, runs=services.runs)
     return ChatService(settings, pool, picker, LoadedModels(pool, services.planner, picker))
 
 
@@ -227,7 +225,7 @@ def test_the_end_of_the_playground_ends_a_reply_with_a_sentence_and_keeps_its_te
     with Services(load_settings(data_dir=tmp_path, updates_per_second=10)) as services:
         settings, pool = services.settings, services.pool
         picker = ModelPickerService(
-            services.library, services.planner, pool.usable_bytes_for, settings.slots, runs=services.runs
+            services.library, services.planner, pool.budget_for, settings.slots, runs=services.runs
         )
         service = ChatService(settings, pool, picker, LoadedModels(pool, services.planner, picker))
         updates = []

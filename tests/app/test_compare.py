@@ -67,7 +67,7 @@ def service(services: Services) -> CompareService:
     picker = ModelPickerService(
         services.library,
         services.planner,
-        services.pool.usable_bytes_for,
+        services.pool.budget_for,
         settings.slots,
         services.quantization_jobs,
         services.runs,
@@ -368,7 +368,7 @@ class Clock:
 def test_a_comparison_ends_with_its_page_or_its_time_and_frees_its_models(services: Services, ended_by: str) -> None:
     clock = Clock()
     runs = Runs(Limits(reply_seconds=60), clock=clock)
-    usable_bytes, slots = services.pool.usable_bytes_for, services.settings.slots
+    usable_bytes, slots = services.pool.budget_for, services.settings.slots
     picker = ModelPickerService(services.library, services.planner, usable_bytes, slots, runs=runs)
     service = CompareService(services, picker, LoadedModels(services.pool, services.planner, picker))
     updates = service.ask_both(ANNA, Comparison(), STORY, replace(BRIEFLY, max_tokens=1500))

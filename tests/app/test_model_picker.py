@@ -37,7 +37,7 @@ def services(starter: Path, tmp_path: Path) -> Iterator[Services]:
 @pytest.fixture
 def picker(services: Services) -> ModelPickerService:
     return ModelPickerService(
-        services.library, services.planner, services.pool.usable_bytes_for, 4, services.quantization_jobs
+        services.library, services.planner, services.pool.budget_for, 4, services.quantization_jobs
     )
 
 
@@ -189,7 +189,7 @@ def test_a_level_that_is_not_listed_is_not_made(picker: ModelPickerService, leve
 
 
 def test_without_quantization_no_level_can_be_made(services: Services) -> None:
-    picker = ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 4)
+    picker = ModelPickerService(services.library, services.planner, services.pool.budget_for, 4)
     assert list(picker.views(ModelChoice(NAME, "Q2_0")))[-1].makeable == ()
     (_, refused) = picker.make_level(ModelChoice(NAME, "Q2_0"))
     assert "no longer on this computer" in str(refused.message)

@@ -52,7 +52,7 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def picker(services: Services) -> ModelPickerService:
-    return ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 2, runs=services.runs)
+    return ModelPickerService(services.library, services.planner, services.pool.budget_for, 2, runs=services.runs)
 
 
 @pytest.fixture(scope="module")

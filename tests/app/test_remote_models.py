@@ -64,7 +64,7 @@ def services(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def picker(services: Services) -> ModelPickerService:
     return ModelPickerService(
-        services.library, services.planner, services.pool.usable_bytes_for, services.settings.slots,
+        services.library, services.planner, services.pool.budget_for, services.settings.slots,
         runs=services.runs, servers=Servers(services.remotes, may_add=True),
     )  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_a_server_that_cannot_be_asked_stands_on_the_list_and_says_why(
     wrong = load_settings(remotes=(read_server("attic", server.url, "guess"),))
     with Services(wrong) as others:
         picker = ModelPickerService(
-            others.library, others.planner, others.pool.usable_bytes_for, 4, servers=Servers(others.remotes)
+            others.library, others.planner, others.pool.budget_for, 4, servers=Servers(others.remotes)
         )  # fmt: skip
         assert ("attic (not reachable)", "@attic") in picker.model_names(wait=True)
         (view,) = picker.views(ModelChoice("@attic"))

@@ -21,6 +21,7 @@ from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.engine.local.memory_reservation import MemoryReservation
 from playground.errors import PlaygroundError, RequestRefused
+from playground.fit.budget import Budget
 from playground.limits.runs import Visitor
 from playground.models.catalog import load_catalog
 from playground.models.hub.client import HubClient
@@ -130,7 +131,7 @@ def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Servic
 
 
 def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Services) -> None:
-    picker = ModelPickerService(shut.library, shut.planner, shut.pool.usable_bytes_for, 1, runs=shut.runs)
+    picker = ModelPickerService(shut.library, shut.planner, shut.pool.budget_for, 1, runs=shut.runs)
     service = CompareService(shut, picker, LoadedModels(shut.pool, shut.planner, picker))
     visitor = Visitor("page", "page")
     scoring = service.scoring
@@ -140,7 +141,7 @@ def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Servic
 
 
 def test_load_anyway_is_refused_where_it_is_switched_off(shut: Services) -> None:
-    picker = ModelPickerService(shut.library, shut.planner, lambda path: 1 << 20, 1, runs=shut.runs)
+    picker = ModelPickerService(shut.library, shut.planner, lambda path: Budget(1 << 20), 1, runs=shut.runs)
     service = ChatService(shut.settings, shut.pool, picker, LoadedModels(shut.pool, shut.planner, picker))
     shut.pool._memory = MemoryReservation(shut.planner, lambda: 1 << 20)  # a computer with one MiB left
     choice = replace(ModelChoice(STARTER, "Q4_1"), context_size=512)

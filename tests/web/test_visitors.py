@@ -79,7 +79,7 @@ def pool(services: Services, starter: Path) -> Iterator[ModelPool]:
 
 
 def picker_of(services: Services, runs: Runs | None = None) -> ModelPickerService:
-    return ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 1, runs=runs)
+    return ModelPickerService(services.library, services.planner, services.pool.budget_for, 1, runs=runs)
 
 
 @pytest.fixture

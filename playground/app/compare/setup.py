@@ -21,7 +21,7 @@ from playground.chat.comparison import Mode, Pane
 from playground.chat.history import HistoryLimits, checked_text
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
-from playground.llama.params import KV_TYPES, ContextParameters
+from playground.llama.params import AUTOMATIC_CHOICE, KV_TYPES, ContextParameters
 from playground.models.model_file import ModelFile
 
 FIRST_LEVELS: Final = ("Q8_0", "Q2_0")  # of the starter: sense and babble
@@ -63,6 +63,8 @@ def link_query(request: CompareRequest, prompt: str) -> str:
             fields[f"{side}_context"] = str(choice.context_size)
         if choice.kv_type != "f16":
             fields[f"{side}_kv"] = choice.kv_type
+        if choice.device != AUTOMATIC_CHOICE:
+            fields[f"{side}_device"] = choice.device.text
     fields["mode"] = request.mode
     fields["temperature"] = f"{request.sampling.temperature:g}"
     if request.sampling.seed is not None:
@@ -116,7 +118,8 @@ def _read_choice(
         problems.append(f"The link asks for {named[:120]}, which is not on this computer and cannot be made here.")
         return None
     kv_type = query.get(f"{side}_kv")
-    return ModelChoice.read(model, level, query.get(f"{side}_context"), kv_type if kv_type in KV_TYPES else "f16")
+    size, device = query.get(f"{side}_context"), query.get(f"{side}_device")
+    return ModelChoice.read(model, level, size, kv_type if kv_type in KV_TYPES else "f16", device)
 
 
 def _read_number(text: str) -> float | None:

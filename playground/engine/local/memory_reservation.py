@@ -5,23 +5,28 @@ pool.py decides which models are unloaded.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from playground.engine.local.load_queue import PooledModel
 from playground.errors import DoesNotFit, PlaygroundError
+from playground.fit.budget import Budget
 from playground.fit.planner import Planner
 from playground.fit.verdict import Verdict, largest_context_that_fits
+from playground.llama.devices import Devices
 from playground.llama.params import ContextParameters
 from playground.machine.memory import read_process_memory
 from playground.text_format import gibibytes_apart
 
 
 class MemoryReservation:
-    """usable_bytes: how much memory this computer can give now."""
+    """usable_bytes: how much memory this computer can give now. devices: its GPUs, with their free memory now."""
 
-    def __init__(self, planner: Planner, usable_bytes: Callable[[], int]) -> None:
-        self._planner, self._usable_bytes = planner, usable_bytes
+    def __init__(
+        self, planner: Planner, usable_bytes: Callable[[], int], devices: Callable[[], Devices] = lambda: Devices(())
+    ) -> None:
+        self._planner, self._usable_bytes, self._devices = planner, usable_bytes, devices
 
     def usable_beside(
         self, path: Path, models: Sequence[PooledModel], *, idle_gives_way: bool = True, all_give_way: bool = False
@@ -44,14 +49,23 @@ class MemoryReservation:
                 counted.add(model.key.path)
         return max(0, usable)
 
+    def budget_beside(
+        self, path: Path, models: Sequence[PooledModel], *, idle_gives_way: bool = True, all_give_way: bool = False
+    ) -> Budget:
+        """As `usable_beside`, with the memory of each GPU, of which models that give way give back their parts."""
+        usable = self.usable_beside(path, models, idle_gives_way=idle_gives_way, all_give_way=all_give_way)
+        leaving = [model for model in models if all_give_way or (model.users == 0 and idle_gives_way)]
+        parts = [part for model in leaving if model.plan for part in model.plan.on_devices]
+        return Budget.of(usable, self._devices()).with_freed((part.device, part.bytes) for part in parts)
+
     def too_little(
-        self, path: Path, context: ContextParameters, verdict: Verdict, usable: int, why: str = ""
+        self, path: Path, context: ContextParameters, verdict: Verdict, budget: Budget, why: str = ""
     ) -> DoesNotFit:
-        """The verdict as an error, with the largest context that fits into `usable` bytes."""
+        """The verdict as an error, with the largest context that fits into the budget."""
         largest = largest_context_that_fits(
-            lambda size: self._planner.plan(path, ContextParameters(size, context.kv_type, context.slots)),
+            lambda size: self._planner.place(path, dataclasses.replace(context, context_size=size), budget).plan,
             self._planner.trained_context(path),
-            usable,
+            budget,
         )
         return DoesNotFit(
             f"{path.name} at {context.context_size:,} tokens: {verdict.reason} {why}".strip(),
@@ -75,10 +89,15 @@ def too_little_for_scoring(path: Path, context: ContextParameters, needed: int, 
     )
 
 
-def freed_bytes(model: PooledModel, path: Path) -> int:
-    """Bytes that a load of the file at `path` gains if this model is unloaded. Weights of the same file stay."""
+def budget_without(budget: Budget, model: PooledModel, path: Path) -> Budget:
+    """The budget without what a load of the file at `path` gains if this model is unloaded.
+
+    Mapped weights of the same file stay.
+    """
     weights = model.plan.read_weights if model.plan and model.key.path != path else 0
-    return _anonymous_bytes(model) + weights
+    on_devices = model.plan.on_devices if model.plan else ()
+    rest = budget.with_freed((part.device, -part.bytes) for part in on_devices)
+    return dataclasses.replace(rest, usable=budget.usable - _anonymous_bytes(model) - weights)
 
 
 def _anonymous_bytes(model: PooledModel) -> int:

@@ -31,11 +31,13 @@ from playground.engine.local.load_queue import (
     State,
     Waiting,
 )
-from playground.engine.local.memory_reservation import MemoryReservation, freed_bytes, too_little_for_scoring
+from playground.engine.local.memory_reservation import MemoryReservation, budget_without, too_little_for_scoring
 from playground.errors import DoesNotFit, PlaygroundError
+from playground.fit.budget import Budget
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.fit.verdict import judge
+from playground.llama.devices import DeviceReader, Devices
 from playground.llama.params import ContextParameters
 from playground.machine.disks import disk_read_speed
 
@@ -78,7 +80,7 @@ class ModelLease:
 class ModelPool:
     """Loads models on demand and shares them. Thread-safe; `close` ends every model.
 
-    usable_bytes: how much memory this computer can give now.
+    usable_bytes: how much memory this computer can give now. devices: its GPUs; None where models run on the CPU alone.
     idle_seconds: after so long without a lease, a model is unloaded.
     turn_seconds: after so long in the queue, a load comes before new leases on the models in its way.
     on_loaded: called with the file of every model that has been loaded. on_load_started: called when a load begins.
@@ -93,10 +95,12 @@ class ModelPool:
         turn_seconds: float = 60,
         on_loaded: Callable[[Path], None] = lambda path: None,
         on_load_started: Callable[[], None] = lambda: None,
+        devices: DeviceReader | None = None,
     ) -> None:
         self._cpu_shares = cpu_shares
         self._planner = planner
-        self._memory = MemoryReservation(planner, usable_bytes)
+        self._devices = devices
+        self._memory = MemoryReservation(planner, usable_bytes, devices.current if devices else lambda: Devices(()))
         self._idle_seconds = idle_seconds
         self._on_loaded = on_loaded
         self._on_load_started = on_load_started
@@ -179,6 +183,14 @@ class ModelPool:
         with self._changed:
             ready = [model for model in self._models.values() if model.ready and model.engine and model.plan]
         return self._memory.usable_beside(
+            path.absolute(), ready, idle_gives_way=idle_gives_way, all_give_way=all_give_way
+        )
+
+    def budget_for(self, path: Path = NO_FILE, *, idle_gives_way: bool = True, all_give_way: bool = False) -> Budget:
+        """As `usable_bytes_for`, with the memory of each GPU."""
+        with self._changed:
+            ready = [model for model in self._models.values() if model.ready and model.engine and model.plan]
+        return self._memory.budget_beside(
             path.absolute(), ready, idle_gives_way=idle_gives_way, all_give_way=all_give_way
         )
 
@@ -282,6 +294,7 @@ class ModelPool:
             timer.cancel()
         if engine:
             engine.close()
+            self._expire_free_memory()
         with self._changed:
             self._changed.notify_all()
 
@@ -293,13 +306,16 @@ class ModelPool:
 
     def _load(self, model: PooledModel, allow_unfit: bool) -> None:
         try:
-            plan = model.plan = self._planner.plan(model.key.path, model.key.context)
+            path, context = model.key.path, model.key.context
+            model.plan = self._planner.place(path, context, self.budget_for(path)).plan
             with self._changed:
                 self._queue.add_model(model)
             while not model.given_up:
                 with self._one_load:
                     if model.given_up:
                         return
+                    # Where it runs is decided now: what is free has changed while it waited.
+                    plan = model.plan = self._planner.place(path, context, self.budget_for(path)).plan
                     if self._make_room(model, plan, allow_unfit):
                         self._leave_queue(model)
                         self._start_engine(model, plan)
@@ -320,7 +336,7 @@ class ModelPool:
             self._leave_queue(model)
 
     def _start_engine(self, model: PooledModel, plan: MemoryPlan) -> None:
-        path, context = model.key.path, model.key.context
+        path, context = model.key.path, plan.context
         engine = LocalEngine(path, context, self._cpu_shares)
         with self._changed:
             model.engine = engine
@@ -332,10 +348,11 @@ class ModelPool:
             with self._changed:
                 model.progress = progress.fraction
                 self._changed.notify_all()
-        events.model_loaded(path.name, context.context_size, engine.loaded.seconds, plan.total)
+        events.model_loaded(path.name, context.context_size, engine.loaded.seconds, plan.total, context.placement.name)
         self._on_loaded(path)
+        self._expire_free_memory()
         with self._changed:
-            self._load_times.add_load(path, plan.weights, engine.loaded.seconds)
+            self._load_times.add_load(path, plan.all_weights, engine.loaded.seconds)
             model.ready = True
             self._changed.notify_all()
 
@@ -346,22 +363,26 @@ class ModelPool:
         """
         path = model.key.path
         if not allow_unfit:
-            usable = self.usable_bytes_for(path, all_give_way=True)
-            alone = judge(plan, usable, disk_speed=partial(disk_read_speed, path))
+            budget = self.budget_for(path, all_give_way=True)
+            alone = judge(plan, budget, disk_speed=partial(disk_read_speed, path))
             if alone.is_refused:
-                raise self._memory.too_little(path, model.key.context, alone, self.usable_bytes_for(path))
-            verdict = judge(plan, self.usable_bytes_for(path))
+                raise self._memory.too_little(path, model.key.context, alone, self.budget_for(path))
+            verdict = judge(plan, self.budget_for(path))
             with self._changed:
                 model.must_wait = verdict.is_refused
                 if model.must_wait or self._queue.must_let_others_pass(model):
                     self._changed.notify_all()
                     return False
-        while judge(plan, self.usable_bytes_for(path, idle_gives_way=False)).is_refused:
+        while judge(plan, self.budget_for(path, idle_gives_way=False)).is_refused:
             if not self._unload_oldest_idle():
                 break
         if judge(plan, self.usable_bytes_for(path, idle_gives_way=False) - self._planner.held_bytes()).kind != "fits":
             self._planner.give_back_memory()
         return True
+
+    def _expire_free_memory(self) -> None:
+        if self._devices:
+            self._devices.expire()
 
     def _leave_queue(self, model: PooledModel) -> None:
         with self._changed:
@@ -373,8 +394,8 @@ class ModelPool:
         for waiting in self._queue:
             if waiting.must_wait and waiting.plan and self._queue.has_turn(waiting):
                 path = waiting.key.path
-                usable = self.usable_bytes_for(path, all_give_way=True) - freed_bytes(model, path)
-                if judge(waiting.plan, usable).is_refused:
+                everything = self.budget_for(path, all_give_way=True)
+                if judge(waiting.plan, budget_without(everything, model, path)).is_refused:
                     return waiting
         return None
 
@@ -390,9 +411,9 @@ class ModelPool:
     def _does_not_fit_beside_others(self, model: PooledModel) -> DoesNotFit:
         assert model.plan
         path = model.key.path
-        usable = self.usable_bytes_for(path)
+        budget = self.budget_for(path)
         why = "It would fit if the models in use were not there."
-        return self._memory.too_little(path, model.key.context, judge(model.plan, usable), usable, why)
+        return self._memory.too_little(path, model.key.context, judge(model.plan, budget), budget, why)
 
 
 def _shutting_down() -> PlaygroundError:

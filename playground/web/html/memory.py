@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from playground.engine.protocol import Memory
+    from playground.fit.budget import Budget
     from playground.fit.plan import MemoryPlan
     from playground.fit.verdict import Verdict, VerdictKind
 
@@ -73,6 +74,37 @@ def memory_bar(plan: MemoryPlan, usable: int, verdict: Verdict) -> str:
     )
 
 
+def device_bars(plan: MemoryPlan, budget: Budget, where: str) -> str:
+    """A bar for each GPU that would hold a part of the model, and the sentence that says where it runs and why."""
+    devices = []
+    for name in plan.device_names:
+        device = budget.find(name)
+        usable = device.usable if device else 0
+        needed_bytes = plan.on_device(name)
+        needed, available = gibibytes_apart(needed_bytes, usable)
+        sizes = {kind: sum(part.bytes for part in plan.on_devices if part.device == name and part.kind == kind)
+                 for kind in ("weights", "kv_cache", "recurrent", "compute")}  # fmt: skip
+        parts = _visible(
+            _Part("weights", "Weights", "the model's parameters, at this level", sizes["weights"]),
+            _Part("kv", "KV cache", "what the model remembers of the text", sizes["kv_cache"] + sizes["recurrent"]),
+            _Part("compute", "Compute", "buffers for the computation of one step", sizes["compute"]),
+        )
+        scale = max(needed_bytes, usable, 1)
+        spoken = ", ".join(part.spoken for part in parts)
+        title = device.description if device else name
+        devices.append(
+            {
+                "name": title,
+                "needed": needed,
+                "available": available,
+                "description": f"{title} needs {needed} of {available} free memory: {spoken}",
+                "parts": _with_widths(parts, scale),
+                "mark": 100 * usable / scale,
+            }
+        )
+    return render("memory.html#device_bars", devices=devices, where=where)
+
+
 def memory_bar_empty(text: str) -> str:
     """A bar as high as one with a plan, so that nothing moves when the plan comes."""
     return render("memory.html#empty_bar", text=text)
@@ -98,9 +130,12 @@ def memory_rows(plan: MemoryPlan, measured: Memory) -> MemoryRows:
         ("Mapped from files", plan.weights, measured.mapped),
         ("Total", plan.total, measured.resident),
     )
+    on_devices = (
+        (device.device, plan.on_device(device.device), device.taken or device.allocated) for device in measured.devices
+    )
     beside = plan.total - plan.needed
     return MemoryRows(
-        tuple((name, *gibibytes_apart(planned, found)) for name, planned, found in rows),
+        tuple((name, *gibibytes_apart(planned, found)) for name, planned, found in (*rows, *on_devices)),
         gibibytes(plan.needed),
         gibibytes(beside) if beside else "",
     )
@@ -120,6 +155,10 @@ def _parts(plan: MemoryPlan) -> list[_Part]:
         _Part("compute", "Compute", "buffers for the computation of one step", plan.compute + plan.output),
         _Part("overhead", "Overhead", "the program itself", plan.base),
     )
+    return _visible(*parts)
+
+
+def _visible(*parts: _Part) -> list[_Part]:
     return [part for part in parts if part.byte_count]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -19,30 +17,11 @@ from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.devices import read_devices
 from playground.llama.params import ALL_LAYERS, CPU_ONLY, ContextParameters, Placement
-from scripts.device_library import library
-from tests import support
-
-LIBRARY = library(version("llama-cpp-python"))
-pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="scripts/device_library.py builds the devices")
+from tests.conftest import Gpus
 
 MIB = 1 << 20
 LAYERS = 31  # the starter's, with the output
 PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
-
-Gpus = Callable[..., None]
-
-
-@pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch) -> Gpus:
-    """Gives this computer GPUs of so many MiB."""
-    paths = [str(Path(support.__file__).parent / "in_children"), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    monkeypatch.setenv("TEST_DEVICE_LIBRARY", str(LIBRARY))
-
-    def add(*mebibytes: int) -> None:
-        monkeypatch.setenv("TEST_DEVICES", ",".join(map(str, mebibytes)))
-
-    return add
 
 
 def planned(path: Path, placement: Placement, context_size: int = 2048) -> MemoryPlan:

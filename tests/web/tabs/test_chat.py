@@ -19,6 +19,7 @@ from playground.chat.conversation import Conversation
 from playground.chat.session import ChatSession, Instructions
 from playground.chat.template.render import Message
 from playground.engine.protocol import Token
+from playground.fit.budget import Budget
 from playground.settings import load_settings
 from playground.web.html.reply import as_typed
 from playground.web.tabs.chat import draw_update, read_request
@@ -31,7 +32,9 @@ ASKED = ChatSession(Conversation().with_question("What is 2+2?"))
 def tab(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatTab]:
     settings = load_settings(data_dir=tmp_path_factory.mktemp("data"))
     with Services(settings) as services, gr.Blocks():
-        yield build_chat_tab(ModelPickerService(services.library, services.planner, lambda path: 1 << 33, 4), settings)
+        yield build_chat_tab(
+            ModelPickerService(services.library, services.planner, lambda path: Budget(1 << 33), 4), settings
+        )
 
 
 def values(tab: ChatTab, seed: float = 7) -> dict[Any, Any]:
@@ -41,6 +44,8 @@ def values(tab: ChatTab, seed: float = 7) -> dict[Any, Any]:
         picker.level: "Q4_1",
         picker.context: "4096",
         picker.kv_type: "q8_0",
+        picker.where: "auto",
+        picker.gpu_layers: 8,
         controls.system: "Be kind.",
         controls.temperature: 0.5,
         controls.top_k: 20,

@@ -17,6 +17,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import load_comparison_prompts
+from playground.llama.params import DeviceChoice
 from playground.settings import load_settings
 from playground.web.tabs.compare import draw_link, draw_update, read_request
 from playground.web.tabs.compare_layout import CompareTab, build_compare_tab
@@ -25,7 +26,7 @@ from playground.web.tabs.compare_layout import CompareTab, build_compare_tab
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompareTab]:
     with Services(load_settings(data_dir=tmp_path_factory.mktemp("data"))) as services:
-        picker = ModelPickerService(services.library, services.planner, services.pool.usable_bytes_for, 1)
+        picker = ModelPickerService(services.library, services.planner, services.pool.budget_for, 1)
         with gr.Blocks():
             yield build_compare_tab(picker, load_comparison_prompts(), "in turn")
 
@@ -36,6 +37,8 @@ def values_of(tab: CompareTab, **sent: Any) -> dict[Any, Any]:
     settings = tab.settings
     components = {
         "model": left.model, "level": left.level, "context": left.context, "kv_type": left.kv_type,
+        "where": left.where, "gpu_layers": left.gpu_layers, "other_where": right.where,
+        "other_gpu_layers": right.gpu_layers,
         "other_model": right.model, "other_level": right.level, "other_context": right.context,
         "other_kv_type": right.kv_type, "system": settings.system, "temperature": settings.temperature,
         "max_tokens": settings.max_tokens, "seed": settings.seed, "mode": settings.mode, "blind": settings.blind,
@@ -49,10 +52,14 @@ def test_a_request_is_read_by_name(tab: CompareTab) -> None:
         tab,
         values_of(
             tab, model="m", level="Q4_1", context="4096", kv_type="q8_0", other_model="n", other_level="Q2_0",
+            where="cpu", other_where="layers", other_gpu_layers=27,
             system="Be brief.", temperature=0.7, max_tokens=64, seed=5, mode="at once", blind=False,
         ),
     )  # fmt: skip
-    assert request.choices == (ModelChoice("m", "Q4_1", 4096, "q8_0"), ModelChoice("n", "Q2_0"))
+    assert request.choices == (
+        ModelChoice("m", "Q4_1", 4096, "q8_0", DeviceChoice("cpu")),
+        ModelChoice("n", "Q2_0", device=DeviceChoice(gpu_layers=27)),
+    )
     assert (request.system, request.max_tokens, request.mode, request.blind) == ("Be brief.", 64, "at once", False)
     assert (request.sampling.temperature, request.sampling.seed) == (0.7, 5)
 

@@ -1,0 +1,153 @@
+"""Chooses where a model runs: how many of its layers go to the GPU, found by asking the dry run.
+
+The order of Automatic: all layers on the GPU if they fit with a margin; else, of a model with experts, the experts
+of as few layers as possible in RAM; else as many layers as fit; else the CPU alone. The context stays as it was asked
+for. The dry run says what each of these would take, so nothing is computed by a formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from playground.errors import BadModelFile, PlaygroundError
+from playground.fit.budget import Budget, DeviceBudget
+from playground.fit.plan import MemoryPlan
+from playground.fit.verdict import judge
+from playground.llama.params import ALL_LAYERS, AUTOMATIC, CPU_ONLY, DeviceChoice, Placement
+from playground.text_format import gibibytes, gibibytes_apart
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """layers: of the model, with the output, which llama.cpp counts as one. has_experts: whether some are experts."""
+
+    layers: int
+    has_experts: bool
+
+
+@dataclass(frozen=True)
+class PlacedRun:
+    """A placement, and a sentence that says why; "" where there is no GPU to choose."""
+
+    placement: Placement
+    reason: str
+
+
+class _Search:
+    """Asks the dry run about placements on the same GPUs."""
+
+    def __init__(self, plan_at: Callable[[Placement], MemoryPlan], gpus: tuple[DeviceBudget, ...], budget: Budget):
+        self._plan_at = plan_at
+        self._budget = budget.with_margins
+        self._names = tuple(gpu.name for gpu in gpus)
+        self._split = tuple(max(1, gpu.usable >> 20) for gpu in gpus) if len(gpus) > 1 else ()
+
+    def placement(self, gpu_layers: int, experts_in_ram: int = 0) -> Placement:
+        return Placement(self._names, gpu_layers, experts_in_ram, self._split)
+
+    def plan(self, placement: Placement) -> MemoryPlan:
+        return self._plan_at(placement)
+
+    def fits(self, placement: Placement) -> bool:
+        """Also False where llama.cpp cannot even try, as when a GPU has no memory left for the dry run itself."""
+        try:
+            return not judge(self.plan(placement), self._budget).is_refused
+        except BadModelFile:
+            raise
+        except PlaygroundError:
+            return False
+
+    def fewest_experts_in_ram(self, layers: int) -> int | None:
+        """The fewest layers whose experts have to be in RAM so that the rest fits; None if not even all suffice."""
+        if not self.fits(self.placement(ALL_LAYERS, layers)):
+            return None
+        failed, passed = 0, layers
+        while passed - failed > 1:
+            middle = (passed + failed) // 2
+            if self.fits(self.placement(ALL_LAYERS, middle)):
+                passed = middle
+            else:
+                failed = middle
+        return passed
+
+    def most_layers(self, layers: int) -> int:
+        """The most layers that fit, 0 if not even one does; not all of them, which was asked before."""
+        passed, failed = 0, layers
+        while failed - passed > 1:
+            middle = (passed + failed) // 2
+            if self.fits(self.placement(middle)):
+                passed = middle
+            else:
+                failed = middle
+        return passed
+
+
+def choose_placement(
+    choice: DeviceChoice, budget: Budget, count: LayerCount, plan_at: Callable[[Placement], MemoryPlan]
+) -> PlacedRun:
+    """Where the model runs, for a choice on this computer.
+
+    plan_at: asks the dry run. Raises PlaygroundError when the chosen device is not there, and as `plan_at` does.
+    """
+    if choice.is_cpu:
+        return PlacedRun(CPU_ONLY, "On the CPU, as chosen." if budget.devices else "")
+    gpus = _chosen_gpus(choice, budget)
+    if not gpus:
+        return PlacedRun(CPU_ONLY, "")
+    search = _Search(plan_at, gpus, budget)
+    if choice.gpu_layers is not None:
+        wanted = ALL_LAYERS if choice.gpu_layers >= count.layers else choice.gpu_layers
+        placement = search.placement(wanted, min(choice.experts_in_ram or 0, count.layers))
+        return PlacedRun(placement, f"{describe_placement(placement, count.layers)}, as chosen.")
+    if choice.experts_in_ram is not None:
+        placement = search.placement(ALL_LAYERS, min(choice.experts_in_ram, count.layers))
+        if search.fits(placement):
+            return PlacedRun(placement, f"{describe_placement(placement, count.layers)}, as chosen.")
+    return _automatic(search, gpus, count)
+
+
+def _automatic(search: _Search, gpus: tuple[DeviceBudget, ...], count: LayerCount) -> PlacedRun:
+    whole = search.placement(ALL_LAYERS)
+    if search.fits(whole):
+        return PlacedRun(whole, f"{describe_placement(whole, count.layers)}.")
+    placement = CPU_ONLY
+    if count.has_experts and (experts := search.fewest_experts_in_ram(count.layers)) is not None:
+        placement = search.placement(ALL_LAYERS, experts)
+    elif layers := search.most_layers(count.layers):
+        placement = search.placement(layers)
+    return PlacedRun(
+        placement, f"{describe_placement(placement, count.layers)}: {_why_not_whole(search, whole, gpus)}."
+    )
+
+
+def _why_not_whole(search: _Search, whole: Placement, gpus: tuple[DeviceBudget, ...]) -> str:
+    free = sum(gpu.usable for gpu in gpus)
+    try:
+        needed = sum(search.plan(whole).on_device(gpu.name) for gpu in gpus)
+    except PlaygroundError:
+        return f"{gibibytes(free)} of GPU memory are free, too little for a dry run"
+    needed_text, free_text = gibibytes_apart(needed, free)
+    return f"all would need {needed_text} of GPU memory, and {free_text} are free"
+
+
+def describe_placement(placement: Placement, layers: int) -> str:
+    """`All 31 layers on the GPU`, `27 of 48 layers on the GPU`, `No layer on the GPU`; layers: with the output."""
+    where = "the GPU" if len(placement.devices) == 1 else f"{len(placement.devices)} GPUs"
+    if placement.is_cpu_only:
+        return "No layer on the GPU"
+    if 0 <= placement.gpu_layers < layers:
+        return f"{placement.gpu_layers} of {layers} layers on {where}"
+    if placement.experts_in_ram:
+        return f"All {layers} layers on {where}, but the experts of {placement.experts_in_ram} of them in RAM"
+    return f"All {layers} layers on {where}"
+
+
+def _chosen_gpus(choice: DeviceChoice, budget: Budget) -> tuple[DeviceBudget, ...]:
+    if choice.device.lower() == AUTOMATIC:
+        return budget.devices
+    found = tuple(device for device in budget.devices if device.name.lower() == choice.device.lower())
+    if not found:
+        names = ", ".join(["auto", "cpu", *(device.name for device in budget.devices)])
+        raise PlaygroundError(f"There is no device {choice.device} here.", f"Choose one of: {names}.")
+    return found
