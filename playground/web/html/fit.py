@@ -94,6 +94,8 @@ def fit_rows(view: FitView) -> str:
             "≈ marks an estimate from the number of parameters alone, with the least and the most that other models of "
             "about this size come out at. It is judged by the most."
         )
+    if any(cell.plan.use.unread for row in view.table.rows for cell in row.cells):
+        notes.append("The size under a level is that of its file; weights that no token reads need no memory.")
     if "to be made" in origins:
         notes.append("Levels that are not here yet are made from the file that is.")
     if view.keeps_mxfp4:
@@ -147,7 +149,7 @@ def memory_charts(table: FitTable | None) -> str:
     """Memory by context, a small chart for each level of a finished table, all on one scale; else ""."""
     if table is None or not table.is_complete or not table.rows:
         return ""
-    tallest = max(cell.plan.total for row in table.rows for cell in row.cells)
+    tallest = max(cell.plan.needed for row in table.rows for cell in row.cells)
     shows_usable = table.usable <= _LINE_WITHIN * tallest
     scale = 1.04 * max(tallest, table.usable if shows_usable else 0)
     charts = [
@@ -183,7 +185,7 @@ def _bars(row: FitRow, table: FitTable, scale: float) -> list[dict[str, Any]]:
 def _bar_parts(plan: MemoryPlan, scale: float) -> list[tuple[str, float, float]]:
     """(kind, top, height) of each part, the lowest first."""
     sizes = {
-        "weights": plan.weights,
+        "weights": plan.read_weights + plan.repacked,
         "kv": plan.kv_cache + plan.recurrent,
         "compute": plan.compute + plan.output,
         "overhead": plan.base,
@@ -216,7 +218,7 @@ def _y(byte_count: float, scale: float) -> float:
 
 def _chart_in_words(row: FitRow, table: FitTable) -> str:
     each = ", ".join(
-        f"{short_tokens(context)} {gibibytes(cell.plan.total)}"
+        f"{short_tokens(context)} {gibibytes(cell.plan.needed)}"
         for context, cell in zip(table.contexts, row.cells, strict=True)
     )
     return f"{row.size.level}: memory by context, {each}; usable {gibibytes(table.usable)}."

@@ -45,7 +45,7 @@ def live_line(event: Event | None, *, stopped: CutShortBy | None = None, load_se
     """What the reply does now: `12.3 tok/s · 512 tokens · 0.34 s to first token · finished`.
 
     event: None before a reply. stopped: what ended the reply after this event. load_seconds: of the load before it, if
-    there was one: `1.80 s to load, then 0.34 s to first token`.
+    there was one: `1.80 s load + 0.34 s to first token`.
     """
     if stopped:
         rate, facts = _written(event, load_seconds) if isinstance(event, Token) else ("", [])
@@ -87,7 +87,7 @@ def _ended(event: Finished, load_seconds: float | None) -> Markup:
 
 def _to_first_token(waited: float | None, load_seconds: float | None) -> str:
     """The engine's time to the first token, and the load before it, which the person waited for too."""
-    load = f"{seconds(load_seconds)} to load, then " if load_seconds is not None else ""
+    load = f"{seconds(load_seconds)} load + " if load_seconds is not None else ""
     return f"{load}{seconds(waited)} to first token"
 
 

@@ -63,8 +63,8 @@ def timings(cached: int = 12, prompt_speed: float | None = 214.3) -> Timings:
 
 def test_a_load_before_the_first_token_is_told_beside_it() -> None:
     event = Finished(1, "end of text", timings())
-    assert "1.80 s to load, then 0.34 s to first token" in text_of(live_line(event, load_seconds=1.8))
-    assert "0.34 s to first token" in text_of(live_line(event)) and "to load" not in text_of(live_line(event))
+    assert "1.80 s load + 0.34 s to first token" in text_of(live_line(event, load_seconds=1.8))
+    assert "0.34 s to first token" in text_of(live_line(event)) and "load" not in text_of(live_line(event))
     details = ReplyDetails(timings(), None, None, load_seconds=1.8)
     assert "Loading the model 1.80 s" in text_of(reply_details(details))
 
