@@ -42,16 +42,17 @@ _LEVEL: Final = re.compile(
     (?<![a-z0-9])
     (?:(?P<dynamic>UD)[-_.])?
     (?:
-        (?P<integer>T?Q[1-8])[-_.](?P<variant>[01])
+        (?P<fork>TQ[34]_[14]S[EV]?|PT?Q[12]_0|STQ1_0|I[28]_S|TL[12]|Q8_KV|Q[2-8]_0_ROCM(?:FP4|FPX|I4)(?:_[A-Z]+)?)
+      | (?P<integer>T?Q[1-8])[-_.](?P<variant>[01])
             (?:[-_](?P<rows>4[-_]4|4[-_]8|8[-_]8))?
-      | (?P<k>Q[2-8])[-_.]?K
-      | (?P<i>IQ[1-6])[-_.]?(?P<i_size>XXS|XS|S|M|NL|KSS|KS|KT|KL|K)
+      | (?P<k>[A-HJ-SU-Z]?Q[2-8])[-_.]?K
+      | (?P<i>IQ[1-6])[-_.]?(?P<i_size>XXS|XS|S|M|NL|KSS|KS|KT|KL|K|BN)
             (?:_(?P<i_rows>4_4|4_8|8_8))?
       | (?P<float>BF16|FP?16|FP?32)
       | (?P<fp4>MXFP4|NVFP4)(?:[-_.](?P<moe>MOE))?
     )
     (?:(?<=K)[-_.]?(?P<k_size>XXS|XS|S|M|L|XL|XXL)(?![a-z0-9])|_(?P<size>S|M|L|XL|XXL)(?![a-z0-9]))?
-    (?:_(?P<repacked>R[48]))?
+    (?:_(?P<repacked>R(?:4|8|16)))?
     (?:(?<=[A-Z])_(?P<own>(?!(?:IT|V|IMAT|CHAT|BASE)(?![A-Z]))[A-Z]{1,4}\d?)(?=[-_.]|$))?  # own mixes: Q4_K_P
     (?![a-z0-9]|[.]\d)
     """,
@@ -59,11 +60,17 @@ _LEVEL: Final = re.compile(
 )
 # Too vague to be a level: bits without a kind, alone or after the type of the tensors that stay larger (f16.q6, q8q4).
 _OPEN_LEVEL: Final = re.compile(
-    r"[-_.]((?:(?:b?f16|f32|q8_0)[-_.])?q[1-8](?:p|q[1-8])?|[1-8]-?bits?|int[48]|fp[48])([-_.](?:imat\d*|imatrix))?$",
+    r"[-_.]((?:(?:b?f16|f32|q8_0)[-_.])?q[1-8](?:p|q[1-8]|b?f16|fp16)?|[1-8]-?bits?|int[48]|fp[48])"
+    r"([-_.](?:imat\d*|imatrix))?$",
     re.IGNORECASE,
 )
-_HOW_MADE: Final = re.compile(r"[-_.](?:i1|imat\d*|imatrix|static)$", re.IGNORECASE)
-_HOW_MADE_AFTER: Final = re.compile(r"^[-_.](?:imat\d*|imatrix|static)(?=[-_.]|$)", re.IGNORECASE)
+_HOW_MADE: Final = re.compile(r"(?:^|[-_.])(?:i1|imat\d*|imatrix|static|smol|mainline|pure)$", re.IGNORECASE)
+# What follows a level says how it was made (Q4_K_M-HQ, Q4_K_M-imat, "Q4_K_M (1)"), up to a word that names the model.
+_MODEL_WORD: Final = re.compile(
+    r"[-_. ](?:v\d\w*|\d+(?:\.\d+)?[bmk]|it|chat|instruct|base|code|coder|math|vision|vl|think|thinking|reasoning"
+    r"|dpo|sft|rp|distill|distilled|abliterated|uncensored|heretic|merged|lora|mmproj)(?![a-z0-9]).*",
+    re.IGNORECASE,
+)
 _LARGER_TENSORS: Final = re.compile(r"[-_.](?:b?f16|f32|q8_0)$", re.IGNORECASE)  # of a mix, before its level
 _SEPARATORS: Final = "-_. "
 _FOLDER_ENDING: Final = re.compile(r"[-_.]gguf$", re.IGNORECASE)
@@ -108,11 +115,13 @@ def _split_level(stem: str) -> tuple[str, str | None, str]:
     if not matches:
         return stem, None, ""
     last = matches[-1]
+    if len(matches) > 1 and last["float"] and not matches[-2]["float"]:  # Q6_K-bf16: a mix with larger tensors
+        last = matches[-2] if len(stem[matches[-2].end() : last.start()]) == 1 else last
     start = stem[: last.start()].rstrip(_SEPARATORS)
     before = _HOW_MADE.sub("", start)
     before = _LARGER_TENSORS.sub("", before)
-    rest = stem[last.end() :]
-    after = _HOW_MADE_AFTER.sub("", rest)
+    named = _MODEL_WORD.search(stem, last.end())
+    after = named[0] if named else ""
     spelled = stem[len(before) : len(stem) - len(after)].strip(_SEPARATORS)
     return (before + after).strip(_SEPARATORS), _usual_spelling(last), spelled
 
@@ -120,8 +129,8 @@ def _split_level(stem: str) -> tuple[str, str | None, str]:
 def _usual_spelling(match: re.Match[str]) -> str:
     """In upper case with underscores; F16 for fp16; UD- before a dynamic mix."""
     part = {name: (text or "").upper().replace("-", "_") for name, text in match.groupdict().items()}
-    if part["float"]:
-        words = [part["float"].replace("FP", "F")]
+    if part["fork"] or part["float"]:
+        words = [part["fork"] or part["float"].replace("FP", "F")]
     elif part["k"]:
         words = [part["k"], "K"]
     elif part["i"]:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from playground.gguf.forks import program_of_level
 from playground.gguf.tensors import TensorType
 
 
@@ -103,8 +104,7 @@ MAKEABLE_LEVELS: Final = tuple(level.name for level in LEVELS if level.makeable)
 _BY_NAME: Final = {name: level for level in LEVELS for name in (level.name, *level.aliases)}
 _BY_FILE_TYPE: Final = {level.file_type: level for level in LEVELS}
 _MAIN_TYPES: Final = {"MXFP4_MOE": "MXFP4", "IQ3_XS": "IQ3_S", "IQ3_M": "IQ3_S", "IQ2_M": "IQ2_S"}  # else by name
-_PREFIX: Final = re.compile(r"^(UD|I1)[-_]")
-_FORKS: Final = ((r"IQ[1-6]_(K|KS|KSS|KL|KT)(_R\d+)?|IQ[12]_BN(_R4)?|.*_R(4|8|16)|Q6_0|Q8_KV", "ik_llama.cpp"),)
+_PREFIX: Final = re.compile(r"^(?:UD|I1)[-_]|^[A-HJ-SU-Z](?=Q[2-8]_K)")  # of mixes: UD-Q4_K_XL, HQ4_K
 _SUFFIX: Final = re.compile(r"_(X*S|M|X*L|4_4|4_8|8_8|R4|R8|[A-Z]{1,4}[0-9]?)$")  # sizes, row orders, publishers' mixes
 
 
@@ -122,11 +122,6 @@ def find_level(name: str) -> Level | None:
     while shorter not in _BY_NAME and _SUFFIX.search(shorter):
         shorter = _SUFFIX.sub("", shorter)
     return _BY_NAME.get(shorter)
-
-
-def program_of_level(name: str) -> str | None:
-    """The program that a level is made for where that is not llama.cpp: "ik_llama.cpp" for IQ4_KS; else None."""
-    return next((program for pattern, program in _FORKS if re.fullmatch(pattern, name.upper())), None)
 
 
 def level_of_file_type(number: int) -> Level | None:

@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Final
 
 from playground.errors import BadModelFile
+from playground.gguf.forks import CONTESTED_TYPES, fork_of_type
 from playground.gguf.reader import GgufReader, damaged, made_elsewhere, printable
 
 MOST_DIMENSIONS: Final = 4  # GGML_MAX_DIMS
@@ -90,13 +91,7 @@ REMOVED_TYPES: Final[dict[int, str]] = {
     31: "Q4_0_4_4",
     32: "Q4_0_4_8",
     33: "Q4_0_8_8",
-    36: "IQ4_NL_4_4",
-    37: "IQ4_NL_4_8",
-    38: "IQ4_NL_8_8",
-}
-
-# Numbers of the types that ik_llama.cpp adds (its ggml.h): IQ2_K to IQ1_KT, and the layouts with interleaved rows.
-IK_LLAMA_TYPES: Final = (range(97, 100), range(133, 159), range(202, 400))
+}  # 36 to 38 were layouts in memory only; in files they are bitnet.cpp's types
 
 _TYPES: Final = {member.value: member for member in TensorType}
 
@@ -157,11 +152,18 @@ def _tensor_type(number: int, name: str) -> TensorType:
             f"Tensor {printable(name)} is of type {REMOVED_TYPES[number]}, which llama.cpp no longer reads.",
             "Choose the same model at another level, such as Q4_0 or Q4_K_M.",
         )
-    if number not in _TYPES and any(number in numbers for numbers in IK_LLAMA_TYPES):
+    if number not in _TYPES and (fork := fork_of_type(number)):
+        program, type_name = fork
         raise BadModelFile(
-            f"The file is made for ik_llama.cpp: tensor {printable(name)} is of its type {number}, which this "
-            "llama.cpp cannot read.",
-            "Run it with ik_llama.cpp, or choose a level of llama.cpp, such as Q4_K_M.",
+            f"The file is made for {program}: tensor {printable(name)} is of its type {type_name} ({number}), which "
+            "this llama.cpp cannot read.",
+            f"Run it with {program}, or choose a level of llama.cpp, such as Q4_K_M.",
+        )
+    if number in CONTESTED_TYPES:
+        raise BadModelFile(
+            f"Tensor {printable(name)} is of type {number}, which this llama.cpp does not know.",
+            "The file is made for another build of llama.cpp, such as one with TurboQuant or HIFI types (the page that "
+            "offers the file says which), or for a newer one: choose another level, such as Q4_K_M, or update.",
         )
     if number not in _TYPES:
         raise BadModelFile(
@@ -185,11 +187,14 @@ def _check_shape(tensor: TensorInfo) -> None:
 
 
 def _check_offsets(tensors: dict[str, TensorInfo], alignment: int) -> None:
-    """Each tensor has to start where the one before it ends, rounded up to the alignment, as llama.cpp requires."""
+    """Each tensor has to start where the one before it ends, rounded up to the alignment, as llama.cpp requires.
+
+    In a fork's file it may not: some forks gave types of their own the numbers that llama.cpp gave others later.
+    """
     expected = 0
     for tensor in tensors.values():
         if tensor.offset != expected:
-            error = made_elsewhere if tensor.offset > expected else damaged
+            error = made_elsewhere if tensor.offset else damaged
             raise error(
                 f"tensor {printable(tensor.name)} should start at byte {expected:,} of the weights, "
                 f"and says {tensor.offset:,}"

@@ -129,10 +129,32 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("number", [97, 137, 139, 144, 146, 157, 223, 339])
-def test_a_type_of_a_fork_is_told_with_the_program_that_reads_it(number: int) -> None:
-    with pytest.raises(BadModelFile, match=r"made for ik_llama.cpp: tensor a is of its type .* Run it with ik_llama"):
+@pytest.mark.parametrize(
+    ("number", "name", "program"),
+    [
+        (97, "Q8_0_X4", "ik_llama.cpp"),
+        (133, "Q6_0", "ik_llama.cpp"),
+        (139, "IQ4_K", "ik_llama.cpp"),
+        (146, "IQ4_KSS", "ik_llama.cpp"),
+        (157, "IQ2_KL", "ik_llama.cpp"),
+        (223, "IQ4_XS_R8", "ik_llama.cpp"),
+        (399, "Q8_K_R8", "ik_llama.cpp"),
+        (36, "I2_S", "bitnet.cpp"),
+        (38, "TL1", "bitnet.cpp"),
+        (142, "PQ2_0", "PrismML's llama.cpp"),
+        (101, "Q4_0_ROCMFP4_FAST", "ROCmFPX"),
+    ],
+)
+def test_a_type_of_a_fork_is_named_with_the_program_that_reads_it(number: int, name: str, program: str) -> None:
+    with pytest.raises(BadModelFile, match=rf"made for {program}: tensor a is of its type {name} .*Run it with"):
         read_header(BytesSource(model(tensors=[tensor("a", (256,), number)])))
+
+
+@pytest.mark.parametrize(("number", "hint"), [(44, "TurboQuant"), (49, "HIFI"), (201, "update"), (4242, "update")])
+def test_a_type_that_no_program_alone_owns_is_not_ascribed_to_one(number: int, hint: str) -> None:
+    with pytest.raises(BadModelFile, match=rf"type {number}, which this llama.cpp does not know.* {hint}") as refused:
+        read_header(BytesSource(model(tensors=[tensor("a", (256,), number)])))
+    assert "made for ik" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

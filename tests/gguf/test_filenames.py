@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from playground.gguf.filenames import FileName, parse_file_name
+from playground.gguf.forks import program_of_level
 from playground.gguf.levels import find_level
 
 # path, base name, level
@@ -66,7 +67,6 @@ WHOLE_MODELS = [
     ("smollm2-1.7b-instruct-q4_k_m.gguf", "smollm2-1.7b-instruct", "Q4_K_M"),
     ("SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct", "Q4_1"),
     ("ggml-model-q4_0.gguf", "ggml-model", "Q4_0"),
-    ("ggml-model-i2_s.gguf", "ggml-model-i2_s", None),  # BitNet's own type, no level of llama.cpp's
     ("granite-3.3-2b-instruct-Q5_1.gguf", "granite-3.3-2b-instruct", "Q5_1"),
     ("Falcon3-1B-Instruct-1.58bit-TQ2_0.gguf", "Falcon3-1B-Instruct-1.58bit", "TQ2_0"),
     ("EXAONE-4.0-1.2B-IQ4_XS.gguf", "EXAONE-4.0-1.2B", "IQ4_XS"),
@@ -80,23 +80,38 @@ WHOLE_MODELS = [
     ("NeuralBeagle14-7B-imatrix-Q6_K.gguf", "NeuralBeagle14-7B", "Q6_K"),
     ("Llama3-8B-Chinese-Chat-f16-v2_1.gguf", "Llama3-8B-Chinese-Chat-v2_1", "F16"),
     ("gemma-4-31B-it-qat-Q4_0_V2.gguf", "gemma-4-31B-it-qat_V2", "Q4_0"),
-    ("DeepSeek-V3-0324-IQ4_KS_R4.gguf", "DeepSeek-V3-0324", "IQ4_KS_R4"),
     ("Qwen3-8B-Q3_K.gguf", "Qwen3-8B", "Q3_K"),
     # a publisher's own mixes
     ("M-9B-Q4_K_P.gguf", "M-9B", "Q4_K_P"),
     ("M-9B-Q5_K_HQ.gguf", "M-9B", "Q5_K_HQ"),
     ("M-9B-IQ3_XXS_H.gguf", "M-9B", "IQ3_XXS_H"),
     ("Model.f16.q4_k.gguf", "Model", "Q4_K"),
+    ("M-9B-Q4_K_M-HQ.gguf", "M-9B", "Q4_K_M"),
+    ("M-9B-Q4_K_M-HQ-v2.gguf", "M-9B-v2", "Q4_K_M"),
+    ("M-9B-Q8_0-f16emb.gguf", "M-9B", "Q8_0"),
+    ("M-9B-IQ4_XS.NEO-max.gguf", "M-9B", "IQ4_XS"),
+    ("M-9B-UD-Q4_K_XL-MTP.gguf", "M-9B", "UD-Q4_K_XL"),
+    ("M-9B-Q4_K_M-20261101.gguf", "M-9B", "Q4_K_M"),
+    ("M-9B-Q4_K_M (1).gguf", "M-9B", "Q4_K_M"),  # a browser's second download
+    ("M-9B-Q6_K_L-bf16.gguf", "M-9B", "Q6_K_L"),
+    ("M-9B-bf16_q8_0.gguf", "M-9B", "Q8_0"),
+    ("M-9B-q2ks-mixed-AutoRound.gguf", "M-9B", "Q2_K_S"),
+    ("M-9B-HQ4_K.gguf", "M-9B", "HQ4_K"),
+    ("M-9B-mainline-IQ4_NL.gguf", "M-9B", "IQ4_NL"),
+    # a word that names the model may stand behind the level
+    ("M-9B-Q4_K_M-chat.gguf", "M-9B-chat", "Q4_K_M"),
+    ("M-Q4_K_M-128k.gguf", "M-128k", "Q4_K_M"),
+    ("M-9B-Q4_K_M.abliterated.gguf", "M-9B.abliterated", "Q4_K_M"),
     # no level in the name: the header knows
     ("Model.f16.q6.gguf", "Model", None),
     ("Model.q8q4.gguf", "Model", None),
+    ("Model-q8fp16.gguf", "Model", None),
     ("Model-4bit.gguf", "Model", None),
     ("Phi-3-mini-4k-instruct-q4.gguf", "Phi-3-mini-4k-instruct", None),
     ("SmolLM2-1.7B-Q8.gguf", "SmolLM2-1.7B", None),
     ("Bonsai-8B.gguf", "Bonsai-8B", None),
     ("Mixtral-8x7B-v0.1.gguf", "Mixtral-8x7B-v0.1", None),
     ("Qwen3-30B-A3B.gguf", "Qwen3-30B-A3B", None),
-    ("Ternary-Bonsai-2-27B-PTQ1_0.gguf", "Ternary-Bonsai-2-27B-PTQ1_0", None),  # PTQ1_0 is not TQ1_0
     ("ggml-vocab-llama-bpe.gguf", "ggml-vocab-llama-bpe", None),
     # level in the folder
     ("Q8_0/model.gguf", "model", "Q8_0"),
@@ -104,6 +119,24 @@ WHOLE_MODELS = [
     ("Qwen3-8B-GGUF/Q4_K_M.gguf", "Qwen3-8B", "Q4_K_M"),
     ("Big-9B-GGUF/Q6_K/Q6_K-00001-of-00001.gguf", "Big-9B", "Q6_K"),
     (r"C:\models\bf16\gemma.gguf", "gemma", "BF16"),
+]
+
+# path, base name, level, the program that reads it
+OF_FORKS = [
+    ("DeepSeek-V3-0324-IQ4_KS_R4.gguf", "DeepSeek-V3-0324", "IQ4_KS_R4", "ik_llama.cpp"),
+    ("DeepSeek-V3.1-smol-IQ4_KSS-00001-of-00007.gguf", "DeepSeek-V3.1", "IQ4_KSS", "ik_llama.cpp"),
+    ("DeepSeek-R1-0528-DQ4_K_R4.gguf", "DeepSeek-R1-0528", "DQ4_K_R4", "ik_llama.cpp"),
+    ("M-9B-BF16_R16.gguf", "M-9B", "BF16_R16", "ik_llama.cpp"),
+    ("M-9B-Q8_KV.gguf", "M-9B", "Q8_KV", "ik_llama.cpp"),
+    ("bitnet-b1.58-2B-IQ2_BN.gguf", "bitnet-b1.58-2B", "IQ2_BN", "ik_llama.cpp"),
+    ("ggml-model-i2_s.gguf", "ggml-model", "I2_S", "bitnet.cpp"),
+    ("bitnet_b1_58-3B-tl1.gguf", "bitnet_b1_58-3B", "TL1", "bitnet.cpp"),
+    ("Qwen3.6-35B-A3B-TQ3_4S.gguf", "Qwen3.6-35B-A3B", "TQ3_4S", "llama.cpp-tq3"),
+    ("Qwen3.6-27B-TQ4_1S.gguf", "Qwen3.6-27B", "TQ4_1S", "llama-cpp-turboquant"),
+    ("Ternary-Bonsai-2-27B-PTQ1_0.gguf", "Ternary-Bonsai-2-27B", "PTQ1_0", "PrismML's llama.cpp"),
+    ("Qwen3.8-27B-Q4_0_ROCMFP4_FAST.gguf", "Qwen3.8-27B", "Q4_0_ROCMFP4_FAST", "ROCmFPX"),
+    ("Qwen3-4B-Q4_K_HIFI.gguf", "Qwen3-4B", "Q4_K_HIFI", "a HIFI build of llama.cpp"),
+    ("Hunyuan-1.8B-STQ1_0.gguf", "Hunyuan-1.8B", "STQ1_0", "the llama.cpp of AngelSlim"),
 ]
 
 SHARDS = [
@@ -114,7 +147,7 @@ SHARDS = [
     ("Q3_K_M/model-00002-of-00003.gguf", "model", "Q3_K_M", 2, 3),
     ("UD-IQ4_NL/Qwen3.5-122B-A10B-UD-IQ4_NL-00001-of-00003.gguf", "Qwen3.5-122B-A10B", "UD-IQ4_NL", 1, 3),
     ("gpt-oss-120b-mxfp4-00002-of-00003.gguf", "gpt-oss-120b", "MXFP4", 2, 3),
-    ("grok-1-IQ3_XS-split-00009-of-00009.gguf", "grok-1-split", "IQ3_XS", 9, 9),
+    ("grok-1-IQ3_XS-split-00009-of-00009.gguf", "grok-1", "IQ3_XS", 9, 9),
     ("DSV4F-UD-IQ_S/DeepSeek-V4-Flash-0731-UD-IQ1_S-00001-of-00003.gguf", "DeepSeek-V4-Flash-0731", "UD-IQ1_S", 1, 3),
 ]
 
@@ -177,6 +210,15 @@ def test_all_levels_of_a_repository_share_one_base_name() -> None:
     assert {parse_file_name(name).base_name for name in names} == {"Llama-3.2-1B-Instruct"}  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("level", sorted({level for _, _, level in WHOLE_MODELS if level} - {"IQ4_KS_R4"}))
+@pytest.mark.parametrize(("path", "base_name", "level", "program"), OF_FORKS)
+def test_a_level_of_a_fork_is_known_with_the_program_that_reads_it(
+    path: str, base_name: str, level: str, program: str
+) -> None:
+    parsed = parse_file_name(path)
+    assert parsed is not None and (parsed.base_name, parsed.level) == (base_name, level)
+    assert program_of_level(level) == program and find_level(level) is None
+
+
+@pytest.mark.parametrize("level", sorted({level for _, _, level in WHOLE_MODELS if level}))
 def test_every_level_that_a_name_gives_is_in_the_table_or_near_a_row(level: str) -> None:
     assert find_level(level) is not None

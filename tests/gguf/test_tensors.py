@@ -9,6 +9,7 @@ import gguf
 import llama_cpp
 import pytest
 
+from playground.gguf.forks import CONTESTED_TYPES, FORKS, fork_of_type
 from playground.gguf.tensors import REMOVED_TYPES, TensorInfo, TensorType
 
 
@@ -30,9 +31,15 @@ def test_every_type_has_the_block_that_llama_cpp_gives_it(ggml: ctypes.CDLL) -> 
     assert {member.value: (member.name, member.block_weights, member.block_bytes) for member in TensorType} == theirs
 
 
-def test_the_types_without_a_block_are_the_removed_ones(ggml: ctypes.CDLL) -> None:
-    numbers = range(llama_cpp.GGML_TYPE_COUNT)
-    assert set(REMOVED_TYPES) == {number for number in numbers if not ggml.ggml_type_size(number)}
+def test_a_type_without_a_block_is_a_removed_one_or_a_forks(ggml: ctypes.CDLL) -> None:
+    without = {number for number in range(llama_cpp.GGML_TYPE_COUNT) if not ggml.ggml_type_size(number)}
+    assert without == {*REMOVED_TYPES, *(number for number in without if fork_of_type(number))}
+
+
+def test_no_number_of_llama_cpp_or_of_another_fork_is_given_to_a_fork() -> None:
+    numbers = [number for fork in FORKS for number in fork.types]
+    assert len(set(numbers)) == len(numbers)
+    assert set(numbers).isdisjoint({*TensorType, *REMOVED_TYPES, *CONTESTED_TYPES})
 
 
 def test_the_types_equal_those_of_the_gguf_package() -> None:

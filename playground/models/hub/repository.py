@@ -16,8 +16,9 @@ from typing import Final
 
 from playground.errors import ModelNotFound
 from playground.gguf.filenames import FileName, parse_file_name, split_shard
+from playground.gguf.forks import program_of_level
 from playground.gguf.kinds import KIND_NAMES
-from playground.gguf.levels import DEFAULT_LEVELS, find_level, nominal_bits, program_of_level
+from playground.gguf.levels import DEFAULT_LEVELS, find_level, nominal_bits
 
 MOST_USEFUL_BITS: Final = 9.0  # above Q8_0 a level is larger and slower, and its answers are no better
 UNKNOWN_LEVEL: Final = "unknown"
@@ -214,14 +215,19 @@ def _by_size(level: HubLevel) -> tuple[int, str]:
 
 
 def _with_name(levels: Sequence[HubLevel], name: str) -> list[HubLevel]:
-    """The levels of that name; else of that file name; else a publisher's UD- or i1- mix of it."""
+    """The levels of that name; else of that file name; else a UD- or i1- mix of it; else a name that ends in it."""
     asked = _folded(name)
     return (
         [found for found in levels if found.level == name]
         or [found for found in levels if _folded(found.level) == asked]
-        or [found for found in levels if _folded(PurePosixPath(found.files[0].path).stem) == asked]
+        or [found for found in levels if _stem(found) == asked]
         or [found for found in levels if _folded(found.level) in (f"UD_{asked}", f"I1_{asked}")]
+        or [found for found in levels if _stem(found).endswith(f"_{asked}")]
     )
+
+
+def _stem(level: HubLevel) -> str:
+    return _folded(split_shard(PurePosixPath(level.files[0].path).stem)[0])
 
 
 def _folded(level: str) -> str:

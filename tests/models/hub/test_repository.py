@@ -93,6 +93,9 @@ def test_a_level_that_is_not_offered_is_refused_with_those_that_are() -> None:
         (["M-Q4_0.gguf", "M-Q4_0.GGUF"], ["M-Q4_0.GGUF", "M-Q4_0.gguf"]),
         (["M-f16.q6.gguf", "M-f16.q5.gguf", "M-f16.gguf", "M-q8p.gguf"], ["F16", "f16.q5", "f16.q6", "q8p"]),
         (["M-9B-Q4_K_P.gguf", "M-9B-Q4_K_M.gguf"], ["Q4_K_M", "Q4_K_P"]),
+        (["M-Q4_K_M.gguf", "M-Q4_K_M-HQ.gguf", "M-Q6_K-HQ.gguf"], ["Q4_K_M", "Q4_K_M-HQ", "Q6_K"]),
+        (["M-Q4_K_M.gguf", "M-Q4_K_M (1).gguf"], ["Q4_K_M", "Q4_K_M (1)"]),
+        (["M-smol-IQ2_KS.gguf", "M-IQ2_KS.gguf", "M-IQ4_K.gguf"], ["IQ2_KS", "IQ4_K", "smol-IQ2_KS"]),
         (["S-3.7-A-I-Compact.gguf", "S-3.7-A-I-Balanced.gguf", "S-3.7-A-I-Quality.gguf"],
          ["Balanced", "Compact", "Quality"]),
         (["M-Q4.gguf", "M-Q4-00001-of-00002.gguf", "M-Q4-00002-of-00002.gguf"],
@@ -138,6 +141,12 @@ def test_a_level_is_found_without_the_mark_of_its_publisher() -> None:
     found = repository(("M-UD-Q4_K_XL.gguf", 4), ("M-UD-Q2_K.gguf", 2), ("M-Q2_K.gguf", 3))
     assert found.resolve_level("Q4_K_XL").level == "UD-Q4_K_XL"
     assert found.resolve_level("q2_k").level == "Q2_K"
+
+
+def test_a_level_is_found_as_the_file_name_spells_it() -> None:
+    found = repository(("M-Q6_K-HQ.gguf", 6), ("M-Q4_K_M-imat-HQ.gguf", 4))
+    assert found.resolve_level("Q6_K-HQ").level == found.resolve_level("Q6_K").level == "Q6_K"
+    assert found.resolve_level("q4_k_m-imat-hq").level == "Q4_K_M"
 
 
 def test_a_repository_names_the_model_whose_files_are_called_by_levels_alone() -> None:
