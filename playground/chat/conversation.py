@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from playground.chat.history import HistoryLimits, checked_text, read_history
-from playground.chat.reasoning import ReplyParser, SplitReply, template_pairs, thinking_opener
+from playground.chat.reasoning import ReplyParser, SplitReply
 from playground.chat.reply_log import ReplyLog
 from playground.chat.template.marking import controls_spelled
 from playground.chat.template.render import ChatTemplate, Message, chat_template
+from playground.chat.thought_marks import mark_at_end
 from playground.engine.protocol import Event, Finished, Loaded, Sampling, Token
 from playground.engine.remote.engine import RemoteEngine
 from playground.errors import RequestRefused
@@ -279,9 +280,8 @@ def _ask_here(
     loaded = engine.loaded
     template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
     prompt = fitting_prompt(engine, template, conversation, max_tokens, thinking=thinking)
-    pairs = template_pairs(loaded.chat_template)
-    opener = thinking_opener(prompt.text, pairs)
-    parser = ReplyParser(opener is not None, opener or "<think>", pairs)
+    pairs = template.thought_pairs
+    parser = ReplyParser(mark_at_end(prompt.text, pairs), pairs, prompt.text)
     stream = engine.start_reply(
         prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat, prompt.literal
     )

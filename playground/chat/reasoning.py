@@ -1,8 +1,8 @@
 """Splits a reply, while it streams, into the model's thoughts and its answer.
 
-Each model family encloses thoughts in marks of its own: those that the chat template names, and a table of the known
-ones. A mark may arrive in pieces, so text that could still become a mark is held back: however the reply is cut into
-pieces, the split is the same. The engine must write control tokens as text.
+Each model family encloses thoughts in marks of its own (thought_marks.py). A mark may arrive in pieces, so text that
+could still become a mark is held back: however the reply is cut into pieces, the split is the same. The engine must
+write control tokens as text.
 """
 
 from __future__ import annotations
@@ -12,52 +12,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-Pair = tuple[str, str]  # what opens the thoughts of a reply, and what closes them
-
-PAIRS: Final[tuple[Pair, ...]] = (
-    ("<think>", "</think>"),  # most families: Qwen, DeepSeek, GLM, Granite, Nemotron, MiniMax, LFM2, Hunyuan …
-    ("[THINK]", "[/THINK]"),  # Mistral
-    ("<seed:think>", "</seed:think>"),  # Seed
-    ("<longcat_think>", "</longcat_think>"),  # LongCat
-    ("◁think▷", "◁/think▷"),  # Kimi
-    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command R7B and A
-    ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker, Sky-T1
-    ("<unused94>thought", "<unused95>"),  # MedGemma
-    ("<|think|>", "<|/think|>"),
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),  # EXAONE Deep
-    ("<reasoning>", "</reasoning>"),
-    ("<reflection>", "</reflection>"),
-    ("[BEGIN REASONING]", "[BEGIN FINAL RESPONSE]"),  # Apriel 1.5, whose prompt opens the thoughts with a sentence
+from playground.chat.thought_marks import (
+    ANSWER_CLOSERS,
+    ANSWER_OPENERS,
+    ANSWER_PAIRS,
+    APRIEL_OPENER,
+    BEGIN,
+    CHANNEL,
+    CONTENT,
+    CONTROLS,
+    GEMMA_CLOSE,
+    GEMMA_OPEN,
+    MESSAGE,
+    PAIRS,
+    RECIPIENT,
+    START,
+    TO_READER,
+    Pair,
+    is_control,
 )
-_APRIEL_OPENER: Final = "Here are my reasoning steps:"
-# Marks around the answer that follows the thoughts; they are dropped.
-ANSWER_PAIRS: Final[tuple[Pair, ...]] = (
-    ("<response>", "</response>"),  # Granite 3, ERNIE
-    ("<answer>", "</answer>"),  # Hunyuan
-    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),  # Command R7B and A
-    ("<|begin_of_solution|>", "<|end_of_solution|>"),  # OpenThinker, Sky-T1
-)
-_ANSWER_CLOSERS: Final = ("[END FINAL RESPONSE]", "<|END_RESPONSE|>", "<|end_of_solution|>")  # dropped in any case
-# Channels: gpt-oss writes `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…`,
-# Gemma 4 `<|channel>thought\n…<channel|>…`. These are control tokens and never part of the text.
-# Solar writes `<|think|>…<|end|><|begin|>assistant<|content|>…`.
-_CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
-_BEGIN, _CONTENT = "<|begin|>", "<|content|>"
-_ENDS = ("<|end|>", "<|return|>", "<|call|>")
-_GEMMA_OPEN, _GEMMA_CLOSE = "<|channel>", "<channel|>"
 
-_CONTROLS: Final = (_CHANNEL, _MESSAGE, _START, _BEGIN, _CONTENT, *_ENDS, _GEMMA_OPEN, *_ANSWER_CLOSERS)
 _ANSWER_CLOSER_OF: Final = dict(ANSWER_PAIRS)
 # A closing mark that nothing opened ends thoughts if it follows the end of a sentence or stands at the end of a line.
 _SENTENCE_ENDS: Final = "\n.!?…:。！？)]}*"
 _FENCE: Final = "```"
-
-# How a template spells a closing mark: `</think>`, `[/THINK]`, `◁/think▷`, `<|/think|>`; the opener has no slash.
-_CLOSER_IN_TEMPLATE: Final = re.compile(
-    r"(<\|?|\[|◁)/([\w:.-]*(?:think|thought|reason|reflect|scratchpad)[\w:.-]*)(\|?>|\]|▷)", re.IGNORECASE
-)
+_TAIL_CHARACTERS: Final = 60  # of a prompt: its last marks
 
 Place = Literal["answer", "thinking", "header", "gemma header"]
 
@@ -79,52 +58,41 @@ class SplitReply:
         return SplitReply(self.thinking + other.thinking, self.answer + other.answer, self.replaces)
 
 
-def template_pairs(source: str | None) -> tuple[Pair, ...]:
-    """The marks of thoughts that a chat template names by their closing mark."""
-    found = _CLOSER_IN_TEMPLATE.finditer(source or "")
-    return tuple({(f"{left}{name}{right}", f"{left}/{name}{right}"): None for left, name, right in map(_groups, found)})
-
-
-def _groups(found: re.Match[str]) -> tuple[str, str, str]:
-    return found[1], found[2], found[3]
-
-
-def thinking_opener(prompt: str, pairs: Sequence[Pair] = ()) -> str | None:
-    """The mark with which a prompt ends, such as `<think>` in `…assistant\\n<think>\\n`: the reply begins inside it.
-
-    pairs: those of the template, besides the known ones.
-    """
-    end = prompt.rstrip()
-    openers = [opener for opener, _ in (*pairs, *PAIRS)]
-    marks = (*openers, _APRIEL_OPENER, _GEMMA_OPEN + "thought", _CHANNEL + "analysis" + _MESSAGE)
-    return next((mark for mark in marks if end.endswith(mark)), None)
-
-
 class ReplyParser:
     """Call `feed` with the pieces of one reply in order, then `finish`. Each call returns what is certain by then.
 
-    starts_thinking: the prompt ended inside the thoughts; `opener` is the mark that opened them (`<think>` if unknown).
-    pairs: the marks of the template, besides the known ones. White space around thoughts is dropped. Thoughts that are
-    never closed last until the end. A closing mark without an opening one makes thoughts of all that stands before it.
+    opener: the mark with which the prompt ended (`mark_at_end`), so that the reply begins inside it. prompt: its end
+    shows whether the family's marks are control tokens. pairs: the marks of the template, besides the known ones.
+
+    White space around thoughts is dropped. Thoughts that are never closed last until the end. A closing mark without an
+    opening one makes thoughts of all that stands before it. Control tokens in the answer of a model that does not use
+    them are text.
     """
 
-    def __init__(self, starts_thinking: bool = False, opener: str = "<think>", pairs: Sequence[Pair] = ()) -> None:
+    def __init__(self, opener: str | None = None, pairs: Sequence[Pair] = (), prompt: str = "") -> None:
         self._closer_of = dict((*pairs, *PAIRS))
         self._openers = tuple(sorted(self._closer_of, key=len, reverse=True))
         self._closers = tuple(sorted(set(self._closer_of.values()), key=len, reverse=True))
         self._said = ""  # the answer so far, as long as it may turn out to be thoughts
-        self._answer_closer: str | None = None
         self._held = ""  # text that may yet turn out to be a mark, or white space before one
         self._header = ""
         self._at_start = True  # nothing of this part was returned yet: white space is dropped or held
         self._written: set[Place] = set()  # the parts of which something was returned
-        self._thought = starts_thinking
-        self._place: Place = "thinking" if starts_thinking else "answer"
-        self._closer: str | None = self._closer_of.get(opener) if starts_thinking else None
-        if starts_thinking and opener == _APRIEL_OPENER:
+        self._uses_controls = is_control(opener or "") or any(
+            mark in prompt[-_TAIL_CHARACTERS:] for mark in (*CONTROLS, *ANSWER_OPENERS)
+        )
+        self._names_recipient = opener == RECIPIENT
+        self._thought = opener is not None and opener not in _ANSWER_CLOSER_OF and not self._names_recipient
+        self._place: Place = "thinking" if self._thought else "answer"
+        self._closer = self._closer_of.get(opener) if opener else None
+        self._answer_closer = _ANSWER_CLOSER_OF.get(opener) if opener else None
+        if self._names_recipient:
+            self._held = RECIPIENT
+        elif opener == APRIEL_OPENER:
             self._closer = self._closer_of["[BEGIN REASONING]"]
-        if starts_thinking and opener.startswith(_GEMMA_OPEN):
-            self._closer = _GEMMA_CLOSE
+            self._uses_controls = True
+        elif opener and opener.startswith(GEMMA_OPEN):
+            self._closer = GEMMA_CLOSE
 
     def feed(self, text: str) -> SplitReply:
         self._held += text
@@ -153,6 +121,7 @@ class ReplyParser:
                 self._said += before
                 split = SplitReply(self._said.strip(), replaces=True)
                 self._held = self._held[found.end() :]
+                self._uses_controls = self._uses_controls or is_control(found.group())
                 self._written = {"thinking"} if self._said.strip() else set()
                 self._thought, self._said = True, ""
                 self._go("answer")
@@ -172,29 +141,32 @@ class ReplyParser:
     def _marks(self) -> tuple[str, ...]:
         """The marks that count at this place; a mark comes before its own prefixes."""
         if self._place == "header":
-            return (_MESSAGE, _CONTENT)
+            return (MESSAGE, CONTENT)
         if self._place == "gemma header":
-            return ("\n", _GEMMA_CLOSE)
+            return ("\n", GEMMA_CLOSE)
         if self._place == "thinking":
             repeated = self._openers if self._at_start else ()
-            return (*repeated, *_CONTROLS, self._closer) if self._closer else (*repeated, *_CONTROLS)
-        if not self._thought:
-            return (*self._openers, *_CONTROLS, *self._closers)
+            controls = (*CONTROLS, *ANSWER_OPENERS) if self._uses_controls else ()
+            return (*repeated, *controls, self._closer) if self._closer else (*repeated, *controls)
         expected = (self._answer_closer,) if self._answer_closer else ()
+        if not self._thought:
+            recipient = (TO_READER,) if self._names_recipient else ()
+            return (*expected, *recipient, *self._openers, *CONTROLS, *ANSWER_OPENERS, *self._closers)
         if self._answered:
-            return (*expected, *_CONTROLS)
-        return (*expected, *self._openers, *_CONTROLS, *self._closers, *_ANSWER_CLOSER_OF)
+            return (*expected, *CONTROLS)
+        return (*expected, *self._openers, *CONTROLS, *self._closers, *_ANSWER_CLOSER_OF)
 
     def _meaning(self, mark: str, before: str, after: str, *, final: bool) -> str:
         """Whether a mark found in the text is one: "mark", "text", "closes what nothing opened", or "undecided" yet."""
         if self._place == "thinking":
             return "text" if mark in self._closer_of and before.strip() else "mark"
-        if self._place != "answer" or mark in _CONTROLS:
+        if self._place != "answer" or mark == self._answer_closer:
             return "mark"
+        has_begun = self._answered or bool(before.strip())
+        if mark == TO_READER or (mark in CONTROLS and (self._uses_controls or mark not in self._closers)):
+            return "text" if has_begun and not self._uses_controls else "mark"
         if mark in self._closer_of or mark in _ANSWER_CLOSER_OF:  # an answer about `<think>`
-            return "text" if self._answered or before.strip() else "mark"
-        if mark == self._answer_closer:
-            return "mark"
+            return "text" if has_begun else "mark"
         if self._thought:
             return "text" if before.strip() else "mark"  # a closing mark written twice
         said = self._said + before
@@ -206,21 +178,22 @@ class ReplyParser:
 
     def _enter(self, mark: str) -> None:
         """Move to the place that follows the mark."""
+        self._uses_controls = self._uses_controls or is_control(mark)
         if mark in self._closer_of:
             self._go("thinking", closer=self._closer if self._place == "thinking" else self._closer_of[mark])
         elif mark in _ANSWER_CLOSER_OF:
             self._answer_closer = _ANSWER_CLOSER_OF[mark]
             self._go("answer")
-        elif mark == self._answer_closer or mark in _ANSWER_CLOSERS:
+        elif mark == self._answer_closer or mark in ANSWER_CLOSERS:
             self._answer_closer = None
-        elif mark == _GEMMA_OPEN:
+        elif mark == GEMMA_OPEN:
             self._go("gemma header")
         elif self._place == "gemma header":
-            is_answer = mark == _GEMMA_CLOSE or self._header.strip() == "final"
-            self._go("answer" if is_answer else "thinking", closer=_GEMMA_CLOSE)
-        elif mark in (_CHANNEL, _START, _BEGIN):
+            is_answer = mark == GEMMA_CLOSE or self._header.strip() == "final"
+            self._go("answer" if is_answer else "thinking", closer=GEMMA_CLOSE)
+        elif mark in (CHANNEL, START, BEGIN):
             self._go("header")
-        elif mark in (_MESSAGE, _CONTENT) and self._place == "header":
+        elif mark in (MESSAGE, CONTENT) and self._place == "header":
             self._go("thinking" if _is_thinking_channel(self._header) else "answer")
         else:  # the end of thoughts or of a message, or a mark out of place
             self._go("answer")
@@ -257,9 +230,10 @@ class ReplyParser:
 
 
 def _is_thinking_channel(header: str) -> bool:
-    """`analysis`, or `assistant<|channel|>commentary to=…`, which is a tool call and not for the reader."""
-    channel = header.rpartition(_CHANNEL)[2].strip()
-    return channel.startswith("analysis") or "to=" in channel
+    """`analysis`, `assistant to=self`, or `assistant<|channel|>commentary to=…`: a tool call is not for the reader."""
+    if any(recipient not in ("user", "assistant") for recipient in re.findall(r"\bto=([^\s<]+)", header)):
+        return True
+    return header.rpartition(CHANNEL)[2].strip().startswith("analysis")
 
 
 def _tail_that_may_grow(text: str, marks: tuple[str, ...], *, thinking: bool) -> int:

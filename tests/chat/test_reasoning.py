@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playground.chat.reasoning import PAIRS, ReplyParser, SplitReply, template_pairs, thinking_opener
+from playground.chat.reasoning import ReplyParser, SplitReply
+from playground.chat.thought_marks import ANSWER_PAIRS, PAIRS, mark_at_end, pair_around, template_pairs
 
 REPLIES = {
     "no thoughts at all": ("The answer is 4.", SplitReply("", "The answer is 4.")),
@@ -60,11 +61,56 @@ REPLIES = {
     "Apriel 1.5": ("Hm.\n[BEGIN FINAL RESPONSE]\n4\n[END FINAL RESPONSE]", SplitReply("Hm.", "4\n")),
     "Solar": ("<|think|>Hm.<|end|><|begin|>assistant<|content|>4<|end|>", SplitReply("Hm.", "4")),
     "MedGemma": ("<unused94>thought\nHm.<unused95>4", SplitReply("Hm.", "4")),
+    "MiniMax M3": ("<mm:think>Hm.</mm:think>4", SplitReply("Hm.", "4")),
+    "MiniMax M3 without thoughts": ("</mm:think>4", SplitReply("", "4")),
+    "Hunyuan 3": ("<think:opensource>Hm.</think:opensource>4", SplitReply("Hm.", "4")),
+    "Kimi K3": (
+        "<|open|>think<|sep|>Hm.<|close|>think<|sep|><|open|>response<|sep|>4<|close|>response<|sep|>"
+        "<|close|>message<|sep|><|end_of_msg|>",
+        SplitReply("Hm.", "4"),
+    ),
+    "Kimi K3 that leaves out the closing mark": (
+        "<|open|>think<|sep|>Hm.<|open|>response<|sep|>4<|close|>response<|sep|>",
+        SplitReply("Hm.", "4"),
+    ),
+    "North": ("<|START_THINKING|>Hm.<|END_THINKING|><|START_TEXT|>4<|END_TEXT|>", SplitReply("Hm.", "4")),
+    "North that leaves out the closing mark": ("<|START_THINKING|>Hm.<|START_TEXT|>4", SplitReply("Hm.", "4")),
+    "North without thoughts": ("<|START_TEXT|>4<|END_TEXT|>", SplitReply("", "4")),
+    "Command R7B without thoughts": ("<|START_RESPONSE|>4<|END_RESPONSE|>", SplitReply("", "4")),
+    "Muse Glimmer": (
+        " to=self<|message|>Hm.<|eom|><|start|>assistant to=user<|message|>4<|eot|>",
+        SplitReply("Hm.", "4"),
+    ),
+    "Muse Glimmer that thinks twice": (
+        " to=self<|message|>One.<|eom|><|start|>assistant to=self<|message|>Two.<|eom|><|start|>assistant to=user"
+        "<|message|>4",
+        SplitReply("One.\n\nTwo.", "4"),
+    ),
+    "Muse Glimmer without thoughts": (" to=user<|message|>4<|eot|>", SplitReply("", "4")),
+    "Apertus": ("<|inner_prefix|>Hm.<|inner_suffix|>4", SplitReply("Hm.", "4")),
+    "gpt-oss with a stray channel": (
+        "<|channel|>commentary to=assistant<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+        "<|channel|>commentary to=assistant<|channel|>final<|message|>4",
+        SplitReply("Hm.", "4"),
+    ),
+    "gpt-oss that calls a tool in the role": (
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant to=functions.f<|channel|>commentary json"
+        "<|message|>{}",
+        SplitReply("Hm.\n\n{}", ""),
+    ),
+    "an answer about channels": (
+        "Write <|start|>assistant<|channel|>final<|message|>Hi<|end|>, not <|START_TEXT|>.",
+        SplitReply("", "Write <|start|>assistant<|channel|>final<|message|>Hi<|end|>, not <|START_TEXT|>."),
+    ),
+    "thoughts about channels": (
+        "<think>Is <|end|> an end?</think><|end|> is.",
+        SplitReply("Is <|end|> an end?", "is."),
+    ),
 }
 
 
-def whole(text: str, opener: str | None = None) -> SplitReply:
-    parser = ReplyParser(opener is not None, opener or "<think>")
+def whole(text: str, opener: str | None = None, prompt: str = "") -> SplitReply:
+    parser = ReplyParser(opener, prompt=prompt)
     return parser.feed(text) + parser.finish()
 
 
@@ -77,7 +123,7 @@ def test_a_reply_is_split_as_its_family_marks_it(text: str, expected: SplitReply
 def test_each_family_marks_may_open_be_open_already_or_close_alone(opener: str, closer: str) -> None:
     expected = SplitReply("Hm.", "4")
     assert whole(f"{opener}\nHm.\n{closer}\n4") == expected
-    assert whole(f"Hm.\n{closer}\n4", thinking_opener(f"…assistant\n{opener}\n")) == expected
+    assert whole(f"Hm.\n{closer}\n4", mark_at_end(f"…assistant\n{opener}\n")) == expected
     assert whole(f"Hm.\n{closer}\n4") == expected
 
 
@@ -91,7 +137,14 @@ def test_the_marks_that_a_template_names_are_found(closer: str, opener: str) -> 
     assert pairs == ((opener, closer),)
     parser = ReplyParser(pairs=pairs)
     assert parser.feed(f"{opener}Hm.{closer}4") + parser.finish() == SplitReply("Hm.", "4")
-    assert thinking_opener(f"…{opener}\n", pairs) == opener
+    assert mark_at_end(f"…{opener}\n", pairs) == opener
+
+
+def test_the_marks_that_a_template_writes_around_thoughts_are_found() -> None:
+    assert pair_around("T.", "<|user|>Q<|bot|>\n<ponder>\nT.\n</ponder>\nA") == ("<ponder>", "</ponder>")
+    assert pair_around("T.", "[INST]Q[/INST][P]T.[/P]A") == ("[P]", "[/P]")
+    assert pair_around("T.", "<|channel|>analysis<|message|>T.<|end|>A") is None
+    assert pair_around("T.", "Q\nT.\n\nA") is None
 
 
 def test_a_template_that_names_no_marks_has_none() -> None:
@@ -109,6 +162,11 @@ def test_a_template_that_names_no_marks_has_none() -> None:
          "Hm.<|end|><|start|>assistant<|channel|>final<|message|>4", SplitReply("Hm.", "4")),
         ("…\nHere are my reasoning steps:\n", "Hm.\n[BEGIN FINAL RESPONSE]\n4", SplitReply("Hm.", "4")),
         ("…assistant\n<think>\n", "<think>\nHm.\n</think>\n4", SplitReply("Hm.", "4")),
+        ("…<|open|>think<|sep|>", "Hm.<|close|>think<|sep|><|open|>response<|sep|>4", SplitReply("Hm.", "4")),
+        ("…<|open|>response<|sep|>", "4<|close|>response<|sep|><|close|>message<|sep|>", SplitReply("", "4")),
+        ("…<|CHATBOT_TOKEN|><|START_THINKING|>", "Hm.<|START_TEXT|>4<|END_TEXT|>", SplitReply("Hm.", "4")),
+        ("…<|start|>assistant", "<|end|>4", SplitReply("", "4")),
+        ("…<|end_header_id|>\n\n>>>", "all\nIt is 4, not >>>all\n.", SplitReply("", "It is 4, not >>>all\n.")),
         ("…assistant\n", "4", SplitReply("", "4")),
         ("…assistant\n<think>\n\n</think>\n\n", "4", SplitReply("", "4")),
     ],
@@ -116,7 +174,7 @@ def test_a_template_that_names_no_marks_has_none() -> None:
 def test_a_reply_begins_inside_the_thoughts_where_the_prompt_opened_them(
     prompt: str, rest: str, expected: SplitReply
 ) -> None:
-    assert whole(rest, thinking_opener(prompt)) == expected
+    assert whole(rest, mark_at_end(prompt), prompt) == expected
 
 
 def test_text_is_given_out_as_soon_as_it_cannot_become_a_mark() -> None:
@@ -126,7 +184,7 @@ def test_text_is_given_out_as_soon_as_it_cannot_become_a_mark() -> None:
     assert parser.finish() == SplitReply()
 
 
-MARKS = sorted({mark for text, _ in REPLIES.values() for mark in (text,)} | {mark for pair in PAIRS for mark in pair})
+MARKS = sorted({text for text, _ in REPLIES.values()} | {mark for pair in (*PAIRS, *ANSWER_PAIRS) for mark in pair})
 PIECES = [
     *MARKS,
     "<|channel|>",
@@ -150,10 +208,10 @@ PIECES = [
 @given(
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
     st.lists(st.integers(1, 7), min_size=1, max_size=20),
-    st.sampled_from([None, "<think>", "[THINK]", "<|channel>thought"]),
+    st.sampled_from([None, "<think>", "[THINK]", "<|channel>thought", "<|open|>response<|sep|>", ">>>"]),
 )
 def test_any_cutting_of_a_reply_gives_the_same_split(text: str, sizes: list[int], opener: str | None) -> None:
-    parser = ReplyParser(opener is not None, opener or "<think>")
+    parser = ReplyParser(opener)
     split, rest, turn = SplitReply(), text, 0
     while rest:
         size = sizes[turn % len(sizes)]

@@ -20,6 +20,7 @@ from playground.chat.template.renderer_process import (
     TemplateRenderer,
     TemplateStopped,
 )
+from playground.chat.thought_marks import Pair, pair_around, template_pairs
 from playground.errors import TemplateRefused
 from playground.llama.control_tokens import ControlTokens
 
@@ -40,6 +41,7 @@ _NO_SYSTEM_NOTE: Final = (
 )
 _THINKING_SWITCHES: Final = ("enable_thinking", "thinking")  # Qwen, SmolLM3, GLM, Gemma … ; Granite, DeepSeek
 _PROBE_SYSTEM, _PROBE_USER = "Amaranth.", "Bergamot."  # texts that no template contains by itself
+_PROBE_THOUGHTS, _PROBE_ANSWER = "Cardamom.", "Damson."
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,17 @@ class ChatTemplate:
             raise
         except TemplateRefused:
             return not self._can_render(messages[1:], as_parts=self._takes_parts)
+
+    @functools.cached_property
+    def thought_pairs(self) -> tuple[Pair, ...]:
+        """The marks around thoughts that the template names, or writes around those of an earlier reply."""
+        turns = [Message("user", _PROBE_USER), Message("assistant", _PROBE_ANSWER, _PROBE_THOUGHTS)]
+        try:
+            written = pair_around(_PROBE_THOUGHTS, self._render(turns, True, as_parts=self._takes_parts))
+        except TemplateRefused:
+            written = None
+        named = template_pairs(self._source)
+        return (*named, written) if written and written not in named else named
 
     @functools.cached_property
     def _takes_parts(self) -> bool:
