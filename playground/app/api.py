@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from playground.app.api_values import Question, read_values
-from playground.app.hub import HubService, hub_level_records
+from playground.app.hub import HubService, hub_levels_record
 from playground.app.messages import log_refusal
 from playground.app.records import (
     USUAL_CONTEXT,
     ComparisonRecord,
     LevelRecord,
+    LevelsRecord,
     MachineRecord,
     PaneRecord,
     PlanRecord,
@@ -88,19 +89,23 @@ class ApiService:
     def machine(self) -> MachineRecord:
         return machine_record(self._services.memory(), self._services.processors, self._services.devices.current())
 
-    def levels(self, model: object, context: object = None) -> list[LevelRecord]:
+    def levels(self, model: object, context: object = None) -> LevelsRecord:
         """Every level of a model here or on the Hub; files without their folders."""
         values = read_values(model=model, context=context)
         name, size = values.model, values.context
         try:
-            files = self._looked_up(name, lambda: self._services.library.find_files(name, by_path=self._takes_paths))
+            library, by_path = self._services.library, self._takes_paths
+            files, left_out = self._looked_up(name, lambda: library.find_files_and_left_out(name, by_path=by_path))
         except ModelNotFound:
             if not names_repository(name):
                 raise
             hub = self._hub if size is None else HubService(self._services, size)
             *_, view = hub.open_repository(name)
-            return hub_level_records(view)
-        return [self._level(file, size) for file in files]
+            return hub_levels_record(view)
+        return {
+            "levels": [self._level(file, size) for file in files],
+            "left_out": [{"file": entry.file_name, "reason": entry.reason} for entry in left_out],
+        }
 
     def plan(
         self,
@@ -255,8 +260,9 @@ class ApiService:
                 finished = update.finished
                 loaded = lease.engine.loaded
                 memory = (finished.memory if finished else None) or (loaded.memory if loaded else None)
+                note = update.remarks if finished else ""
                 record = reply_record(
-                    update.message, finished, memory, lease.plan, update.context_size, lease.load_seconds
+                    update.message, finished, memory, lease.plan, update.context_size, lease.load_seconds, note
                 )
                 yield {**record, "state": "done" if finished else state}
                 if not finished:

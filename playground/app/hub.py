@@ -14,7 +14,7 @@ from typing import Final
 
 from playground.app.makeable_levels import NO_SUMMARY
 from playground.app.model_choice import LevelRow, mxfp4_note
-from playground.app.records import USUAL_CONTEXT, LevelRecord
+from playground.app.records import USUAL_CONTEXT, LeftOutRecord, LevelRecord, LevelsRecord
 from playground.app.services import Services
 from playground.errors import BadModelFile, PlaygroundError
 from playground.fit.plan import MemoryPlan
@@ -373,15 +373,15 @@ def _reason(view: HubView, row: LevelRow) -> str:
     return "Another model of the repository: ask for it by its own name."
 
 
-def hub_level_records(view: HubView) -> list[LevelRecord]:
-    """A record of each level for programs, a bad file's with what is wrong with it.
+def hub_levels_record(view: HubView) -> LevelsRecord:
+    """A record of each level for programs, a bad file's with what is wrong with it, and the files left out.
 
     Raises the view's error where that is not one file's.
     """
     if view.error is not None and not view.bad_files:
         raise view.error
     assert view.repository is not None
-    return [
+    levels: list[LevelRecord] = [
         {
             "model": level.base_name,
             "level": row.name,
@@ -399,3 +399,5 @@ def hub_level_records(view: HubView) -> list[LevelRecord]:
         }
         for level, row in zip(view.repository.levels, view.rows, strict=True)
     ]
+    left_out: list[LeftOutRecord] = [{"file": entry.path, "reason": entry.reason} for entry in view.repository.left_out]
+    return {"levels": levels, "left_out": left_out}

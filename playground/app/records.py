@@ -78,6 +78,20 @@ class PlannedDeviceRecord(TypedDict):
     parts: dict[str, int]
 
 
+class LeftOutRecord(TypedDict):
+    """A GGUF file that is in no level, and why, in a sentence."""
+
+    file: str
+    reason: str
+
+
+class LevelsRecord(TypedDict):
+    """Every GGUF file of a model, a repository or a folder: in a level, or left out."""
+
+    levels: list[LevelRecord]
+    left_out: list[LeftOutRecord]
+
+
 class PlanRecord(TypedDict):
     """The parts, total, must_stay and usable are of the computer's own memory; of GPUs see `devices`."""
 
@@ -113,6 +127,7 @@ class ReplyRecord(TypedDict):
     load_seconds: float | None  # of the load before the reply; null if the model was loaded
     device: str | None  # on which it ran: CPU, CUDA0, CUDA0 + CPU
     disturbed: bool | None  # whether something else had the cores, so that the speeds are not what the model reaches
+    note: str  # what a person should know of the reply: why it has no answer, what of the chat was not read; often ""
 
 
 class PaneRecord(TypedDict, total=False):
@@ -131,6 +146,7 @@ class PaneRecord(TypedDict, total=False):
     load_seconds: float | None
     device: str | None
     disturbed: bool | None
+    note: str
     mode: str
     seed: int | None
     error: str
@@ -239,6 +255,7 @@ def reply_record(
     plan: MemoryPlan | None,
     context_size: int | None,
     load_seconds: float | None = None,
+    note: str = "",
 ) -> ReplyRecord:
     """finished: None while it is being written. plan: None of a model on a server. load_seconds: see ReplyRecord."""
     return {
@@ -252,6 +269,7 @@ def reply_record(
         "load_seconds": load_seconds,
         "device": plan.context.placement.name if plan else None,
         "disturbed": finished.timings.disturbed if finished else None,
+        "note": note,
     }
 
 
@@ -273,7 +291,7 @@ def pane_record(
         return record
     message, plan = result.conversation.messages[-1], result.plan
     cells = plan.context.cells if plan else None
-    reply = reply_record(message, result.finished, result.measured, plan, cells, result.load_seconds)
+    reply = reply_record(message, result.finished, result.measured, plan, cells, result.load_seconds, result.remarks)
     return {**record, **reply, "mode": result.mode, "seed": result.sampling.seed}
 
 

@@ -262,6 +262,7 @@ class _PaneRunner:
             left_out=update.left_out,
             vocabulary_size=loaded.vocabulary_size if loaded else None,
             load_seconds=lease.load_seconds,
+            remarks=update.remarks,
         )
         yield PaneUpdate(index, result=result)
 

@@ -47,7 +47,8 @@ class PaneResult:
     that ends a text is in `finished` instead. plan, measured: bytes; None for a server's model. sampling: with the
     seed that was used. mode: how the answer was really made, which is not always what was asked for. left_out: number
     of the oldest messages that did not fit into the prompt. vocabulary_size: None for a server's model.
-    load_seconds: of the load before the answer; None if there was none.
+    load_seconds: of the load before the answer; None if there was none. remarks: what a person should know of the
+    reply (`ReplyUpdate.remarks`).
     """
 
     conversation: Conversation
@@ -60,6 +61,7 @@ class PaneResult:
     left_out: int
     vocabulary_size: int | None
     load_seconds: float | None = None
+    remarks: str = ""
 
     @property
     def is_remote(self) -> bool:

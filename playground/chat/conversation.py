@@ -20,10 +20,11 @@ from playground.chat.template.render import ChatTemplate, Message, chat_template
 from playground.chat.thought_marks import mark_at_end
 from playground.engine.protocol import Event, Finished, Loaded, Sampling, Token
 from playground.engine.remote.engine import RemoteEngine
-from playground.errors import RequestRefused
+from playground.errors import RequestRefused, TemplateRefused
 from playground.fit.plan import MemoryPlan
 from playground.limits.runs import Visitor
 from playground.llama.control_tokens import Span
+from playground.text_format import counted
 
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
 
@@ -168,6 +169,15 @@ class ReplyUpdate:
         """Why a finished reply has no answer, and what to try; empty if it has one, or if a person stopped it."""
         return missing_answer(self.message, self.finished)
 
+    @property
+    def remarks(self) -> str:
+        """All that a person should know of a finished reply: sentences, or empty."""
+        left_out = (
+            f"The oldest {counted(self.left_out, 'message')} of this chat did not fit into the context, so the model "
+            "did not read them. A larger context holds more."
+        )
+        return " ".join(filter(None, (self.missing_answer, left_out if self.left_out else "", self.template_note)))
+
 
 def missing_answer(reply: Message, finished: Finished | None) -> str:
     """As `ReplyUpdate.missing_answer`. finished: None while the reply is being written."""
@@ -277,16 +287,14 @@ def _ask_here(
     alternatives: int,
     chat: str,
 ) -> _Asked:
-    loaded = engine.loaded
-    template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
-    prompt = fitting_prompt(engine, template, conversation, max_tokens, thinking=thinking)
+    template, prompt = fitting_prompt(engine, conversation, max_tokens, thinking=thinking)
     pairs = template.thought_pairs
     parser = ReplyParser(mark_at_end(prompt.text, pairs), pairs, prompt.text)
     stream = engine.start_reply(
         prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat, prompt.literal
     )
     note = template.note_for(has_system=bool(conversation.system.strip()))
-    return _Asked(stream, parser, loaded.context_size, prompt.tokens, prompt.left_out, note)
+    return _Asked(stream, parser, engine.loaded.context_size, prompt.tokens, prompt.left_out, note)
 
 
 def _ask_server(
@@ -301,18 +309,29 @@ def _ask_server(
 
 
 def fitting_prompt(
+    engine: Engine, conversation: Conversation, max_tokens: int | None = None, *, thinking: bool | None = None
+) -> tuple[ChatTemplate, Prompt]:
+    """Render as much of the conversation as leaves room for a reply, with the model's template or ChatML in its place.
+
+    The oldest turns are left out, each question with its answers; the system prompt and the last message never are.
+    Raises RequestRefused if that is still too long, TemplateRefused if the template objects to this conversation.
+    """
+    loaded = engine.loaded
+    template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
+    try:
+        return template, _fitting_prompt(engine, template, conversation, max_tokens, thinking)
+    except TemplateRefused as error:
+        template = template.replaced_by_chatml(error)
+        return template, _fitting_prompt(engine, template, conversation, max_tokens, thinking)
+
+
+def _fitting_prompt(
     engine: Engine,
     template: ChatTemplate,
     conversation: Conversation,
-    max_tokens: int | None = None,
-    *,
-    thinking: bool | None = None,
+    max_tokens: int | None,
+    thinking: bool | None,
 ) -> Prompt:
-    """Render as much of the conversation as leaves room for a reply.
-
-    The oldest turns are left out, each question with its answers; the system prompt and the last message never are.
-    Raises RequestRefused if that is still too long.
-    """
     messages = conversation.messages
     _question_of(conversation)
     context_size = engine.loaded.context_size

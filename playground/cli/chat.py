@@ -52,11 +52,11 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             finished, loaded = last.finished, lease.engine.loaded
             memory = (finished.memory if finished else None) or (loaded.memory if loaded else None)
             plan, load_seconds = lease.plan, lease.load_seconds
-    for remark in filter(None, (last.missing_answer, last.template_note)):
-        print(remark, file=sys.stderr)
+    if last.remarks:
+        print(last.remarks, file=sys.stderr)
     if finished and not arguments.json:
         print(figures(finished, memory, load_seconds), file=sys.stderr)
-    record = reply_record(last.message, finished, memory, plan, last.context_size, load_seconds)
+    record = reply_record(last.message, finished, memory, plan, last.context_size, load_seconds, last.remarks)
     return Report({**record, "error": str(error)} if error else record, "", error)
 
 

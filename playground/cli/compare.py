@@ -106,11 +106,9 @@ def _follow(
 
 
 def _print_answer(name: str, result: PaneResult) -> None:
-    from playground.chat.conversation import missing_answer
-
     print(f"{name}\n\n{result.conversation.messages[-1].content}\n", flush=True)
-    if remark := missing_answer(result.conversation.messages[-1], result.finished):
-        print(f"{name}: {remark}", file=sys.stderr)
+    if result.remarks:
+        print(f"{name}: {result.remarks}", file=sys.stderr)
     print(f"{figures(result.finished, result.measured, result.load_seconds)}\n", file=sys.stderr, flush=True)
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from playground.cli import on_hub
 from playground.cli.arguments import tokens
 from playground.cli.output import Report, format_table
 from playground.settings import Settings
-from playground.text_format import UNKNOWN, counted, gibibytes
+from playground.text_format import UNKNOWN, counted, gibibytes, replace_surrogates
 
 if TYPE_CHECKING:
-    from playground.app.records import LevelRecord
+    from playground.app.records import LeftOutRecord, LevelsRecord
     from playground.cli.arguments import Commands
 
 
@@ -34,12 +33,16 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         if arguments.hub or on_hub.is_on_hub_only(arguments.model, library):
             return _report(on_hub.hub_levels(arguments.model, arguments.context, settings), "on the Hub")
         budget = services.pool.budget_for()
-        files = library.find_files(arguments.model)
+        files, left_out = library.find_files_and_left_out(arguments.model)
         levels = [level_record(file, library, planner, arguments.context, settings.slots, budget) for file in files]
-    return _report(levels, "on this computer")
+    others: list[LeftOutRecord] = [
+        {"file": replace_surrogates(str(entry.path)), "reason": entry.reason} for entry in left_out
+    ]
+    return _report({"levels": levels, "left_out": others}, "on this computer")
 
 
-def _report(levels: Sequence[LevelRecord], where: str) -> Report:
+def _report(record: LevelsRecord, where: str) -> Report:
+    levels = record["levels"]
     rows = [["MODEL", "LEVEL", "SIZE", "BITS PER WEIGHT", "FILES", "CONTEXT", "VERDICT"]]
     rows += [
         [
@@ -56,4 +59,5 @@ def _report(levels: Sequence[LevelRecord], where: str) -> Report:
     closing = f"{counted(len(levels), 'level')} {where}."
     if any(level.get("estimated") for level in levels):
         closing += " One header was read; the other verdicts are estimated from the file sizes."
-    return Report({"levels": list(levels)}, f"{format_table(rows, right=(2, 3, 4, 5))}\n{closing}")
+    left_out = "".join(f"\nLeft out: {entry['file']}. {entry['reason']}" for entry in record["left_out"])
+    return Report(dict(record), f"{format_table(rows, right=(2, 3, 4, 5))}\n{closing}{left_out}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from playground.settings import Settings
 
 if TYPE_CHECKING:
-    from playground.app.records import LevelRecord
+    from playground.app.records import LevelsRecord
     from playground.models.library import Library
 
 
@@ -26,15 +26,15 @@ def is_on_hub_only(reference: str, library: Library) -> bool:
     return False
 
 
-def hub_levels(reference: str, context: int | None, settings: Settings) -> list[LevelRecord]:
+def hub_levels(reference: str, context: int | None, settings: Settings) -> LevelsRecord:
     """A record for each level of a repository, for which one header is read. Raises PlaygroundError."""
-    from playground.app.hub import HubService, hub_level_records
+    from playground.app.hub import HubService, hub_levels_record
     from playground.app.records import USUAL_CONTEXT
     from playground.app.services import Services
 
     with Services(settings) as services:
         *_, view = HubService(services, context or USUAL_CONTEXT).open_repository(reference)
-    return hub_level_records(view)
+    return hub_levels_record(view)
 
 
 def header_path(reference: str, settings: Settings) -> Path:

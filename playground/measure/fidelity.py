@@ -22,7 +22,6 @@ from typing import Final, Literal
 
 from playground.chat.comparison import Pane
 from playground.chat.conversation import Conversation, fitting_prompt
-from playground.chat.template.render import chat_template
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.pool import ModelLease, ModelPool, Waiting
 from playground.engine.protocol import Scored, TokenScore
@@ -190,9 +189,7 @@ class _Answer:
         """The conversation as this model's chat template renders it."""
         if isinstance(self.prompt, str):
             return _Reading(self.prompt, self.answer, None)
-        loaded = engine.loaded
-        template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
-        prompt = fitting_prompt(engine, template, self.prompt)
+        _, prompt = fitting_prompt(engine, self.prompt)
         return _Reading(prompt.text, self.answer, None, prompt.literal)
 
 

@@ -111,6 +111,11 @@ def cached_repositories(cache: Path) -> Iterator[tuple[str, list[Path]]]:
         yield repo, snapshots
 
 
+def repository_folder(repo: str) -> str:
+    """The name of a repository's folder in a Hugging Face cache."""
+    return f"models--{repo.replace('/', '--')}"
+
+
 def hub_caches() -> list[Path]:
     """The cache of huggingface_hub, and the one into which a Space preloads files, independent of HF_HOME."""
     from huggingface_hub import constants

@@ -25,6 +25,7 @@ from playground.models.disk_scan import (
     cached_repositories,
     gguf_paths,
     hub_caches,
+    repository_folder,
     whole_models,
 )
 from playground.models.model_file import ModelFile, Origin
@@ -144,17 +145,23 @@ class Library:
 
         Raises as `find_file` does.
         """
+        return self.find_files_and_left_out(reference, by_path=by_path)[0]
+
+    def find_files_and_left_out(self, reference: str, *, by_path: bool = True) -> tuple[list[ModelFile], list[LeftOut]]:
+        """As `find_files`, with the other GGUF files of that folder, repository or name, and why each is left out."""
         name, _, level = reference.partition(":")
         if by_path and name and name.lower() != "starter":
             path = Path(reference).expanduser().absolute()
             if path.is_dir():
                 return self._in_folder(path)
             if path.is_file():
-                return [self._at_path(path)]
-        files = self._named(name)
+                return [self._at_path(path)], []
+        listed, left_out = self.scan_models()
+        files = _named(listed, name)
         wanted = _at_level(files, level) if level else files
         if wanted:
-            return sorted(wanted, key=lambda file: file.size)
+            beside = [] if level else [entry for entry in left_out if _belongs_to(entry.path, name)]
+            return sorted(wanted, key=lambda file: file.size), beside
         if files:
             raise ModelNotFound(
                 f"{name} is not on this computer at the level {level}.",
@@ -275,7 +282,7 @@ class Library:
             return ModelFile(path, (path,), base_name, header.level or "unknown", path.stat().st_size, "folder")
         return self._describe(WholeModel(name, (path,)), "folder")
 
-    def _in_folder(self, folder: Path) -> list[ModelFile]:
+    def _in_folder(self, folder: Path) -> tuple[list[ModelFile], list[LeftOut]]:
         models, left_out = whole_models(folder, gguf_paths(folder))
         files = []
         for model in models:
@@ -287,17 +294,7 @@ class Library:
             reason = left_out[0].reason if left_out else "Choose a folder with GGUF files."
             raise ModelNotFound(f"There is no usable model in {folder}.", reason)
         files = with_unique_names(files, self._identity)
-        return sorted(files, key=lambda file: (file.base_name.lower(), file.size))
-
-    def _named(self, name: str) -> list[ModelFile]:
-        """The files of a repository, of the starter and the levels made from it, or of a base name."""
-        files = self.files()
-        if name.lower() == "starter":
-            starters = {file.base_name.lower() for file in files if file.origin == "starter"}
-            return [f for f in files if f.origin in ("starter", "made here") and f.base_name.lower() in starters]
-        if "/" in name:
-            return [file for file in files if (file.repo or "").lower() == name.lower()]
-        return [file for file in files if file.base_name.lower() == name.lower()]
+        return sorted(files, key=lambda file: (file.base_name.lower(), file.size)), left_out
 
     def _nothing_named(self, reference: str, by_path: bool) -> ModelNotFound:
         if reference.lower().partition(":")[0] == "starter":
@@ -310,6 +307,24 @@ class Library:
         if by_path and (reference.lower().endswith(".gguf") or reference.startswith((".", "/", "~"))):
             return ModelNotFound(f"There is no file {reference}.", here)
         return ModelNotFound(f"There is no model {reference} on this computer.", here)
+
+
+def _named(files: list[ModelFile], name: str) -> list[ModelFile]:
+    """The files of a repository, of the starter and the levels made from it, or of a base name."""
+    if name.lower() == "starter":
+        starters = {file.base_name.lower() for file in files if file.origin == "starter"}
+        return [f for f in files if f.origin in ("starter", "made here") and f.base_name.lower() in starters]
+    if "/" in name:
+        return [file for file in files if (file.repo or "").lower() == name.lower()]
+    return [file for file in files if file.base_name.lower() == name.lower()]
+
+
+def _belongs_to(path: Path, name: str) -> bool:
+    """Whether a file that is left out is of that repository in a cache, or has that base name."""
+    if "/" in name:
+        return repository_folder(name).lower() in (part.lower() for part in path.parts)
+    parsed = parse_file_name(path.name)
+    return parsed is not None and parsed.base_name.lower() == name.lower()
 
 
 def _at_level(files: list[ModelFile], name: str) -> list[ModelFile]:

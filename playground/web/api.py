@@ -10,22 +10,18 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Final, Literal, TypedDict, get_type_hints
+from typing import Any, Final, Literal, get_type_hints
 
 import gradio as gr
 from gradio.events import api
 
 from playground.app.api import ApiService, StreamedComparison, StreamedReply
 from playground.app.messages import log_refusal
-from playground.app.records import LevelRecord, MachineRecord, PlanRecord
+from playground.app.records import LevelsRecord, MachineRecord, PlanRecord
 from playground.errors import PlaygroundError
 from playground.web.server.sessions import visitor_of
 
 QUESTIONS_AT_ONCE: Final = 4  # of each endpoint that runs no model; the others wait in the engine's queue
-
-
-class LevelList(TypedDict):
-    levels: list[LevelRecord]
 
 
 def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
@@ -38,14 +34,14 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
         """What this computer has for a model: memory in bytes, cores, and what limits them."""
         return service.machine()
 
-    def levels(model: str, request: gr.Request, context: int | None = None) -> LevelList:
+    def levels(model: str, request: gr.Request, context: int | None = None) -> LevelsRecord:
         """The quantization levels of a model, each with its size and whether it fits this computer.
 
         Args:
             model: "starter", the name of a model here, or a repository of the Hugging Face Hub as owner/repo.
             context: the context size in tokens that the verdicts are for; left out, 4096.
         """
-        return {"levels": service.levels(model, context)}
+        return service.levels(model, context)
 
     def plan(
         model: str,

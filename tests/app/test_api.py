@@ -95,7 +95,7 @@ def test_where_files_by_path_are_off_a_path_is_a_name_that_nothing_has(service: 
 
 
 def test_no_answer_and_no_refusal_names_a_folder_of_this_computer(service: ApiService, services: Services) -> None:
-    (record,) = service.levels("Twin")
+    (record,) = service.levels("Twin")["levels"]
     assert (record["reference"], record["files"]) == ("Twin:Q4_1", ["Twin-Q4_1.gguf"])
     with pytest.raises(ModelNotFound, match="Twin:Q4_1") as refusal:
         service.levels("nothing")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.hub import ESTIMATED, HubService, HubView, SearchView, hub_level_records
+from playground.app.hub import ESTIMATED, HubService, HubView, SearchView, hub_levels_record
 from playground.app.model_choice import LevelRow
 from playground.app.services import Services
 from playground.errors import PlaygroundError
@@ -77,11 +77,11 @@ def test_another_level_is_estimated_from_its_size_until_it_is_chosen(service: Hu
 
 
 def test_programs_get_a_record_of_each_level_that_says_what_is_estimated(service: HubService) -> None:
-    low, usual = hub_level_records(opened(service, f"{FOX}:Q4_1"))
+    low, usual = hub_levels_record(opened(service, f"{FOX}:Q4_1"))["levels"]
     assert (low["level"], low["estimated"], usual["level"], usual["estimated"]) == ("Q2_0", True, "Q4_1", False)
     assert usual["reference"] == f"{FOX}:Q4_1" and usual["verdict"] == "fits"
     with pytest.raises(PlaygroundError, match="no repository test/nobody"):
-        hub_level_records(opened(service, "test/nobody"))
+        hub_levels_record(opened(service, "test/nobody"))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_one_bad_header_leaves_the_other_levels_with_their_verdicts(service: Hub
     assert view.error is None and view.chosen and view.chosen.level != "Q4_K_M" and view.plan
     assert {row.name for row in view.rows if row.verdict} == {"Q2_0", "Q4_1"}
     assert "GGUF" in row_of(view, "Q4_K_M").notes[0]
-    records = {record["level"]: record for record in hub_level_records(view)}
+    records = {record["level"]: record for record in hub_levels_record(view)["levels"]}
     assert records["Q4_K_M"]["verdict"] == "unusable" and "GGUF" in records["Q4_K_M"]["reason"]
     assert records["Q4_1"]["verdict"] == records["Q2_0"]["verdict"] == "fits"
 
@@ -124,7 +124,7 @@ def test_a_bad_level_that_was_asked_for_is_an_error_beside_the_good_ones(
 ) -> None:
     view = opened(service, f"{with_bad_file}:Q4_K_M")
     assert view.error and "GGUF" in str(view.error) and view.chosen and view.chosen.level == "Q4_K_M"
-    assert sum(record["verdict"] == "fits" for record in hub_level_records(view)) == 2
+    assert sum(record["verdict"] == "fits" for record in hub_levels_record(view)["levels"]) == 2
 
 
 def test_a_level_of_a_fork_gets_no_verdict_and_names_its_program(
@@ -147,7 +147,7 @@ def test_an_embedding_model_on_the_hub_is_refused_by_its_header(service: HubServ
     hub.add("test/Words-GGUF", {"Words-Q8_0.gguf": content})
     view = opened(service, "test/Words-GGUF")
     assert "an embedding model" in str(view.error)
-    (record,) = hub_level_records(view)
+    (record,) = hub_levels_record(view)["levels"]
     assert record["verdict"] == "unusable" and "an embedding model" in record["reason"]
 
 

@@ -118,11 +118,52 @@ def test_a_model_that_dies_in_mid_reply_raises_after_what_it_said() -> None:
     assert answers[-1] == "Yes."
 
 
-def test_a_bad_template_is_refused_before_anything_is_submitted() -> None:
-    engine = ScriptedEngine(chat_template="{{ ''.__class__ }}")
-    with pytest.raises(TemplateRefused, match="__class__"):
-        next(stream_reply(engine, Conversation().with_question("Hi"), GREEDY))
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("{{ ''.__class__ }}", "__class__"),
+        ("{{ messages", "has an error in line 1"),
+        ("a\n{{ weather.today }}", "fails in line 2: 'weather' is undefined"),
+        ("{% for m in messages %}{{ m.content + 1 }}{% endfor %}", "fails in line 1"),
+        ("{{ raise_exception('Only for pictures') }}", "does not take this conversation: Only for pictures"),
+        ("{% for m in messages %}{% if loop.index > 1 %}{{ 1 / 0 }}{% endif %}{% endfor %}", "division by zero"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "was stopped: it is nested too deeply"),
+        ("{% for i in range(9999) %}{{ 'x' * 9999 }}{% endfor %}", "far larger than the conversation"),
+    ],
+)
+def test_a_template_that_cannot_be_used_leaves_chatml_and_a_sentence(source: str, why: str) -> None:
+    engine = ScriptedEngine(("<think>", "Hm.", "</think>", "4"), chat_template=source)
+    chat = Conversation().with_question("Hi").with_reply(Message("assistant", "Hello")).with_question("2+2?")
+    *_, last = stream_reply(engine, chat, GREEDY)
+    assert engine.prompts[0].endswith("<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n")
+    assert engine.requests[0][2] == ("<|im_end|>",) and (last.thinking, last.answer) == ("Hm.", "4")
+    assert why in last.remarks and "uses ChatML instead" in last.remarks
+
+
+def test_a_template_that_only_objects_to_this_chat_is_quoted() -> None:
+    objection = "{% if m.role == 'assistant' %}{{ raise_exception('No replies') }}{% endif %}"
+    engine = ScriptedEngine(chat_template="{% for m in messages %}{{ m.content }}" + objection + "{% endfor %}")
+    chat = Conversation().with_question("Hi").with_reply(Message("assistant", "Hello")).with_question("2+2?")
+    with pytest.raises(TemplateRefused, match="does not take this conversation: No replies"):
+        next(stream_reply(engine, chat, GREEDY))
     assert engine.prompts == []
+
+
+def test_a_template_that_goes_through_tools_unasked_gets_none() -> None:
+    source = "{% for tool in tools %}{{ tool }}{% endfor %}{{ messages[0].content }}"
+    engine = ScriptedEngine(chat_template=source)
+    *_, last = stream_reply(engine, Conversation().with_question("Hi"), GREEDY)
+    assert engine.prompts == ["Hi"] and last.remarks == ""
+
+
+def test_marks_that_a_template_computes_are_found() -> None:
+    source = (
+        "{% set mark = 'pon' ~ 'der' %}{% for m in messages %}{% if m.reasoning_content %}<{{ mark }}>"
+        "{{ m.reasoning_content }}</{{ mark }}>{% endif %}{{ m.content }}{% endfor %}"
+    )
+    engine = ScriptedEngine(("<ponder>", "Hm.", "</ponder>", "4"), chat_template=source)
+    *_, last = stream_reply(engine, Conversation().with_question("Hi"), GREEDY)
+    assert (last.thinking, last.answer) == ("Hm.", "4")
 
 
 def test_without_a_question_there_is_no_reply() -> None:

@@ -98,13 +98,28 @@ def test_levels_of_a_folder_say_which_file_cannot_be_used(
     (tmp_path / "shelf" / "Tiny-Q4_1.gguf").symlink_to(starter)
     broken = starter.read_bytes().replace(b"llama", b"lambo")
     (tmp_path / "shelf" / "Odd-Q4_1.gguf").write_bytes(broken)
-    levels = {row["model"]: row for row in answer(capsys, "levels", str(tmp_path / "shelf"))["levels"]}
+    (tmp_path / "shelf" / "mmproj-F16.gguf").write_bytes(b"GGUF")
+    (tmp_path / "shelf" / "Big-Q8_0-00002-of-00002.gguf").write_bytes(b"GGUF")
+    record = answer(capsys, "levels", str(tmp_path / "shelf"))
+    levels = {row["model"]: row for row in record["levels"]}
+    reasons = {Path(entry["file"]).name: entry["reason"] for entry in record["left_out"]}
+    assert "projector" in reasons["mmproj-F16.gguf"] and "1 of the 2 parts" in reasons["Big-Q8_0-00002-of-00002.gguf"]
+    assert len(levels) + len(reasons) == len(list((tmp_path / "shelf").iterdir()))
     assert levels["Tiny"]["verdict"] == "fits"
     assert levels["Odd"]["verdict"] == "unusable" and "lambo" in levels["Odd"]["reason"]
 
 
 def test_levels_of_what_is_not_on_disk_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no model Tiny on this computer" in complaint(capsys, "levels", "Tiny")
+
+
+def test_the_table_of_levels_ends_with_what_is_left_out(
+    capsys: pytest.CaptureFixture[str], starter: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "Tiny-Q4_1.gguf").symlink_to(starter)
+    (tmp_path / "imatrix.gguf").write_bytes(b"GGUF")
+    last = text(capsys, "levels", str(tmp_path)).splitlines()[-1]
+    assert last.startswith("Left out: ") and "imatrix.gguf. It is an importance matrix" in last
 
 
 # --- plan ---
@@ -150,6 +165,20 @@ def test_chat_without_json_prints_the_words_and_keeps_the_figures_apart(capsys: 
     assert printed.out.startswith("The answer") and printed.out.endswith("\n")
     assert "tok/s" not in printed.out
     assert "tok/s" in printed.err and "8 tokens" in printed.err and "length limit" in printed.err
+
+
+def test_a_template_that_fails_is_replaced_and_a_note_says_so(
+    capsys: pytest.CaptureFixture[str], starter: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "Odd-Q4_1.gguf"
+    odd.write_bytes(starter.read_bytes().replace(b"+ message['role']", b"+ message['rule']"))
+    question = ["-p", "What is 2+2?", "--temperature", "0", "--max-tokens", "8", "--context", "512"]
+    record = answer(capsys, "chat", str(odd), *question)
+    assert record["text"].startswith("The answer")
+    assert "'rule'" in record["note"] and "uses ChatML instead" in record["note"]
+    assert main(["compare", "starter", str(odd), *question]) == 0
+    printed = capsys.readouterr().err
+    assert "Odd Q4_1: The chat template of this model fails" in printed and printed.count("ChatML") == 1
 
 
 def test_the_same_seed_gives_the_same_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,9 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 def test_levels_of_a_repository_have_verdicts_before_anything_is_downloaded(
     capsys: pytest.CaptureFixture[str], server: HubStandIn, starter: Path
 ) -> None:
-    levels = answer(capsys, "levels", WHOLE)["levels"]
+    record = answer(capsys, "levels", WHOLE)
+    levels = record["levels"]
+    assert record["left_out"] == []
     assert [(level["level"], level["origin"]) for level in levels] == [("Q8_0", "hub"), ("Q4_1", "hub")]
     chosen = levels[1]
     assert chosen["size"] == starter.stat().st_size and chosen["verdict"] in ("fits", "tight", "wont_fit")

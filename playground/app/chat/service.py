@@ -40,7 +40,6 @@ from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor, Work
 from playground.models.model_file import ModelFile
 from playground.settings import Settings
-from playground.text_format import counted
 
 PLACE: Final = "chat"  # of a page, where one thing at a time goes on
 
@@ -290,19 +289,13 @@ def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: To
     assert update.finished
     loaded = lease.engine.loaded
     memory = update.finished.memory or (loaded.memory if loaded else None)
-    left_out = (
-        f"The oldest {counted(update.left_out, 'message')} of this chat did not fit into the context, so the model did "
-        "not read them. A larger context holds more."
-    )
-    sentences = [update.missing_answer, left_out if update.left_out else "", update.template_note]
-    remarks = " ".join(filter(None, sentences))
     return ChatUpdate(
         session.with_reply(update.message, update.finished),
         phase="rest",
         activity=ReplyActivity(update.finished, load_seconds=lease.load_seconds),
         context=_context_use(token, update),
         details=ReplyDetails(update.finished.timings, lease.plan, memory, lease.load_seconds),
-        problem=Notice(remarks, "warning") if remarks else CLEAR,
+        problem=Notice(update.remarks, "warning") if update.remarks else CLEAR,
     )
 
 

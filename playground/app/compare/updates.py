@@ -26,7 +26,6 @@ from playground.chat.comparison import (
     TurnsReason,
     comparison_table,
 )
-from playground.chat.conversation import missing_answer
 from playground.chat.first_difference import FirstDifference, NoDifference, first_difference, why_no_difference
 from playground.chat.template.render import Message
 from playground.engine.protocol import Event, Token
@@ -73,7 +72,6 @@ class PaneState:
     activity: PanePreparing | Event | None = None
     stopped_by: CutShortBy | None = None
     note: StatusMessage = CLEAR
-    template_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,6 @@ class _PaneProgress:
     activity: PanePreparing | Event | None
     growing: Message | None = None
     note: StatusMessage = CLEAR
-    template_note: str = ""
     last_token: Token | None = None
     has_begun: bool = False
     result: PaneResult | None = None
@@ -265,13 +262,12 @@ class RunningPanes:
             progress.note = Notice(_WHY_IN_TURN[update.takes_turns])
         elif update.reply is not None:
             progress.has_begun, progress.note = True, CLEAR
-            progress.growing, progress.template_note = update.reply.message, update.reply.template_note
+            progress.growing = update.reply.message
             progress.last_token = update.reply.last_token or progress.last_token
             progress.activity = update.reply.event or progress.activity
         elif update.result is not None:
             progress.result, progress.growing = update.result, None
-            missing = missing_answer(update.result.conversation.messages[-1], update.result.finished)
-            remarks = " ".join(filter(None, (missing, progress.template_note)))
+            remarks = update.result.remarks
             progress.note = Notice(remarks, "warning") if remarks else CLEAR
             self.comparison = self.comparison.with_result(position, update.result)
         elif update.failed is not None:

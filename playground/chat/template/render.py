@@ -40,6 +40,9 @@ _NO_SYSTEM_NOTE: Final = (
     "This model's template has no place for instructions: they are put in front of the first message instead."
 )
 _THINKING_SWITCHES: Final = ("enable_thinking", "thinking")  # Qwen, SmolLM3, GLM, Gemma … ; Granite, DeepSeek
+# As Hugging Face's renderer gives them. Some templates for tools go through the list unasked: those get none at all, as
+# llama.cpp leaves it out.
+_NO_TOOLS: Final[dict[str, Any]] = {"tools": None, "documents": None}
 _PROBE_SYSTEM, _PROBE_USER = "Amaranth.", "Bergamot."  # texts that no template contains by itself
 _PROBE_THOUGHTS, _PROBE_ANSWER = "Cardamom.", "Damson."
 
@@ -58,13 +61,20 @@ class ChatTemplate:
 
     source: Jinja, as in a GGUF file's `tokenizer.chat_template`; None takes ChatML. bos and eos: the texts of the
     model's first and last token, which templates write themselves. renderer: the program's own, except in tests. fault:
-    why the model's own template cannot be used and ChatML takes its place.
+    why the model's own template cannot be used and ChatML takes its place; pairs: the marks of thoughts that it names.
     """
 
     def __init__(
-        self, source: str | None, bos: str, eos: str, renderer: TemplateRenderer = RENDERER, fault: str = ""
+        self,
+        source: str | None,
+        bos: str,
+        eos: str,
+        renderer: TemplateRenderer = RENDERER,
+        fault: str = "",
+        pairs: tuple[Pair, ...] = (),
     ) -> None:
         self.fault = fault
+        self._named_pairs = pairs or template_pairs(source)
         self.is_fallback = not (source and source.strip())
         self._source = CHATML if self.is_fallback or source is None else source
         self._tokens = {"bos_token": bos, "eos_token": eos}
@@ -118,6 +128,16 @@ class ChatTemplate:
             return f"{self.fault} {_FALLBACK_IN_PLACE}" if self.fault else f"{_NO_TEMPLATE} {_FALLBACK_IN_PLACE}"
         return _NO_SYSTEM_NOTE if has_system and not self.takes_system else ""
 
+    def replaced_by_chatml(self, error: TemplateRefused) -> ChatTemplate:
+        """ChatML in place of a template that raised the error while it rendered a conversation.
+
+        Raises the error again where the template only objects to this conversation and takes others.
+        """
+        if self.is_fallback or (isinstance(error, TemplateObjects) and self._takes_questions):
+            raise error
+        tokens, pairs = self._tokens, self._named_pairs
+        return ChatTemplate(None, tokens["bos_token"], tokens["eos_token"], self._renderer, error.problem, pairs)
+
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """Where a reply ends besides the model's own end token: ChatML's mark may be ordinary text to this model."""
@@ -147,7 +167,7 @@ class ChatTemplate:
             written = pair_around(_PROBE_THOUGHTS, self._render(turns, True, as_parts=self._takes_parts))
         except TemplateRefused:
             written = None
-        named = template_pairs(self._source)
+        named = self._named_pairs
         return (*named, written) if written and written not in named else named
 
     @functools.cached_property
@@ -155,6 +175,11 @@ class ChatTemplate:
         """Whether contents must be lists of parts, as some templates of models that see pictures demand."""
         messages = [Message("user", _PROBE_USER)]
         return not self._can_render(messages, as_parts=False) and self._can_render(messages, as_parts=True)
+
+    @property
+    def _takes_questions(self) -> bool:
+        """Whether the template renders at least a single question."""
+        return self._can_render([Message("user", _PROBE_USER)], as_parts=self._takes_parts)
 
     def _can_render(self, messages: Sequence[Message], *, as_parts: bool) -> bool:
         try:
@@ -168,28 +193,42 @@ class ChatTemplate:
         variables: dict[str, Any] = {
             "messages": [_as_template_sees_it(message, as_parts) for message in messages],
             "add_generation_prompt": True,
-            "tools": None,
-            "documents": None,
             **self._tokens,
         }
         if thinking is not None:
             variables |= dict.fromkeys(_THINKING_SWITCHES, thinking)
         input_characters = sum(len(message.content) + len(message.thinking) for message in messages)
-        return self._renderer.render(self._source, variables, input_characters)
+        try:
+            return self._renderer.render(self._source, variables | _NO_TOOLS, input_characters)
+        except (TemplateStopped, TemplateObjects):
+            raise
+        except TemplateRefused as error:
+            try:
+                return self._renderer.render(self._source, variables, input_characters)
+            except TemplateRefused:
+                raise error from None
+
+
+def chat_template(source: str | None, bos: str, eos: str) -> ChatTemplate:
+    """The template of a model; ChatML takes the place of one that cannot be read.
+
+    A template is read once: reading takes some milliseconds, and every reply asks for it. One that was stopped may be
+    innocent, on a computer that stood still, and is tried again after a while.
+    """
+    try:
+        return _template_read_once(source, bos, eos)
+    except TemplateStopped as error:
+        return ChatTemplate(None, bos, eos, fault=error.problem, pairs=template_pairs(source))
 
 
 @functools.lru_cache(maxsize=32)
-def chat_template(source: str | None, bos: str, eos: str) -> ChatTemplate:
-    """The same template, read once: reading takes some milliseconds, and every reply asks for it.
-
-    ChatML takes the place of a template that cannot be read. Raises TemplateStopped for one that takes too much.
-    """
+def _template_read_once(source: str | None, bos: str, eos: str) -> ChatTemplate:
     try:
         return ChatTemplate(source, bos, eos)
     except TemplateStopped:
         raise
     except TemplateRefused as error:
-        return ChatTemplate(None, bos, eos, fault=error.problem)
+        return ChatTemplate(None, bos, eos, fault=error.problem, pairs=template_pairs(source))
 
 
 def _changed(message: Message, change: Callable[[str], str]) -> Message:
