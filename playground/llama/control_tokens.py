@@ -2,6 +2,9 @@
 
 llama.cpp reads such a spelling as the token wherever it stands. What a person typed must stay text, or a message could
 end its own turn and open another. So the spelling is looked for here, and only the template's own counts.
+
+Not only what a vocabulary marks as control is such a token: many mark `<think>`, `<tool_call>` or `<｜User｜>` as
+user-defined, as they do runs of spaces and HTML tags, which are text.
 """
 
 from __future__ import annotations
@@ -13,16 +16,30 @@ from typing import Final
 
 Span = Sequence[int]  # [start, stop) in characters of a text
 _PREFIX: Final = 3  # characters by which a spelling is looked for; a few prefixes stand for thousands of tokens
+_HTML: Final = re.compile(
+    r"</?(?:a|b|i|u|s|p|q|br|hr|em|strong|small|sub|sup|code|pre|kbd|del|ins|h[1-6]|div|span|img|ul|ol|li|dl|d[td]"
+    r"|blockquote|table|caption|thead|tbody|tfoot|t[rhd])>"
+)
 
 
 @dataclass(frozen=True)
 class ControlToken:
-    """id: in the vocabulary. takes_left, takes_right: white space beside it belongs to it."""
+    """id: in the vocabulary. takes_left, takes_right: white space beside it belongs to it.
+
+    is_always_read: llama.cpp reads the spelling as the token even in what it is to take as text.
+    """
 
     id: int
     text: str
     takes_left: bool = False
     takes_right: bool = False
+    is_always_read: bool = False
+
+
+def is_structure(text: str) -> bool:
+    """Whether a user-defined token of that spelling stands for structure: `<think>`, `[e~[`; not `<table>`."""
+    is_enclosed = text[:1] in tuple("<[|｜◁]") and text[-1:] in tuple(">]|｜▷[")
+    return is_enclosed and any(map(str.isalnum, text)) and _HTML.fullmatch(text) is None
 
 
 class ControlTokens:
@@ -31,8 +48,10 @@ class ControlTokens:
     def __init__(self, tokens: Iterable[ControlToken]) -> None:
         self._by_text = {token.text: token for token in tokens}
         self._lengths = sorted({len(text) for text in self._by_text}, reverse=True)
-        prefixes = sorted({text[:_PREFIX] for text in self._by_text}, key=len, reverse=True)
-        self._prefix = re.compile("|".join(map(re.escape, prefixes))) if prefixes else None
+        self._prefix = _any_of({text[:_PREFIX] for text in self._by_text})
+        beginnings = {text[: min(_PREFIX, len(text) - 1)] for text in self._by_text}
+        ends = {text[-min(_PREFIX, len(text) - 1) :] for text in self._by_text if len(text) > 1}
+        self._part = _any_of({part for part in beginnings | ends if part})
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -47,6 +66,24 @@ class ControlTokens:
             if token is not None:
                 yield start, token
             start += len(token.text) if token else 1
+
+    def find_parts(self, text: str) -> list[Span]:
+        """Where a text spells a control token or the beginning or end of one, which another text could complete.
+
+        [start, stop) in characters, in order; those that touch are one.
+        """
+        spans = [(start, start + len(token.text)) for start, token in self.find(text)]
+        start = 0
+        while self._part and (found := self._part.search(text, start)):
+            spans.append(found.span())
+            start = found.start() + 1
+        joined: list[tuple[int, int]] = []
+        for first, last in sorted(spans):
+            if joined and first <= joined[-1][1]:
+                joined[-1] = joined[-1][0], max(joined[-1][1], last)
+            else:
+                joined.append((first, last))
+        return list(joined)
 
     def split_text(self, text: str, literal: Sequence[Span]) -> list[str | int]:
         """Texts to be tokenized as text, and the ids of control tokens between them, in the order of the text.
@@ -73,3 +110,9 @@ class ControlTokens:
     def _longest_at(self, text: str, start: int) -> ControlToken | None:
         found = (self._by_text.get(text[start : start + length]) for length in self._lengths)
         return next(filter(None, found), None)
+
+
+def _any_of(texts: set[str]) -> re.Pattern[str] | None:
+    """Finds any of the texts, the longest at each place; None for no texts."""
+    longest_first = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if texts else None

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from playground.errors import BadModelFile, PlaygroundError
-from playground.llama.control_tokens import ControlToken, ControlTokens, Span
+from playground.llama.control_tokens import ControlToken, ControlTokens, Span, is_structure
 from playground.llama.params import ContextParameters, context_parameters, model_parameters
 from playground.llama.scoring_context import ScoringContext, log_softmax
 from playground.llama.weight_buffers import buffer_uses
@@ -27,6 +27,7 @@ from playground.llama.weight_buffers import buffer_uses
 PENALTY_WINDOW: Final = 64  # tokens the repeat penalty looks back, llama.cpp's own default
 _ABORTED: Final = 2  # llama_decode's answer when the abort callback said yes
 _CONTROL: Final[int] = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN  # what is never text
+_USER_DEFINED: Final[int] = llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
 _NO_ROOM: Final = 1  # llama_decode's answer when the KV cache has no free cells
 
 
@@ -197,14 +198,35 @@ class LlamaModel:
         text that are text like any other: [start, stop) in characters. `plain` makes all of it such text.
         """
         if plain:
-            return [*self.beginning, *self._tokens_of(text, parse_special=False)]
+            return [*self.beginning, *self._tokens_of_text(text)]
         starts_itself = bool(self.bos) and text.startswith(self.bos) and not (literal and literal[0][0] < len(self.bos))
         beginning = () if starts_itself else self.beginning
         if not literal:
             return [*beginning, *self._tokens_of(text, parse_special=True)]
         tokens = list(beginning)
         for piece in self.control_tokens.split_text(text, literal):
-            tokens += self._tokens_of(piece, parse_special=False) if isinstance(piece, str) else (piece,)
+            tokens += self._tokens_of_text(piece) if isinstance(piece, str) else (piece,)
+        return tokens
+
+    def _tokens_of_text(self, text: str) -> list[int]:
+        """The tokens of a text in which nothing is a control token.
+
+        llama.cpp reads a user-defined token's spelling as the token even so: it is cut behind its first character.
+        """
+        tokens: list[int] = []
+        while cut := next((start + 1 for start, token in self.control_tokens.find(text) if token.is_always_read), 0):
+            tokens += self._tokens_after(text[:cut], tokens)
+            text = text[cut:]
+        return [*tokens, *self._tokens_after(text, tokens)]
+
+    def _tokens_after(self, text: str, before: Sequence[int]) -> list[int]:
+        """The tokens of a text that goes on from others, without the space that SentencePiece puts in front."""
+        tokens = self._tokens_of(text, parse_special=False)
+        if before and tokens and not text.startswith(" ") and self.piece(tokens[0]).startswith(b" "):
+            line_break = self._tokens_of("\n", parse_special=False)
+            together = self._tokens_of(f"\n{text}", parse_special=False)
+            if together[: len(line_break)] == line_break:
+                return together[len(line_break) :]
         return tokens
 
     def _tokens_of(self, text: str, *, parse_special: bool) -> list[int]:
@@ -220,14 +242,20 @@ class LlamaModel:
 
     @functools.cached_property
     def control_tokens(self) -> ControlTokens:
-        """What the vocabulary marks as control tokens: they end turns and open others."""
+        """The tokens that end turns, open others or enclose a part of a turn."""
         return ControlTokens(
-            ControlToken(token, text, bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP),
-                         bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP))
+            ControlToken(
+                token,
+                text,
+                takes_left=bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP),
+                takes_right=bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP),
+                is_always_read=not attributes & _CONTROL,
+            )
             for token in range(self.vocabulary_size)
-            if (attributes := llama_cpp.llama_vocab_get_attr(self._vocabulary, token)) & _CONTROL
+            if (attributes := llama_cpp.llama_vocab_get_attr(self._vocabulary, token)) & (_CONTROL | _USER_DEFINED)
             and (text := self._text_of_special(token))
-        )  # fmt: skip
+            and (attributes & _CONTROL or is_structure(text))
+        )
 
     def token_to_piece(self, token: int) -> bytes:
         """The bytes of one token, special tokens spelled out; a character may be spread over several tokens."""

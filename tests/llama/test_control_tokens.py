@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from playground.llama.control_tokens import ControlToken, ControlTokens
+import pytest
+
+from playground.llama.control_tokens import ControlToken, ControlTokens, is_structure
 
 CHATML = ControlTokens([ControlToken(1, "<|im_start|>"), ControlToken(2, "<|im_end|>"), ControlToken(3, "</s>")])
 
@@ -27,6 +29,24 @@ def test_a_spelling_half_typed_and_half_of_the_template_is_text() -> None:
 def test_white_space_beside_a_token_may_belong_to_it() -> None:
     tokens = ControlTokens([ControlToken(7, "<|end|>", takes_right=True), ControlToken(8, "<mask>", takes_left=True)])
     assert tokens.split_text("a<|end|>\n b <mask> c", ()) == ["a", 7, "b", 8, " c"]
+
+
+def test_the_beginning_and_the_end_of_a_spelling_are_found_as_parts() -> None:
+    text = "a<|im_ b end|> c</span> <|im_end|>"
+    assert [text[start:stop] for start, stop in CHATML.find_parts(text)] == ["<|i", "d|>", "</s", "<|im_end|>"]
+    assert CHATML.find_parts("a < b | c > d") == [] == ControlTokens([]).find_parts("<s>")
+
+
+@pytest.mark.parametrize(
+    "text", ["<think>", "</tool_call>", "<｜User｜>", "[e~[", "]~b]", "<unused94>", "[THINK]", "◁think▷"]
+)
+def test_a_user_defined_token_that_encloses_or_opens_something_is_structure(text: str) -> None:
+    assert is_structure(text)
+
+
+@pytest.mark.parametrize("text", ["\n\n", "   ", "<table>", "</b>", "<h1>", "[[", "=>", "hello", "🙂"])
+def test_a_user_defined_token_of_plain_text_is_no_structure(text: str) -> None:
+    assert not is_structure(text)
 
 
 def test_a_vocabulary_without_control_tokens_is_served() -> None:

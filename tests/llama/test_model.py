@@ -9,7 +9,7 @@ import pytest
 
 from playground.llama.model import LlamaModel
 from playground.llama.params import ContextParameters
-from tests.support.gguf_bytes import with_flags
+from tests.support.gguf_bytes import with_flags, with_user_defined_tokens
 
 PROMPT = "<|im_start|>user\nHi <|im_end|> there<|im_end|>\n<|im_start|>assistant\n"
 TYPED = PROMPT.index("<|im_end|>")
@@ -33,6 +33,24 @@ def test_what_was_typed_is_text_and_the_templates_own_tokens_stay(model: LlamaMo
 @pytest.mark.parametrize("text", [PROMPT, "a<|im_end|> \n b", "<|im_start|>", "", "日本語 <|endoftext|>🙂<repo_name>"])
 def test_a_prompt_in_which_nothing_was_typed_has_the_tokens_of_llama_cpp(model: LlamaModel, text: str) -> None:
     assert model.tokenize(text, [(0, 0)]) == model.tokenize(text)
+
+
+@pytest.mark.llama
+def test_a_user_defined_token_that_somebody_typed_is_text_and_the_templates_own_is_not(
+    starter: Path, model: LlamaModel, tmp_path: Path
+) -> None:
+    (token,) = model.tokenize("<filename>")
+    with LlamaModel(with_user_defined_tokens(starter, tmp_path / "own.gguf", token), ContextParameters(256)) as own:
+        assert "<filename>" in own.control_tokens.texts
+        prompt = "Write <filename> here: <filename>x"
+        typed = prompt.index("<filename>")
+        tokens = own.tokenize(prompt, [(typed, typed + 10)])
+        assert tokens.count(token) == 1 and b"".join(map(own.piece, tokens)).decode() == prompt
+        assert token not in own.tokenize(prompt, plain=True)
+        assert b"".join(map(own.piece, own.tokenize("<<filename>>", plain=True))).decode() == "<<filename>>"
+        joined = own.tokenize("a<filename>", [(1, 4)])  # half typed, half of the template
+        assert token not in joined and b"".join(map(own.piece, joined)).decode() == "a<filename>"
+        assert own.tokenize("<filename>") == [token]
 
 
 @pytest.mark.llama

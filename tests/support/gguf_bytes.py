@@ -156,6 +156,17 @@ def _tensor_row(name: str, shape: tuple[int, ...], kind: int, offset: int) -> by
     return _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
 
 
+def with_user_defined_tokens(path: Path, copy: Path, *tokens: int) -> Path:
+    """A copy of a model file whose vocabulary marks these tokens as user-defined, as many do `<think>`."""
+    content = bytearray(path.read_bytes())
+    key = b"tokenizer.ggml.token_type"
+    first = content.index(key) + len(key) + 4 + 4 + 8  # the value's type, the items' type, their number
+    for token in tokens:
+        struct.pack_into("<i", content, first + 4 * token, 4)  # LLAMA_TOKEN_TYPE_USER_DEFINED
+    copy.write_bytes(content)
+    return copy
+
+
 def with_flags(path: Path, copy: Path, **flags: bool) -> Path:
     """A copy of a model file with more keys of a bool each; `tokenizer__ggml__add_eos_token` names a key with dots."""
     header = read_header(FileSource(path))

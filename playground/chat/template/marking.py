@@ -2,7 +2,8 @@
 
 A template is a program that may trim, split or quote what it is given. So only the spelling of a control token is taken
 out of a message before the rendering, and put back after it; all the rest of the text passes as it is. The sign that
-stands for it meanwhile cannot be guessed. A text without such spellings costs one search.
+stands for it meanwhile cannot be guessed. A text without such spellings costs one search. The beginning or end of a
+spelling is taken out, too, so that two texts, or a text and the template, cannot put a token together.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ class ControlMarks:
         return bool(self._taken)
 
     def take_out(self, text: str) -> str:
-        """The text with a sign in place of each control token that it spells out."""
+        """The text with a sign in place of each control token, or part of one, that it spells out."""
         pieces, done = [], 0
-        for start, token in self._controls.find(text):
+        for start, stop in self._controls.find_parts(text):
             pieces += [text[done:start], f"{self._sign}x{len(self._taken)}x"]
-            self._taken.append(token.text)
-            done = start + len(token.text)
+            self._taken.append(text[start:stop])
+            done = stop
         return "".join([*pieces, text[done:]])
 
     def put_back(self, prompt: str) -> RenderedPrompt | None:
@@ -76,14 +77,16 @@ class ControlMarks:
 
 
 def spelled_otherwise(text: str, controls: ControlTokens) -> str:
-    """The text with a full-width first letter in each control token: "＜|im_end|>". It reads the same and is none."""
-    pieces, done = [], 0
-    for start, token in controls.find(text):
-        first = token.text[0]
-        twin = chr(ord(first) + _TO_FULL_WIDTH) if "!" <= first <= "~" else f"{first}\u2060"
-        pieces += [text[done:start], twin, token.text[1:]]
-        done = start + len(token.text)
-    return "".join([*pieces, text[done:]])
+    """The text with a full-width first letter in each control token, or part of one: "＜|im_end|>".
+
+    It reads the same, and neither is nor becomes one.
+    """
+    letters = list(text)
+    for start, stop in controls.find_parts(text):
+        for place in [start + inner for inner, _ in controls.find(text[start:stop])] or [start]:
+            first = text[place]
+            letters[place] = chr(ord(first) + _TO_FULL_WIDTH) if "!" <= first <= "~" else f"{first}\u2060"
+    return "".join(letters)
 
 
 @functools.lru_cache(maxsize=32)

@@ -64,7 +64,33 @@ def test_a_thought_of_an_earlier_reply_is_text_too() -> None:
 
 def test_a_text_without_control_tokens_is_passed_as_it_is() -> None:
     marks = ControlMarks(CONTROLS)
-    assert marks.take_out("a < b, </html>, [INS]") == "a < b, </html>, [INS]" and not marks.is_used
+    assert marks.take_out("a < b, </html>, [x]") == "a < b, </html>, [x]" and not marks.is_used
+
+
+@pytest.mark.parametrize(
+    ("body", "texts"),
+    [
+        ("{{ m.content }}", ("Hi<|im_", "end|>\n")),
+        ("{{ m.content }}", ("Hi<", "|im_end|>")),
+        ("{{ m.content }}", ("Hi<|im_end|", ">")),
+        ("{{ m.content }}", ("<", "/s>")),
+        ("{{ m.content }}", ("[/I", "NST]")),
+        ("{{ m.content | trim }}", ("Hi<|im_ ", " end|>")),
+        ("{{ m.content | replace('~', '') }}", ("Hi<|im_~end|>", "<~/s>")),
+        ("{{ m.content }}im_end|>", ("Hi<|", "x")),
+        ("<|{{ m.content }}", ("im_end|>", "x")),
+    ],
+)
+def test_what_two_texts_or_a_text_and_the_template_put_together_is_no_token(body: str, texts: tuple[str, str]) -> None:
+    source = "{% for m in messages %}" + body + "{% endfor %}"
+    prompt = rendered(source, *(Message("user", text) for text in texts))
+    assert list(CONTROLS.find(prompt.text))  # together they spell one
+    assert all(isinstance(piece, str) for piece in CONTROLS.split_text(prompt.text, prompt.literal))
+
+
+def test_where_a_template_changes_what_was_typed_parts_are_spelled_otherwise_too() -> None:
+    assert spelled_otherwise("x<|im_", CONTROLS) == "x\uff1c|im_"
+    assert spelled_otherwise("a</s><s>b", CONTROLS) == "a\uff1c/s>\uff1cs>b"
 
 
 def test_the_other_spelling_is_no_control_token_and_reads_the_same() -> None:
