@@ -2,7 +2,7 @@
 
 Values and pure functions. chat/compare.py runs the models; the page, the command line and the exports each draw the
 table that `comparison_table` makes. Speeds of answers that were written at the same time are never marked as better,
-because the models shared the cores; nor are speeds during which something else had the cores.
+because the models shared the cores or a server; nor are speeds during which something else had the cores.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def comparison_table(
 ) -> tuple[ComparisonRow, ...]:
     """The figures of all panes, in the order of `Figure`; a pane without a result has None everywhere."""
     noise = noise or MeasurementNoise()
-    shared_cores = any(result.mode == "at once" for result in results if result)
+    at_once = any(result.mode == "at once" for result in results if result)
     rows = []
     for figure, kind in _FIGURES.items():
         values = tuple(kind.read_value(result) if result else None for result in results)
@@ -160,7 +160,7 @@ def comparison_table(
             kind.depends_on_cores and result is not None and result.finished.timings.disturbed for result in results
         )
         better = None
-        if kind.better and not (shared_cores and kind.depends_on_cores) and not any(disturbed):
+        if kind.better and not (at_once and kind.depends_on_cores) and not any(disturbed):
             better = _best_index(values, kind.better, kind.noise(noise))
         rows.append(ComparisonRow(figure, kind.title, kind.unit, values, better, disturbed))
     return tuple(rows)

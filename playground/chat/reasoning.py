@@ -36,6 +36,7 @@ _ANSWER_CLOSER_OF: Final = dict(ANSWER_PAIRS)
 # A closing mark that nothing opened ends thoughts if it follows the end of a sentence or stands at the end of a line.
 _SENTENCE_ENDS: Final = "\n.!?…:。！？)]}*"
 _FENCE: Final = "```"
+_NAMES_RECIPIENT: Final = "to="  # with which Muse Glimmer's messages begin; later in an answer it is text
 _TAIL_CHARACTERS: Final = 60  # of a prompt: its last marks
 
 Place = Literal["answer", "thinking", "header", "gemma header"]
@@ -151,10 +152,13 @@ class ReplyParser:
         expected = (self._answer_closer,) if self._answer_closer else ()
         if not self._thought:
             recipient = (TO_READER,) if self._names_recipient else ()
-            return (*expected, *recipient, *self._openers, *CONTROLS, *ANSWER_OPENERS, *self._closers)
-        if self._answered:
+            marks = (*expected, *recipient, *self._openers, *CONTROLS, *ANSWER_OPENERS, *self._closers)
+        elif self._answered:
             return (*expected, *CONTROLS)
-        return (*expected, *self._openers, *CONTROLS, *self._closers, *_ANSWER_CLOSER_OF)
+        else:
+            marks = (*expected, *self._openers, *CONTROLS, *self._closers, *_ANSWER_CLOSER_OF)
+        may_name = not self._answered and _NAMES_RECIPIENT.startswith(self._held.lstrip()[: len(_NAMES_RECIPIENT)])
+        return marks if may_name else tuple(mark for mark in marks if not mark.startswith(_NAMES_RECIPIENT))
 
     def _meaning(self, mark: str, before: str, after: str, *, final: bool) -> str:
         """Whether a mark found in the text is one: "mark", "text", "closes what nothing opened", or "undecided" yet."""
@@ -168,7 +172,7 @@ class ReplyParser:
         if mark in self._closer_of or mark in _ANSWER_CLOSER_OF:  # an answer about `<think>`
             return "text" if has_begun else "mark"
         if self._thought:
-            return "text" if before.strip() else "mark"  # a closing mark written twice
+            return "text" if has_begun else "mark"  # a closing mark written twice
         said = self._said + before
         if any(opener in said for opener in self._openers) or said.count(_FENCE) % 2:
             return "text"

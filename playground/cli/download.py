@@ -12,6 +12,7 @@ from playground.text_format import gibibytes, gibibytes_apart, percent
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
+    from playground.models.hub.names import HubReference
     from playground.models.hub.transfer import Transfer
     from playground.models.model_file import ModelFile
 
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     try:
         level = hub.fetch_repository(meant.repo).resolve_level(meant.level, path=meant.path)
     except HubProblem:
-        if (here := _file_here(arguments.model, settings)) is None:
+        if (here := _file_here(meant, settings)) is None:
             raise
         return _report(here.name, here.level, here.path, here.size, 0)
     headers = HubHeaders(hub, settings.data_dir / "headers")
@@ -47,13 +48,14 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     return _report(level.reference, level.level, path, level.size, transfer.bytes_received)
 
 
-def _file_here(reference: str, settings: Settings) -> ModelFile | None:
+def _file_here(meant: HubReference, settings: Settings) -> ModelFile | None:
     """The file that is on this computer already, where the Hub cannot be asked."""
     from playground.errors import PlaygroundError
     from playground.models.library import Library
 
+    named = meant.path or meant.level
     try:
-        return Library(settings).find_file(reference)
+        return Library(settings).find_file(f"{meant.repo}:{named}" if named else meant.repo, by_path=False)
     except PlaygroundError:
         return None
 

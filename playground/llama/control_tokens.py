@@ -52,6 +52,9 @@ class ControlTokens:
         beginnings = {text[: min(_PREFIX, len(text) - 1)] for text in self._by_text}
         ends = {text[-min(_PREFIX, len(text) - 1) :] for text in self._by_text if len(text) > 1}
         self._part = _any_of({part for part in beginnings | ends if part})
+        short = range(1, _PREFIX)  # characters of parts that are looked for at the two ends of a text only
+        self._short_beginnings = {text[:size] for text in self._by_text for size in short if len(text) > size}
+        self._short_ends = {text[-size:] for text in self._by_text for size in short if len(text) > size}
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -77,6 +80,12 @@ class ControlTokens:
         while self._part and (found := self._part.search(text, start)):
             spans.append(found.span())
             start = found.start() + 1
+        first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+        for size in range(1, _PREFIX):
+            if text[max(first, last - size) : last] in self._short_beginnings:
+                spans.append((max(first, last - size), last))
+            if text[first : min(first + size, last)] in self._short_ends:
+                spans.append((first, min(first + size, last)))
         joined: list[tuple[int, int]] = []
         for first, last in sorted(spans):
             if joined and first <= joined[-1][1]:

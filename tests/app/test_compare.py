@@ -137,14 +137,14 @@ def test_the_table_and_the_first_difference_come_at_the_end(answered: Answered) 
     planned = next(row for row in compared.table if row.figure == "memory_planned")
     assert planned.better == 1
     assert isinstance(compared.first_difference, FirstDifference)
-    assert compared.names == ("Q4_1", "Q2_0") and not compared.shared_cores
+    assert compared.names == ("Q4_1", "Q2_0") and compared.shared is None
 
 
 def test_in_turn_and_at_once_give_the_same_texts(service: CompareService, answered: Answered) -> None:
     updates = list(service.ask_both(ANNA, Comparison(), SUM, replace(BRIEFLY, mode="at once")))
     texts = [pane.conversation.messages for pane in last_comparison(updates).panes]
     assert texts == [pane.conversation.messages for pane in answered[0].panes]
-    assert answers(updates[-1]).shared_cores
+    assert answers(updates[-1]).shared == "cores"
 
 
 def test_each_pane_keeps_its_own_history(service: CompareService, answered: Answered) -> None:

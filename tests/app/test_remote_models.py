@@ -263,7 +263,14 @@ def test_with_a_server_both_answer_at_once_and_speeds_are_comparable(comparison:
     assert comparison.setup.outlook(request).has_server
     last = list(comparison.ask_both(ANN, Comparison(), SUM, request))[-1]
     assert last.comparison and all(pane.result for pane in last.comparison.panes)
-    assert not answers(last).shared_cores
+    assert answers(last).shared is None
+
+
+def test_two_models_of_one_server_share_the_server_and_not_the_cores(comparison: CompareService) -> None:
+    request = CompareRequest((THERE, THERE), sampling=GREEDY, max_tokens=12, mode="at once")
+    last = list(comparison.ask_both(ANN, Comparison(), SUM, request))[-1]
+    assert answers(last).shared == "server"
+    assert all(row.better is None for row in answers(last).table if row.unit in ("tokens per second", "seconds"))
 
 
 def test_a_link_opens_a_comparison_with_a_server(comparison: CompareService) -> None:

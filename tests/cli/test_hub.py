@@ -87,8 +87,10 @@ def test_offline_a_download_of_what_is_here_gives_its_path(
 ) -> None:
     first = answer(capsys, "download", WHOLE)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    again = answer(capsys, "download", WHOLE)
-    assert (again["path"], again["received"], again["size"]) == (first["path"], 0, first["size"])
+    repo, file = WHOLE.partition(":")[0], Path(first["path"]).name
+    for reference in (WHOLE, repo, f"{repo}:{file}", f"{server.endpoint}/{repo}/blob/main/{file}"):
+        again = answer(capsys, "download", reference)
+        assert (again["path"], again["received"], again["size"]) == (first["path"], 0, first["size"])
     assert main(["download", f"{SPLIT}:Q4_1"]) == 1
     assert "Offline mode is on" in capsys.readouterr().err
 

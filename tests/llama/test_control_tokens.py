@@ -35,6 +35,8 @@ def test_the_beginning_and_the_end_of_a_spelling_are_found_as_parts() -> None:
     text = "a<|im_ b end|> c</span> <|im_end|>"
     assert [text[start:stop] for start, stop in CHATML.find_parts(text)] == ["<|i", "d|>", "</s", "<|im_end|>"]
     assert CHATML.find_parts("a < b | c > d") == [] == ControlTokens([]).find_parts("<s>")
+    assert [text[:stop] for text in ("> x", ">", "|>x") for _, stop in CHATML.find_parts(text)] == [">", ">", "|>"]
+    assert [span for text in ("x <| ", "<") for span in CHATML.find_parts(text)] == [(2, 4), (0, 1)]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ class Fault:
     method: str | None = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
     cut_after: int | None = None
 
 
@@ -151,6 +152,11 @@ class HubStandIn:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self._faults.append(Fault(path, times, method, status, named))
 
+    def answer_with(self, path: str, body: bytes, content_type: str = "") -> None:
+        """Every request whose path matches the pattern gets this body with status 200, as from a login page."""
+        headers = {"Content-Type": content_type} if content_type else {}
+        self._faults.append(Fault(path, 9999, None, 200, headers, body))
+
     def cut(self, path: str, after: int, *, times: int = 1) -> None:
         """The next `times` bodies whose path matches the pattern break off after `after` bytes."""
         self._faults.append(Fault(path, times, "GET", cut_after=after))
@@ -224,7 +230,9 @@ class _Answers(BaseHTTPRequestHandler):
         self.route, self.query = unquote(parts.path), parse_qs(parts.query)
         self._fault = self.stand_in.take_fault(self.command, self.route)
         try:
-            if self._fault and self._fault.status is not None:
+            if self._fault and self._fault.body is not None:
+                self.send(200, Blob.of(self._fault.body), dict(self._fault.headers))
+            elif self._fault and self._fault.status is not None:
                 self.refuse(self._fault.status, "", f"fault {self._fault.status}", dict(self._fault.headers))
             else:
                 self.answer()

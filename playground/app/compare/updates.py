@@ -78,7 +78,7 @@ class PaneState:
 class ComparedAnswers:
     """What the answers of A and B differ in.
 
-    shared_cores: at least one answered while others used the cores, so speeds are not compared. by_text: tokens were
+    shared: what both used at the same time, so that speeds are not compared; None if nothing. by_text: tokens were
     compared by text, because a server answered. is_random: the temperature was above 0.
     """
 
@@ -86,7 +86,7 @@ class ComparedAnswers:
     table: tuple[ComparisonRow, ...]
     noise: MeasurementNoise
     first_difference: FirstDifference | NoDifference
-    shared_cores: bool
+    shared: Literal["cores", "server"] | None
     by_text: bool
     is_random: bool
 
@@ -200,10 +200,16 @@ def compare_answers(comparison: Comparison) -> ComparedAnswers | None:
         table=comparison_table(results, comparison.noise),
         noise=comparison.noise,
         first_difference=first_difference(*results) or why_no_difference(*results),
-        shared_cores=any(result.mode == "at once" for result in results),
+        shared=_shared(results),
         by_text=any(result.is_remote for result in results),
         is_random=any(result.sampling.temperature > 0 for result in results),
     )
+
+
+def _shared(results: Sequence[PaneResult]) -> Literal["cores", "server"] | None:
+    if not any(result.mode == "at once" for result in results):
+        return None
+    return "server" if all(result.is_remote for result in results) else "cores"
 
 
 # --- a comparison that runs ---

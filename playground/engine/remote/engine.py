@@ -44,6 +44,7 @@ _LONGEST_REPLY: Final = 4_000_000  # characters
 _LEAST_SECONDS: Final = 0.25
 _LEAST_ARRIVALS: Final = 5
 _APART_SECONDS: Final = 0.005  # between two arrivals
+_BELIEVED: Final = 1.5  # a server's own figure counts where it differs from what was seen by less than this factor
 _CUT_CHARACTER: Final = "\ufffd"
 _BEYOND_LIMIT: Final = 16  # chunks that a server may send beyond the tokens asked for, before it is cut off
 
@@ -160,9 +161,9 @@ class RemoteEngine:
 class RemoteReply:
     """A reply of a server, chunk by chunk, with the counts and times of the playground's own replies.
 
-    The server's own figures come first, then what can be measured here; what neither can know is None. If the server
-    does not count tokens while it writes, each chunk counts as one token, which is how such servers send them. The last
-    event, Finished, has only what is known.
+    The server's own counts come first, then what can be counted here; what neither can know is None. Its own speeds
+    count only where they agree with what was seen to arrive. If the server does not count tokens while it writes, each
+    chunk counts as one token, which is how such servers send them. The last event, Finished, has only what is known.
     """
 
     def __init__(self, started_at: float) -> None:
@@ -212,7 +213,7 @@ class RemoteReply:
                 text=part,
                 id=score.id if score else UNKNOWN_ID,
                 count=before + index + 1 if score else self._tokens,
-                tokens_per_second=self.figures.generation_speed or self._measured_speed(self._tokens),
+                tokens_per_second=self._generation_speed(self._tokens),
                 context_used=None if self.figures.prompt_tokens is None else self.figures.prompt_tokens + self._tokens,
                 logprob=score.logprob if score else None,
                 top=score.top if score else (),
@@ -229,10 +230,10 @@ class RemoteReply:
             queued_seconds=None,
             prompt_tokens=figures.prompt_tokens,
             cached_tokens=figures.cached_tokens,
-            prompt_speed=figures.prompt_speed,
+            prompt_speed=self._prompt_speed(generated),
             time_to_first_token=None if self._first_at is None else self._first_at - self._started_at,
             generated_tokens=generated,
-            generation_speed=figures.generation_speed or self._measured_speed(generated),
+            generation_speed=self._generation_speed(generated),
             total_seconds=now - self._started_at,
             threads=None,
         )
@@ -242,6 +243,20 @@ class RemoteReply:
     @property
     def _tokens(self) -> int:
         return self.known_tokens or self.chunks
+
+    def _generation_speed(self, tokens: int | None) -> float | None:
+        """The server's own figure, without the network's share, if what was seen agrees with it; else what was seen."""
+        seen, reported = self._measured_speed(tokens), self.figures.generation_speed
+        if seen is None or reported is None:
+            return seen
+        return reported if seen / _BELIEVED <= reported <= seen * _BELIEVED else seen
+
+    def _prompt_speed(self, tokens: int | None) -> float | None:
+        """The server's own figure, if its reply was seen to arrive and the prompt's time was there."""
+        speed, read = self.figures.prompt_speed, (self.figures.prompt_tokens or 0) - (self.figures.cached_tokens or 0)
+        if speed is None or read <= 0 or self._first_at is None or self._measured_speed(tokens) is None:
+            return None
+        return speed if read / speed <= _BELIEVED * (self._first_at - self._started_at) else None
 
     def _measured_speed(self, tokens: int | None) -> float | None:
         """Tokens after the first chunk by the seconds after it; None for a reply that came all at once or in a moment.

@@ -7,6 +7,7 @@ nor cancelled; `hf_hub_download` starts again from the first byte after a broken
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -37,6 +38,8 @@ WINDOW_BYTES: Final = 16 * 1024**3  # storage refuses to send more than 50 GB at
 LONGEST_BACKOFF_SECONDS: Final = 8
 _LONGEST_SEARCH: Final = 200  # characters
 _SEARCH_FIELDS: Final = ["downloads", "likes", "gated", "tags", "gguf"]
+_PAGE_TYPES: Final = ("text/html", "application/xhtml+xml", "application/json", "text/xml", "application/xml")
+_PAGE: Final = re.compile(rb"\s*<(?:!doctype|html|head|body|script|\?xml)", re.IGNORECASE)
 _LIBRARY_NAME: Final = "gguf-playground"  # in the User-Agent
 
 _T = TypeVar("_T")
@@ -209,15 +212,17 @@ class HubClient:
         answering = get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS)
         with answering as response, cancel.closing_on_cancel(response):
             hf_raise_for_status(response)
-            if response.headers.get("Content-Type", "").startswith("text/html"):  # of a login or a proxy
-                raise describe_unusable_answer(self._request())
-            if _full_size(response) not in (None, file.size):
-                raise HubProblem(
-                    f"{file.path} has changed on the Hub since it was looked at.", "Open the repository again."
-                )
+            if _is_page(response.headers.get("Content-Type", "")):
+                raise describe_unusable_answer(self._request(), response.request.url)
             unwanted = start if response.status_code == 200 else 0  # the server ignored the range and sends everything
             left = end - start
-            for piece in response.iter_raw():
+            for number, piece in enumerate(response.iter_raw()):
+                if number == 0 and response.status_code == 200 and _PAGE.match(piece):
+                    raise describe_unusable_answer(self._request(), response.request.url)
+                if number == 0 and _full_size(response) not in (None, file.size):
+                    raise HubProblem(
+                        f"{file.path} has changed on the Hub since it was looked at.", "Open the repository again."
+                    )
                 cancel.raise_if_cancelled()
                 kept = piece[unwanted : unwanted + left]
                 unwanted -= min(unwanted, len(piece))
@@ -226,7 +231,7 @@ class HubClient:
                     yield kept
                 if not left:
                     return
-        raise httpx2.RemoteProtocolError(f"the body ended {left} bytes too early")
+        raise httpx2.RemoteProtocolError(f"the body ended {left} bytes too early", request=response.request)
 
     def _ask(self, ask: Callable[[], _T], request: HubRequest, retry: RetryPolicy | None = None) -> _T:
         """Call `ask` until it succeeds or the attempts are used up; an answer of the wrong form is not asked again."""
@@ -277,6 +282,11 @@ class _Attempts:
             raise describe_error(error, self._request) from error
         why = "The connection is broken." if wanted is None else "The Hub asks to wait."
         self._retry.wait(seconds, why)
+
+
+def _is_page(content_type: str) -> bool:
+    """Whether an answer in place of a file is the page or the message of a login or a proxy."""
+    return content_type.partition(";")[0].strip().lower() in _PAGE_TYPES
 
 
 def _full_size(response: httpx2.Response) -> int | None:

@@ -68,14 +68,15 @@ def describe_error(error: Exception, request: HubRequest) -> HubProblem:
             "Offline mode is on (HF_HUB_OFFLINE), so the Hub is not used.",
             "Unset HF_HUB_OFFLINE and start again, or use a model that is on this computer.",
         )
+    host = _other_host(error, request)
     if isinstance(error, httpx2.TimeoutException):
-        return HubProblem(f"No answer in time from {request.hub}.", _LATER)
+        return HubProblem(f"No answer in time from {_sender(host, request)}.", _LATER)
     if isinstance(error, (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects)):
         return HubProblem(f"The address {request.endpoint!r} does not lead to a Hub ({error}).", "Check HF_ENDPOINT.")
     if isinstance(error, (httpx2.ReadError, httpx2.RemoteProtocolError)):
-        return HubProblem("The connection to the Hub broke off several times.", _LATER)
-    _LOG.info("No connection to %s: %r", request.endpoint, error)
-    if (host := _other_host(error, request)) is not None:
+        return HubProblem(f"The connection to {_sender(host, request)} broke off several times.", _LATER)
+    _LOG.info("No connection to %s: %r", host or request.endpoint, error)
+    if host is not None:
         hub = request.hub[:1].upper() + request.hub[1:]
         return HubProblem(
             f"{hub} answered, but {host}, which sends its files, cannot be reached.",
@@ -86,17 +87,33 @@ def describe_error(error: Exception, request: HubRequest) -> HubProblem:
 
 def _other_host(error: Exception, request: HubRequest) -> str | None:
     """The host that failed, where the Hub had redirected to it; None for the Hub itself."""
-    if not isinstance(error, httpx2.RequestError):
-        return None
     try:
-        host = error.request.url.netloc.decode("ascii", "replace")
+        if isinstance(error, errors.HfHubHTTPError):
+            return _host_beside(error.response.request.url, request)
+        return _host_beside(error.request.url, request) if isinstance(error, httpx2.RequestError) else None
     except RuntimeError:  # the error belongs to no request
         return None
+
+
+def _host_beside(address: httpx2.URL, request: HubRequest) -> str | None:
+    host = address.netloc.decode("ascii", "replace")
     return host if host != urlsplit(request.endpoint).netloc else None
 
 
-def describe_unusable_answer(request: HubRequest) -> HubProblem:
-    """The sentence for an answer that is not what a Hub sends."""
+def _sender(host: str | None, request: HubRequest) -> str:
+    """Who was to answer: the Hub, or the host to which it had redirected."""
+    return request.hub if host is None else f"{host}, which sends the files of {request.hub}"
+
+
+def describe_unusable_answer(request: HubRequest, address: httpx2.URL | None = None) -> HubProblem:
+    """The sentence for an answer that is not what a Hub sends. address: where it came from in the end."""
+    host = _host_beside(address, request) if address else None
+    if host is not None:
+        return HubProblem(
+            f"{host}, to which {request.hub} led, answered with a page in place of the file.",
+            "A proxy or a login page may be in between: open the repository's page in a browser and download a file "
+            "there.",
+        )
     return HubProblem(
         f"{request.endpoint} answered, but not as the Hub does.",
         "A proxy or a login page may be in between: open that address in a browser, or check HF_ENDPOINT.",
@@ -105,6 +122,15 @@ def describe_unusable_answer(request: HubRequest) -> HubProblem:
 
 def _describe_refusal(error: errors.HfHubHTTPError, request: HubRequest) -> HubProblem:
     status = error.response.status_code
+    if (host := _other_host(error, request)) is not None and status != 429:
+        sender = _sender(host, request)
+        if status >= 500:
+            return HubProblem(
+                f"{sender}, has an internal problem (error {status}), after several attempts too.", _LATER
+            )
+        return HubProblem(
+            f"{sender}, refused the request (error {status}).", "Open the repository again, and try again."
+        )
     if isinstance(error, errors.GatedRepoError):
         return _gated(request)
     if isinstance(error, errors.RevisionNotFoundError):

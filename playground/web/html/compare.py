@@ -37,10 +37,12 @@ _RESIDENCY: Final = {
     "together": "Both models stay in memory.",
     "one after the other": "The two do not fit in memory together, so they are swapped for each answer.",
 }
-_SHARED_CORES: Final = (
-    "Both wrote at the same time and shared the cores. These speeds are not what each model reaches alone, so none is "
-    "highlighted."
-)
+_SHARED: Final = {
+    "cores": "Both wrote at the same time and shared the cores. These speeds are not what each model reaches alone, so "
+    "none is highlighted.",
+    "server": "Both wrote at the same time on one server, where each may have slowed the other down. These speeds may "
+    "not be what each model reaches alone, so none is highlighted.",
+}
 _TIMES_FROM: Final = 1.5  # from this ratio on, "times as fast" reads better than a per cent
 
 
@@ -108,8 +110,8 @@ def differences_table(answers: ComparedAnswers) -> str:
         (row.title, [(text, _advantage(row) if row.better == index else "") for index, text in enumerate(row.texts)])
         for row in answers.table
     ]
-    if answers.shared_cores:  # what disturbed a speed was the other answer
-        hint = _SHARED_CORES
+    if answers.shared:  # what disturbed a speed was the other answer
+        hint = _SHARED[answers.shared]
     elif any(any(row.disturbed) for row in answers.table):
         hint = DISTURBED_SENTENCE
     else:

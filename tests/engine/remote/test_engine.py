@@ -120,9 +120,59 @@ def test_a_server_that_counts_as_it_goes_has_a_true_live_count(server: RemoteSer
     assert isinstance(events[0], Prefilled) and events[0].total == 30
 
 
-def test_the_speeds_of_a_server_that_measures_them_are_its_own(server: RemoteServer) -> None:
+def timed_reply(times: list[float], **figures: float) -> tuple[list[Token], Finished]:
+    """A reply that starts at 0, of a token at each of the times, the last with the figures that llama-server sends."""
+    reply = RemoteReply(0.0)
+    chunks = [piece("a") for _ in times]
+    chunks[-1]["timings"] = {"prompt_n": 18, "cache_n": 12, "predicted_n": len(times), **figures}
+    tokens = [
+        token
+        for now, chunk in zip(times, chunks, strict=True)
+        for token in reply.add_chunk(Chunk.model_validate(chunk), now)
+    ]
+    return tokens, reply.finish("end of text", times[-1], len)
+
+
+TWENTY_A_SECOND = [1.0 + 0.05 * number for number in range(61)]
+
+
+@pytest.mark.parametrize(
+    ("times", "reported", "speed"),
+    [
+        (TWENTY_A_SECOND, 21.5, 21.5),  # without the network's share
+        (TWENTY_A_SECOND, 48_266.0, 20.0),
+        (TWENTY_A_SECOND, 2.0, 20.0),
+        ([1.0] * 60, 48_266.0, None),  # all at once
+        ([1.0] * 60, 42.5, None),
+        ([1.0, 1.05, 1.1], 42.5, None),  # over in a moment
+    ],
+)
+def test_a_servers_own_speed_counts_where_what_was_seen_bears_it_out(
+    times: list[float], reported: float, speed: float | None
+) -> None:
+    tokens, last = timed_reply(times, predicted_per_second=reported)
+    assert last.timings.generation_speed == pytest.approx(speed)
+    assert tokens[-1].tokens_per_second == pytest.approx(speed)
+    assert (last.timings.prompt_tokens, last.timings.cached_tokens) == (30, 12)
+
+
+@pytest.mark.parametrize(
+    ("times", "reported", "speed"),
+    [
+        (TWENTY_A_SECOND, 250.0, 250.0),
+        (TWENTY_A_SECOND, 9.0, None),  # 18 tokens would have taken 2 seconds, and the first came after 1
+        ([1.0] * 60, 250.0, None),
+    ],
+)
+def test_a_servers_prompt_speed_counts_only_if_its_time_was_there(
+    times: list[float], reported: float, speed: float | None
+) -> None:
+    assert timed_reply(times, prompt_per_second=reported)[1].timings.prompt_speed == speed
+
+
+def test_a_server_that_sends_all_at_once_has_counts_and_no_speed(server: RemoteServer) -> None:
     timings = finished(reply(server, "like llama-server")).timings
-    assert (timings.generation_speed, timings.prompt_speed) == (42.5, 250.0)
+    assert (timings.generation_speed, timings.prompt_speed) == (None, None)
     assert (timings.prompt_tokens, timings.cached_tokens) == (30, 12)
 
 

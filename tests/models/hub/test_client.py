@@ -9,12 +9,14 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from huggingface_hub import constants
 
 from playground.errors import BadModelFile, HubProblem
 from playground.gguf.header import FileSource, read_header
 from playground.models.hub.client import HubClient, RetryPolicy
+from playground.models.hub.errors import HubRequest, describe_error
 from playground.models.hub.headers import HubHeaders
 from playground.models.hub.repository import HubLevel
 from tests.support.gguf_bytes import Blob, small_model, split_model
@@ -115,6 +117,43 @@ def test_storage_that_cannot_be_reached_is_named_and_not_the_hub(
     server.storage = "http://127.0.0.1:9"
     with pytest.raises(HubProblem, match=r"answered, but 127\.0\.0\.1:9, which sends its files, cannot be reached"):
         headers.read_header(level)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            httpx2.ReadTimeout,
+            "No answer in time from cdn.example, which sends the files of the Hub at https://hub.example",
+        ),
+        (httpx2.ConnectTimeout, "No answer in time from cdn.example, which sends"),
+        (
+            httpx2.ReadError,
+            "The connection to cdn.example, which sends the files of the Hub at https://hub.example broke",
+        ),
+        (httpx2.RemoteProtocolError, "The connection to cdn.example, which"),
+        (httpx2.ConnectError, "answered, but cdn.example, which sends its files, cannot be reached"),
+    ],
+)
+def test_whatever_fails_at_the_data_host_names_that_host(error: type[httpx2.RequestError], words: str) -> None:
+    asked = HubRequest("https://hub.example", "owner/repo")
+    there = httpx2.Request("GET", "https://cdn.example/x?signature=y")
+    assert words in str(describe_error(error("x", request=there), asked))
+    own = str(describe_error(error("x", request=httpx2.Request("GET", "https://hub.example/api")), asked))
+    assert "cdn" not in own and "the Hub at https://hub.example" in own
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(503, "has an internal problem (error 503)"), (404, "refused"), (403, "refused")]
+)
+def test_a_refusal_of_the_data_host_is_not_the_hubs(
+    server: HubStandIn, hub: HubClient, level: HubLevel, status: int, words: str
+) -> None:
+    server.fail("/storage/", status, times=99)
+    with pytest.raises(HubProblem) as refused:
+        list(hub.stream_file(level.repo, level.commit, level.files[0], 0, level.size))
+    assert str(refused.value).startswith(server.storage.removeprefix("http://")) and words in str(refused.value)
+    assert "no repository" not in str(refused.value)
 
 
 # --- headers ---
@@ -349,6 +388,46 @@ def test_an_answer_that_is_not_the_hubs_is_told(server: HubStandIn, hub: HubClie
         hub.search_repositories("x")
 
 
+LOGIN = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Guest network</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (LOGIN, "text/html; charset=utf-8"),
+        (LOGIN, ""),
+        (b"{}", "application/json"),
+        (b"[]", "application/json"),
+        (b'{"error": "log in"}', "application/json"),
+        (b'["log in"]', "application/json"),
+        (b"null", "application/json"),
+        (b"", ""),
+    ],
+)
+def test_a_login_page_in_place_of_an_answer_is_told_as_one(
+    server: HubStandIn, hub: HubClient, body: bytes, kind: str
+) -> None:
+    server.answer_with("/api/", body, kind)
+    for ask in (lambda: hub.fetch_repository(REPO), lambda: hub.search_repositories("x") or hub.fetch_repository(REPO)):
+        with pytest.raises(HubProblem, match=r"answered, but not as the Hub does\. A proxy or a login page"):
+            ask()
+
+
+@pytest.mark.parametrize("place", ["/resolve/", "/storage/"])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(LOGIN, "text/html"), (LOGIN, ""), (b"\n  <HTML>", "text/plain"), (b'{"login": 1}', "application/json")],
+)
+def test_a_login_page_in_place_of_a_file_is_told_as_one_of_the_host_that_sent_it(
+    server: HubStandIn, hub: HubClient, level: HubLevel, place: str, body: bytes, kind: str
+) -> None:
+    server.answer_with(place, body, kind)
+    with pytest.raises(HubProblem, match="A proxy or a login page may be in between") as refused:
+        list(hub.stream_file(level.repo, level.commit, level.files[0], 0, level.size))
+    host = (server.storage if place == "/storage/" else server.endpoint).removeprefix("http://")
+    assert host in str(refused.value) and "changed" not in str(refused.value)
+
+
 def test_a_body_that_is_cut_is_taken_up_where_it_broke_off(
     server: HubStandIn, hub: HubClient, level: HubLevel, waits: list[float]
 ) -> None:
@@ -369,5 +448,6 @@ def test_a_connection_that_breaks_without_a_byte_is_given_up(
     server: HubStandIn, hub: HubClient, level: HubLevel
 ) -> None:
     server.cut("/storage/", after=0, times=99)
-    with pytest.raises(HubProblem, match="broke off"):
+    storage = server.storage.removeprefix("http://")
+    with pytest.raises(HubProblem, match=rf"The connection to {storage}, which sends the files of .* broke off"):
         list(hub.stream_file(level.repo, level.commit, level.files[0], 0, level.size))
