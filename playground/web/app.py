@@ -131,6 +131,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
         offer_api(ApiService(services, models_service.hub), sessions.forget_soon)
         page.load(draw_head, None, head, show_progress="hidden", api_visibility="private")
         page.load(js=javascript("page.js"), show_progress="hidden", api_visibility="private")
+        page.load(js=javascript("copy_as_written.js"), show_progress="hidden", api_visibility="private")
         page.unload(close_session)
 
     page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)

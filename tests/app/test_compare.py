@@ -293,7 +293,7 @@ def test_a_vote_names_both_and_is_counted(service: CompareService) -> None:
 
 def test_a_word_that_is_no_vote_is_refused(service: CompareService) -> None:
     comparison = asked(service, replace(BRIEFLY, blind=True))
-    assert "That is no vote." in sentence(service.cast_vote(ANNA, comparison, "C better").problem)
+    assert "That is not a vote." in sentence(service.cast_vote(ANNA, comparison, "C better").problem)
 
 
 def test_the_names_show_even_if_the_vote_cannot_be_kept(service: CompareService) -> None:

@@ -237,3 +237,25 @@ def test_messages_keep_their_order_when_the_page_is_hidden_and_shown(visit: Visi
     shown = page.get_by_test_id("bot").inner_text()
     visit.reload(page)
     expect(page.get_by_test_id("bot")).to_have_text(shown.strip())
+
+
+@pytest.mark.parametrize("is_secure", [True, False], ids=["clipboard", "plain HTTP"])
+def test_the_copy_buttons_copy_what_was_written(visit: Visitor, is_secure: bool) -> None:
+    page = visit()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    if not is_secure:
+        page.add_init_script("window.reader = navigator.clipboard; delete Navigator.prototype.clipboard")
+    typed = "\tif a < b && c:\n    say('<b>&amp;</b> \\\\(x\\\\) 日本🙂')"
+    written = (
+        "Use `<b>` or <b>bold</b>, ![x](y), $$a^2$$ and は**「x」**と 🙂:\n\n```cpp\nint x;\n```\n<!--written:QQ==:1-->"
+    )
+    thought = "Is <i> a tag?"
+    show_chat(visit, page, [("user", typed), ("assistant", written), ("user", "And?"), ("assistant", "done")], thought)
+    copied = "(window.reader ?? navigator.clipboard).readText()"
+    log = page.get_by_role("log")
+    for number, expected in enumerate((typed, written, "And?")):
+        log.get_by_role("button", name="Copy message").nth(number).click()
+        page.wait_for_function(f"async text => (await {copied}) === text", arg=expected)
+    log.get_by_role("button", name="Copy message").nth(3).click()
+    page.wait_for_function(f"async () => (await {copied}).endsWith('done')")
+    assert page.evaluate(copied).startswith(thought)

@@ -198,7 +198,7 @@ class Comparison:
     def read_vote(self, word: str) -> Vote:
         """The vote that a word of `BALLOT` means; raises RequestRefused if there is nothing to vote on."""
         if word not in BALLOT:
-            raise RequestRefused("That is no vote.", "Choose A, B, tie or both bad.")
+            raise RequestRefused("That is not a vote.", "Choose A, B, tie or both bad.")
         if not self.may_vote:
             raise RequestRefused("There is nothing to vote on.", "Ask both models something with names hidden.")
         shown = [self.pane_at(position).contestant for position in POSITIONS]

@@ -6,6 +6,7 @@ on the page moves while a reply streams. It is drawn several times a second: abo
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from playground.chat.session import Instructions
     from playground.chat.template.render import Message
 
+_ORIGINAL: Final = "<!--written:"  # begins the comment that holds a message as it was written
 NEARLY_FULL: Final = 0.9  # of the context; from here on the gauge says so
 
 _DISTURBED: Final = "speed disturbed"
@@ -177,12 +179,28 @@ def chatbot_messages(messages: Sequence[Message], growing: Message | None = None
         if message.thinking:
             is_thinking = message is growing and not message.content
             title, status = ("Thinking …", "pending") if is_thinking else ("Thoughts", "done")
-            thought = _as_part(escape_markdown(message.thinking))
+            thought = _as_part(_shown(message.thinking, is_whole=message is not growing))
             turns.append({"role": "assistant", "content": thought, "metadata": {"title": title, "status": status}})
         if message.content:
-            text = as_typed(message.content) if message.role == "user" else escape_markdown(message.content)
+            is_typed = message.role == "user"
+            text = as_typed(message.content) if is_typed else _shown(message.content, is_whole=message is not growing)
             turns.append({"role": message.role, "content": _as_part(text)})
     return turns
+
+
+@lru_cache(maxsize=512)
+def _shown(text: str, *, is_whole: bool) -> str:
+    """The Markdown that shows what a model wrote. If that is another text, a whole message brings its original along.
+
+    It stands in a comment, which no page shows, with the length of what follows, in JavaScript's characters; the copy
+    button takes it from there (assets/js/copy_as_written.js).
+    """
+    markdown = escape_markdown(text)
+    if not is_whole or (markdown == text and _ORIGINAL not in text):
+        return markdown
+    shown = f"\n\n{markdown}"
+    original = b64encode(text.encode("utf-8", "replace")).decode()
+    return f"{_ORIGINAL}{original}:{len(shown.encode('utf-16-le', 'replace')) // 2}-->{shown}"
 
 
 @lru_cache(maxsize=512)

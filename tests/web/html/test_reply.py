@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from dataclasses import replace
 from html import unescape
 from typing import get_args
@@ -151,8 +152,19 @@ def test_thoughts_are_folded_once_the_answer_begins() -> None:
 
 
 def test_a_reply_is_shown_without_its_markup() -> None:
-    (turn,) = chatbot_messages([Message("assistant", "![x](http://a.example/x.png) <b>bold</b>")])
+    (turn,) = chatbot_messages([], Message("assistant", "![x](http://a.example/x.png) <b>bold</b>"))
     assert turn["content"]["text"] == "\\![x](http://a.example/x.png) \\<b>bold\\</b>"
+
+
+def test_a_message_shown_from_another_text_brings_along_what_was_written() -> None:
+    written = "<b>é 🙂</b> \\(x\\)"
+    (turn,) = chatbot_messages([Message("assistant", written)])
+    comment, end, shown = turn["content"]["text"].partition("-->")
+    _, original, length = comment.split(":")
+    assert end and b64decode(original).decode() == written and int(length) == len(shown.encode("utf-16-le")) // 2
+    assert shown.startswith("\n\n\\<b>")
+    (plain,) = chatbot_messages([Message("assistant", "**bold**, as it is")])
+    assert plain["content"]["text"] == "**bold**, as it is"
 
 
 @given(st.text(st.sampled_from(list("`~<b>#*_\\&;%\r\n\t 1.>$")), max_size=60))
