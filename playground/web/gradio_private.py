@@ -30,7 +30,7 @@ _OF_A_PAGE: Final = (
     "_queue.pending_event_ids_session",
     "_queue.pending_messages_per_session",
 )
-_OF_AN_EVENT: Final = ("fn", "show_progress", "show_progress_on")
+_OF_AN_EVENT: Final = ("fn", "inputs", "api_name", "api_visibility", "show_progress", "show_progress_on")
 _OF_ITS_SESSIONS: Final = ("session_data", "time_last_used", "lock")
 _OF_ITS_TOOLS: Final = ("_client_instance", "local_url", "postprocess_output_data")
 
@@ -53,6 +53,21 @@ def _check(thing: object, paths: Sequence[str]) -> None:
                 f"here, has no `{type(thing).__name__}.{path}`.",
                 f'Install the other: .venv/bin/python -m pip install "gradio=={WRITTEN_FOR}.*"',
             ) from error
+
+
+def offered_endpoints(app: object) -> dict[str, list[str]]:
+    """The endpoints that programs may call, each with the names of its parameters; none of an app without a page.
+
+    app: Gradio's, as a server has it. Gradio checks the number of values only when a call runs.
+    """
+    page = app.get_blocks() if isinstance(app, gr.routes.App) else None
+    endpoints: dict[str, list[str]] = {}
+    for event in page.fns.values() if page else ():
+        if event.fn is not None and event.api_visibility == "public" and isinstance(event.api_name, str):
+            parameters = inspect.signature(event.fn).parameters.values()
+            names = [one.name for one in parameters if one.annotation is not gr.Request]
+            endpoints[event.api_name] = names[: len(event.inputs)]
+    return endpoints
 
 
 def upload_folder() -> Path:

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from playground import events
 from playground.settings import Settings
 from playground.web.mcp import with_own_address
+from playground.web.server.calls import pass_on_call
 from playground.web.server.password import is_bearer
 from playground.web.server.uploads import UPLOADS, RejectedRequest, Uploads
 
@@ -69,13 +70,6 @@ def private_paths(settings: Settings) -> list[str]:
         paths |= set(settings.data_dir.iterdir())
     paths.discard(settings.data_dir / UPLOADS)
     return [str(path) for path in (*sorted(paths), Path.home() / ".cache", *settings.model_dirs)]
-
-
-CALLS: Final = f"{API}call/"  # of programs, as docs/api.md shows them
-_WANTED_VALUES: Final = (
-    'Post a JSON object of the endpoint\'s parameters to /gradio_api/call/v2/, such as {"prompt": "What is 2+2?"}; '
-    "docs/api.md lists them."
-)
 
 
 class RequestFilter:
@@ -138,42 +132,11 @@ class RequestFilter:
             if path.startswith(API):
                 _check_values(body)
             receive = _replay(body, receive)
-            if path.startswith(CALLS):
-                _check_call(path, body)
-                await self._pass_on_call(scope, receive, send)
+            if await pass_on_call(self._app, body, scope, receive, send):
                 return
         if self._is_reached_directly and path.startswith(f"{API}mcp"):
             scope = with_own_address(scope)
         await self._app(scope, receive, send)
-
-    async def _pass_on_call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Gradio 6.31 lets what it finds wrong with the values of a call end in a traceback and a bare 500."""
-        has_begun = False
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_and_note)
-        except (TypeError, ValueError, KeyError) as error:
-            if has_begun:
-                raise
-            found = str(error).partition(". ")[0].rstrip(".")
-            raise RejectedRequest(422, f"These values do not suit this endpoint: {found}. {_WANTED_VALUES}") from error
-
-
-def _check_call(path: str, body: bytes) -> None:
-    """Refuses a call whose body is not of the form that Gradio reads."""
-    try:
-        values = json.loads(body)
-    except ValueError:
-        raise RejectedRequest(422, f"This body is not JSON. {_WANTED_VALUES}") from None
-    if not isinstance(values, dict):
-        raise RejectedRequest(422, f"This body is not a JSON object. {_WANTED_VALUES}")
-    if not path.startswith(f"{CALLS}v2/") and not isinstance(values.get("data"), list):
-        raise RejectedRequest(422, f"This body has no list `data`. {_WANTED_VALUES}")
 
 
 async def _read_body(request: Request) -> bytes:

@@ -122,23 +122,64 @@ def test_a_page_that_others_reach_answers_to_any_name(own: dict[str, object]) ->
         ("v2/ask", b"[1]", "not a JSON object"),
         ("v2/ask", b"prompt=x", "not JSON"),
         ("v2/ask", b"", "not JSON"),
-        ("ask", b"{}", "no list `data`"),
-        ("ask", b'{"prompt": "x"}', "no list `data`"),
+        *(
+            (form, body, found)
+            for form in ("ask", "ask/", "../run/ask", "../run/ask/")
+            for body, found in (
+                (b"{}", "no list `data`"),
+                (b'{"prompt": "x"}', "no list `data`"),
+                (b'{"data": {"prompt": "x"}}', "no list `data`"),
+                (b"null", "not a JSON object"),
+                (b"", "not JSON"),
+                (b'{"data": []}', "`data` has 0 values, and ask takes 2 (prompt, seed)"),
+                (b'{"data": ["x"]}', "`data` has 1 values, and ask takes 2"),
+                (b'{"data": ["x", 1, 2]}', "`data` has 3 values, and ask takes 2"),
+            )
+        ),
     ],
 )
-def test_a_call_with_wrong_values_gets_one_sentence(path: str, body: bytes, found: str) -> None:
-    def ask(prompt: str) -> str:
-        return prompt
+def test_a_call_with_wrong_values_gets_one_sentence(endpoints: TestClient, path: str, body: bytes, found: str) -> None:
+    address = f"/gradio_api/call/{path}".replace("call/../", "")
+    answer = endpoints.post(address, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422 and found in answer.json()["detail"] and "docs/api.md" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("form", ["call/v2/nothing", "call/nothing", "call/hidden", "call/v2/hidden"])
+def test_a_call_of_an_endpoint_that_is_none_names_those_there_are(endpoints: TestClient, form: str) -> None:
+    answer = endpoints.post(f"/gradio_api/{form}", json={"data": []})
+    assert answer.status_code == 404 and answer.json()["detail"].endswith("There are: ask.")
+
+
+def test_a_call_with_right_values_is_served_in_each_form(endpoints: TestClient) -> None:
+    for form, body in (("v2/ask", {"prompt": "x"}), ("ask", {"data": ["x", 1]})):
+        assert endpoints.post(f"/gradio_api/call/{form}", json=body).json()["event_id"]
+    assert endpoints.post("/gradio_api/run/ask", json={"data": ["x", 1]}).json()["data"] == ["x1"]
+
+
+def test_a_value_that_an_endpoint_refuses_is_the_callers_fault(endpoints: TestClient) -> None:
+    answer = endpoints.post("/gradio_api/run/ask", json={"data": ["x", -1]})
+    assert (answer.status_code, answer.json()["error"]) == (422, "seed has to be a whole number.")
+    assert (
+        endpoints.post("/gradio_api/run/ask", json={"data": ["x", 0]}).status_code == 500
+    )  # a fault of ours stays one
+
+
+@pytest.fixture(scope="module")
+def endpoints() -> TestClient:
+    """A page with one endpoint, and one event that is no endpoint, behind the filter as web/app.py puts it in."""
+
+    def ask(prompt: str, seed: int = 1) -> str:
+        if seed < 0:
+            raise gr.Error("seed has to be a whole number.", print_exception=False)
+        return f"{prompt}{seed}"
 
     with gr.Blocks() as page:
         api(ask, api_name="ask")
-    middleware = [Middleware(RequestFilter, settings=load_settings())]  # as web/app.py puts it in
+        box = gr.Textbox()
+        box.change(lambda text: text, box, box, api_name="hidden", api_visibility="private")
+    middleware = [Middleware(RequestFilter, settings=load_settings())]
     app = gr.routes.App.create_app(page, app_kwargs={"middleware": middleware})
-    client = TestClient(app, base_url="http://127.0.0.1")
-    answer = client.post(f"/gradio_api/call/{path}", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 422 and found in answer.json()["detail"] and "docs/api.md" in answer.json()["detail"]
-    fine = client.post("/gradio_api/call/v2/ask", json={"prompt": "x"})
-    assert fine.status_code == 200 and fine.json()["event_id"]
+    return TestClient(app, base_url="http://127.0.0.1")
 
 
 def test_every_answer_forbids_parts_from_elsewhere_and_tells_nobody_where_a_link_was(
