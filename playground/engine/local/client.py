@@ -255,7 +255,7 @@ class LocalEngine:
     def _unreadable_output(self) -> PlaygroundError:
         return ModelStopped(
             f"The process that ran {self.path.name} sent a message that cannot be read, so it was stopped.",
-            "The next message starts it again.",
+            _remedy_after_crash(self.path, None, self.context.placement),
         )
 
     def _reason_of_end(self) -> PlaygroundError:
@@ -275,20 +275,29 @@ class LocalEngine:
         self._reader.join(timeout=5)
 
 
-_crashed: Final[set[tuple[str, int]]] = set()  # (path, exit code) of every crash in this run
+_crashed: Final[set[tuple[str, int, int | None]]] = set()  # path, its time and the exit code of every crash in this run
 
 
-def _remedy_after_crash(path: Path, code: int, placement: Placement) -> str:
-    """What to do after a process ended; a crash that the same file had before will most likely come again."""
-    is_crash = code < 0 and -code != signal.SIGKILL
-    if is_crash and not placement.is_cpu_only:
+def _remedy_after_crash(path: Path, code: int | None, placement: Placement) -> str:
+    """What to do after a process ended; a crash that the same file had before will most likely come again.
+
+    code: None for a message that cannot be read. The system ends a process by SIGKILL for lack of memory, and a person
+    by SIGTERM: these say nothing of the file.
+    """
+    if code in (0, -signal.SIGKILL, -signal.SIGTERM):
+        return "The next message starts it again."
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0
+    on_gpu = code is not None and code < 0 and not placement.is_cpu_only
+    if (str(path), changed, code) in _crashed:
+        instead = "CPU only, or another file" if on_gpu else "another file or level"
+        return f"It crashed so before with this file: choose {instead} of the model."
+    _crashed.add((str(path), changed, code))
+    if on_gpu:
         return "The next message starts it again; if that happens again, choose CPU only, or look at the GPU's driver."
-    if is_crash and (str(path), code) in _crashed:
-        return "It crashed so before with this file: choose another file or level of the model."
-    if is_crash:
-        _crashed.add((str(path), code))
-        return "The next message starts it again; if it crashes again, this file cannot be run here."
-    return "The next message starts it again."
+    return "The next message starts it again; if it crashes again, this file cannot be run here."
 
 
 def _unloaded() -> ModelStopped:

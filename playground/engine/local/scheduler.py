@@ -87,7 +87,7 @@ class Scheduler:
     Call `run_step` while `can_step`.
 
     clock, cpu_clock: seconds of wall time, and of CPU time of all threads of this process; cpu_clock is None where
-    CPU time says nothing, because another device computes.
+    CPU time says nothing, because another device computes. disk_reads: how often this process has waited for the disk.
     """
 
     def __init__(
@@ -96,11 +96,13 @@ class Scheduler:
         emit: Callable[[Event], None],
         clock: Callable[[], float] = time.perf_counter,
         cpu_clock: Callable[[], float] | None = None,
+        disk_reads: Callable[[], int] = lambda: 0,
     ) -> None:
         self._decoder = decoder
         self._emit = emit
         self._clock = clock
         self._cpu_clock = cpu_clock
+        self._disk_reads = disk_reads
         self.threads = 0
         self._has_all_cores = True
         self._cache = SequenceCache(decoder)
@@ -182,9 +184,11 @@ class Scheduler:
         if self._cpu_clock is None:
             self._decoder.decode(rows)
             return
-        started, cpu_started = self._clock(), self._cpu_clock()
+        read_before, started, cpu_started = self._disk_reads(), self._clock(), self._cpu_clock()
         self._decoder.decode(rows)
         seconds, cpu_seconds = self._clock() - started, self._cpu_clock() - cpu_started
+        if self._disk_reads() > read_before:
+            return  # its threads waited for weights from the disk: that says nothing of the processor
         for part in parts:
             part.request.count_core_time(seconds, max(1, self.threads), cpu_seconds)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import queue
+import resource
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,11 @@ from playground.machine.memory import read_process_memory
 SEND_SECONDS: Final = 0.1
 
 
+def _disk_reads() -> int:
+    """How often this process has waited for a page of a file, such as weights that are mapped."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+
+
 class Worker:
     """Serves one loaded model: commands from the pipe, a scheduler for replies and a scorer, events to the pipe."""
 
@@ -59,7 +65,8 @@ class Worker:
         self._devices = devices
         self._output = output
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._scheduler = Scheduler(model, self._emit, cpu_clock=time.process_time if model.is_on_cpu else None)
+        cpu_clock = time.process_time if model.is_on_cpu else None
+        self._scheduler = Scheduler(model, self._emit, cpu_clock=cpu_clock, disk_reads=_disk_reads)
         self._scorer = Scorer(model, self._emit)
         self._unsent: list[bytes] = []
         self._sent_at = 0.0

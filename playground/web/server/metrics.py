@@ -31,6 +31,7 @@ _ENDS: Final = (*get_args(FinishReason), "stopped", "failed")
 _REPLYING: Final = ("chat", "compare", "api")
 _NOT_LOADED: Final = {"DoesNotFit": "does not fit", "BadModelFile": "bad file"}  # everything else is "failed"
 _LOADS: Final = ("loaded", *_NOT_LOADED.values(), "failed")
+_DISTURBED: Final = {False: "no", True: "yes"}
 _DOWNLOADS: Final = ("done", "failed", "cancelled", "interrupted")
 
 
@@ -49,10 +50,13 @@ class Metrics:
         self._lasts = seconds("reply", "From a request to the end of its reply.")
         self._speed = Histogram(
             "playground_generation_tokens_per_second",
-            "Speed of a reply after its first token.",
+            "Speed of a reply after its first token; disturbed: something else had the processor meanwhile.",
+            ["disturbed"],
             buckets=_SPEED_BUCKETS,
             registry=self._registry,
         )
+        for disturbed in _DISTURBED.values():
+            self._speed.labels(disturbed)
         self._refusals = count("refusals", "Refusals, by the setting that decides so.", via=(), setting=())
         self._loads = count("model_loads", "Models loaded, or not.", outcome=_LOADS)
         self._load_times = seconds("model_load", "Time that a model took to load.")
@@ -89,7 +93,7 @@ class Metrics:
         for name, histogram in (
             ("time_to_first_token", self._first),
             ("queued_seconds", self._waits),
-            ("tokens_per_second", self._speed),
+            ("tokens_per_second", self._speed.labels(_DISTURBED[bool(fields.get("disturbed"))])),
             ("seconds", self._lasts),
         ):
             if name in fields:  # a server may not report it, and a stopped reply has no end

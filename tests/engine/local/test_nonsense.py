@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,15 @@ NONSENSE = {
 }
 
 
-def engine_that_says(said: str, then: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> LocalEngine:
+def engine_that_says(
+    said: str, then: str, monkeypatch: pytest.MonkeyPatch, folder: Path, file: str = "some.gguf"
+) -> LocalEngine:
     (folder / "odd_worker.py").write_text(
         f'import sys, time\nsys.stdout.write("{said}")\nsys.stdout.flush()\n{then}\n', encoding="utf-8"
     )
     monkeypatch.chdir(folder)
     monkeypatch.setattr(client, "WORKER", "odd_worker")
-    return LocalEngine(folder / "some.gguf", ContextParameters(512), CpuShares(1))
+    return LocalEngine(folder / file, ContextParameters(512), CpuShares(1))
 
 
 @pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE.keys())
@@ -52,3 +55,34 @@ def test_a_process_that_dies_in_the_middle_of_a_line_is_told_as_a_death(
             list(engine.load_model())
     finally:
         engine.close()
+
+
+def remedy_after(then: str, file: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
+    engine = engine_that_says("", then, monkeypatch, folder, file)
+    try:
+        with pytest.raises(ModelStopped) as stopped:
+            list(engine.load_model())
+        return str(stopped.value.remedy)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("crash", ["import os; os.abort()", "import os; os.kill(os.getpid(), 11)", "sys.exit(3)"])
+def test_a_crash_that_repeats_with_the_same_file_is_not_said_to_go_away(
+    crash: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"first")
+    first, again = (remedy_after(crash, "bad.gguf", monkeypatch, tmp_path) for _ in range(2))
+    assert first == "The next message starts it again; if it crashes again, this file cannot be run here."
+    assert again == "It crashed so before with this file: choose another file or level of the model."
+    assert remedy_after(crash, "other.gguf", monkeypatch, tmp_path) == first
+    os.utime(tmp_path / "bad.gguf", (1, 1))  # another file of that name
+    assert remedy_after(crash, "bad.gguf", monkeypatch, tmp_path) == first
+
+
+def test_a_process_that_the_system_ended_may_be_started_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        ended = remedy_after("import os; os.kill(os.getpid(), 9)", "large.gguf", monkeypatch, tmp_path)
+        assert ended == "The next message starts it again."

@@ -452,3 +452,23 @@ def test_a_disturbed_generation_shows_after_a_long_quiet_prompt() -> None:
     while scheduler.is_busy:
         scheduler.run_step()
     assert events[-1].timings.core_share == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("reads_each_step", "share"), [(0, 0.3), (1, None)])
+def test_waiting_for_the_disk_is_no_sign_of_other_work(reads_each_step: int, share: float | None) -> None:
+    decoder = ScriptedDecoder(seconds_per_token=0.1)
+    events: list[Any] = []
+    scheduler = Scheduler(
+        decoder,
+        events.append,
+        decoder.clock,
+        lambda: 0.3 * decoder.clock(),
+        lambda: reads_each_step * len(decoder.batches),
+    )
+    scheduler.set_threads(1)
+    scheduler.add_request(Generate(1, "abc", GREEDY, max_tokens=8))
+    while scheduler.is_busy:
+        scheduler.run_step()
+    timings = events[-1].timings
+    assert timings.core_share == (None if share is None else pytest.approx(share))
+    assert timings.disturbed is (share is not None)

@@ -67,6 +67,16 @@ def test_the_page_on_hosting_lists_every_figure_with_its_kind(tmp_path: Path) ->
     assert listed == kinds and len(kinds) > 15
 
 
+def test_speeds_that_were_disturbed_are_counted_apart(tmp_path: Path) -> None:
+    with Services(load_settings(data_dir=tmp_path)) as services:
+        metrics = Metrics(services)
+        for more in ({}, {}, {"disturbed": True}):
+            metrics.count_event("reply", {"reason": "end of text", "tokens": 5, "tokens_per_second": 12.0, **more})
+    found = metrics.text().decode()
+    assert 'playground_generation_tokens_per_second_count{disturbed="no"} 2.0' in found
+    assert 'playground_generation_tokens_per_second_count{disturbed="yes"} 1.0' in found
+
+
 # --- readiness ---
 
 
