@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 FileKind = Literal[
-    "model", "projector", "imatrix", "draft", "adapter", "vocabulary",
+    "model", "projector", "imatrix", "draft", "adapter", "control vector", "vocabulary",
     "embedding", "reranker", "encoder", "encoder-decoder", "diffusion", "image", "speech",
 ]  # fmt: skip
 
@@ -21,6 +21,7 @@ KIND_NAMES: Final[dict[FileKind, str]] = {
     "imatrix": "an importance matrix",
     "draft": "a draft model for speculative decoding",
     "adapter": "a LoRA adapter",
+    "control vector": "a control vector",
     "vocabulary": "a vocabulary without weights",
     "embedding": "an embedding model",
     "reranker": "a reranker",
@@ -37,6 +38,7 @@ PURPOSES: Final[dict[FileKind, str]] = {
     "imatrix": "it helps to make quantized files, and holds no model",
     "draft": "it speeds up a larger model, and is not made to chat alone",
     "adapter": "it changes the model that it was trained for, and holds no model itself",
+    "control vector": "it steers the model that it was made for, and holds no model itself",
     "vocabulary": "it holds the words of a model, and no model",
     "embedding": "it turns text into numbers for search, and cannot write an answer",
     "reranker": "it scores how well a text answers a question, and cannot write an answer",
@@ -54,7 +56,8 @@ _KIND_OF_TYPE: Final[dict[str, FileKind]] = {  # gguf.GGUFType
 # Architectures of llama.cpp 0c1e57098 (src/llama-arch.cpp) that do not write text token by token, and those of programs
 # for pictures and sound that use the same file format.
 _KIND_OF_ARCHITECTURE: Final[dict[str, FileKind]] = {
-    "clip": "projector", "mmproj": "projector", "imatrix": "imatrix",
+    "clip": "projector", "mmproj": "projector", "imatrix": "imatrix", "controlvector": "control vector",
+    "eagle3": "draft", "dflash": "draft", "gemma4-assistant": "draft", "qwen3tts": "speech", "pockettts": "speech",
     "bert": "embedding", "modern-bert": "embedding", "nomic-bert": "embedding", "nomic-bert-moe": "embedding",
     "neo-bert": "embedding", "jina-bert-v2": "embedding", "jina-bert-v3": "embedding", "eurobert": "embedding",
     "gemma-embedding": "embedding", "llama-embed": "embedding", "t5encoder": "encoder",
@@ -82,6 +85,10 @@ def kind_of_header(metadata: Mapping[str, Any], tensor_names: frozenset[str]) ->
     architecture = metadata.get("general.architecture") or ""
     general_type = metadata.get("general.type")
     of_type = _KIND_OF_TYPE.get(general_type) if isinstance(general_type, str) else None
+    if metadata.get("adapter.type") == "control_vector" or (
+        tensor_names and all(name.startswith("direction.") for name in tensor_names)
+    ):
+        return "control vector"
     if of_type:
         return of_type
     if "adapter.type" in metadata or any(name.endswith((".lora_a", ".lora_b")) for name in tensor_names):

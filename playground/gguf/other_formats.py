@@ -23,9 +23,15 @@ _FORMATS: Final[tuple[tuple[bytes, str, str], ...]] = (
     (rb"PK\x03\x04|PK\x05\x06", "starts like a zip archive or a PyTorch checkpoint", _UNPACK),
     (rb"\x80[\x02-\x05]", "starts like a PyTorch checkpoint", _CHOOSE_GGUF),
     (rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", "starts like a packed archive", _UNPACK),
-    (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF|%PDF", "starts like a picture, a sound or a document", _CHOOSE_GGUF),
-    (rb"\x89HDF", "starts like an HDF5 file", _CHOOSE_GGUF),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF|%PDF|ID3|OggS|fLaC|.{4}ftyp", "starts like a picture, a sound or a document",
+     _CHOOSE_GGUF),
+    (rb"\x89HDF|\x93NUMPY|.{4}TFL3|SQLite format", "starts like data of another program", _CHOOSE_GGUF),
+    (rb"\x7fELF|MZ.{6}|#!|[\xcf\xce]\xfa\xed\xfe", "starts like a program", _CHOOSE_GGUF),
+    (rb"\xff\xfe<\0|\xfe\xff\0<", "starts like a web page", _DOWNLOAD_AGAIN),
     (rb"\s*[\{\[]\s*[\"\{\[\}]", "starts like JSON, such as the error of a server", _DOWNLOAD_AGAIN),
+    (rb"(?:(?:Entry |Repository )?[Nn]ot found|Access |Unauthorized|Forbidden|Invalid |Error|40[134])",
+     "starts like the message of a server", _DOWNLOAD_AGAIN),
+    (rb"[\t\n\r\x20-\x7e]{16,}\Z", "is a text", _CHOOSE_GGUF),
     (rb"\0+\Z", "holds only zeros at its start: its download did not finish", "Download the file again."),
 )  # fmt: skip
 
