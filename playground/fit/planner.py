@@ -38,7 +38,7 @@ _MOST_ANSWERS: Final = 4096
 # Of a process that has read the vocabulary: 164 for Gemma's 262,144 tokens, 330 for SmolLM2's 49,152 and their merges.
 _VOCABULARY_BYTES_PER_TOKEN: Final = 250
 _TRY_AGAIN: Final = "Try again; if it happens again, choose another file."
-_ANOTHER_FILE: Final = "Fetch the file again, or choose another one."
+_ANOTHER_FILE: Final = "The file is made for another program or version: choose another file of the model."
 
 
 @dataclass(frozen=True)

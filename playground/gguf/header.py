@@ -286,7 +286,8 @@ def _check_standard_keys(metadata: Mapping[str, Value]) -> None:
 
 
 def _wrong_type(key: str, expected: str, found: Value) -> BadModelFile:
-    what = f"a list of {found.length:,}" if isinstance(found, LongArray) else printable(repr(found))
+    length = found.length if isinstance(found, LongArray) else len(found) if isinstance(found, tuple) else None
+    what = printable(repr(found)) if length is None else f"a list of {length:,}"
     return made_elsewhere(f"{printable(key)} should be {expected} and is {what}")
 
 
