@@ -222,7 +222,7 @@ class LlamaModel:
     def _tokens_after(self, text: str, before: Sequence[int]) -> list[int]:
         """The tokens of a text that goes on from others, without the space that SentencePiece puts in front."""
         tokens = self._tokens_of(text, parse_special=False)
-        if before and tokens and not text.startswith(" ") and self.piece(tokens[0]).startswith(b" "):
+        if before and tokens and not text.startswith(" ") and self.token_to_piece(tokens[0]).startswith(b" "):
             line_break = self._tokens_of("\n", parse_special=False)
             together = self._tokens_of(f"\n{text}", parse_special=False)
             if together[: len(line_break)] == line_break:

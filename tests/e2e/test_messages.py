@@ -252,10 +252,10 @@ def test_the_copy_buttons_copy_what_was_written(visit: Visitor, is_secure: bool)
     thought = "Is <i> a tag?"
     show_chat(visit, page, [("user", typed), ("assistant", written), ("user", "And?"), ("assistant", "done")], thought)
     copied = "(window.reader ?? navigator.clipboard).readText()"
-    log = page.get_by_role("log")
+    buttons = page.get_by_role("log").get_by_role("button", name=re.compile("Cop(y|ied) message"))
     for number, expected in enumerate((typed, written, "And?")):
-        log.get_by_role("button", name="Copy message").nth(number).click()
+        buttons.nth(number).click()
         page.wait_for_function(f"async text => (await {copied}) === text", arg=expected)
-    log.get_by_role("button", name="Copy message").nth(3).click()
+    buttons.nth(3).click()
     page.wait_for_function(f"async () => (await {copied}).endsWith('done')")
     assert page.evaluate(copied).startswith(thought)

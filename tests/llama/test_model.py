@@ -45,11 +45,11 @@ def test_a_user_defined_token_that_somebody_typed_is_text_and_the_templates_own_
         prompt = "Write <filename> here: <filename>x"
         typed = prompt.index("<filename>")
         tokens = own.tokenize(prompt, [(typed, typed + 10)])
-        assert tokens.count(token) == 1 and b"".join(map(own.piece, tokens)).decode() == prompt
+        assert tokens.count(token) == 1 and b"".join(map(own.token_to_piece, tokens)).decode() == prompt
         assert token not in own.tokenize(prompt, plain=True)
-        assert b"".join(map(own.piece, own.tokenize("<<filename>>", plain=True))).decode() == "<<filename>>"
+        assert b"".join(map(own.token_to_piece, own.tokenize("<<filename>>", plain=True))).decode() == "<<filename>>"
         joined = own.tokenize("a<filename>", [(1, 4)])  # half typed, half of the template
-        assert token not in joined and b"".join(map(own.piece, joined)).decode() == "a<filename>"
+        assert token not in joined and b"".join(map(own.token_to_piece, joined)).decode() == "a<filename>"
         assert own.tokenize("<filename>") == [token]
 
 
