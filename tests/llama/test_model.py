@@ -36,9 +36,7 @@ def test_a_prompt_in_which_nothing_was_typed_has_the_tokens_of_llama_cpp(model: 
 
 
 @pytest.mark.llama
-def test_a_user_defined_token_that_somebody_typed_is_text_and_the_templates_own_is_not(
-    starter: Path, model: LlamaModel, tmp_path: Path
-) -> None:
+def test_a_user_defined_token_that_somebody_typed_is_text(starter: Path, model: LlamaModel, tmp_path: Path) -> None:
     (token,) = model.tokenize("<filename>")
     with LlamaModel(with_user_defined_tokens(starter, tmp_path / "own.gguf", token), ContextParameters(256)) as own:
         assert "<filename>" in own.control_tokens.texts

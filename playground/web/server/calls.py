@@ -36,7 +36,7 @@ async def pass_on_call(app: ASGIApp, body: bytes, scope: Scope, receive: Receive
             return False
         raise RejectedRequest(404, f"There is no endpoint of that name. There are: {', '.join(endpoints)}.")
     _check_body(body, name, None if prefix == _BY_NAME else endpoints)
-    answer = _Answer(send)
+    answer = _PassedAnswer(send)
     try:
         await app(scope, receive, answer.send)
     except (TypeError, ValueError, KeyError) as error:
@@ -67,7 +67,7 @@ def _check_body(body: bytes, name: str, endpoints: Mapping[str, Sequence[str]] |
         )
 
 
-class _Answer:
+class _PassedAnswer:
     """Passes an answer on. Gradio 6.31 answers a refusal with a sentence by 500, as if the server had failed: 422."""
 
     def __init__(self, send: Send) -> None:
