@@ -239,7 +239,8 @@ class FitService:
         drawn = time.monotonic()
         for context in contexts:
             parameters = ContextParameters(context, choice.kv_type, choice.chats or 1)
-            plans.append(self._planner.plan(subject.planned, parameters))
+            plan = self._planner.plan(subject.planned, parameters)
+            plans.append(plan if gb is None else replace(plan, may_stay=None))  # another computer's limits are unknown
             if time.monotonic() - drawn > _SECONDS_BETWEEN_STAGES and len(plans) < len(contexts):
                 yield replace(view, table=fit_table(plans, sizes, contexts, usable, disk_speed))
                 drawn = time.monotonic()

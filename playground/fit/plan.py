@@ -38,6 +38,7 @@ class MemoryPlan:
     base: the process itself: Python, the libraries, the vocabulary.
     held_weights: of the weights, bytes that are in memory before the load, because the file lies in memory (tmpfs).
     use: which shares of the weights a token reads.
+    may_stay: the most of `must_stay` that a process may take here (ulimit -d); None where that is not limited.
 
     One figure is shown for a plan: `needed`. The others say what it is made of, or explain a verdict.
     """
@@ -52,6 +53,7 @@ class MemoryPlan:
     base: int
     held_weights: int = 0
     use: WeightUse = ALL_READ
+    may_stay: int | None = None
     on_devices: tuple[Part, ...] = ()
 
     @property

@@ -27,7 +27,7 @@ from playground.gguf.weight_use import ALL_READ, WeightUse, weight_use
 from playground.llama.log import abort_message, printable
 from playground.llama.params import AUTOMATIC, CPU, CPU_ONLY, ContextParameters
 from playground.machine.child_process import ChildProcess, describe_exit
-from playground.machine.memory import is_held_in_memory, read_process_memory
+from playground.machine.memory import is_held_in_memory, read_data_limit, read_process_memory
 from playground.models.catalog import Blueprint
 
 PlannableModel = str | PathLike[str] | Blueprint
@@ -186,6 +186,7 @@ class _PlannedModel:
             context=context,
             held_weights=in_ram["weights"] if held else 0,
             use=self._weight_use(),
+            may_stay=read_data_limit(),
             on_devices=on_devices,
             **in_ram,
         )

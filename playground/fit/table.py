@@ -7,7 +7,7 @@ context alone, so one plan for each context serves every level.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from playground.fit.plan import MemoryPlan
@@ -168,7 +168,8 @@ class ComputerNeed:
 
 def computers_for(plan: MemoryPlan) -> ComputerNeed:
     """The smallest of the usual computers for a plan."""
-    verdicts = [(size, judge(plan, usable_of(size << 30)).kind) for size in COMPUTERS_GB]
+    elsewhere = replace(plan, may_stay=None)
+    verdicts = [(size, judge(elsewhere, usable_of(size << 30)).kind) for size in COMPUTERS_GB]
     return ComputerNeed(
         next((size for size, kind in verdicts if kind in ("fits", "tight")), None),
         next((size for size, kind in verdicts if kind == "fits"), None),

@@ -77,7 +77,6 @@ def judge(
 ) -> Verdict:
     """Whether a plan fits into the memory of this computer and of each GPU; the verdict names the one that is short.
 
-
     budget: as bytes, of the computer's memory alone.
     largest_context: the answer of `largest_context_that_fits` where the caller has it; the remedy then names it.
     """
@@ -113,6 +112,10 @@ def _judge_device(plan: MemoryPlan, name: str, device: DeviceBudget | None) -> V
 
 
 def _judge_ram(plan: MemoryPlan, usable: int, largest_context: int | None, disk_speed: DiskSpeed) -> Verdict:
+    if plan.may_stay is not None and plan.must_stay > plan.may_stay:
+        needed, available = gibibytes_apart(plan.must_stay, plan.may_stay)
+        reason = f"{needed} must stay in memory, and a process may take {available} here (ulimit -d)."
+        return Verdict("wont_fit", reason, _smaller(plan, largest_context), plan.must_stay, plan.may_stay)
     if plan.must_stay > usable:
         needed, available = gibibytes_apart(plan.must_stay, usable)
         reason = f"{needed} must stay in memory and {available} are usable: the system would end the model."

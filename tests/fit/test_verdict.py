@@ -30,6 +30,15 @@ def test_a_plan_well_below_the_usable_memory_fits() -> None:
     assert (verdict.needed, verdict.usable) == (5 * GIB, 16 * GIB)
 
 
+def test_a_limit_on_data_counts_what_must_stay_and_not_the_mapped_weights() -> None:
+    limited = replace(plan(weights=8, kv_cache=1), may_stay=2 * GIB)
+    assert judge(limited, 16 * GIB).kind == "fits"
+    verdict = judge(replace(limited, kv_cache=3 * GIB), 16 * GIB)
+    assert (verdict.kind, verdict.needed, verdict.usable) == ("wont_fit", 3 * GIB, 2 * GIB)
+    assert verdict.reason == "3.0 GiB must stay in memory, and a process may take 2.0 GiB here (ulimit -d)."
+    assert judge(replace(limited, repacked=2 * GIB), 16 * GIB).kind == "wont_fit"
+
+
 def test_a_plan_above_nine_tenths_is_tight() -> None:
     assert judge(plan(weights=8), 10 * GIB).kind == "fits"
     verdict = judge(plan(weights=8.1), 10 * GIB)

@@ -17,6 +17,7 @@ from playground.machine.memory import (
     SystemMemory,
     is_held_in_memory,
     parse_size,
+    read_data_limit,
     read_memory,
     read_process_memory,
 )
@@ -242,22 +243,27 @@ def test_what_the_playgrounds_own_processes_give_back_counts_as_usable(plant: Pl
 
 
 def test_a_limit_on_each_process_by_itself_counts_no_other_process(plant: Plant) -> None:
-    root = plant(LAPTOP + process_limits(data=2 * GiB))
+    root = plant(LAPTOP + process_limits(address_space=2 * GiB))
     system = SystemMemory(16 * GiB, 8 * GiB)
     assert read_memory(root, {}, lambda: system, returnable=GiB).usable == 2 * GiB - 256 * MiB
 
 
-@pytest.mark.parametrize("letter", ["v", "d"])
-def test_a_limit_of_the_shell_on_a_process_counts(plant: Plant, letter: str) -> None:
-    limits = process_limits(address_space=4 * GiB) if letter == "v" else process_limits(data=4 * GiB)
-    memory = read(plant(LAPTOP + limits))
+def test_a_limit_of_the_shell_on_a_process_counts(plant: Plant) -> None:
+    memory = read(plant(LAPTOP + process_limits(address_space=4 * GiB)))
     assert (memory.total, memory.limit, memory.usable) == (4 * GiB, 4 * GiB, 4 * GiB - 256 * MiB)
-    assert memory.limited_by == f"what one process may take (ulimit -{letter})"
+    assert memory.limited_by == "what one process may take (ulimit -v)"
+
+
+def test_a_limit_of_the_shell_on_data_leaves_mapped_weights_out(plant: Plant) -> None:
+    root = plant(LAPTOP + process_limits(data=4 * GiB))
+    assert read(root).limit is None
+    assert read_data_limit(root) == 4 * GiB - 160 * MiB
+    assert read_data_limit(plant(LAPTOP + process_limits(data="unlimited"))) is None
 
 
 def test_the_tightest_of_several_limits_decides(plant: Plant) -> None:
-    tree = DOCKER_V2 + process_limits(data=3 * GiB, address_space=20 * GiB)
-    assert read(plant(tree)).limited_by == "what one process may take (ulimit -d)"
+    tree = DOCKER_V2 + process_limits(data=20 * GiB, address_space=GiB // 2)
+    assert read(plant(tree)).limited_by == "what one process may take (ulimit -v)"
 
 
 @pytest.mark.parametrize("value", ["unlimited", str(64 * GiB), "x", "-1", "0", ""])
@@ -266,14 +272,17 @@ def test_a_shell_without_a_limit_limits_nothing(plant: Plant, value: str) -> Non
 
 
 @linux_only
-@pytest.mark.parametrize("letter", ["v", "d"])
-def test_a_real_limit_of_the_shell_is_seen(letter: str) -> None:
-    source = "from playground.machine.memory import read_memory; print(read_memory().limit)"
+@pytest.mark.parametrize(
+    ("letter", "question", "answer"),
+    [("v", "read_memory().limit", 600000 * 1024), ("d", "read_data_limit()", 600000 * 1024 - (160 << 20))],
+)
+def test_a_real_limit_of_the_shell_is_seen(letter: str, question: str, answer: int) -> None:
+    source = f"from playground.machine.memory import read_data_limit, read_memory; print({question})"
     shown = subprocess.run(
         ["sh", "-c", f'ulimit -{letter} 600000; exec "$0" -c "$1"', sys.executable, source],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
-    assert shown.stdout == f"{600000 * 1024}\n"
+    assert shown.stdout == f"{answer}\n"
 
 
 def zfs(size: object, minimum: object) -> str:
