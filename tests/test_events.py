@@ -186,8 +186,10 @@ def test_the_figures_for_prometheus_are_those_of_the_log(visit: Visit) -> None:
     assert samples[f"playground_replies_total {reply['reason']} chat"] == 1
     assert samples["playground_generated_tokens_total"] == reply["tokens"]
     assert samples["playground_prompt_tokens_total"] == reply["prompt_tokens"] > 10
+    disturbed = "yes" if reply.get("disturbed") else "no"
+    speeds = [samples[f"playground_generation_tokens_per_second_{part} {disturbed}"] for part in ("count", "sum")]
+    assert speeds == [1, pytest.approx(reply["tokens_per_second"], abs=0.006)]
     for name, found in (
-        ("playground_generation_tokens_per_second", reply["tokens_per_second"]),
         ("playground_time_to_first_token_seconds", reply["time_to_first_token"]),
         ("playground_queue_wait_seconds", reply["queued_seconds"]),
         ("playground_reply_seconds", reply["seconds"]),

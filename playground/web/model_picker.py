@@ -134,13 +134,20 @@ class PickerComponents:
             self.gpu_layers: gr.Number(value=layers, visible=where == "layers"),
         }
 
-    def updates(self, view: PickerView) -> Updates:
-        """The view of the visitor's own choice, drawn.
+    def updates(self, view: PickerView, sent: ModelChoice | None = None) -> Updates:
+        """The view of a choice, drawn. sent: the choice as the visitor's browser sent it.
 
-        Without the KV cache type and where it runs: no view changes them, and an update that is late would undo the
-        visitor's next click.
+        A value that is as it was sent is not written again, because an update that is late would undo the visitor's
+        next click. For the same reason, the KV cache type and where it runs are left out: no view changes them.
         """
         choice = view.choice
+        model: dict[str, Any] = {"value": choice.model}
+        level: dict[str, Any] = {"value": choice.level or ""}
+        context: dict[str, Any] = {"value": str(choice.context_size or "")}
+        if sent:
+            model = model if sent.model != choice.model else {}
+            level = level if sent.level != choice.level else {}
+            context = context if sent.context_size != choice.context_size else {}
         bar = memory_bar_empty(view.problem or "Calculating memory …")
         if view.plan and view.verdict:
             bar = memory_bar(view.plan, view.usable, view.verdict) + device_bars(view.plan, view.budget, view.where)
@@ -151,9 +158,9 @@ class PickerComponents:
             self.line: picker_line(
                 view.model_name or "Choose a model", view.level_name, choice.context_size, view.verdict
             ),
-            self.model: gr.Dropdown(choices=list(view.models), value=choice.model),
-            self.level: gr.HTML(value=choice.level or "", rows=whole_name(chosen_name) + rows),
-            self.context: gr.HTML(value=str(choice.context_size or ""), rows=steps),
+            self.model: gr.Dropdown(choices=list(view.models), **model),
+            self.level: gr.HTML(rows=whole_name(chosen_name) + rows, **level),
+            self.context: gr.HTML(rows=steps, **context),
             self.where_box: gr.Accordion(visible=bool(view.budget.devices)),
             self.memory: bar,
             self.make: _make_button(view),
@@ -330,8 +337,9 @@ def keep_pickers_current(
 
 def _redrawing(picker: PickerComponents, service: ModelPickerService) -> Callable[..., Iterator[Updates]]:
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
-        for view in picker_views(picker, service, request, picker.read_choice(values)):
-            yield picker.updates(view)
+        sent = picker.read_choice(values)
+        for view in picker_views(picker, service, request, sent):
+            yield picker.updates(view, sent)
 
     return redraw
 

@@ -13,9 +13,8 @@ from markupsafe import Markup
 
 from playground.errors import PlaygroundError
 from playground.fit.table import COMPUTERS_GB, SYSTEM_KEEPS_BYTES, computers_for
-from playground.fit.verdict import VerdictKind
 from playground.text_format import GIBIBYTE, gibibytes, gibibytes_apart, pages, short_tokens
-from playground.web.html.memory import verdict_chip
+from playground.web.html.memory import VERDICT_SIGNS, verdict_chip
 from playground.web.html.page import paragraph
 from playground.web.html.templates import render
 
@@ -28,7 +27,6 @@ MXFP4_STAYS: Final = (
     "The experts of this model were trained in MXFP4 (4.25 bits per weight). Published files keep them so at every "
     "level, and only the rest changes: the levels differ little in size."
 )
-SIGNS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "slow": "↓", "wont_fit": "✕"}
 _AGREES_WITHIN: Final = 1.1  # a ratio of two sizes: up to here they count as the same
 
 
@@ -100,7 +98,7 @@ def fit_rows(view: FitView) -> str:
         notes.append("Levels that are not here yet are made from the file that is.")
     if view.keeps_mxfp4:
         notes.append(MXFP4_STAYS)
-    return render("fit.html#table", name=view.name, table=view.table, signs=SIGNS, notes=notes)
+    return render("fit.html#table", name=view.name, table=view.table, signs=VERDICT_SIGNS, notes=notes)
 
 
 # --- the KV cache ---

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from playground.fit.plan import MemoryPlan
     from playground.fit.verdict import Verdict, VerdictKind
 
-_SIGNS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "slow": "↓", "wont_fit": "✕"}
+VERDICT_SIGNS: Final[dict[VerdictKind, str]] = {"fits": "✓", "tight": "!", "slow": "↓", "wont_fit": "✕"}
 _LEAST_VISIBLE_PERCENT: Final = 0.9  # about 3 px of a 330 px bar: every part can be seen
 
 
@@ -49,7 +49,7 @@ def verdict_chip(verdict: Verdict | None) -> Markup:
     """`✓ Fits`, `! Tight`, `↓ Slow`, `✕ Won't fit`: a word, a sign and a colour; each is enough alone."""
     if verdict is None:
         return render("memory.html#verdict_chip", kind="unknown", sign="", label=UNKNOWN)
-    return render("memory.html#verdict_chip", kind=verdict.kind, sign=_SIGNS[verdict.kind], label=verdict.label)
+    return render("memory.html#verdict_chip", kind=verdict.kind, sign=VERDICT_SIGNS[verdict.kind], label=verdict.label)
 
 
 def memory_bar(plan: MemoryPlan, usable: int, verdict: Verdict) -> str:
