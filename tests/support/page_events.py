@@ -43,10 +43,19 @@ class PageEvents:
     def open(self, part: str) -> str:
         """Fill a component as the opening of the page, or of its tab, does; returns all messages of that."""
         number = self._number(part)
-        for event in self._events:
-            if number in event["outputs"] and any(kind in ("load", "select") for _, kind in event["targets"]):
-                return "".join(self._run(event, [self._value(each, {}) for each in event["inputs"]]))
-        raise AssertionError(f"nothing fills {part} when it opens")
+        filling = [
+            event
+            for event in self._events
+            if event["backend_fn"]
+            and number in event["outputs"]
+            and any(kind in ("load", "select") for _, kind in event["targets"])
+        ]
+        assert filling, f"nothing fills {part} when it opens"
+        return "".join(
+            message
+            for event in filling
+            for message in self._run(event, [self._value(each, {}) for each in event["inputs"]])
+        )
 
     def _number(self, part: str) -> int:
         (number,) = [id for id, props in self._parts.items() if props.get("elem_id") == part]
