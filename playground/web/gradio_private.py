@@ -7,7 +7,7 @@ traceback in the middle of a visit.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
@@ -68,6 +68,17 @@ def offered_endpoints(app: object) -> dict[str, list[str]]:
             names = [one.name for one in parameters if one.annotation is not gr.Request]
             endpoints[event.api_name] = names[: len(event.inputs)]
     return endpoints
+
+
+def is_signed_in(app: object, cookies: Mapping[str, str]) -> bool:
+    """Whether Gradio answers calls with these cookies; everybody's, where the page has no password.
+
+    app: Gradio's, as a server has it. Gradio checks this only when a call reaches it.
+    """
+    if not isinstance(app, gr.routes.App) or app.auth is None:
+        return True
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(cookies[name] in app.tokens for name in names if name in cookies)
 
 
 def upload_folder() -> Path:

@@ -11,9 +11,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from playground.web.gradio_private import offered_endpoints
+from playground.web.gradio_private import is_signed_in, offered_endpoints
 from playground.web.server.uploads import RejectedRequest
 
 _API: Final = "/gradio_api/"
@@ -28,7 +29,7 @@ async def pass_on_call(app: ASGIApp, body: bytes, scope: Scope, receive: Receive
     """Serves a call of an endpoint; False if the request is none. Raises RejectedRequest for unsuitable values."""
     path = str(scope["path"])
     prefix = next((prefix for prefix in (_BY_NAME, _BY_PLACE, _AT_ONCE) if path.startswith(prefix)), None)
-    if prefix is None:
+    if prefix is None or not is_signed_in(scope.get("app"), Request(scope).cookies):  # then Gradio answers 401
         return False
     name, endpoints = path.removeprefix(prefix).strip("/"), offered_endpoints(scope.get("app"))
     if name not in endpoints:
