@@ -418,3 +418,14 @@ def test_a_cleared_comparison_does_not_come_back(service: CompareService) -> Non
     assert list(service.restore_comparison(BACK, "", key=KEY))[-1].comparison == last_comparison(updates)
     service.clear_comparison(last_comparison(updates), KEY)
     assert list(service.restore_comparison(BACK, "", key=KEY)) == []
+
+
+def test_a_cleared_comparison_can_be_brought_back_until_the_next_question(service: CompareService) -> None:
+    answered = last_comparison(list(service.ask_both(ANNA, Comparison(), SUM, BRIEFLY)))
+    emptied = service.clear_comparison(answered).comparison
+    assert emptied and emptied.is_empty
+    again = service.undo_clear(emptied)
+    assert again.comparison == answered and again.answers
+    assert [pane(again, position).history[0].content for position in (0, 1)] == [SUM, SUM]
+    asked_anew = last_comparison(list(service.ask_both(ANNA, emptied, SUM, BRIEFLY)))
+    assert asked_anew.replaced is None

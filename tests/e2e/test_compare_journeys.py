@@ -53,6 +53,13 @@ def test_two_clicks_show_a_newcomer_two_levels_side_by_side(compare: Page) -> No
     expect(compare.locator("#compare-log-left").get_by_test_id("bot")).to_contain_text("4")
     expect(compare.locator("#compare-differences")).to_contain_text("Generation speed")
     expect(compare.locator("#compare-parting")).to_contain_text("First difference")
+    compare.locator("#compare-clear").click()
+    expect(compare.locator("#compare-log-left").get_by_test_id("bot")).to_have_count(0)
+    expect(compare.locator("#compare-differences")).not_to_contain_text("Generation speed")
+    compare.locator("#compare-undo").click()
+    wait_for_both(compare)
+    expect(compare.locator("#compare-differences")).to_contain_text("Generation speed")
+    expect(compare.locator("#compare-undo")).to_be_hidden()
 
 
 def test_both_pickers_offer_levels_when_the_tab_opens(compare: Page) -> None:

@@ -74,7 +74,8 @@ class PaneSession:
 class Comparison:
     """shown_order: the index in `panes` of the pane that is shown as A, and of the one shown as B.
 
-    request: of the last question. noise: survives "Clear", because it is a property of the computer.
+    request: of the last question. noise: survives "Clear", because it is a property of the computer. replaced: the
+    comparison before it was cleared, until the next question.
     """
 
     panes: tuple[PaneSession, PaneSession] = (PaneSession(), PaneSession())
@@ -83,6 +84,7 @@ class Comparison:
     voted: Preference | None = None
     request: CompareRequest | None = None
     noise: MeasurementNoise = field(default_factory=MeasurementNoise)
+    replaced: Comparison | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -158,7 +160,7 @@ class Comparison:
         )
         if any(len(pane.conversation.messages) > limits.messages for pane in (left, right)):
             raise RequestRefused("This chat has reached the maximum number of messages.", "Clear it to start again.")
-        return replace(comparison, panes=(left, right), blind=request.blind, request=request)
+        return replace(comparison, panes=(left, right), blind=request.blind, request=request, replaced=None)
 
     def without_reply_at(self, position: int, request: CompareRequest) -> Comparison:
         """One pane without its last reply, for another one. Raises RequestRefused before a question or a vote."""
@@ -190,6 +192,10 @@ class Comparison:
     def cleared(self) -> Comparison:
         """A new comparison."""
         return Comparison(noise=self.noise)
+
+    def cleared_for_now(self) -> Comparison:
+        """A new comparison, from which one can go back to this one."""
+        return self if self.is_empty else replace(self.cleared(), replaced=self)
 
     def revealed(self) -> Comparison:
         """With nothing hidden, and both panes where they were chosen."""

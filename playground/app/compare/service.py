@@ -129,8 +129,15 @@ class CompareService:
             yield replace(update_at_rest(comparison), problem=Notice(_TEXTS_ONLY, "warning"))
 
     def clear_comparison(self, comparison: Comparison, key: str = "") -> CompareUpdate:
+        """A new comparison, from which one can go back until the next question."""
         self.replies.forget(key)
-        return replace(update_at_rest(comparison.cleared()), problem=CLEAR, noise=CLEAR, agreement=CLEAR)
+        emptied = comparison.cleared_for_now()
+        problem = Notice("The comparison was cleared. Undo brings it back.") if emptied.replaced else CLEAR
+        return replace(update_at_rest(emptied), problem=problem, noise=CLEAR, agreement=CLEAR)
+
+    def undo_clear(self, comparison: Comparison) -> CompareUpdate:
+        """The comparison before it was cleared, but for what was measured beside its answers."""
+        return replace(update_at_rest(comparison.replaced or comparison), problem=CLEAR)
 
     def reveal_names(self, comparison: Comparison) -> CompareUpdate:
         """Blind mode was switched off: both panes go back to where they were chosen."""

@@ -42,7 +42,7 @@
   const leavers = [
     [':is(#chat-send, #chat-stop, #chat-edit, #chat-cancel-edit, #chat-clear, #chat-undo, #chat-regenerate),'
       + ' .gp-starters button', 'chat'],
-    [':is(#compare-send, #compare-stop, #compare-clear), #compare-examples button, .gp-pane .gp-tools button', 'compare'],
+    [':is(#compare-send, #compare-stop, #compare-clear, #compare-undo), #compare-examples button, .gp-pane .gp-tools button', 'compare'],
   ];
   document.addEventListener('click', event => {
     const tab = leavers.find(([buttons]) => event.target.closest?.(buttons))?.[1];

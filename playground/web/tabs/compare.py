@@ -121,6 +121,7 @@ def _draw_phase(tab: CompareTab, update: CompareUpdate) -> Updates:
     comparison = update.comparison
     if comparison is None:
         return drawn
+    drawn[tab.undo] = gr.Button(visible=not is_busy and comparison.replaced is not None)
     has_answers = not is_busy and comparison.results is not None
     for button in (tab.save_markdown, tab.save_json):
         drawn[button] = gr.Button(interactive=has_answers)
@@ -253,10 +254,14 @@ def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) ->
         columns = {pane.picker_column: gr.Column(visible=not comparison.blind) for pane in tab.panes}
         return draw_update(tab, service.clear_comparison(comparison, key or "")) | columns
 
+    def undo(comparison: Comparison) -> Updates:
+        return draw_update(tab, service.undo_clear(comparison))
+
     for button in tab.ballot:
         button.click(voting(str(button.value)), [tab.comparison, tab.storage.key], tab.drawn, **_QUICK)
     tab.settings.blind.input(switch_blind, [tab.settings.blind, tab.comparison], tab.drawn, **_QUICK)
     tab.clear.click(clear, [tab.comparison, tab.storage.key], tab.drawn, **_QUICK)
+    tab.undo.click(undo, tab.comparison, tab.drawn, **_QUICK)
 
 
 def _wire_saving(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:

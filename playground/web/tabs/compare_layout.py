@@ -92,6 +92,7 @@ class CompareTab:
     agreement: gr.HTML
     tally: gr.HTML
     export_votes: gr.Button
+    undo: gr.Button
     clear: gr.Button
     save_markdown: gr.Button
     save_json: gr.Button
@@ -115,8 +116,8 @@ class CompareTab:
         return [
             self.comparison, *self.growing, *(pane.regenerate for pane in self.panes),
             *(pane.picker_column for pane in self.panes), self.problem, self.differences, self.first_difference,
-            self.noise, self.agreement, self.tally, self.send, self.stop, self.ballot_column, self.measure_noise,
-            self.measure_agreement, self.save_markdown, self.save_json, self.storage.texts,
+            self.noise, self.agreement, self.tally, self.send, self.stop, self.undo, self.ballot_column,
+            self.measure_noise, self.measure_agreement, self.save_markdown, self.save_json, self.storage.texts,
         ]  # fmt: skip
 
     @property
@@ -151,6 +152,7 @@ def build_compare_tab(
             send = gr.Button("Ask both", variant="primary", elem_id="compare-send", scale=0)
             stop = gr.Button("Stop", variant="stop", elem_id="compare-stop", scale=0, visible=False)
         with gr.Row(elem_classes="gp-tools"):
+            undo = _button("Undo", "undo", visible=False)
             clear = _button("Clear", "clear")
             save_markdown = _button("Save as Markdown", "save-markdown", interactive=False)
             save_json = _button("Save as JSON", "save-json", interactive=False)
@@ -184,7 +186,8 @@ def build_compare_tab(
         comparison=comparison, panes=(left, right), settings=settings, outlook=outlook, message=message, send=send,
         stop=stop, problem=problem, examples=chips, look_for=look_for, ballot_column=ballot_column, ballot=ballot,
         differences=differences, first_difference=first_difference, measure_noise=measure_noise, noise=noise,
-        measure_agreement=measure_agreement, agreement=agreement, tally=tally, export_votes=export_votes, clear=clear,
+        measure_agreement=measure_agreement, agreement=agreement, tally=tally, export_votes=export_votes, undo=undo,
+        clear=clear,
         save_markdown=save_markdown, save_json=save_json, copy_link=copy_link, link=link, saved=saved,
         storage=CompareStorage(texts, growing, key),
     )  # fmt: skip
