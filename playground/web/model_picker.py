@@ -134,20 +134,20 @@ class PickerComponents:
             self.gpu_layers: gr.Number(value=layers, visible=where == "layers"),
         }
 
-    def updates(self, view: PickerView, sent: ModelChoice | None = None) -> Updates:
-        """The view of a choice, drawn. sent: the choice as the visitor's browser sent it.
+    def updates(self, view: PickerView, written: ModelChoice | None = None) -> Updates:
+        """The view of a choice, drawn. written: the choice that an earlier view of this redraw has written.
 
-        A value that is as it was sent is not written again, because an update that is late would undo the visitor's
-        next click. For the same reason, the KV cache type and where it runs are left out: no view changes them.
+        Its values are not written again, because an update that is late would undo the visitor's next click. For the
+        same reason, the KV cache type and where it runs are left out: no view changes them.
         """
         choice = view.choice
         model: dict[str, Any] = {"value": choice.model}
         level: dict[str, Any] = {"value": choice.level or ""}
         context: dict[str, Any] = {"value": str(choice.context_size or "")}
-        if sent:
-            model = model if sent.model != choice.model else {}
-            level = level if sent.level != choice.level else {}
-            context = context if sent.context_size != choice.context_size else {}
+        if written:
+            model = model if written.model != choice.model else {}
+            level = level if written.level != choice.level else {}
+            context = context if written.context_size != choice.context_size else {}
         bar = memory_bar_empty(view.problem or "Calculating memory …")
         if view.plan and view.verdict:
             bar = memory_bar(view.plan, view.usable, view.verdict) + device_bars(view.plan, view.budget, view.where)
@@ -309,7 +309,7 @@ def _quantization_updates(picker: PickerComponents, update: QuantizationUpdate) 
 
 def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
     """The picker is redrawn whenever the choice changes. Each tab fills its pickers itself, when the page opens."""
-    redraw = _redrawing(picker, service)
+    redraw = _redrawing(picker, service, after_click=True)
 
     def redraw_another_model(request: gr.Request, values: Values) -> Iterator[Updates]:
         yield from redraw(request, {**values, picker.level: None, picker.context: None})
@@ -332,14 +332,19 @@ def keep_pickers_current(
     """Redraw every picker of the page when one of them, or another source, reports that the models have changed."""
     triggers = [source.change for source in (*(picker.models_changed for picker in pickers), *sources)]
     for picker in pickers:
-        gr.on(triggers, _redrawing(picker, service), picker.inputs, picker.outputs, **_REDRAW)
+        gr.on(triggers, _redrawing(picker, service, after_click=False), picker.inputs, picker.outputs, **_REDRAW)
 
 
-def _redrawing(picker: PickerComponents, service: ModelPickerService) -> Callable[..., Iterator[Updates]]:
+def _redrawing(
+    picker: PickerComponents, service: ModelPickerService, *, after_click: bool
+) -> Callable[..., Iterator[Updates]]:
+    """after_click: a person may click again meanwhile. Else the tab may be closed, where only the last update counts."""
+
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
-        sent = picker.read_choice(values)
-        for view in picker_views(picker, service, request, sent):
-            yield picker.updates(view, sent)
+        written: ModelChoice | None = None
+        for view in picker_views(picker, service, request, picker.read_choice(values)):
+            yield picker.updates(view, written)
+            written = view.choice if after_click else None
 
     return redraw
 

@@ -60,6 +60,9 @@ class Visitor:
         page.goto(at if at.startswith("http") else f"{self._address}/{at}", wait_until="domcontentloaded")
         if wait:
             expect(page.locator("#chat-memory .gp-memory-head b").first).to_be_attached()
+            page.wait_for_function(
+                "window.chatIsOpen"
+            )  # the chat of before is back; nothing redraws by itself any more
         return page
 
     def reload(self, page: Page) -> None:
