@@ -338,7 +338,7 @@ def keep_pickers_current(
 def _redrawing(
     picker: PickerComponents, service: ModelPickerService, *, after_click: bool
 ) -> Callable[..., Iterator[Updates]]:
-    """after_click: a person may click again meanwhile. Else the tab may be closed, where only the last update counts."""
+    """after_click: a person may click again meanwhile. Else the tab may be shut, where only the last update counts."""
 
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
         written: ModelChoice | None = None
