@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from functools import cached_property
 
 from playground.chat.template.renderer_process import RENDERER
+from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
+from playground.engine.protocol import Timings
 from playground.engine.remote.registry import ServerRegistry
 from playground.fit.planner import Planner
 from playground.limits.runs import Runs
@@ -16,6 +18,7 @@ from playground.llama.devices import DeviceReader
 from playground.machine.cpus import Processors, read_processors
 from playground.machine.files import remove_leftovers
 from playground.machine.memory import MachineMemory, read_memory
+from playground.measure.forecast import SpeedForecaster
 from playground.models.file_records import LastUsed
 from playground.models.hub.client import HubClient
 from playground.models.hub.download_queue import DownloadQueue
@@ -39,6 +42,7 @@ class Services:
         cores = CpuShares(self.processors.usable)
         self._resources.callback(cores.close)
         self.last_used = LastUsed(settings.data_dir / "last-used.json")
+        self.forecaster = SpeedForecaster(settings.data_dir / "measured-speeds.json", self.processors.usable)
         self.pool = ModelPool(
             cores,
             self.planner,
@@ -48,6 +52,7 @@ class Services:
             self.last_used.record_load,
             RENDERER.start_in_background,  # so that the first prompt need not wait for its process
             self.devices,
+            self._record_speed,
         )
         self._resources.callback(RENDERER.close)
         self._resources.callback(self.pool.close)
@@ -60,6 +65,20 @@ class Services:
             remove_leftovers(settings.data_dir / folder)  # of runs that were killed
         self._opening = threading.Lock()
         self._downloads: DownloadQueue | None = None
+
+    def _record_speed(self, engine: LocalEngine, timings: Timings) -> None:
+        """Forecasts learn from every reply that nothing disturbed."""
+        if timings.disturbed or timings.generation_speed is None:
+            return
+        tokens = timings.generated_tokens or 0
+        self.forecaster.record_reply(
+            engine.path,
+            engine.context.placement.name,
+            timings.threads,
+            tokens,
+            (timings.prompt_tokens or 0) + tokens,
+            timings.generation_speed,
+        )
 
     @cached_property
     def hub(self) -> HubClient:

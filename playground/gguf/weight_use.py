@@ -8,13 +8,13 @@ each token. Drafting layers (nextn, MTP) are not used at all.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from gguf.constants import Keys
 
-from playground.gguf.tensors import TensorInfo
+from playground.gguf.tensors import TensorInfo, TensorType
 
 _OUTPUT: Final = "output.weight"  # without it the token embedding is also the output layer, which reads all of it
 _TOKEN_EMBEDDING: Final = "token_embd.weight"
@@ -39,21 +39,60 @@ class WeightUse:
 ALL_READ: Final = WeightUse()
 
 
+@dataclass(frozen=True)
+class TokenWork:
+    """What one token costs: the bytes of weights that it reads, by type, and the model's layers and vocabulary."""
+
+    bytes_by_type: Mapping[TensorType, float]
+    layers: int
+    vocabulary_size: int
+
+    @property
+    def read_bytes(self) -> float:
+        return sum(self.bytes_by_type.values())
+
+    def at_level(self, kind: TensorType, read_bytes: float) -> TokenWork:
+        """The same model at another level, of which only the main type and the bytes are known."""
+        return TokenWork({kind: read_bytes}, self.layers, self.vocabulary_size)
+
+
 def weight_use(architecture: str, metadata: Mapping[str, object], tensors: Iterable[TensorInfo]) -> WeightUse:
     """From a header's metadata (with the architecture's prefix in its keys) and its table of tensors."""
-    layers = _number(metadata.get(Keys.LLM.BLOCK_COUNT.format(arch=architecture)))
-    drafting = _number(metadata.get(f"{architecture}.nextn_predict_layers"))
     sizes = {tensor.name: tensor.byte_count for tensor in tensors}
     total = sum(sizes.values())
     if not total:
         return ALL_READ
-    tables = _LOOKUP_TABLES | ({_TOKEN_EMBEDDING} if _OUTPUT in sizes else set())
-    unread = {name for name in sizes if name in tables or (layers and _block(name) >= layers - drafting)}
+    unread = _unread_names(architecture, metadata, sizes)
     experts = sum(size for name, size in sizes.items() if _EXPERTS.search(name) and name not in unread)
+    chosen = _chosen_experts(architecture, metadata)
+    return WeightUse(sum(sizes[name] for name in unread) / total, experts / total, chosen)
+
+
+def token_work(architecture: str, metadata: Mapping[str, object], tensors: Sequence[TensorInfo]) -> TokenWork:
+    """From the same as `weight_use`."""
+    unread = _unread_names(architecture, metadata, {tensor.name for tensor in tensors})
+    chosen = _chosen_experts(architecture, metadata)
+    read: dict[TensorType, float] = {}
+    for tensor in tensors:
+        if tensor.name not in unread:
+            share = chosen if _EXPERTS.search(tensor.name) else 1.0
+            read[tensor.type] = read.get(tensor.type, 0.0) + share * tensor.byte_count
+    vocabulary = next((tensor.shape[-1] for tensor in tensors if tensor.name == _TOKEN_EMBEDDING), 0)
+    return TokenWork(read, _number(metadata.get(Keys.LLM.BLOCK_COUNT.format(arch=architecture))), vocabulary)
+
+
+def _unread_names(architecture: str, metadata: Mapping[str, object], names: Collection[str]) -> set[str]:
+    layers = _number(metadata.get(Keys.LLM.BLOCK_COUNT.format(arch=architecture)))
+    drafting = _number(metadata.get(f"{architecture}.nextn_predict_layers"))
+    tables = _LOOKUP_TABLES | ({_TOKEN_EMBEDDING} if _OUTPUT in names else set())
+    return {name for name in names if name in tables or (layers and _block(name) >= layers - drafting)}
+
+
+def _chosen_experts(architecture: str, metadata: Mapping[str, object]) -> float:
+    """Of all experts of a layer, the share that one token reads."""
     count = _number(metadata.get(Keys.LLM.EXPERT_COUNT.format(arch=architecture)))
     used = _number(metadata.get(Keys.LLM.EXPERT_USED_COUNT.format(arch=architecture)))
-    chosen = used / count if 0 < used < count else 1.0
-    return WeightUse(sum(sizes[name] for name in unread) / total, experts / total, chosen)
+    return used / count if 0 < used < count else 1.0
 
 
 def _block(name: str) -> int:

@@ -10,7 +10,7 @@ import itertools
 import queue
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ from playground.engine.protocol import (
     ScoringEnded,
     SetThreads,
     ThreadsSet,
+    Timings,
     TokenCount,
     decode_event,
     encode_command,
@@ -55,8 +56,17 @@ class LocalEngine:
     `close` ends the child, which gives its memory back.
     """
 
-    def __init__(self, path: Path, context: ContextParameters, cpu_shares: CpuShares) -> None:
+    def __init__(
+        self,
+        path: Path,
+        context: ContextParameters,
+        cpu_shares: CpuShares,
+        on_reply: Callable[[LocalEngine, Timings], None] = lambda engine, timings: None,
+    ) -> None:
+        """on_reply: called with the timings of every reply that was alone in this model from its start to its end."""
         self.path = path
+        self._on_reply = on_reply
+        self._shared: set[int] = set()  # requests that were decoded while another was
         self.context = context
         self._cpu_shares = cpu_shares
         self._request_numbers = itertools.count(1)
@@ -180,6 +190,8 @@ class LocalEngine:
                 raise self._stopped or _unloaded()
             self._mailboxes[number] = mailbox
             if all_cores is not None:
+                if self._decoding:
+                    self._shared.update((number, *self._decoding))
                 with self._updated_shares():
                     self._decoding[number] = all_cores
         return ReplyStream(mailbox, lambda: self._close_mailbox(number))
@@ -239,6 +251,10 @@ class LocalEngine:
         if is_last:
             with self._lock, self._updated_shares():
                 self._decoding.pop(number, None)
+                was_shared = number in self._shared
+                self._shared.discard(number)
+            if isinstance(event, Finished) and not was_shared:
+                self._on_reply(self, event.timings)
 
     def _fail_all(self, error: PlaygroundError) -> None:
         with self._lock:

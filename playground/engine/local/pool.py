@@ -32,6 +32,7 @@ from playground.engine.local.load_queue import (
     Waiting,
 )
 from playground.engine.local.memory_reservation import MemoryReservation, budget_without, too_little_for_scoring
+from playground.engine.protocol import Timings
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.budget import Budget
 from playground.fit.plan import MemoryPlan
@@ -84,6 +85,7 @@ class ModelPool:
     idle_seconds: after so long without a lease, a model is unloaded.
     turn_seconds: after so long in the queue, a load comes before new leases on the models in its way.
     on_loaded: called with the file of every model that has been loaded. on_load_started: called when a load begins.
+    on_reply: as of LocalEngine.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class ModelPool:
         on_loaded: Callable[[Path], None] = lambda path: None,
         on_load_started: Callable[[], None] = lambda: None,
         devices: DeviceReader | None = None,
+        on_reply: Callable[[LocalEngine, Timings], None] = lambda engine, timings: None,
     ) -> None:
         self._cpu_shares = cpu_shares
         self._planner = planner
@@ -104,6 +107,7 @@ class ModelPool:
         self._idle_seconds = idle_seconds
         self._on_loaded = on_loaded
         self._on_load_started = on_load_started
+        self._on_reply = on_reply
         self._models: dict[ModelKey, PooledModel] = {}
         self._changed = threading.Condition()
         self._queue = LoadQueue(turn_seconds)
@@ -337,7 +341,7 @@ class ModelPool:
 
     def _start_engine(self, model: PooledModel, plan: MemoryPlan) -> None:
         path, context = model.key.path, plan.context
-        engine = LocalEngine(path, context, self._cpu_shares)
+        engine = LocalEngine(path, context, self._cpu_shares, self._on_reply)
         with self._changed:
             model.engine = engine
             if model.given_up:  # while the process was being started
