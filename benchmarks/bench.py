@@ -7,14 +7,13 @@ import platform
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from playground.app.services import Services
 from playground.cli.arguments import add_device_arguments, chosen_device
-from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.protocol import Finished, Token
 from playground.fit.budget import Budget
 from playground.fit.planner import Planner
@@ -55,17 +54,8 @@ def on_device(path: Path, context: ContextParameters) -> ContextParameters:
     return placed
 
 
-@contextmanager
-def engine_on(path: Path, context: ContextParameters) -> Iterator[LocalEngine]:
-    shares = CpuShares(cores())
-    engine = LocalEngine(path, context, shares)
-    try:
-        for _ in engine.load_model():
-            pass
-        yield engine
-    finally:
-        engine.close()
-        shares.close()
+def engine_on(path: Path, context: ContextParameters) -> AbstractContextManager[LocalEngine]:
+    return loaded_engine(path, context, cores())
 
 
 @contextmanager

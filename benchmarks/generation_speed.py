@@ -9,12 +9,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import llama_cpp
 
 from benchmarks.bench import STORY, cores, engine_on, median_of, on_device, report, starter, turn
 from playground.engine.protocol import GREEDY, Token
-from playground.llama.params import ContextParameters
+from playground.llama.devices import read_devices
+from playground.llama.params import ContextParameters, Placement
 
 ROUNDS = 10
 TOKENS = 192
@@ -25,12 +27,25 @@ def tokens_per_second(arrivals: Iterable[object]) -> float:
     return (len(times) - 1) / (times[-1] - times[0])
 
 
+def where_of_peer(placement: Placement) -> dict[str, Any]:
+    """The arguments of `llama_cpp.Llama` for the same place: no device in the model, one device, or all of them."""
+    if placement.is_cpu_only:
+        return {"split_mode": llama_cpp.LLAMA_SPLIT_MODE_NONE, "main_gpu": -1, "op_offload": False}
+    if len(placement.devices) > 1:
+        return {"n_gpu_layers": placement.gpu_layers, "tensor_split": list(placement.split)}
+    names = [device.name for device in read_devices().gpus]
+    (device,) = placement.devices
+    one = {"split_mode": llama_cpp.LLAMA_SPLIT_MODE_NONE, "main_gpu": names.index(device)}
+    return {"n_gpu_layers": placement.gpu_layers, **one}
+
+
 def main() -> None:
     path = starter()
     context = on_device(path, ContextParameters(2048))
+    threads = 1 if context.placement.is_whole_on_devices else cores()
     peer = llama_cpp.Llama(
-        str(path), n_gpu_layers=context.placement.gpu_layers, n_ctx=2048, n_threads=cores(), n_threads_batch=cores(),
-        flash_attn=True, verbose=False,
+        str(path), n_ctx=2048, n_threads=threads, n_threads_batch=threads, flash_attn=True, verbose=False,
+        **where_of_peer(context.placement),
     )  # fmt: skip
     ours: list[float] = []
     theirs: list[float] = []

@@ -18,7 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.bench import STORY, ended, engine_on, median_of, on_device, report, starter, turn
 from playground.engine.protocol import Sampling
-from playground.llama.params import ContextParameters
+from playground.llama.params import ALL_LAYERS, ContextParameters, Placement
 
 ROUNDS = 4
 TOKENS = 256
@@ -38,6 +38,24 @@ def speed_on_the_page(page: Page) -> float:
     return float(found[1])
 
 
+def choose_where(page: Page, placement: Placement) -> None:
+    """The same place as the engine's: the page would take as much of the GPU as fits."""
+    where = page.locator("#chat-picker").get_by_role("button", name="Where it runs")
+    if not where.is_visible():  # there is no GPU
+        return
+    where.click()
+    choices = page.locator("#chat-where")
+    if placement.is_cpu_only:
+        choices.get_by_text("CPU only").click()
+    elif placement.gpu_layers == ALL_LAYERS:
+        choices.get_by_text("GPU: all layers").click()
+    else:
+        choices.get_by_text("Some layers on the GPU").click()
+        page.get_by_label("Layers on the GPU", exact=True).fill(str(placement.gpu_layers))
+    chosen = "On the CPU, as chosen" if placement.is_cpu_only else "layers on the GPU, as chosen"
+    page.locator("#chat-memory").get_by_text(chosen).wait_for(timeout=60_000)
+
+
 def main() -> None:
     browser_path = next(path for name in BROWSERS if (path := shutil.which(name)))
     command = [sys.executable, "-m", "playground", "serve", "--port", "7878", "--no-browser"]
@@ -53,12 +71,7 @@ def main() -> None:
                 page = browser.new_page()
                 page.goto("http://127.0.0.1:7878/")
                 page.locator("#chat-level input:checked").first.wait_for(state="attached", timeout=60_000)
-                if (
-                    context.placement.is_cpu_only
-                    and (where := page.get_by_role("button", name="Where it runs")).count()
-                ):
-                    where.first.click()  # the page would take the GPU
-                    page.locator("#chat-where").get_by_text("CPU only").click()
+                choose_where(page, context.placement)
                 alone: list[float] = []
                 shown: list[float] = []
                 for number in range(ROUNDS):

@@ -40,8 +40,20 @@ def started(version: str, address: str, on_space: bool) -> None:
     _log("start", version=version, address=address, on_space=on_space, pid=os.getpid())
 
 
-def model_loaded(model: str, context_size: int, seconds: float, plan_bytes: int, device: str = "CPU") -> None:
-    _log("model loaded", model=model, context_size=context_size, seconds=seconds, plan_bytes=plan_bytes, device=device)
+def model_loaded(
+    model: str,
+    context_size: int,
+    seconds: float,
+    plan_bytes: int,
+    device: str = "CPU",
+    gpu_layers: int | None = None,
+    backend: str | None = None,
+) -> None:
+    """device: CPU, CUDA0, CUDA0 + CPU. gpu_layers: on GPUs, with the output; backend: of these. None for the CPU."""
+    _log(
+        "model loaded", model=model, context_size=context_size, seconds=seconds, plan_bytes=plan_bytes, device=device,
+        gpu_layers=gpu_layers, backend=backend,
+    )  # fmt: skip
 
 
 def model_not_loaded(model: str, error: str, why: str) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,7 @@ def main() -> None:
         return
     say("Building the devices that tests run models on ...")
     with tempfile.TemporaryDirectory() as folder:
-        source = unpacked_source(installed, Path(folder))
+        source = unpacked_source(installed, Path(folder), lambda inside: inside.rpartition("/")[0] + "/" in NEEDED)
         if source is None or not compiled(compiler, source, target):
             say("Tests on devices are skipped: they could not be built.")
 
@@ -41,8 +42,11 @@ def library(installed: str) -> Path:
     return FOLDER / f"libggml-rpc-{installed}{'.dylib' if sys.platform == 'darwin' else '.so'}"
 
 
-def unpacked_source(installed: str, folder: Path) -> Path | None:
-    """llama.cpp's folder with the files that are needed; None if the source package cannot be had."""
+def unpacked_source(installed: str, folder: Path, is_needed: Callable[[str], bool]) -> Path | None:
+    """llama.cpp's folder with the files that are needed; None if the source package cannot be had.
+
+    is_needed: is asked for the path of each file within llama.cpp.
+    """
     package = f"llama-cpp-python=={installed}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "llama-cpp-python"]
     if subprocess.call([*command, "--dest", str(folder), package]) != 0:
@@ -52,7 +56,7 @@ def unpacked_source(installed: str, folder: Path) -> Path | None:
         wanted = [
             member
             for member in packed.getmembers()
-            if member.isfile() and member.name.partition("/vendor/llama.cpp/")[2].rpartition("/")[0] + "/" in NEEDED
+            if member.isfile() and is_needed(member.name.partition("/vendor/llama.cpp/")[2])
         ]
         packed.extractall(folder, wanted, filter="data")
     return next(folder.glob("*/vendor/llama.cpp"))

@@ -171,7 +171,7 @@ class ModelPickerService:
             model, level = next(named, (settings.model_file, None))
         if model is None:
             return None
-        return ModelChoice.read(model, level, settings.context_size, settings.kv_type)
+        return ModelChoice.read(model, level, settings.context_size, settings.kv_type, settings.device)
 
     def context_parameters(self, choice: ModelChoice) -> ContextParameters:
         size = choice.context_size or USUAL_CONTEXT
@@ -368,6 +368,8 @@ def what_replaced(wanted: ModelChoice, view: PickerView) -> str:
             f"This chat had a context of {count(wanted.context_size)} tokens, more than {view.model_name} takes; "
             f"{count(got.context_size)} are chosen instead."
         )
+    if view.plan and view.plan.context.placement.is_cpu_only and (wanted.device.gpu_layers or 0) != 0:
+        return "This chat ran on a GPU, and there is none here; the CPU is chosen instead."
     return ""
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from playground.chat.comparison import Pane, PaneResult
 from playground.chat.first_difference import FirstDifference
 from playground.chat.template.render import Message
-from playground.engine.protocol import Finished, Memory
+from playground.engine.protocol import DeviceMemory, Finished, Memory
 from playground.errors import PlaygroundError
 from playground.fit.budget import Budget
 from playground.fit.plan import MemoryPlan
@@ -116,6 +116,17 @@ class PlanRecord(TypedDict):
     devices: list[PlannedDeviceRecord]
 
 
+class UsedDeviceRecord(TypedDict):
+    """What a GPU holds of a loaded model. layers: with the output, which counts as one."""
+
+    name: str
+    backend: str
+    layers: int
+    memory_planned: int
+    memory_measured: int  # how much less was free after the load; what is allocated, if that is not known
+    memory_allocated: int  # by llama.cpp's own account
+
+
 class ReplyRecord(TypedDict):
     text: str
     thinking: str
@@ -126,6 +137,7 @@ class ReplyRecord(TypedDict):
     context_size: int | None
     load_seconds: float | None  # of the load before the reply; null if the model was loaded
     device: str | None  # on which it ran: CPU, CUDA0, CUDA0 + CPU
+    devices: list[UsedDeviceRecord]  # the GPUs among them
     disturbed: bool | None  # whether something else had the cores, so that the speeds are not what the model reaches
     note: str  # what a person should know of the reply: why it has no answer, what of the chat was not read; often ""
 
@@ -145,6 +157,7 @@ class PaneRecord(TypedDict, total=False):
     context_size: int | None
     load_seconds: float | None
     device: str | None
+    devices: list[UsedDeviceRecord]
     disturbed: bool | None
     note: str
     mode: str
@@ -243,8 +256,19 @@ def _planned_device(placed: PlacedPlan, name: str, budget: Budget) -> PlannedDev
         "name": name,
         "needed": placed.plan.on_device(name),
         "usable": device.usable if device else 0,
-        "layers": placed.plan.context.placement.layers_of(name, placed.layers),
+        "layers": placed.plan.layers_on(name),
         "parts": {part.kind: part.bytes for part in placed.plan.on_devices if part.device == name},
+    }
+
+
+def used_device_record(device: DeviceMemory, plan: MemoryPlan) -> UsedDeviceRecord:
+    return {
+        "name": device.device,
+        "backend": device.backend,
+        "layers": device.layers,
+        "memory_planned": plan.on_device(device.device),
+        "memory_measured": device.measured,
+        "memory_allocated": device.allocated,
     }
 
 
@@ -268,6 +292,7 @@ def reply_record(
         "context_size": context_size,
         "load_seconds": load_seconds,
         "device": plan.context.placement.name if plan else None,
+        "devices": [used_device_record(device, plan) for device in memory.devices] if memory and plan else [],
         "disturbed": finished.timings.disturbed if finished else None,
         "note": note,
     }

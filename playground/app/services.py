@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from functools import cached_property
+from pathlib import Path
 
 from playground.chat.template.renderer_process import RENDERER
 from playground.engine.local.client import LocalEngine
@@ -12,9 +13,11 @@ from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import Timings
 from playground.engine.remote.registry import ServerRegistry
+from playground.errors import PlaygroundError
 from playground.fit.planner import Planner
 from playground.limits.runs import Runs
 from playground.llama.devices import DeviceReader
+from playground.llama.params import AUTOMATIC_CHOICE, CPU_ONLY, Placement
 from playground.machine.cpus import Processors, read_processors
 from playground.machine.files import remove_leftovers
 from playground.machine.memory import MachineMemory, read_memory
@@ -26,6 +29,7 @@ from playground.models.hub.headers import HubHeaders
 from playground.models.hub.names import repository_filter
 from playground.models.library import Library
 from playground.quantize.jobs import QuantizationJobs
+from playground.quantize.quantize import place_for_imatrix
 from playground.settings import Settings
 
 
@@ -59,7 +63,7 @@ class Services:
         self.runs = self._resources.enter_context(Runs.from_settings(settings))
         self.remotes = ServerRegistry(settings.remotes, settings.remote_silence_seconds)
         self._resources.callback(self.remotes.close)
-        self.quantization_jobs = QuantizationJobs(self.library, self.processors.usable)
+        self.quantization_jobs = QuantizationJobs(self.library, self.processors.usable, self._place_for_imatrix)
         self._resources.callback(self.quantization_jobs.close)
         for folder in ("models", "scores"):
             remove_leftovers(settings.data_dir / folder)  # of runs that were killed
@@ -100,6 +104,14 @@ class Services:
     def memory(self) -> MachineMemory:
         """The memory of this computer now; what the planner's processes would give back counts as usable."""
         return read_memory(returnable=self.planner.held_bytes())
+
+    def _place_for_imatrix(self, source: Path) -> Placement:
+        """On a GPU as far as it has room beside the loaded models."""
+        budget = self.pool.budget_for(source, idle_gives_way=False)
+        try:
+            return place_for_imatrix(self.planner, source, AUTOMATIC_CHOICE, budget)
+        except PlaygroundError:
+            return CPU_ONLY
 
     def close(self) -> None:
         self._resources.close()

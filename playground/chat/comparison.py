@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from playground.chat.conversation import Conversation, ReplyUpdate
+from playground.chat.export import where_it_ran
 from playground.engine.local.pool import Waiting
 from playground.engine.protocol import FINISH_WORDS, Finished, FinishReason, Memory, Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
@@ -87,9 +88,9 @@ class PaneUpdate:
 
 Figure = Literal[
     "generation_speed", "prompt_speed", "time_to_first_token", "memory_planned", "memory_measured",
-    "tokens", "finish_reason",
+    "gpu_memory_planned", "gpu_memory_measured", "ran_on", "tokens", "finish_reason",
 ]  # fmt: skip
-Unit = Literal["tokens per second", "seconds", "bytes", "tokens", "finish reason"]
+Unit = Literal["tokens per second", "seconds", "bytes", "tokens", "device", "finish reason"]
 Value = float | int | str | None
 
 DISTURBED_SENTENCE: Final = (
@@ -150,17 +151,25 @@ class ComparisonRow:
 def comparison_table(
     results: Sequence[PaneResult | None], noise: MeasurementNoise | None = None
 ) -> tuple[ComparisonRow, ...]:
-    """The figures of all panes, in the order of `Figure`; a pane without a result has None everywhere."""
+    """The figures of all panes, in the order of `Figure`; a pane without a result has None everywhere.
+
+    Those of GPUs are left out where no model ran on one. Where one model has a part of its memory on a GPU, no memory
+    is called better: less of the one is more of the other.
+    """
     noise = noise or MeasurementNoise()
+    uses_gpus = any(result.plan and result.plan.on_devices for result in results if result)
     at_once = any(result.mode == "at once" for result in results if result)
     rows = []
     for figure, kind in _FIGURES.items():
+        if figure in _OF_GPUS and not uses_gpus:
+            continue
         values = tuple(kind.read_value(result) if result else None for result in results)
         disturbed = tuple(
             kind.depends_on_cores and result is not None and result.finished.timings.disturbed for result in results
         )
         better = None
-        if kind.better and not (at_once and kind.depends_on_cores) and not any(disturbed):
+        is_shared = kind.unit == "bytes" and uses_gpus
+        if kind.better and not is_shared and not (at_once and kind.depends_on_cores) and not any(disturbed):
             better = _best_index(values, kind.better, kind.noise(noise))
         rows.append(ComparisonRow(figure, kind.title, kind.unit, values, better, disturbed))
     return tuple(rows)
@@ -220,9 +229,23 @@ _FIGURES: Final[dict[Figure, _FigureKind]] = {
         "Memory measured", "bytes", lambda result: result.measured.resident if result.measured else None,
         "less", lambda noise: noise.memory,
     ),
+    "gpu_memory_planned": _FigureKind(
+        "GPU memory planned", "bytes",
+        lambda result: sum(part.bytes for part in result.plan.on_devices) if result.plan else None,
+    ),
+    "gpu_memory_measured": _FigureKind(
+        "GPU memory measured", "bytes",
+        lambda result: sum(device.measured for device in result.measured.devices) if result.measured else None,
+    ),
+    "ran_on": _FigureKind(
+        "Ran on", "device", lambda result: where_it_ran(result.plan, result.measured) if result.plan else None
+    ),
     "tokens": _FigureKind("Length", "tokens", lambda result: result.finished.timings.generated_tokens),
     "finish_reason": _FigureKind("How it ended", "finish reason", lambda result: result.finished.reason),
 }  # fmt: skip
+
+
+_OF_GPUS: Final[frozenset[Figure]] = frozenset(("gpu_memory_planned", "gpu_memory_measured", "ran_on"))
 
 
 def _best_index(values: Sequence[Value], better: Literal["more", "less"], noise: float) -> int | None:
@@ -245,6 +268,8 @@ def _difference(values: Sequence[Value]) -> float:
 def _value_text(unit: Unit, value: Value, disturbed: bool) -> str:
     if value is None:
         return UNKNOWN
+    if unit == "device":
+        return str(value)
     if isinstance(value, str):
         return FINISH_WORDS[cast("FinishReason", value)]
     if unit == "tokens per second":

@@ -22,7 +22,7 @@ from playground.chat.comparison import (
     comparison_table,
 )
 from playground.chat.conversation import Conversation
-from playground.chat.export import code, one_line, settings_in_words, turn
+from playground.chat.export import code, one_line, settings_in_words, turn, where_it_ran
 from playground.chat.first_difference import FirstDifference, TokenChoice, first_difference
 from playground.engine.protocol import Finished, Sampling
 from playground.engine.remote.protocol import RemoteModel
@@ -167,7 +167,13 @@ def _pane_data(pane: SavedPane) -> dict[str, Any]:
             "memory_measured": result.measured.resident if result.measured else None,
             "device": result.plan.context.placement.name if result.plan else None,
             "placement": dataclasses.asdict(result.plan.context.placement) if result.plan else None,
-            "device_memory": [dataclasses.asdict(one) for one in result.measured.devices] if result.measured else [],
+            "layers": result.plan.layers if result.plan else None,
+            "device_memory": [
+                dataclasses.asdict(one) | {"planned": result.plan.on_device(one.device)}
+                for one in result.measured.devices
+            ]
+            if result.plan and result.measured
+            else [],
         }
     return data
 
@@ -203,7 +209,9 @@ def _how_it_ran(pane: SavedPane) -> str:
     names = ", ".join(map(code, pane.files))
     digests = f", SHA-256 {', '.join(map(code, pane.digests))}" if pane.digests else ""
     context = f"context {pane.context.context_size} tokens, KV cache {pane.context.kv_type}"
-    return f"{context}, {names}, {pane.size} bytes{digests}"
+    result = pane.result
+    ran_on = f", on {where_it_ran(result.plan, result.measured)}" if result and result.plan else ""
+    return f"{context}, {names}, {pane.size} bytes{digests}{ran_on}"
 
 
 def _table(saved: SavedComparison) -> str:

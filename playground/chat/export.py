@@ -11,7 +11,10 @@ from typing import Any
 
 from playground.chat.conversation import Conversation
 from playground.chat.template.render import Message
-from playground.engine.protocol import FINISH_WORDS, Finished, Sampling
+from playground.engine.protocol import FINISH_WORDS, Finished, Memory, Sampling
+from playground.fit.plan import MemoryPlan
+from playground.llama.params import AUTOMATIC
+from playground.text_format import counted
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
@@ -22,7 +25,8 @@ class Transcript:
 
     finished: how each whole reply ended, by its index among the messages. cut_short: why each other reply has no end,
     in a sentence. choice: what finds the model again in a picker, as `{"model": …, "level": …}`. instructions: what was
-    attached, as `{"name": …, "text": …}`; the system prompt ends with this text.
+    attached, as `{"name": …, "text": …}`; the system prompt ends with this text. device: where the model was to run, as
+    DeviceChoice writes it. ran_on: where the last reply was written, in words; "" if that is not known.
     """
 
     title: str
@@ -37,6 +41,8 @@ class Transcript:
     kv_type: str = "f16"
     choice: Mapping[str, str] | None = None
     instructions: Mapping[str, str] | None = None
+    device: str = AUTOMATIC
+    ran_on: str = ""
 
 
 def as_json(transcript: Transcript) -> str:
@@ -57,9 +63,11 @@ def as_data(transcript: Transcript) -> dict[str, Any]:
         "model_file": transcript.model_file,
         "level": transcript.level,
         "choice": transcript.choice,
+        "ran_on": transcript.ran_on or None,
         "settings": {
             "context_size": transcript.context_size,
             "kv_type": transcript.kv_type,
+            "device": transcript.device,
             "max_tokens": transcript.max_tokens,
             **dataclasses.asdict(transcript.sampling),
         },
@@ -85,9 +93,25 @@ def _facts(transcript: Transcript) -> str:
         f"- Model: {code(transcript.model_file)}",
         f"- Level: {one_line(transcript.level)}",
         f"- Context: {context} tokens",
+        *([f"- Ran on: {one_line(transcript.ran_on)}"] if transcript.ran_on else []),
         f"- Settings: {settings_in_words(transcript.sampling, transcript.max_tokens)}",
     ]
     return "\n".join(lines)
+
+
+def where_it_ran(plan: MemoryPlan, measured: Memory | None) -> str:
+    """`the CPU`, or `10 of 31 layers on CUDA0 (CUDA), the rest on the CPU`."""
+    devices = measured.devices if measured else ()
+    if not devices:
+        return "the CPU"
+    parts = [
+        f"{one.layers} of {counted(plan.layers, 'layer')} on {one.device}{f' ({one.backend})' if one.backend else ''}"
+        for one in devices
+    ]
+    experts = plan.context.placement.experts_in_ram
+    rest = "the experts of " + counted(experts, "layer") + " on the CPU" if experts else "the rest on the CPU"
+    is_whole = plan.context.placement.is_whole_on_devices
+    return ", ".join([" and ".join(parts), *([] if is_whole else [rest])])
 
 
 def settings_in_words(sampling: Sampling, max_tokens: int | None) -> str:

@@ -20,7 +20,7 @@ from playground.chat.session import ChatSession, Instructions, ModelUsed
 from playground.chat.template.render import Message
 from playground.engine.protocol import Finished, FinishReason, Sampling, Timings
 from playground.errors import RequestRefused
-from playground.llama.params import KV_TYPES, MOST_CONTEXT, KvType
+from playground.llama.params import KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
 
 SAMPLING_RANGES: Final[dict[str, tuple[float, float]]] = {
     "temperature": (0, 2),
@@ -44,8 +44,8 @@ class ChatSettings:
     """How the replies of a chat are made; None where nothing is known, so that the usual value stays.
 
     numbers: of the sampling, by name, such as `{"temperature": 0.3, "seed": -1, "max_tokens": 512}`; seed -1: a new one
-    for each reply. model_file: the name of the file, for a chat whose model is not named otherwise. ignored: the names
-    of what could not be read.
+    for each reply. device: where the model was to run, as DeviceChoice writes it. model_file: the name of the file, for
+    a chat whose model is not named otherwise. ignored: the names of what could not be read.
     """
 
     model: str | None = None
@@ -53,6 +53,7 @@ class ChatSettings:
     model_file: str | None = None
     context_size: int | None = None
     kv_type: KvType | None = None
+    device: str | None = None
     system: str | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
@@ -148,6 +149,10 @@ def read_chat_settings(data: Mapping[str, Any], limits: HistoryLimits, most_repl
     kv_type = next((known for known in KV_TYPES if known == wanted.get("kv_type")), None)
     if wanted.get("kv_type") is not None and kv_type is None:
         ignored.append("KV cache precision")
+    device = wanted.get("device")
+    if device is not None and not DeviceChoice.can_read(device):
+        device = None
+        ignored.append("where it runs")
     system = data.get("system")
     if system is not None:
         try:
@@ -161,6 +166,7 @@ def read_chat_settings(data: Mapping[str, Any], limits: HistoryLimits, most_repl
         model_file=_name(data.get("model_file")),
         context_size=int(context_size) if context_size else None,
         kv_type=kv_type,
+        device=device,
         system=system,
         numbers=numbers,
         ignored=tuple(ignored),
@@ -213,7 +219,10 @@ def _read_model(data: Mapping[str, Any], settings: ChatSettings) -> ModelUsed:
     chosen = (settings.model, settings.level) if settings.model and settings.level else None
     title, level = _name(data.get("title")) or "", _name(data.get("level")) or ""
     context_size = settings.context_size
-    return ModelUsed(title, settings.model_file or "", level, context_size, settings.kv_type or "f16", chosen)
+    device, ran_on = DeviceChoice.read(settings.device), _name(data.get("ran_on")) or ""
+    return ModelUsed(
+        title, settings.model_file or "", level, context_size, settings.kv_type or "f16", chosen, device, ran_on
+    )
 
 
 def _read_sampling(numbers: Mapping[str, float]) -> Sampling:

@@ -16,7 +16,7 @@ from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template.render import Message
 from playground.engine.protocol import Finished, Sampling
 from playground.errors import RequestRefused
-from playground.llama.params import KvType
+from playground.llama.params import AUTOMATIC_CHOICE, DeviceChoice, KvType
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class Instructions:
 
 @dataclass(frozen=True)
 class ModelUsed:
-    """The model that wrote the last reply, for the transcript. chosen: its model and level as a picker has them."""
+    """The model that wrote the last reply, for the transcript. chosen: its model and level as a picker has them.
+
+    device: where it was to run. ran_on: where it ran, in words; "" before a reply has ended.
+    """
 
     title: str = ""
     file_name: str = ""
@@ -37,6 +40,8 @@ class ModelUsed:
     context_size: int | None = None
     kv_type: KvType = "f16"
     chosen: tuple[str, str] | None = None
+    device: DeviceChoice = AUTOMATIC_CHOICE
+    ran_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,8 @@ class ChatSession:
             kv_type=model.kv_type,
             choice={"model": model.chosen[0], "level": model.chosen[1]} if model.chosen else None,
             instructions=dataclasses.asdict(self.instructions) if self.instructions else None,
+            device=model.device.text,
+            ran_on=model.ran_on,
         )
 
     def to_stored_text(self) -> str:

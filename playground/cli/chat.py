@@ -107,5 +107,6 @@ def figures(finished: Finished, memory: Memory | None, load_seconds: float | Non
             *in_all,
             FINISH_WORDS[finished.reason],
             f"{gibibytes(memory.resident if memory else None)} of memory",
+            *(f"{gibibytes(device.measured)} of {device.device}" for device in (memory.devices if memory else ())),
         )
     )

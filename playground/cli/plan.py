@@ -103,7 +103,7 @@ def _device_rows(placed: PlacedPlan, name: str, budget: Budget) -> list[list[str
     """The parts on one GPU."""
     device = budget.find(name)
     parts = [part for part in placed.plan.on_devices if part.device == name]
-    layers = placed.plan.context.placement.layers_of(name, placed.layers)
+    layers = placed.plan.layers_on(name)
     return [
         [f"{name}: {device.description if device else 'not there'}, {counted(layers, 'layer')}", ""],
         *([f"  {DEVICE_PARTS[part.kind]}", gibibytes(part.bytes)] for part in parts),

@@ -8,12 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from playground.cli.arguments import add_device_arguments, chosen_device
 from playground.cli.output import ProgressLine, Report
 from playground.settings import Settings
 from playground.text_format import bits, gibibytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
+    from playground.llama.params import Placement
     from playground.quantize.quantize import QuantizationProgress, QuantizedFile, QuantizedSize
 
 
@@ -24,21 +26,32 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     )
     parser.add_argument("level", metavar="LEVEL", help="such as Q8_0, Q4_K_M, Q2_0")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: in the data folder")
+    add_device_arguments(parser)  # where the model runs while an importance matrix is measured
     parser.add_argument("--dry-run", action="store_true", help="write nothing, only print the size")
     return parser
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.fit.budget import Budget
+    from playground.fit.planner import Planner
+    from playground.llama.devices import read_devices
     from playground.machine.cpus import read_processors
+    from playground.machine.memory import read_memory
     from playground.models.library import Library
-    from playground.quantize.quantize import estimate_level, quantize_file
+    from playground.quantize.quantize import estimate_level, place_for_imatrix, quantize_file
 
     library = Library(settings)
     source = library.find_file(arguments.source)
     if arguments.dry_run:
         return _report(estimate_level(source.path, arguments.level), None)
     target = arguments.output or library.path_for_level(source.base_name, arguments.level.upper())
-    with closing(quantize_file(source.path, arguments.level, target, read_processors().usable)) as work:
+
+    def place() -> Placement:
+        with Planner() as planner:
+            budget = Budget.of(read_memory().usable, read_devices())
+            return place_for_imatrix(planner, source.path, chosen_device(arguments), budget)
+
+    with closing(quantize_file(source.path, arguments.level, target, read_processors().usable, place)) as work:
         made = _follow(work)
     return _report(made.planned, made.path)
 

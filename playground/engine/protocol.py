@@ -189,11 +189,18 @@ class DeviceMemory:
     """Bytes of a GPU's memory that a model has. allocated: what llama.cpp holds, by its own account.
 
     taken: how much less of it was free right after the load than before; None if the driver does not tell.
+    backend: llama.cpp's name of it, such as CUDA. layers: of the model, on this GPU; the output counts as one.
     """
 
     device: str
     allocated: int
     taken: int | None
+    backend: str = ""
+    layers: int = 0
+
+    @property
+    def measured(self) -> int:
+        return self.taken or self.allocated
 
 
 @dataclass(frozen=True)

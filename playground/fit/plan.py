@@ -38,6 +38,7 @@ class MemoryPlan:
     base: the process itself: Python, the libraries, the vocabulary.
     held_weights: of the weights, bytes that are in memory before the load, because the file lies in memory (tmpfs).
     use: which shares of the weights a token reads.
+    layers: of the model, with the output, which counts as one; 0 if nobody asked.
     may_stay: the most of `must_stay` that a process may take here (ulimit -d); None where that is not limited.
 
     One figure is shown for a plan: `needed`. The others say what it is made of, or explain a verdict.
@@ -53,6 +54,7 @@ class MemoryPlan:
     base: int
     held_weights: int = 0
     use: WeightUse = ALL_READ
+    layers: int = 0
     may_stay: int | None = None
     on_devices: tuple[Part, ...] = ()
 
@@ -66,6 +68,14 @@ class MemoryPlan:
     def device_names(self) -> tuple[str, ...]:
         """The GPUs that hold a part of it."""
         return tuple(dict.fromkeys(part.device for part in self.on_devices))
+
+    def layers_on(self, name: str) -> int:
+        """How many of the layers lie on this GPU; the output counts as one."""
+        return self.context.placement.layers_of(name, self.layers)
+
+    @property
+    def layers_on_cpu(self) -> int:
+        return self.layers - sum(map(self.layers_on, self.context.placement.devices))
 
     def on_device(self, name: str) -> int:
         """Bytes in the memory of this GPU."""
@@ -122,6 +132,12 @@ class MemoryPlan:
     def mapped_experts(self) -> int:
         """Of `read_weights`, the experts. Which weights were repacked is not known; experts are taken to be, first."""
         return min(self.read_weights, max(0, round(self.new_weights * self.use.experts) - self.repacked))
+
+    @property
+    def beside_the_model(self) -> MemoryPlan:
+        """Of a context beside another one of the same model: without the weights and the process, which are there."""
+        on_devices = tuple(part for part in self.on_devices if part.kind != "weights")
+        return replace(self, weights=0, repacked=0, held_weights=0, base=0, on_devices=on_devices)
 
     def with_weights(self, weights: int, *, held: bool = False) -> MemoryPlan:
         """The same model at another level, whose weights take so many bytes: nothing else depends on the level.

@@ -45,12 +45,11 @@ _ANOTHER_FILE: Final = "The file is made for another program or version: choose 
 class PlacedPlan:
     """A plan where the model will run.
 
-    reason: a sentence that says why there; "" where there is nothing to choose. layers: of the model, with the output.
+    reason: a sentence that says why there; "" where there is nothing to choose.
     """
 
     plan: MemoryPlan
     reason: str
-    layers: int = 0
 
 
 class Planner:
@@ -109,7 +108,7 @@ class Planner:
             lambda placement: self.plan(model, replace(context, placement=placement)),
         )
         plan = self.plan(model, replace(context, placement=placed.placement))
-        return PlacedPlan(plan, placed.reason, facts["layers"])
+        return PlacedPlan(plan, placed.reason)
 
     def trained_context(self, model: PlannableModel) -> int:
         """The context the model was trained for, in tokens. Raises as `plan` does."""
@@ -186,6 +185,7 @@ class _PlannedModel:
             context=context,
             held_weights=in_ram["weights"] if held else 0,
             use=self._weight_use(),
+            layers=facts["layers"],
             may_stay=read_data_limit(),
             on_devices=on_devices,
             **in_ram,

@@ -261,6 +261,17 @@ def find_device(name: str) -> int | None:
     return found
 
 
+def backend_name(name: str) -> str:
+    """llama.cpp's name of the backend that drives a device, such as CUDA; "" if the device is not there."""
+    device = find_device(name)
+    return _backend_of(device) if device else ""
+
+
+def _backend_of(device: int) -> str:
+    backend = ggml_function("backend_dev_backend_reg", [ctypes.c_void_p], ctypes.c_void_p)(device)
+    return _text(ggml_function("backend_reg_name", [ctypes.c_void_p], ctypes.c_char_p)(backend))
+
+
 # --- the child's side ---
 
 
@@ -288,13 +299,11 @@ def _devices_of_llama_cpp() -> Iterator[Device]:
     count = ggml_function("backend_dev_count", [], ctypes.c_size_t)
     get = ggml_function("backend_dev_get", [ctypes.c_size_t], ctypes.c_void_p)
     get_properties = ggml_function("backend_dev_get_props", [ctypes.c_void_p, ctypes.POINTER(_Properties)], None)
-    get_backend = ggml_function("backend_dev_backend_reg", [ctypes.c_void_p], ctypes.c_void_p)
-    backend_name = ggml_function("backend_reg_name", [ctypes.c_void_p], ctypes.c_char_p)
     for index in range(count()):
         device, properties = get(index), _Properties()
         get_properties(device, properties)
         kind: DeviceKind = _KINDS[properties.type] if 0 <= properties.type < len(_KINDS) else "accelerator"
-        backend = _text(backend_name(get_backend(device)))
+        backend = _backend_of(device)
         is_apple = backend == _METAL and platform.machine() == "arm64"
         yield Device(
             name=_text(properties.name),

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from llama_cpp._ggml import libggml
 
-from playground.llama.params import ContextParameters, context_parameters, model_parameters
+from playground.llama.params import CPU_ONLY, ContextParameters, Placement, context_parameters, model_parameters
 
 TEXT_TOKENS: Final = 512  # the text is read in pieces of so many, each as a text of its own
 _WEIGHT: Final = b".weight"
@@ -31,9 +31,15 @@ class ImportanceNotMeasured(Exception):
     """No importance can be measured; says why."""
 
 
-def measure_importance(path: str, text: str, threads: int, tell: Callable[[float], None]) -> Importance:
-    """Let the model at `path` read the text; `tell` hears the fraction that is read. Raises ImportanceNotMeasured."""
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters())
+def measure_importance(
+    path: str, text: str, threads: int, tell: Callable[[float], None], placement: Placement = CPU_ONLY
+) -> Importance:
+    """Let the model at `path` read the text where `placement` says; `tell` hears the fraction that is read.
+
+    Raises ImportanceNotMeasured, and PlaygroundError when a device is not there.
+    """
+    params = model_parameters(placement)
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise ImportanceNotMeasured("llama.cpp cannot load the model")
     try:
@@ -48,16 +54,16 @@ def measure_importance(path: str, text: str, threads: int, tell: Callable[[float
             raise ImportanceNotMeasured("the model has no vocabulary to read a text with")
         reader = ImportanceReader()
         for start in range(0, count, TEXT_TOKENS):
-            _read(model, tokens[start : min(start + TEXT_TOKENS, count)], threads, reader)
+            _read(model, tokens[start : min(start + TEXT_TOKENS, count)], threads, reader, placement)
             tell(min(1.0, (start + TEXT_TOKENS) / count))
         return reader.result()
     finally:
         llama_cpp.llama_model_free(model)
 
 
-def _read(model: Any, tokens: list[int], threads: int, reader: ImportanceReader) -> None:
+def _read(model: Any, tokens: list[int], threads: int, reader: ImportanceReader, placement: Placement) -> None:
     """One piece in a context of its own. Every token's logits are wanted: else the last layer would see but one."""
-    chosen = ContextParameters.for_scoring(TEXT_TOKENS)
+    chosen = ContextParameters.for_scoring(TEXT_TOKENS, placement=placement)
     params = context_parameters(chosen, threads)
     params.cb_eval = reader.callback
     context = llama_cpp.llama_init_from_model(model, params)
@@ -157,11 +163,11 @@ class ImportanceReader:
         if not node.src[0] or not node.src[1]:
             return not is_asked
         weights, inputs = _Tensor.from_address(node.src[0]), _Tensor.from_address(node.src[1])
-        is_wanted = weights.name.endswith(_WEIGHT) and inputs.type == _F32 and inputs.ne[0] == weights.ne[0]
+        is_wanted = _own_name(weights.name).endswith(_WEIGHT) and inputs.type == _F32 and inputs.ne[0] == weights.ne[0]
         is_wanted = is_wanted and _operation(address) in (b"MUL_MAT", b"MUL_MAT_ID")
         if is_wanted and not is_asked:
             self._check(address, node)
-            self._read(weights, inputs, node.src[2])
+            self._read(weights, node.src[1], node.src[2])
         return is_wanted or not is_asked
 
     def _check(self, address: int, node: _Tensor) -> None:
@@ -172,11 +178,20 @@ class ImportanceReader:
         if not self._is_checked:
             raise ImportanceNotMeasured("this build of llama.cpp lays out its tensors in another way")
 
-    def _read(self, weights: _Tensor, inputs: _Tensor, chosen: int | None) -> None:
+    def _read(self, weights: _Tensor, inputs: int, chosen: int | None) -> None:
+        """inputs, chosen: addresses of tensors."""
         experts = weights.ne[2] if chosen else 1
-        name = weights.name.decode()
-        sums = self._sums.setdefault(name, _Sums(experts, weights.ne[0]))
-        sums.add(_array(inputs, np.float32), _array(_Tensor.from_address(chosen), np.int32)[0] if chosen else None)
+        sums = self._sums.setdefault(_own_name(weights.name).decode(), _Sums(experts, weights.ne[0]))
+        sums.add(_array(inputs, np.float32), _array(chosen, np.int32)[0] if chosen else None)
+
+
+def _own_name(name: bytes) -> bytes:
+    """The name of a tensor in the file; a copy on another device has the name of the device in front.
+
+    >>> _own_name(b"CUDA0#blk.0.ffn_up.weight#0")
+    b'blk.0.ffn_up.weight'
+    """
+    return name.split(b"#")[1] if name.count(b"#") == 2 else name
 
 
 def _operation(address: int) -> bytes:
@@ -187,6 +202,8 @@ def _operation(address: int) -> bytes:
 def declare_tensor_functions() -> None:
     """Gives the functions that look into a tensor their C signatures; once for a process."""
     pointer = ctypes.c_void_p
+    libggml.ggml_backend_tensor_get.argtypes = [pointer, pointer, ctypes.c_size_t, ctypes.c_size_t]
+    libggml.ggml_backend_tensor_get.restype = None
     for name, result in (
         ("ggml_get_name", ctypes.c_char_p),
         ("ggml_get_data", pointer),
@@ -196,12 +213,13 @@ def declare_tensor_functions() -> None:
         function.restype, function.argtypes = result, [pointer]
 
 
-def _array(tensor: _Tensor, kind: type[np.generic]) -> npt.NDArray[Any]:
-    """A copy of a tensor in the CPU's memory, (planes, rows, columns): its fourth dimension is one here."""
+def _array(address: int, kind: type[np.generic]) -> npt.NDArray[Any]:
+    """A copy of a tensor in any device's memory, (planes, rows, columns): its fourth dimension is one here."""
+    tensor = _Tensor.from_address(address)
     columns, rows, planes = tensor.ne[0], tensor.ne[1], tensor.ne[2]
-    first = ctypes.cast(tensor.data, ctypes.POINTER(ctypes.c_byte))
     span = (planes - 1) * tensor.nb[2] + (rows - 1) * tensor.nb[1] + columns * np.dtype(kind).itemsize
-    raw = np.ctypeslib.as_array(first, (span,))
+    raw = np.empty(span, np.uint8)
+    libggml.ggml_backend_tensor_get(address, raw.ctypes.data, 0, span)
     shape, strides = (planes, rows, columns), (tensor.nb[2], tensor.nb[1], tensor.nb[0])
     copied: npt.NDArray[Any] = np.ndarray(shape, kind, raw, 0, strides).copy()
     return copied

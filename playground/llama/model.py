@@ -189,6 +189,10 @@ class LlamaModel:
                 held[use.device] = held.get(use.device, 0) + use.total
         return held
 
+    def layers_on(self, device: str) -> int:
+        """How many of the layers lie on this GPU; the output counts as one."""
+        return self._placement.layers_of(device, llama_cpp.llama_model_n_layer(self._model) + 1)
+
     # --- text ---
 
     def tokenize(self, text: str, literal: Sequence[Span] = (), *, plain: bool = False) -> list[int]:
@@ -373,8 +377,6 @@ class LlamaModel:
     # --- control ---
 
     def set_threads(self, threads: int) -> None:
-        """One is enough where all layers are on a GPU: more would only wait for it, spinning."""
-        threads = 1 if self._placement.is_whole_on_devices else threads
         llama_cpp.llama_set_n_threads(self._context, threads, threads)
 
     def abort(self) -> None:

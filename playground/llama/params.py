@@ -25,7 +25,10 @@ KV_TYPES: Final[dict[KvType, int]] = {
 }
 
 BATCH_TOKENS: Final = 256  # most tokens in one llama_decode; 512 are no faster on a CPU, and need twice the buffer
-GPU_BATCH_TOKENS: Final = 512  # where layers are on a GPU, which computes many rows at once; llama.cpp's own default
+# Where layers are on a GPU, llama.cpp's own defaults: most tokens in one llama_decode, and how many of them are
+# computed at once, which decides how large the buffers are. Several GPUs work on the pieces of one call in turn.
+GPU_BATCH_TOKENS: Final = 2048
+GPU_MICRO_BATCH_TOKENS: Final = 512
 SCORED_ROWS: Final = 64  # tokens in one llama_decode when every one of them is scored; each takes a row of logits
 MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
 CONTEXT_STEP: Final = 256  # llama.cpp rounds a context up to a multiple of this
@@ -53,6 +56,11 @@ class Placement:
             raise ValueError(f"{self.gpu_layers} layers on the devices {self.devices}")
         if self.split and (len(self.split) != len(self.devices) or sum(self.split) <= 0):
             raise ValueError(f"{self.devices} with the split {self.split}")
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Placement:
+        """From what dataclasses.asdict gave, also after a way through JSON."""
+        return cls(**{**fields, **{name: tuple(fields[name]) for name in ("devices", "split")}})
 
     @property
     def is_cpu_only(self) -> bool:
@@ -106,6 +114,10 @@ class DeviceChoice:
             return self.device
         return f"{self.device}:{'all' if self.gpu_layers == ALL_LAYERS else self.gpu_layers}"
 
+    @staticmethod
+    def can_read(text: object) -> bool:
+        return isinstance(text, str) and _CHOICE.fullmatch(text) is not None
+
     @classmethod
     def read(cls, text: object) -> DeviceChoice:
         """From a text that a browser sent; an impossible one is Automatic."""
@@ -148,10 +160,8 @@ class ContextParameters:
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> ContextParameters:
         """From what dataclasses.asdict gave, also after a way through JSON."""
-        placed = fields["placement"]
-        lists = {name: tuple(placed[name]) for name in ("devices", "split")}
         choice = DeviceChoice(**fields["device"])
-        return cls(**{**fields, "device": choice, "placement": Placement(**{**placed, **lists})})
+        return cls(**{**fields, "device": choice, "placement": Placement.from_fields(fields["placement"])})
 
     @property
     def cells(self) -> int:
@@ -214,14 +224,15 @@ def context_parameters(chosen: ContextParameters, threads: int = 1) -> llama_cpp
     """
     params: llama_cpp.llama_context_params = llama_cpp.llama_context_default_params()
     params.n_ctx = chosen.cells
-    most = BATCH_TOKENS if chosen.placement.is_cpu_only else GPU_BATCH_TOKENS
-    params.n_batch = params.n_ubatch = min(chosen.scored_rows or most, chosen.cells)
+    is_cpu = chosen.placement.is_cpu_only
+    params.n_batch = min(chosen.scored_rows or (BATCH_TOKENS if is_cpu else GPU_BATCH_TOKENS), chosen.cells)
+    params.n_ubatch = min(params.n_batch, BATCH_TOKENS if is_cpu else GPU_MICRO_BATCH_TOKENS)
     params.n_seq_max = chosen.slots
     params.n_outputs_max = max(chosen.slots, chosen.scored_rows)
     params.n_threads = params.n_threads_batch = threads
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
     params.type_k = params.type_v = KV_TYPES[chosen.kv_type]
-    params.offload_kqv = params.op_offload = not chosen.placement.is_cpu_only
+    params.offload_kqv = params.op_offload = not is_cpu
     params.swa_full = False
     params.kv_unified = True
     params.no_perf = True

@@ -7,7 +7,7 @@ ends when its orders end, so at the latest with its parent, and removes the file
     {"order": "plan", "source": path, "shards": [path], "file_type": 7, "notes": {key: text}}
         -> {"is": "planned", "size": bytes, "weights": bytes, "weights_with_mxfp4": bytes, "main_type": "q8_0",
             "bits_per_weight": 8.5, "tensors": 272, "fallbacks": […], "needs_imatrix": false}
-    {"order": "weigh", "source": path, "text": text, "threads": 2}
+    {"order": "weigh", "source": path, "text": text, "threads": 2, "placement": {…}}
         -> {"is": "weighing", "fraction": 0.4} …, {"is": "weighed"}
     {"order": "make", …what was planned last…, "target": path, "threads": 2}
         -> {"is": "progress", "fraction": 0.4, "tensor": name, "number": 12, "tensors": 272} …,
@@ -37,7 +37,10 @@ import llama_cpp
 import numpy as np
 from llama_cpp._ggml import libggml
 
+from playground.errors import PlaygroundError
+from playground.llama.devices import device_backends
 from playground.llama.imatrix import Importance, ImportanceNotMeasured, declare_tensor_functions, measure_importance
+from playground.llama.params import Placement
 from playground.machine.child_process import open_child_pipes
 from playground.machine.files import remove_if_unlocked
 
@@ -234,14 +237,18 @@ class QuantizerWorker:
                 self._weights = sum(tensor.weights for tensor in log.tensors)
             elif order["order"] == "weigh":
                 self._importance = measure_importance(
-                    order["source"], order["text"], order["threads"], self._tell_weighing
+                    order["source"],
+                    order["text"],
+                    order["threads"],
+                    self._tell_weighing,
+                    Placement.from_fields(order["placement"]),
                 )
                 self._answer({"is": "weighed"})
             else:
                 self._make(order, log)
                 self._answer({"is": "made"})
-        except ImportanceNotMeasured as error:
-            self._answer({"is": "refused", "reason": str(error), "fallbacks": []})
+        except (ImportanceNotMeasured, PlaygroundError) as error:
+            self._answer({"is": "refused", "reason": str(error).rstrip("."), "fallbacks": []})
         except QuantizationRefused:
             fallbacks = [dataclasses.asdict(fallback) for fallback in log.fallbacks]
             self._answer({"is": "refused", "reason": log.reason, "fallbacks": fallbacks})
@@ -371,7 +378,8 @@ class LogReader:
 
 
 def main() -> NoReturn:
-    commands, answers = open_child_pipes(watch_parent=False)  # the end of its orders ends it, and its half file first
+    # The end of its orders ends it, and its half file first.
+    commands, answers = open_child_pipes(watch_parent=False, for_driver=bool(device_backends()))
     declare_ggml_functions()
     declare_tensor_functions()
     QuantizerWorker(commands, answers).run()

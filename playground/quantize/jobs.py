@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from playground import events
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.gguf.levels import USUAL_LEVELS
+from playground.llama.params import CPU_ONLY, Placement
 from playground.machine.cpus import read_processors
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
@@ -30,10 +31,16 @@ _Version = tuple[Path, int, int]  # of a source file: path, size, time of change
 
 
 class QuantizationJobs:
-    """Makes levels of the library's models into the library. Thread-safe; close it at the end."""
+    """Makes levels of the library's models into the library. Thread-safe; close it at the end.
 
-    def __init__(self, library: Library, threads: int | None = None) -> None:
+    place: where a model runs while its importance matrix is measured.
+    """
+
+    def __init__(
+        self, library: Library, threads: int | None = None, place: Callable[[Path], Placement] = lambda path: CPU_ONLY
+    ) -> None:
         self._library = library
+        self._place = place
         self._threads = threads or read_processors().usable
         self._lock = threading.Lock()
         self._asking = threading.Lock()  # one child process at a time works out sizes
@@ -138,7 +145,7 @@ class QuantizationJobs:
             if made is not None:
                 return QuantizedFile(made.path, made.size, self.level_size(source.path, level))
             target = self._library.path_for_level(source.base_name, level)
-            job = self._jobs[key] = _Job(source, level, target, self._threads)
+            job = self._jobs[key] = _Job(source, level, target, self._threads, self._place)
             return job
 
     def _leave_job(self, job: _Job) -> None:
@@ -152,10 +159,12 @@ class QuantizationJobs:
 class _Job:
     """Makes one level in its own thread. followers: how many wait for it, guarded by the lock of QuantizationJobs."""
 
-    def __init__(self, source: ModelFile, level: str, target: Path, threads: int) -> None:
+    def __init__(
+        self, source: ModelFile, level: str, target: Path, threads: int, place: Callable[[Path], Placement]
+    ) -> None:
         self.followers = 1
         self._model, self._level, self._since = source.base_name, level, time.monotonic()
-        self._work = quantize_file(source.path, level, target, threads)
+        self._work = quantize_file(source.path, level, target, threads, lambda: place(source.path))
         self._latest: QuantizationProgress | QuantizedFile | Exception = QuantizationProgress(0.0, "", 0, 0)
         self._changed = threading.Condition()
         self._stopped = threading.Event()

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
+from playground.fit.budget import Budget
+from playground.fit.planner import Planner
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import REQUANTIZED_FROM, FileSource, merge_shards, read_header
 from playground.gguf.levels import LEVELS, MAKEABLE_LEVELS, Level, nominal_bits
 from playground.gguf.tensors import TensorType
+from playground.llama.imatrix import TEXT_TOKENS
+from playground.llama.params import CPU_ONLY, ContextParameters, DeviceChoice, Placement
 from playground.llama.quantizer import Fallback
 from playground.machine.files import unfinished_file
 from playground.quantize.quantizer_process import QuantizerProcess
@@ -129,10 +133,12 @@ def estimate_levels(source: Path, levels: Sequence[str] | None = None) -> dict[s
 
 
 def quantize_file(
-    source: Path, level: str, target: Path, threads: int
+    source: Path, level: str, target: Path, threads: int, place: Callable[[], Placement] = lambda: CPU_ONLY
 ) -> Generator[QuantizationProgress | QuantizedFile, None, None]:
     """Make `level` of the model at `source` as the file `target`: yields progress, then the QuantizedFile.
 
+    place: where the source runs while an importance matrix is measured, asked if the level needs one; the weights
+    themselves are quantized on the CPU.
     Closing the generator stops the work and leaves nothing behind; so does any error. Raises what `estimate_level`
     does, and PlaygroundError when the target exists or the disk is too full.
     """
@@ -147,7 +153,7 @@ def quantize_file(
                 "threads": max(1, threads),
             }
             if planned.uses_imatrix:
-                yield from _measure_imatrix(process, model, planned, threads)
+                yield from _measure_imatrix(process, model, planned, threads, place())
             yield QuantizationProgress(0.0, "", 0, planned.tensor_count)
             process.send_order(order)
             yield from _progress(process, planned)
@@ -155,6 +161,12 @@ def quantize_file(
             size = _safe_on_disk(unfinished)
             unfinished.rename(target)
     yield QuantizedFile(target, size, planned)
+
+
+def place_for_imatrix(planner: Planner, source: Path, device: DeviceChoice, budget: Budget) -> Placement:
+    """Where a model runs while its importance matrix is measured. Raises as `Planner.place` does."""
+    context = replace(ContextParameters.for_scoring(TEXT_TOKENS), device=device)
+    return planner.place(source, context, budget).plan.context.placement
 
 
 def level_note(level: str, requantized_from: str | None, bits_per_weight: float | None) -> str | None:
@@ -271,11 +283,12 @@ def _plan(process: QuantizerProcess, model: _Source, level: str, uses_imatrix: b
 
 
 def _measure_imatrix(
-    process: QuantizerProcess, model: _Source, planned: QuantizedSize, threads: int
+    process: QuantizerProcess, model: _Source, planned: QuantizedSize, threads: int, placement: Placement
 ) -> Iterator[QuantizationProgress]:
     """How far the model has read the text; the latest value again while the child says nothing."""
     text = asset("calibration.txt").read_text(encoding="utf-8")
-    process.send_order({"order": "weigh", "source": str(model.shards[0]), "text": text, "threads": max(1, threads)})
+    where = {"threads": max(1, threads), "placement": asdict(placement)}
+    process.send_order({"order": "weigh", "source": str(model.shards[0]), "text": text, **where})
     latest = QuantizationProgress(0.0, "", 0, planned.tensor_count, measures_imatrix=True)
     while True:
         answer = process.read_answer(HEARTBEAT_SECONDS)

@@ -26,9 +26,18 @@ from playground.chat.comparison_export import (
 from playground.chat.conversation import Conversation
 from playground.chat.first_difference import are_comparable, first_difference, why_no_difference
 from playground.chat.template.render import Message
-from playground.engine.protocol import UNKNOWN_ID, Alternative, Finished, FinishReason, Memory, Sampling, Token
-from playground.fit.plan import MemoryPlan
-from playground.llama.params import ContextParameters
+from playground.engine.protocol import (
+    UNKNOWN_ID,
+    Alternative,
+    DeviceMemory,
+    Finished,
+    FinishReason,
+    Memory,
+    Sampling,
+    Token,
+)
+from playground.fit.plan import MemoryPlan, Part
+from playground.llama.params import ContextParameters, Placement
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
 from playground.models.model_file import ModelFile
@@ -148,6 +157,23 @@ def test_less_memory_is_better_and_more_tokens_are_not() -> None:
     assert row("memory_measured", rows).better == 1
     assert row("memory_planned", rows).better is None  # the same plan
     assert row("tokens", rows).better is None and row("finish_reason", rows).better is None
+
+
+def test_one_level_on_the_gpu_and_on_the_cpu_is_compared_by_where_each_has_its_memory() -> None:
+    placement = Placement(("CUDA0",), 10)
+    plan = replace(PLAN, context=replace(CONTEXT, placement=placement), layers=31, weights=60 << 20)
+    plan = replace(plan, on_devices=(Part("weights", "CUDA0", 50 << 20), Part("kv_cache", "CUDA0", 7 << 20)))
+    on_gpu = replace(
+        result(token(FOUR)), plan=plan,
+        measured=Memory(90 << 20, 0, (DeviceMemory("CUDA0", 57 << 20, 58 << 20, "CUDA", 10),)),
+    )  # fmt: skip
+    rows = comparison_table([on_gpu, result(token(FOUR))])
+    assert row("ran_on", rows).texts == ("10 of 31 layers on CUDA0 (CUDA), the rest on the CPU", "the CPU")
+    assert row("gpu_memory_planned", rows).values == (57 << 20, 0)
+    assert row("gpu_memory_measured", rows).values == (58 << 20, 0)
+    assert row("memory_measured", rows).better is None  # less of the one is more of the other
+    without = {one.figure for one in comparison_table([result(token(FOUR))])}
+    assert not without & {"ran_on", "gpu_memory_planned", "gpu_memory_measured"}
 
 
 def test_speeds_of_answers_written_at_once_are_not_marked() -> None:

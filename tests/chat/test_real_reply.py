@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,14 @@ import pytest
 from playground.chat.conversation import Conversation, Engine, ReplyUpdate, stream_reply
 from playground.chat.prompts import load_example_prompts
 from playground.chat.template.render import Message
-from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.local.client import loaded_engine
 from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters
 
 
 @pytest.fixture(scope="module")
 def engine(starter: Path) -> Iterator[Engine]:
-    cores = CpuShares(1)
-    with closing(cores), closing(LocalEngine(starter, ContextParameters(256, slots=1), cores)) as engine:
-        list(engine.load_model())
+    with loaded_engine(starter, ContextParameters(256, slots=1), 1) as engine:
         yield engine
 
 

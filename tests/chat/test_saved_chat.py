@@ -22,10 +22,13 @@ from playground.chat.session import ChatSession, Instructions, ModelUsed
 from playground.chat.template.render import Message
 from playground.engine.protocol import Finished, Sampling
 from playground.errors import RequestRefused
+from playground.llama.params import DeviceChoice
 from tests.support.scripted_engine import TIMINGS
 
 LIMITS = HistoryLimits(messages=6, message_characters=1000, all_characters=4000)
-MODEL = ModelUsed("Tiny", "Tiny-Q4_1.gguf", "Q4_1", 2048, "q8_0", ("Tiny-135M", "Q4_1"))
+WHERE = DeviceChoice("auto", 10)
+RAN_ON = "10 of 31 layers on CUDA0 (CUDA), the rest on the CPU"
+MODEL = ModelUsed("Tiny", "Tiny-Q4_1.gguf", "Q4_1", 2048, "q8_0", ("Tiny-135M", "Q4_1"), WHERE, RAN_ON)
 SESSION = replace(
     ChatSession(
         Conversation(),
@@ -51,8 +54,8 @@ def read(data: Any, name: str = "notes.json") -> Any:
 def test_a_chat_is_read_back_as_it_was(saved: str) -> None:
     session, settings = read(saved)
     assert session == SESSION
-    assert (settings.model, settings.level, settings.context_size, settings.kv_type) == (
-        "Tiny-135M", "Q4_1", 2048, "q8_0",
+    assert (settings.model, settings.level, settings.context_size, settings.kv_type, settings.device) == (
+        "Tiny-135M", "Q4_1", 2048, "q8_0", "auto:10",
     )  # fmt: skip
     assert (settings.system, settings.numbers["seed"], settings.numbers["max_tokens"]) == ("Be brief.", 7, 256)
     assert settings.numbers["temperature"] == 0.5 and settings.ignored == ()

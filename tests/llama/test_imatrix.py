@@ -8,9 +8,12 @@ import gguf
 import numpy as np
 import pytest
 
+from playground.errors import PlaygroundError
 from playground.gguf.header import FileSource, read_header
 from playground.llama.imatrix import _Sums, declare_tensor_functions, measure_importance
+from playground.llama.params import ALL_LAYERS, Placement
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile, estimate_level, quantize_file
+from tests.conftest import Gpus
 
 WIDTH = 256  # the block of the lowest levels
 TEXT = "The fox reads, and the moon is full of mountains."
@@ -87,3 +90,20 @@ def test_a_level_that_wants_an_importance_matrix_is_made_to_the_byte_and_says_ho
     assert isinstance(made, QuantizedFile) and made.size == foretold.size
     assert any(isinstance(event, QuantizationProgress) and event.measures_imatrix for event in events)
     assert "calibration.txt" in str(read_header(FileSource(made.path)).metadata["quantize.imatrix.dataset"])
+
+
+def test_an_importance_matrix_is_the_same_from_a_device_as_from_the_cpu(
+    gpus: Gpus, reader: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    gpus(1024)
+    path, level = reader[0], "IQ2_XXS"
+
+    def made_on(*devices: str) -> bytes:
+        placement = Placement(devices, ALL_LAYERS if devices else 0)
+        target = tmp_path / f"Reader-{len(list(tmp_path.iterdir()))}-{level}.gguf"
+        list(quantize_file(path, level, target, 2, lambda: placement))
+        return target.read_bytes()
+
+    assert made_on("RPC0") == made_on()
+    with pytest.raises(PlaygroundError, match="The device CUDA7 is not there"):
+        made_on("CUDA7")

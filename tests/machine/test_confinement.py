@@ -13,8 +13,7 @@ import pytest
 
 from playground.chat.template.renderer import MOST_BYTES
 from playground.chat.template.renderer_process import TemplateRenderer
-from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.local.client import loaded_engine
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
 from playground.machine.confinement import MOST_OPEN_FILES, SPARE_BYTES, child_environment
@@ -77,19 +76,12 @@ def test_the_process_that_plans_has_no_secrets_no_new_rights_and_bounded_memory(
 
 @linux_only
 def test_the_process_of_a_model_has_no_secrets_no_new_rights_and_bounded_memory(starter: Path, secrets: str) -> None:
-    cores = CpuShares(1)
-    engine = LocalEngine(starter, ContextParameters(512), cores)
-    try:
-        for _ in engine.load_model():
-            pass
+    with loaded_engine(starter, ContextParameters(512), 1):
         child = newest_child()
         seen = Seen.of(child.pid)
         check(seen, secrets)
         kept = int(seen.status["VmData"].removesuffix("kB")) * 1024
         assert kept < int(seen.limits["Max data size"]) / 2  # what the limit counts is near what the model needs
-    finally:
-        engine.close()
-        cores.close()
 
 
 @linux_only

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.protocol import GREEDY, Finished
 from playground.llama.params import ContextParameters
 from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prompt_with_tokens
@@ -18,13 +17,8 @@ from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prom
 @pytest.fixture(scope="module")
 def engine(starter: Path) -> Iterator[LocalEngine]:
     """The starter, loaded once for this file."""
-    cores = CpuShares(2)
-    engine = LocalEngine(starter, ContextParameters(512, slots=2), cores)
-    for _ in engine.load_model():
-        pass
-    yield engine
-    engine.close()
-    cores.close()
+    with loaded_engine(starter, ContextParameters(512, slots=2), 2) as engine:
+        yield engine
 
 
 def test_the_speed_is_the_mean_and_its_error_the_sample_deviation() -> None:

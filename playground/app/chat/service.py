@@ -30,6 +30,7 @@ from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.resumable import ResumableReplies
 from playground.chat.conversation import Lease, ReplyUpdate, stream_reply
+from playground.chat.export import where_it_ran
 from playground.chat.history import HistoryLimits, check_chat
 from playground.chat.session import ChatSession, ModelUsed, read_instructions
 from playground.chat.template.render import Message
@@ -289,6 +290,8 @@ def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: To
     assert update.finished
     loaded = lease.engine.loaded
     memory = update.finished.memory or (loaded.memory if loaded else None)
+    if lease.plan:
+        session = replace(session, model=replace(session.model, ran_on=where_it_ran(lease.plan, memory)))
     return ChatUpdate(
         session.with_reply(update.message, update.finished),
         phase="rest",
@@ -323,4 +326,4 @@ def _model_used(model: ModelFile | RemoteModel, choice: ModelChoice) -> ModelUse
     if isinstance(model, RemoteModel):
         return ModelUsed(model.display_name, model.display_name, model.level, model.context_size, chosen=chosen)
     size, kv_type = choice.context_size, choice.kv_type
-    return ModelUsed(model.display_name, model.file_name, model.level, size, kv_type, chosen)
+    return ModelUsed(model.display_name, model.file_name, model.level, size, kv_type, chosen, choice.device)

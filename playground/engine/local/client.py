@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -49,11 +49,15 @@ WORKER: Final = "playground.engine.local.worker"
 _THREADS_SECONDS: Final = 30  # a step takes half a second: a child that does not confirm in this time hangs
 
 
+_DRIVING_THREADS: Final = 1  # of a model whose layers are all on GPUs: more would only wait for these, spinning
+
+
 class LocalEngine:
     """One model in a child process.
 
-    Call `load_model` first, then `start_reply` from any thread. `cpu_shares` decides with how many threads it decodes.
-    `close` ends the child, which gives its memory back.
+    Call `load_model` first, then `start_reply` from any thread. `cpu_shares` decides with how many threads it decodes;
+    a model whose layers are all on GPUs takes no core from the others. `close` ends the child, which gives its memory
+    back.
     """
 
     def __init__(
@@ -80,6 +84,9 @@ class LocalEngine:
         self._closing = False
         self._child = ChildProcess(WORKER)
         self._child.send_line(encode_command(Load(str(path), context)))
+        self._computes_on_cpu = not context.placement.is_whole_on_devices
+        if not self._computes_on_cpu:
+            self._child.send_line(encode_command(SetThreads(_DRIVING_THREADS)))
         self._reader = threading.Thread(target=self._read_events, daemon=True, name=f"events of {path.name}")
         self._reader.start()
 
@@ -208,6 +215,8 @@ class LocalEngine:
         """Passes a change of `_decoding` on to the shares of the cores. Under the lock: changes keep their order."""
         before = any(self._decoding.values()) if self._decoding else None
         yield
+        if not self._computes_on_cpu:
+            return
         after = any(self._decoding.values()) if self._decoding else None
         if after is None and before is not None:
             self._cpu_shares.remove_model(self)
@@ -289,6 +298,15 @@ class LocalEngine:
         self._closing = True
         self._child.close()
         self._reader.join(timeout=5)
+
+
+@contextmanager
+def loaded_engine(path: Path, context: ContextParameters, cores: int) -> Iterator[LocalEngine]:
+    """A loaded model that shares its cores with no other one: for a program that runs one model, and closes it."""
+    with closing(CpuShares(cores)) as shares, closing(LocalEngine(path, context, shares)) as engine:
+        for _ in engine.load_model():
+            pass
+        yield engine
 
 
 _crashed: Final[set[tuple[str, int, int | None]]] = set()  # path, its time and the exit code of every crash in this run

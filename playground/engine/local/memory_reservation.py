@@ -17,7 +17,6 @@ from playground.fit.verdict import Verdict, largest_context_that_fits
 from playground.llama.devices import Devices
 from playground.llama.params import ContextParameters
 from playground.machine.memory import read_process_memory
-from playground.text_format import gibibytes_apart
 
 
 class MemoryReservation:
@@ -74,17 +73,10 @@ class MemoryReservation:
             else "Choose a smaller level or a smaller model, or close other programs.",
         )
 
-    def bytes_for_scoring(self, path: Path, context: ContextParameters) -> int:
-        """Bytes that a temporary context of a loaded model needs beside its own."""
-        plan = self._planner.plan(path, context)
-        return plan.kv_cache + plan.recurrent + plan.compute + plan.output
 
-
-def too_little_for_scoring(path: Path, context: ContextParameters, needed: int, usable: int) -> DoesNotFit:
-    needed_text, usable_text = gibibytes_apart(needed, usable)
+def too_little_for_scoring(path: Path, context: ContextParameters, verdict: Verdict) -> DoesNotFit:
     return DoesNotFit(
-        f"To score {context.context_size:,} tokens, {path.name} needs {needed_text} more for a short time; "
-        f"{usable_text} can be used.",
+        f"To score {context.context_size:,} tokens, {path.name} needs more memory for a short time: {verdict.reason}",
         "Score a shorter text, or close other programs.",
     )
 

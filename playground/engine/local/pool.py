@@ -170,12 +170,12 @@ class ModelPool:
         Raises DoesNotFit if that is not enough.
         """
         path = lease.engine.path
-        needed = self._memory.bytes_for_scoring(path, context)
-        if needed > self.usable_bytes_for(path, idle_gives_way=False) - self._planner.held_bytes():
+        plan = self._planner.plan(path, context).beside_the_model
+        if plan.needed > self.usable_bytes_for(path, idle_gives_way=False) - self._planner.held_bytes():
             self._planner.give_back_memory()
-        while needed > self.usable_bytes_for(path, idle_gives_way=False):
+        while (verdict := judge(plan, self.budget_for(path, idle_gives_way=False))).is_refused:
             if not self._unload_oldest_idle():
-                raise too_little_for_scoring(path, context, needed, self.usable_bytes_for(path))
+                raise too_little_for_scoring(path, context, verdict)
 
     # --- what is loaded ---
 
@@ -352,7 +352,16 @@ class ModelPool:
             with self._changed:
                 model.progress = progress.fraction
                 self._changed.notify_all()
-        events.model_loaded(path.name, context.context_size, engine.loaded.seconds, plan.total, context.placement.name)
+        devices = engine.loaded.memory.devices
+        events.model_loaded(
+            path.name,
+            context.context_size,
+            engine.loaded.seconds,
+            plan.total,
+            context.placement.name,
+            sum(device.layers for device in devices) or None,
+            " + ".join(dict.fromkeys(device.backend for device in devices)) or None,
+        )
         self._on_loaded(path)
         self._expire_free_memory()
         with self._changed:

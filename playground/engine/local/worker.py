@@ -41,7 +41,7 @@ from playground.engine.protocol import (
     encode_event,
 )
 from playground.errors import PlaygroundError
-from playground.llama.devices import device_backends, free_memory
+from playground.llama.devices import backend_name, device_backends, free_memory
 from playground.llama.log import LlamaLog, failure_reason
 from playground.llama.model import LlamaModel
 from playground.machine.child_process import open_child_pipes
@@ -137,10 +137,13 @@ def measure_memory(devices: tuple[DeviceMemory, ...]) -> Memory:
 
 def measure_devices(model: LlamaModel, free_before: Mapping[str, int]) -> tuple[DeviceMemory, ...]:
     """The GPUs that hold a part of the model, right after its load; other programs change what is free later."""
-    taken = {name: free_before.get(name, 0) - free_memory(name) for name in model.bytes_on_devices}
+    held = model.bytes_on_devices
+    taken = {name: free_before.get(name, 0) - free_memory(name) for name in held}
     return tuple(
-        DeviceMemory(name, allocated, taken[name] if taken[name] > 0 else None)
-        for name, allocated in model.bytes_on_devices.items()
+        DeviceMemory(
+            name, allocated, taken[name] if taken[name] > 0 else None, backend_name(name), model.layers_on(name)
+        )
+        for name, allocated in held.items()
     )
 
 

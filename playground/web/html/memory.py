@@ -130,9 +130,7 @@ def memory_rows(plan: MemoryPlan, measured: Memory) -> MemoryRows:
         ("Mapped from files", plan.weights, measured.mapped),
         ("Total", plan.total, measured.resident),
     )
-    on_devices = (
-        (device.device, plan.on_device(device.device), device.taken or device.allocated) for device in measured.devices
-    )
+    on_devices = ((device.device, plan.on_device(device.device), device.measured) for device in measured.devices)
     beside = plan.total - plan.needed
     return MemoryRows(
         tuple((name, *gibibytes_apart(planned, found)) for name, planned, found in (*rows, *on_devices)),

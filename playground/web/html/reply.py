@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from playground.chat.export import where_it_ran
 from playground.chat.markdown_escape import escape_markdown
 from playground.engine.protocol import FINISH_SENTENCES, FINISH_WORDS, Event, Finished, Prefilled, Queued, Token
 from playground.text_format import UNKNOWN, about, count, counted, percent, seconds, speed
@@ -141,6 +142,7 @@ def reply_details(details: ReplyDetails) -> Markup:
         ("Time to first token", seconds(timings.time_to_first_token)),
         ("Generation speed", speed(timings.generation_speed, disturbed=timings.disturbed)),
         ("Total time", seconds(timings.total_seconds)),
+        *([("Ran on", where_it_ran(plan, memory))] if plan and memory and memory.devices else []),
         ("CPU threads", count(timings.threads)),
         ("Share of their time", UNKNOWN if timings.core_share is None else percent(timings.core_share)),
     )

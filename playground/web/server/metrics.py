@@ -135,7 +135,34 @@ class _Gauges(Collector):
             "models", "Models in memory or on their way.", "state", {state: states[state] for state in get_args(State)}
         )
         yield _gauge("memory_bytes", "Memory of this computer.", "kind", {"usable": services.memory().usable})
+        yield from self._devices()
         yield _gauge("build_info", "The version that runs.", "version", {__version__: 1})
+
+    def _devices(self) -> Iterator[Metric]:
+        """Layers of loaded models on each device, and the memory of each GPU as it was read last: nobody is asked."""
+        devices = [device for device in self._services.devices.known.all if device.is_gpu or device.kind == "CPU"]
+        plans = [model.plan for model in self._services.pool.loaded_models() if model.state == "ready" and model.plan]
+        layers = GaugeMetricFamily(
+            "playground_device_layers",
+            "Layers of loaded models on each device; a model's output counts as one.",
+            labels=["device", "backend"],
+        )
+        memory = GaugeMetricFamily(
+            "playground_device_memory_bytes",
+            "Memory of each GPU; free: as its driver said last; planned: of loaded models.",
+            labels=["device", "backend", "kind"],
+        )
+        for device in devices:
+            if device.is_gpu:
+                on_device = sum(plan.layers_on(device.name) for plan in plans)
+                planned = sum(plan.on_device(device.name) for plan in plans)
+                for kind, size in (("total", device.memory_total), ("free", device.memory_free), ("planned", planned)):
+                    memory.add_metric([device.name, device.backend, kind], size)
+            else:
+                on_device = sum(plan.layers_on_cpu for plan in plans)
+            layers.add_metric([device.name, device.backend], on_device)
+        yield layers
+        yield memory
 
 
 def _gauge(name: str, help_text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:

@@ -112,7 +112,7 @@ def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService) -> None:
         choice = service.picker.choice_of_chat(settings) or ModelChoice()
         yield from _fill_picker(tab, service, request, settings, choice)
 
-    values = [picker.model, picker.level, picker.context, picker.kv_type, *controls]
+    values = [picker.model, picker.level, *picker.settings, *controls]
     numbers = json.dumps([name for name in vars(sampling) if name != "system"])
     keep_settings = f"(...values) => ({javascript('keep_settings.js')})('{_SETTINGS}', {numbers}, values)"
     opened = page.load(
@@ -123,7 +123,11 @@ def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService) -> None:
         **_PRIVATE,
     )
     opened.then(None, values, None, js=f"(...values) => {{ window.chatIsOpen = true; ({keep_settings})(...values); }}")
-    changes = [picker.line.change, picker.kv_type.change, *(control.change for control in controls)]
+    changes = [
+        picker.line.change,
+        *(one.change for one in picker.settings[1:]),
+        *(control.change for control in controls),
+    ]
     keep_if_open = f"(...values) => {{ if (window.chatIsOpen) ({keep_settings})(...values); }}"
     gr.on(changes, None, values, None, js=keep_if_open, **_PRIVATE)
 

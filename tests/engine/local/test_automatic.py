@@ -119,3 +119,12 @@ def test_a_load_that_a_device_cannot_hold_is_refused_before_it_begins(gpus: Gpus
     gpus(96)
     with pool_with_devices() as pool, pytest.raises(DoesNotFit, match="must be in the memory of"):
         lease(pool, starter, DeviceChoice(gpu_layers=ALL_LAYERS))
+
+
+def test_a_text_too_long_for_the_gpu_beside_the_model_is_not_scored_there(gpus: Gpus, starter: Path) -> None:
+    gpus(160)
+    with pool_with_devices() as pool, lease(pool, starter, DeviceChoice()) as on_gpu:
+        placement = on_gpu.plan.context.placement
+        pool.free_memory_for_scoring(on_gpu, ContextParameters.for_scoring(512, placement=placement))
+        with pytest.raises(DoesNotFit, match=r"To score 8,192 tokens.* must be in the memory of"):
+            pool.free_memory_for_scoring(on_gpu, ContextParameters.for_scoring(8192, placement=placement))

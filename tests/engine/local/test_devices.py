@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psutil
 import pytest
 
-from playground.engine.local.client import LocalEngine
+from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import GREEDY, Finished, Token
 from playground.errors import ModelStopped, PlaygroundError
@@ -29,22 +28,11 @@ def planned(path: Path, placement: Placement, context_size: int = 2048) -> Memor
         return planner.plan(path, ContextParameters(context_size, placement=placement))
 
 
-@contextmanager
-def running(path: Path, context: ContextParameters) -> Iterator[LocalEngine]:
-    cores = CpuShares(1)
-    engine = LocalEngine(path, context, cores)
-    try:
-        for _ in engine.load_model():
-            pass
-        yield engine
-    finally:
-        engine.close()
-        cores.close()
-
-
-def answer_of(engine: LocalEngine, tokens: int = 12) -> str:
+def reply_of(engine: LocalEngine, tokens: int = 12) -> tuple[str, int | None]:
+    """The text, and with how many threads of the CPU it was written."""
     events = list(engine.start_reply(PROMPT, GREEDY, tokens, reproducible=True))
-    return "".join(event.text for event in events if isinstance(event, Token | Finished))
+    (end,) = (event for event in events if isinstance(event, Finished))
+    return "".join(event.text for event in events if isinstance(event, Token | Finished)), end.timings.threads
 
 
 # --- what is there ---
@@ -64,9 +52,10 @@ def test_the_plan_of_each_device_is_what_a_load_allocates_there(gpus: Gpus, star
     gpus(2048)
     plan = planned(starter, Placement(("RPC0",), layers))
     assert plan.on_device("RPC0") > 0
-    with running(starter, plan.context) as engine:
+    with loaded_engine(starter, plan.context, 1) as engine:
         (device,) = engine.loaded.memory.devices
         assert (device.device, device.allocated) == ("RPC0", plan.on_device("RPC0"))
+        assert (device.backend, device.layers) == ("RPC", LAYERS if layers == ALL_LAYERS else layers)
 
 
 def test_ten_layers_on_a_device_leave_the_others_in_ram(gpus: Gpus, starter: Path) -> None:
@@ -86,7 +75,7 @@ def test_two_devices_share_the_layers_as_the_split_says(gpus: Gpus, starter: Pat
     assert [placement.layers_of(name, LAYERS) for name in placement.devices] == [24, 7]
     caches = {part.device: part.bytes for part in plan.on_devices if part.kind == "kv_cache"}
     assert caches["RPC0"] == 4 * caches["RPC1"]  # 24 layers, and 6 beside the output
-    with running(starter, plan.context) as engine:
+    with loaded_engine(starter, plan.context, 1) as engine:
         for device in engine.loaded.memory.devices:
             # Between two devices the dry run reserves some MiB more for the computation than a load does.
             assert device.allocated == pytest.approx(plan.on_device(device.device), abs=5 * MIB)
@@ -108,17 +97,35 @@ def test_cpu_only_puts_nothing_on_a_device_and_plans_as_without_one(gpus: Gpus, 
     for part in ("weights", "repacked", "kv_cache", "recurrent", "compute", "output"):
         assert getattr(plan, part) == getattr(without, part), part
     assert plan.on_devices == ()
-    with running(starter, plan.context) as engine:
+    with loaded_engine(starter, plan.context, 1) as engine:
         assert engine.loaded.memory.devices == ()
 
 
 def test_a_device_and_the_cpu_give_the_same_answer(gpus: Gpus, starter: Path) -> None:
     gpus(2048)
-    answers = set()
-    for placement in (CPU_ONLY, Placement(("RPC0",), ALL_LAYERS), Placement(("RPC0",), 10)):
-        with running(starter, ContextParameters(2048, placement=placement)) as engine:
-            answers.add(answer_of(engine))
+    answers, threads = set(), []
+    for placement in (CPU_ONLY, Placement(("RPC0",), 10), Placement(("RPC0",), ALL_LAYERS)):
+        with loaded_engine(starter, ContextParameters(2048, placement=placement), 2) as engine:
+            answer, used = reply_of(engine)
+            answers.add(answer)
+            threads.append(used)
     assert len(answers) == 1 and answers != {""}
+    assert threads == [2, 2, 1]  # with all layers on a device, the CPU only drives it
+
+
+def test_a_model_on_a_device_leaves_the_cores_to_the_models_on_the_cpu(gpus: Gpus, starter: Path) -> None:
+    gpus(2048)
+    whole = ContextParameters(512, placement=Placement(("RPC0",), ALL_LAYERS))
+    with closing(CpuShares(2)) as cores, ExitStack() as engines:
+        on_device, on_cpu = (
+            engines.enter_context(closing(LocalEngine(starter, context, cores)))
+            for context in (whole, ContextParameters(512))
+        )
+        for engine in (on_device, on_cpu):
+            list(engine.load_model())
+        with on_device.start_reply(PROMPT, GREEDY, 400) as reply:
+            next(event for event in reply if isinstance(event, Token))
+            assert reply_of(on_cpu)[1] == 2
 
 
 # --- a device that is lost ---
@@ -127,11 +134,11 @@ def test_a_device_and_the_cpu_give_the_same_answer(gpus: Gpus, starter: Path) ->
 def test_a_lost_device_ends_its_model_with_a_sentence_and_nothing_else(gpus: Gpus, starter: Path) -> None:
     gpus(2048)
     context = ContextParameters(512, placement=Placement(("RPC0",), ALL_LAYERS))
-    with running(starter, context) as engine, running(starter, ContextParameters(512)) as other:
+    with loaded_engine(starter, context, 1) as engine, loaded_engine(starter, ContextParameters(512), 1) as other:
         with engine.start_reply(PROMPT, GREEDY, 400) as reply:
             next(event for event in reply if isinstance(event, Token))
             (server,) = psutil.Process(engine.pid).children()
             server.kill()
             with pytest.raises(ModelStopped, match=r"The process that ran .* crashed"):
                 list(reply)
-        assert answer_of(other)
+        assert reply_of(other)[0]

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from playground.engine.local.client import LocalEngine
-from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.local.scoring import Scorer, chunks, divide_text, kl_divergence
 from playground.engine.protocol import GREEDY, Event, Failed, Finished, Score, Scored, ScoringEnded, Token, TokenScore
 from playground.errors import PlaygroundError
@@ -226,13 +225,8 @@ def test_a_file_that_was_removed_meanwhile_is_not_made_again(tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def engine(starter: Path) -> Iterator[Any]:
-    cores = CpuShares(2)
-    engine = LocalEngine(starter, ContextParameters(256, slots=1), cores)
-    for _ in engine.load_model():
-        pass
-    yield engine
-    engine.close()
-    cores.close()
+    with loaded_engine(starter, ContextParameters(256, slots=1), 2) as engine:
+        yield engine
 
 
 def test_the_starter_against_itself_is_exactly_itself(engine: LocalEngine, tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 ASKS_FOR_DEVICES: Final = "playground.llama.devices"
-OPENS_MODELS: Final = (ASKS_FOR_DEVICES, "playground.fit.planner_worker", "playground.engine.local.worker")
+OPENS_MODELS: Final = (
+    ASKS_FOR_DEVICES, "playground.fit.planner_worker", "playground.engine.local.worker", "playground.llama.quantizer",
+    "benchmarks.generation_speed", "benchmarks.device_check",
+)  # fmt: skip
 MIB: Final = 1 << 20
 _KEPT: Final[list[Any]] = []  # the servers' standard inputs: when these are closed, the servers end
 
