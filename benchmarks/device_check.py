@@ -4,35 +4,40 @@ For the starter, or the model whose path is given, on the first GPU or on `--dev
 
 - with all layers on it, with half of them, and with none: the planned memory of the GPU and of the computer beside what
   a load takes, and whether the greedy text is the CPU's (it may differ where the kernels do);
-- an importance matrix, measured there and on the CPU;
+- the importance matrix of a short text, measured there and on the CPU;
 - the speed of prompts (pp512) and of replies (tg128), beside a plain loop over llama.cpp's functions on the same GPU,
   and beside `llama-bench` if it is installed. `--without-speed` leaves these out.
+
+It ends with 1 if something is not as expected.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import llama_cpp
+import numpy as np
 
-from benchmarks.bench import FILLER, cores, ended, engine_on, made, starter, turn
-from playground.engine.protocol import GREEDY, Finished, Token
+from benchmarks.bench import FILLER, cores, ended, engine_on, starter, turn
+from playground.engine.protocol import GREEDY, DeviceMemory, Finished, Token
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
-from playground.llama.devices import Device, read_devices
+from playground.llama.devices import Device, Devices, read_devices
+from playground.llama.imatrix import declare_tensor_functions, measure_importance
 from playground.llama.params import (
     ALL_LAYERS,
     CPU_ONLY,
@@ -42,17 +47,25 @@ from playground.llama.params import (
     model_parameters,
 )
 from playground.measure.speed import SpeedTest, measure_speed
-from playground.quantize.quantize import quantize_file
 
 CONTEXT: Final = 2048
 PROMPT: Final = 512
 GENERATE: Final = 128
 ROUNDS: Final = 5
 MEMORY_GAP: Final = 0.02
+RAM_GAP: Final = 0.03
 SPEED_RATIO: Final = 0.95
+IMPORTANCE_GAP: Final = 0.05  # other kernels round otherwise
 MIB: Final = 1 << 20
 
-Row = tuple[str, str, str, bool | None]  # what, expected, found; whether that is right, None if nothing is expected
+
+class Row(NamedTuple):
+    """is_right: None where nothing is expected, or the driver does not tell."""
+
+    what: str
+    expected: str
+    found: str
+    is_right: bool | None = None
 
 
 def main() -> int:
@@ -61,162 +74,153 @@ def main() -> int:
     parser.add_argument("--device", default="", help="llama.cpp's name of the GPU (default: the first)")
     parser.add_argument("--without-speed", action="store_true")
     arguments = parser.parse_args()
-    devices = read_devices()
+    gpu = find_gpu(read_devices(), arguments.device)
+    if gpu is None:
+        return 1
+    path = arguments.model
+    with Planner() as planner:
+        alone = planner.plan(path, ContextParameters(CONTEXT))
+        whole, half = (Placement((gpu.name,), layers) for layers in (ALL_LAYERS, alone.layers // 2))
+        places = {"all layers": whole, "half": half, "CPU only": CPU_ONLY}
+        plans = {name: planner.plan(path, replace(alone.context, placement=place)) for name, place in places.items()}
+    rows = chain(memory_rows(path, gpu, plans), imatrix_rows(path, whole, half))
+    if not arguments.without_speed:
+        rows = chain(rows, speed_rows(path, gpu, whole))
+    print(f"  {'':<50}{'expected':>12}{'found':>12}")
+    wrong = 0
+    for row in rows:
+        mark = {True: "ok", False: "WRONG", None: ""}[row.is_right]
+        print(f"  {row.what:<50}{row.expected:>12}{row.found:>12}  {mark}".rstrip(), flush=True)
+        wrong += row.is_right is False
+    print(f"{wrong} rows are not as expected." if wrong else "All is as expected.")
+    return min(wrong, 1)
+
+
+def find_gpu(devices: Devices, name: str) -> Device | None:
     if devices.problem:
         print(devices.problem)
-    gpu = devices.find(arguments.device) if arguments.device else next(iter(devices.gpus), None)
+    gpu = devices.find(name) if name else next(iter(devices.gpus), None)
     if gpu is None or not gpu.is_gpu:
-        print(f"There is no such GPU here: {', '.join(device.name for device in devices.all)}.")
-        return 1
+        print(f"There is no such GPU here, only {', '.join(device.name for device in devices.all)}.")
+        return None
     free = f"{gpu.memory_free // MIB:,} of {gpu.memory_total // MIB:,} MiB free"
     print(f"{gpu.name}: {gpu.description}, {gpu.backend}, {free}")
-    rows = list(memory_rows(arguments.model, gpu))
-    rows += imatrix_rows(gpu)
-    if not arguments.without_speed:
-        rows += speed_rows(arguments.model, gpu)
-    print_table(rows)
-    return 0 if all(row[3] is not False for row in rows) else 1
-
-
-def print_table(rows: Sequence[Row]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]  # type: ignore[arg-type]
-    for what, expected, found, is_right in rows:
-        mark = {True: "ok", False: "WRONG", None: ""}[is_right]
-        print(f"  {what:<{widths[0]}}  {expected:>{widths[1]}}  {found:>{widths[2]}}  {mark}".rstrip())
+    return gpu
 
 
 # --- memory ---
 
 
-def memory_rows(path: Path, gpu: Device) -> Iterator[Row]:
-    with Planner() as planner:
-        alone = planner.plan(path, ContextParameters(CONTEXT))
-        half = Placement((gpu.name,), alone.layers // 2)
-        placements = {"all layers": Placement((gpu.name,), ALL_LAYERS), "half": half, "CPU only": CPU_ONLY}
-        plans = {name: planner.plan(path, replace(alone.context, placement=one)) for name, one in placements.items()}
+def memory_rows(path: Path, gpu: Device, plans: dict[str, MemoryPlan]) -> Iterator[Row]:
     texts: dict[str, str] = {}
     for name, plan in plans.items():
         with engine_on(path, plan.context) as engine:
-            events = list(engine.start_reply(turn(FILLER * 2), GREEDY, max_tokens=24))
-            texts[name] = "".join(event.text for event in events if isinstance(event, Token | Finished))
-            memory = ended(events).memory
-            threads = ended(events).timings.threads
-        assert memory is not None
-        (device,) = memory.devices or (None,)
-        yield from _device_rows(name, plan, gpu, device)
-        expected = plan.total
-        gap = abs(memory.resident - expected)
-        yield (
-            f"{name}: computer's memory, MiB", f"{expected / MIB:.1f}", f"{memory.resident / MIB:.1f}",
-            None if gpu.unified else gap <= max(0.03 * expected, 30 * MIB),
-        )  # fmt: skip
-        yield f"{name}: threads of the CPU", "", str(threads), None
+            events = list(engine.start_reply(turn(FILLER * 2), GREEDY, max_tokens=16))
+        texts[name] = "".join(event.text for event in events if isinstance(event, Token | Finished))
+        end = ended(events)
+        assert end.memory is not None
+        yield from device_rows(name, plan, gpu.name, next(iter(end.memory.devices), None))
+        gap = abs(end.memory.resident - plan.total)
+        is_near = None if gpu.unified else gap <= max(RAM_GAP * plan.total, 30 * MIB)
+        yield Row(f"{name}: computer's memory, MiB", in_mib(plan.total), in_mib(end.memory.resident), is_near)
+        threads = 1 if plan.context.placement.is_whole_on_devices else cores()
+        yield Row(f"{name}: threads", str(threads), str(end.timings.threads), end.timings.threads == threads)
     for name in ("all layers", "half"):
-        yield f"{name}: greedy text", "the CPU's", "the same" if texts[name] == texts["CPU only"] else "other", None
+        yield Row(f"{name}: greedy text", "the CPU's", "same" if texts[name] == texts["CPU only"] else "other")
 
 
-def _device_rows(name: str, plan: MemoryPlan, gpu: Device, device: Any) -> Iterator[Row]:
-    planned = plan.on_device(gpu.name)
+def device_rows(name: str, plan: MemoryPlan, gpu: str, device: DeviceMemory | None) -> Iterator[Row]:
+    planned = plan.on_device(gpu)
     allocated = device.allocated if device else 0
-    yield (
-        f"{name}: allocated on {gpu.name}, MiB", f"{planned / MIB:.2f}", f"{allocated / MIB:.2f}", planned == allocated
-    )  # fmt: skip
+    yield Row(f"{name}: allocated on the GPU, MiB", in_mib(planned), in_mib(allocated), planned == allocated)
     if device is None:
         return
-    if device.taken is None:
-        yield f"{name}: taken of its free memory, MiB", f"{planned / MIB:.2f}", "not told", None
-    else:
-        is_near = abs(device.taken - planned) <= MEMORY_GAP * planned
-        yield f"{name}: taken of its free memory, MiB", f"{planned / MIB:.2f}", f"{device.taken / MIB:.2f}", is_near
-    yield f"{name}: layers on {gpu.name}", str(plan.layers_on(gpu.name)), str(device.layers), device.layers == (
-        plan.layers_on(gpu.name)
-    )  # fmt: skip
+    yield Row(f"{name}: layers", str(plan.layers_on(gpu)), str(device.layers), plan.layers_on(gpu) == device.layers)
+    is_near = abs(device.taken - planned) <= MEMORY_GAP * planned if device.taken else None
+    taken = in_mib(device.taken) if device.taken else "not told"
+    yield Row(f"{name}: taken of its free memory, MiB", in_mib(planned), taken, is_near)
 
 
-def imatrix_rows(gpu: Device) -> Iterator[Row]:
-    """A level that needs an importance matrix, made with one that was measured on the GPU, on both, and on the CPU."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = made("F16", Path(folder))
-        files: dict[str, bytes] = {}
-        for name, placement in (
-            ("CPU", CPU_ONLY), ("all layers", Placement((gpu.name,), ALL_LAYERS)), ("half", Placement((gpu.name,), 15))
-        ):  # fmt: skip
-            target = Path(folder) / f"made-on-{name.replace(' ', '-')}.gguf"
-            for _ in quantize_file(source, "IQ2_XS", target, cores(), lambda placement=placement: placement):
-                pass
-            files[name] = target.read_bytes()
-    for name in ("all layers", "half"):
-        pairs = zip(files["CPU"], files[name], strict=True)
-        share = sum(one == other for one, other in pairs) / len(files["CPU"])
-        yield f"{name}: bytes of a level by its importance matrix", "the CPU's", f"{share:.2%} the same", share > 0.9
+def in_mib(size: int) -> str:
+    return f"{size / MIB:,.2f}"
+
+
+# --- the importance matrix ---
+
+
+def imatrix_rows(path: Path, whole: Placement, half: Placement) -> Iterator[Row]:
+    """The importance of every column of the weights, measured in this process."""
+    declare_tensor_functions()
+
+    def measured(placement: Placement) -> dict[str, np.ndarray]:
+        return measure_importance(str(path), turn(FILLER * 2), cores(), lambda fraction: None, placement)
+
+    alone = measured(CPU_ONLY)
+    for name, placement in (("all layers", whole), ("half", half)):
+        found = measured(placement)
+        is_whole = alone.keys() == found.keys()
+        yield Row(f"{name}: tensors of an importance matrix", str(len(alone)), str(len(found)), is_whole)
+        gaps = [np.abs(found[tensor] - alone[tensor]).mean() / alone[tensor].mean() for tensor in found.keys() & alone]
+        gap = float(np.median(gaps)) if gaps else 1.0
+        yield Row(f"{name}: its gap from the CPU's", f"<= {IMPORTANCE_GAP:.0%}", f"{gap:.2%}", gap <= IMPORTANCE_GAP)
 
 
 # --- speed ---
 
 
-def speed_rows(path: Path, gpu: Device) -> Iterator[Row]:
-    """Ours and a plain loop take turns; each figure is the median of the ratios of one round."""
-    placement = Placement((gpu.name,), ALL_LAYERS)
+def speed_rows(path: Path, gpu: Device, whole: Placement) -> Iterator[Row]:
+    """Ours and a plain loop take turns; a ratio is the median of those of each round."""
     tests = SpeedTest("prompt", PROMPT), SpeedTest("reply", GENERATE)
     ours: dict[str, list[float]] = {test.name: [] for test in tests}
     plain: dict[str, list[float]] = {test.name: [] for test in tests}
-    with (
-        engine_on(path, ContextParameters(CONTEXT, slots=1, placement=placement)) as engine,
-        plain_loop(path, placement) as loop,
-    ):
+    context = ContextParameters(CONTEXT, slots=1, placement=whole)
+    with engine_on(path, context) as engine, plain_loop(path, context) as run_plain:
         for _ in range(ROUNDS):
             for test in tests:
                 (*_, result) = measure_speed(engine, test, 1)
                 ours[test.name].append(result.tokens_per_second)
-                plain[test.name].append(loop(test))
+                plain[test.name].append(run_plain(test))
     bench = llama_bench(path, gpu)
-    for test in tests:
-        name, speed = test.name, statistics.median(ours[test.name])
+    for name in ours:
+        speed = statistics.median(ours[name])
+        yield Row(f"{name}: tok/s of a plain loop, and here", f"{statistics.median(plain[name]):.1f}", f"{speed:.1f}")
         ratio = statistics.median(one / other for one, other in zip(ours[name], plain[name], strict=True))
-        yield f"{name}, plain loop, tok/s", f"{statistics.median(plain[name]):.1f}", f"{speed:.1f}", None
-        yield f"{name}, ratio", f">= {SPEED_RATIO}", f"{ratio:.3f}", ratio >= SPEED_RATIO
+        yield Row(f"{name}: of the plain loop's speed", f">= {SPEED_RATIO}", f"{ratio:.3f}", ratio >= SPEED_RATIO)
         if name in bench:
             ratio = speed / bench[name]
-            yield f"{name}, llama-bench, tok/s", f"{bench[name]:.1f}", f"{ratio:.3f}", ratio >= SPEED_RATIO
+            found = f"{ratio:.3f}"
+            yield Row(f"{name}: of llama-bench's {bench[name]:.1f}", f">= {SPEED_RATIO}", found, ratio >= SPEED_RATIO)
 
 
 @contextmanager
-def plain_loop(path: Path, placement: Placement) -> Iterator[Callable[[SpeedTest], float]]:
+def plain_loop(path: Path, context: ContextParameters) -> Iterator[Callable[[SpeedTest], float]]:
     """Tokens per second of a test by nothing but llama.cpp's own functions, in this process."""
-    library = llama_cpp
-    library.llama_backend_init()
-    library.llama_log_set(_SILENT, library.llama_cpp.ctypes.c_void_p(0))
-    model = library.llama_model_load_from_file(os.fsencode(path), model_parameters(placement))
-    chosen = ContextParameters(CONTEXT, slots=1, placement=placement)
-    context = library.llama_init_from_model(model, context_parameters(chosen, 1))
-    tokens = (library.llama_token * PROMPT)(*range(100, 100 + PROMPT))
+    llama_cpp.llama_backend_init()
+    llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
+    parameters = model_parameters(context.placement)
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
+    opened = llama_cpp.llama_init_from_model(model, context_parameters(context))
+    tokens = (llama_cpp.llama_token * PROMPT)(*range(100, 100 + PROMPT))
 
     def run(test: SpeedTest) -> float:
-        library.llama_memory_clear(library.llama_get_memory(context), True)
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(opened), True)
         started = time.perf_counter()
         if test.kind == "prompt":
-            library.llama_decode(context, library.llama_batch_get_one(tokens, test.tokens))
+            llama_cpp.llama_decode(opened, llama_cpp.llama_batch_get_one(tokens, test.tokens))
+            llama_cpp.llama_synchronize(opened)
         else:
             for place in range(test.tokens):
-                one = (library.llama_token * 1)(tokens[place])
-                library.llama_decode(context, library.llama_batch_get_one(one, 1))
-                library.llama_synchronize(context)
-        library.llama_synchronize(context)
+                one = (llama_cpp.llama_token * 1)(tokens[place])
+                llama_cpp.llama_decode(opened, llama_cpp.llama_batch_get_one(one, 1))
+                llama_cpp.llama_synchronize(opened)
         return test.tokens / (time.perf_counter() - started)
 
-    with closing(_Freed(context, model)):
-        for test in (SpeedTest("prompt", PROMPT), SpeedTest("reply", 8)):
-            run(test)  # warms up
+    try:
+        run(SpeedTest("prompt", PROMPT))  # warms up
         yield run
-
-
-class _Freed:
-    def __init__(self, context: Any, model: Any) -> None:
-        self._context, self._model = context, model
-
-    def close(self) -> None:
-        llama_cpp.llama_free(self._context)
-        llama_cpp.llama_model_free(self._model)
+    finally:
+        llama_cpp.llama_free(opened)
+        llama_cpp.llama_model_free(model)
 
 
 _SILENT: Final = llama_cpp.llama_log_callback(lambda level, text, data: None)
