@@ -78,6 +78,7 @@ def main() -> int:
     if gpu is None:
         return 1
     path = arguments.model
+    llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
     with Planner() as planner:
         alone = planner.plan(path, ContextParameters(CONTEXT))
         whole, half = (Placement((gpu.name,), layers) for layers in (ALL_LAYERS, alone.layers // 2))
@@ -121,7 +122,8 @@ def memory_rows(path: Path, gpu: Device, plans: dict[str, MemoryPlan]) -> Iterat
         assert end.memory is not None
         yield from device_rows(name, plan, gpu.name, next(iter(end.memory.devices), None))
         gap = abs(end.memory.resident - plan.total)
-        is_near = None if gpu.unified else gap <= max(RAM_GAP * plan.total, 30 * MIB)
+        # A driver has memory of its own in this process, and a software driver all of the GPU's.
+        is_near = gap <= max(RAM_GAP * plan.total, 30 * MIB) if plan.context.placement.is_cpu_only else None
         yield Row(f"{name}: computer's memory, MiB", in_mib(plan.total), in_mib(end.memory.resident), is_near)
         threads = 1 if plan.context.placement.is_whole_on_devices else cores()
         yield Row(f"{name}: threads", str(threads), str(end.timings.threads), end.timings.threads == threads)
@@ -151,6 +153,7 @@ def in_mib(size: int) -> str:
 def imatrix_rows(path: Path, whole: Placement, half: Placement) -> Iterator[Row]:
     """The importance of every column of the weights, measured in this process."""
     declare_tensor_functions()
+    llama_cpp.llama_backend_init()
 
     def measured(placement: Placement) -> dict[str, np.ndarray]:
         return measure_importance(str(path), turn(FILLER * 2), cores(), lambda fraction: None, placement)
@@ -195,8 +198,6 @@ def speed_rows(path: Path, gpu: Device, whole: Placement) -> Iterator[Row]:
 @contextmanager
 def plain_loop(path: Path, context: ContextParameters) -> Iterator[Callable[[SpeedTest], float]]:
     """Tokens per second of a test by nothing but llama.cpp's own functions, in this process."""
-    llama_cpp.llama_backend_init()
-    llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
     parameters = model_parameters(context.placement)
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
     opened = llama_cpp.llama_init_from_model(model, context_parameters(context))

@@ -41,7 +41,7 @@ def test_a_person_sees_where_a_model_will_run_and_chooses_it(page: Page) -> None
     expect(ended).to_be_attached(timeout=REPLY_SECONDS * 1000)
     page.get_by_text("Details of this reply").click()
     expect(page.get_by_role("row", name=re.compile("^RPC0 "))).to_be_visible()
-    expect(page.get_by_role("row", name="Ran on 10 of 31 layers on RPC0 (RPC), the rest on the CPU")).to_be_visible()
+    expect(page.get_by_text("10 of 31 layers on RPC0 (RPC), the rest on the CPU")).to_be_visible()
 
     page.reload()  # the chat and where it ran come back
     expect(memory).to_contain_text("10 of 31 layers on the GPU, as chosen.")

@@ -15,7 +15,7 @@ from playground.errors import ModelStopped, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.devices import read_devices
-from playground.llama.params import ALL_LAYERS, CPU_ONLY, ContextParameters, Placement
+from playground.llama.params import ALL_LAYERS, CPU_ONLY, MOST_CONTEXT, ContextParameters, Placement
 from tests.conftest import Gpus
 
 MIB = 1 << 20
@@ -141,4 +141,14 @@ def test_a_lost_device_ends_its_model_with_a_sentence_and_nothing_else(gpus: Gpu
             server.kill()
             with pytest.raises(ModelStopped, match=r"The process that ran .* crashed"):
                 list(reply)
+        assert reply_of(other)[0]
+
+
+def test_a_device_out_of_memory_ends_the_load_with_a_sentence_and_nothing_else(gpus: Gpus, starter: Path) -> None:
+    gpus(2048)
+    beyond = ContextParameters(MOST_CONTEXT, slots=1, placement=Placement(("RPC0",), ALL_LAYERS))  # some 350 GiB
+    reason = "cannot make a context of 16777216 tokens: .*alloc"
+    with loaded_engine(starter, ContextParameters(512), 1) as other:
+        with pytest.raises(PlaygroundError, match=reason), loaded_engine(starter, beyond, 1):
+            pass
         assert reply_of(other)[0]
