@@ -159,7 +159,7 @@ def test_less_memory_is_better_and_more_tokens_are_not() -> None:
     assert row("tokens", rows).better is None and row("finish_reason", rows).better is None
 
 
-def test_one_level_on_the_gpu_and_on_the_cpu_is_compared_by_where_each_has_its_memory() -> None:
+def test_one_level_on_the_gpu_and_on_the_cpu_is_compared_by_where_it_has_its_memory() -> None:
     placement = Placement(("CUDA0",), 10)
     plan = replace(PLAN, context=replace(CONTEXT, placement=placement), layers=31, weights=60 << 20)
     plan = replace(plan, on_devices=(Part("weights", "CUDA0", 50 << 20), Part("kv_cache", "CUDA0", 7 << 20)))
