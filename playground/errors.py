@@ -47,6 +47,17 @@ class RequestRefused(PlaygroundError):
         self.setting = setting
 
 
+class PromptTooLong(RequestRefused):
+    """A program's prompt that does not fit into the context. In tokens."""
+
+    def __init__(self, prompt_tokens: int, context_size: int) -> None:
+        super().__init__(
+            f"The prompt has {prompt_tokens:,} tokens; this context holds {context_size:,}, the reply included.",
+            "Shorten it, or load the model with a larger context.",
+        )
+        self.prompt_tokens, self.context_size = prompt_tokens, context_size
+
+
 class TemplateRefused(PlaygroundError):
     """A chat template that fails, runs too long, or uses what it must not."""
 

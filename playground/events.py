@@ -86,16 +86,20 @@ def reply_ended(
     figures: ReplyFigures,
     *,
     error: str = "",
+    tool_calls: int = 0,
+    malformed_calls: int = 0,
     chat: Mapping[str, str],
 ) -> None:
     """reason: the engine's, "stopped" or "failed". error: the kind of failure. chat: what was written, by field name.
+
+    tool_calls, malformed_calls: calls of functions in it, and what looked like calls but was given back as text.
 
     The text of a failure belongs to `chat`: a template or a server can put the question into it.
     """
     level = logging.WARNING if reason == "failed" else logging.INFO
     _log(
         "reply", level, chat, model=model, visitor=visitor or None, via=via or None, reason=reason,
-        error=error or None, **asdict(figures),
+        error=error or None, tool_calls=tool_calls or None, malformed_calls=malformed_calls or None, **asdict(figures),
     )  # fmt: skip
 
 

@@ -110,6 +110,14 @@ class Settings(BaseSettings):
         "whether addresses of servers may be entered on the page", None,
         shown="only if the page is for this computer alone",
     )  # fmt: skip
+    api: bool = _setting(
+        "whether programs may use the OpenAI-compatible interface at `/v1`; where others can reach the page, only with "
+        "a key (see [for programs](api.md))", True,
+    )  # fmt: skip
+    api_key: SecretStr = _setting("the key that programs send to `/v1`", SecretStr(""), shown="none")
+    api_context: int = _setting(
+        "the context size, in tokens, with which `/v1` loads a model that is not loaded", 8192, ge=256, le=16_777_216
+    )
     mcp: bool = _setting("whether MCP programs may use the five endpoints as tools", False)
 
     # Limits
@@ -168,6 +176,15 @@ class Settings(BaseSettings):
     @classmethod
     def _read_servers(cls, value: Any) -> Any:
         return read_servers(value, os.environ) if isinstance(value, str) else value
+
+    @property
+    def is_for_this_computer(self) -> bool:
+        """Whether no other computer can reach the page."""
+        return not self.on_space and not self.proxies and self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
+    def offers_api(self) -> bool:
+        return self.api and (self.is_for_this_computer or bool(self.api_key.get_secret_value()))
 
     @property
     def may_add_remotes(self) -> bool:

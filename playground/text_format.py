@@ -208,3 +208,11 @@ def _rounded(number: float) -> int:
     """Two significant digits, because it is an estimate."""
     magnitude = 10 ** max(0, len(str(int(number))) - 2)
     return int(round(number / magnitude) * magnitude)
+
+
+def overlap_at_end(text: str, string: str) -> int:
+    """How many characters at the end of `text` are the beginning of `string`, which is not whole."""
+    for length in range(min(len(text), len(string) - 1), 0, -1):
+        if text.endswith(string[:length]):
+            return length
+    return 0

@@ -16,7 +16,8 @@ from playground.chat.history import HistoryLimits, checked_text, read_history
 from playground.chat.reasoning import ReplyParser, SplitReply
 from playground.chat.reply_log import ReplyLog
 from playground.chat.template.marking import controls_spelled
-from playground.chat.template.render import ChatTemplate, Message, chat_template
+from playground.chat.template.message import Message
+from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.thought_marks import mark_at_end
 from playground.engine.protocol import Event, Finished, Loaded, Sampling, Token
 from playground.engine.remote.engine import RemoteEngine
@@ -24,6 +25,7 @@ from playground.errors import RequestRefused, TemplateRefused
 from playground.fit.plan import MemoryPlan
 from playground.limits.runs import Visitor
 from playground.llama.control_tokens import Span
+from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 from playground.text_format import counted
 
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
@@ -57,6 +59,7 @@ class Engine(Protocol):
         alternatives: int = 0,
         chat: str = "",
         literal: Sequence[Span] = (),
+        extras: SamplingExtras = NO_EXTRAS,
     ) -> EventStream: ...
 
 

@@ -26,6 +26,7 @@ class ReplyLog:
         self._finished: Finished | None = None
         self._failed: Exception | None = None
         self.answer = ""  # so far
+        self.tool_calls = self.malformed_calls = 0  # so far; only programs offer functions
 
     def add_events(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -59,6 +60,8 @@ class ReplyLog:
             "failed" if self._failed else self._finished.reason if self._finished else "stopped",
             self._final_figures(self._finished.timings) if self._finished else self._figures_so_far(),
             error=type(self._failed).__name__ if self._failed else "",
+            tool_calls=self.tool_calls,
+            malformed_calls=self.malformed_calls,
             chat=chat,
         )
 

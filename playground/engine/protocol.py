@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_type_
 
 from playground.llama.control_tokens import Span
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -113,6 +114,7 @@ class Generate:
     chat: the chat that the prompt belongs to, "" if unknown. A chat has one sequence of the KV cache, which its next
         prompt continues.
     literal: spans of the prompt, [start, stop) in characters, in which a control token is only spelled out.
+    extras: what only programs ask for. A grammar that cannot be used makes the request fail.
     """
 
     request: int
@@ -124,6 +126,7 @@ class Generate:
     alternatives: int = 0
     chat: str = ""
     literal: tuple[Span, ...] = ()
+    extras: SamplingExtras = NO_EXTRAS
 
 
 @dataclass(frozen=True)
@@ -279,6 +282,7 @@ class Token:
     context_used: cells of the KV cache that this sequence holds; None if a server does not send it.
     time_to_first_token: seconds since the request arrived, with its time in the queue.
     disturbed: something else had the cores for a part of the time, so the speed is not what the model reaches.
+    piece: the token's own text, if the request asked for alternatives.
     """
 
     request: int
@@ -291,6 +295,7 @@ class Token:
     top: tuple[Alternative, ...] = ()
     time_to_first_token: float | None = None
     disturbed: bool = False
+    piece: str = ""
 
 
 @dataclass(frozen=True)

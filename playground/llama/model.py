@@ -21,10 +21,11 @@ import numpy.typing as npt
 from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.control_tokens import ControlToken, ControlTokens, Span, is_structure
 from playground.llama.params import ContextParameters, context_parameters, model_parameters
+from playground.llama.sampler import LlamaSampler
+from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 from playground.llama.scoring_context import ScoringContext, log_softmax
 from playground.llama.weight_buffers import buffer_uses
 
-PENALTY_WINDOW: Final = 64  # tokens the repeat penalty looks back, llama.cpp's own default
 _ABORTED: Final = 2  # llama_decode's answer when the abort callback said yes
 _CONTROL: Final[int] = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN  # what is never text
 _USER_DEFINED: Final[int] = llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
@@ -47,47 +48,6 @@ class Aborted(Exception):
 
 class CacheFull(Exception):
     """The KV cache had no cells left for the batch."""
-
-
-class LlamaSampler:
-    """Draws the next token; llama.cpp's own chain, in the order its command line uses."""
-
-    def __init__(
-        self,
-        vocabulary_size: int,
-        *,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        repeat_penalty: float,
-        seed: int,
-        recent: Sequence[int],
-    ) -> None:
-        self.takes_the_best = temperature <= 0.0 and repeat_penalty == 1.0
-        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        self.chain: Any = chain
-        add = llama_cpp.llama_sampler_chain_add
-        if repeat_penalty != 1.0:
-            add(
-                chain, llama_cpp.llama_sampler_init_penalties(vocabulary_size, PENALTY_WINDOW, repeat_penalty, 0.0, 0.0)
-            )
-        if temperature <= 0.0:
-            add(chain, llama_cpp.llama_sampler_init_greedy())
-        else:
-            add(chain, llama_cpp.llama_sampler_init_top_k(top_k))
-            add(chain, llama_cpp.llama_sampler_init_top_p(top_p, 1))
-            add(chain, llama_cpp.llama_sampler_init_min_p(min_p, 1))
-            add(chain, llama_cpp.llama_sampler_init_temp(temperature))
-            add(chain, llama_cpp.llama_sampler_init_dist(seed))
-        if repeat_penalty != 1.0:  # only penalties look at the past
-            for token in recent[-PENALTY_WINDOW:]:
-                llama_cpp.llama_sampler_accept(chain, token)
-
-    def close(self) -> None:
-        if self.chain is not None:
-            llama_cpp.llama_sampler_free(self.chain)
-            self.chain = None
 
 
 class LlamaModel:
@@ -316,8 +276,11 @@ class LlamaModel:
         repeat_penalty: float,
         seed: int,
         recent: Sequence[int],
+        extras: SamplingExtras = NO_EXTRAS,
     ) -> LlamaSampler:
+        """Raises PlaygroundError for a grammar that cannot be used."""
         return LlamaSampler(
+            self._vocabulary,
             self.vocabulary_size,
             temperature=temperature,
             top_k=top_k,
@@ -326,10 +289,13 @@ class LlamaModel:
             repeat_penalty=repeat_penalty,
             seed=seed,
             recent=recent,
+            extras=extras,
         )
 
     def sample(self, row: int, sampler: LlamaSampler) -> int:
-        """The next token after batch row `row`, which must have wanted logits."""
+        """The next token after batch row `row`, which must have wanted logits. Raises PlaygroundError by a grammar."""
+        if sampler.has_grammar:
+            return sampler.sample_within_grammar(self._logits(row), self.token_to_piece)
         if sampler.takes_the_best:  # the chain would first copy and wrap the whole vocabulary
             return int(self._logits(row).argmax())
         return int(llama_cpp.llama_sampler_sample(sampler.chain, self._context, row))

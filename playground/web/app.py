@@ -24,6 +24,7 @@ from playground.app.fit import FitService
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_picker import ModelPickerService
 from playground.app.models import ModelsService
+from playground.app.programs.service import ProgramService
 from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.prompts import load_comparison_prompts
@@ -44,6 +45,7 @@ from playground.web.html.page import page_head
 from playground.web.mcp import check_mcp, prepare_tools
 from playground.web.model_picker import keep_pickers_current
 from playground.web.server.health import check_metrics, health_routes
+from playground.web.server.openai.routes import openai_routes
 from playground.web.server.password import SIGN_IN_MESSAGE, password_check
 from playground.web.server.request_filter import RequestFilter, private_paths
 from playground.web.server.sessions import MAX_SESSIONS, SessionMiddleware, Sessions, end_pending_work
@@ -161,7 +163,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
         stack.enter_context(no_proxy_to(settings.host))
         services = stack.enter_context(Services(settings))
         log_startup_problems(services)
-        streaming, sessions = Streaming(), Sessions()
+        streaming, sessions, programs = Streaming(), Sessions(), ProgramService(services)
         try:
             page = build_app(services, streaming, sessions)
         except OSError as error:  # Gradio makes a folder for itself
@@ -169,6 +171,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
                 f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."
             ) from error
         routes = stack.enter_context(health_routes(services)) if settings.metrics else []
+        routes = [*routes, *openai_routes(programs, settings)]
         address = _launch_page(page, settings, sessions, routes, open_browser=open_browser)
         prepare_tools(page, settings)
         try:

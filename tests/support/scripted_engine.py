@@ -11,6 +11,7 @@ from playground.engine.protocol import Finished, FinishReason, Loaded, Memory, P
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
+from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 
 TIMINGS = Timings(0.0, 12, 4, 300.0, 0.34, 512, 12.3, 42.0, 2)
 
@@ -65,6 +66,7 @@ class ScriptedEngine:
         alternatives: int = 0,
         chat: str = "",
         literal: Sequence[Span] = (),
+        extras: SamplingExtras = NO_EXTRAS,
     ) -> ReplyStream:
         self.prompts.append(prompt)
         self.literal = [prompt[start:stop] for start, stop in literal]

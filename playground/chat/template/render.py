@@ -8,11 +8,14 @@ in parts.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Any, Final
 
 from playground.chat.template.marking import ControlMarks, RenderedPrompt, spelled_otherwise
+from playground.chat.template.message import Message as Message
+from playground.chat.template.message import Tool, ToolCall, as_plain_turns, changed_json, read_arguments
 from playground.chat.template.renderer_process import (
     REMEDY,
     RENDERER,
@@ -47,15 +50,6 @@ _PROBE_SYSTEM, _PROBE_USER = "Amaranth.", "Bergamot."  # texts that no template 
 _PROBE_THOUGHTS, _PROBE_ANSWER = "Cardamom.", "Damson."
 
 
-@dataclass(frozen=True)
-class Message:
-    """One turn; `thinking` is what the assistant thought before it answered."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-    thinking: str = ""
-
-
 class ChatTemplate:
     """A chat template ready to render. Raises TemplateRefused where it cannot be read.
 
@@ -87,37 +81,69 @@ class ChatTemplate:
             )
         self._names = renderer.read_names(self._source)
 
-    def render(self, messages: Sequence[Message], *, thinking: bool | None = None) -> str:
+    def render(self, messages: Sequence[Message], *, thinking: bool | None = None, tools: Sequence[Tool] = ()) -> str:
         """The prompt, up to where the assistant's next reply begins. Raises TemplateRefused.
+
+        tools: the functions that the model may call; a template that knows none gets them as text.
 
         thinking: asks the model to think first, or not to; None leaves it to the template. A template without a system
         role gets the system text in front of the first message, and one that insists on alternating roles gets
         neighbours of the same role as one message.
         """
+        if not self.takes_tools:
+            messages, tools = as_plain_turns(messages, tools), ()
         given = list(messages) if self.takes_system else _with_system_folded(messages)
         try:
-            return self._render(given, thinking, as_parts=self._takes_parts)
+            return self._render_with_tools(given, thinking, tools)
         except TemplateObjects:
             merged = _with_neighbours_merged(given)
             if len(merged) == len(given):
                 raise
-            return self._render(merged, thinking, as_parts=self._takes_parts)
+            return self._render_with_tools(merged, thinking, tools)
+
+    def _render_with_tools(self, given: Sequence[Message], thinking: bool | None, tools: Sequence[Tool]) -> str:
+        """Most templates want a call's arguments as an object; some join them to text, and fail."""
+        try:
+            return self._render(given, thinking, as_parts=self._takes_parts, tools=tools)
+        except (TemplateStopped, TemplateObjects):
+            raise
+        except TemplateRefused:
+            if not any(message.tool_calls for message in given):
+                raise
+            return self._render(given, thinking, as_parts=self._takes_parts, tools=tools, arguments_as_text=True)
 
     def render_prompt(
-        self, messages: Sequence[Message], controls: ControlTokens, *, thinking: bool | None = None
+        self,
+        messages: Sequence[Message],
+        controls: ControlTokens,
+        *,
+        thinking: bool | None = None,
+        tools: Sequence[Tool] = (),
     ) -> RenderedPrompt:
         """As `render`, with what the messages spell of the model's control tokens marked as text.
 
         Where the template changes what stands for them meanwhile, they are spelled with another first letter.
         """
         marks = ControlMarks(controls)
-        prompt = self.render([_changed(message, marks.take_out) for message in messages], thinking=thinking)
+        prompt = self._render_changed(messages, marks.take_out, thinking, tools)
         if not marks.is_used:
             return RenderedPrompt(prompt)
         if (rendered := marks.put_back(prompt)) is not None:
             return rendered
-        safe = [_changed(message, lambda text: spelled_otherwise(text, controls)) for message in messages]
-        return RenderedPrompt(self.render(safe, thinking=thinking))
+        return RenderedPrompt(
+            self._render_changed(messages, lambda text: spelled_otherwise(text, controls), thinking, tools)
+        )
+
+    def _render_changed(
+        self,
+        messages: Sequence[Message],
+        change: Callable[[str], str],
+        thinking: bool | None,
+        tools: Sequence[Tool],
+    ) -> str:
+        """`render`, after each text of messages and tools was changed."""
+        changed_tools = [changed_json(tool, change) for tool in tools]
+        return self.render([_changed(one, change) for one in messages], thinking=thinking, tools=changed_tools)
 
     def note_for(self, *, has_system: bool) -> str:
         """What a person should know of this template; empty where there is nothing to say.
@@ -147,6 +173,15 @@ class ChatTemplate:
     def can_switch_thinking(self) -> bool:
         """Whether `thinking` changes anything."""
         return any(switch in self._names for switch in _THINKING_SWITCHES)
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template writes out the functions that the model may call."""
+        return "tools" in self._names
+
+    @property
+    def source(self) -> str:
+        return self._source
 
     @functools.cached_property
     def takes_system(self) -> bool:
@@ -189,15 +224,27 @@ class ChatTemplate:
         except TemplateRefused:
             return False
 
-    def _render(self, messages: Sequence[Message], thinking: bool | None, *, as_parts: bool) -> str:
+    def _render(
+        self,
+        messages: Sequence[Message],
+        thinking: bool | None,
+        *,
+        as_parts: bool,
+        tools: Sequence[Tool] = (),
+        arguments_as_text: bool = False,
+    ) -> str:
         variables: dict[str, Any] = {
-            "messages": [_as_template_sees_it(message, as_parts) for message in messages],
+            "messages": [_as_template_sees_it(message, as_parts, arguments_as_text) for message in messages],
             "add_generation_prompt": True,
             **self._tokens,
         }
         if thinking is not None:
             variables |= dict.fromkeys(_THINKING_SWITCHES, thinking)
         input_characters = sum(len(message.content) + len(message.thinking) for message in messages)
+        if tools:
+            variables["tools"] = list(tools)
+            input_characters += len(json.dumps(variables["tools"]))
+            return self._renderer.render(self._source, {"documents": None, **variables}, input_characters)
         try:
             return self._renderer.render(self._source, variables | _NO_TOOLS, input_characters)
         except (TemplateStopped, TemplateObjects):
@@ -232,15 +279,25 @@ def _template_read_once(source: str | None, bos: str, eos: str) -> ChatTemplate:
 
 
 def _changed(message: Message, change: Callable[[str], str]) -> Message:
-    return replace(message, content=change(message.content), thinking=change(message.thinking))
+    calls = tuple(replace(call, arguments=change(call.arguments)) for call in message.tool_calls)
+    return replace(message, content=change(message.content), thinking=change(message.thinking), tool_calls=calls)
 
 
-def _as_template_sees_it(message: Message, as_parts: bool) -> dict[str, Any]:
+def _as_template_sees_it(message: Message, as_parts: bool, arguments_as_text: bool = False) -> dict[str, Any]:
     content = [{"type": "text", "text": message.content}] if as_parts else message.content
     seen: dict[str, Any] = {"role": message.role, "content": content}
     if message.thinking:  # templates that want earlier thoughts look here, others never see them
         seen |= {"reasoning_content": message.thinking, "thinking": message.thinking}
+    if message.tool_calls:
+        seen["tool_calls"] = [_call_as_template_sees_it(call, arguments_as_text) for call in message.tool_calls]
+    if message.role == "tool":
+        seen |= {"tool_call_id": message.answers}
     return seen
+
+
+def _call_as_template_sees_it(call: ToolCall, arguments_as_text: bool) -> dict[str, Any]:
+    arguments = call.arguments if arguments_as_text else read_arguments(call.arguments)
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def _with_system_folded(messages: Sequence[Message]) -> list[Message]:
@@ -257,7 +314,8 @@ def _with_system_folded(messages: Sequence[Message]) -> list[Message]:
 def _with_neighbours_merged(messages: Sequence[Message]) -> list[Message]:
     merged: list[Message] = []
     for message in messages:
-        if merged and merged[-1].role == message.role:
+        can_merge = message.role != "tool" and merged and not (message.tool_calls or merged[-1].tool_calls)
+        if can_merge and merged[-1].role == message.role:
             both = f"{merged[-1].content}\n\n{message.content}".strip()
             merged[-1] = replace(message, content=both)
         else:

@@ -43,6 +43,7 @@ from playground.events import model_died
 from playground.llama.control_tokens import Span
 from playground.llama.log import abort_message
 from playground.llama.params import ContextParameters, Placement
+from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 from playground.machine.child_process import ChildProcess, describe_exit
 
 WORKER: Final = "playground.engine.local.worker"
@@ -135,11 +136,14 @@ class LocalEngine:
         alternatives: int = 0,
         chat: str = "",
         literal: Sequence[Span] = (),
+        extras: SamplingExtras = NO_EXTRAS,
     ) -> ReplyStream:
         """Start a reply, whose events come through the stream. The parameters are those of protocol.Generate."""
         number = next(self._request_numbers)
         stream = self._open_mailbox(number, all_cores=reproducible)
-        command = Generate(number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal))
+        command = Generate(
+            number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal), extras
+        )
         self._child.send_line(encode_command(command))
         return stream
 

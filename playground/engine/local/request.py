@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from playground.engine.protocol import UNDISTURBED_SHARE, Generate, Timings
+from playground.text_format import overlap_at_end
 
 _LEAST_SECONDS: Final = 0.2  # of computing, for a share of the cores: CPU time is counted in ticks of up to 10 ms
 
@@ -40,14 +41,16 @@ class GenerateRequest:
     position: in the queue, as the last Queued event had it. Times are in seconds.
     """
 
-    def __init__(self, command: Generate, prompt: list[int], context_size: int, now: float) -> None:
+    def __init__(
+        self, command: Generate, prompt: list[int], context_size: int, sampler: Sampler | None, now: float
+    ) -> None:
         self.command = command
         self.number = command.request
         self.tokens = prompt
         self.prompt_size = len(prompt)
         self.max_cells = min(len(prompt) + (command.max_tokens or context_size), context_size)
         self.text = TextStream(command.stop)
-        self.sampler: Sampler | None = None
+        self.sampler = sampler
         self.evaluated = 0
         self.cached = 0
         self.position = 0
@@ -147,15 +150,7 @@ class TextStream:
             self.is_stopped = True
             released, self._held = self._held[: min(found)], ""
             return released
-        keep = 0 if is_last else max((_overlap(self._held, string) for string in self._stop_strings), default=0)
+        keep = 0 if is_last else max((overlap_at_end(self._held, string) for string in self._stop_strings), default=0)
         split = len(self._held) - keep
         released, self._held = self._held[:split], self._held[split:]
         return released
-
-
-def _overlap(text: str, string: str) -> int:
-    """How many characters at the end of `text` are the beginning of `string`."""
-    for length in range(min(len(text), len(string) - 1), 0, -1):
-        if text.endswith(string[:length]):
-            return length
-    return 0

@@ -10,7 +10,6 @@ rest. So if cells are lost, that costs time but never text.
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 import time
@@ -21,6 +20,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from playground.engine.local.eta import EtaEstimator
 from playground.engine.local.kv_cache import CacheMemory, SequenceCache, Slot
 from playground.engine.local.request import GenerateRequest
 from playground.engine.protocol import (
@@ -37,14 +37,12 @@ from playground.engine.protocol import (
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
 from playground.llama.model import Aborted, BatchRow, CacheFull
+from playground.llama.sampling_extras import SamplingExtras
 
 STEP_SECONDS: Final = 0.5  # the longest that a step should take, so that Stop and other chats do not wait long
 SMALLEST_CHUNK: Final = 16  # prompt tokens in a step, however slow the model is
 FIRST_CHUNK: Final = 64  # before any speed is known
 FIXED_CHUNK: Final = 128  # of reproducible requests: the same pieces every time
-
-REMEMBERED: Final = 16  # recent replies for an estimate: enough for a mean, few enough to follow changes
-_LEAST_LEFT: Final = 0.1  # of the mean time: what a reply that has run for longer is expected to take still
 
 
 class Decoder(CacheMemory, Protocol):
@@ -65,6 +63,7 @@ class Decoder(CacheMemory, Protocol):
         repeat_penalty: float,
         seed: int,
         recent: Sequence[int],
+        extras: SamplingExtras,
     ) -> Any: ...
     def sample(self, row: int, sampler: Any) -> int: ...
     def log_probabilities(self, row: int) -> npt.NDArray[np.float32]: ...
@@ -122,7 +121,26 @@ class Scheduler:
             problem = f"The prompt has {len(tokens):,} tokens; this context holds {size:,}, the reply included."
             self._emit(Failed(command.request, problem, "Shorten the text or choose a larger context."))
             return
-        self._queue.append(GenerateRequest(command, tokens, size, self._clock()))
+        try:
+            sampler = self._new_sampler(command, tokens)
+        except PlaygroundError as error:
+            self._emit(Failed(command.request, error.problem, error.remedy))
+            return
+        self._queue.append(GenerateRequest(command, tokens, size, sampler, self._clock()))
+
+    def _new_sampler(self, command: Generate, tokens: Sequence[int]) -> Any:
+        """Raises PlaygroundError for a grammar that cannot be used."""
+        sampling = command.sampling
+        return self._decoder.new_sampler(
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+            sampling.min_p,
+            sampling.repeat_penalty,
+            random.getrandbits(32) if sampling.seed is None else sampling.seed,
+            tokens,
+            command.extras,
+        )
 
     def cancel_request(self, number: int) -> None:
         """End a request, queued or running. Its tokens stay in the cache."""
@@ -224,18 +242,26 @@ class Scheduler:
 
     def _use_results(self, parts: Sequence[BatchPart], started: float) -> None:
         """Sample for every request whose tokens are all evaluated, then count the step and emit."""
-        sampled: list[int | None] = []
-        for _, request, count, row in parts:
-            is_complete = request.evaluated + count == len(request.tokens)
-            sampled.append(self._decoder.sample(row, request.sampler) if is_complete else None)
+        sampled = [self._sample(*part) for part in parts]
         now = self._clock()
         self._adapt_chunk(sum(part.tokens for part in parts if not part.request.is_generating), now - started)
         for (slot, request, count, row), token in zip(parts, sampled, strict=True):
             request.count_evaluated(count, now - started)
             if request.generated == 0:
                 self._emit(Prefilled(request.number, request.evaluated, request.prompt_size, request.cached))
-            if token is not None:
+            if isinstance(token, PlaygroundError):
+                self._fail(slot, request, token)
+            elif token is not None:
                 self._add_token(slot, request, token, row, now)
+
+    def _sample(self, slot: Slot, request: GenerateRequest, count: int, row: int) -> int | PlaygroundError | None:
+        """The request's next token; None while its prompt is incomplete, the error where its grammar has no way on."""
+        if request.evaluated + count < len(request.tokens):
+            return None
+        try:
+            return self._decoder.sample(row, request.sampler)
+        except PlaygroundError as error:
+            return error
 
     def _adapt_chunk(self, prompt_tokens: int, seconds: float) -> None:
         """Follow the speed of prompt evaluation. Small remainders say little about it and are left out."""
@@ -266,6 +292,7 @@ class Scheduler:
                 top=top,
                 time_to_first_token=request.first_token_at - request.submitted_at,
                 disturbed=request.is_disturbed,
+                piece=self._token_text(token) if request.command.alternatives > 0 else "",
             )
         )
         if request.text.is_stopped:
@@ -298,16 +325,6 @@ class Scheduler:
                 break
             self._queue.popleft()
             request.admitted_at = self._clock()
-            sampling = request.command.sampling
-            request.sampler = self._decoder.new_sampler(
-                sampling.temperature,
-                sampling.top_k,
-                sampling.top_p,
-                sampling.min_p,
-                sampling.repeat_penalty,
-                random.getrandbits(32) if sampling.seed is None else sampling.seed,
-                request.tokens,
-            )
             self._cache.assign_slot(slot, request)
         self._emit_positions()
 
@@ -361,10 +378,13 @@ class Scheduler:
 
     def _fail_all(self, error: PlaygroundError) -> None:
         for slot, request in self._cache.busy_slots:
-            self._emit(Failed(request.number, error.problem, error.remedy))
-            request.close()
-            self._cache.release_slot(slot)
+            self._fail(slot, request, error)
         self._cache.clear_all()
+
+    def _fail(self, slot: Slot, request: GenerateRequest, error: PlaygroundError) -> None:
+        self._emit(Failed(request.number, error.problem, error.remedy))
+        request.close()
+        self._cache.release_slot(slot)
 
 
 def _equal_piece(tokens: int, usual: int, most: int) -> int:
@@ -384,39 +404,3 @@ def _add_part(slot: Slot, request: GenerateRequest, count: int, rows: list[Batch
         is_last = position == len(request.tokens) - 1
         rows.append(BatchRow(request.tokens[position], position, slot.sequence, is_last))
     return BatchPart(slot, request, count, len(rows) - 1)
-
-
-class EtaEstimator:
-    """Estimates how long requests will wait: running replies should take as long as the recent ones took."""
-
-    def __init__(self) -> None:
-        self._recent: deque[float] = deque(maxlen=REMEMBERED)
-
-    def add_reply(self, seconds: float) -> None:
-        """seconds: from getting a slot to the end."""
-        self._recent.append(seconds)
-
-    @property
-    def mean_seconds(self) -> float | None:
-        """None before any reply has ended."""
-        return sum(self._recent) / len(self._recent) if self._recent else None
-
-    def estimate_waits(self, running: Sequence[float], queue: Sequence[bool]) -> list[float | None]:
-        """Estimated seconds until each request in the queue begins; None if no reply was measured yet.
-
-        running: for how long each reply has run by now. queue: in order, whether each request decodes alone.
-        """
-        mean = self.mean_seconds
-        if mean is None:
-            return [None] * len(queue)
-        free_at = [max(mean - elapsed, _LEAST_LEFT * mean) for elapsed in running] or [0.0]
-        heapq.heapify(free_at)
-        waits: list[float | None] = []
-        for alone in queue:
-            if alone:
-                begins = max(free_at)
-                free_at = [begins + mean] * len(free_at)
-            else:
-                begins = heapq.heapreplace(free_at, free_at[0] + mean)
-            waits.append(begins)
-        return waits

@@ -44,6 +44,7 @@ class Metrics:
         count, seconds = self._counter, self._seconds
         self._replies = count("replies", "Replies that ended, by how.", via=_REPLYING, ended=_ENDS)
         self._tokens = count("generated_tokens", "Tokens that models wrote.")
+        self._calls = count("tool_calls", "Calls of functions in replies to programs.", outcome=("parsed", "malformed"))
         self._prompt = count("prompt_tokens", "Tokens of prompts that were evaluated, not those of the cache.")
         self._first = seconds("time_to_first_token", "From a request to its first token, waiting included.")
         self._waits = seconds("queue_wait", "A request's wait for a free slot of its loaded model.")
@@ -90,6 +91,8 @@ class Metrics:
         self._replies.labels(fields.get("via", "none"), fields["reason"]).inc()
         self._tokens.inc(fields["tokens"])
         self._prompt.inc(fields.get("prompt_tokens", 0))
+        self._calls.labels("parsed").inc(fields.get("tool_calls", 0))
+        self._calls.labels("malformed").inc(fields.get("malformed_calls", 0))
         for name, histogram in (
             ("time_to_first_token", self._first),
             ("queued_seconds", self._waits),

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from playground.engine.local.scheduler import FIXED_CHUNK, REMEMBERED, EtaEstimator, Scheduler
+from playground.engine.local.eta import REMEMBERED, EtaEstimator
+from playground.engine.local.scheduler import FIXED_CHUNK, Scheduler
 from playground.engine.protocol import GREEDY, Failed, Finished, Generate, Prefilled, Queued, Token
 from tests.support.scripted_decoder import ScriptedDecoder
 

@@ -1,0 +1,79 @@
+"""What programs ask at this moment: one entry for each reply under way, with its speed and a way to stop it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from playground.chat.programs.reply import ReplyPiece
+from playground.limits.runs import Run
+
+CallState = Literal["loading", "reading", "writing"]
+
+
+@dataclass
+class ProgramCall:
+    """A reply under way. about: the beginning of what was asked. Speed in tokens per second, None before the second."""
+
+    number: int
+    model: str
+    about: str
+    run: Run
+    started_at: float = field(default_factory=time.monotonic)
+    state: CallState = "loading"
+    tokens: int = 0
+    tokens_per_second: float | None = None
+
+    def add_piece(self, piece: ReplyPiece) -> None:
+        if piece.prefilled and self.state == "loading":
+            self.state = "reading"
+        if piece.tokens:
+            self.state = "writing"
+            self.tokens = piece.tokens[-1].count
+            self.tokens_per_second = piece.tokens[-1].tokens_per_second
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started_at
+
+
+class ProgramCalls:
+    """All replies under way for programs; thread-safe. served: how many there were since the start."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._calls: dict[int, ProgramCall] = {}
+        self.served = 0
+
+    def next_number(self) -> int:
+        return next(self._numbers)
+
+    @contextmanager
+    def listed(self, call: ProgramCall) -> Iterator[None]:
+        """In the list until the end of the `with`."""
+        with self._lock:
+            self._calls[call.number] = call
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls.pop(call.number, None)
+                self.served += 1
+
+    def under_way(self) -> list[ProgramCall]:
+        """The oldest first."""
+        with self._lock:
+            return list(self._calls.values())
+
+    def stop(self, number: int) -> None:
+        """End a reply; one that has ended already is left alone."""
+        with self._lock:
+            call = self._calls.get(number)
+        if call:
+            call.run.request_stop()

@@ -1,0 +1,146 @@
+"""Replies for programs: finds and loads the model that is named, and streams its reply, under the page's limits.
+
+A program is a visitor like any other: the same runs, queue, log lines and figures. Errors are raised as
+PlaygroundError; web/server/openai/ gives them the form that programs expect.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Final
+
+from playground.app.messages import log_refusal
+from playground.app.programs.calls import ProgramCall, ProgramCalls
+from playground.app.services import Services
+from playground.chat.programs.reply import ProgramRequest, ReplyPiece, stream_program_reply
+from playground.engine.local.pool import ModelLease
+from playground.errors import ModelNotFound, PlaygroundError
+from playground.limits.runs import Run, Visitor
+from playground.llama.params import ContextParameters
+from playground.models.model_file import ModelFile
+
+INTERVAL_SECONDS: Final = 0.05  # between two pieces of a reply
+_NOTHING: Final = ReplyPiece()
+
+
+class StoppedHere(PlaygroundError):
+    """A person has stopped the reply on the page."""
+
+
+@dataclass(frozen=True)
+class ProgramModel:
+    """A model that can be asked for. name: as requests name it. context_size: None while it is not loaded."""
+
+    name: str
+    size: int
+    context_size: int | None
+
+
+class ProgramService:
+    """Serves every program."""
+
+    def __init__(self, services: Services) -> None:
+        self.runs = services.runs
+        self.calls = ProgramCalls()
+        self.started_at = int(time.time())
+        self._services = services
+        self._settings = services.settings
+
+    def models(self) -> list[ProgramModel]:
+        """Every model on this computer, those in memory first."""
+        loaded = self._loaded_sizes()
+        files = self._services.library.files()
+        listed = [ProgramModel(file.name, file.size, loaded.get(str(file.path.absolute()))) for file in files]
+        return sorted(listed, key=lambda model: model.context_size is None)
+
+    def find_model(self, name: str) -> ModelFile:
+        """Raises ModelNotFound."""
+        try:
+            return self._services.library.find_file(name.strip(), by_path=self._settings.allow_local_files)
+        except (OSError, RuntimeError, ValueError):  # characters or a length that no path has
+            raise ModelNotFound(f"There is no model {name[:200]!r} here.", "GET /v1/models lists all.") from None
+
+    def reply(
+        self, visitor: Visitor, model: str, request: ProgramRequest, context_size: int | None = None
+    ) -> Generator[ReplyPiece, None, None]:
+        """The reply in pieces, several a second, also empty ones; closing the generator ends it.
+
+        context_size: in tokens; None for that of the loaded model, or of the settings.
+        """
+        try:
+            yield from self._reply(visitor, model, request, context_size)
+        except PlaygroundError as error:
+            log_refusal(error, visitor)
+            raise
+
+    def _reply(
+        self, visitor: Visitor, model: str, request: ProgramRequest, context_size: int | None
+    ) -> Generator[ReplyPiece, None, None]:
+        file = self.find_model(model)
+        most = self.runs.limits.reply_tokens
+        request = replace(request, max_tokens=min(request.max_tokens or most, most))
+        number = self.calls.next_number()
+        with self.runs.start_run(visitor, "reply", f"program {number}") as run:
+            call = ProgramCall(number, file.name, request.question[:200], run)
+            with self.calls.listed(call):
+                for piece in self._answered(file, request, context_size, run):
+                    call.add_piece(piece)
+                    yield piece
+                    if not piece.finished:
+                        _check(run)
+
+    def _answered(
+        self, file: ModelFile, request: ProgramRequest, context_size: int | None, run: Run
+    ) -> Generator[ReplyPiece, None, None]:
+        lease = yield from self._loaded(file, self._context(file, context_size), run)
+        with lease:
+            run.release_if_abandoned(lease.release)
+            pieces = stream_program_reply(lease.engine, request, interval_seconds=INTERVAL_SECONDS, visitor=run.visitor)
+            run.close_if_abandoned(pieces)
+            with closing(pieces):
+                for piece in pieces:
+                    if piece.prefilled or piece.tokens:
+                        run.begin_work()
+                    yield piece
+
+    def _loaded(self, file: ModelFile, context: ContextParameters, run: Run) -> Generator[ReplyPiece, None, ModelLease]:
+        loading = self._services.pool.lease_model(file.path, context, wait_for_memory=True)
+        run.close_if_abandoned(loading)
+        with closing(loading):
+            while True:
+                _check(run)
+                try:
+                    next(loading)
+                except StopIteration as end:
+                    lease: ModelLease = end.value
+                    return lease
+                yield _NOTHING
+
+    def _context(self, file: ModelFile, size: int | None) -> ContextParameters:
+        """As asked for; else as the model is loaded, with its largest context; else as the settings say."""
+        loaded = [
+            model.key.context
+            for model in self._services.pool.loaded_models()
+            if model.key.path == file.path.absolute() and model.state != "waiting"
+        ]
+        trained = self._services.planner.trained_context(file.path)
+        if size is None and loaded:
+            return max(loaded, key=lambda context: context.context_size)
+        wanted = min(size or self._settings.api_context, trained)
+        same = next((context for context in loaded if context.context_size == wanted), None)
+        return same or ContextParameters(wanted, slots=self._settings.slots)
+
+    def _loaded_sizes(self) -> dict[str, int]:
+        ready = [model for model in self._services.pool.loaded_models() if model.state == "ready"]
+        return {str(model.key.path): model.key.context.context_size for model in ready}
+
+
+def _check(run: Run) -> None:
+    """Raises an error if the run took too long or was stopped."""
+    if run.interruption:
+        raise run.interruption
+    if run.is_stopped():
+        raise StoppedHere("This reply was stopped on the page of the playground.", "Ask again.")

@@ -1,0 +1,1 @@
+"""Replies for programs: prompts with functions, and the calls of functions in a reply."""

@@ -1,0 +1,243 @@
+"""One reply for a program: from its messages and functions to pieces of thoughts, answer and calls.
+
+Unlike the page's chats, nothing is left out of a conversation that is too long: a program is told so, and decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from playground.chat.conversation import Engine, EventStream
+from playground.chat.programs.tool_calls import ParsedReply, ToolCallParser, name_of, schema_of_calls
+from playground.chat.programs.tool_formats import ForcedCall, ToolFormat, forced_call, formats_of
+from playground.chat.reasoning import ReplyParser, SplitReply
+from playground.chat.reply_log import ReplyLog
+from playground.chat.template.marking import RenderedPrompt, controls_spelled
+from playground.chat.template.message import Message, Tool, ToolCall
+from playground.chat.template.render import ChatTemplate, chat_template
+from playground.chat.thought_marks import PAIRS, mark_at_end
+from playground.engine.protocol import Event, Finished, Prefilled, Sampling, Token
+from playground.errors import PromptTooLong, RequestRefused, TemplateRefused
+from playground.limits.runs import Visitor
+from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
+
+ToolChoice = Literal["auto", "none", "required"]
+
+
+@dataclass(frozen=True)
+class ProgramRequest:
+    """What a program asks for.
+
+    messages: the conversation; one of the assistant at the end is continued. prompt: a bare text to continue instead.
+    tool_choice: one of the three words; only_tool: the name of the one function that has to be called.
+    thinking: None leaves it to the template. max_tokens: None for as many as are allowed and fit.
+    alternatives: how many of the most likely tokens come with each token.
+    """
+
+    messages: tuple[Message, ...] = ()
+    prompt: str | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    only_tool: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+    extras: SamplingExtras = NO_EXTRAS
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    thinking: bool | None = None
+    reproducible: bool = False
+    alternatives: int = 0
+
+    @property
+    def question(self) -> str:
+        """The last text that is not of the model, for the log."""
+        if self.prompt is not None:
+            return self.prompt
+        return next((message.content for message in reversed(self.messages) if message.role != "assistant"), "")
+
+    @property
+    def offered_tools(self) -> tuple[Tool, ...]:
+        """The functions that the model is told of. Raises RequestRefused for the choice of one that is not there."""
+        if self.tool_choice == "none" or not self.tools:
+            return ()
+        if not self.only_tool:
+            return self.tools
+        chosen = tuple(tool for tool in self.tools if name_of(tool) == self.only_tool)
+        if not chosen:
+            raise RequestRefused(f"tool_choice names {self.only_tool[:80]}, which is not among the tools.")
+        return chosen
+
+    @property
+    def must_call(self) -> bool:
+        return bool(self.tools) and (self.tool_choice == "required" or bool(self.only_tool))
+
+
+@dataclass(frozen=True)
+class ReplyPiece:
+    """What is new since the piece before. prefilled: how far the prompt is read, if that is news.
+
+    malformed_calls: what looked like calls, and is given back as text.
+    """
+
+    text: str = ""
+    thinking: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    malformed_calls: int = 0
+    tokens: tuple[Token, ...] = ()
+    prefilled: Prefilled | None = None
+    finished: Finished | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self == ReplyPiece()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A prompt, and how to read the reply to it."""
+
+    rendered: RenderedPrompt
+    reading: _Reading
+    stop: tuple[str, ...]
+    extras: SamplingExtras
+
+
+class _Reading:
+    """Splits a reply into thoughts, answer and calls.
+
+    A call can stand in a channel of thoughts, in gpt-oss: such calls are taken out first, all others of the answer.
+    """
+
+    def __init__(
+        self,
+        thoughts: ReplyParser | None = None,
+        formats: Sequence[ToolFormat] = (),
+        tools: Sequence[Tool] = (),
+        begun: ForcedCall | None = None,
+    ) -> None:
+        self._thoughts = thoughts
+        early = [one for one in formats if one.before_thoughts] if tools else []
+        late = [one for one in formats if not one.before_thoughts] if tools else []
+        self._early = ToolCallParser(early, tools, takes_bare=False) if early else None
+        self._late = ToolCallParser(late, tools, begun=begun) if tools else None
+
+    def read(self, text: str, *, final: bool = False) -> ReplyPiece:
+        early = _passed(self._early, text, final)
+        split = self._split(early.text, final)
+        late = _passed(self._late, split.answer, final)
+        return ReplyPiece(
+            late.text, split.thinking, early.calls + late.calls, malformed_calls=early.malformed + late.malformed
+        )
+
+    def _split(self, text: str, final: bool) -> SplitReply:
+        if self._thoughts is None:
+            return SplitReply(answer=text)
+        split = self._thoughts.feed(text)
+        if final:
+            split += self._thoughts.finish()
+        # What came as an answer may turn out to be thoughts; a program has it already, so it stays an answer there.
+        return replace(split, thinking="") if split.replaces else split
+
+
+def _passed(parser: ToolCallParser | None, text: str, final: bool) -> ParsedReply:
+    if parser is None:
+        return ParsedReply(text)
+    parsed = parser.feed(text)
+    return parsed + parser.finish() if final else parsed
+
+
+def stream_program_reply(
+    engine: Engine, request: ProgramRequest, *, interval_seconds: float, visitor: Visitor | None = None
+) -> Generator[ReplyPiece, None, None]:
+    """Yield the reply in pieces about every `interval_seconds`, also empty ones; closing the generator cancels it.
+
+    Raises PromptTooLong, RequestRefused, TemplateRefused, and what the engine raises.
+    """
+    log = ReplyLog(engine.name, visitor, request.question)
+    with log.write_at_end():
+        prepared = _prepare(engine, request)
+        rendered = prepared.rendered
+        tokens, size = engine.count_tokens(rendered.text, rendered.literal), engine.loaded.context_size
+        if tokens >= size:
+            raise PromptTooLong(tokens, size)
+        if not tokens:
+            raise RequestRefused("The prompt is empty.", "Send a text.")
+        stream = engine.start_reply(
+            rendered.text,
+            request.sampling,
+            request.max_tokens,
+            prepared.stop,
+            request.reproducible,
+            request.alternatives,
+            "",
+            rendered.literal,
+            prepared.extras,
+        )
+        yield from _followed(stream, prepared.reading, log, interval_seconds)
+
+
+def _followed(
+    stream: EventStream, reading: _Reading, log: ReplyLog, interval_seconds: float
+) -> Generator[ReplyPiece, None, None]:
+    try:
+        while stream.is_open:
+            events = stream.events_within(interval_seconds)
+            log.add_events(events)
+            piece = _piece_of(reading, events)
+            log.answer += piece.text
+            log.malformed_calls += piece.malformed_calls
+            log.tool_calls += len(piece.calls)
+            yield piece
+    finally:
+        stream.close()
+
+
+def _piece_of(reading: _Reading, events: Sequence[Event]) -> ReplyPiece:
+    tokens = tuple(event for event in events if isinstance(event, Token))
+    finished = next((event for event in events if isinstance(event, Finished)), None)
+    prefilled = next((event for event in reversed(events) if isinstance(event, Prefilled)), None)
+    text = "".join(token.text for token in tokens) + (finished.text if finished else "")
+    piece = reading.read(text, final=finished is not None)
+    return replace(piece, tokens=tokens, finished=finished, prefilled=prefilled)
+
+
+def _prepare(engine: Engine, request: ProgramRequest) -> _Prepared:
+    if request.prompt is not None:
+        return _Prepared(RenderedPrompt(request.prompt), _Reading(), request.stop, request.extras)
+    loaded = engine.loaded
+    template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
+    try:
+        return _prepare_chat(engine, template, request)
+    except TemplateRefused as error:
+        return _prepare_chat(engine, template.replaced_by_chatml(error), request)
+
+
+def _prepare_chat(engine: Engine, template: ChatTemplate, request: ProgramRequest) -> _Prepared:
+    tools = request.offered_tools
+    begun = forced_call(template.source) if request.must_call else None
+    extras, thinking = request.extras, request.thinking
+    if begun:
+        if extras.has_grammar:
+            raise RequestRefused("A forced call and a response_format exclude each other.", "Ask for one of them.")
+        extras = replace(extras, json_schema=schema_of_calls(tools, begun))
+    if extras.has_grammar and thinking is None:
+        thinking = False  # a form for the whole reply leaves no place for thoughts
+    continued = request.messages[-1].content if request.messages and request.messages[-1].role == "assistant" else ""
+    messages = request.messages[:-1] if continued else request.messages
+    rendered = template.render_prompt(
+        messages, controls_spelled(engine.loaded.control_texts), thinking=thinking, tools=tools
+    )
+    pairs = template.thought_pairs
+    opener = mark_at_end(rendered.text, pairs)
+    thoughts = ReplyParser(opener, pairs, rendered.text)
+    closer = dict((*pairs, *PAIRS)).get(opener or "", "")
+    if begun:
+        rendered = replace(rendered, text=f"{rendered.text}{closer}{begun.prefix}")
+        thoughts = ReplyParser(None, pairs, "") if closer else thoughts
+    elif extras.has_grammar and closer:
+        extras = replace(extras, free_until=closer)
+    rendered = replace(rendered, text=rendered.text + continued)
+    formats = formats_of(template.source)
+    reading = _Reading(thoughts, formats, tools, begun)
+    return _Prepared(rendered, reading, (*request.stop, *template.stop_strings), extras)

@@ -1,0 +1,218 @@
+"""The answers of /v1 in OpenAI's form: whole, or as chunks of a stream, with `timings` as llama-server adds them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from playground import __version__
+from playground.chat.programs.reply import ReplyPiece
+from playground.chat.template.message import ToolCall
+from playground.engine.protocol import Alternative, Finished, FinishReason, Timings, Token
+
+FINGERPRINT: Final = f"gguf-playground-{__version__}"
+_CUT: Final = "\ufffd"  # where a token is a part of a character
+_REASONS: Final[dict[FinishReason, str]] = {
+    "end of text": "stop",
+    "stop string": "stop",
+    "length limit": "length",
+    "context full": "length",
+    "cancelled": "stop",
+}
+
+Json = dict[str, Any]
+
+
+class AnswerForm:
+    """Turns the pieces of one reply into chunks, and collects them for a whole answer."""
+
+    object: str
+    id_prefix: str
+
+    def __init__(self, model: str, top: int | None) -> None:
+        """top: how many alternatives are shown with each token; None: no probabilities at all."""
+        self._head: Json = {
+            "id": f"{self.id_prefix}-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": model,
+            "system_fingerprint": FINGERPRINT,
+        }
+        self._top = top
+        self._text = self._thinking = ""
+        self._calls: list[ToolCall] = []
+        self._tokens: list[Token] = []
+        self._finished: Finished | None = None
+
+    def add(self, piece: ReplyPiece) -> None:
+        self._text += piece.text
+        self._thinking += piece.thinking
+        self._calls += piece.calls
+        if self._top is not None:
+            self._tokens += piece.tokens
+        self._finished = piece.finished or self._finished
+
+    @property
+    def finish_reason(self) -> str | None:
+        if self._finished is None:
+            return None
+        return "tool_calls" if self._calls else _REASONS[self._finished.reason]
+
+    @property
+    def usage(self) -> Json:
+        timings = self._finished.timings if self._finished else None
+        prompt = (timings.prompt_tokens if timings else None) or 0
+        generated = (timings.generated_tokens if timings else None) or 0
+        cached = (timings.cached_tokens if timings else None) or 0
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": generated,
+            "total_tokens": prompt + generated,
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }
+
+    @property
+    def timings(self) -> Json:
+        return timings_of(self._finished.timings) if self._finished else {}
+
+    def chunk(self, choices: list[Json], **more: Any) -> Json:
+        return {**self._head, "object": self.object, "choices": choices, **more}
+
+    def first_chunks(self) -> list[Json]:
+        return []
+
+    def chunks(self, piece: ReplyPiece) -> list[Json]:
+        """The chunks of one piece, after `add`."""
+        raise NotImplementedError
+
+    def last_chunks(self, *, wants_usage: bool) -> list[Json]:
+        raise NotImplementedError
+
+    def whole(self) -> Json:
+        raise NotImplementedError
+
+
+class ChatForm(AnswerForm):
+    object = "chat.completion.chunk"
+    id_prefix = "chatcmpl"
+    _calls_sent = 0
+
+    def first_chunks(self) -> list[Json]:
+        return [self._delta({"role": "assistant", "content": None})]
+
+    def chunks(self, piece: ReplyPiece) -> list[Json]:
+        made: list[Json] = []
+        if piece.thinking:
+            made.append(self._delta({"reasoning_content": piece.thinking}))
+        if piece.text or (self._top is not None and piece.tokens):
+            made.append(self._delta({"content": piece.text}, piece.tokens))
+        for call in piece.calls:
+            made.append(self._delta({"tool_calls": [{"index": self._calls_sent, **_call(call)}]}))
+            self._calls_sent += 1
+        return made
+
+    def last_chunks(self, *, wants_usage: bool) -> list[Json]:
+        end = self.chunk([{"index": 0, "delta": {}, "finish_reason": self.finish_reason}], timings=self.timings)
+        if not wants_usage:
+            return [end]
+        return [end, self.chunk([], usage=self.usage, timings=self.timings)]
+
+    def whole(self) -> Json:
+        message: Json = {"role": "assistant", "content": self._text}
+        if self._thinking:
+            message["reasoning_content"] = self._thinking
+        if self._calls:
+            message["tool_calls"] = [_call(call) for call in self._calls]
+            message["content"] = self._text or None
+        choice: Json = {"index": 0, "message": message, "finish_reason": self.finish_reason}
+        choice["logprobs"] = None if self._top is None else {"content": self._probabilities(self._tokens)}
+        return {
+            **self.chunk([choice]), "object": "chat.completion", "usage": self.usage, "timings": self.timings,
+        }  # fmt: skip
+
+    def _delta(self, delta: Json, tokens: Sequence[Token] = ()) -> Json:
+        choice: Json = {"index": 0, "delta": delta, "finish_reason": None}
+        if tokens and self._top is not None:
+            choice["logprobs"] = {"content": self._probabilities(tokens)}
+        return self.chunk([choice])
+
+    def _probabilities(self, tokens: Sequence[Token]) -> list[Json]:
+        return [
+            {**_probability(Alternative(token.id, token.piece, token.logprob or 0.0)),
+             "top_logprobs": [_probability(other) for other in token.top[: self._top or 0]]}
+            for token in tokens
+        ]  # fmt: skip
+
+
+class CompletionForm(AnswerForm):
+    object = "text_completion"
+    id_prefix = "cmpl"
+
+    def __init__(self, model: str, top: int | None, echo: str = "") -> None:
+        super().__init__(model, top)
+        self._echo = echo
+
+    def first_chunks(self) -> list[Json]:
+        return [self.chunk([self._choice(self._echo, ())])] if self._echo else []
+
+    def chunks(self, piece: ReplyPiece) -> list[Json]:
+        return [self.chunk([self._choice(piece.text, piece.tokens)])] if piece.text else []
+
+    def last_chunks(self, *, wants_usage: bool) -> list[Json]:
+        end = self.chunk([self._choice("", ())], timings=self.timings)
+        return [end, self.chunk([], usage=self.usage)] if wants_usage else [end]
+
+    def whole(self) -> Json:
+        choice = self._choice(self._echo + self._text, self._tokens)
+        return self.chunk([choice], usage=self.usage, timings=self.timings)
+
+    def _choice(self, text: str, tokens: Sequence[Token]) -> Json:
+        is_end = not tokens or self._finished is not None
+        return {
+            "index": 0, "text": text, "finish_reason": self.finish_reason if is_end else None,
+            "logprobs": self._columns(tokens) if self._top is not None and tokens else None,
+        }  # fmt: skip
+
+    def _columns(self, tokens: Sequence[Token]) -> Json:
+        """Probabilities in the older form: a list for each column."""
+        offsets, place = [], len(self._echo)
+        for token in tokens:
+            offsets.append(place)
+            place += len(token.text)
+        return {
+            "tokens": [token.piece for token in tokens],
+            "token_logprobs": [token.logprob for token in tokens],
+            "top_logprobs": [{one.text: one.logprob for one in token.top[: self._top]} for token in tokens],
+            "text_offset": offsets,
+        }
+
+
+def _call(call: ToolCall) -> Json:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _probability(token: Alternative) -> Json:
+    return {
+        "token": token.text, "logprob": token.logprob,
+        "bytes": None if _CUT in token.text else list(token.text.encode()),
+    }  # fmt: skip
+
+
+def timings_of(timings: Timings) -> Json:
+    """llama-server's names: milliseconds, and tokens per second; ours count decoding alone, without the queue."""
+    generated, speed = timings.generated_tokens or 0, timings.generation_speed
+    cached = timings.cached_tokens or 0
+    read = (timings.prompt_tokens or 0) - cached
+    return {
+        "cache_n": cached,
+        "prompt_n": read,
+        "prompt_ms": 1000 * read / timings.prompt_speed if timings.prompt_speed else None,
+        "prompt_per_token_ms": 1000 / timings.prompt_speed if timings.prompt_speed else None,
+        "prompt_per_second": timings.prompt_speed,
+        "predicted_n": generated,
+        "predicted_ms": 1000 * generated / speed if speed else None,
+        "predicted_per_token_ms": 1000 / speed if speed else None,
+        "predicted_per_second": speed,
+        "disturbed": timings.disturbed,
+    }
