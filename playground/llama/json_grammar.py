@@ -1,7 +1,7 @@
 """A JSON schema as a grammar in GBNF, by the converter of the bindings.
 
-The converter writes a repetition out as often as a schema asks for it, and stops at what it does not know. So counts that
-no reply would reach are left out, and so are patterns that are not about the whole text.
+The converter writes a repetition out as often as a schema asks for it, and stops at what it does not know. So counts
+that no reply would reach are left out, and so are patterns that are not about the whole text.
 """
 
 from __future__ import annotations

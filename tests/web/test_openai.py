@@ -114,10 +114,9 @@ def test_the_openai_package_gets_forms_and_calls(client: OpenAI) -> None:
     first = client.chat.completions.create(
         model="starter", messages=question, tools=[WEATHER], tool_choice="required", temperature=0, max_tokens=80
     )
-    (call,) = first.choices[0].message.tool_calls or ()
-    assert (
-        call.type == "function" and call.function.name == "weather" and first.choices[0].finish_reason == "tool_calls"
-    )
+    assert first.choices[0].finish_reason == "tool_calls" and first.choices[0].message.tool_calls
+    call: Any = first.choices[0].message.tool_calls[0]
+    assert call.type == "function" and call.function.name == "weather"
     assert set(json.loads(call.function.arguments)) == {"city"}
     talk = [*question, first.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "18 degrees"}]
     answer = client.chat.completions.create(model="starter", messages=talk, tools=[WEATHER], max_tokens=16)
