@@ -98,12 +98,12 @@ class _Prepared:
     """A prompt, and how to read the reply to it."""
 
     rendered: RenderedPrompt
-    reading: _Reading
+    reading: _ReplySplitter
     stop: tuple[str, ...]
     extras: SamplingExtras
 
 
-class _Reading:
+class _ReplySplitter:
     """Splits a reply into thoughts, answer and calls.
 
     A call can stand in a channel of thoughts, in gpt-oss: such calls are taken out first, all others of the answer.
@@ -178,7 +178,7 @@ def stream_program_reply(
 
 
 def _followed(
-    stream: EventStream, reading: _Reading, log: ReplyLog, interval_seconds: float
+    stream: EventStream, reading: _ReplySplitter, log: ReplyLog, interval_seconds: float
 ) -> Generator[ReplyPiece, None, None]:
     try:
         while stream.is_open:
@@ -193,7 +193,7 @@ def _followed(
         stream.close()
 
 
-def _piece_of(reading: _Reading, events: Sequence[Event]) -> ReplyPiece:
+def _piece_of(reading: _ReplySplitter, events: Sequence[Event]) -> ReplyPiece:
     tokens = tuple(event for event in events if isinstance(event, Token))
     finished = next((event for event in events if isinstance(event, Finished)), None)
     prefilled = next((event for event in reversed(events) if isinstance(event, Prefilled)), None)
@@ -204,7 +204,7 @@ def _piece_of(reading: _Reading, events: Sequence[Event]) -> ReplyPiece:
 
 def _prepare(engine: Engine, request: ProgramRequest) -> _Prepared:
     if request.prompt is not None:
-        return _Prepared(RenderedPrompt(request.prompt), _Reading(), request.stop, request.extras)
+        return _Prepared(RenderedPrompt(request.prompt), _ReplySplitter(), request.stop, request.extras)
     loaded = engine.loaded
     template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
     try:
@@ -239,5 +239,5 @@ def _prepare_chat(engine: Engine, template: ChatTemplate, request: ProgramReques
         extras = replace(extras, free_until=closer)
     rendered = replace(rendered, text=rendered.text + continued)
     formats = formats_of(template.source)
-    reading = _Reading(thoughts, formats, tools, begun)
+    reading = _ReplySplitter(thoughts, formats, tools, begun)
     return _Prepared(rendered, reading, (*request.stop, *template.stop_strings), extras)
