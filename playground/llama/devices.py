@@ -206,15 +206,21 @@ def _with_own_memory(device: Device) -> Device:
     return replace(device, memory_total=memory.total, memory_free=memory.usable)
 
 
+def _at_least_none(free: int) -> int:
+    """Free bytes; 0 for a number below zero that C has made a large one of: Vulkan's for a GPU that is overfull."""
+    return 0 if free >= 1 << 63 else free
+
+
 def _printable(device: Device) -> Device:
-    """A driver's texts as one short line each."""
+    """A driver's texts as one short line each, and its free memory as a number that can be."""
 
     def line(text: str) -> str:
         printed = "".join(letter if letter.isprintable() else " " for letter in text)
         return " ".join(printed.split())[:_LONGEST_NAME]
 
     return replace(
-        device, name=line(device.name), description=line(device.description) or line(device.name),
+        device, memory_free=_at_least_none(device.memory_free),
+        name=line(device.name), description=line(device.description) or line(device.name),
         backend=line(device.backend), hardware_id=line(device.hardware_id),
     )  # fmt: skip
 
@@ -252,7 +258,7 @@ def free_memory(name: str) -> int:
     if device:
         pointer = ctypes.POINTER(ctypes.c_size_t)
         ggml_function("backend_dev_memory", [ctypes.c_void_p, pointer, pointer], None)(device, free, total)
-    return free.value
+    return _at_least_none(free.value)
 
 
 def find_device(name: str) -> int | None:

@@ -105,6 +105,12 @@ def test_a_gpu_with_impossible_memory_is_left_out_with_a_sentence(total_mib: int
     assert problem.startswith("Odd card is not used") and words in problem
 
 
+def test_a_gpu_that_is_overfull_has_no_free_memory() -> None:
+    row = driver_row("Vulkan0", "RX 9060 XT", "Vulkan", 16_304, 17_592_186_039_468)  # llama.cpp 20858: 4,948 too much
+    devices, problem = answered(row)
+    assert problem == "" and [device.memory_free for device in Devices(tuple(devices)).gpus] == [0]
+
+
 @pytest.mark.parametrize("answer", [b"", b"{}", b"[1]", b'[{"name": "x"}]', b"not JSON"])
 def test_an_answer_that_cannot_be_read_is_a_sentence(answer: bytes) -> None:
     devices, problem = read_answer(answer)
