@@ -5,10 +5,12 @@ The figures are facts from public issues, whose numbers stand beside them, reduc
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from playground.fit.budget import Budget, DeviceBudget
-from playground.fit.plan import MemoryPlan, Part
+from playground.fit.plan import MemoryPlan, Part, PartKind
 from playground.fit.verdict import judge
 from playground.llama.dry_model import ContextMemory
 from playground.llama.log import ContextSizes
@@ -44,7 +46,7 @@ def published(issue: str, ram: int = RAM) -> tuple[MemoryPlan, Budget]:
     plan = MemoryPlan(
         ContextParameters(4096, placement=Placement((name,), ALL_LAYERS)),
         memory.ram_weights, memory.ram_repacked, in_ram.kv_cache, in_ram.recurrent, in_ram.compute, in_ram.output, 0,
-        on_devices=tuple(Part(*part) for part in memory.on_devices),
+        on_devices=tuple(Part(cast(PartKind, kind), device, size) for kind, device, size in memory.on_devices),
     )  # fmt: skip
     unified = name.startswith("MTL")
     return plan, Budget(ram * MIB, (DeviceBudget(name, card, free * MIB, unified),))
