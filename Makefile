@@ -5,6 +5,7 @@
 #   make lint        what `make test` checks before the tests
 #   make fix         format, and write the files that are generated
 #   make space-check prove what can be proven of a Hugging Face Space without one
+#   make docker-check run what the Dockerfile does where there is no Docker: needs root and debootstrap, some minutes
 # `make test` installs nothing outside of .venv, except with INSTALL=1 a Chromium for the browser tests.
 # Another Python:            make run PYTHON=python3.12
 # llama.cpp built here:      make run BUILD=source
@@ -13,7 +14,7 @@
 PYTHON ?= python3
 VENV_PYTHON = .venv/bin/python
 
-.PHONY: run test test-fast lint fix space-check set-up
+.PHONY: run test test-fast lint fix space-check docker-check set-up
 
 run:
 	@$(PYTHON) scripts/set_up.py starter
@@ -39,6 +40,9 @@ fix: set-up
 
 space-check: set-up
 	@$(VENV_PYTHON) scripts/space_check.py
+
+docker-check:
+	@$(PYTHON) scripts/docker_check.py $(DOCKER_CHECK)
 
 set-up:
 	@$(PYTHON) scripts/set_up.py starter test

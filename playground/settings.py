@@ -90,6 +90,15 @@ class Settings(BaseSettings):
     remotes: Annotated[tuple[RemoteServer, ...], NoDecode] = _setting(
         "OpenAI-compatible servers to use, too, as `name=address` with spaces between", (), shown="none"
     )
+    zerogpu_index: str = _setting(
+        "on a ZeroGPU Space: the index from which llama.cpp with CUDA is fetched at the start, for replies on the GPU; "
+        "empty where there shall be none", "https://abetlen.github.io/llama-cpp-python/whl/cu125",
+        shown="CUDA 12.5 of the bindings' project",
+    )  # fmt: skip
+    zerogpu_libraries: Path | None = _setting(
+        "on a ZeroGPU Space: a folder with the package `llama_cpp` built for its GPU, used in place of the index", None,
+        shown="none",
+    )  # fmt: skip
     remote_silence_seconds: float = _setting("a server that sends nothing for so long counts as failed", 120, gt=0)
 
     # What visitors may do

@@ -34,8 +34,8 @@ from tests.support.space_process import (
     project_table,
     pushed_files,
     space_process,
-    zerogpu_service,
 )
+from tests.support.zerogpu_service import libraries, zerogpu_service
 
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 LONGEST_DESCRIPTION = 60  # characters, the Hub's own limit
@@ -215,7 +215,7 @@ def test_what_is_off_on_a_space_is_refused(client: Client, asked: dict[str, Any]
 def test_on_zerogpu_a_gpu_function_is_reported_and_the_processor_answers(starter: Path, tmp_path: Path) -> None:
     """With the real package `spaces`; without the report the platform ends the Space."""
     with zerogpu_service() as service:
-        variables = {"SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": service.address}
+        variables = {**service.variables, "PLAYGROUND_ZEROGPU_LIBRARIES": str(libraries(tmp_path / "libraries"))}
         with space_process(tmp_path, starter, variables) as process:
             assert service.asked == ["/startup-report"]
             with urllib.request.urlopen(f"{process.address}/config", timeout=60) as answer:

@@ -24,6 +24,7 @@ from playground.app.records import USUAL_CONTEXT
 from playground.app.servers import Servers, no_memory_sentence, server_row
 from playground.chat.saved_chat import ChatSettings
 from playground.engine.remote.protocol import RemoteModel
+from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.budget import NO_MEMORY, Budget
 from playground.fit.plan import MemoryPlan
@@ -32,7 +33,7 @@ from playground.fit.verdict import Verdict, context_steps, judge, largest_contex
 from playground.gguf.levels import DEFAULT_LEVELS, find_level
 from playground.limits.runs import Runs, Visitor
 from playground.llama.cpu_kernels import speed_note
-from playground.llama.params import ContextParameters
+from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters
 from playground.machine.disks import disk_read_speed
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
@@ -86,7 +87,7 @@ class ModelPickerService:
     """Answers pickers from the models on this disk, in memory and on servers. Thread-safe, one for all visitors.
 
     budget_for: what a load of this file could use, as the pool would judge it.
-    quantization_jobs: None where no level may be made here.
+    quantization_jobs: None where no level may be made here. zerogpu: None but on a ZeroGPU Space.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class ModelPickerService:
         quantization_jobs: QuantizationJobs | None = None,
         runs: Runs | None = None,
         servers: Servers | None = None,
+        zerogpu: ZeroGpu | None = None,
     ) -> None:
         self._library = library
         self._planner = planner
@@ -106,6 +108,7 @@ class ModelPickerService:
         self._runs = runs or Runs()
         self._makeable_levels = MakeableLevels(quantization_jobs, self._runs)
         self.servers = servers or Servers()
+        self.zerogpu = zerogpu
 
     @property
     def runs(self) -> Runs:
@@ -174,8 +177,10 @@ class ModelPickerService:
         return ModelChoice.read(model, level, settings.context_size, settings.kv_type, settings.device)
 
     def context_parameters(self, choice: ModelChoice) -> ContextParameters:
+        """How the model is loaded on this computer, also where ZeroGPU shall write the replies."""
         size = choice.context_size or USUAL_CONTEXT
-        return ContextParameters(size, choice.kv_type, self._slots, device=choice.device)
+        device = AUTOMATIC_CHOICE if choice.device.is_zerogpu else choice.device
+        return ContextParameters(size, choice.kv_type, self._slots, device=device)
 
     def views(self, choice: ModelChoice) -> Iterator[PickerView]:
         """The view of a choice in stages: first without, then with what llama.cpp has to work out."""

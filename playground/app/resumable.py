@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Final, Generic, Protocol, TypeVar
 
 from playground.limits.runs import Run, Visitor
@@ -144,8 +145,9 @@ class ResumableReplies(Generic[U]):
                 self._replies.pop(key, None)
                 self._replies[key] = reply
 
-        arguments = (work(has_begun), self._clock)
-        threading.Thread(target=reply.move_on, args=arguments, daemon=True, name="reply").start()
+        # In the context of the page's event, by which ZeroGPU knows the visitor.
+        arguments = (reply.move_on, work(has_begun), self._clock)
+        threading.Thread(target=copy_context().run, args=arguments, daemon=True, name="reply").start()
         yield from reply.read(reader)
 
     def find(self, key: str) -> tuple[U | None, bool]:

@@ -14,6 +14,8 @@ from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import Timings
 from playground.engine.remote.registry import ServerRegistry
 from playground.errors import PlaygroundError
+from playground.engine.zerogpu.gpu import ZeroGpu
+from playground.engine.zerogpu.gpu_function import is_zerogpu
 from playground.fit.planner import Planner
 from playground.limits.runs import Runs
 from playground.llama.devices import DeviceReader
@@ -65,6 +67,7 @@ class Services:
         self._resources.callback(self.remotes.close)
         self.quantization_jobs = QuantizationJobs(self.library, self.processors.usable, self._place_for_imatrix)
         self._resources.callback(self.quantization_jobs.close)
+        self.zerogpu = self._open_zerogpu() if is_zerogpu() else None
         for folder in ("models", "scores"):
             remove_leftovers(settings.data_dir / folder)  # of runs that were killed
         self._opening = threading.Lock()
@@ -83,6 +86,13 @@ class Services:
             (timings.prompt_tokens or 0) + tokens,
             timings.generation_speed,
         )
+
+    def _open_zerogpu(self) -> ZeroGpu:
+        own, index = self.settings.zerogpu_libraries, self.settings.zerogpu_index
+        folder = own or self.settings.data_dir / "zerogpu"
+        zerogpu = ZeroGpu(folder, "" if own else index, self.processors.usable)
+        self._resources.callback(zerogpu.close)
+        return zerogpu
 
     @cached_property
     def hub(self) -> HubClient:

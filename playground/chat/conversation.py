@@ -19,7 +19,7 @@ from playground.chat.template.marking import controls_spelled
 from playground.chat.template.message import Message
 from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.thought_marks import mark_at_end
-from playground.engine.protocol import Event, Finished, Loaded, Sampling, Token
+from playground.engine.protocol import Event, Finished, Loaded, Remark, Sampling, Token
 from playground.engine.remote.engine import RemoteEngine
 from playground.errors import RequestRefused, TemplateRefused
 from playground.fit.plan import MemoryPlan
@@ -132,7 +132,7 @@ class ReplyUpdate:
 
     left_out: how many of the oldest messages did not fit into the prompt; they stay in the conversation. prompt_tokens
     and context_size: in tokens, None if a server does not report them. finished: set in the last update. template_note:
-    what is unusual about the model's chat template, for people.
+    what is unusual about the model's chat template, for people. where: what is to be said of where it was written.
     """
 
     thinking: str
@@ -142,6 +142,7 @@ class ReplyUpdate:
     prompt_tokens: int | None
     context_size: int | None
     template_note: str = ""
+    where: str = ""
 
     @property
     def event(self) -> Event | None:
@@ -179,7 +180,8 @@ class ReplyUpdate:
             f"The oldest {counted(self.left_out, 'message')} of this chat did not fit into the context, so the model "
             "did not read them. A larger context holds more."
         )
-        return " ".join(filter(None, (self.missing_answer, left_out if self.left_out else "", self.template_note)))
+        said = (self.missing_answer, left_out if self.left_out else "", self.template_note, self.where)
+        return " ".join(filter(None, said))
 
 
 def missing_answer(reply: Message, finished: Finished | None) -> str:
@@ -260,11 +262,14 @@ def stream_reply(
 def _followed(asked: _Asked, log: ReplyLog, interval_seconds: float | None) -> Generator[ReplyUpdate, None, None]:
     stream, parser = asked.stream, asked.parser
     so_far = SplitReply()
+    where = ""
     try:
         while stream.is_open:
             events = [next(stream)] if interval_seconds is None else stream.events_within(interval_seconds)
             for event in events:
                 so_far += _split(parser, event)
+                if isinstance(event, Remark) and event.lasts:
+                    where = f"{where} {event.text}".strip()
             log.add_events(events)
             log.answer = so_far.answer
             yield ReplyUpdate(
@@ -275,6 +280,7 @@ def _followed(asked: _Asked, log: ReplyLog, interval_seconds: float | None) -> G
                 asked.prompt_tokens,
                 asked.context_size,
                 asked.template_note,
+                where,
             )
     finally:
         stream.close()

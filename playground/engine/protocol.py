@@ -263,6 +263,15 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """Where a reply is written and what it waits for, in a sentence. lasts: it belongs to the finished reply, too."""
+
+    request: int
+    text: str
+    lasts: bool = False
+
+
+@dataclass(frozen=True)
 class Prefilled:
     """How much of the prompt is evaluated, in tokens. `cached` of them were in the KV cache already."""
 
@@ -383,7 +392,7 @@ class Failed:
 
 Command = Load | Generate | Score | CountTokens | Cancel | ForgetChat | SetThreads
 Event = (
-    LoadProgress | Loaded | ThreadsSet | Queued | Prefilled | Token | Finished
+    LoadProgress | Loaded | ThreadsSet | Queued | Remark | Prefilled | Token | Finished
     | Scored | ScoringEnded | TokenCount | Failed
 )  # fmt: skip
 

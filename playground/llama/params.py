@@ -88,6 +88,7 @@ class Placement:
 CPU_ONLY: Final = Placement()
 AUTOMATIC: Final = "auto"
 CPU: Final = "cpu"
+ZEROGPU: Final = "zerogpu"
 _CHOICE: Final = re.compile(r"([\w.\[\]-]{1,80})(?::(all|\d{1,4}))?", re.ASCII)
 
 
@@ -95,8 +96,9 @@ _CHOICE: Final = re.compile(r"([\w.\[\]-]{1,80})(?::(all|\d{1,4}))?", re.ASCII)
 class DeviceChoice:
     """Where somebody wants a model to run; fit/offload.py makes a placement of it.
 
-    device: "auto", "cpu", or llama.cpp's name of a GPU. gpu_layers: on the GPU, ALL_LAYERS for all of them, None for as
-    many as fit. experts_in_ram: of so many layers the experts stay in RAM, None for as few as possible.
+    device: "auto", "cpu", llama.cpp's name of a GPU, or "zerogpu": the GPU that a Space is lent for a reply, while the
+    model itself is on the CPU. gpu_layers: on the GPU, ALL_LAYERS for all of them, None for as many as fit.
+    experts_in_ram: of so many layers the experts stay in RAM, None for as few as possible.
     """
 
     device: str = AUTOMATIC
@@ -105,7 +107,11 @@ class DeviceChoice:
 
     @property
     def is_cpu(self) -> bool:
-        return self.device.lower() == CPU or self.gpu_layers == 0
+        return self.device.lower() in (CPU, ZEROGPU) or self.gpu_layers == 0
+
+    @property
+    def is_zerogpu(self) -> bool:
+        return self.device.lower() == ZEROGPU
 
     @property
     def text(self) -> str:

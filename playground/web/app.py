@@ -28,7 +28,6 @@ from playground.app.programs.service import ProgramService
 from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.prompts import load_comparison_prompts
-from playground.engine.zerogpu.gpu_function import is_zerogpu
 from playground.errors import PlaygroundError
 from playground.llama.devices import Devices
 from playground.machine.malloc import limit_malloc_arenas
@@ -77,7 +76,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
     quantization_jobs = services.quantization_jobs if settings.allow_quantize else None
     picker_service = ModelPickerService(
         services.library, services.planner, services.pool.budget_for, settings.slots, quantization_jobs,
-        services.runs, Servers(services.remotes, may_add=settings.may_add_remotes),
+        services.runs, Servers(services.remotes, may_add=settings.may_add_remotes), services.zerogpu,
     )  # fmt: skip
     loaded_models = LoadedModels(services.pool, services.planner, picker_service)
     chat_service = ChatService(settings, services.pool, picker_service, loaded_models)
@@ -90,8 +89,9 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
 
     def head_of(devices: Devices) -> str:
         return page_head(
-            services.memory(), services.processors, devices, on_space=settings.on_space, on_zerogpu=is_zerogpu()
-        )
+            services.memory(), services.processors, devices,
+            on_space=settings.on_space, on_zerogpu=services.zerogpu is not None,
+        )  # fmt: skip
 
     def close_session(request: gr.Request) -> None:
         sessions.close_session(str(request.session_hash))

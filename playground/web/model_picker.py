@@ -19,12 +19,13 @@ from playground.app.messages import Notice, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService, PickerView
 from playground.app.servers import Servers
+from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
 from playground.llama.params import ALL_LAYERS, DeviceChoice
 from playground.text_format import gibibytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
-from playground.web.html.page import status_message
+from playground.web.html.page import paragraph, status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
@@ -41,6 +42,7 @@ WHERE_CHOICES: Final = [
     ("CPU only", "cpu"),
     ("Some layers on the GPU", "layers"),
 ]
+ZEROGPU_CHOICES: Final = [("This Space's processor", "auto"), ("ZeroGPU: a GPU, lent for each reply", "zerogpu")]
 _MOST_PAGES: Final = 10_000  # whose newest redraw is remembered
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _REDRAW: Final[dict[str, Any]] = {**_QUIET, "trigger_mode": "always_last"}
@@ -93,6 +95,7 @@ class PickerComponents:
     where: gr.Radio
     gpu_layers: gr.Number
     where_box: gr.Accordion  # hidden where there is no GPU
+    zerogpu: gr.HTML | None  # what the visitor can expect of ZeroGPU; None where it is not offered
     memory: gr.HTML
     actions: gr.Column  # room for what a tab does with the choice: `with picker.actions: gr.Button("Load")`
     server: ServerForm | None = None  # None where servers must not be entered
@@ -161,7 +164,7 @@ class PickerComponents:
             self.model: gr.Dropdown(choices=list(view.models), **model),
             self.level: gr.HTML(rows=whole_name(chosen_name) + rows, **level),
             self.context: gr.HTML(rows=steps, **context),
-            self.where_box: gr.Accordion(visible=bool(view.budget.devices)),
+            self.where_box: gr.Accordion(visible=bool(view.budget.devices) or self.zerogpu is not None),
             self.memory: bar,
             self.make: _make_button(view),
         }
@@ -172,6 +175,7 @@ class PickerComponents:
 
 def build_model_picker(service: ModelPickerService, group: str) -> PickerComponents:
     """The picker inside the column that is open; `group` is its name on the page: "chat", "left" or "right"."""
+    on_zerogpu = service.zerogpu is not None and group == "chat"
     with gr.Column(elem_classes="gp-picker", elem_id=f"{group}-picker"):
         line = gr.HTML(
             picker_line("Choose a model", "", None, None),
@@ -205,14 +209,20 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                     info="Lower precision leaves room for a longer context.",
                     elem_id=f"{group}-kv",
                 )
-            with gr.Accordion("Where it runs", open=False, visible=False, elem_classes="gp-more") as where_box:
+            with gr.Accordion("Where it runs", open=False, visible=on_zerogpu, elem_classes="gp-more") as where_box:
                 where = gr.Radio(
-                    WHERE_CHOICES,
+                    ZEROGPU_CHOICES if on_zerogpu else WHERE_CHOICES,
                     value="auto",
                     label="Where it runs",
-                    info="A GPU writes faster; what does not fit into its memory runs on the CPU.",
+                    info="A GPU writes faster; "
+                    + (
+                        "the processor takes over where none can be had. Not seen on the real platform yet."
+                        if on_zerogpu
+                        else "what does not fit into its memory runs on the CPU."
+                    ),
                     elem_id=f"{group}-where",
                 )
+                zerogpu = gr.HTML("", apply_default_css=False, elem_id=f"{group}-zerogpu") if on_zerogpu else None
                 gpu_layers = gr.Number(
                     value=8, minimum=0, maximum=1024, precision=0, label="Layers on the GPU", visible=False,
                     elem_id=f"{group}-gpu-layers",
@@ -232,6 +242,7 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
         where=where,
         gpu_layers=gpu_layers,
         where_box=where_box,
+        zerogpu=zerogpu,
         memory=memory,
         actions=actions,
         server=server,
@@ -272,8 +283,8 @@ def picker_views(
 
 def _device_text(where: object, layers: object) -> str:
     """What the two components say, as the text of a DeviceChoice."""
-    if where == "gpu":
-        return "auto:all"
+    if where in ("zerogpu", "gpu"):
+        return "zerogpu" if where == "zerogpu" else "auto:all"
     if where == "layers" and isinstance(layers, int | float) and layers >= 0:
         return f"auto:{int(layers)}"
     return "cpu" if where == "cpu" else "auto"
@@ -281,6 +292,8 @@ def _device_text(where: object, layers: object) -> str:
 
 def _where_and_layers(choice: DeviceChoice) -> tuple[str, int]:
     """The values of the two components for a choice."""
+    if choice.is_zerogpu:
+        return "zerogpu", 0
     if choice.is_cpu:
         return "cpu", 0
     if choice.gpu_layers is None:
@@ -321,9 +334,22 @@ def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
         None, picker.where, picker.gpu_layers, js="where => ({__type__: 'update', visible: where === 'layers'})"
     )
     visitor = partial(visitor_of, runs=service.runs, via="chat" if picker.group == "chat" else "compare")
+    if picker.zerogpu and service.zerogpu:
+        _wire_zerogpu(picker.where, picker.zerogpu, service.zerogpu, visitor)
     _wire_making(picker, service, visitor)
     if picker.server:
         _wire_server_form(picker.server, service.servers, visitor, picker.models_changed)
+
+
+def _wire_zerogpu(where: gr.Radio, note: gr.HTML, zerogpu: ZeroGpu, visitor: Callable[..., Visitor]) -> None:
+    """What the visitor has left of ZeroGPU, and who waits for it, as soon as it is chosen."""
+
+    def look(request: gr.Request, chosen: str) -> str:
+        if chosen != "zerogpu":
+            return ""
+        return paragraph(zerogpu.problem or zerogpu.outlook(visitor(request).person).sentence)
+
+    where.input(look, where, note, **_QUIET)
 
 
 def keep_pickers_current(

@@ -13,10 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -51,14 +48,6 @@ VARIABLES = {  # as Spaces set them
 PRELOADED = "ggml-org/gemma-3-1b-it-GGUF"
 _GROUPS = Path("/sys/fs/cgroup")
 _numbers = itertools.count()
-
-
-@dataclass
-class ZeroGpuService:
-    """asked: the paths that were asked for."""
-
-    address: str
-    asked: list[str] = field(default_factory=list)
 
 
 def project_table() -> dict[str, Any]:
@@ -108,31 +97,6 @@ def group_of_processes(most_bytes: int) -> Iterator[Path | None]:
     finally:
         with suppress(OSError):
             group.rmdir()
-
-
-@contextmanager
-def zerogpu_service() -> Iterator[ZeroGpuService]:
-    """What a ZeroGPU Space finds at SPACES_ZERO_DEVICE_API_URL, as far as the start of a page asks it."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            service.asked.append(self.path)
-            self.send_response(200 if self.path == "/startup-report" else 404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *values: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    service = ZeroGpuService(f"http://127.0.0.1:{server.server_port}")
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield service
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager

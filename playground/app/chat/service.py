@@ -34,9 +34,11 @@ from playground.chat.export import where_it_ran
 from playground.chat.history import HistoryLimits, check_chat
 from playground.chat.session import ChatSession, ModelUsed, read_instructions
 from playground.chat.template.render import Message
-from playground.engine.local.pool import LoadStatus, ModelPool
-from playground.engine.protocol import Queued, Token
+from playground.engine.local.pool import LoadStatus, ModelLease, ModelPool
+from playground.engine.protocol import Queued, Remark, Token
 from playground.engine.remote.protocol import RemoteModel
+from playground.engine.zerogpu.engine import ZeroGpuLease
+from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor, Work
 from playground.models.model_file import ModelFile
@@ -213,12 +215,14 @@ class ChatService:
     ) -> Generator[ChatUpdate, None, Lease | None]:
         """Yields how far the load is, or what it waits for."""
         loading: Generator[LoadStatus, None, Lease]
+        zerogpu = self.picker.zerogpu if choice.device.is_zerogpu else None
         if isinstance(model, RemoteModel):
             loading, stage = self.picker.servers.lease_model(model), f"Asking {model.server}"
         else:
             context = self.picker.context_parameters(choice)
             allow_unfit = allow_unfit and self._settings.allow_load_anyway
-            loading = self._pool.lease_model(model.path, context, allow_unfit=allow_unfit, wait_for_memory=True)
+            here = self._pool.lease_model(model.path, context, allow_unfit=allow_unfit, wait_for_memory=True)
+            loading = _on_zerogpu(here, zerogpu, run.visitor) if zerogpu else here
             stage = f"Loading {model.display_name} · {model.level}"
         run.close_if_abandoned(loading)
         with closing(loading):
@@ -249,7 +253,7 @@ class ChatService:
                 for update in updates:
                     token = update.last_token or token
                     message = update.message
-                    if update.event and not isinstance(update.event, Queued):
+                    if update.event and not isinstance(update.event, Queued | Remark):
                         run.begin_work()
                     if update.finished:
                         return _finished(lease, session, update, token)
@@ -286,6 +290,13 @@ class _OpenedModel:
     lease: Lease
 
 
+def _on_zerogpu(
+    loading: Generator[LoadStatus, None, ModelLease], zerogpu: ZeroGpu, visitor: Visitor
+) -> Generator[LoadStatus, None, ZeroGpuLease]:
+    lease = yield from loading
+    return ZeroGpuLease(lease, zerogpu, visitor.person)
+
+
 def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: Token | None) -> ChatUpdate:
     assert update.finished
     loaded = lease.engine.loaded
@@ -298,7 +309,9 @@ def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: To
         activity=ReplyActivity(update.finished, load_seconds=lease.load_seconds),
         context=_context_use(token, update),
         details=ReplyDetails(update.finished.timings, lease.plan, memory, lease.load_seconds),
-        problem=Notice(update.remarks, "warning") if update.remarks else CLEAR,
+        problem=Notice(update.remarks, "info" if update.remarks == update.where else "warning")
+        if update.remarks
+        else CLEAR,
     )
 
 

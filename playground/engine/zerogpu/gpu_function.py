@@ -1,19 +1,46 @@
-"""The decorated function that a ZeroGPU Space must have at its start.
+"""The decorated function of a ZeroGPU Space: it writes one reply on the GPU that is lent for the call.
 
 On ZeroGPU a Space has a processor all the time, and a GPU only inside a function that is decorated with `spaces.GPU`.
-The platform ends a Space that has no such function when its page is launched. Models run on the processor there; the
-one function that is decorated here only names the GPU.
+The platform ends a Space that has no such function when its page is launched. It runs a call in a fork of the page's
+process and passes on what the function yields. The fork starts a model's process of the usual kind, so the file is
+read by a confined child here as well, and the page gets lines of JSON to check.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable, Mapping
-from typing import Final
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from playground.engine.protocol import Generate
+    from playground.llama.params import ContextParameters
 
 TRUE: Final = ("1", "t", "true")  # as the package `spaces` reads its variables
-LONGEST_CALL_SECONDS: Final = 15
+_SPARE_SECONDS: Final = 2  # of the time asked for, to end the reply and the model's process
+_LINES_SECONDS: Final = 0.15  # how often the page gets what was written, and may end the call
+
+
+@dataclass(frozen=True)
+class GpuJob:
+    """One reply for the GPU. `context` says on which device the model is placed, `cores` how many threads it may use.
+
+    seconds: for how long the GPU is asked for. libraries: what the model's process adds to its environment.
+    """
+
+    path: str
+    context: ContextParameters
+    generate: Generate
+    seconds: int
+    cores: int
+    libraries: Mapping[str, str]
+
+
+GpuFunction = Callable[[GpuJob], Iterator[bytes]]
 
 
 def is_zerogpu(environ: Mapping[str, str] = os.environ) -> bool:
@@ -21,21 +48,53 @@ def is_zerogpu(environ: Mapping[str, str] = os.environ) -> bool:
     return environ.get("SPACES_ZERO_GPU", "").lower() in TRUE
 
 
-def declare_gpu_function() -> Callable[[], str]:
-    """Decorates `gpu_name`; to be called before Gradio or anything that could touch CUDA is imported.
+def declare_gpu_function() -> GpuFunction:
+    """Decorates `write_reply`; first to be called before Gradio or anything that could touch CUDA is imported.
 
-    The package `spaces` belongs to the platform. It reports the function when the page is launched.
+    The package `spaces` belongs to the platform. It reports the function when the page is launched, and gives the same
+    one when it is asked again.
     """
     import spaces
 
-    decorated: Callable[[], str] = spaces.GPU(duration=LONGEST_CALL_SECONDS)(gpu_name)
+    decorated: GpuFunction = spaces.GPU(duration=seconds_of)(write_reply)
     return decorated
 
 
-def gpu_name() -> str:
-    """The GPU that the driver names, such as "GPU 0: NVIDIA RTX PRO 6000 …"; "" where there is none."""
+def seconds_of(job: GpuJob) -> int:
+    """For how long the platform is asked for the GPU; it needs this before the call."""
+    return job.seconds
+
+
+def write_reply(job: GpuJob) -> Iterator[bytes]:
+    """Loads the model, writes the reply and ends the model's process. Yields lines of events, as protocol.py has them.
+
+    Runs in the fork that has the GPU. Often yields nothing (b""), so that the call can be ended at any time.
+    """
+    from playground.engine.local.client import LocalEngine
+    from playground.engine.local.cpu_shares import CpuShares
+    from playground.engine.protocol import Failed, encode_event
+    from playground.errors import PlaygroundError
+
+    until = time.monotonic() + job.seconds - _SPARE_SECONDS
+    yield b""  # the GPU is there
+    os.environ.update(job.libraries)  # of the fork alone
+    shares = CpuShares(job.cores)
+    ask = job.generate
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return listed.stdout.strip()
+        with closing(shares), closing(LocalEngine(Path(job.path), job.context, shares)) as engine:
+            for progress in engine.load_model():
+                yield encode_event(progress)
+            stream = engine.start_reply(
+                ask.prompt, ask.sampling, ask.max_tokens, ask.stop, ask.reproducible, ask.alternatives, ask.chat,
+                ask.literal,
+            )  # fmt: skip
+            with stream:
+                while stream.is_open:
+                    yield b"".join(map(encode_event, stream.events_within(_LINES_SECONDS)))
+                    if time.monotonic() > until and stream.is_open:
+                        remedy = "Ask the model to go on, or choose the processor."
+                        problem = f"The {job.seconds} s for which the GPU was asked are over."
+                        yield encode_event(Failed(ask.request, problem, remedy))
+                        return
+    except PlaygroundError as error:
+        yield encode_event(Failed(ask.request, error.problem, error.remedy))

@@ -44,8 +44,8 @@ def machine_strip(
 
     With a GPU: `NVIDIA RTX 4070 10.9 GiB free of 12.0 GiB · RAM 22.1 GiB usable of 31.2 GiB · 8 cores`.
 
-    on_space: the computer is not the reader's own, and is called what it is. on_zerogpu: it has a GPU for single calls,
-    which is not used.
+    on_space: the computer is not the reader's own, and is called what it is. on_zerogpu: it is lent a GPU for single
+    replies.
     """
     usable, total = gibibytes_apart(memory.usable, memory.total)
     return render(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from playground.chat.export import where_it_ran
 from playground.chat.markdown_escape import escape_markdown
-from playground.engine.protocol import FINISH_SENTENCES, FINISH_WORDS, Event, Finished, Prefilled, Queued, Token
+from playground.engine.protocol import FINISH_SENTENCES, FINISH_WORDS, Event, Finished, Prefilled, Queued, Remark, Token
 from playground.text_format import UNKNOWN, about, count, counted, percent, seconds, speed
 from playground.web.html.memory import memory_rows, predicted_beside_measured
 from playground.web.html.page import notice
@@ -64,6 +64,8 @@ def live_line(event: Event | None, *, stopped: CutShortBy | None = None, load_se
         )
     if isinstance(event, Queued):
         return _line("waits", [_position(event.position), f"starts in {about(event.wait_seconds)}"])
+    if isinstance(event, Remark):
+        return _line("waits", [event.text])
     if isinstance(event, Prefilled):
         done = event.done / event.total if event.total else 1.0
         cached = [f"{count(event.cached)} from the cache"] if event.cached else []

@@ -1,0 +1,64 @@
+"""Replies by the real package `spaces`, each a line of JSON: `python -m tests.support.zerogpu_replies`.
+
+A process of its own, because the package decides when it is imported whether this is a ZeroGPU Space.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from playground.engine.protocol import GREEDY, Finished, Remark, Token
+from playground.engine.zerogpu.gpu_function import declare_gpu_function
+from tests.support.zerogpu_service import libraries, zerogpu_service
+
+PROMPT = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def main(starter: Path) -> None:
+    with zerogpu_service() as service, tempfile.TemporaryDirectory() as folder:
+        os.environ.update(service.variables)
+        declare_gpu_function()  # first of all, as app.py does
+        from playground.engine.local.client import LocalEngine
+        from playground.engine.local.cpu_shares import CpuShares
+        from playground.engine.zerogpu.engine import ZeroGpuEngine
+        from playground.engine.zerogpu.gpu import ZeroGpu
+        from playground.llama.params import ContextParameters
+
+        gpu = ZeroGpu(libraries(Path(folder, "libraries")), "", 1)
+        shares = CpuShares(1)
+        local = LocalEngine(starter, ContextParameters(512), shares)
+        for _ in local.load_model():
+            pass
+        engine = ZeroGpuEngine(local, gpu, starter.stat().st_size, "anna")
+
+        def ask(max_tokens: int, stop_after: int | None = None) -> None:
+            service.asked.clear()
+            text, remarks, finished = "", [], None
+            with engine.start_reply(PROMPT, GREEDY, max_tokens) as stream:
+                for event in stream:
+                    text += event.text if isinstance(event, Token | Finished) else ""
+                    remarks += [event.text] if isinstance(event, Remark) else []
+                    finished = event.reason if isinstance(event, Finished) else None
+                    if isinstance(event, Token) and event.count == stop_after:
+                        break
+            if stop_after:
+                service.wait_for("/release")
+            said = {"text": text, "remarks": remarks, "finished": finished, "on_gpu": engine.is_on_gpu}
+            print(json.dumps({**said, "asked": service.asked}), flush=True)
+
+        ask(12)
+        service.waiting = 2
+        ask(12)
+        ask(400, stop_after=3)
+        service.waiting, service.left, service.again = 0, 7, 3700
+        ask(12)
+        ask(12)
+        local.close()
+        shares.close()
+
+
+if __name__ == "__main__":
+    main(Path(os.environ["STARTER"]))
