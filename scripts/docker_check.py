@@ -91,7 +91,8 @@ def main(arguments: list[str]) -> int:
         return answers(image)
     finally:
         if not asked.keep:
-            shutil.rmtree(folder, ignore_errors=True)
+            # Never across the border of a file system, should one still be mounted.
+            subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=False)
 
 
 def made_base(root: Path) -> Path:

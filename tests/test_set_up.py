@@ -228,7 +228,14 @@ def test_a_prebuilt_llama_cpp_is_installed_without_a_compiler(
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "fault", ["it hangs", "a login in place of the wheel", "the library does not load", "the processor is another"]
+    "fault",
+    [
+        "it hangs",
+        "it lacks the version",
+        "a login in place of the wheel",
+        "the library does not load",
+        "the processor is another",
+    ],
 )
 def test_each_fault_of_the_index_leads_to_a_build(
     ready: tuple[Path, dict[str, str]], real_wheel: Path, index: WheelIndex, fault: str, tmp_path: Path
@@ -237,6 +244,8 @@ def test_each_fault_of_the_index_leads_to_a_build(
     page = "/cpu/llama-cpp-python/"
     if fault == "it hangs":
         index.silent.add(page)
+    if fault == "it lacks the version":
+        index.list_wheels("cpu", real_wheel.name.replace(version("llama-cpp-python"), "0.0.1"))
     if fault == "a login in place of the wheel":
         index.list_wheels("cpu", real_wheel.name)
         index.pages[f"/files/{real_wheel.name}"] = b"<html>Please log in</html>"
@@ -250,6 +259,7 @@ def test_each_fault_of_the_index_leads_to_a_build(
     (way,) = [line for line in said if "built from source" in line]
     reasons = {
         "it hangs": "did not answer",
+        "it lacks the version": f"has no {version('llama-cpp-python')} for cpu",
         "a login in place of the wheel": "login",
         "the library does not load": "does not run here",
         "the processor is another": "ends with SIGILL",

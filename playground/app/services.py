@@ -67,7 +67,6 @@ class Services:
         self._resources.callback(self.remotes.close)
         self.quantization_jobs = QuantizationJobs(self.library, self.processors.usable, self._place_for_imatrix)
         self._resources.callback(self.quantization_jobs.close)
-        self.zerogpu = self._open_zerogpu() if is_zerogpu() else None
         for folder in ("models", "scores"):
             remove_leftovers(settings.data_dir / folder)  # of runs that were killed
         self._opening = threading.Lock()
@@ -87,7 +86,11 @@ class Services:
             timings.generation_speed,
         )
 
-    def _open_zerogpu(self) -> ZeroGpu:
+    @cached_property
+    def zerogpu(self) -> ZeroGpu | None:
+        """For replies on the GPU of a ZeroGPU Space; None elsewhere. The first use begins to fetch what they need."""
+        if not is_zerogpu():
+            return None
         own, index = self.settings.zerogpu_libraries, self.settings.zerogpu_index
         folder = own or self.settings.data_dir / "zerogpu"
         zerogpu = ZeroGpu(folder, "" if own else index, self.processors.usable)

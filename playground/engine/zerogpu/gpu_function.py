@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class GpuJob:
     libraries: Mapping[str, str]
 
 
-GpuFunction = Callable[[GpuJob], Iterator[bytes]]
+GpuFunction = Callable[[GpuJob], Generator[bytes, None, None]]
 
 
 def is_zerogpu(environ: Mapping[str, str] = os.environ) -> bool:
@@ -65,7 +65,7 @@ def seconds_of(job: GpuJob) -> int:
     return job.seconds
 
 
-def write_reply(job: GpuJob) -> Iterator[bytes]:
+def write_reply(job: GpuJob) -> Generator[bytes, None, None]:
     """Loads the model, writes the reply and ends the model's process. Yields lines of events, as protocol.py has them.
 
     Runs in the fork that has the GPU. Often yields nothing (b""), so that the call can be ended at any time.

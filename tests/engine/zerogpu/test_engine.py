@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,7 @@ def token(text: str, count: int) -> Token:
 def test_what_the_gpu_writes_is_passed_on_with_its_time(ask: Asked) -> None:
     jobs: list[GpuJob] = []
 
-    def write(job: GpuJob) -> Iterator[bytes]:
+    def write(job: GpuJob) -> Generator[bytes, None, None]:
         jobs.append(job)
         yield b""
         yield encode_event(token("Four", 1))
@@ -88,7 +88,7 @@ def test_what_the_gpu_writes_is_passed_on_with_its_time(ask: Asked) -> None:
     "error", [Refused("Your quota is <b>exceeded</b> (60s requested vs. 3s left)."), OSError("no")]
 )
 def test_where_no_gpu_is_lent_the_processor_writes_and_the_page_says_why(ask: Asked, error: Exception) -> None:
-    def refuse(job: GpuJob) -> Iterator[bytes]:
+    def refuse(job: GpuJob) -> Generator[bytes, None, None]:
         raise error
         yield b""
 
@@ -98,7 +98,7 @@ def test_where_no_gpu_is_lent_the_processor_writes_and_the_page_says_why(ask: As
 
 
 def test_a_model_that_the_gpu_cannot_load_is_written_by_the_processor(ask: Asked) -> None:
-    def fail(job: GpuJob) -> Iterator[bytes]:
+    def fail(job: GpuJob) -> Generator[bytes, None, None]:
         yield encode_event(Failed(1, "The device CUDA0 is not there."))
 
     events = ask(fail)
@@ -106,7 +106,7 @@ def test_a_model_that_the_gpu_cannot_load_is_written_by_the_processor(ask: Asked
 
 
 def test_a_call_that_breaks_off_after_its_first_word_is_an_error(ask: Asked) -> None:
-    def die(job: GpuJob) -> Iterator[bytes]:
+    def die(job: GpuJob) -> Generator[bytes, None, None]:
         yield encode_event(token("Fo", 1))
         raise Refused("GPU task aborted")
 
@@ -115,7 +115,7 @@ def test_a_call_that_breaks_off_after_its_first_word_is_an_error(ask: Asked) -> 
 
 
 def test_without_llama_cpp_for_the_gpu_nothing_is_asked(local: LocalEngine, tmp_path: Path) -> None:
-    def never(job: GpuJob) -> Iterator[bytes]:
+    def never(job: GpuJob) -> Generator[bytes, None, None]:
         raise AssertionError
         yield b""
 
