@@ -116,7 +116,8 @@ def stages() -> tuple[dict[str, str], dict[str, list[Step]]]:
         if word == "FROM":
             found[rest.partition(" AS ")[2]] = []
         elif not found:
-            arguments.update([rest.split("=", 1)])
+            name, _, value = rest.partition("=")
+            arguments[name] = value
             continue
         found[list(found)[-1]].append((word, rest))
     return arguments, found
@@ -153,7 +154,7 @@ def take_step(image: Image, word: str, rest: str, image_of: object, more: dict[s
         name, _, value = rest.partition("=")
         image.arguments.setdefault(name, value.strip('"') or stages()[0].get(name, ""))
     elif word == "ENV":
-        image.variables.update(pair.split("=", 1) for pair in rest.split())
+        image.variables |= {pair.split("=", 1)[0]: pair.split("=", 1)[1] for pair in rest.split()}
     elif word == "WORKDIR":
         image.folder = rest
         inside(image, "").mkdir(parents=True, exist_ok=True)

@@ -9,24 +9,32 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 from playground.engine.protocol import GREEDY, Finished, Remark, Token
 from playground.engine.zerogpu.gpu_function import declare_gpu_function
-from tests.support.zerogpu_service import libraries, zerogpu_service
+from tests.support.zerogpu_service import libraries, visitors_token, zerogpu_service
 
 PROMPT = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
+
+
+class Headers(dict[str, str]):
+    """As Gradio's request has them: `spaces` takes no plain dict."""
 
 
 def main(starter: Path) -> None:
     with zerogpu_service() as service, tempfile.TemporaryDirectory() as folder:
         os.environ.update(service.variables)
         declare_gpu_function()  # first of all, as app.py does
+        from gradio.context import LocalContext
+
         from playground.engine.local.client import LocalEngine
         from playground.engine.local.cpu_shares import CpuShares
         from playground.engine.zerogpu.engine import ZeroGpuEngine
         from playground.engine.zerogpu.gpu import ZeroGpu
         from playground.llama.params import ContextParameters
 
+        LocalContext.request.set(SimpleNamespace(headers=Headers({"x-ip-token": visitors_token()})))  # type: ignore
         gpu = ZeroGpu(libraries(Path(folder, "libraries")), "", 1)
         shares = CpuShares(1)
         local = LocalEngine(starter, ContextParameters(512), shares)
@@ -44,7 +52,7 @@ def main(starter: Path) -> None:
                     finished = event.reason if isinstance(event, Finished) else None
                     if isinstance(event, Token) and event.count == stop_after:
                         break
-            if stop_after:
+            if engine.is_on_gpu or stop_after:
                 service.wait_for("/release")
             said = {"text": text, "remarks": remarks, "finished": finished, "on_gpu": engine.is_on_gpu}
             print(json.dumps({**said, "asked": service.asked}), flush=True)

@@ -135,6 +135,6 @@ def _queue_length() -> int | None:
     try:
         from spaces.zero.client import api_client
 
-        return round(api_client().get_queue_size())
+        return int(api_client().get_queue_size())
     except Exception:  # the package and its service belong to the platform and change without notice
         return None

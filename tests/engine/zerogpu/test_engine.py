@@ -93,7 +93,7 @@ def test_where_no_gpu_is_lent_the_processor_writes_and_the_page_says_why(ask: As
         yield b""
 
     events = ask(refuse)
-    assert "4" in text_of(events) and isinstance(events[-1], Finished)
+    assert "answer" in text_of(events) and isinstance(events[-1], Finished)
     assert "lent no GPU" in remarks(events) and "processor writes" in remarks(events) and "<b>" not in remarks(events)
 
 
@@ -102,7 +102,7 @@ def test_a_model_that_the_gpu_cannot_load_is_written_by_the_processor(ask: Asked
         yield encode_event(Failed(1, "The device CUDA0 is not there."))
 
     events = ask(fail)
-    assert "4" in text_of(events) and "CUDA0 is not there. So the processor" in remarks(events)
+    assert "answer" in text_of(events) and "CUDA0 is not there. So the processor" in remarks(events)
 
 
 def test_a_call_that_breaks_off_after_its_first_word_is_an_error(ask: Asked) -> None:
@@ -122,4 +122,4 @@ def test_without_llama_cpp_for_the_gpu_nothing_is_asked(local: LocalEngine, tmp_
     gpu = ZeroGpu(tmp_path / "nothing", "", 1, never, lambda: None)
     with ZeroGpuEngine(local, gpu, 1, "anna").start_reply(PROMPT, GREEDY, 4) as stream:
         events = list(stream)
-    assert "4" in text_of(events) and "There is no llama.cpp for ZeroGPU" in remarks(events)
+    assert "answer" in text_of(events) and "There is no llama.cpp for ZeroGPU" in remarks(events)
