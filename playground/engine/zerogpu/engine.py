@@ -83,13 +83,13 @@ class ZeroGpuEngine:
         command = Generate(
             REQUEST, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal)
         )
-        reply = _Reply(self, command)
+        reply = _GpuReply(self, command)
         context = copy_context()
         threading.Thread(target=context.run, args=(reply.write,), daemon=True, name="reply on ZeroGPU").start()
         return ReplyStream(reply.mailbox, reply.close)
 
 
-class _Reply:
+class _GpuReply:
     """One reply: on the GPU if it can be had, else here. `write` runs in a thread of its own."""
 
     def __init__(self, engine: ZeroGpuEngine, command: Generate) -> None:
