@@ -73,8 +73,10 @@ def resolve(wanted: list[str], version: str) -> int:
 def space_python(wanted: list[str], version: str) -> str:
     """A Python of that version with these packages and llama.cpp, in .venv/space; "" where there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    found = shutil.which(f"python{version}") or next(map(str, pyenv.glob(f"{version}.*/bin/python{version}")), "")
-    if not found or subprocess.run([found, "-c", ""], check=False).returncode:
+    candidates = [shutil.which(f"python{version}"), *map(str, pyenv.glob(f"{version}.*/bin/python{version}"))]
+    works = (one for one in candidates if one and not subprocess.run([one, "-c", ""], capture_output=True).returncode)
+    found = next(works, "")
+    if not found:
         print(f"==> No Python {version} was found: app.py is started by this one.", flush=True)
         return ""
     folder = PROJECT / ".venv" / "space"
