@@ -64,6 +64,9 @@ from playground.web.widgets import javascript
 
 MAX_TEXT_UPLOAD: Final = "2mb"  # of a file with instructions, where no model file may be dropped
 LAST_MESSAGES_SECONDS: Final = 5.0  # for what is under way to end by itself when the playground ends
+MOST_EVENTS_WAITING: Final = (
+    10_000  # without a number Gradio lets one wait on a ZeroGPU Space, and a page begins with more
+)
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 
 
@@ -136,7 +139,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
         page.load(js=javascript("copy_as_written.js"), show_progress="hidden", api_visibility="private")
         page.unload(close_session)
 
-    page.queue(default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
+    page.queue(max_size=MOST_EVENTS_WAITING, default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
     sessions.watch_page(page, (services.runs.end_session, streaming.end_session, services.pool.forget_chat))
     check_gradio(page)
     leave_out_the_hubs_header(page)
