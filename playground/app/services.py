@@ -13,9 +13,9 @@ from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import Timings
 from playground.engine.remote.registry import ServerRegistry
-from playground.errors import PlaygroundError
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.engine.zerogpu.gpu_function import is_zerogpu
+from playground.errors import PlaygroundError
 from playground.fit.planner import Planner
 from playground.limits.runs import Runs
 from playground.llama.devices import DeviceReader

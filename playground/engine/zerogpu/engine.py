@@ -32,11 +32,12 @@ from playground.engine.protocol import (
 )
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.engine.zerogpu.gpu import ZeroGpu
-from playground.engine.zerogpu.gpu_function import GpuJob
+from playground.engine.zerogpu.gpu_function import GpuJob, parameters_of
 from playground.engine.zerogpu.quota import seconds_for
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.llama.control_tokens import Span
+from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 from playground.text_format import one_line, percent, seconds
 
 REQUEST: Final = 1  # each reply has a stream of its own, so the number means nothing
@@ -75,13 +76,14 @@ class ZeroGpuEngine:
         alternatives: int = 0,
         chat: str = "",
         literal: Sequence[Span] = (),
+        extras: SamplingExtras = NO_EXTRAS,
     ) -> ReplyStream:
         """Start a reply, as LocalEngine does. Remark events say where it is written, and why.
 
         The platform finds the visitor by the request of the page, which belongs to the caller's context.
         """
         command = Generate(
-            REQUEST, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal)
+            REQUEST, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal), extras
         )
         reply = _GpuReply(self, command)
         context = copy_context()
@@ -175,12 +177,8 @@ class _GpuReply:
         self.mailbox.put(event)
 
     def _write_here(self) -> None:
-        ask = self._command
         self._engine.is_on_gpu = False
-        stream = self._engine._local.start_reply(
-            ask.prompt, ask.sampling, ask.max_tokens, ask.stop, ask.reproducible, ask.alternatives, ask.chat,
-            ask.literal,
-        )  # fmt: skip
+        stream = self._engine._local.start_reply(**parameters_of(self._command))
         with self._lock:
             self._here, is_closed = stream, self._is_closed
         if is_closed:

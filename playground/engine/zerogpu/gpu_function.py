@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from playground.engine.protocol import Generate
@@ -65,6 +65,11 @@ def seconds_of(job: GpuJob) -> int:
     return job.seconds
 
 
+def parameters_of(command: Generate) -> dict[str, Any]:
+    """The command as the parameters of an engine's start_reply, which numbers its requests itself."""
+    return {name: value for name, value in vars(command).items() if name != "request"}
+
+
 def write_reply(job: GpuJob) -> Generator[bytes, None, None]:
     """Loads the model, writes the reply and ends the model's process. Yields lines of events, as protocol.py has them.
 
@@ -84,11 +89,7 @@ def write_reply(job: GpuJob) -> Generator[bytes, None, None]:
         with closing(shares), closing(LocalEngine(Path(job.path), job.context, shares)) as engine:
             for progress in engine.load_model():
                 yield encode_event(progress)
-            stream = engine.start_reply(
-                ask.prompt, ask.sampling, ask.max_tokens, ask.stop, ask.reproducible, ask.alternatives, ask.chat,
-                ask.literal,
-            )  # fmt: skip
-            with stream:
+            with engine.start_reply(**parameters_of(ask)) as stream:
                 while stream.is_open:
                     yield b"".join(map(encode_event, stream.events_within(_LINES_SECONDS)))
                     if time.monotonic() > until and stream.is_open:
