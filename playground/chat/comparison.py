@@ -99,6 +99,8 @@ DISTURBED_SENTENCE: Final = (
 )
 
 
+LEAST_TOKENS: Final = 32  # of an answer, or of a prompt, for its speed to mean anything
+
 MEMORY_SENTENCE: Final = (
     "Memory planned is what the answer needs. Memory measured is all that is loaded, with parts of the file that no "
     "token reads and that the system takes back when memory is short."
@@ -169,7 +171,9 @@ def comparison_table(
         )
         better = None
         is_shared = kind.unit == "bytes" and uses_gpus
-        if kind.better and not is_shared and not (at_once and kind.depends_on_cores) and not any(disturbed):
+        is_disturbed = any(disturbed) or (at_once and kind.depends_on_cores)
+        is_too_short = kind.depends_on_cores and any(_is_too_short(figure, result) for result in results if result)
+        if kind.better and not is_shared and not is_disturbed and not is_too_short:
             better = _best_index(values, kind.better, kind.noise(noise))
         rows.append(ComparisonRow(figure, kind.title, kind.unit, values, better, disturbed))
     return tuple(rows)
@@ -246,6 +250,15 @@ _FIGURES: Final[dict[Figure, _FigureKind]] = {
 
 
 _OF_GPUS: Final[frozenset[Figure]] = frozenset(("gpu_memory_planned", "gpu_memory_measured", "ran_on"))
+
+
+def _is_too_short(figure: Figure, result: PaneResult) -> bool:
+    """Whether too few tokens were written or read for this speed to be compared."""
+    timings = result.finished.timings
+    tokens = timings.generated_tokens
+    if figure != "generation_speed" and timings.prompt_tokens is not None:
+        tokens = timings.prompt_tokens - (timings.cached_tokens or 0)
+    return tokens is not None and tokens < LEAST_TOKENS
 
 
 def _best_index(values: Sequence[Value], better: Literal["more", "less"], noise: float) -> int | None:

@@ -151,6 +151,15 @@ class Runs:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def wait_until_free(self, visitor: Visitor, place: str, seconds: float) -> None:
+        """Return when this session has nothing under way in this place any more, or after this time."""
+
+        def is_free() -> bool:
+            return not any(run.visitor.session == visitor.session and run.place == place for run in self._runs)
+
+        with self._run_ended:
+            self._run_ended.wait_for(is_free, seconds)
+
     # --- limits that are not about runs ---
 
     def check_reply_length(self, tokens: int) -> None:

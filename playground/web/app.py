@@ -111,13 +111,13 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
                 elem_classes="gp-duplicate",
             )  # fmt: skip
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Chat", id="chat"):
-                chat = build_chat_tab(picker_service, settings)
             with gr.Tab("Compare", id="compare"):
                 compare = build_compare_tab(
                     picker_service, load_comparison_prompts(), compare_service.usual_mode, settings.max_reply_tokens,
                     settings.tab_seconds,
                 )  # fmt: skip
+            with gr.Tab("Chat", id="chat"):
+                chat = build_chat_tab(picker_service, settings)
             with gr.Tab("Fit", id="fit") as fit_tab:
                 fit = build_fit_tab(fit_tab, fit_service)
             with gr.Tab("Models", id="models") as models_tab:

@@ -1,8 +1,9 @@
 """The look of the page for Gradio: colours, fonts, and the arguments of `launch` that concern the look.
 
 A paper-like neutral and one accent colour, petrol. The colours of the verdicts and of the memory bar are in
-assets/theme.css. Text has a contrast of at least 4.5:1 in light and dark mode. Nothing is loaded from the network: the
-fonts are in Gradio's own files, where IBM Plex is complete in Regular and Bold only.
+assets/theme.css, the comparison's own in assets/compare.css. Text has a contrast of at least 4.5:1 in light and dark
+mode. Nothing is loaded from the network: the fonts are in Gradio's own files, where IBM Plex is complete in Regular
+and Bold only.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def launch_look() -> dict[str, Any]:
     """The arguments of `launch(...)` that concern the look."""
     return {
         "theme": playground_theme(),
-        "css_paths": [asset("theme.css")],
+        "css_paths": [asset("theme.css"), asset("compare.css")],
         "favicon_path": asset("logo.svg"),
         "footer_links": [],
         "head": ONLY_OWN_PICTURES,

@@ -17,11 +17,9 @@ from playground.app.compare.comparison import BALLOT, CompareRequest, Comparison
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import link_query
 from playground.app.compare.updates import (
-    AgreementResult,
     ComparedAnswers,
     CompareOutlook,
     CompareUpdate,
-    NoiseResult,
     PaneState,
     VoteTallies,
 )
@@ -219,31 +217,65 @@ def test_an_empty_question_says_what_to_do(service: CompareService) -> None:
 # --- noise and agreement ---
 
 
-def test_one_model_run_twice_gives_identical_answers(service: CompareService, answered: Answered) -> None:
-    updates = list(service.scoring.measure_noise(ANNA, answered[0]))
-    noise = updates[-1].noise
-    assert isinstance(noise, NoiseResult) and noise.is_identical and noise.name == "Q4_1"
-    assert last_comparison(updates).noise.is_measured
-    assert answers(updates[-1]).noise == noise.noise
-
-
-def test_the_answer_is_scored_token_by_token(service: CompareService, answered: Answered) -> None:
+def test_b_reads_a_s_answer_by_itself_and_the_result_says_how_far_it_agrees(
+    service: CompareService, answered: Answered
+) -> None:
     comparison, _ = answered
     logged: list[tuple[str, str]] = []
     with events.subscribed(lambda event, facts: logged.append((event, facts.get("outcome", "")))):
-        updates = list(service.scoring.measure_agreement(ANNA, comparison))
+        updates = list(service.results.measure_by_itself(READER, comparison))
     assert ("scoring", "done") in logged
-    agreement, result = updates[-1].agreement, comparison.panes[0].result
-    assert isinstance(agreement, AgreementResult) and agreement.is_same_model
-    assert result and len(agreement.fidelity.tokens) == len(result.tokens)
-    assert agreement.fidelity.kl_divergence > 0
+    facts = [update.result for update in updates if update.result][-1]
+    assert facts.agreement is not None and facts.agreement < 1 and (facts.kl_divergence or 0) > 0
+    states = [update.panes for update in updates if update.panes[0]][-1]
+    assert states[0] and all(token.is_scored and token.top_b for token in states[0].tokens)
+    assert all(update.comparison is None for update in updates)  # it never writes over what the visitor does
+    again = [update.result for update in service.results.measure_by_itself(READER, comparison) if update.result]
+    assert again == []  # it is known
 
 
 def test_a_model_agrees_wholly_with_itself(service: CompareService) -> None:
     comparison = asked(service, replace(BRIEFLY, choices=(SHIPPED, SHIPPED)))
-    agreement = list(service.scoring.measure_agreement(ANNA, comparison))[-1].agreement
-    assert isinstance(agreement, AgreementResult)
-    assert (agreement.fidelity.top_token_agreement, agreement.fidelity.kl_divergence) == (1, 0)
+    facts = [one.result for one in service.results.measure_by_itself(ANNA, comparison) if one.result][-1]
+    assert (facts.agreement, facts.kl_divergence, facts.is_same) == (1, 0, True)
+
+
+def test_what_goes_on_by_itself_ends_for_the_next_question(service: CompareService, answered: Answered) -> None:
+    measuring = service.results.measure_by_itself(Visitor("b"), answered[0])
+    next(update for update in measuring if update == CompareUpdate())
+    service.stop_what_runs(Visitor("b"))
+    assert [update for update in measuring if update != CompareUpdate()] == []
+
+
+# --- the dial ---
+
+
+def test_the_dial_has_only_levels_that_differ_and_says_why(service: CompareService) -> None:
+    dial = service.dials.dial_of(MODEL)
+    assert [stop.name for stop in dial.stops] == ["Q8_0", "Q4_1", "IQ4_NL", "Q4_0", "Q2_0"]
+    assert [stop.is_here for stop in dial.stops] == [False, True, False, False, True]
+    assert dial.left_out.startswith("Q2_K to Q6_K are left out: this model’s rows of 576 weights")
+    assert service.dials.dial_of("../../etc/passwd").stops == ()
+
+
+def test_a_level_that_answered_before_comes_back_at_once(service: CompareService, answered: Answered) -> None:
+    comparison, shipped = answered[0], CompareRequest((SHIPPED, SHIPPED), max_tokens=12)
+    moved = list(service.swap_levels(READER, comparison, shipped))
+    assert [bool(update.panes[1]) for update in moved] == [True]  # A's own answer was kept; nothing ran
+    assert answers(moved[0]).names == ("Q4_1 (A)", "Q4_1 (B)")
+    back = list(service.swap_levels(READER, last_comparison(moved), BRIEFLY))
+    assert len(back) == 1 and last_comparison(back).panes[1].result == comparison.panes[1].result
+
+
+def test_a_move_of_b_asks_the_new_level_and_leaves_a_as_it_is(service: CompareService, services: Services) -> None:
+    comparison = asked(service)
+    request = replace(BRIEFLY, choices=(SHIPPED, ModelChoice(MODEL, "Q4_0", 2048)))
+    updates = list(service.swap_levels(ANNA, comparison, request))
+    assert all(update.panes[0] is None for update in updates[1:-1])
+    swapped = last_comparison(updates)
+    assert swapped.panes[0].result == comparison.panes[0].result and swapped.names == ("Q4_1", "Q4_0")
+    services.library.path_for_level(MODEL, "Q4_0").unlink()
+    assert list(service.swap_levels(ANNA, Comparison(), request)) == []  # nothing was asked yet
 
 
 # --- blind ---
@@ -344,8 +376,8 @@ def test_a_link_to_what_is_not_here_says_so_and_opens_the_usual(service: Compare
     assert setup.mode is None and setup.prompt == "Hi"
 
 
-def test_a_newcomer_sees_a_sensible_level_beside_a_babbling_one(service: CompareService) -> None:
-    assert [choice.level for choice in service.setup.first_choices()] == ["Q8_0", "Q2_0"]
+def test_a_newcomer_sees_eight_bits_beside_four(service: CompareService) -> None:
+    assert [choice.level for choice in service.setup.first_choices()] == ["Q8_0", "Q4_0"]
 
 
 def test_the_outlook_knows_memory_and_levels_to_be_made(service: CompareService) -> None:

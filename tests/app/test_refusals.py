@@ -14,7 +14,6 @@ import pytest
 from playground.app.chat.keeping import KeptChat
 from playground.app.chat.service import ChatService
 from playground.app.chat.updates import ChatRequest
-from playground.app.compare.comparison import Comparison
 from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
 from playground.app.messages import log_file_refusal, log_refusal
@@ -105,7 +104,6 @@ def test_a_chat_from_a_browser_that_is_too_long_is_a_line(chat: ChatService, rec
 def test_what_is_switched_off_is_a_line(compare: CompareService, services: Services, records: Log) -> None:
     models = ModelsService(services)
     attempts: dict[str, Callable[[], object]] = {
-        "allow_lab": lambda: list(compare.scoring.measure_noise(ANNA, Comparison())),
         "allow_downloads": lambda: models.start_download("owner/Model-GGUF", "a key", ANNA),
         "allow_quantize": lambda: list(models.make_level("SmolLM2-135M-Instruct", "Q2_0", visitor=ANNA)),
     }

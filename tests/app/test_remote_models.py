@@ -234,9 +234,8 @@ def test_a_server_s_answer_has_a_speed_and_no_memory(compared: CompareUpdate) ->
 def test_what_a_server_does_not_send_cannot_be_compared(comparison: CompareService, compared: CompareUpdate) -> None:
     assert answers(compared).first_difference == NoDifference("tokens not shown", 0)
     assert compared.comparison
-    refused = list(comparison.scoring.measure_agreement(ANN, compared.comparison))[-1]
-    assert "a server does not tell how likely it finds a text" in str(refused.problem)
-    assert refused.phase == "rest"
+    (update,) = comparison.results.measure_by_itself(ANN, compared.comparison)
+    assert update.result and update.result.agreement_note == "a server cannot be asked"
 
 
 def test_a_saved_comparison_says_that_one_model_ran_on_a_server(

@@ -1,4 +1,4 @@
-"""The Compare tab in a real browser, with the starter model and levels made from it."""
+"""The page's first tab in a real browser: the bit dial, two answers, what they mean; with the starter model."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from playwright.sync_api import Page, expect
 from tests.e2e.visitor import Visitor
 
 MAKING_MILLISECONDS = 150_000  # the first comparison makes both levels
-
-
-def open_compare(page: Page) -> Page:
-    page.get_by_role("tab", name="Compare").click()
-    expect(page.locator("#left-fold")).to_contain_text("Q8_0")
-    expect(page.locator("#right-fold")).to_contain_text("Q2_0")
-    return page
+LARGEST_SHIFT = 0.01  # of the window and the way that something visible moved by itself
+WATCH_SHIFTS = """() => {
+  window.shifted = 0;
+  new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+  }).observe({type: 'layout-shift', buffered: true});
+}"""
 
 
 @pytest.fixture
-def compare(page: Page) -> Page:
-    return open_compare(page)
+def compare(visit: Visitor) -> Page:
+    page = visit(1280, 800, tab="Compare")
+    page.evaluate(WATCH_SHIFTS)
+    return page
 
 
-def wait_for_both(page: Page) -> None:
+def wait_for_result(page: Page) -> None:
     expect(page.locator("#compare-send")).to_be_visible(timeout=MAKING_MILLISECONDS)
-    for group in ("left", "right"):
-        expect(page.locator(f"#compare-log-{group}").get_by_test_id("bot")).not_to_have_count(0)
+    expect(page.locator("#compare-result .gp-verdict")).to_be_visible(timeout=MAKING_MILLISECONDS)
 
 
 def briefly(page: Page) -> None:
     """Short answers: a level that babbles goes on to the limit."""
-    page.get_by_role("button", name="Sampling settings").click()
-    page.get_by_label("number input for Longest reply").fill("32")
-    page.get_by_label("number input for Longest reply").press("Tab")
+    page.get_by_role("button", name="Sampling settings").last.click()
+    page.get_by_label("number input for Longest reply").last.fill("16")
+    page.get_by_label("number input for Longest reply").last.press("Tab")
 
 
 def ask(page: Page, text: str) -> None:
@@ -43,29 +44,86 @@ def ask(page: Page, text: str) -> None:
     expect(page.locator("#compare-stop")).to_be_visible()
 
 
-def test_two_clicks_show_a_newcomer_two_levels_side_by_side(compare: Page) -> None:
+def level(page: Page, side: str) -> str:
+    return page.get_by_role("slider", name=f"Level of {side}").get_attribute("aria-valuetext") or ""
+
+
+def test_one_click_shows_four_bits_beside_eight_and_the_dial_takes_b_further_down(compare: Page) -> None:
+    assert level(compare, "A").startswith("Q8_0, 8.5 bits") and level(compare, "B").startswith("Q4_0, 5.3 bits")
+    expect(compare.locator("#compare-dial")).to_contain_text("Q2_K to Q6_K are left out")
     compare.locator("#compare-example-1").click()
-    wait_for_both(compare)
-    for group, level in (("left", "Q8_0"), ("right", "Q2_0")):
-        expect(compare.locator(f"#compare-live-{group}")).to_contain_text(re.compile(r"[\d.]+ tok/s · \d+ tokens"))
-        expect(compare.locator(f"#compare-head-{group}")).to_contain_text(level)
-        expect(compare.locator(f"#compare-head-{group}")).to_contain_text("made from Q4_1")
-    expect(compare.locator("#compare-log-left").get_by_test_id("bot")).to_contain_text("4")
-    expect(compare.locator("#compare-differences")).to_contain_text("Generation speed")
-    expect(compare.locator("#compare-parting")).to_contain_text("First difference")
+    wait_for_result(compare)
+    first, second = compare.locator("#compare-pane-a"), compare.locator("#compare-pane-b")
+    for pane, name in ((first, "Q8_0"), (second, "Q4_0")):
+        expect(pane.locator(".gp-pane-head")).to_contain_text(re.compile(rf"{name} · .* bits · made from Q4_1"))
+        expect(pane.locator(".gp-check-yes")).to_contain_text("cold")
+        expect(pane).to_contain_text(re.compile(r"[\d.]+ tok/s.* tokens"))
+    result = compare.locator("#compare-result")
+    expect(result).to_contain_text(re.compile("Same answer, with a 37% smaller file|Both get it right"))
+    expect(result.locator(".gp-tile").first).to_contain_text("138 MiB → 87 MiB")
+    expect(result.locator(".gp-tile").last).to_contain_text(re.compile(r"\d+% of A’s words"))
+    for part in ("#compare-dial", "#compare-pane-b", "#compare-result .gp-verdict", "#compare-send"):
+        expect(compare.locator(part)).to_be_in_viewport(ratio=1)
+    assert compare.evaluate("scrollY") == 0
+
+    handle = compare.get_by_role("slider", name="Level of B")
+    handle.focus()
+    compare.keyboard.press("End")
+    assert level(compare, "B").startswith("Q2_0")  # at once, before anything is asked
+    expect(second.locator(".gp-pane-head")).to_contain_text("Q2_0", timeout=MAKING_MILLISECONDS)
+    wait_for_result(compare)
+    expect(second.locator(".gp-check-no")).to_contain_text("cold")
+    expect(result).to_contain_text("Q8_0 gets it right. Q2_0 does not, with a 57% smaller file.")
+    expect(first.locator(".gp-token-first")).to_have_count(1)
+    expect(second.locator(".gp-token-first")).to_have_count(1)
+
+    compare.keyboard.press("ArrowLeft")
+    expect(second.locator(".gp-check-yes")).to_contain_text("cold")  # kept: nothing runs
+    expect(compare.locator("#compare-stop")).to_be_hidden()
+    expect(result).not_to_contain_text("57%")
+    assert compare.evaluate("window.shifted") < LARGEST_SHIFT
+
+    token = first.locator(".gp-token").first
+    token.focus()
+    expect(first.locator(".gp-top-a li")).to_have_count(5)
+    said = first.locator(".gp-top-word").inner_text()
+    compare.keyboard.press("ArrowRight")
+    expect(first.locator(".gp-token").nth(1)).to_be_focused()
+    expect(first.locator(".gp-top-word")).not_to_have_text(said)
+    compare.keyboard.press("Escape")
+    expect(first.locator(".gp-top-five")).to_have_count(0)
+
     compare.locator("#compare-clear").click()
-    expect(compare.locator("#compare-log-left").get_by_test_id("bot")).to_have_count(0)
-    expect(compare.locator("#compare-differences")).not_to_contain_text("Generation speed")
+    expect(compare.locator("#compare-question")).not_to_contain_text("opposite")
     compare.locator("#compare-undo").click()
-    wait_for_both(compare)
-    expect(compare.locator("#compare-differences")).to_contain_text("Generation speed")
+    wait_for_result(compare)
+    expect(compare.locator("#compare-question")).to_contain_text("opposite")
     expect(compare.locator("#compare-undo")).to_be_hidden()
 
 
-def test_both_pickers_offer_levels_when_the_tab_opens(compare: Page) -> None:
+def test_a_press_on_a_level_moves_b_and_a_dragged_handle_moves_a(compare: Page) -> None:
+    compare.locator('[data-level="Q2_0"]').click()
+    assert level(compare, "B").startswith("Q2_0")
+    handle, goal = compare.locator(".gp-tag-a.gp-handle"), compare.locator('[data-level="Q4_1"]')
+    box = handle.bounding_box()
+    assert box
+    compare.mouse.move(box["x"] + 5, box["y"] + 5)
+    compare.mouse.down()
+    goal.hover()
+    compare.mouse.up()
+    assert level(compare, "A").startswith("Q4_1") and level(compare, "B").startswith("Q2_0")
+    expect(compare.locator("#compare-result .gp-tile").first).to_contain_text("94 MiB → 59 MiB")  # before any question
+
+
+def test_two_different_models_are_one_click_away(compare: Page) -> None:
+    expect(compare.locator("#left-model")).to_be_hidden()
+    compare.get_by_role("button", name="Two different models").click()
     for group in ("left", "right"):
+        expect(compare.locator(f"#{group}-model")).to_be_visible()
         expect(compare.locator(f"#{group}-level")).to_contain_text("Q4_1")
         expect(compare.locator(f"#{group}-context")).to_contain_text("4K")
+    compare.locator("#right-level").get_by_text("Q4_1", exact=True).click()
+    expect(compare.get_by_role("slider", name="Level of B")).to_have_attribute("aria-valuetext", re.compile("Q4_1"))
 
 
 def test_running_at_the_same_time_says_that_cores_are_shared(compare: Page) -> None:
@@ -73,45 +131,32 @@ def test_running_at_the_same_time_says_that_cores_are_shared(compare: Page) -> N
     expect(compare.locator("#compare-beforehand")).to_contain_text("share the cores")
     briefly(compare)
     ask(compare, "What is 2+2?")
-    wait_for_both(compare)
-    expect(compare.locator("#compare-differences")).to_contain_text("shared the cores")
+    wait_for_result(compare)
+    expect(compare.locator("#compare-result")).to_contain_text("both shared the cores")
 
 
 def test_a_blind_vote_hides_the_names_until_it_is_given(compare: Page) -> None:
     compare.get_by_label("Blind").check()
-    expect(compare.locator("#left-fold")).not_to_be_visible()
     briefly(compare)
     ask(compare, "What is 2+2?")
     expect(compare.locator("#compare-ballot")).to_be_visible(timeout=MAKING_MILLISECONDS)
     for side in ("a", "b"):
-        assert not re.search(r"Q8_0|Q2_0|tok/s", compare.locator(f"#compare-pane-{side}").inner_text())
+        assert not re.search(r"Q8_0|Q4_0|tok/s", compare.locator(f"#compare-pane-{side}").inner_text())
     compare.get_by_role("button", name="A better").click()
-    expect(compare.locator("#compare-head-left")).to_contain_text(re.compile("was Q[82]_0"))
+    expect(compare.locator("#compare-pane-a")).to_contain_text(re.compile("was Q[84]_0"))
     expect(compare.locator("#compare-ballot")).not_to_be_visible()
+    expect(compare.locator("#compare-result")).to_contain_text(
+        re.compile("You preferred A: Q[84]_0, the (smaller|larger) one. So far: ")
+    )
     compare.get_by_role("button", name="Blind votes").click()
     expect(compare.locator("#compare-tally")).to_contain_text(re.compile("preferred in [01] of 1"))
 
 
-def test_the_top_fives_of_a_token_show_by_keyboard(compare: Page) -> None:
-    briefly(compare)
-    ask(compare, "What is 2+2?")
-    wait_for_both(compare)
-    compare.locator("#compare-score").click()
-    expect(compare.locator("#compare-agreement")).to_contain_text("KL divergence")
-    first = compare.locator(".gp-token").first
-    first.focus()
-    expect(compare.locator(".gp-top-a li")).to_have_count(5)
-    said = compare.locator(".gp-top-word").inner_text()
-    compare.keyboard.press("ArrowRight")
-    expect(compare.locator(".gp-token").nth(1)).to_be_focused()
-    expect(compare.locator(".gp-top-word")).not_to_have_text(said)
-
-
 def test_a_stop_leaves_both_panes_ready(compare: Page) -> None:
     ask(compare, "Write a long story about a fox.")
-    expect(compare.locator("#compare-live-left .gp-live-writes")).to_be_visible(timeout=MAKING_MILLISECONDS)
+    expect(compare.locator("#compare-pane-a .gp-live-writes")).to_be_visible(timeout=MAKING_MILLISECONDS)
     compare.locator("#compare-stop").click()
-    expect(compare.locator("#compare-live-left")).to_contain_text("stopped by you")
+    expect(compare.locator("#compare-pane-a")).to_contain_text("stopped by you")
     expect(compare.locator("#compare-send")).to_be_visible()
 
 
@@ -124,14 +169,16 @@ def test_a_link_opens_the_same_set_up_again(visit: Visitor, compare: Page) -> No
     page = visit(at=link.input_value(), wait=False)
     expect(page.get_by_label("One question for both")).to_have_value("Why is the sky blue?")
     expect(page.locator("#compare-mode").get_by_label("At the same time")).to_be_checked()
-    expect(page.locator("#left-fold")).to_contain_text("Q8_0")
+    expect(page.get_by_role("slider", name="Level of A")).to_have_attribute("aria-valuetext", re.compile("Q8_0"))
 
 
-def test_on_a_phone_the_panes_stack_and_fit_the_screen(visit: Visitor) -> None:
-    page = open_compare(visit(390, 844))
-    first, second = (page.locator(f"#compare-pane-{side}").bounding_box() for side in "ab")
-    assert first and second
-    assert second["y"] >= first["y"] + first["height"]
+def test_on_a_phone_one_pane_shows_and_a_switch_goes_to_the_other(visit: Visitor) -> None:
+    page = visit(390, 844, tab="Compare")
     page.locator("#compare-example-1").click()
-    wait_for_both(page)
+    wait_for_result(page)
+    expect(page.locator("#compare-pane-a")).to_be_visible()
+    expect(page.locator("#compare-pane-b")).to_be_hidden()
+    page.locator("#compare-switch").get_by_role("button", name="B").click()
+    expect(page.locator("#compare-pane-b")).to_be_visible()
+    expect(page.locator("#compare-pane-a")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

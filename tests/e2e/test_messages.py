@@ -138,18 +138,6 @@ def test_after_send_the_focus_is_in_the_message_box(visit: Visitor) -> None:
     expect(box).to_be_focused()
 
 
-def test_no_hidden_box_of_compare_shows_after_blind(visit: Visitor) -> None:
-    page = visit()
-    page.get_by_role("tab", name="Compare", exact=True).click()
-    picker, blind = page.locator("#left-picker"), page.get_by_label("Blind")
-    for is_on in (True, False):
-        blind.set_checked(is_on)
-        expect(picker).to_be_visible(visible=not is_on)
-    page.locator("#left-fold button").click()
-    expect(page.locator("#left-model")).to_be_visible()
-    expect(page.locator("#left-news")).to_be_hidden()
-
-
 def show_two_turns(visit: Visitor, page: Page) -> None:
     show_chat(visit, page, [("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "done")])
 

@@ -40,11 +40,18 @@ class Visitor:
         self.expected: list[str] = []
 
     def __call__(
-        self, width: int = 1280, height: int = 900, *, dark: bool = False, at: str = "", wait: bool = True
+        self,
+        width: int = 1280,
+        height: int = 900,
+        *,
+        dark: bool = False,
+        at: str = "",
+        wait: bool = True,
+        tab: str = "Chat",
     ) -> Page:
-        """The page at a path such as "?tab=fit" or an address, open in a window of this size.
+        """The page at a path such as "?tab=fit" or an address, open on a tab in a window of this size.
 
-        wait False returns as soon as the document is there; else the model picker is filled too.
+        wait False returns as soon as the document is there; else what the tab needs is filled in, too.
         """
         context = self._browser.new_context(
             viewport={"width": width, "height": height},
@@ -59,16 +66,23 @@ class Visitor:
         self._watch(page)
         page.goto(at if at.startswith("http") else f"{self._address}/{at}", wait_until="domcontentloaded")
         if wait:
-            expect(page.locator("#chat-memory .gp-memory-head b").first).to_be_attached()
-            page.wait_for_function(
-                "window.chatIsOpen"
-            )  # the chat of before is back; nothing redraws by itself any more
+            self.open_tab(page, tab)
         return page
 
+    def open_tab(self, page: Page, tab: str = "Chat") -> None:
+        """Go to a tab of a page that has just opened, and wait until nothing there redraws by itself any more."""
+        page.wait_for_function("window.chatIsOpen")  # the chat of before is back
+        page.get_by_role("tab", name=tab, exact=True).click()
+        if tab == "Chat":
+            expect(page.locator("#chat-memory .gp-memory-head b").first).to_be_attached()
+        elif tab == "Compare":
+            expect(page.locator("#compare-dial .gp-handle")).to_have_count(2)
+
     def reload(self, page: Page) -> None:
-        """As a person does it; the page says of what it then lets go of that it was cut off."""
+        """As a person does it, back to the chat; the page says of what it then lets go of that it was cut off."""
         self.expected += CUT_BY_A_RELOAD
         page.reload(wait_until="domcontentloaded")
+        page.get_by_role("tab", name="Chat", exact=True).click()
 
     def _watch(self, page: Page) -> None:
         page.on("request", lambda request: self._look_at(request.url))

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from playground.app.chat.service import ChatService
-from playground.app.compare.comparison import Comparison
+from playground.app.compare.comparison import CompareRequest, Comparison, PaneSession
 from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_choice import ModelChoice
@@ -19,14 +19,20 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.models import ModelsService
 from playground.app.servers import Servers
 from playground.app.services import Services
+from playground.chat.comparison import PaneResult
+from playground.chat.conversation import Conversation
+from playground.chat.template.render import Message
 from playground.engine.local.memory_reservation import MemoryReservation
+from playground.engine.protocol import GREEDY, Finished, Timings, Token
 from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.budget import Budget
 from playground.limits.runs import Visitor
+from playground.llama.params import ContextParameters
 from playground.models.catalog import load_catalog
 from playground.models.hub.client import HubClient
 from playground.models.hub.names import repository_filter
 from playground.models.library import Library
+from playground.models.model_file import ModelFile
 from playground.settings import Settings, load_settings
 from tests.support.hub_stand_in import HubStandIn
 
@@ -133,11 +139,18 @@ def test_everything_that_is_switched_off_is_refused_with_a_sentence(shut: Servic
 def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Services) -> None:
     picker = ModelPickerService(shut.library, shut.planner, shut.pool.budget_for, 1, runs=shut.runs)
     service = CompareService(shut, picker, LoadedModels(shut.pool, shut.planner, picker))
-    visitor = Visitor("page", "page")
-    scoring = service.scoring
-    for updates in (scoring.measure_noise(visitor, Comparison()), scoring.measure_agreement(visitor, Comparison())):
-        (update,) = updates
-        assert "Nothing is measured here" in str(update.problem)
+    file = ModelFile(Path("m.gguf"), (Path("m.gguf"),), "m", "Q8_0", 1, "folder")
+    timings = Timings(0.0, 40, 0, 500.0, 0.1, 40, 100.0, 1.0, 2)
+    word = Token(1, "Hi", 7, 1, None, 1, 0.1)
+    result = PaneResult(
+        Conversation().with_question("Hi?").with_reply(Message("assistant", "Hi")),
+        Finished(1, "end of text", timings), None, None, (word,), GREEDY, "in turn", 0, 1000,
+    )  # fmt: skip
+    pane = PaneSession(result.conversation, file, ContextParameters(512), result=result)
+    answered = Comparison((pane, pane), request=CompareRequest((ModelChoice("m", "Q8_0"), ModelChoice("m", "Q8_0"))))
+    assert not service.scoring.is_worth_repeating(answered)
+    (update,) = service.results.measure_by_itself(Visitor("page", "page"), answered)
+    assert update.result and update.result.agreement_note == "not measured here"
 
 
 def test_load_anyway_is_refused_where_it_is_switched_off(shut: Services) -> None:

@@ -34,7 +34,10 @@ BALLOT: Final = ("A better", "B better", "Tie", "Both bad")
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """How the next comparison should be made. choices: of the left and the right picker."""
+    """How the next comparison should be made. choices: of the left and the right picker.
+
+    follows_up: whether a question goes on from the questions and answers before it.
+    """
 
     choices: tuple[ModelChoice, ModelChoice]
     system: str = ""
@@ -42,20 +45,23 @@ class CompareRequest:
     max_tokens: int = USUAL_TOKENS
     mode: Mode = "in turn"
     blind: bool = False
+    follows_up: bool = True
 
 
 @dataclass(frozen=True)
 class PaneSession:
     """One pane of the page: its conversation and the model that answered last.
 
-    file: None before a model has answered; context: None for a server's model. result: of the last reply. finished:
-    for each whole reply, its index among the messages and how it ended. cut_short: for each other reply, its index and
-    why it has no end, in a sentence.
+    file: None before a model has answered; context: None for a server's model. choice: that the file was found by.
+    bits_per_weight: of the file, measured. result: of the last reply. finished: for each whole reply, its index among
+    the messages and how it ended. cut_short: for each other reply, its index and why it has no end, in a sentence.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
     file: ModelFile | RemoteModel | None = None
     context: ContextParameters | None = None
+    choice: ModelChoice | None = None
+    bits_per_weight: float | None = None
     result: PaneResult | None = None
     finished: tuple[tuple[int, Finished], ...] = ()
     cut_short: tuple[tuple[int, str], ...] = ()
@@ -64,6 +70,15 @@ class PaneSession:
     def pane(self) -> Pane | None:
         """What `compare` runs; None before a model is chosen."""
         return Pane(self.file, self.context, self.conversation) if self.file else None
+
+    @property
+    def question(self) -> Conversation:
+        """The conversation up to and including the last question."""
+        return self.conversation.without_last_reply()
+
+    def asked(self, conversation: Conversation, system: str) -> PaneSession:
+        """Before the answer to the last question of the conversation."""
+        return replace(self, conversation=replace(conversation, system=system), result=None)
 
     @property
     def contestant(self) -> Contestant:
@@ -149,15 +164,12 @@ class Comparison:
         """
         checked_text(text, "The message", limits)
         comparison = self
-        if request.blind != self.blind or self.voted is not None:
+        if request.blind != self.blind or self.voted is not None or not request.follows_up:
             comparison = self.cleared()
         if request.blind and comparison.is_empty:
             comparison = replace(comparison, shown_order=((0, 1), (1, 0))[secrets.randbelow(2)])
         system = request.system.strip()
-        left, right = (
-            replace(pane, conversation=replace(pane.conversation.with_question(text), system=system), result=None)
-            for pane in comparison.panes
-        )
+        left, right = (pane.asked(pane.conversation.with_question(text), system) for pane in comparison.panes)
         if any(len(pane.conversation.messages) > limits.messages for pane in (left, right)):
             raise RequestRefused("This chat has reached the maximum number of messages.", "Clear it to start again.")
         return replace(comparison, panes=(left, right), blind=request.blind, request=request, replaced=None)
@@ -174,6 +186,17 @@ class Comparison:
         cut_short = tuple(end for end in pane.cut_short if end[0] < len(conversation.messages))
         again = replace(pane, conversation=conversation, result=None, finished=finished, cut_short=cut_short)
         return replace(self.with_pane_at(position, again), request=request)
+
+    def with_levels(self, request: CompareRequest) -> tuple[Comparison, tuple[int, ...]]:
+        """The same question to the models that are chosen now, and the positions whose answer is not there any more."""
+        comparison, missing = replace(self, request=request), []
+        for position in POSITIONS:
+            pane, choice = self.pane_at(position), request.choices[self.shown_order[position]]
+            if pane.choice == choice and pane.result:
+                continue
+            missing.append(position)
+            comparison = comparison.with_pane_at(position, PaneSession(pane.question))
+        return comparison, tuple(missing)
 
     def with_result(self, position: int, result: PaneResult) -> Comparison:
         pane, conversation = self.pane_at(position), result.conversation

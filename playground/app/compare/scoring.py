@@ -1,11 +1,12 @@
-"""Two measurements of a comparison: how much one model differs from itself, and how far B agrees with A's answer.
+"""Two measurements that a comparison makes by itself: how far B agrees with A's answer, and the noise of the speeds.
 
-Both count as lab work in the limits, and both are refused if the settings forbid it.
+Both count as lab work in the limits, and neither is made if the settings forbid it. They end without a word when the
+visitor does something else, or when the limits leave no room for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 from typing import Final
@@ -14,115 +15,114 @@ from playground import events
 from playground.app.compare.comparison import POSITIONS, CompareRequest, Comparison
 from playground.app.compare.updates import (
     PLACE,
-    AgreementResult,
     CompareUpdate,
-    NoiseResult,
-    compare_answers,
-    refused_update,
 )
-from playground.app.loaded_models import LoadedModels
-from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress, log_refusal
+from playground.app.messages import log_refusal
 from playground.app.services import Services
 from playground.chat.compare import compare
-from playground.chat.comparison import Pane, PaneResult, comparison_table, noise_of
-from playground.errors import PlaygroundError, RequestRefused
+from playground.chat.comparison import (
+    LEAST_TOKENS,
+    MeasurementNoise,
+    Pane,
+    PaneResult,
+    comparison_table,
+    noise_of,
+)
+from playground.errors import PlaygroundError
 from playground.limits.runs import Run, Runs, Visitor
-from playground.measure.fidelity import Fidelity, FidelityPhase, FidelityProgress, score_answer
+from playground.measure.fidelity import Fidelity, FidelityProgress, score_answer
 
-_STAGES: Final[dict[FidelityPhase, str]] = {
-    "loading the reference": "Loading A",
-    "reading the reference": "A reads its own answer",
-    "loading the candidate": "Loading B",
-    "reading the candidate": "B reads A’s answer",
-}
+MEASURING: Final = f"{PLACE} measuring"  # what goes on by itself, and ends when the visitor does something
+LONGEST_REPEAT_SECONDS: Final = 30.0  # an answer that took longer is not written again by itself
 
 
 class ComparisonScoring:
     """Serves the measurements of all visitors."""
 
-    def __init__(self, services: Services, runs: Runs, loaded_models: LoadedModels) -> None:
-        self._services, self._runs, self._loaded_models = services, runs, loaded_models
+    def __init__(self, services: Services, runs: Runs) -> None:
+        self._services, self._runs = services, runs
         self._interval_seconds = 1 / services.settings.updates_per_second
 
-    def measure_noise(self, visitor: Visitor, comparison: Comparison) -> Iterator[CompareUpdate]:
-        """Ask A's model the last question twice: what differs between the two runs is measurement noise."""
-        begun = False
-        try:
-            self._check_allowed()
-            session, request = comparison.pane_at(0), comparison.request
-            if not (session.pane and request and session.result) or comparison.is_hidden:
-                raise RequestRefused("There is nothing to repeat yet.", "Ask both models something first.")
-            pane = replace(session.pane, conversation=session.conversation.without_last_reply())
-            with self._runs.start_run(visitor, "control", PLACE) as run:
-                begun = True
-                yield CompareUpdate(phase="busy", problem=CLEAR, noise=_twice_progress(pane, 0))
-                results = yield from self._run_twice(pane, request, run)
-            if len(results) < 2:
-                stopped = _why_stopped(run, "Stopped. The noise was not measured.")
-                yield CompareUpdate(phase="rest", noise=stopped)
-                return
-            comparison = replace(comparison, noise=noise_of(results))
-            noise = NoiseResult(
-                name=comparison.names[0],
-                is_identical=[token.id for token in results[0].tokens] == [token.id for token in results[1].tokens],
-                table=comparison_table(results, comparison.noise),
-                noise=comparison.noise,
-            )
-            yield CompareUpdate(comparison, phase="rest", noise=noise, answers=compare_answers(comparison))
-        except PlaygroundError as error:
-            refused = refused_update(error, visitor)
-            yield replace(refused, phase="rest", noise=CLEAR) if begun else refused
+    def why_no_agreement(self, comparison: Comparison) -> str:
+        """Why B cannot read A's answer, in a few words; "" if it can."""
+        first, second = (comparison.pane_at(position) for position in POSITIONS)
+        results = comparison.results
+        if results is None or not (first.pane and second.pane):
+            return "shows after both have answered"
+        if any(result.is_remote for result in results):
+            return "a server cannot be asked"
+        if results[0].vocabulary_size != results[1].vocabulary_size:
+            return "the vocabularies differ"
+        if not results[0].tokens:
+            return "A’s answer is empty"
+        return "" if self._services.settings.allow_lab else "not measured here"
 
-    def measure_agreement(self, visitor: Visitor, comparison: Comparison) -> Iterator[CompareUpdate]:
-        """Let both models read A's answer token by token; one model in memory at a time is enough."""
-        begun = False
+    def score_by_itself(
+        self, visitor: Visitor, comparison: Comparison
+    ) -> Generator[CompareUpdate, None, Fidelity | None]:
+        """How far B agrees with A's answer; None if it was stopped or is not possible now. Raises nothing."""
+        first, second = (comparison.pane_at(position) for position in POSITIONS)
+        if not (first.pane and second.pane and first.result):
+            return None
+        fidelity: Fidelity | None = None
         try:
-            self._check_allowed()
-            first, second = (comparison.pane_at(position) for position in POSITIONS)
-            if not (first.pane and second.pane and first.result) or comparison.is_hidden:
-                raise RequestRefused("There is no answer to read yet.", "Ask both models something first.")
-            with self._runs.start_run(visitor, "scoring", PLACE) as run:
-                begun = True
-                reading = WorkProgress("Reading A’s answer")
-                yield CompareUpdate(comparison, phase="busy", problem=CLEAR, agreement=reading)
+            with self._runs.start_run(visitor, "scoring", MEASURING) as run:
                 scoring: Generator[FidelityProgress | Fidelity, None, None] = score_answer(  # type: ignore[assignment]
                     self._services.pool,
                     first.pane,
                     second.pane,
-                    first.conversation.without_last_reply(),
+                    first.question,
                     [token.id for token in first.result.tokens],
                 )
                 fidelity = yield from self._stream_scoring(scoring, run)
-            _log_scoring(comparison, visitor, "done" if fidelity else "stopped")
-            agreement: AgreementResult | StatusMessage
-            if fidelity:
-                is_same_model = first.contestant.model == second.contestant.model
-                agreement = AgreementResult(comparison.names, fidelity, is_same_model)
-            else:
-                agreement = _why_stopped(run, "Stopped. The agreement was not measured.")
-            yield CompareUpdate(comparison, phase="rest", agreement=agreement)
         except PlaygroundError as error:
-            refused = refused_update(error, visitor)
-            if begun:
-                _log_scoring(comparison, visitor, "failed", type(error).__name__)
-                refused = replace(refused, comparison=comparison, phase="rest", agreement=CLEAR)
-            yield refused
+            log_refusal(error, visitor)
+        _log_scoring(comparison, visitor, "done" if fidelity else "stopped")
+        return fidelity
 
-    def _check_allowed(self) -> None:
-        if not self._services.settings.allow_lab:
-            raise RequestRefused(
-                "Nothing is measured here.", "The settings of this playground forbid it.", setting="allow_lab"
-            )
+    def is_worth_repeating(self, comparison: Comparison) -> bool:
+        """Whether a second run of A would tell how far the speeds can be trusted: long answers, a quiet computer."""
+        results = comparison.results
+        if results is None or not self._services.settings.allow_lab:
+            return False
+        speed = next(row for row in comparison_table(results) if row.figure == "generation_speed")
+        is_quiet = not any(speed.disturbed) and not any(result.mode == "at once" for result in results)
+        is_here = not any(result.is_remote for result in results)
+        timings = [result.finished.timings for result in results]
+        is_long = all((one.generated_tokens or 0) >= LEAST_TOKENS for one in timings)
+        is_alone = sum(self._runs.count_runs().values()) == 0
+        return is_quiet and is_here and is_long and is_alone and timings[0].total_seconds < LONGEST_REPEAT_SECONDS
 
-    def _run_twice(
+    def repeat_by_itself(
+        self, visitor: Visitor, comparison: Comparison
+    ) -> Generator[CompareUpdate, None, MeasurementNoise | None]:
+        """The noise that a second run of A's answer shows beside the first; None if it was stopped or failed."""
+        first, request = comparison.pane_at(0), comparison.request
+        if not (first.pane and first.result and request):
+            return None
+        pane = replace(first.pane, conversation=first.question)
+        again: list[PaneResult] = []
+        try:
+            with self._runs.start_run(visitor, "control", MEASURING) as run:
+                again = yield from self._run_again(pane, request, run)
+        except PlaygroundError as error:
+            log_refusal(error, visitor)
+        return noise_of([first.result, *again]) if again else None
+
+    # --- inside ---
+
+    def _run_again(
         self, pane: Pane, request: CompareRequest, run: Run
     ) -> Generator[CompareUpdate, None, list[PaneResult]]:
-        """The results of both runs; fewer if it was stopped. Raises the error with which a run failed."""
+        """The result of another run; none if it was stopped. Raises the error with which it failed.
+
+        Yields updates that change nothing, so that it can be stopped between them.
+        """
         results: list[PaneResult] = []
         updates = compare(
             self._services.pool,
             self._services.planner,
-            [pane, pane],
+            [pane],
             request.sampling,
             request.max_tokens,
             mode="in turn",
@@ -139,13 +139,13 @@ class ComparisonScoring:
                     raise update.failed
                 if update.result:
                     results.append(update.result)
-                    yield CompareUpdate(noise=_twice_progress(pane, len(results)))
+                yield CompareUpdate()
         return results
 
     def _stream_scoring(
         self, scoring: Generator[FidelityProgress | Fidelity, None, None], run: Run
     ) -> Generator[CompareUpdate, None, Fidelity | None]:
-        """The figures at the end; None if it was stopped."""
+        """The figures at the end; None if it was stopped. Yields updates that change nothing."""
         run.close_if_abandoned(scoring)
         with closing(scoring):
             for event in scoring:
@@ -153,23 +153,8 @@ class ComparisonScoring:
                     return event
                 if run.is_stopped():
                     break
-                waiting = self._loaded_models.waiting_sentence(event.waiting)
-                progress = WorkProgress(waiting) if waiting else WorkProgress(_STAGES[event.phase], event.fraction)
-                yield CompareUpdate(agreement=progress)
+                yield CompareUpdate()
         return None
-
-
-def _twice_progress(pane: Pane, done: int) -> WorkProgress:
-    return WorkProgress(f"Running {pane.file.level} twice", done / 2)
-
-
-def _why_stopped(run: Run, sentence: str) -> StatusMessage:
-    """The time limit that ended the run, else the sentence."""
-    interruption = run.interruption
-    if interruption is None:
-        return Notice(sentence)
-    log_refusal(interruption, run.visitor)
-    return interruption
 
 
 def _log_scoring(comparison: Comparison, visitor: Visitor, outcome: str, error: str = "") -> None:

@@ -13,13 +13,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Literal
 
-from playground.app.compare.comparison import POSITIONS, CompareRequest, Comparison, read_stored_comparison
-from playground.app.compare.scoring import ComparisonScoring
+from playground.app.compare.comparison import (
+    POSITIONS,
+    CompareRequest,
+    Comparison,
+    read_stored_comparison,
+)
+from playground.app.compare.dial import DialService
+from playground.app.compare.results import ComparisonResults, reveal_sentence
+from playground.app.compare.running_panes import RunningPanes
+from playground.app.compare.scoring import MEASURING, ComparisonScoring
 from playground.app.compare.setup import CompareSetup
 from playground.app.compare.updates import (
     PLACE,
     CompareUpdate,
-    RunningPanes,
     VoteTallies,
     refused_update,
     update_at_rest,
@@ -48,6 +55,7 @@ from playground.measure.votes import Pair, VoteStore
 from playground.models.file_records import FileChecksums
 from playground.models.model_file import ModelFile
 
+STOP_SECONDS: Final = 5.0  # for what a page had under way to end, before its next work begins
 _TEXTS_ONLY: Final = (
     "The questions and answers of this comparison are back, without their figures and names: the page was away for too "
     "long, or the playground was restarted."
@@ -72,11 +80,13 @@ class CompareService:
         self.loaded_models = loaded_models
         self.runs = picker.runs
         self.limits = HistoryLimits.of(services.settings)
-        self.setup = CompareSetup(services, picker, self.limits)
+        self.dials = DialService(services, picker)
+        self.setup = CompareSetup(services, picker, self.limits, self.dials)
         self.usual_mode = usual_mode(services.processors.usable)
         self.votes = VoteStore(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
         self.votes.repair_file()
-        self.scoring = ComparisonScoring(services, self.runs, loaded_models)
+        self.scoring = ComparisonScoring(services, self.runs)
+        self.results = ComparisonResults(self.scoring, self.setup)
         self._checksums = FileChecksums(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
@@ -108,6 +118,48 @@ class CompareService:
             return
         yield from self._run_panes(visitor, asked, request, (position,), key)
 
+    def continue_answer(
+        self, visitor: Visitor, comparison: Comparison, position: int, request: CompareRequest, key: str = ""
+    ) -> Iterator[CompareUpdate]:
+        """The answer of one pane again with twice the room: a comparison writes the same words again, and goes on."""
+        pane = comparison.pane_at(position)
+        written = pane.result.finished.timings.generated_tokens if pane.result else None
+        longer = 2 * max(written or 0, request.max_tokens)
+        request = replace(request, max_tokens=min(longer, self.runs.limits.reply_tokens))
+        yield from self.regenerate_answer(visitor, comparison, position, request, key)
+
+    def swap_levels(
+        self, visitor: Visitor, comparison: Comparison, request: CompareRequest, key: str = ""
+    ) -> Iterator[CompareUpdate]:
+        """The last question to the levels that are chosen now: a kept answer at once, any other is asked for.
+
+        Yields nothing before the first question.
+        """
+        if comparison.is_empty:
+            return
+        if comparison.is_hidden:
+            yield refused_update(RequestRefused("Another level would show which is which.", "Vote first."), visitor)
+            return
+        owner = key or visitor.session
+        left, right = (self.setup.complete_choice(request.choices[side], side) for side in POSITIONS)
+        request = replace(request, choices=(left, right), blind=False)
+        asked, missing = comparison.revealed().with_levels(request)
+        for position in missing:
+            choice, pane = request.choices[position], asked.pane_at(position)
+            if kept := self.results.kept.find_answer(owner, request, choice, pane):
+                asked = asked.with_pane_at(position, kept)
+        missing = tuple(position for position in missing if asked.pane_at(position).result is None)
+        if missing:
+            yield from self._run_panes(visitor, asked, request, missing, key)
+        else:
+            yield replace(self.results.at_rest(asked, owner), problem=CLEAR)
+
+    def stop_what_runs(self, visitor: Visitor) -> None:
+        """End what this page has under way, and return when it has ended: the next thing begins at once."""
+        for place in (PLACE, MEASURING):
+            self.runs.stop_run(visitor, place)
+        self.runs.wait_until_free(visitor, PLACE, STOP_SECONDS)
+
     def stop_comparison(self, visitor: Visitor) -> None:
         """Stop what this page's comparison has under way, within one update."""
         self.runs.stop_run(visitor, PLACE)
@@ -133,15 +185,15 @@ class CompareService:
         self.replies.forget(key)
         emptied = comparison.cleared_for_now()
         problem = Notice("The comparison was cleared. Undo brings it back.") if emptied.replaced else CLEAR
-        return replace(update_at_rest(emptied), problem=problem, noise=CLEAR, agreement=CLEAR)
+        return replace(update_at_rest(emptied), problem=problem)
 
-    def undo_clear(self, comparison: Comparison) -> CompareUpdate:
+    def undo_clear(self, comparison: Comparison, key: str = "") -> CompareUpdate:
         """The comparison before it was cleared, but for what was measured beside its answers."""
-        return replace(update_at_rest(comparison.replaced or comparison), problem=CLEAR)
+        return replace(self.results.at_rest(comparison.replaced or comparison, key), problem=CLEAR)
 
-    def reveal_names(self, comparison: Comparison) -> CompareUpdate:
+    def reveal_names(self, comparison: Comparison, key: str = "") -> CompareUpdate:
         """Blind mode was switched off: both panes go back to where they were chosen."""
-        return update_at_rest(comparison.revealed())
+        return self.results.at_rest(comparison.revealed(), key)
 
     def cast_vote(self, visitor: Visitor, comparison: Comparison, word: str, key: str = "") -> CompareUpdate:
         """Keep the vote and show the names; they also show if the vote cannot be kept."""
@@ -158,7 +210,9 @@ class CompareService:
             log_refusal(error, visitor)
             problem = error
         voted = replace(comparison, voted=vote.preference)
-        return replace(update_at_rest(voted), problem=problem, tallies=self.read_tallies(voted))
+        tallies = self.read_tallies(voted)
+        update = self.results.at_rest(voted, key or visitor.session)
+        return replace(update, problem=problem, tallies=tallies, reveal=reveal_sentence(voted, word, tallies))
 
     def read_tallies(self, comparison: Comparison | None = None) -> VoteTallies | PlaygroundError:
         """The votes until now; if they cannot be read, why."""
@@ -215,7 +269,7 @@ class CompareService:
     def _run_panes(
         self, visitor: Visitor, comparison: Comparison, request: CompareRequest, positions: Sequence[int], key: str
     ) -> Iterator[CompareUpdate]:
-        answer = partial(self._answer, visitor, comparison, request, positions)
+        answer = partial(self._answer, visitor, comparison, request, positions, key)
         yield from self.replies.start(key, visitor, answer)
 
     def _answer(
@@ -224,13 +278,15 @@ class CompareService:
         comparison: Comparison,
         request: CompareRequest,
         positions: Sequence[int],
+        key: str,
         has_begun: Callable[[Run], None] | None,
     ) -> Iterator[CompareUpdate]:
-        """Answer at these positions. Everything that is held is released before the last update.
+        """Answer at these positions, and keep the answers. Everything that is held is released before the last update.
 
         has_begun: takes the run of answers that go on without their page for a while.
         """
         absence_seconds = self.replies.absence_seconds if has_begun else 0.0
+        owner = key or visitor.session
         running = RunningPanes(comparison, positions)
         problem: PlaygroundError | None = None
         with ExitStack() as share:
@@ -243,14 +299,12 @@ class CompareService:
                 return
             if has_begun:
                 has_begun(run)
-            yield CompareUpdate(
-                comparison, running.states, "busy", problem=CLEAR, answers=CLEAR, noise=CLEAR, agreement=CLEAR
-            )
+            yield CompareUpdate(comparison, running.states, "busy", problem=CLEAR, answers=CLEAR)
             try:
                 for position in positions:
                     yield from self._prepare_model(running, position, request, run)
                 if not run.is_stopped():
-                    yield from self._stream_answers(running, request, run)
+                    yield from self._stream_answers(running, request, run, owner)
             except PlaygroundError as error:
                 problem = error
             stopped_by: StoppedBy = "person"
@@ -258,7 +312,10 @@ class CompareService:
                 problem, stopped_by = run.interruption or problem, run.stopped_by
         if problem:
             log_refusal(problem, visitor)
-        yield replace(running.final_update(stopped_by, problem), problem=problem)
+        update = running.final_update(stopped_by, problem)
+        assert update.comparison is not None
+        facts = None if update.comparison.is_hidden else self.results.facts(update.comparison, owner)
+        yield replace(update, problem=problem, result=facts)
 
     def _prepare_model(
         self, running: RunningPanes, position: int, request: CompareRequest, run: Run
@@ -271,7 +328,8 @@ class CompareService:
                 return
             file = yield from self._make_model(running, position, choice, run)
             if file:
-                running.set_model(position, file, self.setup.context(file, choice))
+                bits = self.setup.bits_per_weight(file)
+                running.set_model(position, file, self.setup.context(file, choice), choice, bits)
         except PlaygroundError as error:
             log_refusal(error, run.visitor)
             running.set_failure(position, error)
@@ -308,7 +366,9 @@ class CompareService:
         except PlaygroundError:
             return ""
 
-    def _stream_answers(self, running: RunningPanes, request: CompareRequest, run: Run) -> Iterator[CompareUpdate]:
+    def _stream_answers(
+        self, running: RunningPanes, request: CompareRequest, run: Run, owner: str
+    ) -> Iterator[CompareUpdate]:
         updates = compare(
             self._services.pool,
             self._services.planner,
@@ -327,6 +387,8 @@ class CompareService:
                 running.apply_update(update, self.loaded_models.waiting_sentence(update.waiting))
                 if update.failed:
                     log_refusal(update.failed, run.visitor)
+                if update.result:
+                    self.results.kept.add_answer(owner, request, running.pane_of(update))
                 if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):
                     run.begin_work()
                 if run.is_stopped():

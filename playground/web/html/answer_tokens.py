@@ -1,30 +1,16 @@
-"""Draws the tokens of two answers: the first that differs, and how probable B finds each token of A's answer.
-
-The panel with both top fives is filled by the page's script from the JSON that each token carries.
-"""
+"""Draws the first difference of two answers: both sentences up to it, and how probable each model held both tokens."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from markupsafe import Markup
 
-from playground.app.compare.updates import AgreementResult, ComparedAnswers
+from playground.app.compare.updates import ComparedAnswers
 from playground.chat.first_difference import NoDifference
-from playground.engine.protocol import Alternative, TokenScore
 from playground.text_format import UNKNOWN, counted, percent
 from playground.web.html.templates import render
 
-# How probable B finds a token of A: (at least, step of disagreement, in words).
-STEPS: Final = (
-    (0.5, 0, "B would probably say the same"),
-    (0.2, 1, "B finds it possible"),
-    (0.05, 2, "B finds it unlikely"),
-    (0.0, 3, "B would hardly ever say this"),
-)
 _SHOWN_BEFORE: Final = 220  # characters of the common text: enough to read the sentence
 _VISIBLE: Final = {"\n": "⏎", "\t": "⇥", "\r": "⏎"}
 
@@ -105,61 +91,3 @@ def visible_token(text: str, *, is_end: bool = False) -> str:
         return "(part of a character)"
     shown = "".join(_VISIBLE.get(character, character) for character in text)
     return f"␣{shown[1:]}" if shown.startswith(" ") and not shown.strip() else shown.strip(" ")
-
-
-# --- the agreement ---
-
-
-def agreement_section(result: AgreementResult) -> str:
-    """The figures of an answer, its text coloured by disagreement, and the panel for a token's top fives."""
-    fidelity = result.fidelity
-    if fidelity.kl_divergence == 0 and fidelity.top_token_agreement == 1:
-        meaning = "Here the two are identical."
-    else:
-        what = "quantization" if result.is_same_model else "model"
-        meaning = f"Both read exactly the same tokens, so only the {what} differs."
-    return render(
-        "answer_tokens.html#agreement",
-        first=result.names[0],
-        second=result.names[1],
-        same_choice=percent(fidelity.top_token_agreement),
-        tokens_in_all=counted(len(fidelity.tokens), "token"),
-        divergence=nats(fidelity.kl_divergence),
-        meaning=meaning,
-        steps=[(step, words) for _, step, words in STEPS],
-        tokens=[_token(token) for token in fidelity.tokens],
-    )
-
-
-def nats(divergence: float) -> str:
-    """A KL divergence with the digits that matter: "0", "0.0031", "1.42"; "0" only for exactly 0."""
-    if divergence == 0:
-        return "0"
-    if abs(divergence) < 1e-4:
-        return "under 0.0001"
-    return f"{divergence:.4f}" if divergence < 0.1 else f"{divergence:.2f}"
-
-
-def disagreement_step(probability: float) -> int:
-    """How much B disagrees with a token of this probability: 0 not at all, 3 most."""
-    return next(step for least, step, _ in STEPS if probability >= least)
-
-
-def _token(token: TokenScore) -> dict[str, Any]:
-    probability = math.exp(token.logprob)
-    step = disagreement_step(probability)
-    in_a = "" if token.reference_logprob is None else f"A: {percent(math.exp(token.reference_logprob))}, "
-    sentence = f"“{visible_token(token.text)}” {in_a}B: {percent(probability)}. {STEPS[step][2]}."
-    top = {"said": sentence, "a": _top_tokens(token.reference_top), "b": _top_tokens(token.top)}
-    return {
-        "text": token.text.replace("\n", "⏎") or "·",
-        "step": step,
-        "sentence": sentence,
-        "top": json.dumps(top, ensure_ascii=False),
-        "line_ends": token.text.count("\n"),
-    }
-
-
-def _top_tokens(top: Sequence[Alternative]) -> list[tuple[str, float, str]]:
-    """(token, probability, the same in words), as the page's script reads them."""
-    return [(visible_token(one.text), round(math.exp(one.logprob), 4), percent(math.exp(one.logprob))) for one in top]

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from playground.app.compare.comparison import LETTERS
 from playground.app.compare.updates import (
     ComparedAnswers,
     CompareOutlook,
-    NoiseResult,
     PanePreparing,
     PaneState,
     VoteTallies,
@@ -49,18 +47,6 @@ _TIMES_FROM: Final = 1.5  # from this ratio on, "times as fast" reads better tha
 # --- the panes ---
 
 
-def pane_head(state: PaneState, position: int) -> str:
-    """The letter and the name of the pane's model, or that the name is hidden."""
-    return render(
-        "compare.html#pane_head",
-        letter=LETTERS[position],
-        is_hidden=state.is_hidden,
-        name=state.name,
-        was_hidden=state.was_hidden,
-        requantized_from=state.requantized_from,
-    )
-
-
 def pane_line(state: PaneState) -> str:
     """What the pane's model does now, or how its reply ended; nothing about its speed while names are hidden."""
     if state.is_hidden and state.is_busy:
@@ -94,11 +80,6 @@ def outlook_line(outlook: CompareOutlook) -> str:
     elif outlook.residency:
         text += f" {_RESIDENCY[outlook.residency]}"
     return render("compare.html#hint", text=text)
-
-
-def look_for_line(text: str) -> str:
-    """What a good answer to an example has in it."""
-    return render("compare.html#look_for", text=text) if text else ""
 
 
 # --- after ---
@@ -138,23 +119,6 @@ def _noise_in_words(noise: MeasurementNoise) -> str:
     if noise.is_measured:
         return f"{limits}: they are within the measured noise."
     return f"{limits}: they can be measurement noise."
-
-
-def noise_card(result: NoiseResult) -> str:
-    """How much two runs of one model differ, and what that means for the comparison."""
-    return render(
-        "compare.html#noise",
-        name=result.name,
-        answers="identical answers" if result.is_identical else "different answers, although nothing was changed",
-        figures=[
-            f"{row.title.lower()} {' and '.join(row.texts)}"
-            for row in result.table
-            if row.unit in ("tokens per second", "seconds")
-        ],
-        meaning=f"Smaller differences between A and B mean nothing right now: up to "
-        f"{percent(result.noise.generation_speed)} in generation speed, {percent(result.noise.prompt_speed)} in prompt "
-        f"speed and {percent(result.noise.time_to_first_token)} in time to first token.",
-    )
 
 
 # --- votes ---

@@ -3,47 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.compare.comparison import USUAL_TOKENS, CompareRequest, Comparison, growing_answers
+from playground.app.compare.comparison import BALLOT, LETTERS, USUAL_TOKENS, CompareRequest, Comparison, growing_answers
+from playground.app.compare.dial import read_dial
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import LinkedSetup, link_query
-from playground.app.compare.updates import AgreementResult, ComparedAnswers, CompareUpdate, NoiseResult
-from playground.app.messages import WorkProgress, log_refusal
+from playground.app.compare.setup import LinkedSetup
+from playground.app.compare.updates import ComparedAnswers, CompareUpdate
 from playground.app.resumable import read_key
-from playground.chat.prompts import ComparisonPrompt
+from playground.chat.prompts import ComparisonPrompt, find_comparison_prompt
 from playground.engine.protocol import Sampling
-from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
-from playground.web.html.answer_tokens import agreement_section, first_difference_section
-from playground.web.html.compare import (
-    differences_table,
-    look_for_line,
-    noise_card,
-    outlook_line,
-    pane_head,
-    pane_line,
-    tally_table,
-)
+from playground.web.html.compare import tally_table
+from playground.web.html.compare_result import result_section
 from playground.web.html.page import error_card, status_message
-from playground.web.html.reply import chatbot_messages
-from playground.web.model_picker import wire_choices
+from playground.web.html.panes import pane_markup, question_box
+from playground.web.model_picker import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values, what_is_new
+from playground.web.tabs.compare_dial import wire_dial
 from playground.web.tabs.compare_layout import CompareTab
-from playground.web.widgets import change_stamp, keep_js, kept_js, save_file_js
+from playground.web.tabs.compare_saving import wire_saving
+from playground.web.widgets import change_stamp, keep_js, kept_js
 
-# Browsers give a page the clipboard only on a safe address; the link also shows, to be copied by hand.
-_LINK_JS: Final = """query => {
-  if (!query) return '';
-  const link = location.origin + location.pathname + '?' + query;
-  navigator.clipboard?.writeText(link).catch(() => {});
-  return link;
-}"""
 _TEXTS: Final = "gguf-playground-comparison"  # the names of what the storage of the browser's tab holds
 _GROWING: Final = "gguf-playground-comparison-growing"
 _DRAFT: Final = "gguf-playground-comparison-draft"
@@ -58,12 +45,22 @@ VisitorOf = Callable[[gr.Request], Visitor]
 
 
 def read_request(tab: CompareTab, values: Values) -> CompareRequest:
-    """What both pickers and the settings hold; impossible values become the defaults."""
+    """What the dial, both pickers and the settings hold; impossible values become the defaults.
+
+    The dial has the levels while both sides are of one model: it shows a move before the pickers know of it.
+    """
     settings = tab.settings
     temperature = min(max(float(values[settings.temperature] or 0), 0.0), 2.0)
     asked_seed = values[settings.seed]
     seed = None if asked_seed is None or asked_seed < 0 else int(asked_seed)
     left, right = (pane.picker.read_choice(values) for pane in tab.panes)
+    levels = read_dial(values[tab.dial])
+    if len(levels) == 2 and (left.model or right.model) == (right.model or left.model):
+        chosen = values[tab.dial_model]
+        model = left.model or right.model or (chosen if isinstance(chosen, str) else None)
+        left, right = (
+            replace(choice, model=model, level=level) for choice, level in ((left, levels["a"]), (right, levels["b"]))
+        )
     return CompareRequest(
         choices=(left, right),
         system=str(values[settings.system] or ""),
@@ -71,6 +68,7 @@ def read_request(tab: CompareTab, values: Values) -> CompareRequest:
         max_tokens=max(1, int(values[settings.max_tokens] or USUAL_TOKENS)),
         mode="at once" if values[settings.mode] == "at once" else "in turn",
         blind=bool(values[settings.blind]),
+        follows_up=bool(values[settings.follows_up]),
     )
 
 
@@ -78,7 +76,7 @@ def draw_update(tab: CompareTab, update: CompareUpdate) -> Updates:
     """The new values of the components that the update changes."""
     drawn = what_is_new((tab.comparison, update.comparison))
     if update.comparison is not None:
-        drawn[tab.storage.texts] = update.comparison.to_stored_text()
+        drawn |= _draw_question(tab, update.comparison)
     if update.phase == "rest":
         drawn[tab.storage.growing] = ""
     elif any(state and state.growing for state in update.panes):
@@ -86,31 +84,35 @@ def draw_update(tab: CompareTab, update: CompareUpdate) -> Updates:
         drawn[tab.storage.growing] = growing_answers(first, second)
     if update.problem is not None:
         drawn[tab.problem] = status_message(update.problem)
+    names = tuple(state.name if state else "" for state in update.panes)
     for position, (pane, state) in enumerate(zip(tab.panes, update.panes, strict=True)):
         if state is not None:
-            drawn[pane.head] = pane_head(state, position)
-            drawn[pane.log] = chatbot_messages(state.history, state.growing)
-            drawn[pane.live] = pane_line(state)
-            drawn[pane.note] = status_message(state.note)
-    if isinstance(update.answers, ComparedAnswers):
-        drawn[tab.differences] = differences_table(update.answers)
-        drawn[tab.first_difference] = first_difference_section(update.answers)
+            both = (names[0] or LETTERS[0], names[1] or LETTERS[1])
+            drawn[pane.view] = gr.HTML(rows=pane_markup(state, position, both), value="")
+    if update.result is not None:
+        answers = update.answers if isinstance(update.answers, ComparedAnswers) else None
+        drawn[tab.result] = result_section(update.result, answers, update.reveal)
     elif update.answers is not None:
-        drawn |= {tab.differences: "", tab.first_difference: ""}
-    if isinstance(update.noise, NoiseResult):
-        drawn[tab.noise] = noise_card(update.noise)
-    elif update.noise is not None:
-        drawn[tab.noise] = status_message(update.noise)
-    if isinstance(update.agreement, AgreementResult):
-        drawn[tab.agreement] = agreement_section(update.agreement)
-    elif update.agreement is not None:
-        drawn[tab.agreement] = status_message(update.agreement)
+        drawn[tab.result] = ""
     if update.tallies is not None:
         drawn[tab.tally] = tally_table(update.tallies)
     if update.has_new_level:
         drawn[tab.panes[0].picker.models_changed] = change_stamp()
     if update.phase is not None:
         drawn |= _draw_phase(tab, update)
+    return drawn
+
+
+def _draw_question(tab: CompareTab, comparison: Comparison) -> Updates:
+    """The question of a comparison, in the place of the recorded example."""
+    prompt = find_comparison_prompt(comparison.question, comparison.panes[0].conversation.system)
+    look_for = prompt.look_for if prompt else ""
+    drawn: Updates = {
+        tab.storage.texts: comparison.to_stored_text(),
+        tab.question: question_box(comparison.question, look_for, is_blind=comparison.is_hidden),
+    }
+    if not comparison.is_empty:
+        drawn |= {tab.recorded: "", tab.run_recorded: gr.Button(visible=False)}
     return drawn
 
 
@@ -125,13 +127,8 @@ def _draw_phase(tab: CompareTab, update: CompareUpdate) -> Updates:
     has_answers = not is_busy and comparison.results is not None
     for button in (tab.save_markdown, tab.save_json):
         drawn[button] = gr.Button(interactive=has_answers)
-    for button in (tab.measure_noise, tab.measure_agreement):
-        drawn[button] = gr.Button(visible=has_answers)
     drawn[tab.ballot_column] = gr.Column(visible=not is_busy and comparison.may_vote)
-    may_regenerate = not is_busy and not comparison.is_empty and not comparison.blind
-    for pane in tab.panes:
-        drawn[pane.regenerate] = gr.Button(interactive=may_regenerate)
-        drawn[pane.picker_column] = gr.Column(visible=not comparison.blind)
+    drawn[tab.next_blind] = gr.Button(visible=not is_busy and comparison.voted is not None)
     return drawn
 
 
@@ -158,11 +155,12 @@ def wire_compare_tab(
 ) -> None:
     """Every event of the tab."""
     visitor = partial(visitor_of, runs=service.runs, via="compare")
+    work = _Work(tab, service, visitor)
     _wire_storage(page, tab, service, streaming, visitor)
-    _wire_work(tab, service, streaming, visitor)
+    _wire_work(tab, work, streaming)
     _wire_votes(tab, service, visitor)
-    _wire_saving(tab, service, visitor)
-    _wire_pickers(page, tab, service, tabs, visitor)
+    wire_saving(tab, service, visitor, partial(read_request, tab))
+    wire_dial(page, tab, service, visitor, partial(read_request, tab), partial(draw_link, tab, tabs), tabs)
 
 
 def _wire_storage(
@@ -185,58 +183,98 @@ def _wire_storage(
         part.change(None, part, None, js=keep_js(name), **_PRIVATE)
 
 
-def _wire_work(tab: CompareTab, service: CompareService, streaming: Streaming, visitor: VisitorOf) -> None:
+class _Work:
+    """What runs models for a page, one thing at a time: what is new ends what is under way and takes its place."""
+
+    def __init__(self, tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
+        self._tab, self._service, self._visitor = tab, service, visitor
+        self._turns = Redraws()
+
+    def ask(self, request: gr.Request, values: Values) -> Iterator[Updates]:
+        tab, asked = self._tab, read_request(self._tab, values)
+        updates = partial(self._service.ask_both, text=values[tab.message], request=asked)
+        yield from self._run(request, values, values[tab.comparison], updates, {tab.message: ""})
+
+    def ask_example(self, prompt: ComparisonPrompt, request: gr.Request, values: Values) -> Iterator[Updates]:
+        """An example starts a new comparison, with the system prompt and the length that belong to it."""
+        tab = self._tab
+        asked = replace(read_request(tab, values), system=prompt.system, max_tokens=prompt.tokens, follows_up=False)
+        updates = partial(self._service.ask_both, text=prompt.text, request=asked)
+        yield from self._run(request, values, values[tab.comparison], updates, {tab.settings.system: prompt.system})
+
+    def press(self, position: int, request: gr.Request, values: Values) -> Iterator[Updates]:
+        """A button of a pane: its answer once more, or longer."""
+        tab, asked = self._tab, read_request(self._tab, values)
+        comparison: Comparison = values[tab.comparison]
+        if comparison.request is not None:  # the settings may have changed since it was asked
+            asked = replace(asked, system=comparison.request.system, max_tokens=comparison.request.max_tokens)
+        is_longer = values[tab.panes[position].view] == "continue"
+        work = self._service.continue_answer if is_longer else self._service.regenerate_answer
+        yield from self._run(request, values, comparison, partial(work, position=position, request=asked), {})
+
+    def move(self, request: gr.Request, values: Values) -> Iterator[Updates]:
+        """A handle of the dial moved: the answers of the levels that are chosen now."""
+        tab, asked = self._tab, read_request(self._tab, values)
+        comparison: Comparison = values[tab.comparison]
+        if comparison.is_empty:
+            if not comparison.blind:
+                yield {tab.result: result_section(self._service.setup.pair_facts(comparison, asked))}
+            return
+        if comparison.request is not None:
+            kept = comparison.request
+            asked = replace(asked, system=kept.system, max_tokens=kept.max_tokens, sampling=kept.sampling)
+        yield from self._run(request, values, comparison, partial(self._service.swap_levels, request=asked), {})
+
+    def stop(self, request: gr.Request) -> None:
+        self._service.stop_comparison(self._visitor(request))
+
+    def _run(
+        self,
+        request: gr.Request,
+        values: Values,
+        comparison: Comparison,
+        updates: Callable[..., Iterator[CompareUpdate]],
+        with_first: Updates,
+    ) -> Iterator[Updates]:
+        """Updates of a work, then what is measured by itself; nothing any more once the page does something else.
+
+        with_first: drawn with the first update, if the work was accepted.
+        """
+        tab, key = self._tab, str(values[self._tab.storage.key] or "")
+        is_newest = self._turns.begin_redraw(str(request.session_hash))
+        visitor = self._visitor(request)
+        self._service.stop_what_runs(visitor)
+        is_at_rest = False
+        with closing(updates(visitor, comparison, key=key)) as running:
+            for number, update in enumerate(running):
+                if not is_newest():
+                    return
+                is_accepted = number == 0 and update.comparison is not None
+                yield draw_update(tab, update) | (with_first if is_accepted else {})
+                comparison = update.comparison or comparison
+                is_at_rest = update.phase == "rest"
+        if not is_at_rest:
+            return
+        with closing(self._service.results.measure_by_itself(visitor, comparison, key)) as measured:
+            for update in measured:
+                if not is_newest():
+                    return
+                if drawn := draw_update(tab, update):
+                    yield drawn
+
+
+def _wire_work(tab: CompareTab, work: _Work, streaming: Streaming) -> None:
     """What runs models; it goes on in a stream of updates until it ends or is stopped."""
     inputs = {tab.comparison, tab.storage.key, *tab.request_inputs}
-
-    def key_of(values: Values) -> str:
-        return str(values[tab.storage.key] or "")
-
-    def ask(request: gr.Request, values: Values) -> Iterator[Updates]:
-        compare_request, comparison = read_request(tab, values), values[tab.comparison]
-        updates = service.ask_both(visitor(request), comparison, values[tab.message], compare_request, key_of(values))
-        for number, update in enumerate(updates):
-            is_accepted = number == 0 and update.comparison is not None
-            yield draw_update(tab, update) | ({tab.message: "", tab.look_for: ""} if is_accepted else {})
-
-    def ask_example(prompt: ComparisonPrompt, request: gr.Request, values: Values) -> Iterator[Updates]:
-        """An example starts a new comparison, with the system prompt that belongs to it."""
-        yield {tab.settings.system: prompt.system, tab.look_for: look_for_line(prompt.look_for)}
-        compare_request = replace(read_request(tab, values), system=prompt.system)
-        comparison: Comparison = values[tab.comparison]
-        updates = service.ask_both(visitor(request), comparison.cleared(), prompt.text, compare_request, key_of(values))
-        for update in updates:
-            yield draw_update(tab, update)
-
-    def regenerate(position: int, request: gr.Request, values: Values) -> Iterator[Updates]:
-        compare_request = read_request(tab, values)
-        updates = service.regenerate_answer(
-            visitor(request), values[tab.comparison], position, compare_request, key_of(values)
-        )
-        for update in updates:
-            yield draw_update(tab, update)
-
-    def measure_noise(request: gr.Request, values: Values) -> Iterator[Updates]:
-        for update in service.scoring.measure_noise(visitor(request), values[tab.comparison]):
-            yield draw_update(tab, update)
-
-    def measure_agreement(request: gr.Request, values: Values) -> Iterator[Updates]:
-        for update in service.scoring.measure_agreement(visitor(request), values[tab.comparison]):
-            yield draw_update(tab, update)
-
-    def stop(request: gr.Request) -> None:
-        service.stop_comparison(visitor(request))
-
-    sent = [tab.send.click, tab.message.submit]
-    streaming.wire(sent, ask, {*inputs, tab.message}, [*tab.drawn, tab.message, tab.look_for], tab.growing)
+    outputs = [*tab.drawn, tab.message, tab.settings.system]
+    streaming.wire([tab.send.click, tab.message.submit], work.ask, {*inputs, tab.message}, outputs, tab.growing)
     for chip, prompt in tab.examples:
-        outputs = [*tab.drawn, tab.settings.system, tab.look_for]
-        streaming.wire([chip.click], partial(ask_example, prompt), inputs, outputs, tab.growing)
+        streaming.wire([chip.click], partial(work.ask_example, prompt), inputs, outputs, tab.growing)
     for position, pane in enumerate(tab.panes):
-        streaming.wire([pane.regenerate.click], partial(regenerate, position), inputs, tab.drawn, tab.growing)
-    streaming.wire([tab.measure_noise.click], measure_noise, {tab.comparison}, tab.drawn, [tab.noise])
-    streaming.wire([tab.measure_agreement.click], measure_agreement, {tab.comparison}, tab.drawn, [tab.agreement])
-    tab.stop.click(stop, **_QUICK)
+        press = partial(work.press, position)
+        streaming.wire([pane.view.input], press, {*inputs, pane.view}, outputs, tab.growing)
+    streaming.wire([tab.dial.input], work.move, inputs, outputs, tab.growing)
+    tab.stop.click(work.stop, **_QUICK)
 
 
 def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
@@ -246,98 +284,20 @@ def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) ->
 
         return vote
 
-    def switch_blind(is_on: bool, comparison: Comparison) -> Updates:
-        revealed = draw_update(tab, service.reveal_names(comparison)) if not is_on and comparison.blind else {}
-        return revealed | {pane.picker_column: gr.Column(visible=not is_on) for pane in tab.panes}
+    def switch_blind(is_on: bool, comparison: Comparison, key: str) -> Updates:
+        if is_on or not comparison.blind:
+            return {}
+        return draw_update(tab, service.reveal_names(comparison, key or ""))
 
     def clear(comparison: Comparison, key: str) -> Updates:
-        columns = {pane.picker_column: gr.Column(visible=not comparison.blind) for pane in tab.panes}
-        return draw_update(tab, service.clear_comparison(comparison, key or "")) | columns
+        return draw_update(tab, service.clear_comparison(comparison, key or ""))
 
-    def undo(comparison: Comparison) -> Updates:
-        return draw_update(tab, service.undo_clear(comparison))
+    def undo(comparison: Comparison, key: str) -> Updates:
+        return draw_update(tab, service.undo_clear(comparison, key or ""))
 
-    for button in tab.ballot:
-        button.click(voting(str(button.value)), [tab.comparison, tab.storage.key], tab.drawn, **_QUICK)
-    tab.settings.blind.input(switch_blind, [tab.settings.blind, tab.comparison], tab.drawn, **_QUICK)
-    tab.clear.click(clear, [tab.comparison, tab.storage.key], tab.drawn, **_QUICK)
-    tab.undo.click(undo, tab.comparison, tab.drawn, **_QUICK)
-
-
-def _wire_saving(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
-    """What leaves the page: the comparison as a file, the votes, a link."""
-
-    def problem(request: gr.Request, error: PlaygroundError) -> Updates:
-        log_refusal(error, visitor(request))
-        return {tab.problem: error_card(error)}
-
-    def saving(form: Literal["markdown", "json"]) -> Callable[..., Iterator[Updates]]:
-        def save(request: gr.Request, comparison: Comparison) -> Iterator[Updates]:
-            try:
-                for part in service.save_comparison(comparison, form):
-                    if isinstance(part, str):
-                        yield {tab.saved: part, tab.problem: ""}
-                    else:
-                        progress = WorkProgress("Reading the model files for their checksums", part)
-                        yield {tab.problem: status_message(progress)}
-            except PlaygroundError as error:
-                yield {tab.saved: ""} | problem(request, error)
-
-        return save
-
-    def export_votes() -> Updates:
-        try:
-            return {tab.saved: service.votes.export_csv(), tab.problem: ""}
-        except PlaygroundError as error:
-            return {tab.saved: "", tab.problem: error_card(error)}
-
-    def make_link(request: gr.Request, values: Values) -> Updates:
-        comparison: Comparison = values[tab.comparison]
-        try:
-            query = link_query(read_request(tab, values), values[tab.message] or comparison.question)
-            return {tab.link: gr.Textbox(query, visible=True)}
-        except PlaygroundError as error:
-            return {tab.link: gr.Textbox("", visible=False)} | problem(request, error)
-
-    forms: tuple[tuple[gr.Button, Literal["markdown", "json"], str, str], ...] = (
-        (tab.save_markdown, "markdown", "comparison.md", "text/markdown"),
-        (tab.save_json, "json", "comparison.json", "application/json"),
-    )
-    saved = [tab.saved, tab.problem]
-    for button, form, name, media_type in forms:
-        done = button.click(saving(form), tab.comparison, saved, concurrency_limit=None, **_PRIVATE)
-        done.then(None, tab.saved, None, js=save_file_js(name, media_type))
-    tab.export_votes.click(export_votes, None, saved, **_QUICK).then(
-        None, tab.saved, None, js=save_file_js("votes.csv", "text/csv")
-    )
-    inputs = {tab.comparison, tab.message, *tab.request_inputs}
-    tab.copy_link.click(make_link, inputs, [tab.link, tab.problem], **_QUICK).then(
-        None, tab.link, tab.link, js=_LINK_JS
-    )
-
-
-def _wire_pickers(page: gr.Blocks, tab: CompareTab, service: CompareService, tabs: gr.Tabs, visitor: VisitorOf) -> None:
-    """Both pickers filled when the page opens, by its link if it has one, and the outlook kept up to date."""
-    settings = tab.settings
-    pickers = [pane.picker for pane in tab.panes]
-
-    def open_page(request: gr.Request) -> Iterator[Updates]:
-        setup = service.setup.read_link(dict(request.query_params))
-        for refusal in setup.refusals:
-            log_refusal(refusal, visitor(request))
-        yield {tab.tally: tally_table(service.read_tallies())} | draw_link(tab, tabs, setup)
-        drawn: Updates = {}  # both pickers each time: for a tab that is not open yet, only the last update counts
-        for picker, choice in zip(pickers, service.setup.choices_to_open(setup), strict=True):
-            for view in service.picker.views(choice):
-                drawn |= picker.choice_updates(view)
-                yield dict(drawn)
-
-    def show_outlook(values: Values) -> str:
-        return outlook_line(service.setup.outlook(read_request(tab, values)))
-
-    linked = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
-    page.load(open_page, None, [*pickers[0].outputs, *pickers[1].outputs, *linked, tab.tally], **_PRIVATE)
-    for picker in pickers:
-        wire_choices(picker, service.picker)
-    triggers = [pickers[0].line.change, pickers[1].line.change, settings.mode.input]
-    gr.on(triggers, show_outlook, tab.request_inputs, tab.outlook, trigger_mode="always_last", **_PRIVATE)
+    kept = [tab.comparison, tab.storage.key]
+    for button, word in zip(tab.ballot, BALLOT, strict=True):
+        button.click(voting(word), kept, tab.drawn, **_QUICK)
+    tab.settings.blind.input(switch_blind, [tab.settings.blind, *kept], tab.drawn, **_QUICK)
+    tab.clear.click(clear, kept, tab.drawn, **_QUICK)
+    tab.undo.click(undo, kept, tab.drawn, **_QUICK)

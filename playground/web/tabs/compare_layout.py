@@ -9,39 +9,29 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.compare.comparison import BALLOT, LETTERS, USUAL_TOKENS, Comparison
+from playground.app.compare.dial import Dial
 from playground.app.compare.updates import CompareOutlook, PaneState
 from playground.app.model_picker import ModelPickerService
 from playground.chat.comparison import Mode
-from playground.chat.markdown_escape import LATEX_DELIMITERS
-from playground.chat.prompts import ComparisonKind, ComparisonPrompt
-from playground.web.html.compare import outlook_line, pane_head, pane_line
-from playground.web.html.page import empty_state, paragraph
+from playground.chat.prompts import ComparisonPrompt
+from playground.web.html.compare import outlook_line
+from playground.web.html.dial import dial_rows, dial_value
+from playground.web.html.page import paragraph
+from playground.web.html.panes import headline, pane_markup, pane_switch
 from playground.web.model_picker import PickerComponents, build_model_picker
 from playground.web.widgets import javascript
 
+_ROWS: Final = "${typeof rows === 'undefined' ? '' : rows}"
 GROUPS: Final = ("left", "right")  # the panes of the page: their pickers, and the names of their elements
-KIND_TITLES: Final[dict[ComparisonKind, str]] = {
-    "instructions": "Following instructions",
-    "tools": "Tool calls",
-    "arithmetic": "Step-by-step arithmetic",
-    "facts": "Facts",
-    "long context": "Long texts",
-    "code": "Code",
-}
 MODES: Final[list[tuple[str, Mode]]] = [("One after the other", "in turn"), ("At the same time", "at once")]
 
 
 @dataclass(frozen=True)
 class PaneComponents:
-    """One pane, by where it is shown: the first is A."""
+    """One pane, by where it is shown: the first is A. view: the answer with all about it, and its buttons."""
 
     picker: PickerComponents
-    picker_column: gr.Column
-    head: gr.HTML
-    log: gr.Chatbot
-    live: gr.HTML
-    note: gr.HTML
-    regenerate: gr.Button
+    view: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -54,6 +44,7 @@ class CompareSettings:
     seed: gr.Number
     mode: gr.Radio
     blind: gr.Checkbox
+    follows_up: gr.Checkbox
 
 
 @dataclass(frozen=True)
@@ -73,6 +64,13 @@ class CompareTab:
     """The tab's components."""
 
     comparison: gr.State
+    title: gr.HTML
+    dial_model: gr.Dropdown
+    dial: gr.HTML
+    setup: gr.Column
+    recorded: gr.HTML
+    run_recorded: gr.Button
+    question: gr.HTML
     panes: tuple[PaneComponents, PaneComponents]
     settings: CompareSettings
     outlook: gr.HTML
@@ -81,15 +79,10 @@ class CompareTab:
     stop: gr.Button
     problem: gr.HTML
     examples: list[tuple[gr.Button, ComparisonPrompt]]
-    look_for: gr.HTML
     ballot_column: gr.Column
     ballot: list[gr.Button]
-    differences: gr.HTML
-    first_difference: gr.HTML
-    measure_noise: gr.Button
-    noise: gr.HTML
-    measure_agreement: gr.Button
-    agreement: gr.HTML
+    next_blind: gr.Button
+    result: gr.HTML
     tally: gr.HTML
     export_votes: gr.Button
     undo: gr.Button
@@ -107,24 +100,24 @@ class CompareTab:
         settings = self.settings
         return {
             *self.panes[0].picker.inputs, *self.panes[1].picker.inputs, settings.system, settings.temperature,
-            settings.max_tokens, settings.seed, settings.mode, settings.blind,
+            settings.max_tokens, settings.seed, settings.mode, settings.blind, settings.follows_up, self.dial,
+            self.dial_model,
         }  # fmt: skip
 
     @property
     def drawn(self) -> list[Any]:
         """What `draw_update` may change."""
         return [
-            self.comparison, *self.growing, *(pane.regenerate for pane in self.panes),
-            *(pane.picker_column for pane in self.panes), self.problem, self.differences, self.first_difference,
-            self.noise, self.agreement, self.tally, self.send, self.stop, self.undo, self.ballot_column,
-            self.measure_noise, self.measure_agreement, self.save_markdown, self.save_json, self.storage.texts,
+            self.comparison, *self.growing, self.problem, self.question, self.recorded, self.run_recorded, self.result,
+            self.tally, self.send, self.stop, self.undo, self.ballot_column, self.next_blind,
+            self.save_markdown, self.save_json, self.dial, self.storage.texts,
         ]  # fmt: skip
 
     @property
     def growing(self) -> list[Any]:
         """What changes several times a second while levels are made, models load or answers are written."""
-        parts = [part for pane in self.panes for part in (pane.head, pane.log, pane.live, pane.note)]
-        return [*parts, self.panes[0].picker.models_changed, self.storage.growing]
+        views = [pane.view for pane in self.panes]
+        return [*views, self.panes[0].picker.models_changed, self.storage.growing]
 
 
 def build_compare_tab(
@@ -134,23 +127,52 @@ def build_compare_tab(
     most_tokens: int = 4096,
     tab_seconds: float | None = None,
 ) -> CompareTab:
-    """Two panes side by side, on a phone one below the other; under them the question and the results."""
-    with gr.Column(elem_classes="gp-compare"):
+    """The dial, a row of questions, two panes that grow with their text, the result, and the box for a question.
+
+    What is needed seldom stands below: two different models, sampling, saving, votes.
+    """
+    with gr.Column(elem_classes="gp-compare", elem_id="compare"):
         comparison = gr.State(Comparison(), time_to_live=tab_seconds)
-        with gr.Row(elem_classes="gp-panes"):
-            left, right = (_lay_out_pane(service, position) for position in (0, 1))
+        title = _html("title", headline())
+        with gr.Row(elem_classes="gp-dial", elem_id="compare-dial-row"):
+            with gr.Column(elem_classes="gp-dial-model"):
+                dial_model = gr.Dropdown(
+                    service.model_names(), label="Model", filterable=True, interactive=True,
+                    elem_id="compare-model",
+                )  # fmt: skip
+                two_models = _button("Two different models …", "two-models", elem_classes="gp-link")
+            dial = gr.HTML(
+                dial_value(None, None), html_template=_ROWS, js_on_load=javascript("dial.js"), apply_default_css=False,
+                rows=dial_rows(Dial()), elem_id="compare-dial", elem_classes="gp-dial-place",
+            )  # fmt: skip
+        with gr.Row(elem_classes="gp-setup", elem_id="compare-setup") as setup:
+            pickers = [build_model_picker(service, group) for group in GROUPS]
+        two_models.click(None, js="() => document.querySelector('#compare-setup').classList.toggle('gp-open')")
+        with gr.Row(elem_classes="gp-ask"):
+            chips = _lay_out_examples(examples)
+            blind = gr.Checkbox(label="Blind: hide which is which, then vote", elem_id="compare-blind")
+        question = _html("question")
+        with gr.Row(elem_classes="gp-recorded-row"):
+            recorded = _html("recorded")
+            run_recorded = _button("Run it on this computer", "run-recorded", variant="primary", visible=False)
+        _html("switch", pane_switch(), js_on_load=javascript("pane_switch.js"))
+        with gr.Row(elem_classes="gp-panes", elem_id="compare-panes"):
+            left, right = (_lay_out_pane(pickers[position], position) for position in (0, 1))
         with gr.Column(visible=False, elem_classes="gp-ballot", elem_id="compare-ballot") as ballot_column:
             gr.HTML(paragraph("Which answer is better?", "gp-ballot-question"), apply_default_css=False)
             with gr.Row(elem_classes="gp-ballot-row"):
                 ballot = [gr.Button(word, elem_id=f"compare-vote-{n}") for n, word in enumerate(BALLOT, 1)]
         problem = _html("problem")
-        with gr.Row(elem_classes="gp-input"):
+        result = _html("result", js_on_load=javascript("result.js"))
+        next_blind = _button("Next blind question", "next-blind", visible=False, elem_classes="gp-next")
+        with gr.Row(elem_classes="gp-input", elem_id="compare-input"):
             message = gr.Textbox(
-                label="One question for both", show_label=False, placeholder="One question for both", lines=1,
+                label="One question for both", show_label=False, placeholder="Ask both your own question …", lines=1,
                 max_lines=8, container=False, elem_id="compare-message",
             )  # fmt: skip
             send = gr.Button("Ask both", variant="primary", elem_id="compare-send", scale=0)
             stop = gr.Button("Stop", variant="stop", elem_id="compare-stop", scale=0, visible=False)
+    with gr.Column(elem_classes="gp-compare gp-compare-more"):
         with gr.Row(elem_classes="gp-tools"):
             undo = _button("Undo", "undo", visible=False)
             clear = _button("Clear", "clear")
@@ -162,19 +184,11 @@ def build_compare_tab(
         )
         with gr.Row(elem_classes="gp-how"):
             mode = gr.Radio(MODES, value=usual_mode, label="Run", elem_id="compare-mode")
-            blind = gr.Checkbox(label="Blind", info="Hides which is which until you vote.", elem_id="compare-blind")
+            follows_up = gr.Checkbox(
+                label="Follow up", info="A question goes on from those before it.", elem_id="compare-follows-up"
+            )
         outlook = _html("beforehand", outlook_line(CompareOutlook(usual_mode)))
-        chips = _lay_out_examples(examples)
-        settings = _lay_out_settings(most_tokens, mode, blind)
-        look_for = _html("look-for")
-        differences = _html("differences")
-        measure_noise = _button("Measure the noise (run A twice)", "twice", visible=False, elem_classes="gp-next")
-        noise = _html("control")
-        first_difference = _html("parting")
-        measure_agreement = _button(
-            "Word by word: would B have said the same?", "score", visible=False, elem_classes="gp-next"
-        )
-        agreement = _html("agreement", js_on_load=javascript("token_panel.js"))
+        settings = _lay_out_settings(most_tokens, mode, blind, follows_up)
         with gr.Accordion("Blind votes", open=False, elem_id="compare-votes", elem_classes="gp-more"):
             tally = _html("tally")
             export_votes = _button("Save the votes as CSV", "export-votes")
@@ -183,52 +197,32 @@ def build_compare_tab(
             for name in ("saved", "kept", "growing", "key")
         )
     return CompareTab(
-        comparison=comparison, panes=(left, right), settings=settings, outlook=outlook, message=message, send=send,
-        stop=stop, problem=problem, examples=chips, look_for=look_for, ballot_column=ballot_column, ballot=ballot,
-        differences=differences, first_difference=first_difference, measure_noise=measure_noise, noise=noise,
-        measure_agreement=measure_agreement, agreement=agreement, tally=tally, export_votes=export_votes, undo=undo,
-        clear=clear,
+        comparison=comparison, title=title, dial_model=dial_model, dial=dial, setup=setup, recorded=recorded,
+        run_recorded=run_recorded, question=question, panes=(left, right), settings=settings, outlook=outlook,
+        message=message, send=send, stop=stop, problem=problem, examples=chips, ballot_column=ballot_column,
+        ballot=ballot, next_blind=next_blind, result=result, tally=tally, export_votes=export_votes,
+        undo=undo, clear=clear,
         save_markdown=save_markdown, save_json=save_json, copy_link=copy_link, link=link, saved=saved,
         storage=CompareStorage(texts, growing, key),
     )  # fmt: skip
 
 
-def _lay_out_pane(service: ModelPickerService, position: int) -> PaneComponents:
-    group, letter = GROUPS[position], LETTERS[position]
-    with gr.Column(elem_classes="gp-pane", elem_id=f"compare-pane-{letter.lower()}"):
-        head = _html(f"head-{group}", pane_head(PaneState(name=""), position))
-        with gr.Column(elem_classes="gp-pane-picker") as picker_column:
-            picker = build_model_picker(service, group)
-        log = gr.Chatbot(
-            label=f"Answers of {letter}", show_label=False, elem_id=f"compare-log-{group}",
-            elem_classes=["gp-log", "gp-pane-log"], layout="bubble",
-            placeholder=empty_state("", "Pick a question below or type your own."), buttons=["copy"],
-            latex_delimiters=LATEX_DELIMITERS, feedback_options=None, group_consecutive_messages=False,
-            allow_tags=False,
-        )  # fmt: skip
-        live = _html(f"live-{group}", pane_line(PaneState(name="")))
-        note = _html(f"note-{group}")
-        with gr.Row(elem_classes="gp-tools"):
-            regenerate = _button(f"Regenerate {letter}", f"regenerate-{group}", interactive=False)
-    return PaneComponents(
-        picker=picker, picker_column=picker_column, head=head, log=log, live=live, note=note, regenerate=regenerate
-    )
+def _lay_out_pane(picker: PickerComponents, position: int) -> PaneComponents:
+    view = gr.HTML(
+        "", html_template=_ROWS, js_on_load=javascript("pane.js"), apply_default_css=False,
+        rows=pane_markup(PaneState(name=""), position), elem_id=f"compare-pane-{LETTERS[position].lower()}",
+        elem_classes="gp-pane-place",
+    )  # fmt: skip
+    return PaneComponents(picker=picker, view=view)
 
 
 def _lay_out_examples(prompts: Sequence[ComparisonPrompt]) -> list[tuple[gr.Button, ComparisonPrompt]]:
-    """A row for each kind of ability that quantization harms."""
-    chips: list[tuple[gr.Button, ComparisonPrompt]] = []
-    with gr.Column(elem_classes="gp-examples", elem_id="compare-examples"):
-        for kind in dict.fromkeys(prompt.kind for prompt in prompts):
-            with gr.Row(elem_classes="gp-example-row"):
-                gr.HTML(paragraph(KIND_TITLES[kind], "gp-example-title"), apply_default_css=False)
-                for prompt in prompts:
-                    if prompt.kind == kind:
-                        chips.append((_button(prompt.title, f"example-{len(chips) + 1}"), prompt))
-    return chips
+    """One row of questions, by what quantization harms."""
+    with gr.Row(elem_classes="gp-chips", elem_id="compare-examples"):
+        return [(_button(prompt.title, f"example-{number}"), prompt) for number, prompt in enumerate(prompts, 1)]
 
 
-def _lay_out_settings(most_tokens: int, mode: gr.Radio, blind: gr.Checkbox) -> CompareSettings:
+def _lay_out_settings(most_tokens: int, mode: gr.Radio, blind: gr.Checkbox, follows_up: gr.Checkbox) -> CompareSettings:
     with gr.Accordion("Sampling settings", open=False, elem_id="compare-settings", elem_classes="gp-more"):
         return CompareSettings(
             system=gr.Textbox(
@@ -249,6 +243,7 @@ def _lay_out_settings(most_tokens: int, mode: gr.Radio, blind: gr.Checkbox) -> C
             ),
             mode=mode,
             blind=blind,
+            follows_up=follows_up,
         )  # fmt: skip
 
 

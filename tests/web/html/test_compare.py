@@ -13,41 +13,33 @@ import pytest
 
 from playground.app.compare.comparison import Comparison, PaneSession
 from playground.app.compare.updates import (
-    AgreementResult,
     ComparedAnswers,
     CompareOutlook,
-    NoiseResult,
     PanePreparing,
     PaneState,
     VoteTallies,
     compare_answers,
+    marked_states,
     state_at_rest,
 )
-from playground.chat.comparison import MeasurementNoise, PaneResult, comparison_table
+from playground.chat.comparison import MeasurementNoise, PaneResult
 from playground.chat.conversation import Conversation
+from playground.chat.template.render import Message
 from playground.engine.protocol import GREEDY, Alternative, Finished, Memory, Timings, Token, TokenScore
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
-from playground.measure.fidelity import fidelity_of
+from playground.measure.fidelity import Fidelity, fidelity_of
 from playground.measure.votes import Contestant, Pair, Tally
 from playground.models.model_file import ModelFile
-from playground.web.html.answer_tokens import (
-    agreement_section,
-    disagreement_step,
-    first_difference_section,
-    nats,
-    probability_bar,
-    visible_token,
-)
+from playground.web.html.answer_tokens import first_difference_section, probability_bar, visible_token
 from playground.web.html.compare import (
     differences_table,
-    noise_card,
     outlook_line,
-    pane_head,
     pane_line,
     preference_sentence,
     tally_table,
 )
+from playground.web.html.panes import disagreement_step, pane_markup
 
 LEVELS = ("Q8_0", "Q2_0")
 MIB = 1 << 20
@@ -63,8 +55,8 @@ def token(text: str, number: int, probability: float = 0.9, other: tuple[str, in
     )  # fmt: skip
 
 
-def result(*tokens: Token, speed: float = 100.0, memory: int = 300 * MIB) -> PaneResult:
-    timings = Timings(0.0, 20, 0, 500.0, 0.1, len(tokens), speed, 1.0, 2)
+def result(*tokens: Token, speed: float = 100.0, memory: int = 300 * MIB, written: int = 0) -> PaneResult:
+    timings = Timings(0.0, 40, 0, 500.0, 0.1, written or 40, speed, 1.0, 2)
     plan = MemoryPlan(ContextParameters(2048), 100 * MIB, 0, memory - 100 * MIB, 0, 0, 0, 0)
     return PaneResult(
         Conversation(), Finished(1, "end of text", timings), plan, Memory(memory - MIB, MIB), tokens, GREEDY, "in turn",
@@ -107,6 +99,11 @@ def test_a_difference_within_the_noise_is_not_marked() -> None:
     assert "gp-better" not in speeds(112, 100, MeasurementNoise(generation_speed=0.3, is_measured=True))
 
 
+def test_no_speed_is_marked_on_fewer_than_32_tokens() -> None:
+    assert "gp-better" not in differences_table(compared(result(speed=150, written=31), result(speed=50)))
+    assert "gp-better" in differences_table(compared(result(speed=150, written=32), result(speed=50)))
+
+
 def test_speeds_of_answers_written_at_once_are_not_marked() -> None:
     first, second = (replace(result(speed=speed), mode="at once") for speed in (150.0, 50.0))
     table = differences_table(compared(first, second))
@@ -123,40 +120,29 @@ def test_a_hostile_name_stays_text() -> None:
     assert "<img" not in table and "&lt;img" in table
 
 
-def test_the_noise_says_when_two_runs_gave_different_answers() -> None:
-    runs = result(token("a", 1)), result(token("b", 2))
-    measured = NoiseResult("Q8_0", True, comparison_table(runs), MeasurementNoise(0.38, is_measured=True))
-    same = text_of(noise_card(measured))
-    assert same.startswith("Q8_0 run twice: identical answers; generation speed 100 tok/s and 100 tok/s;")
-    assert "up to 38% in generation speed" in same
-    assert "different answers" in text_of(noise_card(replace(measured, is_identical=False)))
-
-
 # --- heads and lines ---
 
 
-def test_a_hidden_head_and_line_show_nothing() -> None:
+def test_a_hidden_pane_shows_nothing_that_gives_it_away() -> None:
     state = state_at_rest(Comparison((session("Q8_0", result()), session("Q2_0", result())), blind=True), 0)
-    writing = replace(state, is_busy=True)
-    shown = pane_head(state, 0) + pane_line(state) + pane_line(writing)
+    shown = pane_markup(state, 0) + pane_markup(replace(state, is_busy=True), 0)
     assert not re.search(r"Q8|Q2|Q4|tok/s", shown)
 
 
-def test_after_the_vote_the_head_says_what_it_was() -> None:
+def test_after_the_vote_the_pane_says_what_it_was() -> None:
     voted = Comparison((session("Q8_0"), session("Q2_0")), shown_order=(1, 0), blind=True, voted="tie")
-    head = text_of(pane_head(state_at_rest(voted, 0), 0))
-    assert head == "A was Q2_0 made from Q4_1, so it cannot be better"
+    assert text_of(pane_markup(state_at_rest(voted, 0), 0)).startswith("A was Q2_0 · made from Q4_1")
 
 
 def test_the_same_level_twice_has_its_letters() -> None:
     comparison = Comparison((session("Q8_0"), session("Q8_0")))
-    assert "Q8_0 (B)" in pane_head(state_at_rest(comparison, 1), 1)
+    assert "Q8_0 (B)" in pane_markup(state_at_rest(comparison, 1), 1)
 
 
 def test_a_pane_whose_model_is_ready_has_its_name_before_the_other() -> None:
     alone = Comparison((session("Q8_0"), PaneSession()))
-    first, second = (text_of(pane_head(state_at_rest(alone, position), position)) for position in (0, 1))
-    assert first.startswith("A Q8_0") and second == "B"
+    first, second = (text_of(pane_markup(state_at_rest(alone, position), position)) for position in (0, 1))
+    assert first.startswith("A Q8_0") and second.startswith("B Ready")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +195,12 @@ def test_a_probability_that_was_not_kept_is_not_drawn_as_nothing() -> None:
     assert "under 1%" in probability_bar(0.001, "b")
 
 
-# --- the agreement ---
+# --- the answer, token by token ---
+
+
+def answered(*tokens: Token) -> PaneResult:
+    chat = Conversation().with_question("Why?").with_reply(Message("assistant", "".join(one.text for one in tokens)))
+    return replace(result(*tokens), conversation=chat)
 
 
 def score(text: str, probability: float, *, divergence: float = 0.5, agrees: bool = False) -> TokenScore:
@@ -217,33 +208,52 @@ def score(text: str, probability: float, *, divergence: float = 0.5, agrees: boo
     return TokenScore(1, text, math.log(probability), top, math.log(0.9), top, divergence, agrees)
 
 
-def test_each_token_can_be_reached_and_has_both_top_fives() -> None:
-    fidelity = fidelity_of([score(" <b>", 0.01), score("\n", 0.7, agrees=True)])
-    section = agreement_section(AgreementResult(LEVELS, fidelity, is_same_model=True))
-    assert [re.findall(r'tabindex="(-?\d)"', section)] == [["0", "-1"]]
-    assert "<b>" not in section.split('class="gp-tokens"')[1].replace("<br>", "")
-    top = json.loads(unescape(re.findall(r'data-top="([^"]*)"', section)[0]))
-    assert top["said"].startswith("“<b>” A: 90%, B: 1%. B would hardly ever say this")
-    assert top["a"] == top["b"] == [["<b>", 0.01, "1%"]]
-    shown = text_of(section)
-    assert "At 50% of the 2 tokens" in shown and "only the quantization differs" in shown
+def pane_of(first: PaneResult, second: PaneResult, position: int = 0, fidelity: Fidelity | None = None) -> str:
+    comparison = Comparison((session("Q8_0", first), session("Q2_0", second)))
+    panes = tuple(replace(one, conversation=one.result.conversation) for one in comparison.panes if one.result)
+    states = marked_states(replace(comparison, panes=(panes[0], panes[1])), fidelity)
+    return pane_markup(states[position], position, LEVELS)
 
 
-def test_nothing_but_tokens_stands_between_the_tokens() -> None:
-    fidelity = fidelity_of([score("a", 0.9), score(" b\n", 0.9), score("c", 0.9)])
-    section = agreement_section(AgreementResult(LEVELS, fidelity, is_same_model=True))
-    between = re.sub(r"<span[^>]*>[^<]*</span>", "#", section.split('token by token">')[1])
-    assert between.startswith("##<br>#</div>")
+def facts_of(pane: str) -> list[dict[str, object]]:
+    return [json.loads(unescape(text)) for text in re.findall(r'data-top="([^"]*)"', pane)]
+
+
+def test_the_first_difference_is_marked_in_both_panes_and_has_both_top_fives() -> None:
+    first = answered(token("It is", 1), token(" <b>", 2, 0.62, (" no", 3, 0.2)))
+    second = answered(token("It is", 1), token(" no", 3, 0.41))
+    for position, word in enumerate((" &lt;b&gt;", " no")):
+        pane = pane_of(first, second, position)
+        assert re.findall(r"gp-token-first[^>]*>([^<]*)<", pane) == [word]
+        facts = facts_of(pane)[1]
+        assert facts["a"] == [["<b>", 0.62, "62%"], ["no", 0.2, "20%"]] and facts["b"] == [["no", 0.41, "41%"]]
+        assert re.findall(r'tabindex="(-?\d)"', pane) == ["-1", "0"]  # Tab goes to the difference
+
+
+def test_a_space_that_is_the_difference_is_visible() -> None:
+    first, second = answered(token("4", 1), token(" .", 2)), answered(token("4", 1), token(".", 3))
+    assert ">␣.</span>" in pane_of(first, second)
+
+
+def test_what_b_finds_unlikely_is_marked_more() -> None:
+    words = answered(token("a", 1), token(" b", 2), token(" c", 3))
+    fidelity = fidelity_of([score("a", 0.9), score(" b", 0.1), score(" c", 0.01)])
+    pane = pane_of(words, words, 0, fidelity)
+    assert re.findall(r"gp-token-(\d)", pane) == ["0", "2", "3"]
+    assert str(facts_of(pane)[2]["said"]).startswith("“c” A: 90%, B: 1%. B would hardly ever say this")
+    assert text_of(re.sub(r"</?span[^>]*>", "", pane)).startswith("A Q8_0 · made from Q4_1 100 tok/s a b c")
+
+
+def test_code_stands_in_a_fence_of_its_own() -> None:
+    words = answered(token("So:\n", 1), token("```py\nx = 1\n", 2), token("```", 3), token("\nDone", 4))
+    pane = pane_of(words, words)
+    code = re.findall(r"<code>(.*?)</code>", pane, re.DOTALL)
+    assert len(code) == 1 and "x = 1" in code[0] and "Done" not in code[0]
 
 
 @pytest.mark.parametrize(("probability", "step"), [(1.0, 0), (0.5, 0), (0.3, 1), (0.1, 2), (0.01, 3), (0.0, 3)])
 def test_less_probable_tokens_are_marked_more(probability: float, step: int) -> None:
     assert disagreement_step(probability) == step
-
-
-@pytest.mark.parametrize(("value", "shown"), [(0, "0"), (1e-6, "under 0.0001"), (0.0031, "0.0031"), (12.63, "12.63")])
-def test_only_a_divergence_of_0_reads_so(value: float, shown: str) -> None:
-    assert nats(value) == shown
 
 
 # --- votes ---

@@ -42,6 +42,7 @@ def values_of(tab: CompareTab, **sent: Any) -> dict[Any, Any]:
         "other_model": right.model, "other_level": right.level, "other_context": right.context,
         "other_kv_type": right.kv_type, "system": settings.system, "temperature": settings.temperature,
         "max_tokens": settings.max_tokens, "seed": settings.seed, "mode": settings.mode, "blind": settings.blind,
+        "follows_up": settings.follows_up, "dial": tab.dial, "dial_model": tab.dial_model,
     }  # fmt: skip
     assert set(components.values()) == tab.request_inputs
     return {component: sent.get(name) for name, component in components.items()}
@@ -75,14 +76,26 @@ def test_impossible_values_from_a_browser_become_the_defaults(tab: CompareTab) -
     assert (request.sampling.temperature, request.sampling.seed) == (2.0, None)
 
 
+def test_the_dial_has_the_levels_before_the_pickers_know_of_a_move(tab: CompareTab) -> None:
+    one = {"model": "m", "other_model": "m", "level": "Q8_0", "other_level": "Q4_0"}
+    moved = read_request(tab, values_of(tab, **one, dial='{"a": "Q8_0", "b": "Q2_0"}'))
+    assert [choice.level for choice in moved.choices] == ["Q8_0", "Q2_0"]
+    opened = read_request(tab, values_of(tab, dial_model="m", dial='{"a": "Q8_0", "b": "Q2_0"}'))
+    assert [choice.model for choice in opened.choices] == ["m", "m"]
+    two = one | {"other_model": "n"}
+    for text in ('{"a": "Q8_0", "b": "Q2_0"}', "{", "[1]", '{"a": 1, "b": {}}', '{"a": "", "b": ""}'):
+        sent = read_request(tab, values_of(tab, **(two if text.startswith('{"a": "Q') else one), dial=text))
+        assert [choice.level for choice in sent.choices] == ["Q8_0", "Q4_0"]
+
+
 def test_an_update_changes_only_what_is_new(tab: CompareTab) -> None:
     assert draw_update(tab, CompareUpdate()) == {}
     drawn = draw_update(
         tab, CompareUpdate(panes=(None, PaneState(name="Q2_0", note=WorkProgress("Loading Q2_0", 0.5))))
     )
     second = tab.panes[1]
-    assert set(drawn) == {second.head, second.log, second.live, second.note}
-    assert "Loading Q2_0" in drawn[second.note] and "50%" in drawn[second.note]
+    assert set(drawn) == {second.view}
+    assert "Loading Q2_0" in drawn[second.view].props["rows"] and "50%" in drawn[second.view].props["rows"]
 
 
 def test_what_grows_is_among_the_few_outputs_of_its_event(tab: CompareTab) -> None:
@@ -93,8 +106,8 @@ def test_what_grows_is_among_the_few_outputs_of_its_event(tab: CompareTab) -> No
 def test_every_change_of_an_update_is_an_output(tab: CompareTab) -> None:
     everything = update_at_rest(Comparison((PaneSession(Conversation().with_question("Hi")), PaneSession())))
     drawn = draw_update(tab, everything)
-    assert set(drawn) <= set(tab.drawn) and drawn[tab.differences] == ""
-    cleared = CompareUpdate(problem=CLEAR, noise=Notice("Stopped."), agreement=CLEAR, has_new_level=True)
+    assert set(drawn) <= set(tab.drawn) and drawn[tab.result] == ""
+    cleared = CompareUpdate(problem=CLEAR, answers=Notice(""), has_new_level=True)
     assert set(draw_update(tab, cleared)) <= set(tab.drawn)
 
 

@@ -1,0 +1,99 @@
+"""The result of a comparison: what is kept of it, and what is measured by itself after both answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from playground.app.compare.comparison import BALLOT, LETTERS, POSITIONS, Comparison
+from playground.app.compare.kept_answers import KeptAnswers
+from playground.app.compare.result import ResultFacts
+from playground.app.compare.scoring import ComparisonScoring
+from playground.app.compare.setup import CompareSetup
+from playground.app.compare.updates import (
+    CompareUpdate,
+    VoteTallies,
+    compare_answers,
+    marked_states,
+    update_at_rest,
+)
+from playground.errors import PlaygroundError
+from playground.limits.runs import Visitor
+from playground.models.model_file import ModelFile
+
+
+class ComparisonResults:
+    """Serves the results of all visitors. owner: under which the answers of a page are kept."""
+
+    def __init__(self, scoring: ComparisonScoring, setup: CompareSetup) -> None:
+        self.kept = KeptAnswers()
+        self._scoring, self._setup = scoring, setup
+
+    def measure_by_itself(self, visitor: Visitor, comparison: Comparison, key: str = "") -> Iterator[CompareUpdate]:
+        """After both answers: how far B agrees with A's, then the noise of the speeds, each unless it is known.
+
+        Ends without a word when the visitor does something else.
+        """
+        if comparison.results is None:
+            return  # also while the names are hidden
+        owner = key or visitor.session
+        first, second = (comparison.pane_at(position) for position in POSITIONS)
+        fidelity = self.kept.find_agreement(owner, first, second)
+        if fidelity is None and (why := self._scoring.why_no_agreement(comparison)):
+            facts = replace(self.facts(comparison, owner), agreement_note=why)
+            yield CompareUpdate(result=facts, answers=compare_answers(comparison))
+        elif fidelity is None:
+            note = "B reads A’s answer …"
+            facts = replace(self.facts(comparison, owner), agreement_note=note)
+            yield CompareUpdate(result=facts, answers=compare_answers(comparison))
+            fidelity = yield from self._scoring.score_by_itself(visitor, comparison)
+            if fidelity is None:
+                return
+            self.kept.add_agreement(owner, first, second, fidelity)
+            panes = marked_states(comparison, fidelity)
+            yield CompareUpdate(panes=panes, result=self.facts(comparison, owner), answers=compare_answers(comparison))
+        if self.kept.find_noise(owner, first, second) or not self._scoring.is_worth_repeating(comparison):
+            return
+        noise = yield from self._scoring.repeat_by_itself(visitor, comparison)
+        if noise is not None:
+            self.kept.add_noise(owner, first, second, noise)
+            measured = replace(comparison, noise=noise)
+            yield CompareUpdate(result=self.facts(measured, owner), answers=compare_answers(measured))
+
+    def facts(self, comparison: Comparison, owner: str) -> ResultFacts:
+        """What the result says of a comparison. owner: of the measurements that were kept."""
+        first, second = (comparison.pane_at(position) for position in POSITIONS)
+        noise = self.kept.find_noise(owner, first, second) or comparison.noise
+        fidelity = self.kept.find_agreement(owner, first, second)
+        return self._setup.result_facts(replace(comparison, noise=noise), fidelity)
+
+    def at_rest(self, comparison: Comparison, owner: str) -> CompareUpdate:
+        """Everything about a comparison in which nothing is under way, with what was measured of it."""
+        first, second = (comparison.pane_at(position) for position in POSITIONS)
+        noise = self.kept.find_noise(owner, first, second) or comparison.noise
+        fidelity = self.kept.find_agreement(owner, first, second)
+        update = update_at_rest(replace(comparison, noise=noise), fidelity)
+        has_answers = comparison.results is not None
+        return replace(update, result=self.facts(comparison, owner) if has_answers else None)
+
+
+def reveal_sentence(comparison: Comparison, word: str, tallies: VoteTallies | PlaygroundError) -> str:
+    """`You preferred B: Q2_0, the smaller one. Q8_0 1, Q2_0 3 so far.`"""
+    names = comparison.names
+    sizes = [file.size if isinstance(file := comparison.pane_at(p).file, ModelFile) else None for p in POSITIONS]
+    if word in BALLOT[:2]:
+        chosen = BALLOT.index(word)
+        own, other = sizes[chosen], sizes[1 - chosen]
+        which = f", the {'smaller' if own < other else 'larger'} one" if own and other and own != other else ""
+        said = f"You preferred {LETTERS[chosen]}: {names[chosen]}{which}."
+    else:
+        said = f"A was {names[0]}, B was {names[1]}."
+    if isinstance(tallies, PlaygroundError) or tallies.current is None:
+        return said
+    tally = next((one for one in tallies.tallies if one.pair == tallies.current), None)
+    if tally is None:
+        return said
+    first, second = tally.pair.first, tally.pair.second
+    is_one = first.model == second.model
+    shown = [one.level if is_one else f"{one.model} {one.level}" for one in (first, second)]
+    return f"{said} So far: {shown[0]} {tally.first}, {shown[1]} {tally.second}."

@@ -1,0 +1,103 @@
+// The bit dial: two handles, A and B, on the levels that the server drew. `value` is {"a": level, "b": level} as JSON.
+//
+// A handle moves by mouse and touch (press a level, or drag the handle) and by arrow keys, Home and End. The handle that
+// was used last moves to a pressed level: B, until A is taken. What moves shows at once; `input` comes when the handle
+// has rested for a moment, so that a way along the dial asks nothing of the levels in between.
+const REST_MILLISECONDS = 350;
+const sides = ['a', 'b'];
+const read = text => { try { return JSON.parse(text) || {}; } catch { return {}; } };
+let active = 'b';
+let dragged = null;
+let resting = 0;
+let focused = null;  // the handle that has the focus, for after a redraw
+
+const stops = () => [...element.querySelectorAll('.gp-stop')];
+const isLocked = () => !!element.closest('.gp-compare')?.querySelector('[data-blind]');
+const placeOf = level => stops().findIndex(stop => stop.dataset.level === level);
+
+const draw = () => {
+  const value = read(props.value);
+  const all = stops();
+  element.querySelectorAll('.gp-handle').forEach(handle => handle.remove());
+  all.forEach(stop => stop.classList.remove('gp-stop-a', 'gp-stop-b'));
+  for (const side of sides) {
+    const place = placeOf(value[side]);
+    if (place < 0) continue;
+    const stop = all[place];
+    stop.classList.add('gp-stop-' + side);
+    const handle = document.createElement('span');
+    handle.className = `gp-handle gp-tag gp-tag-${side}`;
+    handle.dataset.side = side;
+    handle.textContent = side.toUpperCase();
+    const facts = {
+      role: 'slider', tabindex: 0, 'aria-label': `Level of ${side.toUpperCase()}`, 'aria-valuemin': 1,
+      'aria-valuemax': all.length, 'aria-valuenow': place + 1, 'aria-valuetext': stop.dataset.text,
+    };
+    for (const [name, fact] of Object.entries(facts)) handle.setAttribute(name, fact);
+    stop.querySelector('.gp-stop-handle').append(handle);
+    if (focused === side) handle.focus({preventScroll: true});
+  }
+};
+
+const tell = () => {
+  clearTimeout(resting);
+  resting = setTimeout(() => trigger('input'), REST_MILLISECONDS);
+};
+
+const move = (side, place) => {
+  const all = stops(), value = read(props.value), other = value[side === 'a' ? 'b' : 'a'];
+  if (isLocked() || place < 0 || place >= all.length) return;
+  const level = all[place].dataset.level;
+  if (level === other || level === value[side]) return;
+  active = side;
+  element.closest('#compare')?.classList.add('gp-waits');
+  props.value = JSON.stringify({...value, [side]: level});
+  draw();
+  tell();
+};
+
+// One step further, over the other handle if it stands there.
+const step = (side, by) => {
+  const all = stops(), value = read(props.value);
+  const other = placeOf(value[side === 'a' ? 'b' : 'a']);
+  let place = placeOf(value[side]) + by;
+  if (place === other) place += by;
+  if (place >= 0 && place < all.length) move(side, place);
+};
+
+const stopAt = (x, y) => document.elementsFromPoint(x, y).map(part => part.closest?.('.gp-stop')).find(stop => stop && element.contains(stop));
+
+element.addEventListener('pointerdown', event => {
+  const handle = event.target.closest('.gp-handle');
+  if (!handle || isLocked()) return;
+  dragged = active = handle.dataset.side;
+  handle.focus({preventScroll: true});
+  event.preventDefault();
+});
+document.addEventListener('pointermove', event => {
+  if (!dragged) return;
+  const stop = stopAt(event.clientX, event.clientY);
+  if (stop) { focused = dragged; move(dragged, stops().indexOf(stop)); }
+});
+document.addEventListener('pointerup', () => { dragged = null; });
+document.addEventListener('pointercancel', () => { dragged = null; });
+element.addEventListener('click', event => {
+  const stop = event.target.closest('.gp-stop');
+  if (stop && !event.target.closest('.gp-handle')) { focused = active; move(active, stops().indexOf(stop)); }
+});
+element.addEventListener('focusin', event => { focused = event.target.dataset?.side ?? null; if (focused) active = focused; });
+element.addEventListener('focusout', event => { if (event.relatedTarget) focused = null; });
+element.addEventListener('keydown', event => {
+  const side = event.target.dataset?.side;
+  if (!side) return;
+  const by = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
+  const count = stops().length, end = {Home: 0, End: count - 1}[event.key];
+  if (by === undefined && end === undefined) return;
+  event.preventDefault();
+  focused = side;
+  if (by !== undefined) return step(side, by);
+  const other = placeOf(read(props.value)[side === 'a' ? 'b' : 'a']);
+  move(side, end === other ? end + (end ? -1 : 1) : end);
+});
+draw();
+watch(['value', 'rows'], draw);

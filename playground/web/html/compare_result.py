@@ -1,0 +1,37 @@
+"""Draws what a comparison means: a sentence, what to try next, four tiles, and the details folded."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from playground.app.compare.result import ResultFacts, Tile, next_step, result_sentence, result_tiles
+from playground.app.compare.updates import ComparedAnswers
+from playground.web.html.answer_tokens import first_difference_section
+from playground.web.html.compare import differences_table
+from playground.web.html.templates import render
+
+
+def result_section(facts: ResultFacts, answers: ComparedAnswers | None = None, reveal: str = "") -> Markup:
+    """The result; before anything was asked, the tiles say what is known of the pair.
+
+    answers: for the details; None without them. reveal: after a blind vote, which model was preferred.
+    """
+    details = differences_table(answers) + first_difference_section(answers) if answers else ""
+    return render(
+        "compare_result.html#result",
+        sentence=reveal or result_sentence(facts),
+        next_step=result_sentence(facts) if reveal else next_step(facts),
+        tiles=[_drawn(tile) for tile in result_tiles(facts)],
+        details=details,
+    )
+
+
+def _drawn(tile: Tile) -> dict[str, object]:
+    shares = [f"{100 * share:.1f}" for share in tile.shares] if tile.shares else None
+    return {
+        "title": tile.title,
+        "headline": tile.headline,
+        "detail": tile.detail,
+        "shares": shares,
+        "is_quiet": tile.is_quiet,
+    }

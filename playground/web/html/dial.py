@@ -1,0 +1,59 @@
+"""Draws the bit dial: a bar for each level of a model, with true bits per weight, size, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from markupsafe import Markup
+
+from playground.app.compare.dial import Dial, DialStop
+from playground.text_format import about, bits, gibibytes
+from playground.web.html.templates import render
+
+_BAR_PIXELS: Final = 46  # of the largest level
+_LEAST_PIXELS: Final = 3
+
+
+def dial_rows(dial: Dial) -> Markup:
+    """The dial's markup; dial.js puts the handles of A and B on it."""
+    if not dial.stops:
+        text = "Reading the levels of this model …" if not dial.model else "This model has no levels to compare here."
+        return render("dial.html#no_dial", text=text)
+    largest = max(stop.size for stop in dial.stops)
+    return render(
+        "dial.html#dial",
+        stops=[_drawn(stop, largest) for stop in dial.stops],
+        left_out=dial.left_out,
+        group=f"Levels of {dial.model_name}, from many bits to few",
+    )
+
+
+def no_dial(text: str) -> Markup:
+    """The dial's place with a sentence, such as that two different models are compared."""
+    return render("dial.html#no_dial", text=text)
+
+
+def dial_value(first: str | None, second: str | None) -> str:
+    """The levels of A and B as dial.js keeps them."""
+    return json.dumps({"a": first or "", "b": second or ""})
+
+
+def _drawn(stop: DialStop, largest: int) -> dict[str, object]:
+    if stop.is_here:
+        mark, where = "✓ on disk", "on this disk"
+    else:
+        mark, where = f"+ {about(stop.make_seconds).removeprefix('about ')}", f"made here in {about(stop.make_seconds)}"
+    size = gibibytes(stop.size)
+    origin = f" Made from {stop.made_from}, so it cannot be better." if stop.made_from else ""
+    return {
+        "value": stop.value,
+        "name": stop.name,
+        "bits": bits(stop.bits_per_weight),
+        "size": size,
+        "mark": mark,
+        "is_here": stop.is_here,
+        "height": max(_LEAST_PIXELS, round(_BAR_PIXELS * stop.size / largest)),
+        "text": f"{stop.name}, {bits(stop.bits_per_weight)} per weight, {size}, {where}",
+        "summary": f"{stop.summary} {where[0].upper()}{where[1:]}.{origin}",
+    }

@@ -1,0 +1,201 @@
+"""Draws the panes of the comparison: whose answer it is, the answer token by token, its checks, figures and buttons.
+
+While an answer grows it is plain text. Once both are there, the first difference is marked in both, and the tokens of
+A's answer are underlined by how unlikely B finds them. The panel with the top fives is made by pane.js from the JSON
+that each token carries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from playground.app.compare.answer_tokens import AnswerToken, Choices
+from playground.app.compare.comparison import LETTERS
+from playground.app.compare.updates import PaneState
+from playground.app.messages import CLEAR
+from playground.engine.protocol import Finished, Token
+from playground.text_format import UNKNOWN, bits, percent, speed
+from playground.web.html.answer_tokens import visible_token
+from playground.web.html.compare import pane_line
+from playground.web.html.page import status_message
+from playground.web.html.templates import render
+
+# How probable B finds a token of A: (at least, step of disagreement, in words).
+STEPS: Final = (
+    (0.5, 0, "B would probably say the same"),
+    (0.2, 1, "B finds it possible"),
+    (0.05, 2, "B finds it unlikely"),
+    (0.0, 3, "B would hardly ever say this"),
+)
+_SIDES: Final = ("a", "b")
+_FENCE: Final = "```"
+
+
+def pane_markup(
+    state: PaneState, position: int, names: tuple[str, str] = LETTERS, *, is_recorded: bool = False
+) -> Markup:
+    """One pane as it is now. names: of A and B, for the panel of a token."""
+    answer = state.answer
+    text = answer.content if answer else ""
+    activity = state.activity
+    has_figures = isinstance(activity, Token | Finished) and not state.is_hidden
+    may_repeat = isinstance(activity, Finished) and not state.is_busy and not is_recorded
+    buttons = []
+    if may_repeat and state.is_cut_off:
+        buttons.append(("continue", "Continue"))
+    if may_repeat:
+        buttons.append(("again", "Regenerate"))
+    return render(
+        "panes.html#pane",
+        letter=LETTERS[position],
+        side=_SIDES[position],
+        is_hidden=state.is_hidden,
+        name=state.name,
+        bits=bits(state.bits_per_weight) if state.bits_per_weight else "",
+        was_hidden=state.was_hidden,
+        origin=state.requantized_from or "",
+        rate=_rate(activity) if has_figures else "",
+        thinking=answer.thinking if answer else "",
+        runs=_runs(state.tokens, position, names) if state.tokens else _plain_runs(text),
+        checks=state.checks,
+        line="" if is_recorded else pane_line(state),
+        note="" if state.note == CLEAR else status_message(state.note),
+        buttons=buttons,
+        is_recorded=is_recorded,
+    )
+
+
+def _rate(activity: object) -> str:
+    if isinstance(activity, Finished):
+        return speed(activity.timings.generation_speed)
+    return speed(activity.tokens_per_second) if isinstance(activity, Token) else ""
+
+
+def headline() -> Markup:
+    """What the page is for, in one question."""
+    return render("panes.html#headline")
+
+
+def pane_switch() -> Markup:
+    """On a phone: which of the two panes shows."""
+    return render("panes.html#pane_switch")
+
+
+def question_box(text: str, look_for: str = "", *, is_blind: bool = False) -> Markup | str:
+    """The question that both panes answer; nothing before the first. look_for: what a good answer has in it.
+
+    is_blind: the names are hidden now, so the dial shows no letters (theme.css) and does not move.
+    """
+    return render("panes.html#question", text=text, look_for=look_for, is_blind=is_blind) if text else ""
+
+
+def recorded_line(model: str, machine: str, date: str) -> Markup:
+    """That the answers below were recorded, of which model, where and when."""
+    return render("panes.html#recorded", model=model, machine=machine, date=date)
+
+
+# --- the answer, token by token ---
+
+
+@dataclass
+class _Run:
+    """Consecutive tokens that are all text, or all within a code fence."""
+
+    is_code: bool
+    tokens: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _plain_runs(text: str) -> list[_Run]:
+    """A text without tokens, in the same parts."""
+    runs = []
+    for number, part in enumerate(text.split(_FENCE)):
+        is_code = number % 2 == 1
+        shown = f"{_FENCE}{part}{_FENCE}" if is_code and number < text.count(_FENCE) else part
+        if is_code and number == text.count(_FENCE):  # not closed yet
+            shown = f"{_FENCE}{part}"
+        runs.append(_Run(is_code, [{"text": shown, "top": ""}]))
+    return runs
+
+
+def _runs(tokens: Sequence[AnswerToken], position: int, names: tuple[str, str]) -> list[_Run]:
+    runs: list[_Run] = []
+    entry = _entry_place(tokens)
+    written = ""
+    first_texts = _texts_at_difference(tokens)
+    for place, token in enumerate(tokens):
+        was_code = written.count(_FENCE) % 2 == 1
+        written += token.text
+        is_code = was_code or written.count(_FENCE) % 2 == 1
+        if not runs or runs[-1].is_code != is_code:
+            runs.append(_Run(is_code))
+        runs[-1].tokens.append(_drawn_token(token, position, names, is_entry=place == entry, near=first_texts))
+    return runs
+
+
+def _entry_place(tokens: Sequence[AnswerToken]) -> int:
+    """Where Tab enters the answer: at the first difference, else at its beginning."""
+    return next((place for place, token in enumerate(tokens) if token.is_first_difference), 0)
+
+
+def _texts_at_difference(tokens: Sequence[AnswerToken]) -> set[str]:
+    """The likeliest texts of both models at the first difference, to see whether only a space tells them apart."""
+    token = next((token for token in tokens if token.is_first_difference), None)
+    if token is None:
+        return set()
+    return {token.text} | {top[0][0] for top in (token.top_a, token.top_b) if top}
+
+
+def _drawn_token(
+    token: AnswerToken, position: int, names: tuple[str, str], *, is_entry: bool, near: set[str]
+) -> dict[str, Any]:
+    step = disagreement_step(token.in_b) if position == 0 and token.is_scored and token.in_b is not None else 0
+    sentence = _sentence(token, position)
+    facts = {
+        "said": sentence,
+        "a": list(_choices(token.top_a)),
+        "b": list(_choices(token.top_b)),
+        "names": names,
+    }
+    text = token.text
+    if token.is_first_difference and len({one.strip() for one in near}) < len(near) and text.startswith(" "):
+        text = f"␣{text[1:]}"  # the space is the difference
+    elif token.is_first_difference and not text.strip():
+        text = text.replace(" ", "␣").replace("\n", "⏎\n") or "∅"
+    return {
+        "text": text,
+        "step": step,
+        "is_first": token.is_first_difference,
+        "is_entry": is_entry,
+        "sentence": sentence,
+        "top": json.dumps(facts, ensure_ascii=False) if token.top_a or token.top_b else "",
+    }
+
+
+def _sentence(token: AnswerToken, position: int) -> str:
+    known = zip("AB", (token.in_a, token.in_b), strict=True)
+    shares = [f"{letter}: {percent(share)}" for letter, share in known if share is not None]
+    said = f"“{visible_token(token.text)}” {', '.join(shares) or UNKNOWN}."
+    if token.is_first_difference:
+        return f"{said} Here the answers differ for the first time."
+    if position == 0 and token.is_scored and token.in_b is not None:
+        return f"{said} {STEPS[disagreement_step(token.in_b)][2]}."
+    return said
+
+
+def disagreement_step(probability: float) -> int:
+    """How much B disagrees with a token of this probability: 0 not at all, 3 most."""
+    return next(step for least, step, _ in STEPS if probability >= least)
+
+
+def _choices(top: Choices) -> Iterator[tuple[str, float, str]]:
+    """(token, probability, the same in words), as pane.js reads them; spaces show where they tell two apart."""
+    stripped = [text.strip() for text, _ in top]
+    for text, share in top:
+        is_ambiguous = stripped.count(text.strip()) > 1
+        shown = f"␣{text[1:]}" if is_ambiguous and text.startswith(" ") else visible_token(text)
+        yield shown, round(share, 4), percent(share)

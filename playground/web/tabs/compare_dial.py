@@ -1,0 +1,112 @@
+"""The dial of the Compare tab and the two pickers behind it: one model for both sides, or two different ones.
+
+The dial holds the levels of A and B as a person sees them. It and the pickers tell each other of a change in the
+browser, without a way over the server, so nothing that comes late can undo a move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import gradio as gr
+
+from playground.app.compare.comparison import CompareRequest
+from playground.app.compare.dial import read_dial
+from playground.app.compare.service import CompareService
+from playground.app.compare.setup import LinkedSetup
+from playground.app.messages import log_refusal
+from playground.limits.runs import Visitor
+from playground.web.html.compare import outlook_line, tally_table
+from playground.web.html.dial import dial_rows, dial_value, no_dial
+from playground.web.model_picker import picker_views, wire_choices
+from playground.web.streaming import Updates, Values
+from playground.web.tabs.compare_layout import CompareTab
+
+_PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
+_TO_PICKERS_JS: Final = "text => { const levels = JSON.parse(text || '{}'); return [levels.a || '', levels.b || '']; }"
+_FROM_PICKERS_JS: Final = "(a, b) => JSON.stringify({a: a || '', b: b || ''})"
+_TWO_MODELS: Final = "Two different models are compared. Choose one model to move along its levels."
+
+
+def wire_dial(
+    page: gr.Blocks,
+    tab: CompareTab,
+    service: CompareService,
+    visitor: Callable[[gr.Request], Visitor],
+    read: Callable[[Values], CompareRequest],
+    draw_link: Callable[[LinkedSetup], Updates],
+    tabs: gr.Tabs,
+) -> None:
+    """The dial and the pickers filled when the page opens, by its link if it has one, and kept in step after that."""
+    settings = tab.settings
+    pickers = [pane.picker for pane in tab.panes]
+
+    def dial_updates(model: str | None, first: str | None, second: str | None) -> Updates:
+        rows, value = dial_rows(service.dials.dial_of(model)), dial_value(first, second)
+        return {tab.dial: gr.HTML(rows=rows, value=value)}
+
+    def open_dial(request: gr.Request) -> Updates:
+        """In one update: for a tab that is not open yet only the last one counts."""
+        setup = service.setup.read_link(dict(request.query_params))
+        for refusal in setup.refusals:
+            log_refusal(refusal, visitor(request))
+        first, second = service.setup.choices_to_open(setup)
+        names = gr.Dropdown(choices=service.picker.model_names(), value=first.model)
+        is_one = first.model == second.model
+        drawn = dial_updates(first.model, first.level, second.level) if is_one else _two_models(tab)
+        tally = {tab.tally: tally_table(service.read_tallies()), tab.dial_model: names}
+        return drawn | tally | draw_link(setup)
+
+    def open_pickers(request: gr.Request) -> Iterator[Updates]:
+        setup = service.setup.read_link(dict(request.query_params))
+        drawn: Updates = {}  # both pickers each time, for the same reason
+        for picker, choice in zip(pickers, service.setup.choices_to_open(setup), strict=True):
+            for view in service.picker.views(choice):
+                drawn |= picker.choice_updates(view)
+                yield dict(drawn)
+
+    def choose_model(request: gr.Request, values: Values) -> Iterator[Updates]:
+        """One model for both sides, with the pair of levels that shows most."""
+        chosen = values[tab.dial_model]
+        choices = service.setup.first_choices(chosen if isinstance(chosen, str) else None)
+        yield dial_updates(choices[0].model, choices[0].level, choices[1].level)
+        for picker, choice in zip(pickers, choices, strict=True):
+            for view in picker_views(picker, service.picker, request, choice):
+                yield picker.choice_updates(view)
+
+    def follow_pickers(values: Values) -> Updates:
+        """The dial of the pickers' model. Its levels are written only where it cannot have them: of another model."""
+        compare_request = read(values)
+        outlook = {tab.outlook: outlook_line(service.setup.outlook(compare_request))}
+        first, second = (picker.read_choice(values) for picker in pickers)
+        names = {tab.dial_model: gr.Dropdown(choices=service.picker.model_names())}
+        if first.model != second.model:
+            return outlook | names | _two_models(tab)
+        dial = service.dials.dial_of(first.model)
+        levels = read_dial(values[tab.dial])
+        rows = dial_rows(dial)
+        names = {tab.dial_model: gr.Dropdown(choices=service.picker.model_names(), value=first.model)}
+        if len(levels) == 2 and all(dial.find_stop(level) for level in levels.values()):
+            return outlook | names | {tab.dial: gr.HTML(rows=rows)}
+        return outlook | names | {tab.dial: gr.HTML(rows=rows, value=dial_value(first.level, second.level))}
+
+    opened = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
+    page.load(open_dial, None, [*opened, tab.tally, tab.dial, tab.dial_model], **_PRIVATE)
+    page.load(open_pickers, None, [*pickers[0].outputs, *pickers[1].outputs], **_PRIVATE)
+    for picker in pickers:
+        wire_choices(picker, service.picker)
+    both = [*pickers[0].outputs, *pickers[1].outputs]
+    tab.dial_model.input(choose_model, {tab.dial_model}, [tab.dial, *both], trigger_mode="always_last", **_PRIVATE)
+    levels = [picker.level for picker in pickers]
+    tab.dial.input(None, tab.dial, levels, js=_TO_PICKERS_JS, **_PRIVATE)
+    gr.on([level.input for level in levels], None, levels, tab.dial, js=_FROM_PICKERS_JS, **_PRIVATE)
+    triggers = [pickers[0].line.change, pickers[1].line.change, settings.mode.input]
+    inputs = {tab.comparison, *tab.request_inputs}
+    outputs = [tab.outlook, tab.dial, tab.dial_model]
+    gr.on(triggers, follow_pickers, inputs, outputs, trigger_mode="always_last", **_PRIVATE)
+
+
+def _two_models(tab: CompareTab) -> Updates:
+    """The dial's place while the two sides are of different models."""
+    return {tab.dial: gr.HTML(rows=no_dial(_TWO_MODELS), value=dial_value(None, None))}
