@@ -7,6 +7,7 @@ do. What the playground holds meanwhile is counted in census.py.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -123,6 +124,8 @@ class Visitor:
         for picker, level in zip(pickers, levels, strict=False):
             page.fill(f"{picker}-level", level)
             page.fill(f"{picker}-context", self._rng.choice(("2048", "4096")))
+        if tab == "compare":
+            page.fill("compare-dial", json.dumps({"a": levels[0], "b": levels[1]}))
         page.fill("chat-longest-reply" if tab == "chat" else "compare-max-tokens", self._rng.choice((32, 64, 128)))
 
     async def _wait_for_end(self, what: str, request: Request, way: Way) -> None:

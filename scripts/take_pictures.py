@@ -36,19 +36,16 @@ def main() -> int:
     ):
         visit = Visitor(browser, playground.address)
         for look in ("light", "dark"):
-            take(visit(WIDTH, HEIGHT, dark=look == "dark"), DOCS / f"front-{look}.png")
+            take(visit(WIDTH, HEIGHT, dark=look == "dark", tab="Compare"), DOCS / f"front-{look}.png")
         visit.leave()
     return 0
 
 
 def take(page: Page, target: Path) -> None:
     """A comparison of two levels, answered."""
-    page.get_by_role("tab", name="Compare").click()
     page.locator("#compare-example-1").click()
-    for group in ("left", "right"):
-        expect(page.locator(f"#compare-live-{group}")).to_contain_text("tok/s", timeout=ANSWER_MILLISECONDS)
-    expect(page.locator("#compare-send")).to_be_visible(timeout=ANSWER_MILLISECONDS)
-    expect(page.locator("#compare-parting")).to_contain_text("First difference")
+    expect(page.locator("#compare-result .gp-verdict")).to_be_visible(timeout=ANSWER_MILLISECONDS)
+    expect(page.locator("#compare-result .gp-tile").last).to_contain_text("of A’s words", timeout=ANSWER_MILLISECONDS)
     page.mouse.move(0, 0)
     page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=target, animations="disabled")

@@ -180,6 +180,10 @@ class CompareSetup:
         largest = sorted(comfortable, key=lambda name: -max(file.size for file in models[name]))
         return next(iter([*largest, *starters, *models]), None)
 
+    def is_starter(self, model: str | None) -> bool:
+        """Whether it is the tiny model that comes with the playground, for which most questions are too hard."""
+        return any(file.origin == "starter" for file in self._library.models().get(model or "", ()))
+
     def read_link(self, query: Mapping[str, str]) -> LinkedSetup:
         """The set-up that the page's address asks for, with a problem for each model that is not on offer."""
         if not any(side in query for side in SIDES):

@@ -94,9 +94,12 @@ def question_box(text: str, look_for: str = "", *, is_blind: bool = False) -> Ma
     return render("panes.html#question", text=text, look_for=look_for, is_blind=is_blind) if text else ""
 
 
-def recorded_line(model: str, machine: str, date: str) -> Markup:
-    """That the answers below were recorded, of which model, where and when."""
-    return render("panes.html#recorded", model=model, machine=machine, date=date)
+def recorded_line(model: str, machine: str, date: str, starter: str = "") -> Markup:
+    """That the answers below were recorded, of which model, where and when.
+
+    starter: the name of the tiny model that would run here and gets an easier question; "" if a larger one would.
+    """
+    return render("panes.html#recorded", model=model, machine=machine, date=date, starter=starter)
 
 
 # --- the answer, token by token ---

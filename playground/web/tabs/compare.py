@@ -12,9 +12,10 @@ import gradio as gr
 
 from playground.app.compare.comparison import BALLOT, LETTERS, USUAL_TOKENS, CompareRequest, Comparison, growing_answers
 from playground.app.compare.dial import read_dial
+from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import LinkedSetup
-from playground.app.compare.updates import ComparedAnswers, CompareUpdate
+from playground.app.compare.updates import ComparedAnswers, CompareUpdate, PaneState
 from playground.app.resumable import read_key
 from playground.chat.prompts import ComparisonPrompt, find_comparison_prompt
 from playground.engine.protocol import Sampling
@@ -107,13 +108,10 @@ def _draw_question(tab: CompareTab, comparison: Comparison) -> Updates:
     """The question of a comparison, in the place of the recorded example."""
     prompt = find_comparison_prompt(comparison.question, comparison.panes[0].conversation.system)
     look_for = prompt.look_for if prompt else ""
-    drawn: Updates = {
+    return {
         tab.storage.texts: comparison.to_stored_text(),
         tab.question: question_box(comparison.question, look_for, is_blind=comparison.is_hidden),
     }
-    if not comparison.is_empty:
-        drawn |= {tab.recorded: "", tab.run_recorded: gr.Button(visible=False)}
-    return drawn
 
 
 def _draw_phase(tab: CompareTab, update: CompareUpdate) -> Updates:
@@ -217,13 +215,28 @@ class _Work:
         tab, asked = self._tab, read_request(self._tab, values)
         comparison: Comparison = values[tab.comparison]
         if comparison.is_empty:
-            if not comparison.blind:
-                yield {tab.result: result_section(self._service.setup.pair_facts(comparison, asked))}
+            yield self._draw_preview(comparison, asked)
             return
         if comparison.request is not None:
             kept = comparison.request
             asked = replace(asked, system=kept.system, max_tokens=kept.max_tokens, sampling=kept.sampling)
         yield from self._run(request, values, comparison, partial(self._service.swap_levels, request=asked), {})
+
+    def _draw_preview(self, comparison: Comparison, asked: CompareRequest) -> Updates:
+        """What is known of the chosen pair before the first question, in the place of the recorded example."""
+        tab, facts = self._tab, self._service.setup.pair_facts(comparison, asked)
+        empty = [PaneState(name=name) for name in facts.names]
+        views = {pane.view: gr.HTML(rows=pane_markup(empty[n], n)) for n, pane in enumerate(tab.panes)}
+        return {tab.result: result_section(facts), tab.question: "", **views}
+
+    def run_recorded(self, request: gr.Request, values: Values) -> Iterator[Updates]:
+        """The question of the recorded example on this computer; the starter gets one that it can answer."""
+        asked = read_request(self._tab, values)
+        model = asked.choices[0].model or values[self._tab.dial_model]
+        prompts = [prompt for _, prompt in self._tab.examples]
+        recorded = next((one for one in prompts if one.text == load_recorded_example().question), prompts[0])
+        prompt = prompts[0] if self._service.setup.is_starter(model) else recorded
+        yield from self.ask_example(prompt, request, values)
 
     def stop(self, request: gr.Request) -> None:
         self._service.stop_comparison(self._visitor(request))
@@ -274,6 +287,7 @@ def _wire_work(tab: CompareTab, work: _Work, streaming: Streaming) -> None:
         press = partial(work.press, position)
         streaming.wire([pane.view.input], press, {*inputs, pane.view}, outputs, tab.growing)
     streaming.wire([tab.dial.input], work.move, inputs, outputs, tab.growing)
+    streaming.wire([tab.run_recorded.click], work.run_recorded, inputs, outputs, tab.growing)
     tab.stop.click(work.stop, **_QUICK)
 
 

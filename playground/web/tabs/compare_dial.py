@@ -13,12 +13,15 @@ import gradio as gr
 
 from playground.app.compare.comparison import CompareRequest
 from playground.app.compare.dial import read_dial
+from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import LinkedSetup
 from playground.app.messages import log_refusal
 from playground.limits.runs import Visitor
+from playground.models.model_file import readable_name
 from playground.web.html.compare import outlook_line, tally_table
 from playground.web.html.dial import dial_rows, dial_value, no_dial
+from playground.web.html.panes import recorded_line
 from playground.web.model_picker import picker_views, wire_choices
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.compare_layout import CompareTab
@@ -56,6 +59,10 @@ def wire_dial(
         is_one = first.model == second.model
         drawn = dial_updates(first.model, first.level, second.level) if is_one else _two_models(tab)
         tally = {tab.tally: tally_table(service.read_tallies()), tab.dial_model: names}
+        if service.setup.is_starter(first.model):
+            example = load_recorded_example()
+            starter = readable_name(first.model or "")
+            tally[tab.recorded] = recorded_line(example.model, example.machine, example.date, starter)
         return drawn | tally | draw_link(setup)
 
     def open_pickers(request: gr.Request) -> Iterator[Updates]:
@@ -92,7 +99,7 @@ def wire_dial(
         return outlook | names | {tab.dial: gr.HTML(rows=rows, value=dial_value(first.level, second.level))}
 
     opened = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
-    page.load(open_dial, None, [*opened, tab.tally, tab.dial, tab.dial_model], **_PRIVATE)
+    page.load(open_dial, None, [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded], **_PRIVATE)
     page.load(open_pickers, None, [*pickers[0].outputs, *pickers[1].outputs], **_PRIVATE)
     for picker in pickers:
         wire_choices(picker, service.picker)

@@ -10,14 +10,16 @@ import gradio as gr
 
 from playground.app.compare.comparison import BALLOT, LETTERS, USUAL_TOKENS, Comparison
 from playground.app.compare.dial import Dial
-from playground.app.compare.updates import CompareOutlook, PaneState
+from playground.app.compare.recorded import RecordedExample, load_recorded_example
+from playground.app.compare.updates import CompareOutlook
 from playground.app.model_picker import ModelPickerService
 from playground.chat.comparison import Mode
 from playground.chat.prompts import ComparisonPrompt
 from playground.web.html.compare import outlook_line
+from playground.web.html.compare_result import result_section
 from playground.web.html.dial import dial_rows, dial_value
 from playground.web.html.page import paragraph
-from playground.web.html.panes import headline, pane_markup, pane_switch
+from playground.web.html.panes import headline, pane_markup, pane_switch, question_box, recorded_line
 from playground.web.model_picker import PickerComponents, build_model_picker
 from playground.web.widgets import javascript
 
@@ -108,7 +110,7 @@ class CompareTab:
     def drawn(self) -> list[Any]:
         """What `draw_update` may change."""
         return [
-            self.comparison, *self.growing, self.problem, self.question, self.recorded, self.run_recorded, self.result,
+            self.comparison, *self.growing, self.problem, self.question, self.result,
             self.tally, self.send, self.stop, self.undo, self.ballot_column, self.next_blind,
             self.save_markdown, self.save_json, self.dial, self.storage.texts,
         ]  # fmt: skip
@@ -131,6 +133,7 @@ def build_compare_tab(
 
     What is needed seldom stands below: two different models, sampling, saving, votes.
     """
+    example = load_recorded_example()
     with gr.Column(elem_classes="gp-compare", elem_id="compare"):
         comparison = gr.State(Comparison(), time_to_live=tab_seconds)
         title = _html("title", headline())
@@ -151,19 +154,19 @@ def build_compare_tab(
         with gr.Row(elem_classes="gp-ask"):
             chips = _lay_out_examples(examples)
             blind = gr.Checkbox(label="Blind: hide which is which, then vote", elem_id="compare-blind")
-        question = _html("question")
+        question = _html("question", question_box(example.question, example.look_for))
         with gr.Row(elem_classes="gp-recorded-row"):
-            recorded = _html("recorded")
-            run_recorded = _button("Run it on this computer", "run-recorded", variant="primary", visible=False)
+            recorded = _html("recorded", recorded_line(example.model, example.machine, example.date))
+            run_recorded = _button("Run it on this computer", "run-recorded", variant="primary")
         _html("switch", pane_switch(), js_on_load=javascript("pane_switch.js"))
         with gr.Row(elem_classes="gp-panes", elem_id="compare-panes"):
-            left, right = (_lay_out_pane(pickers[position], position) for position in (0, 1))
+            left, right = (_lay_out_pane(pickers[position], example, position) for position in (0, 1))
         with gr.Column(visible=False, elem_classes="gp-ballot", elem_id="compare-ballot") as ballot_column:
             gr.HTML(paragraph("Which answer is better?", "gp-ballot-question"), apply_default_css=False)
             with gr.Row(elem_classes="gp-ballot-row"):
                 ballot = [gr.Button(word, elem_id=f"compare-vote-{n}") for n, word in enumerate(BALLOT, 1)]
         problem = _html("problem")
-        result = _html("result", js_on_load=javascript("result.js"))
+        result = _html("result", result_section(example.facts), js_on_load=javascript("result.js"))
         next_blind = _button("Next blind question", "next-blind", visible=False, elem_classes="gp-next")
         with gr.Row(elem_classes="gp-input", elem_id="compare-input"):
             message = gr.Textbox(
@@ -207,11 +210,12 @@ def build_compare_tab(
     )  # fmt: skip
 
 
-def _lay_out_pane(picker: PickerComponents, position: int) -> PaneComponents:
+def _lay_out_pane(picker: PickerComponents, example: RecordedExample, position: int) -> PaneComponents:
+    """With the recorded answer, until something has run here."""
+    rows = pane_markup(example.panes[position], position, example.facts.names, is_recorded=True)
     view = gr.HTML(
-        "", html_template=_ROWS, js_on_load=javascript("pane.js"), apply_default_css=False,
-        rows=pane_markup(PaneState(name=""), position), elem_id=f"compare-pane-{LETTERS[position].lower()}",
-        elem_classes="gp-pane-place",
+        "", html_template=_ROWS, js_on_load=javascript("pane.js"), apply_default_css=False, rows=rows,
+        elem_id=f"compare-pane-{LETTERS[position].lower()}", elem_classes="gp-pane-place",
     )  # fmt: skip
     return PaneComponents(picker=picker, view=view)
 
