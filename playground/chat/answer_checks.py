@@ -20,15 +20,16 @@ _NUMBERED: Final = re.compile(r"\s*\d+[.):]\s*\S")
 
 @dataclass(frozen=True)
 class AnswerCheck:
-    """One thing that an answer must have. Exactly one of the other fields is set.
+    """One thing that an answer must have. Exactly one of the other fields is set, besides `times` perhaps.
 
     label: in a few words, "the answer 10". contains: a word or a number by itself, in any case; several, separated by
-    "|", are alternatives. lines: so many lines with text; numbered: each of them with a number before it. json: one
+    "|", are alternatives; at least so many times in all. lines: so many lines with text; numbered: each of them with a number before it. json: one
     JSON object with these values. python: a function of this name, as valid Python. at_most_words: no longer than this.
     """
 
     label: str
     contains: str = ""
+    times: int = 1
     lines: int = 0
     numbered: int = 0
     json: Mapping[str, str] | None = None
@@ -38,7 +39,7 @@ class AnswerCheck:
     def passes(self, answer: str) -> bool:
         """Whether the answer has it."""
         if self.contains:
-            return any(_has_word(answer, word) for word in self.contains.split("|"))
+            return sum(_count_word(answer, word) for word in self.contains.split("|")) >= self.times
         lines = [line for line in answer.splitlines() if line.strip()]
         if self.lines:
             return len(lines) == self.lines
@@ -64,8 +65,8 @@ def check_answer(answer: str, checks: Sequence[AnswerCheck]) -> tuple[CheckResul
     return tuple(CheckResult(check.label, check.passes(answer)) for check in checks)
 
 
-def _has_word(answer: str, word: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", answer, re.IGNORECASE) is not None
+def _count_word(answer: str, word: str) -> int:
+    return len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", answer, re.IGNORECASE))
 
 
 def _is_json(answer: str, wanted: Mapping[str, str]) -> bool:

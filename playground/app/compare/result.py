@@ -25,7 +25,7 @@ class ResultFacts:
 
     not_compared: why none of the two speeds is called better, "" if one is. noise: the difference in speed that two
     runs of one model showed, or the usual one. agreement: the fraction of A's tokens that B would have chosen too;
-    agreement_note: why it is unknown. passed: whether an answer passes all its checks, None where there are none.
+    agreement_note: why it is unknown. checks: of an answer to the question; passed: how many of them each passes.
     common_tokens: before the first difference. can_go_lower: a level with fewer bits than B stands on the dial.
     """
 
@@ -42,7 +42,8 @@ class ResultFacts:
     kl_divergence: float | None = None
     agreement_note: str = ""
     is_same: bool | None = None
-    passed: tuple[bool | None, bool | None] = (None, None)
+    checks: int = 0
+    passed: tuple[int, int] = (0, 0)
     common_tokens: int | None = None
     can_go_lower: bool = False
 
@@ -62,20 +63,22 @@ def result_sentence(facts: ResultFacts) -> str:
     """`Same answer with a 36% smaller file.` Empty before both have answered."""
     first, second = facts.names
     smaller = _size_clause(facts.file_bytes)
-    passed_a, passed_b = facts.passed
+    cost = f", with {smaller}" if smaller else ""
+    right_a, right_b = facts.passed
     if facts.is_same is None:
         return ""
     if facts.is_same:
-        return f"Same answer, with {smaller}." if smaller else "Same answer, word for word."
-    if passed_a and passed_b:
-        return f"Both get it right, {second} with {smaller}." if smaller else "Both get it right."
-    if passed_a and passed_b is False:
-        cost = f", with {smaller}" if smaller else ""
+        return f"Same answer{cost}." if smaller else "Same answer, word for word."
+    if facts.checks and right_a == right_b == facts.checks:
+        return f"Both get it right, {second}{cost.removeprefix(',')}." if smaller else "Both get it right."
+    if facts.checks == 1 and right_a > right_b:
         return f"{first} gets it right. {second} does not{cost}."
-    if passed_b and passed_a is False:
+    if facts.checks == 1 and right_b > right_a:
         return f"{second} gets it right and {first} does not: with few questions, luck decides."
-    if passed_a is False and passed_b is False:
+    if facts.checks == 1:
         return "Neither gets it right: this question is too hard for this model at both levels."
+    if facts.checks:
+        return f"{first} gets {right_a} of {facts.checks} right, {second} gets {right_b}{cost}."
     if facts.common_tokens:
         return f"The answers are the same for {counted(facts.common_tokens, 'token')}, then they differ."
     return "The answers differ from the first word on."
@@ -85,12 +88,12 @@ def next_step(facts: ResultFacts) -> str:
     """What to try next, in a sentence; empty before both have answered."""
     if facts.is_same is None:
         return ""
-    passed_a, passed_b = facts.passed
-    if facts.is_same or (passed_a and passed_b):
+    right_a, right_b = facts.passed
+    if facts.is_same or (facts.checks and right_a == right_b == facts.checks):
         return "Move B to fewer bits until it breaks." if facts.can_go_lower else "Try a harder question."
-    if passed_a and passed_b is False:
+    if right_a > right_b:
         return "Move B one step back: does the right answer return?"
-    if passed_a is False and passed_b is False:
+    if facts.checks and right_a == right_b:
         return "Try an easier one, or a larger model."
     return "Point at a marked word to see what each model would have said."
 

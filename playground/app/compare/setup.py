@@ -20,7 +20,6 @@ from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.records import USUAL_CONTEXT
 from playground.app.services import Services
-from playground.chat.answer_checks import CheckResult
 from playground.chat.compare import residency
 from playground.chat.comparison import LEAST_TOKENS, ComparisonRow, Mode, Pane, PaneResult, comparison_table
 from playground.chat.first_difference import first_difference
@@ -270,7 +269,7 @@ class CompareSetup:
         speed = next(row for row in comparison_table(results, comparison.noise) if row.figure == "generation_speed")
         timings = [result.finished.timings for result in results]
         difference = first_difference(*results)
-        passed = [_all_passed(checks_of(comparison, position)) for position in POSITIONS]
+        checks = [checks_of(comparison, position) for position in POSITIONS]
         texts = [result.conversation.messages[-1].content for result in results]
         planned = [result.plan.needed if result.plan else None for result in results]
         return replace(
@@ -286,7 +285,8 @@ class CompareSetup:
             agreement=fidelity.top_token_agreement if fidelity else None,
             kl_divergence=fidelity.kl_divergence if fidelity else None,
             is_same=texts[0] == texts[1],
-            passed=(passed[0], passed[1]),
+            checks=len(checks[0]),
+            passed=(sum(check.passed for check in checks[0]), sum(check.passed for check in checks[1])),
             common_tokens=difference.common_tokens if difference else None,
         )
 
@@ -335,7 +335,3 @@ def why_not_compared(results: Sequence[PaneResult], speed: ComparisonRow) -> Not
         return "busy"
     written = [result.finished.timings.generated_tokens for result in results]
     return "short" if any(tokens is not None and tokens < LEAST_TOKENS for tokens in written) else "noise"
-
-
-def _all_passed(checks: Sequence[CheckResult]) -> bool | None:
-    return all(check.passed for check in checks) if checks else None
