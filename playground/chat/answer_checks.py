@@ -23,8 +23,9 @@ class AnswerCheck:
     """One thing that an answer must have. Exactly one of the other fields is set, besides `times` perhaps.
 
     label: in a few words, "the answer 10". contains: a word or a number by itself, in any case; several, separated by
-    "|", are alternatives; at least so many times in all. lines: so many lines with text; numbered: each of them with a number before it. json: one
-    JSON object with these values. python: a function of this name, as valid Python. at_most_words: no longer than this.
+    "|", are alternatives; at least `times` times in all. lines: so many lines with text; numbered: each of them with a
+    number before it. json: one JSON object with these values. python: a function of this name, as valid Python.
+    at_most_words: no longer than this.
     """
 
     label: str

@@ -22,7 +22,10 @@ OTHER = replace(SAME, is_same=False)
         (replace(OTHER, checks=1, passed=(1, 1)), "Both get it right, Q4_0 with a 37% smaller file."),
         (replace(OTHER, checks=1, passed=(1, 0)), "Q8_0 gets it right. Q4_0 does not, with a 37% smaller file."),
         (replace(OTHER, checks=3, passed=(2, 1)), "Q8_0 gets 2 of 3 right, Q4_0 gets 1, with a 37% smaller file."),
-        (replace(OTHER, checks=1, passed=(0, 1)), "Q4_0 gets it right and Q8_0 does not: with few questions, luck decides."),
+        (
+            replace(OTHER, checks=1, passed=(0, 1)),
+            "Q4_0 gets it right and Q8_0 does not: with few questions, luck decides.",
+        ),
         (replace(OTHER, common_tokens=4), "The answers are the same for 4 tokens, then they differ."),
         (replace(OTHER, common_tokens=0), "The answers differ from the first word on."),
         (ResultFacts(), ""),

@@ -33,9 +33,10 @@ def wait_for_result(page: Page) -> None:
 
 def briefly(page: Page) -> None:
     """Short answers: a level that babbles goes on to the limit."""
-    page.get_by_role("button", name="Sampling settings").last.click()
-    page.get_by_label("number input for Longest reply").last.fill("16")
-    page.get_by_label("number input for Longest reply").last.press("Tab")
+    page.locator("#compare-settings").get_by_role("button", name="Sampling settings").click()
+    longest = page.locator("#compare-max-tokens input[type=number]")
+    longest.fill("16")
+    longest.press("Tab")
 
 
 def ask(page: Page, text: str) -> None:
