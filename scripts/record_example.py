@@ -58,7 +58,7 @@ def record(model: Path, levels: list[str], title: str, machine: str) -> str:
                 pass
             fidelity = service.results.kept.find_agreement(VISITOR.session, *comparison.panes)
             assert fidelity is not None, "B could not read A's answer"
-            facts = replace(service.results.facts(comparison, VISITOR.session), can_go_lower=False)
+            facts = replace(service.results.facts(comparison, VISITOR.session), can_go_lower=False, is_recorded=True)
             day = date.today()
             return recorded_json(
                 comparison,

@@ -11,7 +11,7 @@ import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import gradio as gr
 
@@ -71,11 +71,13 @@ class Streaming:
         outputs: Sequence[Any],
         growing: Sequence[Any],
         js: str | None = None,
+        newest_wins: bool = False,
     ) -> Any:
         """Wire `work(request, *inputs)` to the triggers; returns the last event, to continue from with `then`.
 
         inputs: as Gradio takes them; of a set, `work` gets one dict of the values by component.
         growing: those of the outputs that an update may touch many times a second. js: gives the inputs in the browser.
+        newest_wins: a trigger counts while work of an earlier one is under way, and takes its place; else it is ignored.
         """
         self._wirings += 1
         number = self._wirings
@@ -87,7 +89,10 @@ class Streaming:
         # Gradio passes the request where the signature names it, which has to be before the open end.
         def begin(request: gr.Request, *values: Any) -> Iterator[Updates]:
             begun = _Work(work(request, *values))
-            yield from self._run_event(_session_of(request), number, begun, lambda update: not is_growth(update))
+            session = _session_of(request)
+            if newest_wins and (earlier := self._take_up(session, number)):
+                earlier.close()
+            yield from self._run_event(session, number, begun, lambda update: not is_growth(update), newest_wins)
 
         def grow(request: gr.Request) -> Iterator[Updates]:
             yield from self._run_event(_session_of(request), number, None, is_growth)
@@ -96,7 +101,8 @@ class Streaming:
             yield from self._run_event(_session_of(request), number, None, lambda update: True)
 
         taken = inputs if isinstance(inputs, set) else list(inputs)
-        begun = gr.on(list(triggers), begin, taken, list(outputs), js=js, **_HIDDEN)
+        mode: Literal["multiple", "once"] = "multiple" if newest_wins else "once"
+        begun = gr.on(list(triggers), begin, taken, list(outputs), js=js, trigger_mode=mode, **_HIDDEN)
         return begun.then(grow, None, list(growing), **_HIDDEN).then(end, None, list(outputs), **_HIDDEN)
 
     def end_session(self, session: str) -> None:
@@ -108,7 +114,12 @@ class Streaming:
                 work.close()
 
     def _run_event(
-        self, session: str, number: int, work: _Work | None, belongs: Callable[[Updates], bool]
+        self,
+        session: str,
+        number: int,
+        work: _Work | None,
+        belongs: Callable[[Updates], bool],
+        newest_wins: bool = False,
     ) -> Iterator[Updates]:
         """One event's part of the work. If the page goes away in the middle of it, the work ends."""
         work = work or self._take_up(session, number)
@@ -118,6 +129,8 @@ class Streaming:
         try:
             yield from work.take_while(belongs)
             if not work.is_over:
+                if newest_wins and (earlier := self._take_up(session, number)):
+                    earlier.close()
                 handed_on = self._hand_on(session, number, work)
         finally:
             if not handed_on:

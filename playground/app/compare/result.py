@@ -26,7 +26,7 @@ class ResultFacts:
     not_compared: why none of the two speeds is called better, "" if one is. noise: the difference in speed that two
     runs of one model showed, or the usual one. agreement: the fraction of A's tokens that B would have chosen too;
     agreement_note: why it is unknown. checks: of an answer to the question; passed: how many of them each passes.
-    common_tokens: before the first difference. can_go_lower: a level with fewer bits than B stands on the dial.
+    common_tokens: before the first difference. is_recorded: nothing ran here yet. can_go_lower: a level with fewer bits than B stands on the dial.
     """
 
     names: tuple[str, str] = ("A", "B")
@@ -46,6 +46,7 @@ class ResultFacts:
     passed: tuple[int, int] = (0, 0)
     common_tokens: int | None = None
     can_go_lower: bool = False
+    is_recorded: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def result_sentence(facts: ResultFacts) -> str:
 
 
 def next_step(facts: ResultFacts) -> str:
-    """What to try next, in a sentence; empty before both have answered."""
-    if facts.is_same is None:
+    """What to try next, in a sentence; empty before both have answered here."""
+    if facts.is_same is None or facts.is_recorded:
         return ""
     right_a, right_b = facts.passed
     if facts.is_same or (facts.checks and right_a == right_b == facts.checks):

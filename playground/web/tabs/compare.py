@@ -282,11 +282,11 @@ def _wire_work(tab: CompareTab, work: _Work, streaming: Streaming) -> None:
     outputs = [*tab.drawn, tab.message, tab.settings.system]
     streaming.wire([tab.send.click, tab.message.submit], work.ask, {*inputs, tab.message}, outputs, tab.growing)
     for chip, prompt in tab.examples:
-        streaming.wire([chip.click], partial(work.ask_example, prompt), inputs, outputs, tab.growing)
+        streaming.wire([chip.click], partial(work.ask_example, prompt), inputs, outputs, tab.growing, newest_wins=True)
     for position, pane in enumerate(tab.panes):
         press = partial(work.press, position)
         streaming.wire([pane.view.input], press, {*inputs, pane.view}, outputs, tab.growing)
-    streaming.wire([tab.dial.input], work.move, inputs, outputs, tab.growing)
+    streaming.wire([tab.dial.input], work.move, inputs, outputs, tab.growing, newest_wins=True)
     streaming.wire([tab.run_recorded.click], work.run_recorded, inputs, outputs, tab.growing)
     tab.stop.click(work.stop, **_QUICK)
 
