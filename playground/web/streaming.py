@@ -77,7 +77,8 @@ class Streaming:
 
         inputs: as Gradio takes them; of a set, `work` gets one dict of the values by component.
         growing: those of the outputs that an update may touch many times a second. js: gives the inputs in the browser.
-        newest_wins: a trigger counts while work of an earlier one is under way, and takes its place; else it is ignored.
+        newest_wins: a trigger counts while work of an earlier one is under way, and takes its place.
+            Else it is ignored.
         """
         self._wirings += 1
         number = self._wirings

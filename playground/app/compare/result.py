@@ -26,7 +26,8 @@ class ResultFacts:
     not_compared: why none of the two speeds is called better, "" if one is. noise: the difference in speed that two
     runs of one model showed, or the usual one. agreement: the fraction of A's tokens that B would have chosen too;
     agreement_note: why it is unknown. checks: of an answer to the question; passed: how many of them each passes.
-    common_tokens: before the first difference. is_recorded: nothing ran here yet. can_go_lower: a level with fewer bits than B stands on the dial.
+    common_tokens: before the first difference. can_go_lower: a level with fewer bits than B stands on the dial.
+    is_recorded: nothing ran here yet.
     """
 
     names: tuple[str, str] = ("A", "B")
