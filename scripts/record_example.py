@@ -4,7 +4,7 @@
 
 MODEL.gguf is the first level as it was published; the second is made from it and says so. Writes
 playground/assets/recorded_example.json: answers, tokens with both top fives, sizes, planned memory, speeds and the
-date. Run it on a quiet computer: speeds that were disturbed are recorded as such.
+date. Run it on a quiet computer: speeds that were disturbed are left out.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def record(model: Path, levels: list[str], title: str, machine: str) -> str:
             fidelity = service.results.kept.find_agreement(VISITOR.session, *comparison.panes)
             assert fidelity is not None, "B could not read A's answer"
             facts = replace(service.results.facts(comparison, VISITOR.session), can_go_lower=False, is_recorded=True)
+            if facts.not_compared == "busy":
+                facts = replace(facts, speeds=(None, None))
             day = date.today()
             return recorded_json(
                 comparison,

@@ -78,7 +78,7 @@ def recorded_json(
         "facts": asdict(replace(facts, names=(states[0].name, states[1].name))),
     }
     assert len(panes) == len(POSITIONS)
-    return json.dumps(written, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(written, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 def _token_json(token: AnswerToken) -> dict[str, Any]:

@@ -138,6 +138,8 @@ def _speed_tile(facts: ResultFacts) -> Tile:
     first, second = facts.speeds
     if not first or not second:
         detail = "shows after both have answered" if facts.not_compared == "not asked" else "unknown"
+        if facts.is_recorded:
+            detail = "not recorded: the computer was busy"
         return Tile("Speed", UNKNOWN, detail)
     shares = first / max(first, second), second / max(first, second)
     measured = f"{_rate(first)} → {_rate(second)} tok/s"
