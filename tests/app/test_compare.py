@@ -421,7 +421,7 @@ def test_a_comparison_ends_with_its_page_or_its_time_and_frees_its_models(servic
 def test_a_comparison_goes_on_when_its_page_was_reloaded(services: Services, service: CompareService) -> None:
     chat = service.ask_both(ANNA, Comparison(), STORY, replace(BRIEFLY, max_tokens=400), KEY)
     before = next(text for update in chat if (text := growing(update, 0)))
-    chat.close()  # type: ignore[attr-defined]
+    chat.close()
     services.runs.end_session(ANNA.session)
     back = service.restore_comparison(BACK, "", key=KEY)
     assert growing(next(back), 0).startswith(before)

@@ -42,7 +42,9 @@ def load_recorded_example() -> RecordedExample:
     found = json.loads(asset(FILE).read_text(encoding="utf-8"))
     prompt = find_comparison_prompt(found["question"])
     first, second = (_pane(pane, prompt.checks if prompt else ()) for pane in found["panes"])
-    facts = {name: tuple(value) if isinstance(value, list) else value for name, value in found["facts"].items()}
+    facts: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in found["facts"].items()
+    }
     return RecordedExample(
         found["model"],
         found["machine"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 
 from playground.app.compare.comparison import BALLOT, LETTERS, POSITIONS, Comparison
@@ -29,7 +29,9 @@ class ComparisonResults:
         self.kept = KeptAnswers()
         self._scoring, self._setup = scoring, setup
 
-    def measure_by_itself(self, visitor: Visitor, comparison: Comparison, key: str = "") -> Iterator[CompareUpdate]:
+    def measure_by_itself(
+        self, visitor: Visitor, comparison: Comparison, key: str = ""
+    ) -> Generator[CompareUpdate, None, None]:
         """After both answers: how far B agrees with A's, then the noise of the speeds, each unless it is known.
 
         Ends without a word when the visitor does something else.

@@ -95,7 +95,7 @@ class CompareService:
 
     def ask_both(
         self, visitor: Visitor, comparison: Comparison, text: str, request: CompareRequest, key: str = ""
-    ) -> Iterator[CompareUpdate]:
+    ) -> Generator[CompareUpdate, None, None]:
         """Ask both models; makes and loads what is missing first.
 
         key: with which the page finds the answers again, if it is closed or loses its connection; "": they end then.
@@ -109,7 +109,7 @@ class CompareService:
 
     def regenerate_answer(
         self, visitor: Visitor, comparison: Comparison, position: int, request: CompareRequest, key: str = ""
-    ) -> Iterator[CompareUpdate]:
+    ) -> Generator[CompareUpdate, None, None]:
         """Another answer of one pane, by the model that is chosen there now."""
         try:
             asked = self._check_limits(comparison.without_reply_at(position, request))
@@ -120,7 +120,7 @@ class CompareService:
 
     def continue_answer(
         self, visitor: Visitor, comparison: Comparison, position: int, request: CompareRequest, key: str = ""
-    ) -> Iterator[CompareUpdate]:
+    ) -> Generator[CompareUpdate, None, None]:
         """The answer of one pane again with twice the room: a comparison writes the same words again, and goes on."""
         pane = comparison.pane_at(position)
         written = pane.result.finished.timings.generated_tokens if pane.result else None
@@ -130,7 +130,7 @@ class CompareService:
 
     def swap_levels(
         self, visitor: Visitor, comparison: Comparison, request: CompareRequest, key: str = ""
-    ) -> Iterator[CompareUpdate]:
+    ) -> Generator[CompareUpdate, None, None]:
         """The last question to the levels that are chosen now: a kept answer at once, any other is asked for.
 
         Yields nothing before the first question.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -246,7 +246,7 @@ class _Work:
         request: gr.Request,
         values: Values,
         comparison: Comparison,
-        updates: Callable[..., Iterator[CompareUpdate]],
+        updates: Callable[..., Generator[CompareUpdate, None, None]],
         with_first: Updates,
     ) -> Iterator[Updates]:
         """Updates of a work, then what is measured by itself; nothing any more once the page does something else.
