@@ -11,7 +11,7 @@ from playground.app.compare.dial import Dial, DialStop
 from playground.text_format import about, bits, gibibytes
 from playground.web.html.templates import render
 
-_BAR_PIXELS: Final = 46  # of the largest level
+_BAR_PIXELS: Final = 40  # of the largest level
 _LEAST_PIXELS: Final = 3
 
 

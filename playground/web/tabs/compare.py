@@ -153,7 +153,7 @@ def wire_compare_tab(
 ) -> None:
     """Every event of the tab."""
     visitor = partial(visitor_of, runs=service.runs, via="compare")
-    work = _Work(tab, service, visitor)
+    work = _PageWork(tab, service, visitor)
     _wire_storage(page, tab, service, streaming, visitor)
     _wire_work(tab, work, streaming)
     _wire_votes(tab, service, visitor)
@@ -181,7 +181,7 @@ def _wire_storage(
         part.change(None, part, None, js=keep_js(name), **_PRIVATE)
 
 
-class _Work:
+class _PageWork:
     """What runs models for a page, one thing at a time: what is new ends what is under way and takes its place."""
 
     def __init__(self, tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
@@ -276,7 +276,7 @@ class _Work:
                     yield drawn
 
 
-def _wire_work(tab: CompareTab, work: _Work, streaming: Streaming) -> None:
+def _wire_work(tab: CompareTab, work: _PageWork, streaming: Streaming) -> None:
     """What runs models; it goes on in a stream of updates until it ends or is stopped."""
     inputs = {tab.comparison, tab.storage.key, *tab.request_inputs}
     outputs = [*tab.drawn, tab.message, tab.settings.system]
