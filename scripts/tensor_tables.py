@@ -149,7 +149,7 @@ def weights_by_level(
         path = Path(folder) / "model.gguf"
         write_stand_in(path, blueprint, tensors)
         sizes = estimate_levels(path, tuple(levels))
-    return {level: size.weight_bytes_with_mxfp4 for level, size in sizes.items() if isinstance(size, QuantizedSize)}
+    return {level: size.weight_bytes for level, size in sizes.items() if isinstance(size, QuantizedSize)}
 
 
 def table_of(model: CatalogModel, log: LlamaLog) -> str:

@@ -4,9 +4,9 @@
 JSON object on a line; quantize/quantize.py is the other side and decides about disks, names and sentences. The process
 ends when its orders end, so at the latest with its parent, and removes the file that it was writing.
 
-    {"order": "plan", "source": path, "shards": [path], "file_type": 7, "notes": {key: text}}
-        -> {"is": "planned", "size": bytes, "weights": bytes, "weights_with_mxfp4": bytes, "main_type": "q8_0",
-            "bits_per_weight": 8.5, "tensors": 272, "fallbacks": […], "needs_imatrix": false}
+    {"order": "plan", "source": path, "shards": [path], "file_type": 7, "notes": {key: text}, "keep_mxfp4": [tensor]}
+        -> {"is": "planned", "size": bytes, "weights": bytes, "main_type": "q8_0", "bits_per_weight": 8.5,
+            "tensors": 272, "fallbacks": […], "needs_imatrix": false}
     {"order": "weigh", "source": path, "text": text, "threads": 2, "placement": {…}}
         -> {"is": "weighing", "fraction": 0.4} …, {"is": "weighed"}
     {"order": "make", …what was planned last…, "target": path, "threads": 2}
@@ -26,7 +26,7 @@ import queue
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -38,6 +38,7 @@ import numpy as np
 from llama_cpp._ggml import libggml
 
 from playground.errors import PlaygroundError
+from playground.gguf.tensors import TensorType
 from playground.llama.devices import device_backends
 from playground.llama.imatrix import Importance, ImportanceNotMeasured, declare_tensor_functions, measure_importance
 from playground.llama.params import Placement
@@ -61,24 +62,37 @@ def quantize(
     log: LogReader,
     *,
     notes: Mapping[str, str],
+    keep_mxfp4: Sequence[str] = (),
     importance: Importance | None = None,
     dry: bool,
     threads: int = 1,
 ) -> None:
     """Write `source` as `file_type` to `target`; `dry` writes nothing and only says in the log what that would give.
 
-    notes: texts added to the made file's metadata. importance: an importance matrix; what is in it does not change what
-    a dry run says, but that there is one does. Raises QuantizationRefused.
+    notes: texts added to the made file's metadata. keep_mxfp4: tensors that are MXFP4, which they stay. importance: an
+    importance matrix; what is in it does not change what a dry run says, but that there is one does. Raises
+    QuantizationRefused.
     """
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.dry_run = file_type, threads, dry
     params.allow_requantize = True
     params.max_buf_size = BUFFER_BYTES
-    overrides = (llama_cpp.llama_model_kv_override * (len(notes) + 1))()  # the empty key of the last one ends the list
+    kept = [(_pattern(name), TensorType.MXFP4) for name in keep_mxfp4]
+    overrides = (llama_cpp.llama_model_kv_override * (len(notes) + 2))()  # the empty key of the last one ends the list
     for override, (key, text) in zip(overrides, notes.items(), strict=False):
         override.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR
         override.key, override.value.val_str = key.encode(), _cut(text)
+    if kept and file_type in _FLOATS:  # the quantizer looks at single tensors only where the file is quantized
+        kept.append((b".", _FLOATS[file_type]))
+        params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+        named: Any = overrides[len(notes)]
+        named.tag, named.key = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT, b"general.file_type"
+        named.value.val_i64 = file_type
     params.kv_overrides = overrides
+    types = (llama_cpp.llama_model_tensor_override * (len(kept) + 1))()  # the last one, without a pattern, ends it
+    for entry, (pattern, kind) in zip(types, kept, strict=False):
+        entry.pattern, entry.type = pattern, kind
+    params.tt_overrides = types
     matrix = (llama_cpp.llama_model_imatrix_data * (len(importance or ()) + 1))()  # the nameless last one ends it
     for entry, (tensor, values) in zip(matrix, (importance or {}).items(), strict=False):
         entry.name, entry.size = tensor.encode(), values.size
@@ -98,6 +112,18 @@ def quantize(
 
 # Drops the log between runs; a module's name keeps it alive for as long as llama.cpp may call it.
 _silent: Final = llama_cpp.llama_log_callback(lambda level, text, data: None)
+
+
+_FLOATS: Final = {
+    llama_cpp.LLAMA_FTYPE_ALL_F32: TensorType.F32,
+    llama_cpp.LLAMA_FTYPE_MOSTLY_F16: TensorType.F16,
+    llama_cpp.LLAMA_FTYPE_MOSTLY_BF16: TensorType.BF16,
+}  # file types in which nothing is quantized, and the type of their tensors
+
+
+def _pattern(name: str) -> bytes:
+    """A regular expression, in the syntax of ECMAScript, that finds the tensor of this name alone."""
+    return f"^{re.escape(name)}$".encode()
 
 
 def _cut(text: str) -> bytes:
@@ -174,13 +200,15 @@ def plan(order: Mapping[str, Any], log: LogReader) -> dict[str, Any]:
     Raises QuantizationRefused.
     """
     importance = _ANY_IMPORTANCE if order["weighed"] else None
-    quantize(order["source"], "", order["file_type"], log, notes=order["notes"], importance=importance, dry=True)
+    quantize(
+        order["source"], "", order["file_type"], log,
+        notes=order["notes"], keep_mxfp4=order["keep_mxfp4"], importance=importance, dry=True,
+    )  # fmt: skip
     if not log.tensors or len(log.tensors) != log.tensors[0].count:
         log.reasons.append("its list of tensors cannot be read")
         raise QuantizationRefused
     numbers = {libggml.ggml_type_name(number).decode(): number for number in range(llama_cpp.GGML_TYPE_COUNT)}
     sizes = [_byte_count(tensor, numbers[tensor.type]) for tensor in log.tensors]
-    kept = [tensor.source_type if tensor.source_type == "mxfp4" else tensor.type for tensor in log.tensors]
     weights_by_type: Counter[str] = Counter()
     for tensor in log.tensors:
         weights_by_type[tensor.type] += tensor.weights
@@ -189,9 +217,6 @@ def plan(order: Mapping[str, Any], log: LogReader) -> dict[str, Any]:
         "is": "planned",
         "size": header + sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes),
         "weights": sum(sizes),
-        "weights_with_mxfp4": sum(
-            _byte_count(tensor, numbers[kind]) for tensor, kind in zip(log.tensors, kept, strict=True)
-        ),
         "main_type": weights_by_type.most_common(1)[0][0],
         "bits_per_weight": 8 * sum(sizes) / sum(tensor.weights for tensor in log.tensors),
         "tensors": len(log.tensors),
@@ -273,8 +298,8 @@ class QuantizerWorker:
         self._unfinished = order["target"]
         quantize(
             order["source"], order["target"], order["file_type"], log,
-            notes=order["notes"], importance=self._importance if order["weighed"] else None, dry=False,
-            threads=order["threads"],
+            notes=order["notes"], keep_mxfp4=order["keep_mxfp4"],
+            importance=self._importance if order["weighed"] else None, dry=False, threads=order["threads"],
         )  # fmt: skip
 
     def _answer(self, answer: Mapping[str, Any]) -> None:

@@ -97,7 +97,7 @@ class QuantizationJobs:
             sizes = self._sizes_of(source, levels)
         except (PlaygroundError, OSError):
             return {}
-        return {size.level: size.weight_bytes_with_mxfp4 for size in sizes if isinstance(size, QuantizedSize)}
+        return {size.level: size.weight_bytes for size in sizes if isinstance(size, QuantizedSize)}
 
     def level_size(self, source: Path, level: str) -> QuantizedSize:
         """The size of `level` made from a file; raises as `estimate_level` does."""

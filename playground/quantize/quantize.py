@@ -39,8 +39,8 @@ _IMATRIX_NOTE: Final = {"quantize.imatrix.dataset": "calibration.txt of the GGUF
 class QuantizedSize:
     """What a level of a model will be: the file's bytes, and the true average of bits per weight.
 
-    weight_bytes: of all tensors, so the file without its header. weight_bytes_with_mxfp4: the same if tensors that are
-    MXFP4 in the source stay so, as in the levels that publishers make of such models. main_type: that of most weights.
+    weight_bytes: of all tensors, so the file without its header. main_type: that of most weights. keeps_mxfp4: some
+    tensors are MXFP4 in the source and stay so, as in the levels that publishers make of such models.
     fallbacks: tensors whose rows are not a multiple of the level's block, and the larger type of each.
     requantized_from: the level that the file cannot be better than; None if the source is not quantized.
     uses_imatrix: llama.cpp makes it only with an importance matrix, which is measured first.
@@ -49,13 +49,13 @@ class QuantizedSize:
     level: str
     size: int
     weight_bytes: int
-    weight_bytes_with_mxfp4: int
     bits_per_weight: float
     main_type: TensorType
     tensor_count: int
     fallbacks: tuple[Fallback, ...]
     requantized_from: str | None
     uses_imatrix: bool = False
+    keeps_mxfp4: bool = False
 
     @property
     def note(self) -> str | None:
@@ -63,7 +63,8 @@ class QuantizedSize:
         named = level_note(self.level, None, self.bits_per_weight)
         origin = level_note(self.level, self.requantized_from, None)
         imatrix = "Needs an importance matrix, which is measured first." if self.uses_imatrix else None
-        return " ".join(filter(None, (named, self._fallback_note(), origin, imatrix))) or None
+        experts = mxfp4_note(self.level) if self.keeps_mxfp4 else None
+        return " ".join(filter(None, (named, self._fallback_note(), origin, experts, imatrix))) or None
 
     def _fallback_note(self) -> str | None:
         if not self.fallbacks:
@@ -186,6 +187,13 @@ def level_note(level: str, requantized_from: str | None, bits_per_weight: float 
     return " ".join(notes) or None
 
 
+def mxfp4_note(level: str) -> str | None:
+    """What the level of a model means whose experts stay MXFP4, in a sentence; None for MXFP4 itself."""
+    if "MXFP4" in level.upper():
+        return None
+    return f"Its experts stay MXFP4 (4.25 bits per weight) at every level: {level} is how the rest is stored."
+
+
 def lowest_origin(level: str, is_quantized: bool, noted: str | None) -> str | None:
     """The level that a file made from this one cannot be better than; None if the file was never quantized.
 
@@ -202,8 +210,11 @@ def lowest_origin(level: str, is_quantized: bool, noted: str | None) -> str | No
 
 @dataclass(frozen=True)
 class _Source:
+    """origin: the level that a file made from it cannot be better than. mxfp4: the tensors of that type."""
+
     shards: tuple[Path, ...]
     origin: str | None
+    mxfp4: tuple[str, ...] = ()
 
 
 def _read_source(path: Path) -> _Source:
@@ -220,7 +231,8 @@ def _read_source(path: Path) -> _Source:
     header = merge_shards(headers) if len(headers) > 1 else headers[0]
     name = parse_file_name(path.name)
     level = (name.level if name else None) or header.level or "an unknown level"
-    return _Source(shards, lowest_origin(level, header.is_quantized, header.requantized_from))
+    mxfp4 = tuple(tensor.name for tensor in header.tensors if tensor.type is TensorType.MXFP4)
+    return _Source(shards, lowest_origin(level, header.is_quantized, header.requantized_from), mxfp4)
 
 
 def _shards(path: Path) -> tuple[Path, ...]:
@@ -244,6 +256,7 @@ def _order(word: str, model: _Source, level: str, uses_imatrix: bool) -> dict[st
         "shards": [str(shard) for shard in model.shards],
         "file_type": _makeable_level(level).file_type,
         "notes": notes | _IMATRIX_NOTE if uses_imatrix else notes,
+        "keep_mxfp4": model.mxfp4,
         "weighed": uses_imatrix,
     }
 
@@ -272,13 +285,13 @@ def _plan(process: QuantizerProcess, model: _Source, level: str, uses_imatrix: b
         _makeable_level(level).name,
         answer["size"],
         answer["weights"],
-        answer["weights_with_mxfp4"],
         answer["bits_per_weight"],
         TensorType[answer["main_type"].upper()],
         answer["tensors"],
         _fallbacks(answer),
         model.origin,
         uses_imatrix,
+        bool(model.mxfp4),
     )
 
 

@@ -58,6 +58,39 @@ def build_model(path: Path, *, shards: int = 1, architecture: str = "llama") -> 
     return path if shards == 1 else path.with_name(f"{path.stem}-00001-of-{shards:05}.gguf")
 
 
+def build_experts(path: Path) -> Path:
+    """A gpt-oss of one layer as it is published: experts in MXFP4, the rest in 16-bit floats."""
+    writer = gguf.GGUFWriter(path, "gpt-oss")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(WIDTH)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_expert_count(2)
+    writer.add_expert_used_count(1)
+    writer.add_expert_feed_forward_length(WIDTH)
+    writer.add_sliding_window(32)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_MXFP4_MOE)
+    writer.add_tokenizer_model("no_vocab")
+    writer.add_vocab_size(32)
+    random = np.random.default_rng(1)
+    for name in ("token_embd", "output", "blk.0.attn_q", "blk.0.attn_k", "blk.0.attn_v", "blk.0.attn_output"):
+        rows = WIDTH if name.startswith("blk") else 32
+        writer.add_tensor(f"{name}.weight", random.standard_normal((rows, WIDTH)).astype(np.float16))
+    for name in ("gate", "up", "down"):
+        weights = random.standard_normal((2, WIDTH, WIDTH)).astype(np.float32)
+        packed = gguf.quants.quantize(weights, gguf.GGMLQuantizationType.MXFP4)
+        writer.add_tensor(f"blk.0.ffn_{name}_exps.weight", packed, raw_dtype=gguf.GGMLQuantizationType.MXFP4)
+    writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def make(source: Path, level: str, target: Path) -> QuantizedFile:
     *_, made = quantize_file(source, level, target, threads=2)
     assert isinstance(made, QuantizedFile)
@@ -163,6 +196,18 @@ def test_a_level_that_needs_an_importance_matrix_is_refused_without_a_text(tiny:
     with pytest.raises(PlaygroundError, match=r"IQ1_S is made with an importance matrix, and none can be measured"):
         make(tiny, "IQ1_S", tmp_path / "Tiny-IQ1_S.gguf")
     assert not any(tmp_path.glob("*IQ1_S*"))
+
+
+@pytest.mark.parametrize(("level", "rest"), [("Q4_K_M", "Q6_K"), ("Q8_0", "Q8_0"), ("Q2_K", "Q3_K"), ("BF16", "BF16")])
+def test_experts_in_mxfp4_stay_as_they_are_at_every_level(tmp_path: Path, level: str, rest: str) -> None:
+    source = build_experts(tmp_path / "Tiny-MXFP4.gguf")
+    made = make(source, level, tmp_path / f"Tiny-{level}.gguf")
+    before, after = ({tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors} for path in (source, made.path))
+    experts = [name for name in before if "_exps" in name]
+    assert len(experts) == 3 and all(np.array_equal(after[name].data, before[name].data) for name in experts)
+    assert after["blk.0.attn_v.weight"].tensor_type.name == rest
+    assert header_of(made.path).level == level and made.size == made.planned.size
+    assert f"Its experts stay MXFP4 (4.25 bits per weight) at every level: {level} is" in (made.planned.note or "")
 
 
 def test_a_level_made_from_floats_is_not_called_requantized(tiny: Path, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_file_that_was_left_out_is_named_with_the_reason() -> None:
 
 def test_a_level_that_can_be_made_is_told_with_its_exact_size() -> None:
     size = QuantizedSize(
-        "Q2_0", 62_000_000, 60_000_000, 60_000_000, 3.57, TensorType.Q2_0, 272, fallbacks=(), requantized_from=None
+        "Q2_0", 62_000_000, 60_000_000, 3.57, TensorType.Q2_0, 272, fallbacks=(), requantized_from=None
     )
     view = MakeableView((), "Fox", (size,), size)
     assert makeable_choices(view) == [("Q2_0 · 59 MiB · 3.6 bits", "Q2_0")]
