@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import selectors
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from playground.machine.memory import read_process_memory
 Json = dict[str, Any]
 
 _BYTES_PER_CELL: Final = 52  # bookkeeping in llama_kv_cells: a position, and a bit for each of 256 sequences; measured
+_BASE_STEP: Final = 2 << 20  # from one process to the next the same model's base varies by 0.2 MiB
 _DEVICE_SECONDS: Final = 2.0  # without a question, after which a process that uses a GPU ends
 _SERIES_SECONDS: Final = 0.2  # the questions of one table, or of a slider, follow each other sooner
 
@@ -150,7 +152,7 @@ class _ProcessBase:
     """This process's own memory while a context is open, which is the base of a run; measured at the first context.
 
     Later contexts lie in memory that earlier ones have used, up to 60 MiB of it, which a run does not have. Their base
-    differs from the first one's by the bookkeeping of each cell.
+    differs from the first one's by the bookkeeping of each cell. Rounded up: from one process to the next it varies.
     """
 
     def __init__(self) -> None:
@@ -159,7 +161,8 @@ class _ProcessBase:
     def bytes_with_context(self, cells: int, allocated: int) -> int:
         """Bytes beside the context's own parts; `allocated`: bytes of those parts that a dry run really allocates."""
         if self._first is None:
-            self._first = cells, read_process_memory(os.getpid()).resident - allocated
+            own = read_process_memory(os.getpid()).resident - allocated
+            self._first = cells, math.ceil(own / _BASE_STEP) * _BASE_STEP
         first_cells, first_bytes = self._first
         return max(0, first_bytes + (cells - first_cells) * _BYTES_PER_CELL)
 
