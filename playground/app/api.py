@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeVar
 
 from playground.app.api_values import Question, read_values
 from playground.app.hub import HubService, hub_levels_record
+from playground.app.level_notes import notes_of_files
 from playground.app.messages import log_refusal
 from playground.app.records import (
     USUAL_CONTEXT,
@@ -102,8 +103,9 @@ class ApiService:
             hub = self._hub if size is None else HubService(self._services, size)
             *_, view = hub.open_repository(name)
             return hub_levels_record(view)
+        notes = notes_of_files(files, library, self._services.forecaster)
         return {
-            "levels": [self._level(file, size) for file in files],
+            "levels": [self._level(file, size, notes.get(file.path, ())) for file in files],
             "left_out": [{"file": entry.file_name, "reason": entry.reason} for entry in left_out],
         }
 
@@ -217,10 +219,10 @@ class ApiService:
         level = self._services.hub.fetch_repository(meant.repo).resolve_level(meant.level, path=meant.path)
         return self._services.headers.read_header(level).path
 
-    def _level(self, file: ModelFile, size: int | None) -> LevelRecord:
+    def _level(self, file: ModelFile, size: int | None, notes: Sequence[str]) -> LevelRecord:
         services = self._services
         budget = services.pool.budget_for(file.path)
-        record = level_record(file, services.library, services.planner, size, self._settings.slots, budget)
+        record = level_record(file, services.library, services.planner, size, self._settings.slots, budget, notes)
         return {**record, "reference": file.name, "files": [replace_surrogates(shard.name) for shard in file.shards]}
 
     def _max_tokens(self, question: Question) -> int:

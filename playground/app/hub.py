@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from playground.app.makeable_levels import NO_SUMMARY
-from playground.app.model_choice import LevelRow, mxfp4_note
+from playground.app.model_choice import LevelRow, experts_note
 from playground.app.records import USUAL_CONTEXT, LeftOutRecord, LevelRecord, LevelsRecord
 from playground.app.services import Services
 from playground.errors import BadModelFile, PlaygroundError
@@ -256,7 +256,7 @@ class HubService:
             elif header is not None:
                 plan = self._plan(header, level, self._context(header))
                 is_own = header.level.key == level.key
-                slow, experts = _speed_note(level, header if is_own else None), mxfp4_note(level.level, header.whole)
+                slow, experts = _speed_note(level, header if is_own else None), experts_note(level.level, header.whole)
                 notes = tuple(filter(None, (None if is_own else ESTIMATED, experts, slow)))
                 weights = header.whole.parameter_count
                 bits = header.whole.bits_per_weight if is_own or not weights else 8 * plan.weights / weights
@@ -394,6 +394,7 @@ def hub_levels_record(view: HubView) -> LevelsRecord:
             "context_size": view.context_size,
             "origin": "hub",
             "requantized_from": None,
+            "notes": [note for note in row.notes if note != ESTIMATED and row.value not in view.bad_files],
             "recommended": row.recommended,
             "estimated": ESTIMATED in row.notes or row.verdict is None,
         }

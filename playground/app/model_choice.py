@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from playground.llama.params import AUTOMATIC_CHOICE, KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
+from playground.quantize.quantize import mxfp4_note
 
 if TYPE_CHECKING:
     from playground.fit.verdict import Verdict
@@ -27,14 +28,12 @@ class LevelRow:
     is_elsewhere: bool = False  # on a server, whose file size and memory are unknown here
 
 
-def mxfp4_note(level: str, header: GgufHeader) -> str | None:
+def experts_note(level: str, header: GgufHeader) -> str | None:
     """That experts stay MXFP4 at this level, in a sentence; None where there are none, and at MXFP4 itself.
 
     header: of the file, or of another level of the model.
     """
-    if not header.keeps_mxfp4 or "MXFP4" in level.upper():
-        return None
-    return f"Its experts stay MXFP4 (4.25 bits per weight) at every level: {level} is how the rest is stored."
+    return mxfp4_note(level) if header.keeps_mxfp4 else None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from playground.app.level_notes import notes_of_files
 from playground.app.makeable_levels import (
     NO_SUMMARY,
     MakeableLevels,
@@ -19,7 +20,7 @@ from playground.app.makeable_levels import (
     plan_if_made,
     quantization_updates,
 )
-from playground.app.model_choice import ContextStep, LevelRow, ModelChoice, mxfp4_note
+from playground.app.model_choice import ContextStep, LevelRow, ModelChoice
 from playground.app.records import USUAL_CONTEXT
 from playground.app.servers import Servers, no_memory_sentence, server_row
 from playground.chat.saved_chat import ChatSettings
@@ -32,13 +33,13 @@ from playground.fit.planner import PlacedPlan, Planner
 from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
 from playground.gguf.levels import DEFAULT_LEVELS, find_level
 from playground.limits.runs import Runs, Visitor
-from playground.llama.cpu_kernels import speed_note
 from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters
 from playground.machine.disks import disk_read_speed
+from playground.measure.forecast import SpeedForecaster
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
-from playground.quantize.quantize import QuantizationProgress, QuantizedSize, level_note
+from playground.quantize.quantize import QuantizationProgress, QuantizedSize
 from playground.text_format import count, one_line
 
 _LONGEST_NAME: Final = 100  # characters of a name in a sentence
@@ -88,6 +89,7 @@ class ModelPickerService:
 
     budget_for: what a load of this file could use, as the pool would judge it.
     quantization_jobs: None where no level may be made here. zerogpu: None but on a ZeroGPU Space.
+    forecaster: has the speeds measured here.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class ModelPickerService:
         runs: Runs | None = None,
         servers: Servers | None = None,
         zerogpu: ZeroGpu | None = None,
+        forecaster: SpeedForecaster | None = None,
     ) -> None:
+        self._forecaster = forecaster
         self._library = library
         self._planner = planner
         self._budget_for = budget_for
@@ -275,7 +279,9 @@ class ModelPickerService:
         """The rows of all candidates, without verdicts, and which of them is chosen."""
         value = view.choice.level or ""
         chosen = candidates[value]
-        rows = {value: self._row(value, one.file) for value, one in candidates.items() if not one.if_made}
+        files = {value: one.file for value, one in candidates.items() if not one.if_made}
+        notes = notes_of_files(files.values(), self._library, self._forecaster)
+        rows = {value: self._row(value, file, notes.get(file.path, ())) for value, file in files.items()}
         makeable = [one for one in candidates.values() if one.if_made]
         path = self._library.path_for_level(view.choice.model or "", value) if chosen.if_made else chosen.file.path
         return replace(
@@ -288,20 +294,14 @@ class ModelPickerService:
             budget=self._budget_for(path),
         )
 
-    def _row(self, value: str, file: ModelFile) -> LevelRow:
+    def _row(self, value: str, file: ModelFile, notes: tuple[str, ...]) -> LevelRow:
         level = find_level(file.level)
         summary = level.summary if level else NO_SUMMARY
         try:
             header = self._library.whole_header(file)
         except (PlaygroundError, OSError) as error:  # it changed since it was listed
             return LevelRow(value, file.level, file.size, None, summary, None, notes=(str(error),))
-        bits = header.bits_per_weight
-        notes = (
-            level_note(file.level, file.requantized_from, bits),
-            mxfp4_note(file.level, header),
-            speed_note(header.main_type),
-        )
-        return LevelRow(value, file.level, file.size, bits, summary, None, notes=tuple(filter(None, notes)))
+        return LevelRow(value, file.level, file.size, header.bits_per_weight, summary, None, notes=notes)
 
     def _plan_at(self, one: _Candidate, view: PickerView, context_size: int) -> MemoryPlan:
         return self._place_at(one, view, context_size).plan

@@ -6,6 +6,7 @@ dictionaries: Gradio reads an endpoint's fields from them, and the playground's 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from playground.chat.comparison import Pane, PaneResult
@@ -51,7 +52,10 @@ class MachineRecord(TypedDict):
 
 
 class LevelRecord(TypedDict, total=False):
-    """A level on this disk or on the Hub; the last two keys only for one on the Hub."""
+    """A level on this disk or on the Hub; the last two keys only for one on the Hub.
+
+    notes: sentences on the level beyond its name, such as that it is slower here than one with more bits.
+    """
 
     model: str
     level: str
@@ -64,6 +68,7 @@ class LevelRecord(TypedDict, total=False):
     context_size: int | None
     origin: str
     requantized_from: str | None
+    notes: list[str]
     recommended: bool
     estimated: bool
 
@@ -196,7 +201,13 @@ def machine_record(memory: MachineMemory, processors: Processors, devices: Devic
 
 
 def level_record(
-    file: ModelFile, library: Library, planner: Planner, context: int | None, slots: int, budget: Budget
+    file: ModelFile,
+    library: Library,
+    planner: Planner,
+    context: int | None,
+    slots: int,
+    budget: Budget,
+    notes: Sequence[str] = (),
 ) -> LevelRecord:
     """A file on this disk, planned at this context where it would run; one that llama.cpp refuses says so."""
     record: LevelRecord = {
@@ -211,6 +222,7 @@ def level_record(
         "context_size": None,
         "origin": file.origin,
         "requantized_from": file.requantized_from,
+        "notes": list(notes),
     }
     try:
         record["bits_per_weight"] = library.whole_header(file).bits_per_weight

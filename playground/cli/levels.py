@@ -25,6 +25,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.app.level_notes import notes_of_files
     from playground.app.records import level_record
     from playground.app.services import Services
 
@@ -34,7 +35,11 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             return _report(on_hub.hub_levels(arguments.model, arguments.context, settings), "on the Hub")
         budget = services.pool.budget_for()
         files, left_out = library.find_files_and_left_out(arguments.model)
-        levels = [level_record(file, library, planner, arguments.context, settings.slots, budget) for file in files]
+        notes = notes_of_files(files, library, services.forecaster)
+        levels = [
+            level_record(file, library, planner, arguments.context, settings.slots, budget, notes.get(file.path, ()))
+            for file in files
+        ]
     others: list[LeftOutRecord] = [
         {"file": replace_surrogates(str(entry.path)), "reason": entry.reason} for entry in left_out
     ]
@@ -59,5 +64,6 @@ def _report(record: LevelsRecord, where: str) -> Report:
     closing = f"{counted(len(levels), 'level')} {where}."
     if any(level.get("estimated") for level in levels):
         closing += " One header was read; the other verdicts are estimated from the file sizes."
+    notes = "".join(f"\n{level['model']} {level['level']}: {note}" for level in levels for note in level["notes"])
     left_out = "".join(f"\nLeft out: {entry['file']}. {entry['reason']}" for entry in record["left_out"])
-    return Report(dict(record), f"{format_table(rows, right=(2, 3, 4, 5))}\n{closing}{left_out}")
+    return Report(dict(record), f"{format_table(rows, right=(2, 3, 4, 5))}\n{closing}{notes}{left_out}")

@@ -171,6 +171,11 @@ class SpeedForecaster:
         work = self.work_of_file(path)
         return self.forecast(work, device, wait=wait) if work else None
 
+    def measured_speed(self, path: Path, device: str = CPU) -> float | None:
+        """Tokens per second that a file reached here; None for one that was not measured."""
+        measured = self._models.get(_key(path, device) or "")
+        return measured.tokens_per_second if measured else None
+
     def work_of_file(self, path: Path) -> TokenWork | None:
         """What a token of this file's model costs; None for a file that cannot be read."""
         key = _key(path, "")

@@ -80,6 +80,7 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
     picker_service = ModelPickerService(
         services.library, services.planner, services.pool.budget_for, settings.slots, quantization_jobs,
         services.runs, Servers(services.remotes, may_add=settings.may_add_remotes), services.zerogpu,
+        services.forecaster,
     )  # fmt: skip
     loaded_models = LoadedModels(services.pool, services.planner, picker_service)
     chat_service = ChatService(settings, services.pool, picker_service, loaded_models)
