@@ -127,7 +127,13 @@ def _reply_run(engine: LocalEngine, test: SpeedTest) -> list[Timings]:
 
 
 def _replies(engine: LocalEngine, prompt: str, max_tokens: int, concurrent: int) -> list[Timings]:
-    """Starts all replies before reading any. They are ordinary ones: a chat reads and writes at these speeds."""
+    """Starts all replies before reading any. They are ordinary ones: a chat reads and writes at these speeds.
+
+    Each run is that of the same chats, so that no text of an earlier run stays in the KV cache beside them.
+    """
     with ExitStack() as streams:
-        replies = [streams.enter_context(engine.start_reply(prompt, GREEDY, max_tokens)) for _ in range(concurrent)]
+        replies = [
+            streams.enter_context(engine.start_reply(prompt, GREEDY, max_tokens, chat=f"speed {number}"))
+            for number in range(concurrent)
+        ]
         return [event.timings for reply in replies for event in reply if isinstance(event, Finished)]

@@ -69,6 +69,11 @@ class GenerateRequest:
         return len(self.tokens) - self.prompt_size
 
     @property
+    def left_of_prompt(self) -> int:
+        """Tokens of the prompt that are not evaluated yet."""
+        return max(0, self.prompt_size - self.evaluated)
+
+    @property
     def is_generating(self) -> bool:
         """Whether only the newest generated token is left to evaluate."""
         return self.generated > 0 and self.evaluated == len(self.tokens) - 1

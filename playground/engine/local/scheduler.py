@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from playground.engine.local.eta import EtaEstimator
 from playground.engine.local.kv_cache import CacheMemory, SequenceCache, Slot
+from playground.engine.local.prompt_pieces import PromptPieces, next_piece
 from playground.engine.local.request import GenerateRequest
 from playground.engine.protocol import (
     Alternative,
@@ -39,9 +40,6 @@ from playground.llama.control_tokens import Span
 from playground.llama.model import Aborted, BatchRow, CacheFull
 from playground.llama.sampling_extras import SamplingExtras
 
-STEP_SECONDS: Final = 0.5  # the longest that a step should take, so that Stop and other chats do not wait long
-SMALLEST_CHUNK: Final = 16  # prompt tokens in a step, however slow the model is
-FIRST_CHUNK: Final = 64  # before any speed is known
 FIXED_CHUNK: Final = 128  # of reproducible requests: the same pieces every time
 
 
@@ -106,7 +104,7 @@ class Scheduler:
         self._has_all_cores = True
         self._cache = SequenceCache(decoder)
         self._queue: deque[GenerateRequest] = deque()
-        self._chunk = float(FIRST_CHUNK)
+        self._pieces = PromptPieces(decoder.batch_size)
         self._eta = EtaEstimator()
 
     @property
@@ -225,7 +223,7 @@ class Scheduler:
             share = math.ceil(left / (len(prefilling) - index))
             left_of_it = len(request.tokens) - request.evaluated
             if len(prefilling) == 1 and not request.command.reproducible:
-                count = _equal_piece(left_of_it, share, self._decoder.batch_size - len(rows))
+                count = next_piece(left_of_it, share, self._decoder.batch_size - len(rows))
             else:
                 count = min(share, left_of_it)
             if count:
@@ -238,16 +236,22 @@ class Scheduler:
         most = self._decoder.batch_size - rows
         if any(request.command.reproducible for request in prefilling):
             return min(FIXED_CHUNK, most)
-        return min(int(self._chunk), most)
+        return min(self._pieces.chunk(is_alone=self._is_alone), most)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether one request has the model, and none waits."""
+        return len(self._cache.busy_slots) == 1 and not self._queue
 
     def _use_results(self, parts: Sequence[BatchPart], started: float) -> None:
         """Sample for every request whose tokens are all evaluated, then count the step and emit."""
         sampled = [self._sample(*part) for part in parts]
         now = self._clock()
-        self._adapt_chunk(sum(part.tokens for part in parts if not part.request.is_generating), now - started)
+        prompt_tokens = sum(part.tokens for part in parts if not part.request.is_generating)
+        self._pieces.add_step(prompt_tokens, now - started, is_alone=self._is_alone)
         for (slot, request, count, row), token in zip(parts, sampled, strict=True):
             request.count_evaluated(count, now - started)
-            if request.generated == 0:
+            if request.generated == 0 and (token is not None or self._pieces.is_long(request.left_of_prompt)):
                 self._emit(Prefilled(request.number, request.evaluated, request.prompt_size, request.cached))
             if isinstance(token, PlaygroundError):
                 self._fail(slot, request, token)
@@ -262,13 +266,6 @@ class Scheduler:
             return self._decoder.sample(row, request.sampler)
         except PlaygroundError as error:
             return error
-
-    def _adapt_chunk(self, prompt_tokens: int, seconds: float) -> None:
-        """Follow the speed of prompt evaluation. Small remainders say little about it and are left out."""
-        if prompt_tokens >= self._chunk / 2 and seconds > 0:
-            possible = STEP_SECONDS * prompt_tokens / seconds
-            smoothed = (self._chunk + possible) / 2
-            self._chunk = min(max(smoothed, SMALLEST_CHUNK), self._decoder.batch_size)
 
     def _add_token(self, slot: Slot, request: GenerateRequest, token: int, row: int, now: float) -> None:
         """Emit the next token of a request, or end it."""
@@ -385,16 +382,6 @@ class Scheduler:
         self._emit(Failed(request.number, error.problem, error.remedy))
         request.close()
         self._cache.release_slot(slot)
-
-
-def _equal_piece(tokens: int, usual: int, most: int) -> int:
-    """The first of equal pieces, as many as there are whole `usual` ones in `tokens`, of at most `most` tokens.
-
-    So none is small, and the last one not a handful of tokens that takes as long as many.
-    """
-    if usual < 1:
-        return 0
-    return math.ceil(tokens / max(tokens // usual, math.ceil(tokens / most)))
 
 
 def _add_part(slot: Slot, request: GenerateRequest, count: int, rows: list[BatchRow]) -> BatchPart:
