@@ -304,7 +304,7 @@ def test_a_reproducible_request_waits_for_all_cores_and_pauses_while_it_has_fewe
     assert bench.text(2) == "bcde"
 
 
-def test_the_prompt_chunk_adapts_so_that_a_step_takes_half_a_second_while_others_write() -> None:
+def test_a_piece_of_a_prompt_takes_half_a_second_while_others_write() -> None:
     bench = SchedulerBench(context_size=8192, batch_size=512, seconds_per_token=0.005)
     bench.ask(1, "a", max_tokens=100)
     bench.scheduler.run_step()
