@@ -51,9 +51,13 @@ def wheel_index() -> Iterator[WheelIndex]:
                 return
             body = index.pages.get(self.path)
             self.send_response(404 if body is None else 200)
+            self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "application/octet-stream")
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
-            self.wfile.write(body or b"")
+            if self.command != "HEAD":  # by which uv asks for a length first
+                self.wfile.write(body or b"")
+
+        do_HEAD = do_GET
 
         def log_message(self, format: str, *values: object) -> None: ...
 
