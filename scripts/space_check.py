@@ -35,12 +35,13 @@ def main() -> int:
 
 
 def packages(front: str) -> list[str]:
-    """What a Space installs, without llama.cpp."""
+    """What a Space installs, without llama.cpp but with what it needs."""
     lines = (PROJECT / "requirements.txt").read_text().splitlines()
     wanted = [line for line in lines if line and not line.startswith(("#", "-"))]
     by_name = {re.split(r"[<>=;\[ ]", line)[0]: line for line in wanted}
     kept = [WITHOUT_LLAMA.get(name, line) for name, line in by_name.items()]
-    return [*(line for line in kept if line), f"gradio[oauth,mcp]=={value(front, 'sdk_version')}", "spaces"]
+    of_llama = [one for one in importlib.metadata.requires("llama-cpp-python") or () if "extra ==" not in one]
+    return [*(line for line in kept if line), *of_llama, f"gradio[oauth,mcp]=={value(front, 'sdk_version')}", "spaces"]
 
 
 def python_version(front: str) -> str:
