@@ -22,8 +22,11 @@ from playground.fit.subjects import FitSubject, hyperparameters_of
 from playground.fit.table import LevelSize
 from playground.fit.verdict import Verdict, judge, largest_context_that_fits
 from playground.gguf.levels import find_level, main_type
+from playground.gguf.weight_use import TokenWork, token_work
 from playground.llama.cpu_kernels import speed_note
+from playground.llama.kernel_speed import PROBE_SECONDS
 from playground.llama.params import ContextParameters
+from playground.measure.forecast import CPU
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.headers import LevelHeader
 from playground.models.hub.names import looks_like_reference, parse_reference
@@ -222,7 +225,9 @@ class HubService:
             view = replace(view, rows=rows)
             if recommended and not is_named:
                 view = replace(view, chosen=recommended)
-            yield self._with_plan(opened, view)
+            view = self._with_plan(opened, view)
+            yield view
+            yield self._with_forecasts(opened, view)
         except PlaygroundError as error:
             yield replace(view, error=error)
 
@@ -294,6 +299,28 @@ class HubService:
             largest_context=largest,
             is_installed=self.is_installed(level),
         )
+
+    def _with_forecasts(self, opened: _OpenedRepository, view: HubView) -> HubView:
+        """On the CPU, or on the GPU where there is one."""
+        forecaster, gpus = self._services.forecaster, self._services.devices.known.gpus
+        device = gpus[0].name if gpus else CPU
+        works = [self._work(opened, level) for level in opened.repository.levels]
+        forecaster.prepare([work for work in works if work], PROBE_SECONDS)
+        rows = [
+            replace(row, forecast=forecaster.forecast(work, device)) if work else row
+            for row, work in zip(view.rows, works, strict=True)
+        ]
+        return replace(view, rows=tuple(rows))
+
+    def _work(self, opened: _OpenedRepository, level: HubLevel) -> TokenWork | None:
+        """By the level's own header, else by its name and size; None for what cannot be run."""
+        header, kind = self._header_for(opened, level), main_type(level.level)
+        if header is None or level.key in opened.bad_files:
+            return None
+        work = token_work(header.whole.architecture, header.whole.metadata, header.whole.tensors)
+        if header.level.key == level.key:
+            return work
+        return work.at_level(kind, work.read_bytes * level.size / header.level.size) if kind else None
 
     def _header_for(self, opened: _OpenedRepository, level: HubLevel) -> LevelHeader | None:
         """The level's own header, else that of another level of the same model."""

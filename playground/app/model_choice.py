@@ -11,6 +11,7 @@ from playground.quantize.quantize import mxfp4_note
 if TYPE_CHECKING:
     from playground.fit.verdict import Verdict
     from playground.gguf.header import GgufHeader
+    from playground.measure.forecast import Forecast
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class LevelRow:
     verdict: Verdict | None  # None until it is known
     recommended: bool = False
     notes: tuple[str, ...] = ()
+    forecast: Forecast | None = None  # None where it is not known
     is_elsewhere: bool = False  # on a server, whose file size and memory are unknown here
 
 

@@ -32,16 +32,19 @@ from playground.fit.plan import MemoryPlan
 from playground.fit.planner import PlacedPlan, Planner
 from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
 from playground.gguf.levels import DEFAULT_LEVELS, find_level
+from playground.gguf.weight_use import TokenWork
 from playground.limits.runs import Runs, Visitor
 from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters
 from playground.machine.disks import disk_read_speed
-from playground.measure.forecast import SpeedForecaster
+from playground.measure.forecast import CPU, READING_SPEED, SpeedForecaster
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedSize
 from playground.text_format import count, one_line
 
+FORECAST_SECONDS: Final = 1.5  # that a view waits for the processor's measurement; a later one has it
+_MOST_OF_MEMORY: Final = 0.75  # the share that the file of a comfortable model takes; its context comes besides
 _LONGEST_NAME: Final = 100  # characters of a name in a sentence
 _NO_MODEL: Final = "There is no model on this computer yet. Download one in the Models tab."
 
@@ -89,7 +92,7 @@ class ModelPickerService:
 
     budget_for: what a load of this file could use, as the pool would judge it.
     quantization_jobs: None where no level may be made here. zerogpu: None but on a ZeroGPU Space.
-    forecaster: has the speeds measured here.
+    forecaster: None for pickers without speeds.
     """
 
     def __init__(
@@ -104,12 +107,12 @@ class ModelPickerService:
         zerogpu: ZeroGpu | None = None,
         forecaster: SpeedForecaster | None = None,
     ) -> None:
-        self._forecaster = forecaster
         self._library = library
         self._planner = planner
         self._budget_for = budget_for
         self._slots = slots
         self._runs = runs or Runs()
+        self._forecaster = forecaster
         self._makeable_levels = MakeableLevels(quantization_jobs, self._runs)
         self.servers = servers or Servers()
         self.zerogpu = zerogpu
@@ -209,7 +212,7 @@ class ModelPickerService:
         if not models:
             yield PickerView(choice, names, problem=_NO_MODEL)
             return
-        base_name = choice.model if choice.model in models else next(iter(models))
+        base_name = choice.model if choice.model in models else self.usual_model(models)
         files = _by_value(models[base_name])
         is_missing = choice.level is not None and choice.level not in files
         candidates = self._candidates(base_name, files, wait=is_missing)
@@ -223,6 +226,30 @@ class ModelPickerService:
             yield from self._planned(view, files, choice.level in candidates)
         except PlaygroundError as error:
             yield replace(view, problem=str(error))
+
+    def usual_model(self, models: Mapping[str, Sequence[ModelFile]]) -> str:
+        """The model that a page opens with: the largest that is comfortable, and the starter where there is no other.
+
+        Comfortable is one that fits with room for its context and other programs, and writes faster than people read,
+        where its speed is known. If none is, the smallest counts.
+        """
+        usual = {name: files[0] for name, files in models.items() if files[0].origin != "starter"}
+        for name in usual:
+            files = _by_value(models[name])
+            usual[name] = files[_default_level(files)]
+        if not usual:
+            return next(iter(models))
+        if self._forecaster:
+            works = (self._forecaster.work_of_file(file.path) for file in usual.values())
+            self._forecaster.prepare([work for work in works if work], FORECAST_SECONDS)
+
+        def is_comfortable(file: ModelFile) -> bool:
+            forecast = self._forecaster.forecast_file(file.path) if self._forecaster else None
+            fits = file.size <= _MOST_OF_MEMORY * self._budget_for(file.path).usable
+            return fits and (forecast is None or forecast.middle >= READING_SPEED)
+
+        by_size = sorted(usual, key=lambda name: usual[name].size)
+        return next((name for name in reversed(by_size) if is_comfortable(usual[name])), by_size[0])
 
     def _server_view(self, choice: ModelChoice, value: str) -> PickerView:
         names = tuple(self.model_names(wait=True))
@@ -261,7 +288,10 @@ class ModelPickerService:
             view = self._with_plan_or_problem(view, candidates)
         yield view
         if view.plan:
-            yield self._with_steps(view, candidates)
+            view = self._with_steps(view, candidates)
+            yield view
+        if self._forecaster and not self.zerogpu:  # whose GPU nothing is known of
+            yield self._with_forecasts(view, candidates, self._forecaster)
 
     def _candidates(self, base_name: str, files: Mapping[str, ModelFile], *, wait: bool) -> dict[str, _Candidate]:
         """What can be chosen, by the value of its row: the files, then what can be made.
@@ -345,6 +375,30 @@ class ModelPickerService:
                 return replace(row, notes=(*row.notes, str(error)))
 
         return replace(view, levels=tuple(map(judged, view.levels)), makeable=tuple(map(judged, view.makeable)))
+
+    def _with_forecasts(
+        self, view: PickerView, candidates: Mapping[str, _Candidate], forecaster: SpeedForecaster
+    ) -> PickerView:
+        """Where the chosen level would run; without, where the processor's measurement takes longer."""
+        device = view.plan.context.placement.name if view.plan else CPU
+        works = {value: self._work(one, forecaster) for value, one in candidates.items()}
+        forecaster.prepare([work for work in works.values() if work], FORECAST_SECONDS)
+
+        def forecast(row: LevelRow) -> LevelRow:
+            one, work = candidates[row.value], works[row.value]
+            if one.if_made is None:
+                return replace(row, forecast=forecaster.forecast_file(one.file.path, device))
+            return replace(row, forecast=forecaster.forecast(work, device) if work else None)
+
+        return replace(view, levels=tuple(map(forecast, view.levels)), makeable=tuple(map(forecast, view.makeable)))
+
+    def _work(self, one: _Candidate, forecaster: SpeedForecaster) -> TokenWork | None:
+        """Of a level to be made: as its file's, with the level's main type and weights."""
+        work = forecaster.work_of_file(one.file.path)
+        if work is None or one.if_made is None:
+            return work
+        weights = self._library.whole_header(one.file).weight_bytes
+        return work.at_level(one.if_made.main_type, work.read_bytes * one.if_made.weight_bytes / weights)
 
     def _with_steps(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
         chosen, choice = candidates[view.choice.level or ""], view.choice

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from playground.app.first_models import FirstModels
 from playground.app.hub import HubService
 from playground.app.makeable_levels import MakeableLevels, QuantizationUpdate, quantization_updates
 from playground.app.messages import CLEAR, Notice, StatusMessage, log_refusal
@@ -21,9 +22,11 @@ from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, Requ
 from playground.gguf.levels import MAKEABLE_LEVELS, USUAL_LEVELS
 from playground.limits.runs import Visitor
 from playground.machine.files import free_disk_bytes
+from playground.measure.forecast import Forecast, SpeedForecaster
 from playground.models.disk_scan import LeftOut
 from playground.models.file_records import LastUsed, delete_file, may_delete_file
 from playground.models.hub.download_queue import Download
+from playground.models.hub.repository import HubLevel
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
 from playground.quantize.quantize import QuantizedSize, level_note
@@ -38,6 +41,7 @@ class InstalledModelRow:
     """One model at one level on this disk. bits_per_weight: None if its header cannot be read.
 
     key: names the row without the folders of this computer. last_used: in seconds since 1970, None if never.
+    speed: what it wrote at here, or its forecast; None where that is not known.
     """
 
     key: str
@@ -46,6 +50,7 @@ class InstalledModelRow:
     note: str
     may_be_deleted: bool
     last_used: int | None
+    speed: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -73,14 +78,15 @@ class MakeableView:
 class InstalledModels:
     """The models on this disk, for every visitor."""
 
-    def __init__(self, settings: Settings, library: Library, last_used: LastUsed) -> None:
+    def __init__(self, settings: Settings, library: Library, last_used: LastUsed, forecaster: SpeedForecaster) -> None:
         self._settings = settings
+        self._forecaster = forecaster
         self._library = library
         self._last_used = last_used
 
     def view(self) -> InstalledModelsView:
         files, left_out = self._library.scan_models()
-        in_order = sorted(files, key=lambda file: (file.origin != "starter", file.base_name.lower(), -file.size))
+        in_order = sorted(files, key=lambda file: (file.origin == "starter", file.base_name.lower(), -file.size))
         return InstalledModelsView(
             tuple(map(self._row, in_order)), tuple(left_out), free_disk_bytes(self._settings.data_dir)
         )
@@ -157,7 +163,9 @@ class InstalledModels:
         note = level_note(file.level, file.requantized_from, bits) or ""
         removable = self._settings.allow_delete and may_delete_file(file, self._settings.data_dir)
         key = hashlib.sha256(os.fsencode(file.path)).hexdigest()[:16]
-        return InstalledModelRow(key, file, bits, note, removable, self._last_used.last_load_time(file.path))
+        speed = self._forecaster.forecast_file(file.path)
+        last_used = self._last_used.last_load_time(file.path)
+        return InstalledModelRow(key, file, bits, note, removable, last_used, speed)
 
 
 class ModelsService:
@@ -166,8 +174,11 @@ class ModelsService:
     def __init__(self, services: Services) -> None:
         self.settings = services.settings
         self.runs = services.runs
-        self.installed_models = InstalledModels(services.settings, services.library, services.last_used)
+        self.installed_models = InstalledModels(
+            services.settings, services.library, services.last_used, services.forecaster
+        )
         self.hub = HubService(services)
+        self.first_models = FirstModels(services)
         self._services = services
 
     # --- levels made here ---
@@ -201,6 +212,37 @@ class ModelsService:
                 continue
             yield f"{files[0].display_name} {source.level}", base_name
 
+    # --- the first model ---
+
+    def download_first_model(self, id: object, visitor: Visitor | None = None) -> tuple[StatusMessage, str]:
+        """Download a model of the catalogue at the level that is offered first, or one near it if the repository does
+        not have that. Returns what to say and the id of the download, "" if there is none.
+        """
+        try:
+            row = self.first_models.find_row(str(id))
+            repository = self._services.hub.fetch_repository(row.model.repo or "")
+            try:
+                level = repository.resolve_level(row.level)
+            except ModelNotFound:
+                level = repository.resolve_level()
+            if self.hub.is_installed(level):
+                return CLEAR, level.key
+            self._queue_download(level, visitor)
+        except PlaygroundError as error:
+            log_refusal(error, visitor)
+            return error, ""
+        return Notice(
+            f"Downloading {row.model.display_name} {level.level}. Chat opens with it when it is here."
+        ), level.key
+
+    def downloaded_file(self, id: str) -> Path | None:
+        """The first file of a download that is done, or was before; None while it is not on this disk."""
+        done = next((one.path for one in self.downloads() if one.id == id and one.path), None)
+        if done:
+            return done
+        files = self._services.library.files()
+        return next((file.path for file in files if file.repo and f"{file.repo}/{file.path_in_repo}" == id), None)
+
     # --- downloads ---
 
     def downloads(self) -> tuple[Download, ...]:
@@ -213,13 +255,17 @@ class ModelsService:
             level = self.hub.find_level(repo, key)
             if self.hub.is_installed(level):
                 return Notice(f"{level.base_name} {level.level} is already on this computer.", "good")
-            if visitor:
-                self.runs.add_download(visitor, level.key, self._unfinished())
-            self._services.downloads.start_download(level)
+            self._queue_download(level, visitor)
         except PlaygroundError as error:
             log_refusal(error, visitor)
             return error
         return Notice(f"Downloading {level.base_name} {level.level}. It continues if you leave this page.")
+
+    def _queue_download(self, level: HubLevel, visitor: Visitor | None) -> None:
+        self._check_downloads()
+        if visitor:
+            self.runs.add_download(visitor, level.key, self._unfinished())
+        self._services.downloads.start_download(level)
 
     def change_download(self, action: str, visitor: Visitor | None = None) -> StatusMessage:
         """Do what a row's button asks: `cancel ID`, `resume ID` or `forget ID`."""

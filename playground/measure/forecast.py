@@ -15,7 +15,7 @@ import json
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from playground.machine.files import write_json_atomically
 from playground.text_format import speed
 
 CPU: Final = "CPU"
+READING_SPEED: Final = 5.0  # tokens per second; docs/scaling.md has its source
 Measure = Callable[[int, Sequence[TensorType]], Mapping[TensorType, float]]
 Basis = Literal["measured", "measured models", "memory bandwidth"]
 
@@ -156,6 +157,13 @@ class SpeedForecaster:
         seconds = seconds_per_token(work, self._kernel_speeds(work, wait=wait))
         return None if seconds is None else self._on_cpu(work, seconds)
 
+    def prepare(self, works: Iterable[TokenWork], seconds: float) -> None:
+        """Measure together what these need. Returns when it is known, or after so long; it is then known later."""
+        with self._lock:
+            probing = self._start_probe([kind for work in works for kind in _main_types(work)])
+        if probing:
+            probing.join(seconds)
+
     def _on_cpu(self, work: TokenWork, seconds: float) -> Forecast:
         ratios = self._corrections(work)
         low, high = _FROM_MODELS if ratios else _FROM_BANDWIDTH
@@ -192,14 +200,18 @@ class SpeedForecaster:
     def _kernel_speeds(self, work: TokenWork, *, wait: bool) -> Mapping[TensorType, float]:
         """The speeds that are known; those that this work needs and nobody has measured are measured."""
         with self._lock:
-            self._wanted |= set(_main_types(work)) - set(self._kernels)
-            if self._wanted and self._probing is None:
-                self._probing = threading.Thread(target=self._probe, daemon=True, name="kernel speeds")
-                self._probing.start()
-            probing = self._probing
+            probing = self._start_probe(_main_types(work))
         if wait and probing:
             probing.join()
         return self._kernels
+
+    def _start_probe(self, types: Iterable[TensorType]) -> threading.Thread | None:
+        """Under the lock. Returns the thread that measures now; None if nothing has to be."""
+        self._wanted |= set(types) - set(self._kernels)
+        if self._wanted and self._probing is None:
+            self._probing = threading.Thread(target=self._probe, daemon=True, name="kernel speeds")
+            self._probing.start()
+        return self._probing
 
     def _probe(self) -> None:
         while True:

@@ -41,6 +41,7 @@ class CatalogModel:
 
     parameter_count: weights of the text model.
     repo: a repository on the Hugging Face Hub with its GGUF files, or None.
+    is_first_choice: whether it may be suggested to a newcomer: not where a newer model of its size is better.
     """
 
     id: str
@@ -49,6 +50,7 @@ class CatalogModel:
     summary: str
     repo: str | None
     blueprint: Blueprint
+    is_first_choice: bool = True
 
     @property
     def weight_bytes(self) -> Mapping[str, int]:
@@ -77,6 +79,7 @@ def _model(entry: Mapping[str, Any]) -> CatalogModel:
         summary=entry["summary"],
         repo=entry.get("repo"),
         blueprint=Blueprint(entry["architecture"], metadata, entry["vocabulary_size"], table),
+        is_first_choice=entry.get("first_choice", True),
     )
 
 

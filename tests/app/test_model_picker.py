@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from playground.errors import ModelNotFound
 from playground.gguf.tensors import TensorType
 from playground.llama.cpu_kernels import speed_note
 from playground.llama.params import MOST_CONTEXT
+from playground.measure.forecast import SpeedForecaster
 from playground.models.catalog import load_catalog
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
@@ -63,6 +64,27 @@ def test_the_first_view_is_quick_and_the_last_complete(picker: ModelPickerServic
     assert [row.name for row in last.levels] == ["Q4_1"]
     assert [step.tokens for step in last.steps] == [2048, 4096, 8192]
     assert last.choice == ModelChoice(NAME, "Q4_1", 4096)
+
+
+def test_the_largest_comfortable_model_comes_before_the_starter(services: Services, starter: Path) -> None:
+    """Three copies of the starter: one that is comfortable, one slower than reading, and one too large to be."""
+
+    def speeds(threads: int, types: Sequence[TensorType]) -> dict[TensorType, float]:
+        return dict.fromkeys(types, 5e10)
+
+    forecaster = SpeedForecaster(services.settings.data_dir / "speeds.json", 2, speeds)
+    folder = services.library.dropped_folder
+    folder.mkdir(parents=True)
+    for name, extra in (("Good-1B-Q4_1", 0), ("Slow-2B-Q4_1", 1 << 20), ("Large-3B-Q4_1", 1 << 40)):
+        with (folder / f"{name}.gguf").open("wb") as copy:
+            copy.write(starter.read_bytes())
+            copy.truncate(copy.tell() + extra)
+    forecaster.record_reply(folder / "Slow-2B-Q4_1.gguf", "CPU", 2, 64, 100, 3.0)
+    picker = ModelPickerService(services.library, services.planner, services.pool.budget_for, 4, forecaster=forecaster)
+    last = list(picker.views(ModelChoice()))[-1]
+    assert last.choice.model == "Good-1B"
+    assert last.levels[0].forecast is not None
+    assert "tok/s here" in last.levels[0].forecast.text
 
 
 def test_the_level_that_others_were_made_from_is_recommended(picker: ModelPickerService, made: Path) -> None:

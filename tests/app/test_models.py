@@ -194,7 +194,9 @@ def test_a_second_file_of_the_same_name_does_not_replace_the_first(services: Ser
 
 def test_where_files_may_not_be_opened_none_is_kept(services: Services, tmp_path: Path) -> None:
     upload = arrived(tmp_path, "Tiny-Q4_0.gguf", small_model())
-    strict = InstalledModels(load_settings(allow_local_files=False), services.library, services.last_used)
+    strict = InstalledModels(
+        load_settings(allow_local_files=False), services.library, services.last_used, services.forecaster
+    )
     with pytest.raises(RequestRefused, match="Uploading files is turned off here"):
         strict.keep_uploads([upload])
     with pytest.raises(RequestRefused, match="Opening files by path is turned off here"):

@@ -17,6 +17,7 @@ from tests.support.hub_stand_in import HubStandIn
 from tests.support.playground_process import PlaygroundProcess
 
 REPO = "test/Fox-135M-GGUF"
+SMALL_REPO = "unsloth/Qwen3.5-0.8B-GGUF"  # of the catalogue; the starter stands in for its file
 MIB = 1 << 20
 REPLY_SECONDS = 90  # a whole reply takes one or two, and many where all cores are busy
 
@@ -24,6 +25,7 @@ REPLY_SECONDS = 90  # a whole reply takes one or two, and many where all cores a
 @pytest.fixture(scope="module")
 def hub(starter: Path) -> Iterator[HubStandIn]:
     with HubStandIn() as hub:
+        hub.add(SMALL_REPO, {"Qwen3.5-0.8B-Q4_K_M.gguf": starter})
         hub.add(REPO, {"Fox-135M-Q4_1.gguf": starter}, downloads=9000, likes=12, parameters=134_515_008)
         yield hub
 
@@ -83,6 +85,8 @@ def test_a_question_to_a_level_that_is_not_here_yet_makes_it_first(page: Page) -
 
 def test_a_level_is_made_and_deleted_in_the_models_tab(page: Page) -> None:
     open_models(page)
+    expect(page.locator("#models-make-box")).to_be_hidden()
+    page.get_by_role("button", name="Make a smaller one from SmolLM2 135M Instruct Q4_1").click()
     page.get_by_role("button", name="Make Q8_0").click()
     expect(page.locator("#models-making")).to_contain_text("Made Q8_0")
     page.get_by_role("button", name="Delete SmolLM2 135M Instruct Q8_0").click()
@@ -125,6 +129,23 @@ def test_a_model_is_found_judged_downloaded_cancelled_resumed_and_talked_to(visi
     without_dice(page)
     ask(page, "What is 2+2?")
     expect(page.get_by_test_id("bot").last).to_contain_text("4", timeout=REPLY_SECONDS * 1000)
+
+
+def test_a_first_model_is_downloaded_and_chat_opens_with_it_after_two_clicks(visit: Visitor) -> None:
+    page = visit(1280, 800)
+    page.get_by_role("tab", name="Models").click()
+    card = page.locator("#models-first .gp-card").first
+    expect(card).to_contain_text("Qwen 3.5 0.8B")
+    for figure in ("Q4_K_M", "Memory with 8K context", "tok/s here"):
+        expect(card).to_contain_text(figure)
+    card.get_by_role("button", name="Download Qwen 3.5 0.8B and chat").click()
+    expect(page.locator("#chat-fold")).to_contain_text("Qwen3.5 0.8B")  # by itself, when it is here
+    expect(page.locator("#chat-message textarea")).to_be_visible()
+    page.get_by_role("tab", name="Models").click()
+    page.get_by_role("button", name="Expected speed").click()
+    expect(page.locator("#models-catalogue th[aria-sort=descending]")).to_have_text("Expected speed")
+    page.get_by_role("button", name="Compare Qwen3.5 0.8B Q4_K_M").click()
+    expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
 
 
 def test_the_fit_tab_plans_a_repository_of_the_hub_and_leads_to_it(page: Page) -> None:

@@ -72,6 +72,7 @@ class DownloadQueue:
         self._changed = threading.Condition(threading.RLock())
         self._jobs: dict[str, _DownloadJob] = {}
         self._closed = False
+        self._last_speed: float | None = None
         self._thread: threading.Thread | None = None
         with self._changed:
             self._restore_downloads()
@@ -81,6 +82,11 @@ class DownloadQueue:
         """What people should know: that another process owns the queue, or that its journal was damaged; else ""."""
         with self._changed:
             return self._journal.warning
+
+    @property
+    def last_speed(self) -> float | None:
+        """Bytes per second of the download that runs, else of the last one; None before the first of this run."""
+        return self._last_speed
 
     def start_download(self, level: HubLevel) -> str:
         """Put a level at the end of the queue, unless it is there already. Returns the id of its download.
@@ -185,6 +191,7 @@ class DownloadQueue:
         def on_change() -> None:
             with self._changed:
                 job.meter.add_sample(job.transfer.bytes_received)
+                self._last_speed = job.meter.speed(job.transfer.bytes_received) or self._last_speed
                 self._changed.notify_all()
 
         transfer = Transfer(self._hub, self._headers, level, on_change, pause=self._pause, free=self._free)

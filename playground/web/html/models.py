@@ -10,6 +10,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from playground.app.first_models import CatalogueRow, CatalogueView, Role
 from playground.app.hub import HubView, SearchView
 from playground.app.models import InstalledModelsView, MakeableView
 from playground.models.hub.client import FoundRepository
@@ -31,6 +32,11 @@ STATES: Final[dict[DownloadState, str]] = {
     "failed": "Failed",
     "done": "Done",
 }
+ROLES: Final[dict[Role, str]] = {
+    "small": "Small and quick",
+    "comfortable": "Best that is comfortable",
+    "largest": "Largest that fits",
+}
 _OTHER_PROGRAMS: Final = ("LM Studio", "Ollama", "llama.cpp")
 
 
@@ -41,11 +47,11 @@ def part_title(words: str) -> Markup:
 # --- on this disk ---
 
 
-def installed_models(view: InstalledModelsView) -> Markup:
+def installed_models(view: InstalledModelsView, *, may_make: bool = True) -> Markup:
     """Every model on this disk with what it is, and the files that were left out with the reason."""
-    empty = empty_state("No model on this computer yet", "Find one on the Hugging Face Hub and download it.")
+    empty = empty_state("No model on this computer yet", "Download one of the models above, or search for another.")
     origins = [_origin(row.file) for row in view.rows]
-    return render("models.html#installed", view=view, origins=origins, empty=empty)
+    return render("models.html#installed", view=view, origins=origins, empty=empty, may_make=may_make)
 
 
 def _origin(file: ModelFile) -> str:
@@ -72,6 +78,26 @@ def makeable_facts(view: MakeableView) -> str:
         return "Nothing to make yet: there has to be a model on this computer first."
     exact = f"{gibibytes(size.size)} ({count(size.size)} bytes) · {bits(size.bits_per_weight)}."
     return f"{exact} {size.note}" if size.note else exact
+
+
+# --- the catalogue ---
+
+
+def first_model_cards(view: CatalogueView, *, may_download: bool) -> Markup:
+    """The good first models, each with its button."""
+    cards = [(card, ROLES[card.role], _seconds(card, view)) for card in view.cards if card.role]
+    return render("models.html#cards", cards=cards, may_download=may_download)
+
+
+def catalogue(view: CatalogueView) -> Markup:
+    """The rest of the catalogue as a table; a press on a column's head sorts by it."""
+    columns = [("name", "Model"), ("size", "Download"), ("speed", "Expected speed")]
+    return render("models.html#catalogue", view=view, columns=columns)
+
+
+def _seconds(card: CatalogueRow, view: CatalogueView) -> float | None:
+    """How long the download takes, from the speed of the last one."""
+    return card.download_bytes / view.download_speed if view.download_speed else None
 
 
 # --- on the Hub ---

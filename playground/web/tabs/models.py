@@ -1,25 +1,31 @@
-"""The Models tab: what is on this disk, and levels made of it. Its right half, the Hub, is in models_hub.py."""
+"""The Models tab: what is on this disk, and levels made of it.
+
+Above it are the search, in models_hub.py, and good first models, in models_first.py, as is the catalogue below.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import gradio as gr
 
 from playground.app.messages import log_file_refusal
-from playground.app.models import ModelsService
+from playground.app.model_choice import ModelChoice
+from playground.app.models import InstalledModelRow, ModelsService
 from playground.errors import PlaygroundError
 from playground.settings import Settings
 from playground.text_format import gibibytes
 from playground.web.html.models import installed_models, makeable_choices, makeable_facts, part_title
 from playground.web.html.page import error_card, notice, paragraph, status_message
+from playground.web.model_picker import PickerComponents
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
+from playground.web.tabs.models_first import ChatTarget, FirstPart, lay_out_catalogue, lay_out_first, wire_first
 from playground.web.tabs.models_hub import HubPart, draw_downloads, lay_out_hub, wire_hub
-from playground.web.widgets import button_rows, change_stamp, markup_place
+from playground.web.widgets import button_rows, change_stamp, javascript, markup_place
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -46,8 +52,9 @@ class InstalledPart:
 
 @dataclass(frozen=True)
 class MakePart:
-    """A level made of a model that is here."""
+    """A level made of a model that is here. box: shown when a row asks for it."""
 
+    box: gr.Column
     model: gr.Dropdown
     level: gr.Dropdown
     size: gr.HTML
@@ -69,6 +76,7 @@ class ModelsTab:
     installed: InstalledPart
     making: MakePart
     hub: HubPart
+    first: FirstPart
     models_changed: gr.Textbox
 
 
@@ -76,15 +84,21 @@ class ModelsTab:
 
 
 def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
-    """Inside the tab that is open: this computer on the left, the Hub on the right; one column on a phone."""
-    with gr.Row(elem_classes="gp-models"):
+    """Inside the tab that is open: search, first models, what is on this disk, the rest of the catalogue."""
+    with gr.Column(elem_classes="gp-models"):
+        with gr.Column(elem_classes="gp-models-part"):
+            hub = lay_out_hub()
+        with gr.Column(elem_classes="gp-models-part"):
+            cards, message = lay_out_first()
         with gr.Column(elem_classes="gp-models-part"):
             installed = _lay_out_installed(settings)
             making = _lay_out_making(settings)
         with gr.Column(elem_classes="gp-models-part"):
-            hub = lay_out_hub()
+            first = lay_out_catalogue(cards, message)
     models_changed = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="models-news")
-    return ModelsTab(tab=tab, installed=installed, making=making, hub=hub, models_changed=models_changed)
+    return ModelsTab(
+        tab=tab, installed=installed, making=making, hub=hub, first=first, models_changed=models_changed
+    )  # fmt: skip
 
 
 def _lay_out_installed(settings: Settings) -> InstalledPart:
@@ -103,7 +117,7 @@ def _lay_out_installed(settings: Settings) -> InstalledPart:
         )  # fmt: skip
         open_path = gr.Button("Open", scale=0, elem_id="models-open-path")
     drop = gr.File(
-        label="Drop a .gguf file here", show_label=False, file_count="multiple", file_types=[".gguf"], height=112,
+        label="Drop a .gguf file here", show_label=False, file_count="multiple", file_types=[".gguf"], height=76,
         visible=settings.allow_local_files, elem_id="models-drop",
     )  # fmt: skip
     return InstalledPart(
@@ -113,9 +127,10 @@ def _lay_out_installed(settings: Settings) -> InstalledPart:
 
 
 def _lay_out_making(settings: Settings) -> MakePart:
-    with gr.Column(visible=settings.allow_quantize, elem_classes="gp-picker gp-make"):
+    with gr.Column(visible=False, elem_classes="gp-picker gp-make", elem_id="models-make-box") as box:
         gr.HTML(part_title("Make another level"), apply_default_css=False)
         return MakePart(
+            box=box,
             model=gr.Dropdown([], label="From", interactive=True, elem_id="models-make-model"),
             level=gr.Dropdown([], label="Quantization", interactive=True, elem_id="models-make-level"),
             size=markup_place("models-make-size"),
@@ -132,13 +147,18 @@ def draw_installed(tab: ModelsTab, service: ModelsService, message: str = "") ->
     """What is on this disk, with no question asked."""
     part = tab.installed
     return {
-        part.rows: gr.HTML(value="", rows=installed_models(service.installed_models.view())),
+        part.rows: _installed_rows(service),
         part.asked: "",
         part.question: "",
         part.confirm: gr.Button(visible=False),
         part.keep: gr.Button(visible=False),
         part.message: message,
     }
+
+
+def _installed_rows(service: ModelsService) -> gr.HTML:
+    view = service.installed_models.view()
+    return gr.HTML(value="", rows=installed_models(view, may_make=service.settings.allow_quantize))
 
 
 def draw_makeable(tab: ModelsTab, service: ModelsService, model: object, level: object) -> Updates:
@@ -161,8 +181,13 @@ def draw_change(tab: ModelsTab, service: ModelsService, message: str = "") -> Up
 # --- wire ---
 
 
-def wire_models_tab(page: gr.Blocks, tab: ModelsTab, service: ModelsService) -> None:
-    """Every event of the tab. The Hub is asked nothing before a person asks."""
+def wire_models_tab(
+    page: gr.Blocks, tab: ModelsTab, service: ModelsService, chat: ChatTarget, compare: Sequence[PickerComponents]
+) -> None:
+    """Every event of the tab. The Hub is asked nothing before a person asks.
+
+    compare: the pickers of the Compare tab, which a row can fill.
+    """
     making, hub = tab.making, tab.hub
     changed = [*tab.installed.outputs, tab.models_changed]
 
@@ -173,26 +198,55 @@ def wire_models_tab(page: gr.Blocks, tab: ModelsTab, service: ModelsService) -> 
 
     outputs = [*tab.installed.outputs, *making.outputs, hub.downloads, hub.timer, hub.downloads_message]
     tab.tab.select(open_tab, {making.model, making.level}, outputs, **_QUIET)
-    _wire_installed(tab, service, changed)
+    _wire_installed(tab, service, changed, chat, compare)
     _wire_making(tab, service, changed)
+    drawn = wire_first(tab.tab, tab.first, hub, service, chat)
+    drawn.then(lambda: _installed_rows(service), None, tab.installed.rows, **_QUIET)  # now with their speeds
+    page.load(js=javascript("drop_anywhere.js"), **_QUIET)
     wire_hub(page, hub, service, lambda: draw_change(tab, service), changed)
 
 
-def _wire_installed(tab: ModelsTab, service: ModelsService, changed: list[Any]) -> None:
-    part = tab.installed
+def _wire_installed(
+    tab: ModelsTab,
+    service: ModelsService,
+    changed: list[Any],
+    chat: ChatTarget,
+    compare: Sequence[PickerComponents],
+) -> None:
+    part, making = tab.installed, tab.making
 
     def refuse(error: PlaygroundError, request: gr.Request) -> Updates:
         log_file_refusal(error, visitor_of(request, service.runs, "models"))
         return draw_installed(tab, service, error_card(error))
 
-    def ask(request: gr.Request, action: Any) -> Updates:
+    def press(request: gr.Request, values: Values) -> Iterator[Updates]:
+        """What a row's button asks for: `chat KEY`, `compare KEY`, `make KEY` or `delete KEY`."""
+        verb, _, key = str(values[part.rows]).partition(" ")
         try:
-            row = service.installed_models.find_row(str(action).removeprefix("delete "))
+            row = service.installed_models.find_row(key)
         except PlaygroundError as error:
-            return refuse(error, request)
+            yield refuse(error, request)
+            return
+        yield {part.rows: gr.HTML(value="")}
+        if verb == "chat":
+            yield from chat.open_file(row.file.path)
+        elif verb == "compare":
+            yield from compare_model(row.file.base_name)
+        elif verb == "make":
+            yield draw_makeable(tab, service, row.file.base_name, None) | {making.box: gr.Column(visible=True)}
+        else:
+            yield ask(row)
+
+    def compare_model(base_name: str) -> Iterator[Updates]:
+        """Compare, with the model at its levels on both sides."""
+        yield {chat.tabs: gr.Tabs(selected="compare")}
+        for picker in compare:
+            for view in chat.service.views(ModelChoice(base_name)):
+                yield picker.choice_updates(view)
+
+    def ask(row: InstalledModelRow) -> Updates:
         name, size = f"{row.file.display_name} {row.file.level}", gibibytes(row.file.size)
         return {
-            part.rows: gr.HTML(value=""),
             part.asked: row.key,
             part.question: notice(f"Delete {name} ({size}) from this disk? This cannot be undone.", "warning"),
             part.confirm: gr.Button(f"Delete {row.file.level}", visible=True),
@@ -226,7 +280,10 @@ def _wire_installed(tab: ModelsTab, service: ModelsService, changed: list[Any]) 
         return draw_change(tab, service, notice(message, "good")) | {part.drop: None}
 
     part.drop.upload(keep_upload, part.drop, [*changed, part.drop], **_QUIET)
-    part.rows.input(ask, part.rows, part.outputs, **_QUIET)
+    elsewhere = [making.box, *making.outputs, *chat.outputs]
+    for picker in compare:
+        elsewhere += picker.outputs
+    part.rows.input(press, {part.rows}, [*part.outputs, *elsewhere], **_QUIET)
     part.confirm.click(delete, part.asked, changed, **_QUIET)
     part.keep.click(lambda: draw_installed(tab, service), None, part.outputs, **_QUIET)
     gr.on([part.open_path.click, part.path.submit], open_path, part.path, [*changed, part.path], **_QUIET)

@@ -1,4 +1,4 @@
-"""The right half of the Models tab: models found on the Hub, judged level by level, and downloaded."""
+"""The search of the Models tab: models found on the Hub, judged level by level, and downloaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from playground.web.html.models import (
     downloads,
     hub_facts,
     hub_levels,
-    part_title,
     repository_head,
     search_results,
 )
@@ -66,25 +65,26 @@ class HubPart:
 
 
 def lay_out_hub() -> HubPart:
-    """Inside the column that is open."""
-    gr.HTML(part_title("Find on the Hugging Face Hub"), apply_default_css=False)
+    """The one box for words, names and links, and what it finds, inside the column that is open."""
     with gr.Row(elem_classes="gp-input gp-models-input"):
         text = gr.Textbox(
             label="Search models, or paste owner/repo or a link",
-            placeholder="Search models, or paste owner/repo or a link",
+            placeholder="Search the Hugging Face Hub, paste owner/repo or a link, or drop a .gguf file here",
             show_label=False, container=False, max_lines=1, max_length=1000, elem_id="models-search",
         )  # fmt: skip
         find = gr.Button("Find", variant="primary", scale=0, elem_id="models-find")
     wanted = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="models-wanted")
     results = button_rows("", "models-results")
     repo = gr.State("")
-    head = markup_place("models-repository")
-    with gr.Column(elem_classes="gp-picker"):
-        levels = radio_rows("", "models-level")
-        memory = markup_place("models-memory", memory_bar_empty(_NO_REPOSITORY))
-    facts = markup_place("models-facts")
-    download = gr.Button("Download", variant="primary", visible=False, elem_id="models-download")
     message = markup_place("models-download-said")
+    with gr.Row(elem_classes="gp-opened"):
+        with gr.Column(elem_classes="gp-picker"):
+            head = markup_place("models-repository")
+            levels = radio_rows("", "models-level")
+        with gr.Column(elem_classes="gp-picker"):
+            memory = markup_place("models-memory", memory_bar_empty(_NO_REPOSITORY))
+            facts = markup_place("models-facts")
+            download = gr.Button("Download", variant="primary", visible=False, elem_id="models-download")
     rows = button_rows("", "models-downloads")
     downloads_message = markup_place("models-downloads-said")
     return HubPart(

@@ -78,13 +78,15 @@ def test_where_a_model_comes_from_is_told_in_words(origin: Origin, repo: str | N
     assert f" · {words} · " in text_of(shelf(a_row(origin, repo)))
 
 
-def test_only_a_row_that_may_be_deleted_has_a_button_and_none_names_a_folder() -> None:
+def test_only_a_row_that_may_be_deleted_offers_it_and_none_names_a_folder() -> None:
     assert 'data-value="delete abc" aria-label="Delete Fox Q4_1"' in shelf(a_row(may_be_deleted=True))
-    assert "<button" not in shelf(a_row()) and "/somewhere" not in shelf(a_row())
+    assert "delete abc" not in shelf(a_row()) and "/somewhere" not in shelf(a_row())
+    for action in ("chat", "compare", "make"):
+        assert f'data-value="{action} abc"' in shelf(a_row())
 
 
 def test_an_empty_disk_says_what_to_do() -> None:
-    assert "No model on this computer yet Find one on the Hugging Face Hub and download it." in text_of(shelf())
+    assert "No model on this computer yet Download one of the models above, or search for another." in text_of(shelf())
 
 
 def test_a_file_that_was_left_out_is_named_with_the_reason() -> None:
