@@ -37,19 +37,22 @@ HEAD: Final = """\
 
 # Models whose output matrix is a tensor of its own, and not the token embedding: by their published configurations.
 _SEPARATE_OUTPUT: Final = frozenset((
-    "gpt-oss-20b", "qwen3.6-27b", "llama3-8b", "mistral-7b", "phi3-mini-4k", "phi3-mini-128k", "deepseek-v3",
+    "gpt-oss-20b", "gpt-oss-120b", "qwen3.6-27b", "qwen3.6-35b-a3b", "qwen3.5-9b", "qwen3-8b", "qwen3-14b", "qwen3-32b",
+    "qwen3-30b-a3b", "qwen3-coder-30b-a3b", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "llama3-8b", "llama3.1-8b",
+    "mistral-7b", "phi3-mini-4k", "phi3-mini-128k", "deepseek-v3",
 ))  # fmt: skip
 # Models whose layers without a window use their keys as values (attention_k_eq_v in their published configurations).
-_KEYS_ARE_VALUES: Final = frozenset(("gemma4-12b", "gemma4-26b-a4b"))
-_TRAINED_IN_MXFP4: Final = frozenset(("gpt-oss-20b",))
+_KEYS_ARE_VALUES: Final = frozenset(("gemma4-12b", "gemma4-26b-a4b", "gemma4-31b"))
+_TRAINED_IN_MXFP4: Final = frozenset(("gpt-oss-20b", "gpt-oss-120b"))
 
 # Optional tensors, by the end of their names, and the models that have them; those of one architecture by its name.
 _OPTIONAL: Final[tuple[tuple[re.Pattern[str], frozenset[str]], ...]] = (
     (re.compile(r"^output\.weight$"), _SEPARATE_OUTPUT),
-    (re.compile(r"^rope_freqs\.weight$"), frozenset(("gemma4",))),
+    (re.compile(r"^rope_freqs\.weight$"), frozenset(("gemma4", "llama3.1-8b", "llama3.2-3b"))),
     (re.compile(r"^rope_factors_\w+\.weight$"), frozenset(("phi3-mini-128k",))),
     (re.compile(r"\.ffn_(?:gate_inp|down_exps)\.scale$"), frozenset(("gemma4",))),
-    (re.compile(r"\.(?:ssm_dt|exp_probs_b)\.bias$"), frozenset(("qwen35", "deepseek2"))),
+    (re.compile(r"\.(?:ssm_dt|exp_probs_b)\.bias$"), frozenset(("qwen35", "qwen35moe", "deepseek2"))),
+    (re.compile(r"\.attn_[qkv]\.bias$"), frozenset(("gpt-oss", "qwen2"))),
     (re.compile(r"^blk\..*\.bias$"), frozenset(("gpt-oss",))),
     (re.compile(r"^(?:cls|dense_\d)\b|\.bias$|scale$"), frozenset()),
 )

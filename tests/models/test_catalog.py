@@ -17,8 +17,19 @@ from playground.models.catalog import CatalogModel, load_catalog
 CATALOG = {model.id: model for model in load_catalog()}
 SEPARATE_OUTPUT = {
     "gpt-oss-20b",
+    "gpt-oss-120b",
+    "qwen2.5-coder-0.5b",
+    "qwen2.5-coder-1.5b",
+    "qwen3-8b",
+    "qwen3-14b",
+    "qwen3-32b",
+    "qwen3-30b-a3b",
+    "qwen3-coder-30b-a3b",
+    "qwen3.5-9b",
     "qwen3.6-27b",
+    "qwen3.6-35b-a3b",
     "llama3-8b",
+    "llama3.1-8b",
     "mistral-7b",
     "phi3-mini-4k",
     "phi3-mini-128k",
@@ -28,9 +39,9 @@ SEPARATE_OUTPUT = {
 
 def test_the_catalogue_goes_from_small_to_large_and_names_each_model_once() -> None:
     counts = [model.parameter_count for model in CATALOG.values()]
-    assert len(CATALOG) == len(load_catalog()) == 18
+    assert len(CATALOG) == len(load_catalog()) == 35
     assert counts == sorted(counts)
-    assert len({model.display_name for model in CATALOG.values()}) == 18
+    assert len({model.display_name for model in CATALOG.values()}) == 35
 
 
 @pytest.mark.parametrize("model", CATALOG.values(), ids=CATALOG)

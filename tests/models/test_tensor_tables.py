@@ -29,6 +29,11 @@ PUBLISHED_COUNTS = {
     "gemma3-1b": 340,
     "gemma3-27b": 808,
     "phi3-mini-4k": 195,
+    "qwen2.5-coder-0.5b": 291,
+    "qwen2.5-coder-1.5b": 339,
+    "qwen3-32b": 707,
+    "llama3.1-8b": 292,
+    "gemma4-31b": 833,
 }
 
 # The column "size" of llama-bench for published files, in bytes, to the digits that it prints. Of files that were made
@@ -60,6 +65,35 @@ PUBLISHED_SIZES = [
     ("deepseek-v3", "Q4_K_M", 376.65 * GIB, 0.1 * GIB),  # a file from before its attention was stored in two parts
 ]
 
+# Bytes of published files. Their headers, mostly the tokenizer's, are of nearly the same size for one vocabulary.
+HEADERS = {
+    128_256: 7_830_000, 151_936: 5_957_000, 201_088: 13_008_000, 248_320: 10_980_000, 262_144: 6_540_000,
+}  # fmt: skip
+GEMMA4_HEADER = 15_820_000  # its vocabulary has merges
+PUBLISHED_FILES = [
+    ("qwen2.5-coder-0.5b", "Q4_K_M", 491_400_064),
+    ("qwen2.5-coder-1.5b", "Q4_K_M", 1_117_320_768),
+    ("qwen3-1.7b", "Q4_K_M", 1_107_409_952),
+    ("qwen3-1.7b", "Q8_0", 1_834_427_424),
+    ("qwen3-8b", "Q4_K_M", 5_027_785_216),
+    ("qwen3-8b", "Q8_0", 8_709_519_872),
+    ("qwen3-14b", "Q4_K_M", 9_001_752_960),
+    ("qwen3-32b", "Q4_K_M", 19_762_149_024),
+    ("qwen3-30b-a3b", "Q4_K_M", 18_556_686_752),
+    ("qwen3-30b-a3b", "Q8_0", 32_483_932_576),
+    ("qwen3-coder-30b-a3b", "Q4_K_M", 18_556_689_568),
+    ("qwen3.5-4b", "Q8_0", 4_482_403_488),
+    ("qwen3.5-9b", "Q8_0", 9_527_502_048),
+    ("qwen3.6-35b-a3b", "Q8_0", 36_903_140_320),
+    ("gemma3-4b", "Q4_K_M", 2_489_757_856),
+    ("gemma3-12b", "Q4_K_M", 7_300_574_976),
+    ("llama3.2-3b", "Q4_K_M", 2_019_377_696),
+    ("llama3.1-8b", "Q4_K_M", 4_920_739_232),
+    ("gemma4-31b", "Q4_K_M", 18_687_061_792),
+    ("gemma4-31b", "Q8_0", 32_635_674_400),
+    ("gpt-oss-120b", "MXFP4_MOE", 63_387_346_464),
+]
+
 
 @pytest.mark.parametrize("model", CATALOG.values(), ids=CATALOG)
 def test_every_model_has_its_tensors_and_they_add_up_to_its_parameters(model: CatalogModel) -> None:
@@ -71,6 +105,13 @@ def test_every_model_has_its_tensors_and_they_add_up_to_its_parameters(model: Ca
 @pytest.mark.parametrize(("model", "count"), PUBLISHED_COUNTS.items())
 def test_a_model_has_as_many_tensors_as_its_published_file(model: str, count: int) -> None:
     assert len(CATALOG[model].blueprint.tensors) == count
+
+
+@pytest.mark.parametrize(("model", "level", "size"), PUBLISHED_FILES)
+def test_a_published_file_is_a_level_and_its_header(model: str, level: str, size: int) -> None:
+    blueprint = CATALOG[model].blueprint
+    header = GEMMA4_HEADER if blueprint.architecture == "gemma4" else HEADERS[blueprint.vocabulary_size]
+    assert CATALOG[model].weight_bytes[level] == pytest.approx(size - header, abs=40_000)
 
 
 @pytest.mark.parametrize(("model", "level", "size", "error"), PUBLISHED_SIZES)
@@ -110,7 +151,7 @@ def test_experts_that_were_trained_in_mxfp4_stay_so_at_every_level() -> None:
     assert model.keeps_mxfp4 and experts > 10_000_000_000
     assert all(size > experts for size in model.weight_bytes.values())
     assert 13.7e9 < model.weight_bytes["F16"] < 13.9e9  # parameters times 16 bits would be 41.8
-    assert [one.id for one in load_catalog() if one.keeps_mxfp4] == ["gpt-oss-20b"]
+    assert [one.id for one in load_catalog() if one.keeps_mxfp4] == ["gpt-oss-20b", "gpt-oss-120b"]
 
 
 def test_rows_name_the_tensors_of_many_layers_at_once() -> None:
