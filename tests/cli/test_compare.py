@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from playground.__main__ import main
+from tests.conftest import Gpus
 
 QUESTION = ("-p", "What is 2+2?", "--temperature", "0", "--max-tokens", "8", "--context", "512")
 
@@ -37,6 +38,20 @@ def test_a_model_beside_itself_gives_one_answer_twice(capsys: pytest.CaptureFixt
     assert one["finish_reason"] == "length limit" and one["timings"]["generation_speed"] > 0
     assert one["memory_planned"] > 0 and one["level"] == "Q4_1"
     assert record["first_difference"] is None
+
+
+def test_one_level_on_the_gpu_and_on_the_cpu_is_a_comparison_like_any_other(
+    gpus: Gpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpus(1024)
+    on_gpu, on_cpu = answer(
+        capsys, "starter", "starter", *QUESTION, "--device", "RPC0", "--device", "cpu", "--at-once"
+    )["panes"]  # fmt: skip
+    assert on_gpu["mode"] == on_cpu["mode"] == "at once" and on_gpu["text"] == on_cpu["text"]
+    (device,) = on_gpu["devices"]
+    assert (on_gpu["device"], device["backend"], device["layers"]) == ("RPC0", "RPC", 31)
+    assert device["memory_planned"] == device["memory_measured"] == device["memory_allocated"] > 0
+    assert (on_cpu["device"], on_cpu["devices"]) == ("CPU", [])
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_other_its_answer(
