@@ -54,11 +54,13 @@ class ZeroGpu:
         self._lock = threading.Lock()
         self._pip: subprocess.Popen[str] | None = None
         self._closed = False
+        self._fetching: threading.Thread | None = None
         if not index:
             self._check_folder()
         elif not (libraries_folder / _COMPLETE).exists():
             self.problem = "llama.cpp with CUDA is still being fetched for ZeroGPU: try again in a few minutes."
-            threading.Thread(target=self._fetch, args=(index,), daemon=True, name="llama.cpp for CUDA").start()
+            self._fetching = threading.Thread(target=self._fetch, args=(index,), daemon=True, name="llama.cpp for CUDA")
+            self._fetching.start()
 
     @property
     def placement(self) -> Placement:
@@ -85,6 +87,11 @@ class ZeroGpu:
         asking.start()
         asking.join(_QUEUE_SECONDS)
         return self.quota.outlook(person, answers[0] if answers else None)
+
+    def wait_for_fetch(self, seconds: float) -> None:
+        """Returns when llama.cpp is there, or cannot be had, or after this time."""
+        if self._fetching:
+            self._fetching.join(seconds)
 
     def close(self) -> None:
         with self._lock:
