@@ -30,7 +30,7 @@ from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.budget import NO_MEMORY, Budget
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import PlacedPlan, Planner
-from playground.fit.verdict import Verdict, context_steps, judge, largest_context_that_fits
+from playground.fit.verdict import SMALLEST_CONTEXT, Verdict, context_steps, judge, largest_context_that_fits
 from playground.gguf.levels import DEFAULT_LEVELS, find_level
 from playground.gguf.weight_use import TokenWork
 from playground.limits.runs import Runs, Visitor
@@ -353,7 +353,12 @@ class ModelPickerService:
         trained = self._planner.trained_context(chosen.file.path)
         size = min(view.choice.context_size or USUAL_CONTEXT, trained)
         placed = self._place_at(chosen, view, size)
-        verdict = judge(placed.plan, view.budget, disk_speed=partial(disk_read_speed, chosen.file.path))
+        disk_speed = partial(disk_read_speed, chosen.file.path)
+        verdict = judge(placed.plan, view.budget, disk_speed=disk_speed)
+        if view.choice.context_size is None and verdict.kind != "fits" and size > SMALLEST_CONTEXT:
+            smaller = self._place_at(chosen, view, SMALLEST_CONTEXT)
+            if (judged := judge(smaller.plan, view.budget, disk_speed=disk_speed)).kind == "fits":
+                size, placed, verdict = SMALLEST_CONTEXT, smaller, judged
         return replace(
             view,
             choice=replace(view.choice, context_size=size),

@@ -16,9 +16,10 @@ from playground.app.model_picker import ModelPickerService, PickerView, what_rep
 from playground.app.services import Services
 from playground.chat.saved_chat import ChatSettings
 from playground.errors import ModelNotFound
+from playground.fit.budget import Budget
 from playground.gguf.tensors import TensorType
 from playground.llama.cpu_kernels import speed_note
-from playground.llama.params import MOST_CONTEXT
+from playground.llama.params import MOST_CONTEXT, ContextParameters
 from playground.measure.forecast import SpeedForecaster
 from playground.models.catalog import load_catalog
 from playground.quantize.quantize import quantize_file
@@ -137,6 +138,17 @@ def test_the_largest_context_of_a_header_is_cut_to_what_can_be_planned(
     path = tmp_path / "Far-Q4_1.gguf"
     path.write_bytes(content[:at] + (2**31 - 1).to_bytes(4, "little") + content[at + 4 :])
     assert services.planner.trained_context(path) == MOST_CONTEXT
+
+
+def test_where_memory_is_short_a_smaller_context_is_chosen_by_itself(services: Services, starter: Path) -> None:
+    needed = services.planner.plan(starter, ContextParameters(2048, slots=4)).needed
+    budget = Budget(round(needed / 0.9) + (4 << 20))  # too little for the usual context
+    picker = ModelPickerService(services.library, services.planner, lambda _: budget, 4)
+    last = list(picker.views(ModelChoice()))[-1]
+    assert last.choice.context_size == 2048
+    assert last.verdict and last.verdict.kind == "fits"
+    asked = list(picker.views(ModelChoice(NAME, "Q4_1", 4096)))[-1]  # what a person has chosen stays
+    assert asked.choice.context_size == 4096 and asked.verdict and asked.verdict.kind != "fits"
 
 
 def test_a_larger_context_takes_more_memory(picker: ModelPickerService) -> None:
