@@ -44,4 +44,5 @@ def test_a_person_sees_where_a_model_will_run_and_chooses_it(page: Page) -> None
     expect(page.get_by_text("10 of 31 layers on RPC0 (RPC), the rest on the CPU")).to_be_visible()
 
     page.reload()  # the chat and where it ran come back
+    page.get_by_role("tab", name="Chat", exact=True).click()
     expect(memory).to_contain_text("10 of 31 layers on the GPU, as chosen.")

@@ -238,6 +238,14 @@ class _PageWork:
         prompt = prompts[0] if self._service.setup.is_starter(model) else recorded
         yield from self.ask_example(prompt, request, values)
 
+    def ask_next_blind(self, request: gr.Request, values: Values) -> Iterator[Updates]:
+        """After a vote: the next example, still blind."""
+        comparison: Comparison = values[self._tab.comparison]
+        prompts = [prompt for _, prompt in self._tab.examples]
+        places = [place for place, prompt in enumerate(prompts) if prompt.text == comparison.question]
+        prompt = prompts[(places[0] + 1) % len(prompts)] if places else prompts[0]
+        yield from self.ask_example(prompt, request, {**values, self._tab.settings.blind: True})
+
     def stop(self, request: gr.Request) -> None:
         self._service.stop_comparison(self._visitor(request))
 
@@ -288,6 +296,7 @@ def _wire_work(tab: CompareTab, work: _PageWork, streaming: Streaming) -> None:
         streaming.wire([pane.view.input], press, {*inputs, pane.view}, outputs, tab.growing)
     streaming.wire([tab.dial.input], work.move, inputs, outputs, tab.growing, newest_wins=True)
     streaming.wire([tab.run_recorded.click], work.run_recorded, inputs, outputs, tab.growing)
+    streaming.wire([tab.next_blind.click], work.ask_next_blind, inputs, outputs, tab.growing)
     tab.stop.click(work.stop, **_QUICK)
 
 

@@ -24,6 +24,10 @@ from playground.web.model_picker import PickerComponents, build_model_picker
 from playground.web.widgets import javascript
 
 _ROWS: Final = "${typeof rows === 'undefined' ? '' : rows}"
+_UNFOLD_JS: Final = """() => {
+  const isOpen = document.querySelector('#compare-setup').classList.toggle('gp-open');
+  document.querySelector('#compare-two-models').setAttribute('aria-expanded', isOpen);
+}"""
 GROUPS: Final = ("left", "right")  # the panes of the page: their pickers, and the names of their elements
 MODES: Final[list[tuple[str, Mode]]] = [("One after the other", "in turn"), ("At the same time", "at once")]
 
@@ -150,7 +154,7 @@ def build_compare_tab(
             )  # fmt: skip
         with gr.Row(elem_classes="gp-setup", elem_id="compare-setup") as setup:
             pickers = [build_model_picker(service, group) for group in GROUPS]
-        two_models.click(None, js="() => document.querySelector('#compare-setup').classList.toggle('gp-open')")
+        two_models.click(None, js=_UNFOLD_JS)
         with gr.Row(elem_classes="gp-ask"):
             chips = _lay_out_examples(examples)
             blind = gr.Checkbox(label="Blind: hide which is which, then vote", elem_id="compare-blind")
