@@ -11,6 +11,7 @@ arch-fallback.h. A test compares the table with what the installed llama.cpp rep
 from __future__ import annotations
 
 import re
+import threading
 from functools import cache
 from typing import Final, Literal
 
@@ -42,6 +43,9 @@ _VECTOR: Final[dict[TensorType, frozenset[str]]] = {
 }
 
 
+_ASKING: Final = threading.Lock()  # llama.cpp writes its answer into one text for all threads
+
+
 @cache
 def processor_features() -> frozenset[str]:
     """What this build of llama.cpp uses of this processor, such as AVX2 or DOTPROD.
@@ -49,7 +53,8 @@ def processor_features() -> frozenset[str]:
     >>> processor_features()  # of "CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0 | REPACK = 1 | "
     frozenset({'SSE3', 'AVX2', 'REPACK'})
     """
-    described: str = llama_cpp.llama_print_system_info().decode()
+    with _ASKING:
+        described: str = llama_cpp.llama_print_system_info().decode()
     return frozenset(re.findall(r"(\w+) = 1\b", described))
 
 

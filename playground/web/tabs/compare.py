@@ -309,7 +309,7 @@ def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) ->
 
     def switch_blind(is_on: bool, comparison: Comparison, key: str) -> Updates:
         if is_on or not comparison.blind:
-            return {}
+            return {tab.problem: ""}
         return draw_update(tab, service.reveal_names(comparison, key or ""))
 
     def clear(comparison: Comparison, key: str) -> Updates:
