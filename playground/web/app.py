@@ -60,6 +60,7 @@ from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
 from playground.web.tabs.models import build_models_tab, wire_models_tab
 from playground.web.tabs.models_first import ChatTarget
+from playground.web.tabs.programs import build_agent_pairs, build_programs_panel
 from playground.web.theme import launch_look
 from playground.web.widgets import javascript
 
@@ -71,12 +72,16 @@ MOST_EVENTS_WAITING: Final = (
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 
 
-def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> gr.Blocks:
+def build_app(
+    services: Services, streaming: Streaming, sessions: Sessions, programs: ProgramService | None = None
+) -> gr.Blocks:
     """The page over these services, laid out and wired but not served.
 
-    streaming: passes long work from event to event. sessions: watches the sessions of the page.
+    streaming: passes long work from event to event. sessions: watches the sessions of the page. programs: what is
+    served at /v1.
     """
     settings = services.settings
+    programs = programs or ProgramService(services)
     quantization_jobs = services.quantization_jobs if settings.allow_quantize else None
     picker_service = ModelPickerService(
         services.library, services.planner, services.pool.budget_for, settings.slots, quantization_jobs,
@@ -118,12 +123,14 @@ def build_app(services: Services, streaming: Streaming, sessions: Sessions) -> g
                     picker_service, load_comparison_prompts(), compare_service.usual_mode, settings.max_reply_tokens,
                     settings.tab_seconds,
                 )  # fmt: skip
+                build_agent_pairs(programs)
             with gr.Tab("Chat", id="chat"):
                 chat = build_chat_tab(picker_service, settings)
             with gr.Tab("Fit", id="fit") as fit_tab:
                 fit = build_fit_tab(fit_tab, fit_service)
             with gr.Tab("Models", id="models") as models_tab:
                 models = build_models_tab(models_tab, settings)
+                build_programs_panel(programs, settings)
             with gr.Tab("Learn", id="learn"):
                 learn = build_learn_tab()
 
@@ -170,7 +177,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
         log_startup_problems(services)
         streaming, sessions, programs = Streaming(), Sessions(), ProgramService(services)
         try:
-            page = build_app(services, streaming, sessions)
+            page = build_app(services, streaming, sessions, programs)
         except OSError as error:  # Gradio makes a folder for itself
             raise PlaygroundError(
                 f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."

@@ -14,6 +14,7 @@ from typing import Final
 
 from playground.app.messages import log_refusal
 from playground.app.programs.calls import ProgramCall, ProgramCalls
+from playground.app.programs.pairs import AgentAnswer, AgentPair, AgentPairs, comparable, read_pair
 from playground.app.services import Services
 from playground.chat.programs.reply import ProgramRequest, ReplyPiece, stream_program_reply
 from playground.engine.local.pool import ModelLease
@@ -45,6 +46,7 @@ class ProgramService:
     def __init__(self, services: Services) -> None:
         self.runs = services.runs
         self.calls = ProgramCalls()
+        self.pairs = AgentPairs(self._reply_recorded)
         self.started_at = int(time.time())
         self._services = services
         self._settings = services.settings
@@ -63,6 +65,22 @@ class ProgramService:
         except (OSError, RuntimeError, ValueError):  # characters or a length that no path has
             raise ModelNotFound(f"There is no model {name[:200]!r} here.", "GET /v1/models lists all.") from None
 
+    def calls_for(self, visitor: Visitor) -> list[ProgramCall]:
+        """The replies under way that a visitor may see: all on one's own computer, else those of the same address."""
+        return [call for call in self.calls.under_way() if self._may_see(visitor, call.run.visitor)]
+
+    def pairs_for(self, visitor: Visitor) -> list[AgentPair]:
+        """The same of the comparisons of agents, the newest first."""
+        return [pair for pair in self.pairs.newest() if self._may_see(visitor, pair.visitor)]
+
+    def stop_call(self, visitor: Visitor, number: int) -> None:
+        """End a reply under way that this visitor may see."""
+        if any(call.number == number for call in self.calls_for(visitor)):
+            self.calls.stop(number)
+
+    def _may_see(self, visitor: Visitor, other: Visitor) -> bool:
+        return self._settings.is_for_this_computer or bool(visitor.address and visitor.address == other.address)
+
     def reply(
         self, visitor: Visitor, model: str, request: ProgramRequest, context_size: int | None = None
     ) -> Generator[ReplyPiece, None, None]:
@@ -71,13 +89,38 @@ class ProgramService:
         context_size: in tokens; None for that of the loaded model, or of the settings.
         """
         try:
-            yield from self._reply(visitor, model, request, context_size)
+            if models := read_pair(model):
+                yield from self._reply_of_pair(visitor, models, request, context_size)
+            else:
+                yield from self._reply(visitor, model, request, context_size)
         except PlaygroundError as error:
             log_refusal(error, visitor)
             raise
 
+    def _reply_of_pair(
+        self, visitor: Visitor, models: tuple[str, str], request: ProgramRequest, context_size: int | None
+    ) -> Generator[ReplyPiece, None, None]:
+        """A's answer; B's follows in the background, once A's is whole."""
+        first, second = (self.find_model(name).name for name in models)
+        asked, answer = comparable(request), AgentAnswer(first)
+        for piece in self._reply(visitor, first, asked, context_size, answer):
+            answer.add(piece)
+            if piece.finished:
+                self.pairs.add(visitor, asked, answer, second)
+            yield piece
+
+    def _reply_recorded(
+        self, visitor: Visitor, model: str, request: ProgramRequest, answer: AgentAnswer
+    ) -> Generator[ReplyPiece, None, None]:
+        yield from self._reply(replace(visitor, session=f"{visitor.session} B"), model, request, None, answer)
+
     def _reply(
-        self, visitor: Visitor, model: str, request: ProgramRequest, context_size: int | None
+        self,
+        visitor: Visitor,
+        model: str,
+        request: ProgramRequest,
+        context_size: int | None,
+        answer: AgentAnswer | None = None,
     ) -> Generator[ReplyPiece, None, None]:
         file = self.find_model(model)
         most = self.runs.limits.reply_tokens
@@ -86,17 +129,24 @@ class ProgramService:
         with self.runs.start_run(visitor, "reply", f"program {number}") as run:
             call = ProgramCall(number, file.name, request.question[:200], run)
             with self.calls.listed(call):
-                for piece in self._answered(file, request, context_size, run):
+                for piece in self._answered(file, request, context_size, run, answer):
                     call.add_piece(piece)
                     yield piece
                     if not piece.finished:
                         _check(run)
 
     def _answered(
-        self, file: ModelFile, request: ProgramRequest, context_size: int | None, run: Run
+        self,
+        file: ModelFile,
+        request: ProgramRequest,
+        context_size: int | None,
+        run: Run,
+        answer: AgentAnswer | None,
     ) -> Generator[ReplyPiece, None, None]:
         lease = yield from self._loaded(file, self._context(file, context_size), run)
         with lease:
+            if answer:
+                answer.vocabulary_size = lease.engine.loaded.vocabulary_size
             run.release_if_abandoned(lease.release)
             pieces = stream_program_reply(lease.engine, request, interval_seconds=INTERVAL_SECONDS, visitor=run.visitor)
             run.close_if_abandoned(pieces)
