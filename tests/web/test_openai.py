@@ -129,6 +129,34 @@ def test_the_openai_package_gets_forms_and_calls(client: OpenAI) -> None:
     assert [call.function and call.function.name for call in streamed] == ["weather"]
 
 
+def test_an_agent_that_speaks_anthropics_interface_is_answered(running: PlaygroundProcess) -> None:
+    def ask(**more: Any) -> httpx.Response:
+        body = {"model": "starter", "max_tokens": 60, "temperature": 0, "messages": SUM, **more}
+        return httpx.post(f"{running.address}/v1/messages", json=body, headers={"x-api-key": KEY}, timeout=60)
+
+    whole = ask().json()
+    assert whole["content"] == [{"type": "text", "text": "The answer to this classic math problem is 4."}]
+    assert (whole["type"], whole["stop_reason"]) == ("message", "end_turn") and whole["usage"]["output_tokens"] > 0
+
+    events = [json.loads(line[6:]) for line in ask(stream=True).text.splitlines() if line.startswith("data: ")]
+    kinds = [event["type"] for event in events]
+    assert kinds[:2] == ["message_start", "content_block_start"]
+    assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+    text = "".join(event["delta"]["text"] for event in events if event["type"] == "content_block_delta")
+    assert text == whole["content"][0]["text"]
+
+    function = WEATHER["function"]
+    tool = {"name": "weather", "input_schema": function["parameters"]}
+    question = {"role": "user", "content": [{"type": "text", "text": "Weather in Paris?"}]}
+    called = ask(messages=[question], tools=[tool], tool_choice={"type": "any"}).json()
+    assert called["stop_reason"] == "tool_use" and set(called["content"][-1]["input"]) == {"city"}
+    result = {"type": "tool_result", "tool_use_id": called["content"][-1]["id"], "content": "18 degrees"}
+    talk = [question, {"role": "assistant", "content": called["content"]}, {"role": "user", "content": [result]}]
+    assert ask(messages=talk, tools=[tool]).json()["usage"]["input_tokens"] > called["usage"]["input_tokens"]
+    refused = ask(max_tokens=0)
+    assert refused.status_code == 400 and refused.json()["error"]["type"] == "invalid_request_error"
+
+
 def test_many_asynchronous_clients_are_all_answered(running: PlaygroundProcess) -> None:
     async def ask() -> list[str | None]:
         async with AsyncOpenAI(base_url=f"{running.address}/v1", api_key=KEY, max_retries=0) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from playground import __version__
 from playground.chat.programs.reply import ReplyPiece
 from playground.chat.template.message import ToolCall
 from playground.engine.protocol import Alternative, Finished, FinishReason, Timings, Token
+from playground.web.server.openai.errors import ApiError
 
 FINGERPRINT: Final = f"gguf-playground-{__version__}"
 _CUT: Final = "\ufffd"  # where a token is a part of a character
@@ -30,6 +32,7 @@ class AnswerForm:
 
     object: str
     id_prefix: str
+    ending = "data: [DONE]\n\n"  # of a stream
 
     def __init__(self, model: str, top: int | None) -> None:
         """top: how many alternatives are shown with each token; None: no probabilities at all."""
@@ -78,6 +81,13 @@ class AnswerForm:
 
     def chunk(self, choices: list[Json], **more: Any) -> Json:
         return {**self._head, "object": self.object, "choices": choices, **more}
+
+    def written(self, chunk: Json) -> str:
+        """A chunk as a server-sent event."""
+        return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+
+    def error_body(self, error: ApiError) -> Json:
+        return error.body
 
     def first_chunks(self) -> list[Json]:
         return []

@@ -6,6 +6,7 @@ Unknown fields are ignored, as llama-server does; a field that would change the 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -172,12 +173,10 @@ class CommonBody(_Body):
 
     @property
     def sampling(self) -> Sampling:
-        chosen = {
-            "temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p,
-            "repeat_penalty": self.repeat_penalty,
-        }  # fmt: skip
-        seed = None if self.seed is None or self.seed == -1 else self.seed % _SEEDS
-        return Sampling(**{name: value for name, value in chosen.items() if value is not None}, seed=seed)  # type: ignore[arg-type]
+        return sampling_of(
+            self.seed, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty,
+        )  # fmt: skip
 
     @property
     def is_reproducible(self) -> bool:
@@ -201,6 +200,12 @@ class CommonBody(_Body):
             self.grammar or "",
             schema,
         )
+
+
+def sampling_of(seed: int | None = None, **chosen: float | int | None) -> Sampling:
+    """The usual sampling, but for what was chosen. seed: of any size; -1 draws one, as llama-server does."""
+    seed = None if seed is None or seed == -1 else seed % _SEEDS
+    return replace(Sampling(seed=seed), **{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
 
 
 class ChatBody(CommonBody):

@@ -37,11 +37,12 @@ class ApiError(Exception):
         kind = "invalid_request_error" if status < 429 else "rate_limit_error" if status == 429 else "server_error"
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
 
-    def response(self) -> JSONResponse:
+    def response(self, body: dict[str, Any] | None = None) -> JSONResponse:
+        """body: in another form than OpenAI's."""
         headers = {"x-should-retry": "true" if self.retry else "false"}
         if self.status in (429, 503):
             headers["retry-after"] = "5"
-        return JSONResponse(self.body, self.status, headers)
+        return JSONResponse(body or self.body, self.status, headers)
 
 
 def api_error(error: Exception) -> ApiError:

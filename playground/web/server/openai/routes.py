@@ -7,7 +7,6 @@ passed. After that an error is an event of the stream.
 from __future__ import annotations
 
 import hmac
-import json
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -22,18 +21,21 @@ from starlette.types import Receive, Scope, Send
 from playground import events
 from playground.app.programs.service import ProgramService
 from playground.chat.history import HistoryLimits
+from playground.chat.programs.reply import ProgramRequest
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
 from playground.settings import Settings
 from playground.web.server.openai.answers import AnswerForm, ChatForm, CompletionForm
 from playground.web.server.openai.bodies import ChatBody, CommonBody, CompletionBody
 from playground.web.server.openai.errors import ApiError, api_error
+from playground.web.server.openai.messages import MessagesBody, MessagesForm
 from playground.web.server.openai.reply_thread import ReplyThread
 from playground.web.server.password import WRONG_GUESS_SECONDS
 
 PREFIX: Final = "/v1"
 WAIT_SECONDS: Final = 10.0  # for the first news of a reply, and between two signs of life in a stream
 
+AnyBody = CommonBody | MessagesBody
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -45,6 +47,7 @@ def openai_routes(service: ProgramService, settings: Settings) -> list[BaseRoute
         "models/{name:path}": ("GET", api.show_model),
         "chat/completions": ("POST", api.complete_chat),
         "completions": ("POST", api.complete_text),
+        "messages": ("POST", api.answer_messages),
         "embeddings": ("POST", api.embed),
     }
     listed: list[BaseRoute] = [
@@ -126,11 +129,20 @@ class OpenAiApi:
         form = CompletionForm(body.model, body.logprobs, (asked.prompt or "") if body.echo else "")
         return self._answer(request, body, form, asked)
 
-    def _answer(self, request: Request, body: CommonBody, form: AnswerForm, asked: Any) -> Response:
+    def _answer(self, request: Request, body: AnyBody, form: AnswerForm, asked: ProgramRequest) -> Response:
         if not body.model:
             raise ApiError(400, "model: say which; GET /v1/models lists them.", "invalid_value", "model")
         reply = ReplyThread(self._service.reply(self._visitor(request), body.model, asked, body.context))
         return ReplyAnswer(reply, form, body)
+
+    async def answer_messages(self, request: Request) -> Response:
+        form = MessagesForm("", None)
+        try:
+            body = MessagesBody.model_validate_json(await _json_body(request))
+            return self._answer(request, body, MessagesForm(body.model, None), body.request(self._limits))
+        except (ApiError, ValidationError, PlaygroundError) as error:
+            known = api_error(error)
+            return known.response(form.error_body(known))
 
     async def embed(self, request: Request) -> Response:
         raise ApiError(
@@ -152,7 +164,7 @@ async def _json_body(request: Request) -> bytes:
 class ReplyAnswer(Response):
     """A reply as an HTTP answer. When the client goes away, the reply ends."""
 
-    def __init__(self, reply: ReplyThread, form: AnswerForm, body: CommonBody) -> None:
+    def __init__(self, reply: ReplyThread, form: AnswerForm, body: AnyBody) -> None:
         self._reply, self._form, self._body = reply, form, body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,14 +187,14 @@ class ReplyAnswer(Response):
                 self._form.add(piece)
             response = JSONResponse(self._form.whole())
         except Exception as error:  # of any kind: it is the answer
-            response = api_error(error).response()
+            response = self._refusal(error)
         await response(scope, receive, send)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             piece = await self._reply.next_piece(WAIT_SECONDS)
         except Exception as error:
-            await api_error(error).response()(scope, receive, send)
+            await self._refusal(error)(scope, receive, send)
             return
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -192,18 +204,18 @@ class ReplyAnswer(Response):
 
         try:
             for chunk in self._form.first_chunks():
-                await send_text(_event(chunk))
+                await send_text(self._form.written(chunk))
             while piece is not None:
                 self._form.add(piece)
                 chunks = self._form.chunks(piece)
-                await send_text("".join(map(_event, chunks)) or ": waiting\n\n")
+                await send_text("".join(map(self._form.written, chunks)) or ": waiting\n\n")
                 piece = await self._reply.next_piece(WAIT_SECONDS)
             for chunk in self._form.last_chunks(wants_usage=self._body.wants_usage):
-                await send_text(_event(chunk))
+                await send_text(self._form.written(chunk))
         except Exception as error:
-            await send_text(_event(api_error(error).body))
-        await send_text("data: [DONE]\n\n", is_last=True)
+            await send_text(self._form.written(self._form.error_body(api_error(error))))
+        await send_text(self._form.ending, is_last=True)
 
-
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    def _refusal(self, error: Exception) -> JSONResponse:
+        known = api_error(error)
+        return known.response(self._form.error_body(known))
