@@ -30,6 +30,7 @@ class ScriptedEngine:
     dies_with: PlaygroundError | None = None
     prompts: list[str] = field(default_factory=list)
     requests: list[tuple[Sampling, int | None, tuple[str, ...], bool, int]] = field(default_factory=list)
+    extras: list[SamplingExtras] = field(default_factory=list)
     cancelled: int = 0
     _finished: bool = False
 
@@ -70,6 +71,7 @@ class ScriptedEngine:
     ) -> ReplyStream:
         self.prompts.append(prompt)
         self.literal = [prompt[start:stop] for start, stop in literal]
+        self.extras.append(extras)
         self.requests.append((sampling, max_tokens, stop, reproducible, alternatives))
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         tokens = self.count_tokens(prompt)

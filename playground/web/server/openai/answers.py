@@ -15,6 +15,7 @@ from playground.engine.protocol import Alternative, Finished, FinishReason, Timi
 from playground.web.server.openai.errors import ApiError
 
 FINGERPRINT: Final = f"gguf-playground-{__version__}"
+_LEAST_LOGPROB: Final = -9999.0  # OpenAI's number for a token that cannot be; JSON knows no infinity
 _CUT: Final = "\ufffd"  # where a token is a part of a character
 _REASONS: Final[dict[FinishReason, str]] = {
     "end of text": "stop",
@@ -204,7 +205,7 @@ def _call(call: ToolCall) -> Json:
 
 def _probability(token: Alternative) -> Json:
     return {
-        "token": token.text, "logprob": token.logprob,
+        "token": token.text, "logprob": max(token.logprob, _LEAST_LOGPROB),
         "bytes": None if _CUT in token.text else list(token.text.encode()),
     }  # fmt: skip
 
