@@ -15,6 +15,7 @@ from playground.text_format import count, counted, seconds, speed
 from playground.web.html.templates import render
 
 _STATES: Final = {"loading": "loading the model", "reading": "reading the prompt", "writing": "writing"}
+USUAL_OF_AGENTS: Final = 16_000  # tokens of context
 _LONGEST: Final = 20_000  # characters of an answer that are shown
 
 
@@ -47,7 +48,8 @@ def connect_card(address: str, settings: Settings, models: Sequence[ProgramModel
 def _model_note(models: Sequence[ProgramModel], settings: Settings) -> str:
     size = models[0].context_size if models else None
     if size:
-        return f"It is in memory, with a context of {count(size)} tokens. Agents often need 16,000 and more."
+        more = "" if size >= USUAL_OF_AGENTS else f" Agents often need {count(USUAL_OF_AGENTS)} and more."
+        return f"It is in memory, with a context of {count(size)} tokens.{more}"
     return (
         f"It is loaded when a program asks for it, with a context of {count(settings.api_context)} tokens, or what it "
         "was trained for. Load it in Chat with a larger one for an agent."
@@ -102,7 +104,7 @@ def agent_pairs(pairs: Sequence[AgentPair]) -> Markup:
 def _pair(pair: AgentPair) -> dict[str, Any]:
     difference = pair.difference
     same = difference.common_text if difference else ""
-    waits = "" if pair.is_whole else pair.problem or "Waits for its turn, for memory, or writes."
+    waits = "" if pair.is_whole else pair.problem or "It waits for its turn or for memory, or is being written."
     return {
         "number": pair.number,
         "asked": pair.asked[:300],
@@ -136,7 +138,7 @@ def _verdict(pair: AgentPair) -> str:
 def _side(answer: AgentAnswer, same: str, *, has_parted: bool) -> dict[str, Any]:
     """One answer; what follows the first difference is marked where the common text is the answer's own beginning."""
     text = answer.text[:_LONGEST]
-    common = len(same) if has_parted and text.startswith(same) else 0 if has_parted else len(text)
+    common = len(same) if has_parted and text.startswith(same) else len(text)
     timings = answer.finished.timings if answer.finished else None
     figures = [counted(timings.generated_tokens or 0, "token"), speed(timings.generation_speed)] if timings else []
     malformed = counted(answer.malformed_calls, "malformed call") if answer.malformed_calls else ""
