@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     context = ContextParameters(
         max(test.context_size for test in tests), slots=arguments.concurrent, device=chosen_device(arguments)
     )
-    results: list[tuple[str, SpeedResult]] = []
+    results: list[tuple[str, str, SpeedResult]] = []
     with Services(settings) as services, ProgressLine() as line:
         for model in arguments.models:
             path = services.library.find_file(model).path
@@ -47,11 +47,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
                     for result in measure_speed(lease.engine, test, arguments.repeat):
                         line.show(f"{model} {result.test.name}: run {len(result.runs)} of {arguments.repeat}")
                     if result is not None:
-                        results.append((model, result))
+                        results.append((model, lease.plan.context.placement.name, result))
     return _report(results)
 
 
-def _report(results: Sequence[tuple[str, SpeedResult]]) -> Report:
+def _report(results: Sequence[tuple[str, str, SpeedResult]]) -> Report:
+    """results: the model as it was named, where it ran, and how fast."""
     rows: list[dict[str, Any]] = [
         {
             "model": model,
@@ -61,13 +62,15 @@ def _report(results: Sequence[tuple[str, SpeedResult]]) -> Report:
             "repeats": len(result.runs),
             "mean_tokens": result.mean_tokens,
             "disturbed": result.disturbed,
+            "device": device,
         }
-        for model, result in results
+        for model, device, result in results
     ]
-    lines = [["MODEL", "TEST", "TOKENS PER SECOND", "DEVIATION"]]
+    lines = [["MODEL", "DEVICE", "TEST", "TOKENS PER SECOND", "DEVIATION"]]
     lines += [
         [
             row["model"],
+            row["device"],
             row["test"],
             f"{row['tokens_per_second']:,.1f}{' (disturbed)' if row['disturbed'] else ''}",
             "–" if row["deviation"] is None else f"± {row['deviation']:.1f}",
@@ -76,12 +79,12 @@ def _report(results: Sequence[tuple[str, SpeedResult]]) -> Report:
     ]
     notes = [
         f"{model} ended its replies after {result.mean_tokens:.0f} of {result.test.tokens} tokens ({result.test.name})."
-        for model, result in results
+        for model, _, result in results
         if result.is_shortened
     ]
-    if any(result.disturbed for _, result in results):
+    if any(result.disturbed for *_, result in results):
         notes.append(
             "Disturbed: something else had the processor for more than a tenth of the time, so the speed is not what "
             "the model reaches. Measure again when the computer is quiet."
         )
-    return Report({"rows": rows}, "\n".join([format_table(lines, right=(2, 3)), *notes]))
+    return Report({"rows": rows}, "\n".join([format_table(lines, right=(3, 4)), *notes]))
