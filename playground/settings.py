@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     turn_seconds: float = _limit(
         "a load that has waited this long for memory goes before new replies of the models in its way", 60, 20
     )
+    gpu_margin_bytes: int = _setting(
+        "what Automatic leaves free of a GPU's memory for the screen and other programs", 1 << 30, shown="1 GiB", ge=0
+    )
+    gpu_margin_share: float = _setting(
+        "the same as a share of that memory; the smaller of the two counts", 0.05, ge=0, lt=1
+    )
     remotes: Annotated[tuple[RemoteServer, ...], NoDecode] = _setting(
         "OpenAI-compatible servers to use, too, as `name=address` with spaces between", (), shown="none"
     )

@@ -159,6 +159,14 @@ def speed_band(slowest: float, fastest: float | None) -> str:
     return f"{speed(slowest).removesuffix(' tok/s')} to {speed(fastest)}"
 
 
+def speed_range(band: tuple[float, float] | None) -> str:
+    """A forecast with two digits, short enough for a cell of a table: "9–12 tok/s", "11 tok/s", "–" if unknown."""
+    if band is None:
+        return UNKNOWN
+    low, high = (f"{float(f'{value:.2g}'):,g}" for value in band)
+    return f"{low} tok/s" if low == high else f"{low}–{high} tok/s"
+
+
 def percent(fraction: float) -> str:
     """A fraction: "43%"; "under 1%" and "over 99%" instead of a rounded nothing or all."""
     if 0 < fraction < 0.01:

@@ -10,14 +10,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 from playground.app.makeable_levels import NO_SUMMARY
 from playground.app.model_choice import LevelRow, experts_note
-from playground.app.records import USUAL_CONTEXT, LeftOutRecord, LevelRecord, LevelsRecord
+from playground.app.records import USUAL_CONTEXT
 from playground.app.services import Services
 from playground.errors import BadModelFile, PlaygroundError
+from playground.fit.budget import NO_MEMORY, Budget
+from playground.fit.offload import describe_placement
 from playground.fit.plan import MemoryPlan
+from playground.fit.planner import PlacedPlan
 from playground.fit.subjects import FitSubject, hyperparameters_of
 from playground.fit.table import LevelSize
 from playground.fit.verdict import Verdict, judge, largest_context_that_fits
@@ -52,8 +56,8 @@ class HubView:
     """An opened repository: a row for each level, in order, with the plan and the largest context of the chosen one.
 
     A row's value is its HubLevel.key. is_exact: the chosen level's own header was read. is_installed: the chosen level
-    is on this disk already. error: why the repository or the level could not be opened. bad_files: by the key of a
-    level, what is wrong with its file.
+    is on this disk already. where: it would run, and why there; "" on a computer without a GPU. error: why the
+    repository or the level could not be opened. bad_files: by the key of a level, what is wrong with its file.
     """
 
     repository: Repository | None = None
@@ -61,8 +65,9 @@ class HubView:
     chosen: HubLevel | None = None
     is_exact: bool = False
     context_size: int = 0
-    usable: int = 0
+    budget: Budget = NO_MEMORY
     plan: MemoryPlan | None = None
+    where: str = ""
     verdict: Verdict | None = None
     largest_context: int | None = None
     is_installed: bool = False
@@ -251,7 +256,7 @@ class HubService:
 
     def _judged(self, opened: _OpenedRepository, view: HubView) -> HubView:
         """The view with a verdict for every row whose header is known: its own or another level's of the same model."""
-        usable = self._services.pool.usable_bytes_for()
+        budget = self._services.pool.budget_for()
         opened.bad_files |= {level.key: _made_for(level) for level in opened.repository.levels if level.made_for}
         rows = []
         for row, level in zip(view.rows, opened.repository.levels, strict=True):
@@ -259,16 +264,18 @@ class HubService:
             if level.key in opened.bad_files:
                 row = replace(row, notes=(str(opened.bad_files[level.key]),))
             elif header is not None:
-                plan = self._plan(header, level, self._context(header))
+                placed = self._place(header, level, self._context(header), budget)
                 is_own = header.level.key == level.key
                 slow, experts = _speed_note(level, header if is_own else None), experts_note(level.level, header.whole)
-                notes = tuple(filter(None, (None if is_own else ESTIMATED, experts, slow)))
+                where = _where(placed) if budget.devices else None
+                notes = tuple(filter(None, (where, None if is_own else ESTIMATED, experts, slow)))
                 weights = header.whole.parameter_count
-                bits = header.whole.bits_per_weight if is_own or not weights else 8 * plan.weights / weights
+                in_file = _weight_bytes(header, level)
+                bits = header.whole.bits_per_weight if is_own or not weights else 8 * in_file / weights
                 name = _name_with_header(level, header) if is_own else row.name
-                row = replace(row, name=name, verdict=judge(plan, usable), notes=notes, bits_per_weight=bits)
+                row = replace(row, name=name, verdict=judge(placed.plan, budget), notes=notes, bits_per_weight=bits)
             rows.append(row)
-        return replace(view, rows=tuple(rows), usable=usable, bad_files=dict(opened.bad_files))
+        return replace(view, rows=tuple(rows), budget=budget, bad_files=dict(opened.bad_files))
 
     def _recommended(self, view: HubView) -> HubLevel | None:
         """The best level that fits, of the same model as the chosen one; None if there is no choice."""
@@ -287,15 +294,24 @@ class HubService:
         if level is None or header is None:
             return view
         size = self._context(header)
-        plan = self._plan(header, level, size)
+        levels = {row.value: row for row in view.rows}
+        others = {
+            levels[other.key].name: _weight_bytes(header, other)
+            for other in opened.repository.levels
+            if other.base_name == level.base_name and other.key not in view.bad_files
+        }
+        placed = self._place(header, level, size, view.budget, others)
         trained = self._services.planner.trained_context(header.path)
-        largest = largest_context_that_fits(lambda size: self._plan(header, level, size), trained, view.usable)
+        largest = largest_context_that_fits(
+            lambda size: self._place(header, level, size, view.budget).plan, trained, view.budget
+        )
         return replace(
             view,
             is_exact=header.level.key == level.key,
             context_size=size,
-            plan=plan,
-            verdict=judge(plan, view.usable, largest_context=largest),
+            plan=placed.plan,
+            where=placed.reason,
+            verdict=judge(placed.plan, view.budget, largest_context=largest),
             largest_context=largest,
             is_installed=self.is_installed(level),
         )
@@ -333,12 +349,27 @@ class HubService:
         """The context size of every verdict: the usual one, or the trained one where that is smaller."""
         return min(self._context_size, self._services.planner.trained_context(header.path))
 
-    def _plan(self, header: LevelHeader, level: HubLevel, context_size: int) -> MemoryPlan:
+    def _place(
+        self,
+        header: LevelHeader,
+        level: HubLevel,
+        context_size: int,
+        budget: Budget,
+        others: Mapping[str, int] = MappingProxyType({}),
+    ) -> PlacedPlan:
+        """Where the level would run here and its memory there. others: the weights of the model's levels, in bytes."""
         context = ContextParameters(context_size, slots=self._services.settings.slots)
-        plan = self._services.planner.plan(header.path, context)
-        if header.level.key == level.key:
-            return plan
-        return plan.with_weights(max(0, level.size - (header.level.size - plan.weights)))
+        weights = None if header.level.key == level.key else _weight_bytes(header, level)
+        return self._services.planner.place(header.path, context, budget, others, weights)
+
+
+def _where(placed: PlacedPlan) -> str:
+    return f"{describe_placement(placed.plan.context.placement, placed.plan.layers)}."
+
+
+def _weight_bytes(header: LevelHeader, level: HubLevel) -> int:
+    """Of a level, from the size of its file: what lies beside the weights is the same in every file of the model."""
+    return max(0, level.size - (header.level.size - header.whole.weight_bytes))
 
 
 def _speed_note(level: HubLevel, header: LevelHeader | None) -> str | None:
@@ -375,6 +406,7 @@ def _subject(repository: Repository, model: HubModel, header: LevelHeader) -> Fi
         parameter_count=header.whole.parameter_count,
         sizes=tuple(LevelSize(level.level, max(0, level.size - beside_weights)) for level in model.levels),
         keeps_mxfp4=header.whole.keeps_mxfp4,
+        tensors={"": header.whole.tensors, header.level.level: header.whole.tensors},
         hyperparameters=hyperparameters_of(header.whole),
         repo=repository.id,
     )
@@ -390,42 +422,3 @@ def _name_with_header(level: HubLevel, header: LevelHeader) -> str:
 def _row(level: HubLevel) -> LevelRow:
     summary = level.summary or NO_SUMMARY
     return LevelRow(level.key, level.level, level.size, bits_per_weight=None, summary=summary, verdict=None)
-
-
-def _reason(view: HubView, row: LevelRow) -> str:
-    if row.verdict:
-        return f"{row.verdict.label}: {row.verdict.reason}"
-    if row.value in view.bad_files:
-        return str(view.bad_files[row.value])
-    return "Another model of the repository: ask for it by its own name."
-
-
-def hub_levels_record(view: HubView) -> LevelsRecord:
-    """A record of each level for programs, a bad file's with what is wrong with it, and the files left out.
-
-    Raises the view's error where that is not one file's.
-    """
-    if view.error is not None and not view.bad_files:
-        raise view.error
-    assert view.repository is not None
-    levels: list[LevelRecord] = [
-        {
-            "model": level.base_name,
-            "level": row.name,
-            "reference": level.reference,
-            "bits_per_weight": row.bits_per_weight,
-            "size": level.size,
-            "files": [file.path for file in level.files],
-            "verdict": row.verdict.kind if row.verdict else "unusable" if row.value in view.bad_files else "unknown",
-            "reason": _reason(view, row),
-            "context_size": view.context_size,
-            "origin": "hub",
-            "requantized_from": None,
-            "notes": [note for note in row.notes if note != ESTIMATED and row.value not in view.bad_files],
-            "recommended": row.recommended,
-            "estimated": ESTIMATED in row.notes or row.verdict is None,
-        }
-        for level, row in zip(view.repository.levels, view.rows, strict=True)
-    ]
-    left_out: list[LeftOutRecord] = [{"file": entry.path, "reason": entry.reason} for entry in view.repository.left_out]
-    return {"levels": levels, "left_out": left_out}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from playground.app.level_notes import notes_of_files
@@ -17,7 +18,6 @@ from playground.app.makeable_levels import (
     MakeableLevels,
     QuantizationUpdate,
     makeable_level_row,
-    plan_if_made,
     quantization_updates,
 )
 from playground.app.model_choice import ContextStep, LevelRow, ModelChoice
@@ -336,10 +336,19 @@ class ModelPickerService:
     def _plan_at(self, one: _Candidate, view: PickerView, context_size: int) -> MemoryPlan:
         return self._place_at(one, view, context_size).plan
 
-    def _place_at(self, one: _Candidate, view: PickerView, context_size: int) -> PlacedPlan:
+    def _place_at(
+        self, one: _Candidate, view: PickerView, context_size: int, levels: Mapping[str, int] = MappingProxyType({})
+    ) -> PlacedPlan:
         context = replace(self.context_parameters(view.choice), context_size=context_size)
-        placed = self._planner.place(one.file.path, context, view.budget)
-        return replace(placed, plan=plan_if_made(placed.plan, one.if_made)) if one.if_made else placed
+        weights = one.if_made.weight_bytes if one.if_made else None
+        return self._planner.place(one.file.path, context, view.budget, levels, weights)
+
+    def _weight_bytes(self, candidates: Mapping[str, _Candidate]) -> dict[str, int]:
+        """The bytes of weights of each level."""
+        return {
+            value: one.if_made.weight_bytes if one.if_made else self._library.whole_header(one.file).weight_bytes
+            for value, one in candidates.items()
+        }
 
     def _with_plan_or_problem(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
         """The view with the chosen level's plan, or with why it has none; the other levels are judged all the same."""
@@ -352,11 +361,12 @@ class ModelPickerService:
         chosen = candidates[view.choice.level or ""]
         trained = self._planner.trained_context(chosen.file.path)
         size = min(view.choice.context_size or USUAL_CONTEXT, trained)
-        placed = self._place_at(chosen, view, size)
+        levels = self._weight_bytes(candidates) if view.budget.devices else {}
+        placed = self._place_at(chosen, view, size, levels)
         disk_speed = partial(disk_read_speed, chosen.file.path)
         verdict = judge(placed.plan, view.budget, disk_speed=disk_speed)
         if view.choice.context_size is None and verdict.kind != "fits" and size > SMALLEST_CONTEXT:
-            smaller = self._place_at(chosen, view, SMALLEST_CONTEXT)
+            smaller = self._place_at(chosen, view, SMALLEST_CONTEXT, levels)
             if (judged := judge(smaller.plan, view.budget, disk_speed=disk_speed)).kind == "fits":
                 size, placed, verdict = SMALLEST_CONTEXT, smaller, judged
         return replace(

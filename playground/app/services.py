@@ -19,6 +19,7 @@ from playground.engine.remote.registry import ServerRegistry
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.engine.zerogpu.gpu_function import is_zerogpu
 from playground.errors import PlaygroundError
+from playground.fit.budget import GpuMargin
 from playground.fit.planner import Planner
 from playground.limits.runs import Runs
 from playground.llama.devices import DeviceReader
@@ -66,6 +67,7 @@ class Services:
             RENDERER.start_in_background,  # so that the first prompt need not wait for its process
             self.devices,
             self._record_speed,
+            GpuMargin(settings.gpu_margin_bytes, settings.gpu_margin_share),
         )
         self._resources.callback(RENDERER.close)
         self._resources.callback(self.pool.close)

@@ -11,15 +11,26 @@ from typing import Final
 
 from playground.llama.devices import Device, Devices
 
-MOST_MARGIN: Final = 1 << 30
-MARGIN_SHARE: Final = 0.05
+
+@dataclass(frozen=True)
+class GpuMargin:
+    """What Automatic leaves free of a GPU's memory: so many bytes or such a share of it, whichever is less."""
+
+    most_bytes: int = 1 << 30
+    share: float = 0.05
+
+    def of(self, memory_total: int) -> int:
+        return min(self.most_bytes, round(self.share * memory_total))
+
+
+USUAL_MARGIN: Final = GpuMargin()
 
 
 @dataclass(frozen=True)
 class DeviceBudget:
     """Bytes that a model can have of one GPU's memory.
 
-    margin: what Automatic leaves free of it, since the system's windows and other programs use the same memory.
+    margin: bytes that Automatic leaves free, since the system's windows and other programs use the same memory.
     """
 
     name: str
@@ -29,9 +40,9 @@ class DeviceBudget:
     margin: int = 0
 
     @classmethod
-    def of(cls, device: Device) -> DeviceBudget:
-        margin = min(MOST_MARGIN, round(MARGIN_SHARE * device.memory_total))
-        return cls(device.name, device.description, device.memory_free, device.unified, margin)
+    def of(cls, device: Device, margin: GpuMargin = USUAL_MARGIN) -> DeviceBudget:
+        margin_bytes = margin.of(device.memory_total)
+        return cls(device.name, device.description, device.memory_free, device.unified, margin_bytes)
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,8 @@ class Budget:
     devices: tuple[DeviceBudget, ...] = ()
 
     @classmethod
-    def of(cls, usable: int, devices: Devices) -> Budget:
-        return cls(usable, tuple(DeviceBudget.of(device) for device in devices.gpus))
+    def of(cls, usable: int, devices: Devices, margin: GpuMargin = USUAL_MARGIN) -> Budget:
+        return cls(usable, tuple(DeviceBudget.of(device, margin) for device in devices.gpus))
 
     def find(self, name: str) -> DeviceBudget | None:
         return next((device for device in self.devices if device.name == name), None)

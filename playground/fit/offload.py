@@ -7,8 +7,9 @@ for. The dry run says what each of these would take, so nothing is computed by a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from playground.errors import BadModelFile, PlaygroundError
 from playground.fit.budget import Budget, DeviceBudget
@@ -58,6 +59,10 @@ class _Search:
         except PlaygroundError:
             return False
 
+    def fits_whole_with(self, plan: MemoryPlan, weights: int) -> bool:
+        """Whether another level with so many bytes of weights would fit where `plan` has all layers on GPUs."""
+        return not judge(plan.with_weights(weights), self._budget).is_refused
+
     def fewest_experts_in_ram(self, layers: int) -> int | None:
         """The fewest layers whose experts have to be in RAM so that the rest fits; None if not even all suffice."""
         if not self.fits(self.placement(ALL_LAYERS, layers)):
@@ -72,23 +77,42 @@ class _Search:
         return passed
 
     def most_layers(self, layers: int) -> int:
-        """The most layers that fit, 0 if not even one does; not all of them, which was asked before."""
+        """The most layers that fit, 0 if not even one does; not all of them, which was asked before.
+
+        Starts where they would end if all took the same, since each question opens the model again.
+        """
         passed, failed = 0, layers
+        guess, step = self._likely_layers(layers), 1
         while failed - passed > 1:
-            middle = (passed + failed) // 2
-            if self.fits(self.placement(middle)):
-                passed = middle
+            asked = guess if passed < guess < failed else (passed + failed) // 2
+            if self.fits(self.placement(asked)):
+                passed, guess = asked, asked + step
             else:
-                failed = middle
+                failed, guess = asked, asked - step
+            step *= 2
         return passed
+
+    def _likely_layers(self, layers: int) -> int:
+        try:
+            needed = sum(map(self.plan(self.placement(ALL_LAYERS)).on_device, self._names))
+        except PlaygroundError:
+            return 0
+        free = sum(gpu.usable for gpu in self._budget.devices if gpu.name in self._names)
+        return layers * free // needed if needed else 0
 
 
 def choose_placement(
-    choice: DeviceChoice, budget: Budget, count: LayerCount, plan_at: Callable[[Placement], MemoryPlan]
+    choice: DeviceChoice,
+    budget: Budget,
+    count: LayerCount,
+    plan_at: Callable[[Placement], MemoryPlan],
+    levels: Mapping[str, int] = MappingProxyType({}),
 ) -> PlacedRun:
     """Where the model runs, for a choice on this computer.
 
-    plan_at: asks the dry run. Raises PlaygroundError when the chosen device is not there, and as `plan_at` does.
+    plan_at: asks the dry run. levels: other levels of the model, with the bytes of their weights; the reason names the
+    largest one that would be on the GPU whole. Raises PlaygroundError when the chosen device is not there, and as
+    `plan_at` does.
     """
     if choice.is_cpu:
         return PlacedRun(CPU_ONLY, "On the CPU, as chosen." if budget.devices else "")
@@ -104,10 +128,12 @@ def choose_placement(
         placement = search.placement(ALL_LAYERS, min(choice.experts_in_ram, count.layers))
         if search.fits(placement):
             return PlacedRun(placement, f"{describe_placement(placement, count.layers)}, as chosen.")
-    return _automatic(search, gpus, count)
+    return _automatic(search, gpus, count, levels)
 
 
-def _automatic(search: _Search, gpus: tuple[DeviceBudget, ...], count: LayerCount) -> PlacedRun:
+def _automatic(
+    search: _Search, gpus: tuple[DeviceBudget, ...], count: LayerCount, levels: Mapping[str, int]
+) -> PlacedRun:
     whole = search.placement(ALL_LAYERS)
     if search.fits(whole):
         return PlacedRun(whole, f"{describe_placement(whole, count.layers)}.")
@@ -116,19 +142,21 @@ def _automatic(search: _Search, gpus: tuple[DeviceBudget, ...], count: LayerCoun
         placement = search.placement(ALL_LAYERS, experts)
     elif layers := search.most_layers(count.layers):
         placement = search.placement(layers)
-    return PlacedRun(
-        placement, f"{describe_placement(placement, count.layers)}: {_why_not_whole(search, whole, gpus)}."
-    )
+    why = _why_not_whole(search, whole, gpus, levels)
+    return PlacedRun(placement, f"{describe_placement(placement, count.layers)}: {why}.")
 
 
-def _why_not_whole(search: _Search, whole: Placement, gpus: tuple[DeviceBudget, ...]) -> str:
+def _why_not_whole(search: _Search, whole: Placement, gpus: tuple[DeviceBudget, ...], levels: Mapping[str, int]) -> str:
     free = sum(gpu.usable for gpu in gpus)
     try:
-        needed = sum(search.plan(whole).on_device(gpu.name) for gpu in gpus)
+        plan = search.plan(whole)
     except PlaygroundError:
         return f"{gibibytes(free)} of GPU memory are free, too little for a dry run"
-    needed_text, free_text = gibibytes_apart(needed, free)
-    return f"all would need {needed_text} of GPU memory, and {free_text} are free"
+    needed_text, free_text = gibibytes_apart(sum(plan.on_device(gpu.name) for gpu in gpus), free)
+    why = f"all would need {needed_text} of GPU memory, and {free_text} are free"
+    by_size = sorted(levels.items(), key=lambda level: level[1], reverse=True)
+    smaller = next((name for name, weights in by_size if search.fits_whole_with(plan, weights)), None)
+    return f"{why}; level {smaller} would fit whole" if smaller else why
 
 
 def describe_placement(placement: Placement, layers: int) -> str:

@@ -39,6 +39,7 @@ class MemoryPlan:
     held_weights: of the weights, bytes that are in memory before the load, because the file lies in memory (tmpfs).
     use: which shares of the weights a token reads.
     layers: of the model, with the output, which counts as one; 0 if nobody asked.
+    file_weights: of all the file's weights, in any memory; 0 where there is no file.
     may_stay: the most of `must_stay` that a process may take here (ulimit -d); None where that is not limited.
 
     One figure is shown for a plan: `needed`. The others say what it is made of, or explain a verdict.
@@ -57,6 +58,7 @@ class MemoryPlan:
     layers: int = 0
     may_stay: int | None = None
     on_devices: tuple[Part, ...] = ()
+    file_weights: int = 0
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -90,7 +92,16 @@ class MemoryPlan:
         """The same with the parts on these GPUs counted in the computer's memory, in which they lie."""
         moved = {kind: sum(part.bytes for part in self.on_devices if part.device in devices and part.kind == kind)
                  for kind in _RAM_KINDS}  # fmt: skip
-        return replace(self, **{kind: getattr(self, kind) + size for kind, size in moved.items()}, on_devices=())
+        weights = self.weights + moved["weights"]
+        share = self.weights / weights if weights else 1.0
+        use = replace(self.use, unread=self.use.unread * share, experts=self.use.experts * share)
+        sums = {kind: getattr(self, kind) + size for kind, size in moved.items()}
+        return replace(self, **sums, use=use, on_devices=())
+
+    @property
+    def needed_everywhere(self) -> int:
+        """As `needed`, with what lies on GPUs."""
+        return self.needed + sum(part.bytes for part in self.on_devices)
 
     @property
     def must_stay(self) -> int:
@@ -146,11 +157,12 @@ class MemoryPlan:
         may be more. held: its file lies in memory.
         """
         if self.on_devices and self.all_weights:  # each memory keeps its share: an estimate, as levels mix types
-            share = weights / self.all_weights
+            share = weights / (self.file_weights or self.all_weights)
             parts = tuple(
                 replace(part, bytes=round(part.bytes * share)) if part.kind == "weights" else part
                 for part in self.on_devices
             )
             weights = round(self.weights * share)
-            return replace(self, weights=weights, repacked=0, held_weights=weights if held else 0, on_devices=parts)
+            return replace(self, weights=weights, repacked=0, held_weights=weights if held else 0, on_devices=parts,
+                           file_weights=round(share * self.file_weights))  # fmt: skip
         return replace(self, weights=weights, repacked=0, held_weights=weights if held else 0)

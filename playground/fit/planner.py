@@ -11,11 +11,12 @@ import dataclasses
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
@@ -25,7 +26,7 @@ from playground.fit.plan import MemoryPlan, Part
 from playground.gguf.header import read_model_header
 from playground.gguf.weight_use import ALL_READ, WeightUse, weight_use
 from playground.llama.log import abort_message, printable
-from playground.llama.params import AUTOMATIC, CPU, CPU_ONLY, ContextParameters
+from playground.llama.params import AUTOMATIC, CPU, CPU_ONLY, ContextParameters, Placement
 from playground.machine.child_process import ChildProcess, describe_exit
 from playground.machine.memory import is_held_in_memory, read_data_limit, read_process_memory
 from playground.models.catalog import Blueprint
@@ -94,21 +95,35 @@ class Planner:
                 self._answers.popitem(last=False)
         return answer
 
-    def place(self, model: PlannableModel, context: ContextParameters, budget: Budget) -> PlacedPlan:
+    def place(
+        self,
+        model: PlannableModel,
+        context: ContextParameters,
+        budget: Budget,
+        levels: Mapping[str, int] = MappingProxyType({}),
+        weights: int | None = None,
+    ) -> PlacedPlan:
         """Where a model runs by the choice in `context`, and its memory there. Raises as `plan` does, and as
         `choose_placement` does.
+
+        levels: other levels of the model, with the bytes of their weights. weights: of the level that is meant, if it
+        is not the one of `model`.
         """
+
+        def plan_at(placement: Placement) -> MemoryPlan:
+            plan = self.plan(model, replace(context, placement=placement))
+            return plan if weights is None else plan.with_weights(weights)
+
         if not budget.devices and context.device.device.lower() in (AUTOMATIC, CPU):
-            return PlacedPlan(self.plan(model, replace(context, placement=CPU_ONLY)), "")
+            return PlacedPlan(plan_at(CPU_ONLY), "")
+        count = self.layer_count(model)
+        placed = choose_placement(context.device, budget, count, plan_at, levels)
+        return PlacedPlan(plan_at(placed.placement), placed.reason)
+
+    def layer_count(self, model: PlannableModel) -> LayerCount:
+        """How many layers the model has, with the output. Raises as `plan` does."""
         facts = self._open_model(*_identity(model)).facts
-        placed = choose_placement(
-            context.device,
-            budget,
-            LayerCount(facts["layers"], facts["has_experts"]),
-            lambda placement: self.plan(model, replace(context, placement=placement)),
-        )
-        plan = self.plan(model, replace(context, placement=placed.placement))
-        return PlacedPlan(plan, placed.reason)
+        return LayerCount(facts["layers"], facts["has_experts"])
 
     def trained_context(self, model: PlannableModel) -> int:
         """The context the model was trained for, in tokens. Raises as `plan` does."""
@@ -188,6 +203,7 @@ class _PlannedModel:
             layers=facts["layers"],
             may_stay=read_data_limit(),
             on_devices=on_devices,
+            file_weights=facts["weights"],
             **in_ram,
         )
 

@@ -19,13 +19,14 @@ import json
 import math
 import os
 import selectors
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.devices import device_backends
-from playground.llama.dry_model import DryModel
+from playground.llama.dry_model import DryModel, KnownVocabulary
 from playground.llama.log import LlamaLog
 from playground.llama.params import CPU_ONLY, ContextParameters, Placement, context_parameters
 from playground.machine.child_process import open_child_pipes
@@ -37,6 +38,7 @@ Json = dict[str, Any]
 _BYTES_PER_CELL: Final = 52  # bookkeeping in llama_kv_cells: a position, and a bit for each of 256 sequences; measured
 _BASE_STEP: Final = 2 << 20  # from one process to the next the same model's base varies by 0.2 MiB
 _DEVICE_SECONDS: Final = 2.0  # without a question, after which a process that uses a GPU ends
+_MOST_OPEN: Final = 4  # placements; a model without its vocabulary takes a few MiB
 _SERIES_SECONDS: Final = 0.2  # the questions of one table, or of a slider, follow each other sooner
 
 
@@ -53,11 +55,12 @@ def main() -> None:
             try:
                 if model is None:
                     model = _OpenModel(question["open"], log)
-                    answer = _description(model.placed(CPU_ONLY))
+                    answer = _description(model.open_first())
                 else:
                     context = ContextParameters.from_fields(question["context"])
                     lines.uses_device = lines.uses_device or not context.placement.is_cpu_only
-                    answer = _context_bytes(model.placed(context.placement), context, base, pages)
+                    opened = model.placed(context.placement, whole=not base.is_known)
+                    answer = _context_bytes(opened, context, base, pages)
             except PlaygroundError as error:
                 answer = {"refused": [error.problem, error.remedy], "bad_file": isinstance(error, BadModelFile)}
             answers.write(json.dumps(answer).encode() + b"\n")
@@ -98,28 +101,40 @@ def _keep_pages_of_recurrent_state(pages: KeptPages, log_line: str) -> None:
 
 
 class _OpenModel:
-    """The model, open for one placement at a time: which layers are on which device is decided when it is opened."""
+    """The model, opened for some placements: which layers are on which device is decided when it is opened."""
 
     def __init__(self, subject: Json, log: LlamaLog) -> None:
         self._subject = subject
         self._log = log
-        self._open: tuple[Placement, DryModel] | None = None
+        self._open: OrderedDict[Placement, DryModel] = OrderedDict()
+        self._vocabulary: KnownVocabulary | None = None
 
-    def placed(self, placement: Placement) -> DryModel:
-        if self._open is not None and self._open[0] != placement:
-            self._open[1].close()
-            self._open = None
-        if self._open is None:
-            self._open = placement, self._open_model(placement)
-        return self._open[1]
+    def open_first(self) -> DryModel:
+        model = self.placed(CPU_ONLY, whole=True)
+        self._vocabulary = KnownVocabulary(model.architecture, model.vocabulary_size)
+        return model
 
-    def _open_model(self, placement: Placement) -> DryModel:
+    def placed(self, placement: Placement, *, whole: bool) -> DryModel:
+        """whole: with the vocabulary, and no other beside it, so that the process is as large as a run's."""
+        if placement not in self._open:
+            while len(self._open) >= (1 if whole else _MOST_OPEN):
+                self._open.popitem(last=False)[1].close()
+            self._open[placement] = self._open_model(placement, None if whole else self._vocabulary)
+        self._open.move_to_end(placement)
+        return self._open[placement]
+
+    def _open_model(self, placement: Placement, known: KnownVocabulary | None) -> DryModel:
         subject = self._subject
-        if "path" in subject:
-            return DryModel.from_file(Path(subject["path"]), self._log, placement)
-        return DryModel.from_hyperparameters(
-            subject["architecture"], subject["metadata"], subject["vocabulary_size"], self._log, placement
-        )
+        if "path" not in subject:
+            return DryModel.from_hyperparameters(
+                subject["architecture"], subject["metadata"], subject["vocabulary_size"], self._log, placement
+            )
+        try:
+            return DryModel.from_file(Path(subject["path"]), self._log, placement, known)
+        except BadModelFile:
+            if known is None:
+                raise
+            return DryModel.from_file(Path(subject["path"]), self._log, placement)  # it takes no metadata but its own
 
 
 def _description(model: DryModel) -> Json:
@@ -157,6 +172,10 @@ class _ProcessBase:
 
     def __init__(self) -> None:
         self._first: tuple[int, int] | None = None  # cells, bytes
+
+    @property
+    def is_known(self) -> bool:
+        return self._first is not None
 
     def bytes_with_context(self, cells: int, allocated: int) -> int:
         """Bytes beside the context's own parts; `allocated`: bytes of those parts that a dry run really allocates."""

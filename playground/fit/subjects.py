@@ -5,13 +5,16 @@ A subject joins what the planner is asked (a file, a stand-in, a blueprint) with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from playground.errors import PlaygroundError
 from playground.fit.planner import PlannableModel
 from playground.fit.table import LevelSize
 from playground.gguf.header import GgufHeader
+from playground.gguf.tensors import TensorInfo
+from playground.gguf.weight_use import TOKEN_EMBEDDING
 from playground.machine.memory import is_held_in_memory
 from playground.models.catalog import load_catalog
 from playground.models.library import Library
@@ -24,7 +27,8 @@ class FitSubject:
 
     key: names it among all subjects. planned: what the planner is asked. sizes: levels of files. computed: the weights
     in bytes at levels without a file, by level. keeps_mxfp4: whether its experts are MXFP4 at every level that
-    publishers make. hyperparameters: GGUF's keys without the architecture's prefix. base_name: of the model in the
+    publishers make. tensors: of levels known by their own file, by level; "" for any other level. hyperparameters:
+    GGUF's keys without the architecture's prefix. files: of levels on this disk. base_name: of the model in the
     library, None for one that is not on this disk. repo: where it can be had.
     """
 
@@ -35,9 +39,17 @@ class FitSubject:
     sizes: tuple[LevelSize, ...] = ()
     computed: Mapping[str, int] = field(default_factory=dict)
     keeps_mxfp4: bool = False
+    tensors: Mapping[str, Sequence[TensorInfo]] = field(default_factory=dict)
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
     base_name: str | None = None
     repo: str | None = None
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens, from the table of tensors; 0 where it is not known."""
+        tables = self.tensors.values()
+        return next((tensor.shape[-1] for table in tables for tensor in table if tensor.name == TOKEN_EMBEDDING), 0)
 
     @property
     def on_disk(self) -> bool:
@@ -71,7 +83,9 @@ def _of_files(library: Library, base_name: str, files: Mapping[str, ModelFile]) 
             for level, header in headers.items()
         ),
         keeps_mxfp4=header.keeps_mxfp4,
+        tensors={"": header.tensors, **{level: own.tensors for level, own in headers.items()}},
         hyperparameters=hyperparameters_of(header),
+        files={level: file.path for level, file in files.items()},
         base_name=base_name,
         repo=next((file.repo for file in files.values() if file.repo), None),
     )
@@ -94,6 +108,7 @@ def catalogue_subjects(without_repos: Iterable[str] = ()) -> list[FitSubject]:
             parameter_count=model.parameter_count,
             computed=model.weight_bytes,
             keeps_mxfp4=model.keeps_mxfp4,
+            tensors={"": model.blueprint.tensors},
             hyperparameters=model.blueprint.metadata,
             repo=model.repo,
         )

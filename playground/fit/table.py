@@ -6,13 +6,16 @@ context alone, so one plan for each context serves every level.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from playground.fit.budget import Budget
 from playground.fit.plan import MemoryPlan
+from playground.fit.planner import PlacedPlan
 from playground.fit.verdict import DiskSpeed, Verdict, context_steps, disk_speed_unknown, judge
 from playground.gguf.levels import find_level
+from playground.llama.params import ContextParameters, Placement
 from playground.models.catalog import CatalogModel, load_catalog
 
 FIRST_CONTEXT: Final = 4096  # tokens; smaller ones need hardly less, and only models with a small context show them
@@ -52,10 +55,21 @@ class LevelSize:
 
 @dataclass(frozen=True)
 class FitCell:
-    """One level with one context."""
+    """One level with one context.
+
+    plan: where it would run. on_cpu: the same model on the CPU alone. where: in words; "" on a computer without a GPU.
+    reason: why there, as a sentence.
+    gpu_share: of the layers, from 0 to 1. speed: tokens per second from and to, at the beginning of a chat; None where
+    it is not known.
+    """
 
     plan: MemoryPlan
     verdict: Verdict
+    on_cpu: MemoryPlan
+    where: str = ""
+    reason: str = ""
+    gpu_share: float = 0.0
+    speed: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,18 +82,31 @@ class FitRow:
 
 @dataclass(frozen=True)
 class FitTable:
-    """Rows from large to small levels over `contexts` in tokens, judged for `usable` bytes.
+    """Rows from large to small levels over `contexts` in tokens, judged for a computer with this budget.
 
     While planning goes on, rows have fewer cells than there are contexts.
     """
 
     contexts: tuple[int, ...]
     rows: tuple[FitRow, ...]
-    usable: int
+    budget: Budget
+
+    @property
+    def usable(self) -> int:
+        """Bytes of the computer's own memory."""
+        return self.budget.usable
 
     @property
     def is_complete(self) -> bool:
         return all(len(row.cells) == len(self.contexts) for row in self.rows)
+
+    def with_speeds(self, speed_of: Callable[[LevelSize, FitCell], tuple[float, float] | None]) -> FitTable:
+        """The same with what `speed_of` says of each cell."""
+        rows = tuple(
+            replace(row, cells=tuple(replace(cell, speed=speed_of(row.size, cell)) for cell in row.cells))
+            for row in self.rows
+        )
+        return replace(self, rows=rows)
 
     def cell(self, level: str, context: int) -> FitCell | None:
         """The cell of that level and context; None where the table has none."""
@@ -136,21 +163,51 @@ def fit_table(
     plans: Sequence[MemoryPlan],
     sizes: Sequence[LevelSize],
     contexts: Sequence[int],
-    usable: int,
+    budget: Budget | int,
     disk_speed: DiskSpeed = disk_speed_unknown,
+    place: Callable[[ContextParameters, LevelSize], PlacedPlan] | None = None,
 ) -> FitTable:
-    """Every level with every context of `plans`, which are those of the first contexts, in order.
+    """Every level with every context of `plans`, which are those of the first contexts, in order, on the CPU alone.
 
-    The weights of the plans do not count: each row brings its own. Which part of them llama.cpp copies is left out,
-    because it changes no verdict: a copy takes the place of what it was copied from.
+    place: where a level would run; needed where the budget has GPUs. The weights of the plans do not count: each row
+    brings its own. Which part of them llama.cpp copies is left out, because it changes no verdict: a copy takes the
+    place of what it was copied from.
     """
-    rows = tuple(FitRow(size, tuple(_cell(plan, size, usable, disk_speed) for plan in plans)) for size in sizes)
-    return FitTable(tuple(contexts), rows, usable)
+    budget = Budget(budget) if isinstance(budget, int) else budget
+
+    def cell(plan: MemoryPlan, size: LevelSize) -> FitCell:
+        on_cpu = plan.with_weights(size.weight_bytes, held=size.held)
+        if place is None or not budget.devices:
+            return FitCell(on_cpu, judge(on_cpu, budget, disk_speed=disk_speed), on_cpu)
+        placed = place(plan.context, size)
+        placed_plan = replace(placed.plan, may_stay=plan.may_stay)
+        verdict = judge(placed_plan, budget, disk_speed=disk_speed)
+        where = "" if verdict.is_refused else where_it_runs(placed_plan.context.placement, placed.plan.layers)
+        return FitCell(placed_plan, verdict, on_cpu, where, placed.reason, gpu_share(placed_plan, placed.plan.layers))
+
+    rows = tuple(FitRow(size, tuple(cell(plan, size) for plan in plans)) for size in sizes)
+    return FitTable(tuple(contexts), rows, budget)
 
 
-def _cell(plan: MemoryPlan, size: LevelSize, usable: int, disk_speed: DiskSpeed) -> FitCell:
-    own = plan.with_weights(size.weight_bytes, held=size.held)
-    return FitCell(own, judge(own, usable, disk_speed=disk_speed))
+def gpu_share(plan: MemoryPlan, layers: int) -> float:
+    """Of the layers, how many are on GPUs; layers whose experts are in RAM count as the part of the weights there."""
+    placement = plan.context.placement
+    if placement.is_cpu_only:
+        return 0.0
+    if placement.experts_in_ram:
+        return 1 - plan.weights / max(1, plan.all_weights)
+    return sum(placement.layers_of(name, layers) for name in placement.devices) / max(1, layers)
+
+
+def where_it_runs(placement: Placement, layers: int) -> str:
+    """`all on the GPU`, `31 of 48 layers`, `RAM only`; layers: with the output."""
+    if placement.is_cpu_only:
+        return "RAM only"
+    if 0 <= placement.gpu_layers < layers:
+        return f"{placement.gpu_layers} of {layers} layers"
+    if placement.experts_in_ram:
+        return f"experts of {placement.experts_in_ram} in RAM"
+    return "all on the GPU" if len(placement.devices) == 1 else f"all on {len(placement.devices)} GPUs"
 
 
 def usable_of(memory_bytes: int) -> int:

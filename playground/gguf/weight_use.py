@@ -17,9 +17,9 @@ from gguf.constants import Keys
 from playground.gguf.tensors import TensorInfo, TensorType
 
 _OUTPUT: Final = "output.weight"  # without it the token embedding is also the output layer, which reads all of it
-_TOKEN_EMBEDDING: Final = "token_embd.weight"
+TOKEN_EMBEDDING: Final = "token_embd.weight"
 _LOOKUP_TABLES: Final = frozenset(("per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"))
-_EXPERTS: Final = re.compile(r"\.ffn_(?:gate|up|down|gate_up)_(?:ch)?exps\.weight$")  # llama.cpp's llama-arch.cpp
+EXPERT_TENSOR: Final = re.compile(r"\.ffn_(?:gate|up|down|gate_up)_(?:ch)?exps\.weight$")  # llama.cpp's llama-arch.cpp
 _BLOCK: Final = re.compile(r"^blk\.(\d{1,6})\.")
 
 
@@ -63,7 +63,7 @@ def weight_use(architecture: str, metadata: Mapping[str, object], tensors: Itera
     if not total:
         return ALL_READ
     unread = _unread_names(architecture, metadata, sizes)
-    experts = sum(size for name, size in sizes.items() if _EXPERTS.search(name) and name not in unread)
+    experts = sum(size for name, size in sizes.items() if EXPERT_TENSOR.search(name) and name not in unread)
     chosen = _chosen_experts(architecture, metadata)
     return WeightUse(sum(sizes[name] for name in unread) / total, experts / total, chosen)
 
@@ -75,16 +75,16 @@ def token_work(architecture: str, metadata: Mapping[str, object], tensors: Seque
     read: dict[TensorType, float] = {}
     for tensor in tensors:
         if tensor.name not in unread:
-            share = chosen if _EXPERTS.search(tensor.name) else 1.0
+            share = chosen if EXPERT_TENSOR.search(tensor.name) else 1.0
             read[tensor.type] = read.get(tensor.type, 0.0) + share * tensor.byte_count
-    vocabulary = next((tensor.shape[-1] for tensor in tensors if tensor.name == _TOKEN_EMBEDDING), 0)
+    vocabulary = next((tensor.shape[-1] for tensor in tensors if tensor.name == TOKEN_EMBEDDING), 0)
     return TokenWork(read, _number(metadata.get(Keys.LLM.BLOCK_COUNT.format(arch=architecture))), vocabulary)
 
 
 def _unread_names(architecture: str, metadata: Mapping[str, object], names: Collection[str]) -> set[str]:
     layers = _number(metadata.get(Keys.LLM.BLOCK_COUNT.format(arch=architecture)))
     drafting = _number(metadata.get(f"{architecture}.nextn_predict_layers"))
-    tables = _LOOKUP_TABLES | ({_TOKEN_EMBEDDING} if _OUTPUT in names else set())
+    tables = _LOOKUP_TABLES | ({TOKEN_EMBEDDING} if _OUTPUT in names else set())
     return {name for name in names if name in tables or (layers and _block(name) >= layers - drafting)}
 
 

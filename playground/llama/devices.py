@@ -287,7 +287,7 @@ def main() -> None:
     answers.write(json.dumps([asdict(device) for device in _devices_of_llama_cpp()]).encode() + b"\n")
 
 
-class _Properties(ctypes.Structure):
+class DeviceProperties(ctypes.Structure):
     """struct ggml_backend_dev_props of ggml-backend.h."""
 
     _fields_ = [
@@ -304,9 +304,9 @@ class _Properties(ctypes.Structure):
 def _devices_of_llama_cpp() -> Iterator[Device]:
     count = ggml_function("backend_dev_count", [], ctypes.c_size_t)
     get = ggml_function("backend_dev_get", [ctypes.c_size_t], ctypes.c_void_p)
-    get_properties = ggml_function("backend_dev_get_props", [ctypes.c_void_p, ctypes.POINTER(_Properties)], None)
+    get_properties = ggml_function("backend_dev_get_props", [ctypes.c_void_p, ctypes.POINTER(DeviceProperties)], None)
     for index in range(count()):
-        device, properties = get(index), _Properties()
+        device, properties = get(index), DeviceProperties()
         get_properties(device, properties)
         kind: DeviceKind = _KINDS[properties.type] if 0 <= properties.type < len(_KINDS) else "accelerator"
         backend = _backend_of(device)

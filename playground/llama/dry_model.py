@@ -90,10 +90,27 @@ class ContextMemory:
         return sum(use.weights for use in self.buffers if use.is_repacked)
 
 
+@dataclass(frozen=True)
+class KnownVocabulary:
+    """How many tokens the vocabulary of a file has: all of it that a plan needs."""
+
+    architecture: str
+    tokens: int
+
+    def overrides(self) -> Any:
+        """Metadata that take the place of the file's, ended by an empty entry."""
+        entries: Any = (llama_cpp.llama_model_kv_override * 3)()
+        entries[0].key, entries[1].key = b"tokenizer.ggml.model", f"{self.architecture}.vocab_size".encode()
+        entries[0].tag, entries[0].value.val_str = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR, b"no_vocab"
+        entries[1].tag, entries[1].value.val_i64 = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT, self.tokens
+        return entries
+
+
 class DryModel:
     """A model opened without allocation; close it. Made by `from_file` or `from_hyperparameters`.
 
-    layers: of the model, and the output, which can be on a GPU as well. has_experts: whether some layers have experts.
+    architecture: "llama", "qwen3". layers: of the model, and the output, which can be on a GPU as well. has_experts:
+    whether some layers have experts.
     trained_context: tokens, at most MOST_CONTEXT. weight_bytes: of the file's tensors, 0 where there is no file.
     repacked_bytes: of them, what loading copies into CPU order; all of them where this build does not tell.
     """
@@ -102,21 +119,32 @@ class DryModel:
         self._model = model
         self._log = log
         self.trained_context = min(llama_cpp.llama_model_n_ctx_train(model), MOST_CONTEXT)
+        self.architecture = _read_metadata(model, b"general.architecture")
         self.layers: int = llama_cpp.llama_model_n_layer(model) + 1
-        self.has_experts = _read_metadata(model, "expert_count") not in ("", "0")
+        self.has_experts = _read_metadata(model, f"{self.architecture}.expert_count".encode()) not in ("", "0")
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         self.weight_bytes: int = llama_cpp.llama_model_size(model) if has_weights else 0
         repacked = repacked_bytes(model) if has_weights else 0
         self.repacked_bytes: int = self.weight_bytes if repacked is None else repacked
 
     @classmethod
-    def from_file(cls, path: Path, log: LlamaLog, placement: Placement = CPU_ONLY) -> DryModel:
+    def from_file(
+        cls,
+        path: Path,
+        log: LlamaLog,
+        placement: Placement = CPU_ONLY,
+        known: KnownVocabulary | None = None,
+    ) -> DryModel:
         """The model of a file, or of a stand-in for it; of the first shard, beside all the others, where it is split.
 
+        known: of the same file, opened before. The vocabulary is then left out, which takes most of the time.
         Raises BadModelFile with llama.cpp's words.
         """
         log.take_lines()
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_parameters(placement, dry=True))
+        parameters = model_parameters(placement, dry=True)
+        if known:
+            parameters.kv_overrides = known.overrides()
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
         if not model:
             raise _refused(log, printable(path.name))
         opened = cls(model, log, has_weights=True)
@@ -216,14 +244,10 @@ def _without_drafting_layers(hyperparameters: Mapping[str, Hyperparameter]) -> M
     return {**shorter, "block_count": layers - drafting}
 
 
-def _read_metadata(model: Any, key: str) -> str:
-    """The value of one of the architecture's own keys; "" where the file has none."""
+def _read_metadata(model: Any, key: bytes) -> str:
+    """The value of one key; "" where the file has none."""
     text: Any = ctypes.create_string_buffer(64)
-    read = llama_cpp.llama_model_meta_val_str
-    if read(model, b"general.architecture", text, len(text)) < 0:
-        return ""
-    full_key = text.value + b"." + key.encode()
-    return str(text.value.decode()) if read(model, full_key, text, len(text)) >= 0 else ""
+    return text.value.decode() if llama_cpp.llama_model_meta_val_str(model, key, text, len(text)) >= 0 else ""
 
 
 def _refused(log: LlamaLog, name: str) -> BadModelFile:

@@ -16,6 +16,7 @@ import llama_cpp
 
 from playground.errors import PlaygroundError
 from playground.llama.devices import find_device, ggml_function
+from playground.llama.made_up_devices import is_made_up, make_up_device
 
 KvType = Literal["f16", "q8_0", "q4_0"]
 KV_TYPES: Final[dict[KvType, int]] = {
@@ -202,7 +203,7 @@ def model_parameters(placement: Placement = CPU_ONLY, *, dry: bool = False) -> l
 
 
 def _existing_device(name: str) -> int:
-    device = find_device(name)
+    device = find_device(name) or (make_up_device(name) if is_made_up(name) else None)
     if not device:
         raise PlaygroundError(f"The device {name} is not there.", "Choose another device, or CPU only.")
     return device

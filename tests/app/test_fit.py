@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from playground.app.fit import FIRST_MODEL, FitChoice, FitService, FitView
 from playground.app.hub import HubService
 from playground.app.model_choice import ModelChoice
 from playground.app.services import Services
+from playground.fit.budget import Budget
 from playground.models.catalog import load_catalog
 from playground.settings import load_settings
+from tests.conftest import Gpus
 from tests.support.gguf_bytes import small_model
 
 GIB = 1 << 30
@@ -28,7 +31,7 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def service(services: Services) -> FitService:
-    return FitService(services, HubService(services), usable_for=lambda path: 16 * GIB)
+    return FitService(services, HubService(services), budget_for=lambda path: Budget(16 * GIB))
 
 
 def last(service: FitService, choice: FitChoice) -> FitView:
@@ -72,10 +75,21 @@ def test_levels_that_can_be_made_have_their_exact_size(service: FitService, serv
 
 
 def test_a_model_with_experts_in_mxfp4_has_them_so_at_every_level(service: FitService) -> None:
-    view = last(service, FitChoice("catalogue/gpt-oss-20b", computer="24", level="F16", context=4096))
+    view = last(service, FitChoice("catalogue/gpt-oss-20b", computer="pc", memory="24", level="F16", context=4096))
     assert view.keeps_mxfp4 and view.table
     assert [round(row.size.weight_bytes / 1e9, 1) for row in view.table.rows] == [13.8, 12.1, 11.6, 11.5]
     assert kinds(view, "F16") <= {"fits", "tight"}  # 24 GB are enough, where parameters times bits asked for 64
+
+
+def test_cells_on_this_computer_have_the_speed_that_is_forecast(service: FitService, services: Services) -> None:
+    starter = services.library.find_file("starter")
+    forecast = services.forecaster.forecast_file(starter.path, wait=True)
+    view = last(service, FitChoice(STARTER))
+    assert forecast and view.table
+    cell = view.table.cell("Q4_1", 2048)
+    assert cell and cell.speed == (forecast.low, forecast.high)
+    other = last(service, FitChoice(STARTER, computer="mac"))
+    assert other.table and {cell.speed for row in other.table.rows for cell in row.cells} == {None}
 
 
 def test_the_kv_type_changes_the_cache_and_nothing_of_the_weights(service: FitService) -> None:
@@ -86,11 +100,55 @@ def test_the_kv_type_changes_the_cache_and_nothing_of_the_weights(service: FitSe
 
 
 def test_another_computer_is_judged_by_its_own_memory(service: FitService) -> None:
-    small, large = (last(service, FitChoice(computer=size)) for size in ("8", "128"))
+    small, large = (last(service, FitChoice(computer="pc", memory=size)) for size in ("8", "128"))
     assert small.table and small.table.usable == 5 * GIB
     assert kinds(small, "Q4_K_M") == {"wont_fit"} and kinds(large, "F16") == {"fits"}
-    other = last(service, FitChoice(computer="other", other_gb=10.5))
+    other = last(service, FitChoice(computer="pc", memory="other", other_gb=10.5))
     assert other.table and other.table.usable == 7.5 * GIB
+    phone = last(service, FitChoice(computer="phone", memory="12"))
+    assert phone.table and phone.table.usable == 6 * GIB and not phone.table.budget.devices
+
+
+def where(view: FitView, level: str) -> list[str]:
+    assert view.table
+    return [cell.where for row in view.table.rows if row.size.level == level for cell in row.cells]
+
+
+def test_on_a_computer_with_a_gpu_each_cell_says_where_it_would_run(service: FitService) -> None:
+    """Planned by llama.cpp on a made-up GPU of 12 GB, 11 of which a model can have, beside 29 GiB of RAM."""
+    view = last(service, FitChoice(computer="gpu", gpu_gb=12, memory="32", level="Q8_0"))
+    assert set(where(view, "Q2_K")) == {"all on the GPU"}
+    layers = [int(text.removesuffix(" of 49 layers")) for text in where(view, "Q8_0")]
+    assert layers == sorted(layers, reverse=True) and 40 >= layers[0] > layers[-1] > 20
+    assert view.table
+    cell = view.table.cell("Q8_0", 4096)
+    assert cell and cell.reason.endswith("level Q4_K_M would fit whole.")
+    assert cell.plan.on_device("MadeUp0") < 11 * GIB < cell.plan.needed_everywhere
+    assert cell.plan.all_weights == pytest.approx(GEMMA.weight_bytes["Q8_0"] * (1 + 1 / 12), rel=0.05)  # tied output
+    small = last(service, FitChoice(computer="gpu", gpu_gb=8, memory="16"))
+    assert kinds(small, "F16") == {"wont_fit"} and set(where(small, "F16")) == {""}
+
+
+def test_the_experts_of_a_mixture_go_to_ram_first(service: FitService) -> None:
+    view = last(service, FitChoice("catalogue/gpt-oss-20b", computer="gpu", gpu_gb=8, memory="32"))
+    assert all(re.fullmatch(r"experts of \d+ in RAM", text) for text in where(view, "Q4_K_M"))
+
+
+def test_a_macs_memory_counts_once(service: FitService) -> None:
+    """Of 16 GB, macOS lets the GPU have two thirds."""
+    view = last(service, FitChoice(computer="mac", memory="16"))
+    assert view.table and view.table.usable == 13 * GIB
+    assert where(view, "Q4_K_M")[:5] == ["all on the GPU"] * 5 and kinds(view, "F16") == {"wont_fit"}
+
+
+def test_this_computers_own_gpu_is_judged_by_its_memory(services: Services, gpus: Gpus) -> None:
+    gpus(96)
+    with Services(services.settings) as with_gpu:
+        view = last(FitService(with_gpu, HubService(with_gpu)), FitChoice(STARTER, chats=1))
+    assert view.table and view.table.budget.devices
+    assert re.fullmatch(r"\d+ of 31 layers", where(view, "F16")[0]) and where(view, "Q4_1")[0] != "RAM only"
+    own = view.table.cell("Q4_1", 2048)
+    assert own and own.plan.all_weights >= own.on_cpu.weights
 
 
 def test_eight_levels_on_request(service: FitService) -> None:
@@ -112,8 +170,10 @@ def test_a_model_that_is_not_on_offer_becomes_the_first(service: FitService, mod
     [
         ({"model": [], "computer": {}, "other_gb": "9", "kv_type": "f64", "chats": "4", "level": 3}, FitChoice()),
         ({"other_gb": float("nan"), "context": "128K"}, FitChoice()),
-        ({"other_gb": 10**400, "computer": "9999", "context": -1}, FitChoice()),
+        ({"other_gb": 10**400, "computer": "9999", "memory": "32", "context": -1}, FitChoice()),
         ({"other_gb": 1e99, "chats": 10**9, "kv_type": ["f16"]}, FitChoice()),
+        ({"computer": "mac", "memory": "13", "gpu_gb": 9}, FitChoice(computer="mac")),
+        ({"computer": "gpu", "memory": "64", "gpu_gb": 24}, FitChoice(computer="gpu", memory="64", gpu_gb=24)),
         ({"model": "m", "levels": "eight", "chats": 4}, FitChoice("m", every_level=True, chats=4)),
     ],
 )

@@ -11,6 +11,7 @@ from huggingface_hub import constants
 from playground.app.fit import FitChoice, FitService, FitView
 from playground.app.hub import HubService
 from playground.app.services import Services
+from playground.fit.budget import Budget
 from playground.gguf.header import FileSource, read_header
 from playground.models.hub.client import HubClient, RetryPolicy
 from playground.settings import load_settings
@@ -37,7 +38,7 @@ def service(server: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with Services(load_settings(data_dir=tmp_path / "data")) as services:
         services.hub = HubClient(server.endpoint, cache_dir=tmp_path / "hub", retry=RetryPolicy(attempts=1))
-        yield FitService(services, HubService(services), usable_for=lambda path: 16 << 30)
+        yield FitService(services, HubService(services), budget_for=lambda path: Budget(16 << 30))
 
 
 def views(service: FitService, model: str) -> list[FitView]:

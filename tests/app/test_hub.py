@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from playground.app.hub import ESTIMATED, HubService, HubView, SearchView, hub_levels_record
+from playground.app.hub import ESTIMATED, HubService, HubView, SearchView
+from playground.app.hub_records import hub_levels_record
 from playground.app.model_choice import LevelRow
 from playground.app.services import Services
 from playground.errors import PlaygroundError
 from playground.gguf.tensors import TensorType
 from playground.llama.cpu_kernels import speed_note
+from playground.llama.params import CPU_ONLY
 from playground.models.hub.client import HubClient, RetryPolicy
 from tests.app.conftest import FOX
+from tests.conftest import Gpus
 from tests.support.hub_stand_in import HubStandIn
 from tests.support.model_bytes import model, text_pair
 
@@ -74,6 +78,23 @@ def test_another_level_is_estimated_from_its_size_until_it_is_chosen(service: Hu
     exact = row_of(chosen, "Q2_0")
     assert chosen.is_exact and exact.notes == tuple(filter(None, (slow,))) and exact.verdict
     assert low.verdict.needed == pytest.approx(exact.verdict.needed, rel=0.02)
+
+
+def test_levels_are_judged_by_the_gpu_before_anything_is_downloaded(
+    gpus: Gpus, services: Services, starter: Path
+) -> None:
+    gpus(96)
+    with Services(services.settings) as with_gpu:
+        with_gpu.hub = services.hub
+        view = opened(HubService(with_gpu), f"{FOX}:Q4_1")
+        assert view.plan, view.error
+        planned = with_gpu.planner.place(starter, replace(view.plan.context, placement=CPU_ONLY), view.budget)
+    assert view.plan and view.verdict and view.verdict.kind != "wont_fit"
+    assert view.plan.on_devices == planned.plan.on_devices
+    assert re.fullmatch(
+        r"\d+ of 31 layers on the GPU: all would need .*; level Q2_0 would fit whole\.|.* are free\.", view.where
+    )
+    assert re.fullmatch(r"\d+ of 31 layers on the GPU\.", row_of(view, "Q4_1").notes[0])
 
 
 def test_programs_get_a_record_of_each_level_that_says_what_is_estimated(service: HubService) -> None:

@@ -42,6 +42,10 @@ def test_the_articles_example_stands_when_the_tab_is_opened(page: Page) -> None:
     expect(table.get_by_role("row")).to_have_count(5)
     expect(table.get_by_role("columnheader")).to_have_text(["Level", "4K", "8K", "16K", "32K", "64K", "128K", "256K"])
     expect(cell(page, "Q4_K_M", "256K")).to_contain_text(re.compile(r"(Fits|Tight|Won't fit)\s*11\.[567] GiB"))
+    expect(page.locator("#fit-headline h2")).to_have_text("You may have read 96 GB for the KV cache. It is 4.4 GB.")
+    expect(
+        page.get_by_role("img", name=re.compile("Memory by context, from 4K to 256K tokens: F16 from"))
+    ).to_be_visible()
     last = page.locator(".gp-kv-table tbody tr").last
     expect(last).to_contain_text("96.0 GiB")
     expect(last).to_contain_text("4.4 GiB")
@@ -50,9 +54,15 @@ def test_the_articles_example_stands_when_the_tab_is_opened(page: Page) -> None:
 
 def test_another_computer_and_a_smaller_cache_change_the_verdicts(page: Page) -> None:
     open_fit(page)
+    page.get_by_label("PC without a GPU").check()
     page.get_by_label("8 GB", exact=True).check()
     expect(cell(page, "Q4_K_M", "256K")).to_contain_text("Won't fit")
     expect(page.locator("#fit-assumed")).to_contain_text("take 3.0 GiB")
+    page.get_by_label("PC with a GPU").check()
+    page.locator("#fit-gpu-gb").get_by_label("24 GB").check()
+    expect(page.locator("#fit-assumed")).to_contain_text("23.0 GiB on the GPU")
+    expect(cell(page, "Q4_K_M", "256K")).to_contain_text("all on the GPU")
+    page.get_by_label("PC without a GPU").check()
     page.get_by_label("Other", exact=True).check()
     page.get_by_label("Its memory in GB").fill("200")
     page.get_by_label("Its memory in GB").press("Enter")
@@ -105,7 +115,9 @@ def test_on_a_phone_only_the_table_scrolls_and_its_levels_stay_in_view(visit: Vi
 def test_the_fit_tab_is_accessible(visit: Visitor, dark: bool) -> None:
     page = visit(at="?__theme=dark" if dark else "", dark=dark)
     open_fit(page)
-    places = ("#fit-table", "#fit-charts", "#fit-kv-sum", "#fit-answer", "#fit-assumed")
+    page.get_by_label("Mac", exact=True).check()
+    expect(cell(page, "Q2_K", "4K")).to_contain_text("all on the GPU")
+    places = ("#fit-headline", "#fit-table", "#fit-chart", "#fit-kv-sum", "#fit-answer", "#fit-assumed")
     assert faults(page, *places) == []
 
 

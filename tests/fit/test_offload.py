@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from playground.errors import PlaygroundError
-from playground.fit.budget import Budget, DeviceBudget
+from playground.fit.budget import Budget, DeviceBudget, GpuMargin
 from playground.fit.offload import LayerCount, choose_placement
 from playground.fit.plan import MemoryPlan, Part, PartKind
 from playground.fit.verdict import budget_after, judge
@@ -56,9 +56,39 @@ def test_as_many_layers_as_fit_go_to_the_gpu_and_the_reason_has_the_figures() ->
     assert reason == "28 of 48 layers on the GPU: all would need 12.0 GiB of GPU memory, and 7.1 GiB are free."
 
 
+def test_the_margin_is_the_smaller_of_bytes_and_a_share() -> None:
+    assert GpuMargin().of(12 * GIB) == round(0.6 * GIB) and GpuMargin().of(80 * GIB) == GIB
+    assert GpuMargin(most_bytes=0).of(12 * GIB) == 0 and GpuMargin(share=0.5).of(12 * GIB) == GIB
+
+
 def test_a_margin_of_the_gpus_memory_is_left_free() -> None:
     placement, _ = chosen(Budget(64 * GIB, (card(7.1, margin=GIB),)))
     assert placement.gpu_layers == 24
+
+
+def test_the_reason_names_the_largest_level_that_would_fit_whole() -> None:
+    budget = Budget(64 * GIB, (card(10.9),))
+    levels = {"Q4_K_M": LAYERS * LAYER, "Q3_K_M": 10 * GIB, "Q2_K": 8 * GIB}
+    run = choose_placement(AUTOMATIC_CHOICE, budget, DENSE, plan_at, levels)
+    assert run.reason == (
+        "43 of 48 layers on the GPU: all would need 12.0 GiB of GPU memory, and 10.9 GiB are free; level Q3_K_M would "
+        "fit whole."
+    )
+    none = choose_placement(AUTOMATIC_CHOICE, budget, DENSE, plan_at, {"Q4_K_M": LAYERS * LAYER})
+    assert none.reason.endswith("10.9 GiB are free.")
+
+
+@pytest.mark.parametrize("gib", [0.3, 1, 3.3, 6, 9.7, 11.9])
+def test_the_number_of_layers_is_found_with_few_questions(gib: float) -> None:
+    asked = set()
+
+    def plan_and_count(placement: Placement) -> MemoryPlan:
+        asked.add(placement)
+        return plan_at(placement)
+
+    run = choose_placement(AUTOMATIC_CHOICE, Budget(64 * GIB, (card(gib),)), DENSE, plan_and_count)
+    assert run.placement.gpu_layers == int(gib * 4)
+    assert len(asked) <= 4
 
 
 def test_experts_go_to_ram_before_whole_layers_do() -> None:

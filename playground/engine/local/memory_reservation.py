@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playground.engine.local.load_queue import PooledModel
 from playground.errors import DoesNotFit, PlaygroundError
-from playground.fit.budget import Budget
+from playground.fit.budget import USUAL_MARGIN, Budget, GpuMargin
 from playground.fit.planner import Planner
 from playground.fit.verdict import Verdict, largest_context_that_fits
 from playground.llama.devices import Devices
@@ -20,12 +20,20 @@ from playground.machine.memory import read_process_memory
 
 
 class MemoryReservation:
-    """usable_bytes: how much memory this computer can give now. devices: its GPUs, with their free memory now."""
+    """usable_bytes: how much memory this computer can give now. devices: its GPUs, with their free memory now.
+
+    gpu_margin: what Automatic leaves free of a GPU's memory.
+    """
 
     def __init__(
-        self, planner: Planner, usable_bytes: Callable[[], int], devices: Callable[[], Devices] = lambda: Devices(())
+        self,
+        planner: Planner,
+        usable_bytes: Callable[[], int],
+        devices: Callable[[], Devices] = lambda: Devices(()),
+        gpu_margin: GpuMargin = USUAL_MARGIN,
     ) -> None:
         self._planner, self._usable_bytes, self._devices = planner, usable_bytes, devices
+        self._gpu_margin = gpu_margin
 
     def usable_beside(
         self, path: Path, models: Sequence[PooledModel], *, idle_gives_way: bool = True, all_give_way: bool = False
@@ -55,7 +63,8 @@ class MemoryReservation:
         usable = self.usable_beside(path, models, idle_gives_way=idle_gives_way, all_give_way=all_give_way)
         leaving = [model for model in models if all_give_way or (model.users == 0 and idle_gives_way)]
         parts = [part for model in leaving if model.plan for part in model.plan.on_devices]
-        return Budget.of(usable, self._devices()).with_freed((part.device, part.bytes) for part in parts)
+        budget = Budget.of(usable, self._devices(), self._gpu_margin)
+        return budget.with_freed((part.device, part.bytes) for part in parts)
 
     def too_little(
         self, path: Path, context: ContextParameters, verdict: Verdict, budget: Budget, why: str = ""

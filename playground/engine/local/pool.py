@@ -34,7 +34,7 @@ from playground.engine.local.load_queue import (
 from playground.engine.local.memory_reservation import MemoryReservation, budget_without, too_little_for_scoring
 from playground.engine.protocol import Timings
 from playground.errors import DoesNotFit, PlaygroundError
-from playground.fit.budget import Budget
+from playground.fit.budget import USUAL_MARGIN, Budget, GpuMargin
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.fit.verdict import judge
@@ -86,6 +86,7 @@ class ModelPool:
     turn_seconds: after so long in the queue, a load comes before new leases on the models in its way.
     on_loaded: called with the file of every model that has been loaded. on_load_started: called when a load begins.
     on_reply: as of LocalEngine.
+    gpu_margin: what Automatic leaves free of a GPU's memory.
     """
 
     def __init__(
@@ -99,11 +100,13 @@ class ModelPool:
         on_load_started: Callable[[], None] = lambda: None,
         devices: DeviceReader | None = None,
         on_reply: Callable[[LocalEngine, Timings], None] = lambda engine, timings: None,
+        gpu_margin: GpuMargin = USUAL_MARGIN,
     ) -> None:
         self._cpu_shares = cpu_shares
         self._planner = planner
         self._devices = devices
-        self._memory = MemoryReservation(planner, usable_bytes, devices.current if devices else lambda: Devices(()))
+        read_devices = devices.current if devices else lambda: Devices(())
+        self._memory = MemoryReservation(planner, usable_bytes, read_devices, gpu_margin)
         self._idle_seconds = idle_seconds
         self._on_loaded = on_loaded
         self._on_load_started = on_load_started

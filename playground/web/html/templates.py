@@ -38,6 +38,7 @@ def _environment() -> Environment:
         "seconds": text_format.seconds,
         "short_tokens": text_format.short_tokens,
         "speed": text_format.speed,
+        "speed_range": text_format.speed_range,
     }
     return environment
 

@@ -15,6 +15,7 @@ from playground.app.fit import (
     LARGEST_COMPUTER_GB,
     OTHER,
     THIS,
+    USUAL_GPU_GB,
     USUAL_OTHER_GB,
     FitChoice,
     FitService,
@@ -23,15 +24,18 @@ from playground.app.fit import (
 from playground.app.messages import log_refusal
 from playground.app.model_picker import ModelPickerService
 from playground.errors import PlaygroundError
+from playground.fit.computers import GPU_GB
 from playground.text_format import short_tokens
 from playground.web.html.fit import (
     answer_sentence,
     computer_choices,
     computer_line,
     fit_rows,
+    kv_headline,
     kv_table,
-    memory_charts,
+    memory_choices_to_read,
 )
+from playground.web.html.fit_chart import memory_chart
 from playground.web.html.page import empty_state, status_message
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
@@ -48,6 +52,8 @@ class FitTab:
     tab: gr.Tab
     model: gr.Dropdown
     computer: gr.Radio
+    gpu_gb: gr.Radio
+    memory: gr.Radio
     other_gb: gr.Number
     computer_line: gr.HTML
     kv_type: gr.Radio
@@ -60,22 +66,24 @@ class FitTab:
     cell_notice: gr.HTML
     to_models: gr.Button
     repo: gr.State  # of the clicked cell, where its model is not on this computer
-    charts: gr.HTML
+    headline: gr.HTML
+    chart: gr.HTML
     kv: gr.HTML
 
     @property
     def inputs(self) -> set[Any]:
         """The components that hold the choice."""
         return {
-            self.model, self.computer, self.other_gb, self.kv_type, self.chats, self.levels, self.level, self.context,
+            self.model, self.computer, self.gpu_gb, self.memory, self.other_gb, self.kv_type, self.chats, self.levels,
+            self.level, self.context,
         }  # fmt: skip
 
     @property
     def outputs(self) -> list[Any]:
         """What `draw_fit` may change."""
         return [
-            self.model, self.computer, self.other_gb, self.computer_line, self.chats, self.level, self.context,
-            self.answer, self.rows, self.charts, self.kv,
+            self.model, self.computer, self.gpu_gb, self.memory, self.other_gb, self.computer_line, self.chats,
+            self.level, self.context, self.headline, self.answer, self.rows, self.chart, self.kv,
         ]  # fmt: skip
 
     def read_choice(self, values: Values) -> FitChoice:
@@ -83,6 +91,8 @@ class FitTab:
         return FitChoice.from_browser(
             model=values.get(self.model),
             computer=values.get(self.computer),
+            gpu_gb=values.get(self.gpu_gb),
+            memory=values.get(self.memory),
             other_gb=values.get(self.other_gb),
             kv_type=values.get(self.kv_type),
             chats=values.get(self.chats),
@@ -96,15 +106,21 @@ class FitTab:
 
 
 def build_fit_tab(tab: gr.Tab, service: FitService) -> FitTab:
-    """Inside the tab that is open: what is chosen on the left (on a phone above), what it needs on the right."""
+    """Inside the tab that is open: what is chosen on the left, what it needs on the right, on a phone below."""
+    headline = markup_place("fit-headline")
     with gr.Row(elem_classes="gp-page gp-fit"):
         with gr.Column(elem_classes="gp-side gp-fit-side"):
             model = gr.Dropdown(
                 service.model_names(), value=FIRST_MODEL, label="Model", filterable=True, allow_custom_value=True,
                 info="Or type owner/repo of any GGUF model on the Hugging Face Hub.", elem_id="fit-model",
             )  # fmt: skip
-            computers = computer_choices(service.usable_here(), service.host_name)
+            computers = computer_choices(service.budget_here(), service.host_name)
             computer = _radio("Computer", computers, THIS, "fit-computer")
+            gpu_gb = gr.Radio(
+                [(f"{size} GB", size) for size in GPU_GB], value=USUAL_GPU_GB, label="Memory of the GPU", visible=False,
+                elem_id="fit-gpu-gb", elem_classes="gp-switch",
+            )  # fmt: skip
+            memory = gr.Radio([], label="Memory", visible=False, elem_id="fit-memory", elem_classes="gp-switch")
             other_gb = gr.Number(
                 USUAL_OTHER_GB, label="Its memory in GB", minimum=1, maximum=LARGEST_COMPUTER_GB, visible=False,
                 elem_id="fit-other-gb",
@@ -128,17 +144,17 @@ def build_fit_tab(tab: gr.Tab, service: FitService) -> FitTab:
                     filterable=False, elem_id="fit-level",
                 )  # fmt: skip
             answer = markup_place("fit-answer")
+            chart = markup_place("fit-chart")
             planning = empty_state("Planning the table", "llama.cpp computes what each context needs.")
             rows = button_rows(planning, "fit-table")
             cell_notice = markup_place("fit-away")
             to_models = gr.Button("Open Models", visible=False, size="sm", elem_id="fit-to-models")
             repo = gr.State("")
-            charts = markup_place("fit-charts")
             kv = markup_place("fit-kv-sum")
     return FitTab(
-        tab=tab, model=model, computer=computer, other_gb=other_gb, computer_line=line, kv_type=kv_type, chats=chats,
-        levels=levels, level=level, context=context, answer=answer, rows=rows, cell_notice=cell_notice,
-        to_models=to_models, repo=repo, charts=charts, kv=kv,
+        tab=tab, model=model, computer=computer, gpu_gb=gpu_gb, memory=memory, other_gb=other_gb, computer_line=line,
+        kv_type=kv_type, chats=chats, levels=levels, level=level, context=context, headline=headline, answer=answer,
+        rows=rows, cell_notice=cell_notice, to_models=to_models, repo=repo, chart=chart, kv=kv,
     )  # fmt: skip
 
 
@@ -154,25 +170,69 @@ def _radio(label: str, choices: list[Any], value: Any, elem_id: str, info: str |
 # --- react ---
 
 
-def draw_fit(tab: FitTab, view: FitView) -> Updates:
-    """The updates that show a view; the charts and the KV cache wait for the whole table."""
-    choice, table = view.choice, view.table
+def draw_fit(tab: FitTab, view: FitView, sent: FitChoice, before: FitView | None = None) -> Updates:
+    """The updates that show a view; the chart and the KV cache wait for the whole table.
+
+    sent: the choice that the browser sent, of which only what became something else is written back, once. before: the
+    view that is shown; None if it is only the controls of the computer's memory. So a click that comes while a table is
+    planned is not undone by it.
+    """
+    table = view.table
+    shown = _controls(tab, before, sent) if before else _memory_controls(tab, sent, sent)
     updates: Updates = {
-        tab.model: gr.Dropdown(choices=list(view.models), value=choice.model),
-        tab.computer: gr.Radio(choices=computer_choices(view.usable_here, view.host_name), value=choice.computer),
-        tab.other_gb: gr.Number(visible=choice.computer == OTHER),
-        tab.chats: gr.Radio(value=choice.chats),
+        component: _COMPONENTS[type(component)](**settings)
+        for component, settings in _controls(tab, view, sent).items()
+        if settings != shown.get(component)
+    }
+    updates |= {
         tab.computer_line: computer_line(view),
         tab.answer: answer_sentence(view),
         tab.rows: gr.HTML(rows=status_message(view.message) if view.message else fit_rows(view)),
     }
+    if view.message or (table and table.is_complete):
+        updates |= {tab.headline: kv_headline(view), tab.chart: memory_chart(view), tab.kv: kv_table(view)}
+    return updates
+
+
+_COMPONENTS: Final[dict[type, Any]] = {gr.Dropdown: gr.Dropdown, gr.Radio: gr.Radio, gr.Number: gr.Number}
+
+
+def _controls(tab: FitTab, view: FitView, sent: FitChoice) -> dict[Any, dict[str, Any]]:
+    """What the controls of the choice become."""
+    choice, table = view.choice, view.table
+
+    def chosen(name: str) -> dict[str, Any]:
+        value = getattr(choice, name)
+        return {} if getattr(sent, name) == value else {"value": value}
+
+    controls: dict[Any, dict[str, Any]] = {
+        tab.model: {"choices": list(view.models), **chosen("model")},
+        tab.computer: {"choices": computer_choices(view.budget_here, view.host_name), **chosen("computer")},
+        tab.chats: chosen("chats"),
+        **_memory_controls(tab, choice, sent),
+    }
     if table:
         contexts = [(short_tokens(context), context) for context in table.contexts]
-        updates[tab.level] = gr.Dropdown(choices=list(view.levels), value=choice.level)
-        updates[tab.context] = gr.Dropdown(choices=contexts, value=choice.context)
-    if view.message or (table and table.is_complete):
-        updates |= {tab.charts: memory_charts(table), tab.kv: kv_table(view)}
-    return updates
+        controls[tab.level] = {"choices": list(view.levels), **chosen("level")}
+        controls[tab.context] = {"choices": contexts, **chosen("context")}
+    return {component: settings for component, settings in controls.items() if settings}
+
+
+def _memory_controls(tab: FitTab, choice: FitChoice, sent: FitChoice) -> dict[Any, dict[str, Any]]:
+    """Those that the kind of computer has."""
+    other = choice.other_computer
+    kind = other.kind if other else None
+    memory = {} if sent.memory == choice.memory_choice else {"value": choice.memory_choice}
+    return {
+        tab.gpu_gb: {"visible": kind == "gpu"},
+        tab.memory: {
+            "choices": memory_choices_to_read(kind),
+            "label": "RAM beside it" if kind == "gpu" else "Memory",
+            "visible": kind is not None,
+            **memory,
+        },
+        tab.other_gb: {"visible": choice.memory_choice == OTHER},
+    }
 
 
 # --- wire ---
@@ -192,10 +252,13 @@ def wire_fit_tab(
     """
 
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
-        for view in service.views(tab.read_choice(values)):
+        sent, before = tab.read_choice(values), None
+        yield {control: _COMPONENTS[type(control)](**now) for control, now in _memory_controls(tab, sent, sent).items()}
+        for view in service.views(sent):
             if isinstance(view.message, PlaygroundError):
                 log_refusal(view.message, visitor_of(request, picker.runs, "fit"))
-            yield draw_fit(tab, view)
+            yield draw_fit(tab, view, sent, before)
+            before = view
 
     def change_model(request: gr.Request, values: Values) -> Iterator[Updates]:
         for updates in redraw(request, values):
@@ -222,8 +285,8 @@ def wire_fit_tab(
     quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     gr.on(
         [
-            tab.tab.select, tab.computer.input, tab.other_gb.input, tab.kv_type.input, tab.chats.input,
-            tab.levels.input, tab.level.input, tab.context.input,
+            tab.tab.select, tab.computer.input, tab.gpu_gb.input, tab.memory.input, tab.other_gb.input,
+            tab.kv_type.input, tab.chats.input, tab.levels.input, tab.level.input, tab.context.input,
         ],
         redraw, tab.inputs, tab.outputs, **quiet,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from playground.app.messages import log_refusal
 from playground.app.models import ModelsService
 from playground.models.hub.download_queue import Download
 from playground.models.hub.names import looks_like_reference
-from playground.web.html.memory import memory_bar, memory_bar_empty
+from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.models import (
     download_label,
     downloads,
@@ -101,7 +101,7 @@ def draw_hub(part: HubPart, service: ModelsService, view: HubView) -> Updates:
     """An opened repository and its chosen level."""
     repository, chosen = view.repository, view.chosen
     if view.plan and view.verdict:
-        bar = memory_bar(view.plan, view.usable, view.verdict)
+        bar = memory_bar(view.plan, view.budget.usable, view.verdict) + device_bars(view.plan, view.budget, view.where)
     elif view.error:
         bar = ""
     else:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html import unescape
+from itertools import pairwise
 
 import pytest
 
 from playground.app.fit import FitChoice, FitView, KvComparison
 from playground.errors import PlaygroundError
+from playground.fit.computers import Computer
 from playground.fit.kv_formula import Attention
-from playground.fit.plan import MemoryPlan
+from playground.fit.plan import MemoryPlan, Part
+from playground.fit.planner import PlacedPlan
 from playground.fit.table import LevelSize, fit_table
-from playground.llama.params import ContextParameters
-from playground.web.html.fit import answer_sentence, computer_line, fit_rows, kv_table, memory_charts
+from playground.llama.params import ContextParameters, Placement
+from playground.web.html.fit import answer_sentence, computer_line, fit_rows, kv_headline, kv_table
+from playground.web.html.fit_chart import memory_chart
 
 GIB = 1 << 30
 CONTEXTS = (4096, 131_072)
@@ -39,6 +43,23 @@ def view(usable: int = 10 * GIB, name: str = "Gemma 4 12B", choice: FitChoice = 
     return FitView(choice, (), name=name, table=fit_table(plans(), SIZES, CONTEXTS, usable), kv=kv)
 
 
+def view_with_gpu() -> FitView:
+    """Every level has 30 of its 49 layers on the GPU."""
+    budget = Computer("gpu", 32, 8).budget()
+    names = tuple(device.name for device in budget.devices)
+
+    def place(context: ContextParameters, size: LevelSize) -> PlacedPlan:
+        plan = next(plan for plan in plans() if plan.context.context_size == context.context_size)
+        at = replace(context, placement=Placement(names, 30))
+        on_gpu = (Part("weights", names[0], size.weight_bytes // 2),)
+        weights = size.weight_bytes - size.weight_bytes // 2
+        placed = replace(plan, context=at, weights=weights, on_devices=on_gpu, layers=49)
+        return PlacedPlan(placed, "30 of 49 layers on the GPU: because.")
+
+    choice = replace(CHOICE, computer="gpu", memory="32", gpu_gb=8)
+    return replace(view(choice=choice), table=fit_table(plans(), SIZES, CONTEXTS, budget, place=place))
+
+
 def text_of(markup: str) -> str:
     return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", markup))).strip()
 
@@ -49,8 +70,8 @@ def text_of(markup: str) -> str:
 def test_every_cell_has_its_word_its_sign_and_its_size() -> None:
     text = text_of(fit_rows(view()))
     assert "✕ Won't fit at most 22.5 GiB F16 with 4K: open in Chat" in text
-    assert "✓ Fits 7.5 GiB Q4_K_M with 4K: open in Chat" in text
-    assert "! Tight 9.5 GiB Q4_K_M with 128K: open in Chat" in text
+    assert "✓ Fits 7.5 GiB – Q4_K_M with 4K: open in Chat" in text
+    assert "! Tight 9.5 GiB – Q4_K_M with 128K: open in Chat" in text
 
 
 def test_only_estimates_are_marked_as_such_with_their_band() -> None:
@@ -59,7 +80,6 @@ def test_only_estimates_are_marked_as_such_with_their_band() -> None:
     assert ["≈" in row for row in rows] == [True, False, False]
     assert "F16 ≈ 20.0 GiB to 22.0 GiB" in text_of(rows[0])
     assert "≈ marks an estimate" in notes and "quantizer" not in notes
-    assert "F16 weights ≈ 20.0 GiB to 22.0 GiB" in text_of(memory_charts(view().table))
 
 
 def test_a_size_from_the_quantizer_is_no_estimate_and_says_where_it_is_from() -> None:
@@ -80,14 +100,14 @@ def test_a_cell_is_a_button_that_names_its_level_and_context() -> None:
 
 def test_a_table_that_is_still_planned_shows_what_is_to_come() -> None:
     early = replace(view(), table=fit_table(plans()[:1], SIZES, CONTEXTS, 10 * GIB))
-    assert fit_rows(early).count("…") == 3 and memory_charts(early.table) == ""
+    assert fit_rows(early).count("…") == 3 and memory_chart(early) == ""
 
 
 def test_nothing_of_a_model_gets_in_unescaped() -> None:
     bad = '<img src=x onerror="1">'
     hostile = view(name=bad, choice=replace(CHOICE, level=bad))
     hostile = replace(hostile, table=fit_table(plans(), (LevelSize(bad, GIB),), CONTEXTS, GIB))
-    for markup in (fit_rows(hostile), answer_sentence(hostile), kv_table(hostile), memory_charts(hostile.table)):
+    for markup in (fit_rows(hostile), answer_sentence(hostile), kv_headline(hostile), memory_chart(hostile)):
         assert "<img" not in markup and "&lt;img" in markup
 
 
@@ -101,8 +121,8 @@ def test_what_would_be_needed_is_answered_in_a_sentence() -> None:
 
 
 def test_what_a_computer_cannot_give_is_said() -> None:
-    text = text_of(answer_sentence(view(5 * GIB, choice=replace(CHOICE, computer="8"))))
-    assert "A computer with 8 GB has 5.0 GiB usable, which is too little." in text
+    text = text_of(answer_sentence(view(5 * GIB, choice=replace(CHOICE, computer="pc", memory="8"))))
+    assert "PC with 8 GB has 5.0 GiB usable, which is too little." in text
 
 
 def test_two_sizes_that_differ_never_read_the_same_in_the_answer() -> None:
@@ -130,49 +150,94 @@ def test_the_answer_waits_for_its_plan_and_goes_where_there_is_none() -> None:
 
 
 def test_the_assumption_about_another_computer_is_stated() -> None:
-    other = text_of(computer_line(view(choice=replace(CHOICE, computer="16"))))
+    other = text_of(computer_line(view(choice=replace(CHOICE, computer="pc", memory="16"))))
     assert "the system and a browser take 3.0 GiB" in other
     assert text_of(computer_line(view())) == "This computer: 10.0 GiB usable now."
+
+
+def test_with_a_gpu_the_answer_says_where_the_model_runs_and_what_it_needs_without() -> None:
+    text = text_of(answer_sentence(view_with_gpu()))
+    assert "needs 9.5 GiB . PC with a GPU of 8 GB and 32 GB of RAM: 30 of 49 layers on the GPU: because." in text
+    assert "Without a GPU it needs 9.5 GiB: a computer with 16 GB of memory is enough." in text
+    line = text_of(computer_line(view_with_gpu()))
+    assert "7.0 GiB on the GPU, 29.0 GiB of RAM" in line and "a made-up GPU" in line
+
+
+def test_a_cell_says_how_fast_it_would_be_expected_to_write() -> None:
+    table = view().table
+    assert table
+    fast = table.with_speeds(lambda size, cell: (9.4, 12.2) if size.level == "Q4_K_M" else None)
+    text = text_of(fit_rows(replace(view(), table=fast)))
+    assert "✓ Fits 7.5 GiB 9.4–12 tok/s Q4_K_M with 4K: open in Chat" in text
+    assert "✕ Won't fit at most 22.5 GiB F16 with 4K: open in Chat" in text  # none where it would not run
+
+
+def test_a_cell_says_where_it_would_run() -> None:
+    text = text_of(fit_rows(view_with_gpu()))
+    assert "✓ Fits 7.5 GiB 30 of 49 layers Q4_K_M with 4K: open in Chat" in text
 
 
 # --- the KV cache ---
 
 
 def test_the_rule_of_thumb_stands_beside_the_plan_and_is_explained() -> None:
-    markup = kv_table(view())
-    assert re.search(r"128K 48\.0 GiB 2\.5 GiB 19×", text_of(markup))
-    explained = text_of(re.findall(r'<p class="gp-fit-text">(.*?)</p>', markup, re.DOTALL)[0])
-    assert len(re.findall(r"\.(?: |$)", explained)) == 2
-    assert "40 of them look back at the last 1,024 tokens only" in explained and "19 times less" in explained
+    assert re.search(r"128K 48\.0 GiB 2\.5 GiB 19×", text_of(kv_table(view())))
+    text = text_of(kv_headline(view()))
+    assert text.startswith("You may have read 48 GB for the KV cache. It is 2.5 GB .")
+    assert "Gemma 4 12B, 128K tokens." in text and "40 of them look back at the last 1,024 tokens only" in text
 
 
 def test_where_the_rule_of_thumb_is_right_it_is_called_right() -> None:
     same = replace(view(), kv=KvComparison(Attention(32, 2048), CONTEXTS, (GIB, 32 * GIB), (GIB, 32 * GIB)))
-    assert "the rule of thumb is right" in kv_table(same) and "the same" in kv_table(same)
+    assert "takes 32 GB at 128K tokens. That is what the rule of thumb says" in text_of(kv_headline(same))
+    assert "the same" in kv_table(same)
 
 
 def test_a_window_longer_than_the_text_explains_nothing() -> None:
     kv = KvComparison(Attention(32, 2048, 262_144), CONTEXTS, (GIB, 32 * GIB), (GIB // 4, 8 * GIB))
-    assert "look back" not in kv_table(replace(view(), kv=kv))
+    assert "look back" not in kv_headline(replace(view(), kv=kv))
 
 
-# --- the charts ---
+# --- the chart ---
 
 
-def test_each_level_has_a_chart_with_a_spoken_name_and_each_bar_its_four_parts() -> None:
-    markup = memory_charts(view().table)
-    assert markup.count('role="img"') == 3
-    assert markup.count('class="gp-fill-weights"') == markup.count('class="gp-fill-kv"') == 6
-    assert "Q4_K_M: memory by context, 4K 7.5 GiB, 128K 9.5 GiB; usable 10.0 GiB." in markup
+def places(markup: str) -> list[list[tuple[float, float]]]:
+    """The points of each line: per cent from the left, and from the top."""
+    return [
+        [(float(x), float(y)) for x, y in (point.split(",") for point in points.split())]
+        for points in re.findall(r'<polyline[^>]*points="([^"]*)"', markup)
+    ]
 
 
-def test_all_charts_share_one_scale() -> None:
-    markup = memory_charts(view().table)
-    heights = [float(height) for height in re.findall(r'gp-fill-weights"[^>]*height="([\d.]+)"', markup)]
-    assert heights[0] / heights[2] == pytest.approx(22 / 7, rel=0.01)
+def test_the_chart_has_a_line_for_each_level_and_a_spoken_name() -> None:
+    markup = memory_chart(view())
+    assert len(places(markup)) == 3 and markup.count('role="img"') == 1
+    assert (
+        "Memory by context, from 4K to 128K tokens: F16 from 22.5 GiB to 24.5 GiB, Q4_K_M from 7.5 GiB to 9.5 GiB, "
+        "Q2_K from 4.5 GiB to 6.5 GiB. Usable memory 10.0 GiB. The table below has every figure."
+    ) in markup
 
 
-def test_usable_memory_far_above_the_bars_is_told_in_words() -> None:
-    assert "gp-chart-usable" in memory_charts(view().table)
-    markup = memory_charts(view(500 * GIB).table)
-    assert "gp-chart-usable" not in markup and "Usable: 500 GiB, above the top of the charts" in markup
+def test_heights_are_to_scale_and_contexts_a_doubling_apart() -> None:
+    wide = (4096, 8192, 131_072)
+    table = fit_table([plans()[0], replace(plans()[0], context=ContextParameters(8192)), plans()[1]], SIZES, wide, GIB)
+    f16, q4, _ = places(memory_chart(replace(view(), table=table)))
+    assert (100 - f16[0][1]) / (100 - q4[0][1]) == pytest.approx(22.5 / 7.5, rel=0.01)
+    assert (f16[2][0] - f16[0][0]) / (f16[1][0] - f16[0][0]) == pytest.approx(5, rel=0.01)
+
+
+def test_the_chart_is_shaded_from_where_memory_ends() -> None:
+    assert re.findall(r'class="gp-plot-(gpu|all)"', memory_chart(view())) == ["all"]
+    assert "Usable memory: 10.0 GiB" in memory_chart(view())
+    above = memory_chart(view(500 * GIB))
+    assert "gp-plot-limit" not in above and "Above the top of the chart: Usable memory: 500 GiB" in text_of(above)
+    with_gpu = memory_chart(view_with_gpu())
+    assert re.findall(r'class="gp-plot-(gpu|all)"', with_gpu) == ["gpu", "all"]
+    assert "On the GPU: 7.0 GiB" in with_gpu and "GPU and RAM: 36.0 GiB" in with_gpu
+
+
+def test_names_of_levels_in_the_chart_never_cover_each_other() -> None:
+    alike = tuple(LevelSize(f"Q{number}", 7 * GIB + number) for number in range(8, 0, -1))
+    markup = memory_chart(replace(view(), table=fit_table(plans(), alike, CONTEXTS, 10 * GIB)))
+    tops = [float(top) for top in re.findall(r'top:([\d.]+)%">Q\d<', markup)]
+    assert len(tops) == 8 and all(later - earlier > 6.9 for earlier, later in pairwise(tops))
