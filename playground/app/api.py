@@ -133,7 +133,8 @@ class ApiService:
             device=values.device_choice,
         )
         budget = self._services.pool.budget_for(path)
-        placed = planner.place(path, asked, budget)
+        levels = self._services.library.level_weights(path) if budget.devices else {}
+        placed = planner.place(path, asked, budget, levels)
         largest = largest_context_that_fits(
             lambda size: planner.place(path, replace(asked, context_size=size), budget).plan, trained, budget
         )

@@ -286,6 +286,8 @@ class ModelPickerService:
         if recommended and not level_is_chosen and recommended != view.choice.level:
             view = replace(view, choice=replace(view.choice, level=recommended), level_name=recommended)
             view = self._with_plan_or_problem(view, candidates)
+        elif view.budget.devices:  # now that all levels are known, the reason can name the one that would fit whole
+            view = self._with_plan_or_problem(view, candidates)
         yield view
         if view.plan:
             view = self._with_steps(view, candidates)

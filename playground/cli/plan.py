@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         path = on_hub.header_path(arguments.model, settings) if from_hub else library.find_file(arguments.model).path
         planner.plan(path, asked)  # its process is there now, and gives way to the model
         budget = services.pool.budget_for(path)
-        placed = planner.place(path, asked, budget)
+        placed = planner.place(path, asked, budget, library.level_weights(path) if budget.devices else {})
         largest = largest_context_that_fits(
             lambda size: planner.place(path, dataclasses.replace(asked, context_size=size), budget).plan,
             planner.trained_context(path),

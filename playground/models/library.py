@@ -9,11 +9,12 @@ import re
 import threading
 import time
 from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from playground.errors import BadModelFile, ModelNotFound
+from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import FileSource, GgufHeader, check_chat_model, merge_shards, read_header
 from playground.gguf.kinds import no_chat_model
@@ -115,6 +116,15 @@ class Library:
         """One header for all shards, with the sizes and counts of the whole model; raises as `header` does."""
         headers = [self.header(shard) for shard in file.shards]
         return merge_shards(headers) if len(headers) > 1 else headers[0]
+
+    def level_weights(self, path: Path) -> dict[str, int]:
+        """Bytes of weights of each level here of the model that this file belongs to, by level."""
+        files = next((files for files in self.models().values() if any(file.path == path for file in files)), [])
+        weights = {}
+        for file in files:
+            with suppress(PlaygroundError, OSError):  # it changed since it was listed
+                weights[file.level] = self.whole_header(file).weight_bytes
+        return weights
 
     def find_file(self, reference: str, *, by_path: bool = True) -> ModelFile:
         """The file of a path, or of `starter`, `owner/repo` or a model's name, each also with `:LEVEL`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -25,6 +26,7 @@ from playground.models.catalog import load_catalog
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 from scripts.tensor_tables import write_stand_in
+from tests.conftest import Gpus
 
 NAME = "SmolLM2-135M-Instruct"
 STARTER = ModelChoice(NAME, "Q4_1", 2048)
@@ -93,6 +95,18 @@ def test_the_level_that_others_were_made_from_is_recommended(picker: ModelPicker
     assert [(row.name, row.recommended) for row in last.levels] == [("Q4_1", True), ("Q8_0", False)]
     assert "Made from the Q4_1 file" in last.levels[1].notes[0]
     assert last.choice.level == "Q4_1"
+
+
+def test_where_the_gpu_is_short_the_reason_names_a_level_that_would_fit_whole(gpus: Gpus, services: Services) -> None:
+    gpus(190)
+    with Services(services.settings) as here:
+        picker = ModelPickerService(here.library, here.planner, here.pool.budget_for, 4, here.quantization_jobs)
+        view = list(picker.views(ModelChoice(NAME, "Q4_1", 4096)))[-1]
+    assert re.fullmatch(
+        r"\d+ of 31 layers on the GPU: all would need \d+ MiB of GPU memory, and 190 MiB are free; "
+        r"level Q\w+ would fit whole\.",
+        view.where,
+    )
 
 
 def test_a_level_without_a_fast_kernel_here_is_marked(picker: ModelPickerService) -> None:
