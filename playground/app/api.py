@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from playground.app.api_values import Question, read_values
-from playground.app.hub import HubService
-from playground.app.hub_records import hub_levels_record
+from playground.app.hub import HubService, hub_levels_record
 from playground.app.level_notes import notes_of_files
 from playground.app.messages import log_refusal
 from playground.app.records import (

@@ -15,7 +15,7 @@ from typing import Final
 
 from playground.app.makeable_levels import NO_SUMMARY
 from playground.app.model_choice import LevelRow, experts_note
-from playground.app.records import USUAL_CONTEXT
+from playground.app.records import USUAL_CONTEXT, LeftOutRecord, LevelRecord, LevelsRecord
 from playground.app.services import Services
 from playground.errors import BadModelFile, PlaygroundError
 from playground.fit.budget import NO_MEMORY, Budget
@@ -422,3 +422,42 @@ def _name_with_header(level: HubLevel, header: LevelHeader) -> str:
 def _row(level: HubLevel) -> LevelRow:
     summary = level.summary or NO_SUMMARY
     return LevelRow(level.key, level.level, level.size, bits_per_weight=None, summary=summary, verdict=None)
+
+
+def _reason(view: HubView, row: LevelRow) -> str:
+    if row.verdict:
+        return f"{row.verdict.label}: {row.verdict.reason}"
+    if row.value in view.bad_files:
+        return str(view.bad_files[row.value])
+    return "Another model of the repository: ask for it by its own name."
+
+
+def hub_levels_record(view: HubView) -> LevelsRecord:
+    """A record of each level for programs, a bad file's with what is wrong with it, and the files left out.
+
+    Raises the view's error where that is not one file's.
+    """
+    if view.error is not None and not view.bad_files:
+        raise view.error
+    assert view.repository is not None
+    levels: list[LevelRecord] = [
+        {
+            "model": level.base_name,
+            "level": row.name,
+            "reference": level.reference,
+            "bits_per_weight": row.bits_per_weight,
+            "size": level.size,
+            "files": [file.path for file in level.files],
+            "verdict": row.verdict.kind if row.verdict else "unusable" if row.value in view.bad_files else "unknown",
+            "reason": _reason(view, row),
+            "context_size": view.context_size,
+            "origin": "hub",
+            "requantized_from": None,
+            "notes": [note for note in row.notes if note != ESTIMATED and row.value not in view.bad_files],
+            "recommended": row.recommended,
+            "estimated": ESTIMATED in row.notes or row.verdict is None,
+        }
+        for level, row in zip(view.repository.levels, view.rows, strict=True)
+    ]
+    left_out: list[LeftOutRecord] = [{"file": entry.path, "reason": entry.reason} for entry in view.repository.left_out]
+    return {"levels": levels, "left_out": left_out}
