@@ -41,7 +41,8 @@ def playground_process(
 
 
 def offer(page: Page, level: str) -> Locator:
-    """The row of a level that is not here yet, unfolded."""
+    """The row of a level that is not here yet, unfolded, in Chat."""
+    page.get_by_role("tab", name="Chat").click()
     row = page.locator(f"#chat-level .gp-offers input[value={level}]")
     expect(row).to_be_attached()
     if not row.is_visible():
