@@ -58,11 +58,14 @@ class Planner:
 
     children: how many models stay open; the least recently used is closed first.
     timeout_seconds: the longest a question may take, opening included.
+    idle_seconds: without a question, after which only the last model stays open: each takes 65 MiB and more.
     """
 
-    def __init__(self, children: int = 4, timeout_seconds: float = 20.0) -> None:
+    def __init__(self, children: int = 4, timeout_seconds: float = 20.0, idle_seconds: float = 20.0) -> None:
         self._most_children = children
         self._timeout_seconds = timeout_seconds
+        self._idle_seconds = idle_seconds
+        self._idle_timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._models: OrderedDict[str, _PlannedModel] = OrderedDict()
         self._answers: OrderedDict[tuple[str, ContextParameters], MemoryPlan] = OrderedDict()
@@ -137,16 +140,32 @@ class Planner:
 
     def give_back_memory(self) -> None:
         """End the children; answers already given are still known, and a new question opens its model again."""
-        with self._lock:
-            models = tuple(self._models.values())
-            self._models.clear()
-        for model in models:
-            model.close()
+        self._close_oldest(0)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
+            self._stop_idle_timer()
         self.give_back_memory()
+
+    def _close_oldest(self, kept: int) -> None:
+        """Close the models that were not asked about last, but for so many."""
+        with self._lock:
+            unused = [self._models.popitem(last=False)[1] for _ in range(len(self._models) - kept)]
+        for model in unused:
+            model.close()
+
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def _restart_idle_timer(self) -> None:
+        self._stop_idle_timer()
+        if len(self._models) > 1:
+            self._idle_timer = threading.Timer(self._idle_seconds, self._close_oldest, (1,))
+            self._idle_timer.daemon = True
+            self._idle_timer.start()
 
     def _open_model(self, key: str, description: Json) -> _PlannedModel:
         with self._lock:
@@ -154,10 +173,8 @@ class Planner:
                 raise PlaygroundError("The planner is closed.", "Start the playground again.")
             model = self._models.setdefault(key, _PlannedModel(description, self._timeout_seconds))
             self._models.move_to_end(key)
-            surplus = len(self._models) - self._most_children
-            unused = [self._models.popitem(last=False)[1] for _ in range(surplus)]
-        for old in unused:
-            old.close()
+            self._restart_idle_timer()
+        self._close_oldest(self._most_children)
         return model
 
 

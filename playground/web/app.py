@@ -38,6 +38,7 @@ from playground.web.gradio_private import (
     keep_no_analytics,
     leave_out_the_hubs_header,
     report_progress_in_one_place,
+    rest_while_idle,
     wrap_generators,
 )
 from playground.web.html.page import page_head
@@ -155,6 +156,7 @@ def build_app(
     report_progress_in_one_place(page, head)
     wrap_generators(page, never_empty)
     keep_no_analytics(page)
+    rest_while_idle(page)
     return page
 
 

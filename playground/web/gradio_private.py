@@ -6,8 +6,10 @@ traceback in the middle of a visit.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
@@ -29,6 +31,8 @@ _OF_A_PAGE: Final = (
     "_queue.event_ids_to_events",
     "_queue.pending_event_ids_session",
     "_queue.pending_messages_per_session",
+    "_queue.push",
+    "_queue.start_processing",
 )
 _OF_AN_EVENT: Final = ("fn", "inputs", "api_name", "api_visibility", "show_progress", "show_progress_on")
 _OF_ITS_SESSIONS: Final = ("session_data", "time_last_used", "lock")
@@ -115,6 +119,62 @@ def leave_out_the_hubs_header(page: gr.Blocks) -> None:
 def keep_no_analytics(page: gr.Blocks) -> None:
     """Whenever an event ends, Gradio makes a table of the last 10,000 events; one is the fewest that it keeps."""
     page._queue.ANALYTICS_MAX_EVENTS = 1
+
+
+def rest_while_idle(page: gr.Blocks) -> None:
+    """Let the queue wait until an event comes.
+
+    Left alone, it looks a thousand times a second whether one did, which takes 4 % of a core.
+    """
+    queue = page._queue
+    push, start_processing = queue.push, queue.start_processing
+    # Replaced together, since an event must wake the loop: `push` is what every route calls.
+    waiting = WaitingLoop(start_processing, lambda: len(queue) == 0 and not queue.stopped)
+
+    async def push_and_wake(*arguments: Any, **named: Any) -> Any:
+        try:
+            return await push(*arguments, **named)
+        finally:
+            waiting.wake()
+
+    queue.push = push_and_wake  # type: ignore[method-assign]
+    queue.start_processing = waiting.run  # type: ignore[method-assign]
+
+
+class WaitingLoop:
+    """Runs an endless coroutine that sleeps and looks, but goes on after a sleep only when there is something to do.
+
+    loop: makes the coroutine. is_idle: whether it would find nothing. `wake` is for the thread of its event loop.
+    """
+
+    def __init__(self, loop: Callable[[], Coroutine[Any, Any, None]], is_idle: Callable[[], bool]) -> None:
+        self._loop, self._is_idle = loop, is_idle
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def run(self) -> None:
+        await self
+
+    async def _wait(self) -> None:
+        """Until something wakes it; looks once a second all the same, so that nothing can be missed for longer."""
+        self._woken.clear()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), 1)
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self._loop()
+        try:
+            while True:
+                yield steps.send(None)  # what the loop waits for, which is mostly its sleep
+                while self._is_idle():
+                    yield from self._wait().__await__()
+        except StopIteration:
+            return
+        except BaseException as error:  # such as the end of the server
+            steps.throw(error)
+            raise
 
 
 # --- sessions: Gradio has no public way to ask for them or to end one ---

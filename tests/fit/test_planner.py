@@ -344,6 +344,18 @@ def test_only_so_many_children_stay_open_and_none_after_the_planner(starter: Pat
         planner.plan(starter, SMALL)
 
 
+def test_when_nobody_asks_for_a_while_only_the_model_asked_about_last_stays_open() -> None:
+    before = set(children())
+    with Planner(idle_seconds=0.5) as planner:
+        planner.plan(CATALOG["gemma3-1b"].blueprint, SMALL)
+        (first,) = set(children()) - before
+        planner.plan(CATALOG["qwen3-4b"].blueprint, SMALL)
+        gone, still_open = psutil.wait_procs([first], timeout=60)
+        assert gone and not still_open
+        (last,) = set(children()) - before
+        assert last.is_running()
+
+
 def test_many_threads_ask_at_once_and_each_gets_its_own_answer(planner: Planner, starter: Path) -> None:
     contexts = [ContextParameters(256 * step) for step in range(1, 25)]
     with ThreadPoolExecutor(8) as threads:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import gradio as gr
 import pytest
 
 from playground.errors import PlaygroundError
-from playground.web.gradio_private import WRITTEN_FOR, check_gradio
+from playground.web.gradio_private import WRITTEN_FOR, WaitingLoop, check_gradio
 
 
 def a_page() -> gr.Blocks:
@@ -54,3 +55,37 @@ def test_a_gradio_without_one_of_them_is_refused_with_the_version_that_has_it(
     said = str(refusal.value)
     assert f"written for Gradio {WRITTEN_FOR}" in said and gr.__version__ in said and f"`{name}`" in said
     assert f"gradio=={WRITTEN_FOR}.*" in said
+
+
+async def cycles_of_the_event_loop(count: int = 1000) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_a_waiting_loop_looks_only_when_there_is_something_to_do_and_ends_with_its_task() -> None:
+    events: list[str] = []
+    looks: list[int] = []
+    ended: list[bool] = []
+
+    async def look_forever() -> None:
+        try:
+            while True:
+                looks.append(len(events))
+                await asyncio.sleep(0)
+        finally:
+            ended.append(True)
+
+    async def idle_then_busy() -> int:
+        waiting = WaitingLoop(look_forever, lambda: not events)
+        task = asyncio.create_task(waiting.run())
+        await cycles_of_the_event_loop()
+        idle_looks = len(looks)
+        events.append("a click")
+        waiting.wake()
+        await cycles_of_the_event_loop()
+        task.cancel()
+        await asyncio.wait([task])
+        return idle_looks
+
+    assert asyncio.run(idle_then_busy()) == 1
+    assert looks.count(1) > 100 and ended == [True]
