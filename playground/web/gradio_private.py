@@ -31,6 +31,7 @@ _OF_A_PAGE: Final = (
     "_queue.event_ids_to_events",
     "_queue.pending_event_ids_session",
     "_queue.pending_messages_per_session",
+    "_queue.progress_update_sleep_when_free",
     "_queue.push",
     "_queue.start_processing",
 )
@@ -124,9 +125,11 @@ def keep_no_analytics(page: gr.Blocks) -> None:
 def rest_while_idle(page: gr.Blocks) -> None:
     """Let the queue wait until an event comes.
 
-    Left alone, it looks a thousand times a second whether one did, which takes 4 % of a core.
+    Left alone, it looks a thousand times a second whether one did, which takes 4 % of a core, and a hundred times for a
+    `gr.Progress`, of which this page has none.
     """
     queue = page._queue
+    queue.progress_update_sleep_when_free = 1.0
     push, start_processing = queue.push, queue.start_processing
     # Replaced together, since an event must wake the loop: `push` is what every route calls.
     waiting = WaitingLoop(start_processing, lambda: len(queue) == 0 and not queue.stopped)
