@@ -1,4 +1,6 @@
-"""Takes the pictures of README.md from the running page: `python -m scripts.take_pictures`, in a light and a dark look.
+"""Takes pictures of the running page: `python -m scripts.take_pictures`.
+
+Two for README.md, light and dark, and the one that other sites show beside a link to the page.
 
 A playground of its own, with nothing but the starter model, answers the first example of the tab Compare.
 """
@@ -13,6 +15,8 @@ from typing import Final
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from playground.resources import asset
+from playground.web.server import link_card
 from scripts.run_tests import installed_browser
 from tests.e2e.visitor import CHROMIUM_FLAGS, Visitor
 from tests.support.playground_process import PlaygroundProcess
@@ -37,6 +41,7 @@ def main() -> int:
         visit = Visitor(browser, playground.address)
         for look in ("light", "dark"):
             take(visit(WIDTH, HEIGHT, dark=look == "dark", tab="Compare"), DOCS / f"front-{look}.png")
+        take(visit(link_card.WIDTH, link_card.HEIGHT, tab="Compare"), asset(link_card.PICTURE))
         visit.leave()
     return 0
 

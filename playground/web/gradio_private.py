@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
+from gradio import routes
 from gradio.state_holder import StateHolder
 from gradio.utils import get_upload_folder
 from gradio_client import Client
+from jinja2 import ChoiceLoader, DictLoader
 
 from playground.errors import PlaygroundError
 
@@ -37,6 +40,8 @@ _OF_A_PAGE: Final = (
 )
 _OF_AN_EVENT: Final = ("fn", "inputs", "api_name", "api_visibility", "show_progress", "show_progress_on")
 _OF_ITS_SESSIONS: Final = ("session_data", "time_last_used", "lock")
+_PAGE_TEMPLATE: Final = "frontend/index.html"
+_LINK_TAG: Final = re.compile(r"<meta\s+(?:property=\"og:|name=\"twitter:)[^>]*>")
 _OF_ITS_TOOLS: Final = ("_client_instance", "local_url", "postprocess_output_data")
 
 
@@ -65,7 +70,7 @@ def offered_endpoints(app: object) -> dict[str, list[str]]:
 
     app: Gradio's, as a server has it. Gradio checks the number of values only when a call runs.
     """
-    page = app.get_blocks() if isinstance(app, gr.routes.App) else None
+    page = app.get_blocks() if isinstance(app, routes.App) else None
     endpoints: dict[str, list[str]] = {}
     for event in page.fns.values() if page else ():
         if event.fn is not None and event.api_visibility == "public" and isinstance(event.api_name, str):
@@ -80,7 +85,7 @@ def is_signed_in(app: object, cookies: Mapping[str, str]) -> bool:
 
     app: Gradio's, as a server has it. Gradio checks this only when a call reaches it.
     """
-    if not isinstance(app, gr.routes.App) or app.auth is None:
+    if not isinstance(app, routes.App) or app.auth is None:
         return True
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
     return any(cookies[name] in app.tokens for name in names if name in cookies)
@@ -115,6 +120,23 @@ def wrap_generators(page: gr.Blocks, wrap: Callable[[Callable[..., Any]], Callab
 def leave_out_the_hubs_header(page: gr.Blocks) -> None:
     """On a Space Gradio adds a header of its own, with parts from other servers, and no argument prevents it."""
     page.space_id = None
+
+
+def replace_link_tags(tags: Mapping[str, str]) -> None:
+    """Let every page describe itself to other sites by these tags, such as {"og:title": "GGUF playground"}.
+
+    The template of Gradio's page has two sets of them, one of them Gradio's own, without a picture. A value may hold an
+    expression of the template; other characters must be safe in an attribute.
+    """
+    environment = routes.templates.env
+    loader = environment.loader
+    if loader is None:
+        return
+    source = _LINK_TAG.sub("", loader.get_source(environment, _PAGE_TEMPLATE)[0])
+    lines = (f'<meta {"name" if key.startswith("twitter:") else "property"}="{key}" content="{value}" />'
+             for key, value in tags.items())  # fmt: skip
+    described = source.replace("</head>", "\n".join((*lines, "</head>")), 1)
+    environment.loader = ChoiceLoader([DictLoader({_PAGE_TEMPLATE: described}), loader])
 
 
 def keep_no_analytics(page: gr.Blocks) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import struct
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -42,6 +44,18 @@ def test_the_page_asks_nothing_of_the_internet(running: PlaygroundProcess) -> No
     page = fetch(running.address)
     assert "GGUF playground" in page
     assert "fonts.googleapis.com" not in page and "google-analytics" not in page
+
+
+def test_a_shared_link_shows_a_title_a_sentence_and_a_picture(running: PlaygroundProcess) -> None:
+    page = fetch(running.address)
+    tags = dict(re.findall(r'<meta (?:property|name)="((?:og|twitter):[^"]*)" content="([^"]*)"', page))
+    assert page.count("og:title") == 1 and "raw.githubusercontent" not in page
+    assert tags["og:title"] == "GGUF playground" and "quantization" in tags["og:description"]
+    assert tags["og:image"].startswith(f"{running.address}/")
+    with urllib.request.urlopen(tags["og:image"], timeout=30) as answer:
+        assert answer.headers["content-type"] == "image/png"
+        width, height = struct.unpack(">II", answer.read()[16:24])
+    assert (str(width), str(height)) == (tags["og:image:width"], tags["og:image:height"])
 
 
 def test_the_page_reports_to_nobody_and_is_shared_with_nobody(running: PlaygroundProcess) -> None:
