@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from playground.app.messages import Notice
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.engine.local.load_queue import LoadTime
@@ -57,6 +58,11 @@ class LoadedModelsView:
     rows: tuple[LoadedModelRow, ...] = ()
     swap: Swap | None = None
 
+    @property
+    def has_selected(self) -> bool:
+        """Whether the selected model is in memory, ready to answer."""
+        return any(row.is_selected and not row.is_loading for row in self.rows)
+
 
 class LoadedModels:
     """Serves every visitor; reads the pool's state at each call."""
@@ -69,6 +75,17 @@ class LoadedModels:
         rows = tuple(self._row(model, choice) for model in self._pool.loaded_models() if model.state != "waiting")
         needs_swap = rows and not any(row.is_selected for row in rows)
         return LoadedModelsView(rows, self._swap(choice) if needs_swap else None)
+
+    def unload_selected(self, choice: ModelChoice) -> Notice:
+        """Give the memory of the selected model back, unless somebody uses it."""
+        for model in self._pool.loaded_models():
+            row = self._row(model, choice)
+            if not row.is_selected:
+                continue
+            if self._pool.unload_model(model.key):
+                return Notice(f"{row.title} was unloaded. The next message loads it again.", "good")
+            return Notice(f"{row.title} is in use, so it stays in memory.")
+        return Notice("The selected model is not in memory any more.")
 
     def read_button(self, value: str) -> ModelChoice:
         """The choice that a row's button sent; of any other text a choice of no model."""

@@ -189,6 +189,31 @@ def test_a_load_shows_progress_and_then_predicted_beside_measured(service: ChatS
     assert isinstance(report, LoadReport) and report.plan.total > 0 and report.memory.resident > 0
 
 
+def test_a_model_in_memory_can_be_unloaded_but_not_under_somebody(service: ChatService) -> None:
+    choice = replace(STARTER, context_size=1024)
+    loaded = list(service.load_model(ANNA, choice))[-1].loaded_models
+    assert loaded and loaded.has_selected
+    reply = service.send_message(BEN, ChatSession(), "Hello", replace(AT_LENGTH, choice=choice))
+    next(update for update in reply if update.growing and update.growing.content)
+    assert "in use, so it stays in memory" in sentence(service.unload_model(choice).progress)
+    service.stop_work(BEN)
+    list(reply)
+    unloaded = service.unload_model(choice)
+    assert "was unloaded" in sentence(unloaded.progress)
+    assert unloaded.loaded_models and not unloaded.loaded_models.has_selected
+    assert "not in memory any more" in sentence(service.unload_model(choice).progress)
+
+
+def test_a_first_message_tells_of_the_load_where_its_reply_will_stand(service: ChatService) -> None:
+    updates = list(
+        service.send_message(ANNA, ChatSession(), "Hi", replace(BRIEFLY, choice=replace(STARTER, context_size=1792)))
+    )
+    openings = [update.opening.stage for update in updates if update.opening]
+    assert set(openings) == {"Loading SmolLM2 135M Instruct · Q4_1"}
+    assert not any(isinstance(update.progress, WorkProgress) for update in updates)
+    assert updates[-1].opening is None and updates[-1].activity and updates[-1].activity.trace.speeds
+
+
 def test_only_a_first_message_tells_how_long_the_load_before_it_took(service: ChatService) -> None:
     request = replace(BRIEFLY, choice=replace(STARTER, context_size=1280))
     first, second = (list(service.send_message(ANNA, ChatSession(), "Hello", request))[-1] for _ in range(2))

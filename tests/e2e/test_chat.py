@@ -51,7 +51,8 @@ def wait_until_it_writes(page: Page) -> None:
 
 
 def stop(page: Page) -> None:
-    page.get_by_role("button", name="Stop").click()
+    """With the keyboard, wherever the focus is."""
+    page.keyboard.press("Escape")
     wait_for_the_end(page)
 
 
@@ -80,7 +81,8 @@ def test_words_and_their_speed_show_while_the_model_writes_and_stop_ends_it(page
     early = page.get_by_test_id("bot").last.inner_text()
     expect(page.get_by_test_id("bot").last).not_to_have_text(early)
     assert page.get_by_role("button", name="Stop").is_visible()
-    stop(page)
+    page.get_by_role("button", name="Stop").click()
+    wait_for_the_end(page)
     expect(page.locator("#chat-live")).to_contain_text("stopped by you")
     expect(page.get_by_test_id("bot").last).to_contain_text(early.split()[0])
 
@@ -109,6 +111,9 @@ def test_the_model_is_loaded_with_one_click_and_says_what_it_takes(page: Page) -
     expect(page.locator("#chat-progress").get_by_role("row", name="Total")).to_contain_text(
         re.compile(r"[\d.]+ MiB\s*[\d.]+ MiB")
     )
+    page.get_by_role("button", name="In memory · Unload").click()
+    expect(page.locator("#chat-progress")).to_contain_text("was unloaded")
+    expect(page.get_by_role("button", name="Load", exact=True)).to_be_visible()
 
 
 def test_regenerate_writes_the_last_reply_anew(page: Page) -> None:

@@ -33,6 +33,7 @@ from playground.chat.conversation import Lease, ReplyUpdate, stream_reply
 from playground.chat.export import where_it_ran
 from playground.chat.history import HistoryLimits, check_chat
 from playground.chat.session import ChatSession, ModelUsed, read_instructions
+from playground.chat.speed_trace import SpeedTrace
 from playground.chat.template.render import Message
 from playground.engine.local.pool import LoadStatus, ModelLease, ModelPool
 from playground.engine.protocol import Queued, Remark, Token
@@ -106,6 +107,11 @@ class ChatService:
         first = ChatUpdate(phase="loading", problem=CLEAR, may_load_anyway=False)
         yield from self._run(visitor, "load", choice, first, partial(self._load, choice, allow_unfit))
 
+    def unload_model(self, choice: ModelChoice) -> ChatUpdate:
+        """Give the memory of the chosen model back, unless somebody uses it."""
+        told = self.loaded_models.unload_selected(choice)
+        return ChatUpdate(progress=told, loaded_models=self.loaded_models.view(choice))
+
     def stop_work(self, visitor: Visitor) -> None:
         """End the reply or the load that this page has under way, within one update."""
         self.runs.stop_run(visitor, PLACE)
@@ -175,13 +181,12 @@ class ChatService:
             return ChatUpdate(phase="rest", progress=_load_result(opened.lease))
 
     def _reply(self, session: ChatSession, request: ChatRequest, run: Run) -> Generator[ChatUpdate, None, ChatUpdate]:
-        opened = yield from self._open(request.choice, run)
+        opened = yield from _as_opening(session, self._open(request.choice, run))
         if opened is None:
             why = _stop_reason(run) or Notice("Loading cancelled.")
             return ChatUpdate(session, phase="rest", progress=CLEAR, problem=why)
         with opened.lease as lease:
             run.release_if_abandoned(lease.release)
-            yield ChatUpdate(progress=CLEAR)
             used = _model_used(opened.model, request.choice)
             session = replace(session, model=used, sampling=request.sampling, max_tokens=request.max_tokens)
             return (yield from self._stream(lease, session, run))
@@ -247,26 +252,28 @@ class ChatService:
         )
         run.close_if_abandoned(updates)
         token: Token | None = None
+        trace = SpeedTrace()
         message = Message("assistant", "")
         try:
             with closing(updates):
                 for update in updates:
                     token = update.last_token or token
+                    trace = trace.with_token(update.last_token)
                     message = update.message
                     if update.event and not isinstance(update.event, Queued | Remark):
                         run.begin_work()
                     if update.finished:
-                        return _finished(lease, session, update, token)
+                        return _finished(lease, session, update, token, trace)
                     if run.is_stopped():
                         break
                     if update.event:
-                        context = _context_use(token, update) if token else None
-                        activity = ReplyActivity(update.event, load_seconds=lease.load_seconds)
+                        context = _context_use(session, token, update) if token else None
+                        activity = ReplyActivity(update.event, load_seconds=lease.load_seconds, trace=trace)
                         yield ChatUpdate(session, message, activity=activity, context=context)
         except PlaygroundError as error:
             failed = self._failed(error, run.visitor, session.with_partial_reply(message, str(error)))
-            return replace(failed, activity=ReplyActivity(token, stopped_by="failure")) if token else failed
-        activity = ReplyActivity(token, stopped_by=run.stopped_by)  # also if `run` has closed the generator itself
+            return replace(failed, activity=ReplyActivity(token, "failure", trace=trace)) if token else failed
+        activity = ReplyActivity(token, run.stopped_by, trace=trace)  # also if `run` has closed the generator itself
         reason = _stop_reason(run)
         session = session.with_partial_reply(message, str(reason) if reason else CUT_SHORT_SENTENCES[run.stopped_by])
         return ChatUpdate(session, phase="rest", activity=activity, problem=reason)
@@ -297,8 +304,30 @@ def _on_zerogpu(
     return ZeroGpuLease(lease, zerogpu, visitor.person)
 
 
-def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: Token | None) -> ChatUpdate:
+def _as_opening(
+    session: ChatSession, opening: Generator[ChatUpdate, None, _OpenedModel | None]
+) -> Generator[ChatUpdate, None, _OpenedModel | None]:
+    """How far the making or the load is, told where the reply will stand."""
+    try:
+        while True:
+            update = next(opening)
+            if isinstance(update.progress, WorkProgress):
+                nothing = Message("assistant", "")
+                update = replace(update, session=session, growing=nothing, opening=update.progress, progress=None)
+            yield update
+    except StopIteration as end:
+        opened: _OpenedModel | None = end.value
+        return opened
+    finally:
+        opening.close()
+
+
+def _finished(
+    lease: Lease, session: ChatSession, update: ReplyUpdate, token: Token | None, trace: SpeedTrace
+) -> ChatUpdate:
     assert update.finished
+    context = _context_use(session, token, update)
+    remarks = update.remarks or context.forgets
     loaded = lease.engine.loaded
     memory = update.finished.memory or (loaded.memory if loaded else None)
     if lease.plan:
@@ -306,17 +335,17 @@ def _finished(lease: Lease, session: ChatSession, update: ReplyUpdate, token: To
     return ChatUpdate(
         session.with_reply(update.message, update.finished),
         phase="rest",
-        activity=ReplyActivity(update.finished, load_seconds=lease.load_seconds),
-        context=_context_use(token, update),
+        activity=ReplyActivity(update.finished, load_seconds=lease.load_seconds, trace=trace),
+        context=context,
         details=ReplyDetails(update.finished.timings, lease.plan, memory, lease.load_seconds),
-        problem=Notice(update.remarks, "info" if update.remarks == update.where else "warning")
-        if update.remarks
-        else CLEAR,
+        problem=Notice(remarks, "info" if remarks == update.where else "warning") if remarks else CLEAR,
     )
 
 
-def _context_use(token: Token | None, update: ReplyUpdate) -> ContextUse:
-    return ContextUse(token.context_used if token else None, update.context_size)
+def _context_use(session: ChatSession, token: Token | None, update: ReplyUpdate) -> ContextUse:
+    read = [place for place in session.questions if place >= update.left_out]
+    first = session.conversation.messages[read[0]].content if len(read) > 1 else ""
+    return ContextUse(token.context_used if token else None, update.context_size, update.left_out, first)
 
 
 def _stop_reason(run: Run) -> RequestRefused | None:

@@ -2,7 +2,7 @@
 //
 // Each paragraph of a message, and each box to type in, runs in the direction of its first strong letter (`dir=auto`).
 // After a press on a button that then hides or cannot be used, the focus goes on to the box for the next message.
-// Escape in this box leaves a message as it was before it was edited. A model's name that is longer than its box is shown whole by the mouse and the focus.
+// Escape in this box leaves a message as it was before it was edited; anywhere it stops what is being written or loaded. A model's name that is longer than its box is shown whole by the mouse and the focus.
 () => {
   // Gradio 6.31 handles a message of the server in a timer while the page is visible, and at once while it is hidden. So
   // messages would overtake each other when a person goes to another tab, and each holds only what has changed since the
@@ -34,9 +34,12 @@
   document.addEventListener('mouseover', showWhole);
   document.addEventListener('focusin', showWhole);
 
+  const shown = element => element && element.offsetParent !== null;
   document.addEventListener('keydown', event => {
-    if (event.key === 'Escape' && event.target.closest?.('#chat-message'))
-      document.querySelector('#chat-cancel-edit')?.click();
+    if (event.key !== 'Escape' || event.defaultPrevented || event.target.getAttribute?.('aria-expanded') === 'true') return;
+    const buttons = ['#chat-stop', '#chat-cancel-load', '#compare-stop'];
+    if (event.target.closest?.('#chat-message')) buttons.unshift('#chat-cancel-edit');
+    [...buttons.map(id => document.querySelector(id))].find(shown)?.click();
   });
 
   const leavers = [

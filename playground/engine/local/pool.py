@@ -217,6 +217,16 @@ class ModelPool:
         for engine in engines:
             engine.forget_chat(chat)
 
+    def unload_model(self, key: ModelKey) -> bool:
+        """Give a model's memory back; False where it is in use, or not in memory."""
+        with self._changed:
+            model = self._models.get(key)
+        if model is None or not model.ready:
+            return False
+        self._unload_if_idle(model)
+        with self._changed:
+            return self._models.get(key) is not model
+
     def unload_idle_models(self) -> None:
         with self._changed:
             idle = [model for model in self._models.values() if model.ready and model.users == 0]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from playground.chat.export import where_it_ran
 from playground.chat.markdown_escape import escape_markdown
+from playground.chat.speed_trace import READING_SPEED
 from playground.engine.protocol import FINISH_SENTENCES, FINISH_WORDS, Event, Finished, Prefilled, Queued, Remark, Token
 from playground.text_format import UNKNOWN, about, count, counted, percent, seconds, speed
 from playground.web.html.memory import memory_rows, predicted_beside_measured
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from playground.app.chat.updates import ContextUse, LoadReport, ReplyDetails
-    from playground.app.messages import CutShortBy
+    from playground.app.messages import CutShortBy, WorkProgress
     from playground.chat.session import Instructions
+    from playground.chat.speed_trace import SpeedTrace
     from playground.chat.template.render import Message
 
 _ORIGINAL: Final = "<!--written:"  # begins the comment that holds a message as it was written
-NEARLY_FULL: Final = 0.9  # of the context; from here on the gauge says so
+CURVE_WIDTH, CURVE_HEIGHT = 96, 20  # pixels
 
 _DISTURBED: Final = "speed disturbed"
 _DISTURBED_HINT: Final = (
@@ -44,12 +46,19 @@ _STOPPED_WORDS: Final[dict[CutShortBy, str]] = {
 }
 
 
-def live_line(event: Event | None, *, stopped: CutShortBy | None = None, load_seconds: float | None = None) -> Markup:
+def live_line(
+    event: Event | None,
+    *,
+    stopped: CutShortBy | None = None,
+    load_seconds: float | None = None,
+    trace: SpeedTrace | None = None,
+) -> Markup:
     """What the reply does now: `12.3 tok/s · 512 tokens · 0.34 s to first token · finished`.
 
     event: None before a reply. stopped: what ended the reply after this event. load_seconds: of the load before it, if
-    there was one: `1.80 s load + 0.34 s to first token`.
+    there was one: `1.80 s load + 0.34 s to first token`. trace: the speed until now, drawn as a small curve.
     """
+    curve = speed_curve(trace) if trace else ""
     if stopped:
         rate, facts = _written(event, load_seconds) if isinstance(event, Token) else ("", [])
         disturbed = isinstance(event, Token) and event.disturbed
@@ -61,6 +70,7 @@ def live_line(event: Event | None, *, stopped: CutShortBy | None = None, load_se
             ended_by,
             announcement=f"Reply {'broken off' if stopped == 'failure' else 'stopped'}.",
             disturbed=disturbed,
+            curve=curve,
         )
     if isinstance(event, Queued):
         return _line("waits", [_position(event.position), f"starts in {about(event.wait_seconds)}"])
@@ -72,13 +82,13 @@ def live_line(event: Event | None, *, stopped: CutShortBy | None = None, load_se
         return _line("reads", [f"Reading the prompt: {percent(done)} of {counted(event.total, 'token')}", *cached])
     if isinstance(event, Token):
         rate, facts = _written(event, load_seconds)
-        return _line("writes", facts, rate, disturbed=event.disturbed)
+        return _line("writes", facts, rate, disturbed=event.disturbed, curve=curve)
     if isinstance(event, Finished):
-        return _ended(event, load_seconds)
+        return _ended(event, load_seconds, curve)
     return _line("rests", ["Ready"])
 
 
-def _ended(event: Finished, load_seconds: float | None) -> Markup:
+def _ended(event: Finished, load_seconds: float | None, curve: Markup | str) -> Markup:
     timings, reason = event.timings, event.reason
     end = FINISH_WORDS[reason]
     if reason == "length limit" and timings.generated_tokens:
@@ -87,7 +97,34 @@ def _ended(event: Finished, load_seconds: float | None) -> Markup:
     if timings.generation_speed is None:
         facts.append(f"{seconds(timings.total_seconds)} in all")
     rate, announcement = speed(timings.generation_speed), f"Reply ended: {end}."
-    return _line("ended", facts, rate, end, FINISH_SENTENCES[reason], announcement, disturbed=timings.disturbed)
+    return _line(
+        "ended", facts, rate, end, FINISH_SENTENCES[reason], announcement, disturbed=timings.disturbed, curve=curve
+    )
+
+
+def speed_curve(trace: SpeedTrace) -> Markup | str:
+    """The speed over the length of the reply, above the band in which people read; "" before there are two points."""
+    if len(trace.speeds) < 2:
+        return ""
+    slowest, fastest = min(trace.speeds), max(trace.speeds)
+    top = max(fastest, READING_SPEED[1]) * 1.1
+
+    def height(tokens_per_second: float) -> float:
+        return CURVE_HEIGHT * (1 - tokens_per_second / top)
+
+    step = CURVE_WIDTH / (len(trace.speeds) - 1)
+    points = " ".join(f"{number * step:.1f},{height(point):.1f}" for number, point in enumerate(trace.speeds))
+    low, high = READING_SPEED
+    return render(
+        "reply.html#speed_curve",
+        width=CURVE_WIDTH,
+        height=CURVE_HEIGHT,
+        points=points,
+        band_top=f"{height(high):.1f}",
+        band_height=f"{height(low) - height(high):.1f}",
+        label=f"Speed over this reply: {speed(slowest)} to {speed(fastest)}. "
+        f"The band is how fast people read: {low:.0f} to {high:.0f} tokens a second.",
+    )
 
 
 def _to_first_token(waited: float | None, load_seconds: float | None) -> str:
@@ -112,6 +149,7 @@ def _line(
     announcement: str = "",
     *,
     disturbed: bool = False,
+    curve: Markup | str = "",
 ) -> Markup:
     return render(
         "reply.html#live_line",
@@ -123,6 +161,7 @@ def _line(
         announcement=announcement,
         warning=_DISTURBED if disturbed else "",
         warning_hint=_DISTURBED_HINT,
+        curve=curve,
     )
 
 
@@ -152,15 +191,21 @@ def reply_details(details: ReplyDetails) -> Markup:
 
 
 def context_gauge(context: ContextUse) -> Markup:
-    """How many tokens of the context this chat takes; it says so when the context is nearly full."""
+    """How many tokens of the context this chat takes; near its end, what the model forgets next or has forgotten."""
     used, size = context.used, context.size
     if not size:
         held = UNKNOWN if used is None else counted(used, "token")
-        return render("reply.html#context_gauge", held=held, used=0, size=0, is_nearly_full=False)
+        return render("reply.html#context_gauge", held=held, used=0, size=0, is_nearly_full=False, forgets="")
     shown = min(used or 0, size)
-    is_nearly_full = shown >= NEARLY_FULL * size
-    held = f"{count(used)} of {count(size)} tokens{' · nearly full' if is_nearly_full else ''}"
-    return render("reply.html#context_gauge", held=held, used=shown, size=size, is_nearly_full=is_nearly_full)
+    held = f"{count(used)} of {count(size)} tokens{' · nearly full' if context.is_nearly_full else ''}"
+    return render(
+        "reply.html#context_gauge",
+        held=held,
+        used=shown,
+        size=size,
+        is_nearly_full=context.is_nearly_full,
+        forgets=context.forgets,
+    )
 
 
 def load_report(report: LoadReport) -> str:
@@ -176,8 +221,13 @@ def instructions_line(instructions: Instructions | None) -> str:
     return render("reply.html#attached", name=instructions.name, length=counted(len(instructions.text), "character"))
 
 
-def chatbot_messages(messages: Sequence[Message], growing: Message | None = None) -> list[dict[str, Any]]:
-    """The messages as gr.Chatbot takes them: questions as typed, thoughts folded. growing: the reply being written."""
+def chatbot_messages(
+    messages: Sequence[Message], growing: Message | None = None, opening: WorkProgress | None = None
+) -> list[dict[str, Any]]:
+    """The messages as gr.Chatbot takes them: questions as typed, thoughts folded.
+
+    growing: the reply being written. opening: what it waits for before it begins, told in its place.
+    """
     turns: list[dict[str, Any]] = []
     for message in [*messages, *([growing] if growing else [])]:
         if message.thinking:
@@ -189,6 +239,10 @@ def chatbot_messages(messages: Sequence[Message], growing: Message | None = None
             is_typed = message.role == "user"
             text = as_typed(message.content) if is_typed else _shown(message.content, is_whole=message is not growing)
             turns.append({"role": message.role, "content": _as_part(text)})
+    if opening:
+        done = "" if opening.fraction is None else percent(opening.fraction)
+        line = str(render("reply.html#opening", stage=opening.stage, done=done))
+        turns.append({"role": "assistant", "content": _as_part(line)})
     return turns
 
 

@@ -35,7 +35,7 @@ from playground.web.model_picker import wire_choices
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values
-from playground.web.tabs.chat_layout import ChatTab
+from playground.web.tabs.chat_layout import LOAD, UNLOAD, ChatTab
 from playground.web.widgets import change_stamp, save_file_js
 
 _SENDABLE_JS: Final = "text => ({__type__: 'update', interactive: text.trim() !== ''})"
@@ -66,7 +66,7 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
     drawn: Updates = {}
     if update.activity:
         now = update.activity
-        drawn[tab.live] = live_line(now.event, stopped=now.stopped_by, load_seconds=now.load_seconds)
+        drawn[tab.live] = live_line(now.event, stopped=now.stopped_by, load_seconds=now.load_seconds, trace=now.trace)
     if update.context:
         drawn[tab.gauge] = context_gauge(update.context)
     if update.details:
@@ -80,7 +80,8 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
     elif update.progress:
         drawn[tab.progress] = status_message(update.progress)
     if update.session:
-        drawn[tab.log] = chatbot_messages(update.session.conversation.messages, update.growing)
+        messages = update.session.conversation.messages
+        drawn[tab.log] = chatbot_messages(messages, update.growing, update.opening)
         if update.growing is None:  # the state changes when the reply is whole
             drawn |= _draw_session(tab, update.session)
             drawn[tab.storage.growing] = growing_text(_NOTHING) if update.phase == "replying" else ""
@@ -90,8 +91,14 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
             drawn[tab.storage.growing] = growing_text(update.growing)
     if update.has_new_level:
         drawn[tab.picker.models_changed] = change_stamp()
+    load_button: dict[str, Any] = {}
     if update.loaded_models is not None:
         drawn[tab.loaded_models] = gr.HTML(value="", rows=loaded_models_card(update.loaded_models))
+        load_button["value"] = UNLOAD if update.loaded_models.has_selected else LOAD
+    if update.phase:
+        load_button |= {"visible": update.phase != "loading", "interactive": update.phase == "rest"}
+    if load_button:
+        drawn[tab.load] = gr.Button(**load_button)
     if update.may_load_anyway is not None:
         drawn[tab.load_anyway] = gr.Button(visible=update.may_load_anyway)
     if update.phase:
@@ -113,7 +120,6 @@ def _draw_session(tab: ChatTab, session: ChatSession) -> Updates:
 def _draw_phase(tab: ChatTab, update: ChatUpdate) -> Updates:
     tools, busy = tab.tools, update.phase != "rest"
     drawn: Updates = {
-        tab.load: gr.Button(visible=update.phase != "loading", interactive=not busy),
         tab.cancel_load: gr.Button(visible=update.phase == "loading"),
         tab.send: gr.Button(visible=not busy),
         tab.stop: gr.Button(visible=update.phase == "replying"),
@@ -185,9 +191,12 @@ def _wire_replies(tab: ChatTab, service: ChatService, streaming: Streaming, visi
 def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming, visitor: VisitorOf) -> None:
     """Loading a model, and the list of models that are loaded."""
     picker = tab.picker
-    inputs = picker.inputs
+    inputs = {*picker.inputs, tab.load}
 
     def load(allow_unfit: bool, request: gr.Request, values: Values) -> Iterator[Updates]:
+        if values[tab.load] == UNLOAD and not allow_unfit:
+            yield draw_update(tab, service.unload_model(picker.read_choice(values)))
+            return
         for update in service.load_model(visitor(request), picker.read_choice(values), allow_unfit=allow_unfit):
             yield draw_update(tab, update)
 
@@ -205,10 +214,11 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
     streaming.wire([tab.load.click], partial(load, False), inputs, tab.outputs, tab.growing)
     streaming.wire([tab.load_anyway.click], partial(load, True), inputs, tab.outputs, tab.growing)
     gr.on(
-        [page.load, picker.line.change], list_loaded_models, inputs, tab.loaded_models,
+        [page.load, picker.line.change], list_loaded_models, picker.inputs, [tab.loaded_models, tab.load],
         trigger_mode="always_last", **_QUICK,
     )  # fmt: skip
-    tab.loaded_models.input(choose_loaded_model, tab.loaded_models, [*picker.outputs, tab.loaded_models], **_PRIVATE)
+    chosen = [*picker.outputs, tab.loaded_models, tab.load]
+    tab.loaded_models.input(choose_loaded_model, tab.loaded_models, chosen, **_PRIVATE)
 
 
 def _wire_tools(tab: ChatTab, service: ChatService, visitor: VisitorOf) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import gradio as gr
 
@@ -17,6 +17,9 @@ from playground.web.html.page import empty_state
 from playground.web.html.reply import context_gauge, live_line
 from playground.web.model_picker import PickerComponents, build_model_picker
 from playground.web.widgets import SamplingControls, build_sampling_controls, button_rows, javascript
+
+LOAD: Final = "Load"
+UNLOAD: Final = "In memory · Unload"  # the same button, while the chosen model is loaded
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
         with gr.Column(elem_classes="gp-side"):
             picker = build_model_picker(service, "chat")
             with picker.actions:
-                load = _button("Load", "load", variant="primary")
+                load = _button(LOAD, "load")
                 progress = _html("progress")
                 cancel_load = _button("Cancel", "cancel-load", variant="stop", visible=False)
                 load_anyway = _button("Load anyway", "load-anyway", variant="stop", visible=False)

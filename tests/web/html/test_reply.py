@@ -8,11 +8,14 @@ from dataclasses import replace
 from html import unescape
 from typing import get_args
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from playground.app.chat.updates import ContextUse, LoadReport, ReplyDetails
+from playground.app.messages import WorkProgress
+from playground.chat.speed_trace import MOST_POINTS, SpeedTrace
 from playground.chat.template.render import Message
 from playground.engine.protocol import (
     FINISH_SENTENCES,
@@ -122,6 +125,38 @@ def test_the_context_gauge_warns_before_it_is_full() -> None:
     assert "nearly full" in text_of(context_gauge(ContextUse(4000, 4096)))
     assert 'aria-valuenow="4096"' in context_gauge(ContextUse(9999, 4096))
     assert text_of(context_gauge(ContextUse())) == "Context –"
+
+
+def test_the_context_gauge_names_the_question_that_the_model_forgets_next() -> None:
+    assert "title=" not in context_gauge(ContextUse(1204, 4096, first_read="Who was Ada?"))
+    gauge = context_gauge(ContextUse(4000, 4096, first_read="Who\nwas <Ada>?"))
+    assert "make the model forget “Who was &lt;Ada&gt;?” and its answer" in gauge
+    gauge = context_gauge(ContextUse(2000, 4096, left_out=2, first_read="What did she write " + 9 * "and why "))
+    assert "no longer reads the first 2 messages of this chat; next it forgets “What did she write and" in gauge
+
+
+def test_the_speed_over_a_reply_is_a_curve_with_its_range_in_words() -> None:
+    trace = SpeedTrace()
+    for count, speed in ((1, None), (11, 10.0), (31, 15.0), (33, 1.0)):
+        trace = trace.with_token(Token(1, "", 0, count, speed, count))
+    assert trace.speeds == pytest.approx((10.0, 20.0, 2 / 30))
+    line = live_line(Finished(1, "end of text", timings()), trace=trace)
+    assert "Speed over this reply: 0.07 tok/s to 20.0 tok/s." in line and "people read: 4 to 6 tokens a second" in line
+    assert "<svg" not in live_line(Finished(1, "end of text", timings()), trace=SpeedTrace((5.0,)))
+
+
+def test_a_long_reply_keeps_a_curve_of_few_points() -> None:
+    trace = SpeedTrace()
+    for count in range(2, 500):
+        trace = trace.with_token(Token(1, "", 0, count, 10.0, count))
+    assert MOST_POINTS / 2 <= len(trace.speeds) <= MOST_POINTS and trace.speeds == pytest.approx(
+        (10.0,) * len(trace.speeds)
+    )
+
+
+def test_a_reply_that_waits_for_a_load_says_so_in_its_own_place() -> None:
+    shown = chatbot_messages([Message("user", "Hi")], Message("assistant", ""), WorkProgress("Loading <Tiny>", 0.43))
+    assert shown[-1]["role"] == "assistant" and text_of(shown[-1]["content"]["text"]) == "Loading &lt;Tiny&gt; … 43%"
 
 
 def test_a_reply_that_was_cut_off_says_after_how_many_tokens() -> None:
