@@ -1,4 +1,4 @@
-"""Runs pytest with a browser for the journeys; arguments go on to pytest.
+"""Runs pytest with a browser for the journeys; arguments go on to pytest. Without any, every test is run.
 
 Uses the Chromium that is installed, or that PLAYGROUND_TEST_CHROMIUM names. If there is none, one is installed only
 where that is asked for (INSTALL=1, as in `make test INSTALL=1`) or expected (CI=true). Where there is still none the
@@ -36,7 +36,15 @@ def main(pytest_arguments: list[str]) -> int:
         return 1
     else:
         say(f"Browser tests are skipped: no Chromium was found, and {missing}.")
-    return subprocess.call([sys.executable, "-m", "pytest", *pytest_arguments])
+    if pytest_arguments:
+        return run_pytest(*pytest_arguments)
+    # One process a core for the tests without a model: two models at once on few cores are slower than one by one.
+    codes = [run_pytest("-m", "fast", "-n", "logical"), run_pytest("-m", "not fast")]
+    return next((code for code in codes if code), 0)
+
+
+def run_pytest(*arguments: str) -> int:
+    return subprocess.call([sys.executable, "-m", "pytest", *arguments])
 
 
 def installed_browser() -> str | None:
