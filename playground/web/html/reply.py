@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from playground.chat.template.render import Message
 
 _ORIGINAL: Final = "<!--written:"  # begins the comment that holds a message as it was written
-CURVE_WIDTH, CURVE_HEIGHT = 96, 20  # pixels
+CURVE_WIDTH, CURVE_HEIGHT = 64, 20  # pixels
 
 _DISTURBED: Final = "speed disturbed"
 _DISTURBED_HINT: Final = (
@@ -52,10 +52,11 @@ def live_line(
     stopped: CutShortBy | None = None,
     load_seconds: float | None = None,
     trace: SpeedTrace | None = None,
+    is_starting: bool = False,
 ) -> Markup:
     """What the reply does now: `12.3 tok/s · 512 tokens · 0.34 s to first token · finished`.
 
-    event: None before a reply. stopped: what ended the reply after this event. load_seconds: of the load before it, if
+    event: None before a reply; is_starting: and one was asked for. stopped: what ended the reply after this event. load_seconds: of the load before it, if
     there was one: `1.80 s load + 0.34 s to first token`. trace: the speed until now, drawn as a small curve.
     """
     curve = speed_curve(trace) if trace else ""
@@ -85,7 +86,7 @@ def live_line(
         return _line("writes", facts, rate, disturbed=event.disturbed, curve=curve)
     if isinstance(event, Finished):
         return _ended(event, load_seconds, curve)
-    return _line("rests", ["Ready"])
+    return _line("waits", ["Starting"]) if is_starting else _line("rests", ["Ready"])
 
 
 def _ended(event: Finished, load_seconds: float | None, curve: Markup | str) -> Markup:

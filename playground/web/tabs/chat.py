@@ -66,7 +66,13 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
     drawn: Updates = {}
     if update.activity:
         now = update.activity
-        drawn[tab.live] = live_line(now.event, stopped=now.stopped_by, load_seconds=now.load_seconds, trace=now.trace)
+        drawn[tab.live] = live_line(
+            now.event,
+            stopped=now.stopped_by,
+            load_seconds=now.load_seconds,
+            trace=now.trace,
+            is_starting=update.phase == "replying",
+        )
     if update.context:
         drawn[tab.gauge] = context_gauge(update.context)
     if update.details:
