@@ -57,7 +57,8 @@ def live_line(
     """What the reply does now: `12.3 tok/s · 512 tokens · 0.34 s to first token · finished`.
 
     event: None before a reply. is_starting: one was asked for. stopped: what ended the reply after this event.
-    load_seconds: of the load before it, if there was one: `1.80 s load + 0.34 s to first token`. trace: the speed until now, drawn as a small curve.
+    load_seconds: of the load before it, if there was one: `1.80 s load + 0.34 s to first token`. trace: the speed until
+    now, drawn as a small curve.
     """
     curve = speed_curve(trace) if trace else ""
     if stopped:
