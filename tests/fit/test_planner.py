@@ -344,7 +344,7 @@ def test_only_so_many_children_stay_open_and_none_after_the_planner(starter: Pat
         planner.plan(starter, SMALL)
 
 
-def test_when_nobody_asks_for_a_while_only_the_model_asked_about_last_stays_open() -> None:
+def test_after_a_while_only_the_model_asked_about_last_stays_open() -> None:
     before = set(children())
     with Planner(idle_seconds=0.5) as planner:
         planner.plan(CATALOG["gemma3-1b"].blueprint, SMALL)

@@ -62,7 +62,7 @@ async def cycles_of_the_event_loop(count: int = 1000) -> None:
         await asyncio.sleep(0)
 
 
-def test_a_waiting_loop_looks_only_when_there_is_something_to_do_and_ends_with_its_task() -> None:
+def test_a_waiting_loop_looks_only_when_there_is_something_to_do() -> None:
     events: list[str] = []
     looks: list[int] = []
     ended: list[bool] = []
