@@ -269,19 +269,22 @@ class _PageWork:
         with closing(updates(visitor, comparison, key=key)) as running:
             for number, update in enumerate(running):
                 if not is_newest():
-                    return
+                    break
                 is_accepted = number == 0 and update.comparison is not None
                 yield draw_update(tab, update) | (with_first if is_accepted else {})
                 comparison = update.comparison or comparison
                 is_at_rest = update.phase == "rest"
-        if not is_at_rest:
+        if not is_at_rest or not is_newest():
+            yield {tab.growing[0]: gr.skip()}
             return
         with closing(self._service.results.measure_by_itself(visitor, comparison, key)) as measured:
             for update in measured:
                 if not is_newest():
-                    return
+                    break
                 if drawn := draw_update(tab, update):
                     yield drawn
+        # Gradio sends the last update once more at the end, which must not undo what came meanwhile.
+        yield {tab.growing[0]: gr.skip()}
 
 
 def _wire_work(tab: CompareTab, work: _PageWork, streaming: Streaming) -> None:
