@@ -21,6 +21,7 @@ from playground.app.api import ApiService
 from playground.app.chat.service import ChatService
 from playground.app.compare.service import CompareService
 from playground.app.fit import FitService
+from playground.app.learn import LearnService
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_picker import ModelPickerService
 from playground.app.models import ModelsService
@@ -133,14 +134,14 @@ def build_app(
             with gr.Tab("Models", id="models") as models_tab:
                 models = build_models_tab(models_tab, settings)
                 build_programs_panel(programs, settings)
-            with gr.Tab("Learn", id="learn"):
+            with gr.Tab("Learn", id="learn") as learn_tab:
                 learn = build_learn_tab()
 
         wire_chat_tab(page, chat, chat_service, streaming)
         wire_chat_keeping(page, chat, chat_service, streaming)
         wire_compare_tab(page, compare, compare_service, tabs, streaming)
         wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)
-        wire_learn_tab(learn, tabs)
+        wire_learn_tab(page, learn_tab, learn, tabs, LearnService(services))
         left, right = (pane.picker for pane in compare.panes)
         wire_models_tab(page, models, models_service, ChatTarget(tabs, chat.picker, picker_service), (left, right))
         keep_pickers_current((chat.picker, left, right), picker_service, [models.models_changed])

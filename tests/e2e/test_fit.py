@@ -125,12 +125,21 @@ def test_the_fit_tab_is_accessible(visit: Visitor, dark: bool) -> None:
 def test_the_learn_tab_is_accessible(visit: Visitor, dark: bool) -> None:
     page = visit(at="?__theme=dark" if dark else "", dark=dark)
     page.get_by_role("tab", name="Learn").click()
-    expect(page.get_by_role("heading", name="A model is a list of frozen numbers")).to_be_visible()
+    expect(page.get_by_text("32 weights of")).to_be_visible()
+    slider = page.get_by_role("slider", name="Bits per weight")
+    expect(slider).to_have_attribute("aria-valuetext", "4 bits")
+    slider.press("ArrowRight")
+    slider.press("ArrowRight")
+    expect(slider).to_have_attribute("aria-valuetext", "2 bits")
+    expect(page.get_by_role("img", name="32 weights at 2 bits")).to_be_visible()
+    expect(page.get_by_role("img", name="32 weights at 4 bits")).to_be_hidden()
     assert faults(page, "#learn") == []
 
 
-def test_what_is_learned_can_be_tried_at_once(page: Page) -> None:
-    page.get_by_role("tab", name="Learn").click()
-    page.get_by_role("button", name="Compare the rule of thumb with the plan").click()
+def test_a_figure_leads_to_its_lesson_and_what_is_learned_can_be_tried_at_once(page: Page) -> None:
+    page.get_by_role("button", name="Why? What a longer context takes").first.click()
+    expect(page.get_by_role("tab", name="Learn")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#learn-context")).to_be_focused()
+    page.get_by_role("button", name="Open Fit: which level and context fit this computer").click()
     expect(page.get_by_role("tab", name="Fit")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#fit-table table")).to_be_visible()

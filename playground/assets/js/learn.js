@@ -1,0 +1,27 @@
+// The slider of the Learn tab, and the "Why?" beside a figure, which opens the section that explains it.
+() => {
+  document.addEventListener('input', event => {
+    const slider = event.target.closest?.('input[data-steps]');
+    if (!slider) return;
+    const bits = slider.dataset.steps.split(' ')[slider.value];
+    slider.closest('.gp-bits').dataset.bits = bits;
+    slider.setAttribute('aria-valuetext', `${bits} bits`);
+  });
+  document.addEventListener('click', event => {
+    const why = event.target.closest?.('[data-why]');
+    if (!why) return;
+    event.preventDefault();
+    const tab = [...document.querySelectorAll('#tabs button[role=tab]')].find(button => button.textContent.trim() === 'Learn');
+    tab?.click();
+    const place = `learn-${why.dataset.why}`;
+    const show = left => {
+      const section = document.getElementById(place);
+      if (section?.offsetParent) {
+        section.setAttribute('tabindex', '-1');
+        section.focus({preventScroll: true});
+        section.scrollIntoView({block: 'start'});
+      } else if (left) setTimeout(show, 50, left - 1);
+    };
+    show(100);
+  });
+}
