@@ -44,7 +44,7 @@ def test_levels_that_can_be_made_are_folded_away_unless_one_is_chosen() -> None:
 def test_a_model_on_a_server_has_neither_size_nor_verdict() -> None:
     row = LevelRow("on workshop", "runs on workshop", 0, None, "It runs there.", None, is_elsewhere=True)
     shown = text_of(level_rows([row], "on workshop", "g"))
-    assert shown == "Quantization set on the server runs on workshop It runs there."
+    assert shown == "Quantization set on the server Why? runs on workshop It runs there."
 
 
 @pytest.mark.parametrize(
