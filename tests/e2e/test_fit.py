@@ -137,6 +137,7 @@ def test_the_learn_tab_is_accessible(visit: Visitor, dark: bool) -> None:
 
 
 def test_a_figure_leads_to_its_lesson_and_what_is_learned_can_be_tried_at_once(page: Page) -> None:
+    page.get_by_role("tab", name="Chat").click()
     page.get_by_role("button", name="Why? What a longer context takes").first.click()
     expect(page.get_by_role("tab", name="Learn")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#learn-context")).to_be_focused()
