@@ -21,7 +21,7 @@ from playground.app.api import ApiService
 from playground.app.chat.service import ChatService
 from playground.app.compare.service import CompareService
 from playground.app.fit import FitService
-from playground.app.learn import LearnService
+from playground.app.learn.lesson import LearnService
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_picker import ModelPickerService
 from playground.app.models import ModelsService

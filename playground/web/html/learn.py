@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from playground.app.learn import BINS, BlockLesson, Lesson, RoundedTensor
+from playground.app.learn.block import BINS, BlockLesson, RoundedTensor
+from playground.app.learn.lesson import Lesson
 from playground.gguf.rounding import ALL_BITS, Bits, RoundedBlock
 from playground.resources import asset, read_toml
 from playground.text_format import bits as bits_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from playground.app.learn import LearnService
+from playground.app.learn.lesson import LearnService
 from playground.web.html.learn import TABS, lesson_page
 from playground.web.widgets import button_rows, javascript
 

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from playground.app.learn import LearnService, Lesson, block_lesson
+from playground.app.learn.block import block_lesson
+from playground.app.learn.lesson import LearnService, Lesson
 from playground.app.services import Services
 from playground.gguf.rounding import ALL_BITS, round_block, round_weights
 from playground.llama.params import ContextParameters
