@@ -119,7 +119,7 @@ class Settings(BaseSettings):
         shown="all, on a Space `catalogue`",
     )  # fmt: skip
     allow_lab: bool = _setting(
-        "whether comparisons may be measured more closely: run twice, or scored token by token", True
+        "whether levels may be measured, and comparisons run twice or scored token by token", True
     )
     allow_remotes: bool | None = _setting(
         "whether addresses of servers may be entered on the page", None,
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     max_wait_seconds: float = _limit("the longest time to wait for memory, a load and a free slot", 1800, 600)
     max_replies: int = _limit("replies being written or waiting at once, of all visitors", 64, 32)
     max_replies_per_visitor: int = _limit("the same for one visitor; never all the slots of a model", 3, 2)
-    max_lab_runs: int = _limit("quantization jobs, noise measurements and scorings at once, of all visitors", 4, 2)
+    max_lab_runs: int = _limit("quantization jobs, measurements and scorings at once, of all visitors", 4, 2)
     max_lab_runs_per_visitor: int = _limit("the same for one visitor", 2, 1)
     max_lab_seconds: float = _limit("the longest time for one of them", 7200, 900)
     max_downloads: int = _limit("downloads under way or waiting, of all visitors", 20, 4)

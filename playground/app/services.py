@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -122,6 +123,10 @@ class Services:
             if self._downloads is None:
                 self._downloads = self._resources.enter_context(DownloadQueue(self.settings, self.hub, self.headers))
             return self._downloads
+
+    def close_first(self, close: Callable[[], object]) -> None:
+        """Call this before the models and all else that is open here ends."""
+        self._resources.callback(close)
 
     def memory(self) -> MachineMemory:
         """The memory of this computer now; what the planner's processes would give back counts as usable.

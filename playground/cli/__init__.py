@@ -19,13 +19,26 @@ from types import FrameType
 from typing import Protocol
 
 from playground import __version__
-from playground.cli import chat, compare, download, fidelity, levels, machine, plan, quantize, serve, speed
+from playground.cli import (
+    abilities,
+    chat,
+    compare,
+    download,
+    fidelity,
+    levels,
+    machine,
+    measure,
+    plan,
+    quantize,
+    serve,
+    speed,
+)
 from playground.cli.output import Report, print_report
 from playground.errors import PlaygroundError
 from playground.machine.files import choose_temporary_folder
 from playground.settings import Settings, load_settings
 
-COMMANDS = (serve, machine, levels, plan, chat, compare, speed, fidelity, quantize, download)
+COMMANDS = (serve, machine, levels, plan, chat, compare, speed, fidelity, abilities, measure, quantize, download)
 
 
 class ServePage(Protocol):

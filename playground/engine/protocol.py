@@ -22,6 +22,7 @@ from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+Precision = Literal["exact", "16-bit", "top"]  # of kept log-probabilities; engine/local/reference_file.py says more
 FinishReason = Literal["end of text", "length limit", "stop string", "context full", "cancelled"]
 
 # For people, on the page and in the terminal.
@@ -95,6 +96,20 @@ class TokenScore:
     agrees: bool | None = None
 
 
+@dataclass(frozen=True)
+class BriefScores:
+    """The figures of several tokens of a text, in order, and nothing to look at: a list each.
+
+    logprobs: how likely the model finds each token (natural logarithm). The others are empty if it is not compared
+    with a reference: see TokenScore for what they mean.
+    """
+
+    logprobs: tuple[float, ...]
+    reference_logprobs: tuple[float, ...] = ()
+    kl_divergences: tuple[float, ...] = ()
+    agreements: tuple[bool, ...] = ()
+
+
 # --- commands, from the page to a model's process ---
 
 
@@ -138,6 +153,8 @@ class Score:
         compares.
     window: the most tokens that are read together; None reads the whole text together.
     literal: spans of the prompt, as in Generate.
+    brief: send BriefScores instead of a TokenScore for each token; needed for another precision than "exact".
+    precision: how exactly the file keeps the log-probabilities, see engine/local/reference_file.py.
     """
 
     request: int
@@ -147,6 +164,8 @@ class Score:
     against_reference: bool
     window: int | None = None
     literal: tuple[Span, ...] = ()
+    brief: bool = False
+    precision: Precision = "exact"
 
 
 @dataclass(frozen=True)
@@ -357,12 +376,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of one chunk, none while a prompt is read. `done` of `total` tokens are read."""
+    """The scores of one chunk, none while a prompt is read. `done` of `total` tokens are read.
+
+    brief: instead of `scores`, where the request is brief.
+    """
 
     request: int
     done: int
     total: int
     scores: tuple[TokenScore, ...]
+    brief: BriefScores | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from playground.errors import RequestRefused
 from playground.limits.limits import Limits
 from playground.text_format import spelled_duration
 
-Via = Literal["chat", "compare", "fit", "models", "learn", "api", ""]  # the tab, or the API for programs
+Via = Literal["chat", "compare", "measure", "fit", "models", "learn", "api", ""]  # the tab, or the API for programs
 Work = Literal["reply", "comparison", "load", "making", "control", "scoring", "measurement"]
 StoppedBy = Literal["person", "time", "shutdown", "absence"]
 LAB_WORK: Final[tuple[Work, ...]] = ("making", "control", "scoring", "measurement")

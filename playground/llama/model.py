@@ -81,7 +81,7 @@ class LlamaModel:
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self.is_on_cpu = chosen.placement.is_cpu_only
         self.is_lost = False  # a GPU failed: nothing that it holds can be relied on
-        self._kv_type, self._placement = chosen.kv_type, chosen.placement
+        self._kv_type, self._v_type, self._placement = chosen.kv_type, chosen.v_type, chosen.placement
         self._make_context(chosen, last_words)
         self._logits_row: Any = ctypes.c_float * self.vocabulary_size
         self._pieces: dict[int, bytes] = {}
@@ -309,7 +309,7 @@ class LlamaModel:
 
         Raises PlaygroundError when llama.cpp cannot make it, usually for lack of memory.
         """
-        chosen = ContextParameters.for_scoring(tokens, self._kv_type, self._placement)
+        chosen = ContextParameters.for_scoring(tokens, self._kv_type, self._placement, self._v_type)
         return ScoringContext(self._model, self.vocabulary_size, chosen)
 
     def _logits(self, row: int) -> npt.NDArray[np.float32]:

@@ -143,6 +143,7 @@ class ContextParameters:
     """What a person chooses for a loaded model.
 
     context_size: cells of the KV cache in tokens, shared by all slots (one unified cache).
+    kv_type: of the keys and the values. v_type: of the values, where they have another one; None for the same.
     slots: sequences that can be decoded at once; their logits are reserved in the compute buffer.
     scored_rows: tokens of a batch that may all want their logits, where a text is scored; 0 where replies are written.
     device: where it shall run, by choice. placement: where it runs, once that is decided.
@@ -154,15 +155,22 @@ class ContextParameters:
     scored_rows: int = 0
     device: DeviceChoice = AUTOMATIC_CHOICE
     placement: Placement = CPU_ONLY
+    v_type: KvType | None = None
 
     def __post_init__(self) -> None:
         if self.context_size < 1 or self.slots < 1:
             raise ValueError(f"context_size and slots start at 1, got {self.context_size} and {self.slots}")
 
     @classmethod
-    def for_scoring(cls, tokens: int, kv_type: KvType = "f16", placement: Placement = CPU_ONLY) -> ContextParameters:
+    def for_scoring(
+        cls,
+        tokens: int,
+        kv_type: KvType = "f16",
+        placement: Placement = CPU_ONLY,
+        v_type: KvType | None = None,
+    ) -> ContextParameters:
         """The temporary context in which one text of so many tokens is scored."""
-        return cls(tokens, kv_type, slots=1, scored_rows=SCORED_ROWS, placement=placement)
+        return cls(tokens, kv_type, slots=1, scored_rows=SCORED_ROWS, placement=placement, v_type=v_type)
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> ContextParameters:
@@ -238,7 +246,8 @@ def context_parameters(chosen: ContextParameters, threads: int = 1) -> llama_cpp
     params.n_outputs_max = max(chosen.slots, chosen.scored_rows)
     params.n_threads = params.n_threads_batch = threads
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
-    params.type_k = params.type_v = KV_TYPES[chosen.kv_type]
+    params.type_k = KV_TYPES[chosen.kv_type]
+    params.type_v = KV_TYPES[chosen.v_type or chosen.kv_type]
     params.offload_kqv = params.op_offload = not is_cpu
     params.swa_full = False
     params.kv_unified = True

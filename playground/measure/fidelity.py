@@ -255,7 +255,8 @@ def _read(
         engine.count_tokens(continuation) if isinstance(continuation, str) else len(continuation)
     )
     longest = max(1, min(length, reading.window or length))
-    wanted = ContextParameters.for_scoring(longest, engine.context.kv_type, engine.context.placement)
+    chosen = engine.context
+    wanted = ContextParameters.for_scoring(longest, chosen.kv_type, chosen.placement, chosen.v_type)
     pool.free_memory_for_scoring(lease, wanted)
     disk_bytes = 0 if reading.window is None else (length - 1) * engine.loaded.vocabulary_size * 4
     against = phase == "reading the candidate"

@@ -8,28 +8,20 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 import math
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from playground.errors import PlaygroundError, RequestRefused
+from playground.errors import RequestRefused
 from playground.gguf.levels import nominal_bits
-from playground.machine.files import damaged_file_path, write_remedy
+from playground.measure.database import DatabaseFile
 
 Preference = Literal["first", "second", "tie", "both bad"]
 PREFERENCES: Final[tuple[Preference, ...]] = get_args(Preference)
 
-_LOG: Final = logging.getLogger(__name__)
 NORMAL_95: Final = 1.959964  # the standard normal's 97.5 % point
-_WAIT_SECONDS: Final = 5.0  # for another writer to finish
-_CHECK: Final = "Check that the data folder (PLAYGROUND_DATA_DIR) can be written to"
 _CSV_STARTS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS votes (
@@ -126,7 +118,7 @@ def wilson_interval(successes: int, trials: int, z: float = NORMAL_95) -> tuple[
     return low, 1.0 if successes == trials else min(1.0, centre + half)
 
 
-class VoteStore:
+class VoteStore(DatabaseFile):
     """The votes in one file, which the first vote creates. Thread-safe.
 
     A damaged file is renamed and a new one started; `set_aside` then says so. Every method raises PlaygroundError with
@@ -135,21 +127,8 @@ class VoteStore:
 
     def __init__(self, path: Path, most: int = 1_000_000) -> None:
         """most: the largest number of votes; more are refused."""
-        self.path = path
-        self.set_aside = ""  # a sentence for the page, once a damaged file was found
+        super().__init__(path, _SCHEMA, "The vote database")
         self._most = most
-        self._mending = threading.Lock()
-
-    def repair_file(self) -> None:
-        """Check the file, and move it aside if it is damaged; called when the playground starts."""
-        try:
-            with self._open("The votes cannot be counted") as database:
-                (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                self._move_aside(verdict)
-        except PlaygroundError as error:  # the next call that needs the file raises it again
-            if not self.set_aside:
-                _LOG.warning("%s", error)
 
     def add_vote(self, vote: Vote) -> None:
         """Store a vote. Raises RequestRefused for an invalid one, and if the database is full."""
@@ -158,7 +137,7 @@ class VoteStore:
         first, second = vote.pair.first, vote.pair.second
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         row = (now, first.model, first.level, second.model, second.level, vote.preference, vote.shown_as_a)
-        with self._open("Your vote could not be kept", write=True) as database, database:
+        with self.open_database("Your vote could not be kept", write=True) as database, database:
             (count,) = database.execute("SELECT count(*) FROM votes").fetchone()
             if count >= self._most:
                 raise RequestRefused(
@@ -171,7 +150,7 @@ class VoteStore:
     def tallies(self) -> list[Tally]:
         """Every pair with votes, the most votes first."""
         counts: dict[Pair, dict[str, int]] = {}
-        with self._open("The votes cannot be counted") as database:
+        with self.open_database("The votes cannot be counted") as database:
             rows = database.execute(
                 "SELECT first_model, first_level, second_model, second_level, preference, count(*) FROM votes "
                 "GROUP BY 1, 2, 3, 4, 5"
@@ -191,83 +170,15 @@ class VoteStore:
 
     def export_csv(self) -> str:
         """Every vote, oldest first, after a header line; RFC 4180, times in UTC."""
-        with self._open("The votes cannot be exported") as database:
+        with self.open_database("The votes cannot be exported") as database:
             rows = database.execute(f"SELECT {', '.join(_COLUMNS)} FROM votes ORDER BY id").fetchall()
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(_COLUMNS)
-        writer.writerows([_plain_cell(str(value)) for value in row] for row in rows)
+        writer.writerows([plain_cell(str(value)) for value in row] for row in rows)
         return text.getvalue()
 
-    @contextmanager
-    def _open(self, what_failed: str, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-        """A connection to a database with the table; in memory for reading a file that does not exist."""
-        try:
-            if write:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.is_dir():
-                raise sqlite3.DatabaseError("a folder has its name")
-            here = write or _is_begun(self.path)
-            with closing(sqlite3.connect(self.path if here else ":memory:", timeout=_WAIT_SECONDS)) as database:
-                if write or not here:
-                    database.execute(_SCHEMA)
-                yield database
-        except sqlite3.OperationalError as error:
-            to_do = "Make room on its disk" if "full" in str(error) else f"{_CHECK}, and {self.path.name} in it"
-            raise PlaygroundError(f"{what_failed}: {error}.", f"{to_do}.") from error
-        except sqlite3.DatabaseError as error:
-            self._move_aside(str(error))
-            raise PlaygroundError(f"{what_failed}. {self.set_aside}", "Try again.") from error
-        except OSError as error:
-            to_do = write_remedy(error, _CHECK)
-            raise PlaygroundError(f"{what_failed}: {error.strerror or error}.", f"{to_do}.") from error
 
-    def _move_aside(self, why: str) -> None:
-        """Raises PlaygroundError if the file cannot be renamed."""
-        with self._mending:
-            if _is_sound(self.path):  # another thread or process did it
-                return
-            kept = damaged_file_path(self.path)
-            try:
-                for ending in ("-journal", "-wal", "-shm", ""):  # with what SQLite could repair it from
-                    with suppress(FileNotFoundError):
-                        self.path.with_name(self.path.name + ending).rename(kept.with_name(kept.name + ending))
-            except OSError as error:
-                raise PlaygroundError(
-                    f"{self.path.name} in the data folder is damaged ({why}) and cannot be moved aside: "
-                    f"{error.strerror or error}.",
-                    "Move the file away; the next vote starts a new one.",
-                ) from error
-            self.set_aside = (
-                f"The vote database was damaged ({why}). It is kept as {kept.name} in the data folder, and a new one "
-                "was started."
-            )
-            _LOG.warning("%s", self.set_aside)
-
-
-def _is_begun(path: Path) -> bool:
-    """False for a file that does not exist, or is empty because the disk was full: it has no table yet."""
-    try:
-        return path.stat().st_size > 0
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _is_sound(path: Path) -> bool:
-    """True also for a file that does not exist: the next vote creates it."""
-    if not path.exists():
-        return True
-    if path.is_dir():
-        return False
-    try:
-        with closing(sqlite3.connect(path, timeout=_WAIT_SECONDS)) as database:
-            return bool(database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
-    except sqlite3.OperationalError:
-        return True  # locked or unreadable is not damaged
-    except sqlite3.DatabaseError:
-        return False
-
-
-def _plain_cell(text: str) -> str:
+def plain_cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula, because file names are untrusted."""
     return f"'{text}" if text.startswith(_CSV_STARTS_A_FORMULA) else text

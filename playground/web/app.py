@@ -23,6 +23,7 @@ from playground.app.compare.service import CompareService
 from playground.app.fit import FitService
 from playground.app.learn.lesson import LearnService
 from playground.app.loaded_models import LoadedModels
+from playground.app.measure.service import MeasureService
 from playground.app.model_picker import ModelPickerService
 from playground.app.models import ModelsService
 from playground.app.programs.service import ProgramService
@@ -61,6 +62,7 @@ from playground.web.tabs.compare import wire_compare_tab
 from playground.web.tabs.compare_layout import build_compare_tab
 from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
+from playground.web.tabs.measure import build_measure_tab, wire_measure_tab
 from playground.web.tabs.models import build_models_tab, wire_models_tab
 from playground.web.tabs.models_first import ChatTarget
 from playground.web.tabs.programs import build_agent_pairs, build_programs_panel
@@ -94,6 +96,7 @@ def build_app(
     loaded_models = LoadedModels(services.pool, services.planner, picker_service)
     chat_service = ChatService(settings, services.pool, picker_service, loaded_models)
     compare_service = CompareService(services, picker_service, loaded_models)
+    measure_service = MeasureService(services)
     models_service = ModelsService(services)
     fit_service = FitService(services, models_service.hub)
 
@@ -129,6 +132,8 @@ def build_app(
                 build_agent_pairs(programs)
             with gr.Tab("Chat", id="chat"):
                 chat = build_chat_tab(picker_service, settings)
+            with gr.Tab("Measure", id="measure") as measure_tab:
+                measure = build_measure_tab(measure_tab, measure_service)
             with gr.Tab("Fit", id="fit") as fit_tab:
                 fit = build_fit_tab(fit_tab, fit_service)
             with gr.Tab("Models", id="models") as models_tab:
@@ -140,6 +145,7 @@ def build_app(
         wire_chat_tab(page, chat, chat_service, streaming)
         wire_chat_keeping(page, chat, chat_service, streaming)
         wire_compare_tab(page, compare, compare_service, tabs, streaming)
+        wire_measure_tab(page, measure, measure_service)
         wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)
         wire_learn_tab(page, learn_tab, learn, tabs, LearnService(services))
         left, right = (pane.picker for pane in compare.panes)

@@ -27,6 +27,7 @@ from playground.engine.protocol import (
     Load,
     Loaded,
     LoadProgress,
+    Precision,
     Sampling,
     Score,
     ScoringEnded,
@@ -156,6 +157,8 @@ class LocalEngine:
         against_reference: bool,
         window: int | None = None,
         literal: Sequence[Span] = (),
+        brief: bool = False,
+        precision: Precision = "exact",
     ) -> ReplyStream:
         """Score a text token by token: Scored events, then ScoringEnded. The parameters are those of protocol.Score.
 
@@ -164,9 +167,8 @@ class LocalEngine:
         number = next(self._request_numbers)
         stream = self._open_mailbox(number, all_cores=False)  # its fixed chunks give the same scores with any number
         text = continuation if isinstance(continuation, str) else tuple(continuation)
-        self._child.send_line(
-            encode_command(Score(number, prompt, text, str(path), against_reference, window, tuple(literal)))
-        )
+        command = Score(number, prompt, text, str(path), against_reference, window, tuple(literal), brief, precision)
+        self._child.send_line(encode_command(command))
         return stream
 
     def count_tokens(self, text: str, literal: Sequence[Span] = ()) -> int:

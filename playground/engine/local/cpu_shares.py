@@ -46,6 +46,11 @@ class CpuShares:
         self._thread = threading.Thread(target=self._run, daemon=True, name="core shares")
         self._thread.start()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no model decodes or waits for its turn."""
+        return self._changes.empty() and not self._decoding
+
     def add_model(self, model: Threaded, *, all_cores: bool = False) -> None:
         self._changes.put(("add with all cores" if all_cores else "add", model))
 

@@ -210,6 +210,16 @@ class ModelPool:
         with self._changed:
             return [self._describe(model) for model in self._models.values() if model.is_alive]
 
+    @property
+    def cores(self) -> int:
+        """What the models that decode share."""
+        return self._cpu_shares.cores
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether any model of this pool decodes now."""
+        return not self._cpu_shares.is_idle
+
     def forget_chat(self, chat: str) -> None:
         """Let every model clear what its cache holds of a chat that is over. The name is that of protocol.Generate."""
         with self._changed:

@@ -24,15 +24,24 @@ from typing import Any, BinaryIO, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from playground.engine.local.reference_file import compare_row, kl_divergence, pack_row, row_bytes
 from playground.engine.local.request import TextStream
-from playground.engine.protocol import Alternative, Event, Failed, Score, Scored, ScoringEnded, TokenScore
+from playground.engine.protocol import (
+    Alternative,
+    BriefScores,
+    Event,
+    Failed,
+    Score,
+    Scored,
+    ScoringEnded,
+    TokenScore,
+)
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.control_tokens import Span
 from playground.llama.params import SCORED_ROWS
 
 TOP: Final = 5  # alternatives in each TokenScore
 SPARE_DISK_BYTES: Final = 256 << 20  # left free beside the file of log-probabilities
-_FLOAT_BYTES: Final = 4
 
 Logprobs = npt.NDArray[np.float32]  # one row over the vocabulary, or several
 
@@ -143,21 +152,48 @@ class Scorer:
                         window.tokens[start:stop], start, first - start, self._threads
                     )
                     targets = window.tokens[first + 1 : stop + 1]
+                    done += stop - start
+                    if command.brief:
+                        brief = self._score_briefly(command, file, targets, rows)
+                        yield Scored(command.request, done, total, (), brief)
+                        continue
                     reference = self._write_or_read_rows(command, file, rows)
                     scores = [self._score(*rest, texts) for rest in zip(targets, rows, reference, strict=True)]
                     if scores and (window, stop) == last:
                         scores[-1] = replace(scores[-1], text=scores[-1].text + texts.finish_text())
-                    done += stop - start
                     yield Scored(command.request, done, total, tuple(scores))
 
-    # --- the file of log-probabilities: a line that describes it, then rows of 32-bit floats ---
+    def _score_briefly(self, command: Score, file: BinaryIO, targets: Sequence[int], rows: Logprobs) -> BriefScores:
+        """The figures of a chunk alone; its rows are kept, or compared with those of the reference."""
+        own = tuple(float(row[target]) for row, target in zip(rows, targets, strict=True))
+        if not command.against_reference:
+            file.writelines(pack_row(row, target, command.precision) for row, target in zip(rows, targets, strict=True))
+            return BriefScores(own)
+        size = row_bytes(command.precision, self._model.vocabulary_size)
+        found = [
+            compare_row(self._read_exactly(file, size), row, target, command.precision)
+            for row, target in zip(rows, targets, strict=True)
+        ]
+        return BriefScores(
+            own,
+            tuple(each.reference_logprob for each in found),
+            tuple(each.kl_divergence for each in found),
+            tuple(each.agrees for each in found),
+        )
+
+    # --- the file of log-probabilities: see reference_file.py ---
 
     def _open_file(self, command: Score, windows: Sequence[Window]) -> BinaryIO:
         """The file, its first line written or checked. It must exist: the caller has created it, and may delete it."""
         if self._vocabulary is None:
             self._vocabulary = vocabulary_digest(self._model)
         size = self._model.vocabulary_size
-        description = {"vocabulary": self._vocabulary, "size": size, "reading": _windows_digest(windows)}
+        description = {
+            "vocabulary": self._vocabulary,
+            "size": size,
+            "reading": _windows_digest(windows),
+            "precision": command.precision,
+        }
         path = Path(command.path)
         file: BinaryIO
         if command.against_reference:
@@ -168,7 +204,7 @@ class Scorer:
                 file.close()
                 raise
             return file
-        self._file_bytes = sum(window.scored_count for window in windows) * size * _FLOAT_BYTES
+        self._file_bytes = sum(window.scored_count for window in windows) * row_bytes(command.precision, size)
         _refuse_full_disk(path, self._file_bytes)
         file = path.open("r+b")
         file.write(json.dumps(description).encode() + b"\n")
@@ -179,11 +215,15 @@ class Scorer:
         if not command.against_reference:
             file.write(rows.tobytes())
             return [None] * len(rows)
-        data = file.read(rows.nbytes)
-        if len(data) != rows.nbytes:
+        data = self._read_exactly(file, rows.nbytes)
+        return list(np.frombuffer(data, dtype=np.float32).reshape(rows.shape))
+
+    def _read_exactly(self, file: BinaryIO, size: int) -> bytes:
+        data = file.read(size)
+        if len(data) != size:
             raise PlaygroundError("The reference's scores are incomplete.", "Measure again.")
         self._file_bytes += len(data)
-        return list(np.frombuffer(data, dtype=np.float32).reshape(rows.shape))
+        return data
 
     # --- one token ---
 
@@ -207,18 +247,6 @@ class Scorer:
             Alternative(token, self._model.token_to_piece(token).decode("utf-8", "replace"), float(row[token]))
             for token in best
         )
-
-
-def kl_divergence(reference: Logprobs, candidate: Logprobs) -> float:
-    """KL(reference || candidate) in nats, from two rows of log-probabilities over the same vocabulary.
-
-    The rows are 32-bit floats and add up to one only to about 1e-7. So two nearly equal rows can give a result that far
-    below zero, which no divergence can be: it becomes 0. Equal rows give exactly 0.
-    """
-    exact = reference.astype(np.float64)
-    probabilities = np.exp(exact)
-    possible = probabilities > 0
-    return max(0.0, float(np.sum(probabilities[possible] * (exact[possible] - candidate[possible]))))
 
 
 def divide_text(model: ScoredModel, command: Score) -> list[Window]:

@@ -14,8 +14,20 @@ import numpy.typing as npt
 import pytest
 
 from playground.engine.local.client import LocalEngine, loaded_engine
-from playground.engine.local.scoring import Scorer, chunks, divide_text, kl_divergence
-from playground.engine.protocol import GREEDY, Event, Failed, Finished, Score, Scored, ScoringEnded, Token, TokenScore
+from playground.engine.local.reference_file import kl_divergence
+from playground.engine.local.scoring import Scorer, chunks, divide_text
+from playground.engine.protocol import (
+    GREEDY,
+    BriefScores,
+    Event,
+    Failed,
+    Finished,
+    Score,
+    Scored,
+    ScoringEnded,
+    Token,
+    TokenScore,
+)
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
 from playground.llama.params import SCORED_ROWS, ContextParameters
@@ -269,3 +281,38 @@ def test_an_empty_text_is_refused_by_the_engine(engine: LocalEngine, tmp_path: P
     path.touch()
     with pytest.raises(PlaygroundError, match="too short"):
         list(engine.start_scoring("", "", path, against_reference=False))
+
+
+# --- brief scores, and how exactly a file keeps the reference ---
+
+
+@pytest.mark.parametrize("precision", ["exact", "16-bit", "top"])
+def test_a_model_against_itself_is_exactly_nothing_away_in_every_precision(tmp_path: Path, precision: Any) -> None:
+    text = LETTERS * 20
+    for against, share in ((False, 0.5), (True, 0.5)):
+        brief = briefly_scored(LetterModel(share), tmp_path / "file", text, precision, against_reference=against)
+    assert set(brief.kl_divergences) == {0.0} and all(brief.agreements)
+    assert brief.logprobs == brief.reference_logprobs == pytest.approx((math.log(0.5),) * (len(text) - 1))
+
+
+@pytest.mark.parametrize("precision", ["exact", "16-bit", "top"])
+def test_every_precision_gives_the_same_divergence_of_a_small_vocabulary(tmp_path: Path, precision: Any) -> None:
+    briefly_scored(LetterModel(0.5), tmp_path / "file", LETTERS * 20, precision)
+    brief = briefly_scored(LetterModel(0.3), tmp_path / "file", LETTERS * 20, precision, against_reference=True)
+    expected = 0.5 * math.log(0.5 / 0.3) + 0.5 * math.log(0.5 / 0.7)
+    assert brief.kl_divergences == pytest.approx((expected,) * 199, rel=1e-3)
+
+
+def briefly_scored(
+    model: LetterModel, path: Path, text: str, precision: Any, *, against_reference: bool = False
+) -> BriefScores:
+    """All brief scores of a text as one."""
+    path.touch()
+    events: list[Event] = []
+    scorer = Scorer(model, events.append)
+    scorer.add_request(Score(1, "", text, str(path), against_reference, brief=True, precision=precision))
+    while scorer.is_busy:
+        scorer.run_step(threads=1)
+    parts = [event.brief for event in events if isinstance(event, Scored) and event.brief]
+    names = ("logprobs", "reference_logprobs", "kl_divergences", "agreements")
+    return BriefScores(*(tuple(value for part in parts for value in getattr(part, name)) for name in names))

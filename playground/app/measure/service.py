@@ -1,0 +1,301 @@
+"""The Measure tab's service: what can be measured, what it will take, runs in the background, and their results.
+
+One run works at a time, in a thread of its own; the others wait in a queue. A run belongs to nobody's page: it goes on
+when its page is closed, and after a restart of the playground it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from playground.app.makeable_levels import MakeableLevels
+from playground.app.services import Services
+from playground.engine.local.reference_file import row_bytes
+from playground.engine.local.scoring import SPARE_DISK_BYTES
+from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
+from playground.limits.runs import Visitor
+from playground.llama.params import ContextParameters
+from playground.machine.files import free_disk_bytes
+from playground.measure.export import read_export
+from playground.measure.plan import CONTEXT_TOKENS, USUAL_KV, KvPair, MeasurementPlan
+from playground.measure.results import HERE, ResultRow, What, result_rows
+from playground.measure.run import MeasurementRun, RunProgress
+from playground.measure.run_queue import RunQueue
+from playground.measure.store import MeasurementStore, StoredRun
+from playground.models.model_file import ModelFile
+from playground.settings import Settings
+from playground.text_format import one_line
+
+MOST_SHOWN: Final = 8  # runs in the list
+STORE_NAME = "measurements.sqlite"
+
+
+def store_of(settings: Settings) -> MeasurementStore:
+    """The measurements of this data folder."""
+    return MeasurementStore(settings.data_dir / STORE_NAME)
+
+
+def plan_of(
+    services: Services,
+    model: str,
+    *,
+    levels: Sequence[str],
+    whats: Sequence[What],
+    reference: str = "",
+    kv_types: Sequence[KvPair] = (USUAL_KV,),
+    device: str = "auto",
+    text_name: str = "",
+    text: str = "",
+    repeats: int = 3,
+    most_tasks: int | None = None,
+) -> MeasurementPlan:
+    """A plan from what a person named, checked. model: as Library.find_file takes it.
+
+    levels: all that are on this disk, the largest first, where none is named; a named one that is not here is made.
+    reference: the level of the largest file where none is named. Raises ModelNotFound and RequestRefused.
+    """
+    files = services.library.find_files(model)
+    base_names = {file.base_name for file in files}
+    if len(base_names) > 1:
+        raise ModelNotFound(f"{model} holds several models.", f"Name one: {', '.join(sorted(base_names))}.")
+    if Path(model).expanduser().is_file():
+        services.library.add_file(Path(model))
+    base_name = files[0].base_name
+    here = [file for file in services.library.files() if file.base_name == base_name]
+    by_size = sorted(here, key=lambda file: file.size, reverse=True)
+    known = {file.level.upper(): file.level for file in here}
+    chosen = [known.get(level.strip().upper(), level.strip().upper()) for level in levels]
+    if not chosen:
+        chosen = [file.level for file in (sorted(files, key=lambda file: -file.size) if ":" in model else by_size)]
+    wanted = known.get(reference.upper(), reference.upper()) if reference else by_size[0].level
+    return MeasurementPlan(
+        model=base_name, levels=tuple(chosen), whats=tuple(whats),
+        reference=wanted if "fidelity" in whats else "", kv_types=tuple(kv_types), device=device,
+        text_name=text_name, text=text, repeats=repeats, most_tasks=most_tasks,
+    ).checked()  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LevelChoice:
+    """A level that can be measured. size: bytes. is_here: it need not be made first."""
+
+    level: str
+    size: int
+    is_here: bool
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """What a run will take, told before it begins. None is what cannot be known yet.
+
+    seconds: from the speed that was measured of this model before. disk_bytes: of the reference's scores, for the time
+    of the run. made_bytes: of levels that are made first, which stay. memory_bytes: of the largest level with its
+    context. is_short_of_disk: the scores will be kept in a shorter form, see engine/local/reference_file.py.
+    """
+
+    items: int
+    seconds: float | None
+    disk_bytes: int
+    made_bytes: int
+    memory_bytes: int | None
+    is_short_of_disk: bool = False
+    to_make: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as it stands. position: 0 works, more waits, None is over. failed: items with why."""
+
+    stored: StoredRun
+    items: int
+    position: int | None
+    progress: RunProgress | None
+
+    @property
+    def failed(self) -> dict[str, str]:
+        return {item: why for item, why in self.stored.finished.items() if why}
+
+
+@dataclass(frozen=True)
+class ResultsView:
+    """All rows of the table. usable: bytes that a model can have here, the line of what fits.
+
+    problem: why there is no table. notice: that a damaged file was set aside.
+    """
+
+    rows: tuple[ResultRow, ...]
+    usable: int
+    problem: PlaygroundError | None = None
+    notice: str = ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The imports among the rows."""
+        return tuple(dict.fromkeys(row.key.source for row in self.rows if row.key.source))
+
+
+class MeasureService:
+    """One for all visitors. `close` it at the end: a run that works is continued at the next start."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self.settings = services.settings
+        self.runs = services.runs
+        self.store = store_of(services.settings)
+        self._reading = threading.Lock()
+        self._known: tuple[tuple[int, int], tuple[ResultRow, ...]] | None = None
+        self._makeable = MakeableLevels(services.quantization_jobs if self.settings.allow_quantize else None)
+        folder = self.settings.data_dir / "scores"
+        self.queue = RunQueue(
+            self.store, services.runs, self._new_run, folder, limited_in_time=self.settings.on_space
+        )  # fmt: skip
+        services.close_first(self.queue.close)
+        if self.store.path.exists():
+            self.store.repair_file()
+            self.queue.continue_cut_off_runs()
+
+    def _new_run(self) -> MeasurementRun:
+        services = self._services
+        jobs = services.quantization_jobs if self.settings.allow_quantize else None
+        return MeasurementRun(services.pool, services.library, jobs, self.store, self.settings.data_dir / "scores")
+
+    # --- what can be measured ---
+
+    def models(self) -> list[tuple[str, str]]:
+        """(name to show, base name) of every model on this disk."""
+        found = {file.base_name: file.display_name for file in self._services.library.files()}
+        return [(name, base) for base, name in sorted(found.items(), key=lambda pair: pair[1].lower())]
+
+    def levels(self, model: str) -> list[LevelChoice]:
+        """The levels on this disk and those that can be made of them, the largest first."""
+        here = [file for file in self._services.library.files() if file.base_name == model]
+        found = [LevelChoice(file.level, file.size, True) for file in here]
+        known = {choice.level for choice in found}
+        makeable = self._makeable.levels_of(model).values() if here else ()
+        found += [LevelChoice(size.level, size.size, False) for size in makeable if size.level not in known]
+        return sorted(found, key=lambda choice: choice.size, reverse=True)
+
+    def check_plan(self, plan: MeasurementPlan) -> MeasurementPlan:
+        """The plan as it will be carried out. Raises RequestRefused for a model or a level that is not offered."""
+        if not self.settings.allow_lab:
+            raise RequestRefused("Measuring is switched off here.", "Run the playground yourself.", setting="allow_lab")
+        offered = {choice.level for choice in self.levels(plan.model)}
+        if missing := {*plan.levels, *filter(None, [plan.reference])} - offered:
+            raise RequestRefused(
+                f"{plan.model[:100]} is not here as {sorted(missing)[0][:40]}, and it cannot be made.", "Choose others."
+            )
+        return plan.checked()
+
+    def estimate(self, plan: MeasurementPlan) -> RunEstimate:
+        """What a plan will take. Raises as `check_plan` does."""
+        plan = self.check_plan(plan)
+        choices = {choice.level: choice for choice in self.levels(plan.model)}
+        wanted = [choices[level] for level in dict.fromkeys((*plan.levels, *filter(None, [plan.reference])))]
+        files = [file for file in self._services.library.files() if file.base_name == plan.model]
+        to_make = [choice for choice in wanted if not choice.is_here]
+        disk = short = 0
+        if "fidelity" in plan.whats:
+            header = self._services.library.header(files[0].path)
+            vocabulary = header.vocabulary_size or 0
+            tokens = sum(len(text.text) for text in plan.texts()) // 3
+            disk = tokens * row_bytes("16-bit", vocabulary)
+            if free_disk_bytes(self.settings.data_dir) < disk + SPARE_DISK_BYTES:
+                disk, short = tokens * row_bytes("top", vocabulary), 1
+        return RunEstimate(
+            len(plan.items()), self._seconds_of(plan, choices), disk, sum(choice.size for choice in to_make),
+            self._memory_of(plan, files, choices), bool(short), tuple(choice.level for choice in to_make),
+        )  # fmt: skip
+
+    def _seconds_of(self, plan: MeasurementPlan, choices: Mapping[str, LevelChoice]) -> float | None:
+        """From the bytes per second that replies of this model were written with, measured here before."""
+        rows = [row for row in self._rows() if row.key.source == HERE and row.speed]
+        own = [row for row in rows if row.key.model == plan.model] or rows
+        if not own:
+            return None
+        pace = sum(row.size * (row.speed or 0.0) for row in own) / len(own)
+        work = sum(plan.written_tokens(item.what) * choices[item.level].size for item in plan.items())
+        if plan.reference:
+            work += plan.written_tokens("fidelity") * choices[plan.reference].size
+        return work / pace
+
+    def _memory_of(
+        self, plan: MeasurementPlan, files: Sequence[ModelFile], choices: Mapping[str, LevelChoice]
+    ) -> int | None:
+        """Of the largest level with its context; None where its header cannot be planned."""
+        largest = max((choices[level] for level in plan.levels), key=lambda choice: choice.size)
+        file = next((file for file in files if file.level == largest.level), files[0])
+        try:
+            planned = self._services.planner.plan(file.path, ContextParameters(CONTEXT_TOKENS, slots=1))
+        except PlaygroundError:
+            return None
+        return planned.needed + largest.size - file.size
+
+    # --- runs ---
+
+    def start_run(self, plan: MeasurementPlan, visitor: Visitor) -> int:
+        """Begin a run, or let it wait; returns its number. Raises RequestRefused."""
+        return self.queue.start_run(self.check_plan(plan), visitor)
+
+    def change_run(self, action: str, visitor: Visitor) -> None:
+        """Do what a row's button asks: `stop 3`, `continue 3`. Raises RequestRefused for another visitor's run."""
+        word, _, text = action.partition(" ")
+        number = int(text) if text.isdecimal() and len(text) < 12 else 0
+        stored = self.store.find_run(number)
+        if stored is None:
+            raise RequestRefused("There is no such run.", "Look at the list again.")
+        if self.settings.on_space and stored.person != visitor.person:
+            raise RequestRefused("Another visitor started this run.", "Only they can change it.")
+        if word == "stop":
+            self.queue.stop_run(number)
+        elif word == "continue":
+            self.check_plan(MeasurementPlan.from_json(stored.plan))
+            self.queue.continue_run(number, visitor)
+
+    def run_views(self) -> list[RunView]:
+        """The newest runs of the page, the newest first; [] where the file cannot be read, which `results` says."""
+        try:
+            runs = [each for each in self.store.runs() if each.person][-MOST_SHOWN:]
+        except PlaygroundError:
+            return []
+        positions = self.queue.positions()
+        return [
+            RunView(
+                each, len(MeasurementPlan.from_json(each.plan).items()), positions.get(each.id),
+                self.queue.progress_of(each.id),
+            )
+            for each in reversed(runs)
+        ]  # fmt: skip
+
+    # --- results ---
+
+    def results(self) -> ResultsView:
+        """Everything measured and imported."""
+        usable = self._services.memory().usable
+        try:
+            return ResultsView(self._rows(), usable, notice=self.store.set_aside)
+        except PlaygroundError as error:
+            return ResultsView((), usable, problem=error)
+
+    def _rows(self) -> tuple[ResultRow, ...]:
+        """Read again only where the file has changed: pages look every few seconds, and answers are long."""
+        try:
+            status = self.store.path.stat()
+            version = (status.st_mtime_ns, status.st_size)
+        except OSError:
+            version = (0, 0)
+        with self._reading:
+            if self._known is None or self._known[0] != version:
+                self._known = (version, tuple(result_rows(self.store.measurements())))
+            return self._known[1]
+
+    def import_file(self, name: str, data: bytes) -> int:
+        """Lay somebody else's export beside the own results; returns how many measurements it has."""
+        if self.settings.on_space:
+            raise RequestRefused("Nothing can be imported on a Space.", "Run the playground yourself.")
+        measurements = read_export(data, one_line(name, 80) or "import")
+        self.store.add_import(measurements[0].source if measurements else name, measurements)
+        return len(measurements)

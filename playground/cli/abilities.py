@@ -1,0 +1,65 @@
+"""`abilities`: how many instructions a model follows, how many tool calls and answers are right."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from playground.cli.arguments import add_device_arguments, chosen_device, lease_file, repeats
+from playground.cli.output import ProgressLine, Report, format_table
+from playground.settings import Settings
+
+if TYPE_CHECKING:
+    from playground.cli.arguments import Commands
+
+
+def add_to(commands: Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "abilities",
+        help="instructions followed, tools called, sums done, long texts read",
+        description="Tasks whose answers can be checked, with the 95 % Wilson interval of each score.",
+    )
+    parser.add_argument("models", metavar="MODEL", nargs="+")
+    suites = ("instructions", "tools", "reasoning")
+    parser.add_argument("--suite", action="append", choices=suites, help="only this one (may be repeated)")
+    parser.add_argument("--tasks", type=repeats, metavar="N", help="only the first N tasks of each suite")
+    add_device_arguments(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.app.services import Services
+    from playground.llama.params import ContextParameters
+    from playground.measure.abilities.suites import run_suite
+    from playground.measure.plan import CONTEXT_TOKENS
+    from playground.measure.results import ABILITIES
+
+    context = ContextParameters(CONTEXT_TOKENS, slots=1, device=chosen_device(arguments))
+    rows: list[dict[str, Any]] = []
+    with Services(settings) as services, ProgressLine() as line:
+        for model in arguments.models:
+            path = services.library.find_file(model).path
+            with lease_file(services, path, context) as lease:
+                for suite in arguments.suite or ABILITIES:
+                    work = run_suite(suite, lease, arguments.tasks, f"{model} {suite}")
+                    while True:
+                        try:
+                            line.show(next(work)[0])
+                        except StopIteration as end:
+                            figures, details = end.value
+                            break
+                    interval = [figures.pop("interval_low"), figures.pop("interval_high")]
+                    row = {"model": model, "suite": suite, **figures, "interval": interval, "details": details}
+                    rows.append(row)
+    table = [["MODEL", "SUITE", "PASSED", "SHARE", "95 % INTERVAL"]]
+    table += [
+        [
+            row["model"],
+            row["suite"],
+            f"{row['passed']} of {row['items']}",
+            f"{row['share']:.0%}",
+            f"{row['interval'][0]:.0%} to {row['interval'][1]:.0%}",
+        ]
+        for row in rows
+    ]
+    return Report({"rows": rows}, format_table(table, right=(2, 3)))

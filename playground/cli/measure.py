@@ -1,0 +1,111 @@
+"""`measure`: what each level of a model costs in quality, memory and speed, kept as the Measure tab keeps it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from playground.cli.arguments import add_device_arguments, chosen_device, repeats
+from playground.cli.fidelity import read_text
+from playground.cli.output import ProgressLine, Report
+from playground.errors import PlaygroundError
+from playground.settings import Settings
+from playground.text_format import about
+
+if TYPE_CHECKING:
+    from playground.cli.arguments import Commands
+
+_WHATS = ("speed", "fidelity", "abilities", "instructions", "tools", "reasoning")
+
+
+def whats(text: str) -> list[str]:
+    """Comma-separated; `abilities` stands for its three suites."""
+    chosen = [word.strip() for word in text.split(",") if word.strip()]
+    if unknown := [word for word in chosen if word not in _WHATS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(_WHATS)}")
+    return chosen
+
+
+def kv_types(text: str) -> list[tuple[str, str]]:
+    """Comma-separated types of keys and values: `f16`, `q8_0`, or `q8_0/q4_0` where they differ."""
+    from playground.llama.params import KV_TYPES
+
+    pairs = [tuple((word.strip().split("/") * 2)[:2]) for word in text.split(",") if word.strip()]
+    if any(kind not in KV_TYPES for pair in pairs for kind in pair):
+        raise argparse.ArgumentTypeError(f"{text} is not made of {', '.join(KV_TYPES)}")
+    return [(k, v) for k, v in pairs]
+
+
+def add_to(commands: Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "measure",
+        help="what each level costs in quality, memory and speed",
+        description="Measures every level and keeps the results; an interrupted run of the same is continued.",
+    )
+    parser.add_argument("models", metavar="MODEL", nargs="+")
+    parser.add_argument("--levels", metavar="L,L", help="the levels, here or to be made (default: all on this disk)")
+    parser.add_argument("--what", type=whats, default=["speed", "fidelity"], metavar="W,W", help=", ".join(_WHATS))
+    parser.add_argument("--reference", metavar="L", help="the level to measure against (default: the largest)")
+    parser.add_argument("--kv", type=kv_types, default=[("f16", "f16")], metavar="T,T", help="such as f16,q8_0/q4_0")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="read this for fidelity instead of the six texts")
+    parser.add_argument("--tasks", type=repeats, metavar="N", help="only the first N tasks of each suite")
+    parser.add_argument("--repeat", type=repeats, default=3, metavar="R", help="runs of each speed test (default: 3)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the results to FILE: .json, .csv or .md")
+    add_device_arguments(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> Report:
+    from playground.app.measure.service import plan_of, store_of
+    from playground.app.services import Services
+    from playground.measure.export import export_csv, export_json, export_markdown
+    from playground.measure.results import ABILITIES, What, result_rows
+    from playground.measure.run import MeasurementRun
+
+    text = read_text(arguments.text) if arguments.text else ""
+    chosen: list[What] = []
+    for word in arguments.what:
+        chosen += ABILITIES if word == "abilities" else [word]
+    failed: list[str] = []
+    with Services(settings) as services, ProgressLine() as line:
+        store = store_of(settings)
+        names: list[str] = []
+        for model in arguments.models:
+            plan = plan_of(
+                services, model, levels=[word for word in (arguments.levels or "").split(",") if word], whats=chosen,
+                reference=arguments.reference or "", kv_types=arguments.kv, device=chosen_device(arguments).text,
+                text_name=arguments.text.name if arguments.text else "", text=text, repeats=arguments.repeat,
+                most_tasks=arguments.tasks,
+            )  # fmt: skip
+            names.append(plan.model)
+            number = store.unfinished_run(plan.to_json()) or store.add_run(plan.to_json(), "")
+            store.retry_failed_items(number)
+            store.set_run_state(number, "running")
+            jobs = services.quantization_jobs if settings.allow_quantize else None
+            work = MeasurementRun(services.pool, services.library, jobs, store, settings.data_dir / "scores")
+            try:
+                for progress in work.work(number, plan):
+                    left = f", {about(progress.seconds_left)} left" if progress.seconds_left else ""
+                    line.show(f"{progress.done:4.0%} {progress.waiting or progress.stage}{left}")
+            except BaseException:
+                store.set_run_state(number, "stopped")
+                raise
+            stored = store.find_run(number)
+            problems = {item: why for item, why in stored.finished.items() if why} if stored else {}
+            failed += [f"{plan.model} {item}: {why}" for item, why in problems.items()]
+            store.set_run_state(number, "done" if not problems else "failed")
+        rows = [row for row in result_rows(store.measurements()) if row.key.model in names and not row.key.source]
+    record = export_json(rows)
+    if arguments.out:
+        texts = {".csv": export_csv, ".md": export_markdown}
+        writer = texts.get(arguments.out.suffix.lower())
+        try:
+            arguments.out.write_text(writer(rows) if writer else json.dumps(record, indent=1), encoding="utf-8")
+        except OSError as error:
+            raise PlaygroundError(
+                f"{arguments.out} cannot be written: {error.strerror}.", "Name another file."
+            ) from error
+    problem = PlaygroundError("; ".join(failed), "What was measured is kept.") if failed else None
+    return Report({**record, "failed": failed}, export_markdown(rows), problem)

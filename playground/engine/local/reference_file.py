@@ -1,0 +1,133 @@
+"""The file in which a reference model's log-probabilities wait for the models that are compared with it.
+
+It begins with one line of JSON, which says what was read by which vocabulary. Then come the rows, one for each scored
+token. How exactly a row is kept decides how large the file is; the four bytes of "exact" for each token of the
+vocabulary are 200 MB for 1,000 tokens and a vocabulary of 50,000.
+
+- "exact": 32-bit floats.
+- "16-bit": as llama.cpp's perplexity tool keeps them: 65,536 steps between the row's least and largest
+  log-probability, where nothing is kept that lies more than 16 below the largest.
+- "top": the most likely tokens and the sum of all others. The divergence computed from it is a lower bound, because all
+  the others count as one.
+
+Each row also has a digest of its exact floats: a model that gives the same ones differs by exactly nothing, in every
+kind of file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from playground.engine.protocol import Precision
+
+Logprobs = npt.NDArray[np.float32]  # one row over the vocabulary: natural logarithms
+
+TOP_KEPT: Final = 512  # tokens of a row of the kind "top"
+_RANGE: Final = 16.0  # below the largest log-probability; less is treated as impossible, as llama.cpp's tool does
+_STEPS: Final = 65_535
+_DIGEST_BYTES: Final = 8
+_FACTS: Final = np.dtype(  # least, step: of the kind "16-bit". rest: the mass of all others of the kind "top"
+    [
+        ("digest", f"V{_DIGEST_BYTES}"),
+        ("best", "<i4"),
+        ("target", "<f4"),
+        ("least", "<f4"),
+        ("step", "<f4"),
+        ("rest", "<f4"),
+    ]
+)
+_ENTRY: Final = np.dtype([("token", "<i4"), ("logprob", "<f4")])
+
+
+@dataclass(frozen=True)
+class RowComparison:
+    """How a model's row differs from the reference's. reference_logprob: of the token that really came.
+
+    kl_divergence: in nats. agrees: whether both find the same token most likely.
+    """
+
+    reference_logprob: float
+    kl_divergence: float
+    agrees: bool
+
+
+def row_bytes(precision: Precision, vocabulary_size: int) -> int:
+    """What one row takes in the file."""
+    if precision == "exact":
+        return 4 * vocabulary_size
+    if precision == "16-bit":
+        return _FACTS.itemsize + 2 * vocabulary_size
+    return _FACTS.itemsize + min(TOP_KEPT, vocabulary_size) * _ENTRY.itemsize
+
+
+def pack_row(row: Logprobs, target: int, precision: Precision) -> bytes:
+    """The bytes of a row; target: the token that really came."""
+    if precision == "exact":
+        return row.tobytes()
+    facts = np.zeros(1, _FACTS)
+    facts["digest"] = np.void(_digest(row))
+    facts["best"], facts["target"] = row.argmax(), row[target]
+    if precision == "16-bit":
+        largest = row.max()
+        least = max(float(row.min()), float(largest) - _RANGE)
+        step = (float(largest) - least) / _STEPS or 1.0
+        facts["least"], facts["step"] = least, step
+        steps = np.clip((row - np.float32(least)) / np.float32(step) + 0.5, 0, _STEPS).astype("<u2")
+        return bytes(facts.tobytes() + steps.tobytes())
+    kept = min(TOP_KEPT, len(row))
+    tokens = np.argpartition(-row, kept - 1)[:kept]
+    facts["rest"] = max(0.0, 1.0 - float(np.exp(row[tokens].astype(np.float64)).sum()))
+    entries = np.empty(kept, _ENTRY)
+    entries["token"], entries["logprob"] = tokens, row[tokens]
+    return facts.tobytes() + entries.tobytes()
+
+
+def compare_row(packed: bytes, row: Logprobs, target: int, precision: Precision) -> RowComparison:
+    """A row that `pack_row` made, against another model's row for the same place."""
+    if precision == "exact":
+        exact = np.frombuffer(packed, dtype=np.float32)
+        same = bool(exact.argmax() == row.argmax())
+        return RowComparison(float(exact[target]), kl_divergence(exact, row), same)
+    (facts,) = np.frombuffer(packed[: _FACTS.itemsize], _FACTS)
+    agrees = bool(facts["best"] == row.argmax())
+    if facts["digest"].tobytes() == _digest(row):
+        divergence = 0.0
+    elif precision == "16-bit":
+        steps = np.frombuffer(packed, "<u2", offset=_FACTS.itemsize)
+        is_cut = facts["step"] * _STEPS >= _RANGE * 0.9999
+        reference = steps.astype(np.float32) * facts["step"] + facts["least"]
+        divergence = _sum_of(np.where(steps > 0, reference, -np.inf).astype(np.float32) if is_cut else reference, row)
+    else:
+        entries = np.frombuffer(packed, _ENTRY, offset=_FACTS.itemsize)
+        own = row[entries["token"]]
+        divergence = _sum_of(entries["logprob"], own)
+        rest, own_rest = float(facts["rest"]), 1.0 - float(np.exp(own.astype(np.float64)).sum())
+        if rest > 1e-6:
+            divergence += rest * float(np.log(rest / max(own_rest, 1e-9)))
+    return RowComparison(float(facts["target"]), max(0.0, divergence), agrees)
+
+
+def kl_divergence(reference: Logprobs, candidate: Logprobs) -> float:
+    """KL(reference || candidate) in nats, from two rows of log-probabilities over the same vocabulary.
+
+    The rows are 32-bit floats and add up to one only to about 1e-7. So two nearly equal rows can give a result that far
+    below zero, which no divergence can be: it becomes 0. Equal rows give exactly 0.
+    """
+    return max(0.0, _sum_of(reference, candidate))
+
+
+def _sum_of(reference: Logprobs, candidate: Logprobs) -> float:
+    """The sum of p log(p / q), in double precision. A token that the reference finds impossible adds nothing."""
+    probabilities = np.exp(reference)
+    with np.errstate(invalid="ignore"):  # two impossible ones have no difference
+        differences = np.where(probabilities > 0, reference - candidate, np.float32(0))
+    return float(np.dot(probabilities.astype(np.float64), differences.astype(np.float64)))
+
+
+def _digest(row: Logprobs) -> bytes:
+    return hashlib.blake2b(row.tobytes(), digest_size=_DIGEST_BYTES).digest()

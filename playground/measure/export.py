@@ -1,0 +1,162 @@
+"""Measurements as files: CSV for a spreadsheet, JSON to be laid beside others, a Markdown table for a model card.
+
+JSON is the whole of it, and `read_export` reads it back. CSV and Markdown are the table.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Final, get_args
+
+from playground.errors import RequestRefused
+from playground.measure.results import Measurement, ResultRow, What
+from playground.measure.votes import plain_cell
+from playground.text_format import UNKNOWN, gibibytes, one_line
+
+FORMAT: Final = "gguf-playground measurements"
+MOST_IMPORTED: Final = 5_000
+MOST_BYTES: Final = 64 << 20
+_COLUMNS: Final[tuple[tuple[str, What, str], ...]] = (
+    ("perplexity", "fidelity", "perplexity"),
+    ("perplexity_error", "fidelity", "perplexity_error"),
+    ("kl_divergence", "fidelity", "kl_divergence"),
+    ("kl_divergence_error", "fidelity", "kl_divergence_error"),
+    ("kl_median", "fidelity", "kl_median"),
+    ("kl_99", "fidelity", "kl_99"),
+    ("kl_maximum", "fidelity", "kl_maximum"),
+    ("top_token_agreement", "fidelity", "top_token_agreement"),
+    ("top_token_agreement_error", "fidelity", "top_token_agreement_error"),
+    ("pp_tokens_per_second", "speed", "pp_tokens_per_second"),
+    ("tg_tokens_per_second", "speed", "tg_tokens_per_second"),
+    ("memory_resident", "speed", "memory_resident"),
+    ("instructions_passed", "instructions", "passed"),
+    ("instructions_items", "instructions", "items"),
+    ("tools_passed", "tools", "passed"),
+    ("tools_items", "tools", "items"),
+    ("reasoning_passed", "reasoning", "passed"),
+    ("reasoning_items", "reasoning", "items"),
+)
+_TYPES: Final[dict[str, Any]] = {
+    "size": int, "threads": int, "seconds": (int, float), "settings": dict, "versions": dict, "figures": dict,
+}  # fmt: skip
+_MAY_BE_NONE: Final = ("bits_per_weight", "layers")
+
+
+def export_json(rows: Sequence[ResultRow]) -> dict[str, Any]:
+    """Plain data: every measurement of the rows, with its conditions, and the answers to the tasks."""
+    measurements = [found.to_json() for row in rows for found in row.by_what.values()]
+    return {"format": FORMAT, "version": 1, "measurements": measurements}
+
+
+def export_csv(rows: Sequence[ResultRow]) -> str:
+    """One line for each row of the table, after a header line; sizes in bytes. RFC 4180."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    facts = ["source", "model", "level", "k_type", "v_type", "size", "bits_per_weight"]
+    writer.writerow([*facts, *(name for name, _, _ in _COLUMNS)])
+    for row in rows:
+        key = row.key
+        names = [plain_cell(word) for word in (key.source, key.model, key.level, key.k_type, key.v_type)]
+        figures = [row.figure(what, name) for _, what, name in _COLUMNS]
+        cells = [*names, row.size, row.own.bits_per_weight, *figures]
+        writer.writerow(["" if cell is None else cell for cell in cells])
+    return text.getvalue()
+
+
+def export_markdown(rows: Sequence[ResultRow]) -> str:
+    """A table for a model card, and under it how it was measured."""
+    lines = [
+        "| Model | Level | Size | Bits per weight | Perplexity | KL divergence | Same top token | Reply tok/s "
+        "| Instructions | Tool calls | Reasoning |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        names = [one_line(word, 120).replace("|", "\\|") for word in (row.key.model, row.key.name)]
+        share = row.figure("fidelity", "top_token_agreement")
+        cells = [
+            *names,
+            gibibytes(row.size),
+            _number(row.own.bits_per_weight, 2),
+            _with_error(row, "perplexity", 3),
+            _with_error(row, "kl_divergence", 5),
+            UNKNOWN if share is None else f"{share:.1%}",
+            _number(row.speed, 1),
+            *(score(row, what) for what in ("instructions", "tools", "reasoning")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"- {sentence}" for sentence in conditions(rows))]
+    return "\n".join(lines)
+
+
+def conditions(rows: Sequence[ResultRow]) -> list[str]:
+    """How the rows were measured, in sentences: the text and the reference, the device, the versions."""
+    found = [each for row in rows for each in row.by_what.values()]
+    references = sorted({f"{each.model} {each.reference} over {each.text}" for each in found if each.reference})
+    devices = sorted({f"{each.device}, {each.threads} threads" for each in found if each.what == "speed"})
+    versions = sorted({f"{name} {number}" for each in found for name, number in each.versions.items()})
+    sentences = []
+    if references:
+        against = one_line("; ".join(references), 300)
+        sentences.append(f"KL divergence in nats, mean over all tokens, against {against}.")
+    if devices:
+        sentences.append(f"Speed on {one_line('; '.join(devices), 300)}.")
+    if versions:
+        sentences.append(f"Measured with {one_line(', '.join(versions), 300)}.")
+    return sentences
+
+
+def score(row: ResultRow, what: What) -> str:
+    """`38 of 40`, or a dash."""
+    passed, items = row.figure(what, "passed"), row.figure(what, "items")
+    return UNKNOWN if passed is None or items is None else f"{passed:.0f} of {items:.0f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return UNKNOWN if value is None else f"{value:,.{digits}f}"
+
+
+def _with_error(row: ResultRow, name: str, digits: int) -> str:
+    value, error = row.figure("fidelity", name), row.figure("fidelity", f"{name}_error")
+    return _number(value, digits) + ("" if error is None else f" ± {error:,.{digits}f}")
+
+
+def read_export(data: bytes, source: str) -> list[Measurement]:
+    """The measurements of a JSON export, under the name of its file. Raises RequestRefused for anything else."""
+    if len(data) > MOST_BYTES:
+        raise RequestRefused(f"The file has {gibibytes(len(data))}.", f"Up to {gibibytes(MOST_BYTES)} are read.")
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused("The file is no JSON.", "Choose a JSON export of the Measure tab.") from error
+    entries = record.get("measurements") if isinstance(record, dict) and record.get("format") == FORMAT else None
+    if not isinstance(entries, list):
+        raise RequestRefused("The file holds no measurements.", "Choose a JSON export of the Measure tab.")
+    if len(entries) > MOST_IMPORTED:
+        raise RequestRefused(f"The file has {len(entries):,} measurements.", f"Up to {MOST_IMPORTED:,} are read.")
+    return [_measurement_of(entry, source, number) for number, entry in enumerate(entries, 1)]
+
+
+def _measurement_of(entry: object, source: str, number: int) -> Measurement:
+    names = [each.name for each in fields(Measurement) if each.name != "source"]
+    if not isinstance(entry, dict) or not set(names) <= entry.keys() | {"details"}:
+        raise RequestRefused(f"Measurement {number} of the file lacks a field.", "Export it again.")
+    values = {name: entry.get(name, []) for name in names}
+    for name, value in values.items():
+        wanted = _TYPES.get(name, list if name == "details" else str)
+        if name in _MAY_BE_NONE:
+            wanted = (int, float, type(None))
+        if not isinstance(value, wanted) or isinstance(value, bool) or _is_no_number(value):
+            raise RequestRefused(f"Measurement {number} of the file has a wrong {name}.", "Export it again.")
+    if values["what"] not in get_args(What) or any(_is_no_number(each) for each in values["figures"].values()):
+        raise RequestRefused(f"Measurement {number} of the file is none that is known here.", "Export it again.")
+    details = [each for each in values["details"] if isinstance(each, dict)]
+    return Measurement(**{**values, "details": details, "source": source})
+
+
+def _is_no_number(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

@@ -1,0 +1,121 @@
+"""What a run measures: levels of one model, KV cache types, and kinds of measurement, as a list of items.
+
+An item is the smallest piece that is kept: one kind of measurement, of one level with one KV cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from playground.errors import RequestRefused
+from playground.llama.params import KV_TYPES, KvType
+from playground.measure.results import ABILITIES, WHATS, What
+from playground.measure.texts import MeasuredText, own_text, six_texts
+
+KvPair = tuple[KvType, KvType]  # of keys and values
+USUAL_KV: Final[KvPair] = ("f16", "f16")
+MOST_ITEMS: Final = 500
+CONTEXT_TOKENS: Final = 4096  # in which abilities and speed are measured
+_READING_SHARE: Final = 0.1  # of the time of a written token that a read one takes; for estimates only
+_TOKENS_OF_A_REPLY: Final = 90
+_ITEMS_OF_A_SUITE: Final[Mapping[What, int]] = {"instructions": 65, "tools": 43, "reasoning": 22}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One kind of measurement of one level with one KV cache."""
+
+    level: str
+    k_type: KvType
+    v_type: KvType
+    what: What
+
+    @property
+    def key(self) -> str:
+        """`Q4_K_M q8_0/q4_0 fidelity`: its name in the store."""
+        return f"{self.level} {self.k_type}/{self.v_type} {self.what}"
+
+    @property
+    def name(self) -> str:
+        """The same for people; the usual cache is not named."""
+        kv = "" if (self.k_type, self.v_type) == USUAL_KV else f" (KV {self.k_type}/{self.v_type})"
+        return f"{self.what} of {self.level}{kv}"
+
+
+@dataclass(frozen=True)
+class MeasurementPlan:
+    """A run. model: base name. reference: the level that fidelity is measured against, "" where it is not measured.
+
+    kv_types: pairs of keys and values. device: as DeviceChoice.read takes it. text_name, text: a person's own text, ""
+    for the six texts. prompt_tokens, generated_tokens, repeats: of the speed tests. most_tasks: how many of each suite
+    of abilities, None for all. most_reply_tokens: of each of their answers, None for the suite's own length.
+    """
+
+    model: str
+    levels: tuple[str, ...]
+    whats: tuple[What, ...]
+    reference: str = ""
+    kv_types: tuple[KvPair, ...] = (USUAL_KV,)
+    device: str = "auto"
+    text_name: str = ""
+    text: str = ""
+    prompt_tokens: int = 512
+    generated_tokens: int = 128
+    repeats: int = 3
+    most_tasks: int | None = None
+    most_reply_tokens: int | None = None
+
+    def checked(self) -> MeasurementPlan:
+        """The same plan, in the usual order. Raises RequestRefused for one that measures nothing, or far too much."""
+        whats = tuple(what for what in WHATS if what in self.whats)
+        if not self.levels or not whats:
+            raise RequestRefused("There is nothing to measure.", "Choose at least one level and one measurement.")
+        kv_types = tuple(dict.fromkeys(self.kv_types)) or (USUAL_KV,)
+        if any(k not in KV_TYPES or v not in KV_TYPES for k, v in kv_types):
+            raise RequestRefused("That is no type of a KV cache.", f"Choose among {', '.join(KV_TYPES)}.")
+        plan = replace(self, levels=tuple(dict.fromkeys(self.levels)), whats=whats, kv_types=kv_types)
+        if len(plan.items()) > MOST_ITEMS:
+            raise RequestRefused(
+                f"That is {len(plan.items()):,} measurements in one run; up to {MOST_ITEMS} are done.",
+                "Choose fewer levels or KV cache types.",
+            )
+        if "fidelity" in whats and not plan.reference:
+            raise RequestRefused("Fidelity needs a reference.", "Choose the level to measure against.")
+        plan.texts()
+        return plan
+
+    def items(self) -> list[Item]:
+        """In the order in which they are measured: all of one level before the next, so that each is loaded once."""
+        return [
+            Item(level, k_type, v_type, what)
+            for level in self.levels
+            for k_type, v_type in self.kv_types
+            for what in self.whats
+        ]
+
+    def texts(self) -> tuple[MeasuredText, ...]:
+        """What is read for fidelity. Raises RequestRefused for an own text that is empty or too long."""
+        return own_text(self.text_name, self.text) if self.text_name or self.text else six_texts()
+
+    def written_tokens(self, what: What) -> float:
+        """About how many tokens an item writes; those that it reads count for what they cost beside them."""
+        if what == "fidelity":
+            return sum(len(each.text) for each in self.texts()) / 3.5 * _READING_SHARE
+        if what == "speed":
+            return (self.repeats + 1) * (self.generated_tokens + self.prompt_tokens * _READING_SHARE)
+        assert what in ABILITIES
+        tasks = min(_ITEMS_OF_A_SUITE[what], self.most_tasks or 1000)
+        return tasks * (_TOKENS_OF_A_REPLY + 300 * _READING_SHARE)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> MeasurementPlan:
+        """What `to_json` gave, after a way through JSON."""
+        kv_types = tuple((pair[0], pair[1]) for pair in record["kv_types"])
+        return cls(
+            **{**record, "levels": tuple(record["levels"]), "whats": tuple(record["whats"]), "kv_types": kv_types}
+        )

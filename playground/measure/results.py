@@ -1,0 +1,155 @@
+"""What a measurement found, and under which conditions: the record that is stored, exported and imported.
+
+A quality figure belongs to a file (by its hash), a KV cache and a text. A speed also belongs to a device, its layers
+and the threads. So every record carries all of them, with the versions of what computed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, get_args
+
+What = Literal["fidelity", "speed", "instructions", "tools", "reasoning"]
+WHATS: Final[tuple[What, ...]] = get_args(What)
+ABILITIES: Final[tuple[What, ...]] = ("instructions", "tools", "reasoning")
+HERE: Final = ""  # the source of what was measured by this playground
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing measured of one level.
+
+    file: its name. size: bytes. digest: SHA-256 of the file. k_type, v_type: of the KV cache. layers: on the device,
+    None on the CPU. settings: how it was measured. text, text_digest: what was read, "" where nothing was. reference:
+    the level that it is compared with, "" for none; reference_digest: of that file. versions: by name. figures: the
+    numbers by name. details: one entry for each test item. seconds: how long it took. source: HERE, or the name of an
+    imported file.
+    """
+
+    what: What
+    model: str
+    level: str
+    file: str
+    size: int
+    bits_per_weight: float | None
+    digest: str
+    k_type: str
+    v_type: str
+    device: str
+    layers: int | None
+    threads: int
+    settings: Mapping[str, Any]
+    text: str
+    text_digest: str
+    reference: str
+    reference_digest: str
+    versions: Mapping[str, str]
+    measured_at: str
+    seconds: float
+    figures: Mapping[str, Any]
+    details: Sequence[Mapping[str, Any]] = field(default=())
+    source: str = HERE
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, order=True)
+class RowKey:
+    """A row of the table: one level of a model with one KV cache, measured here or elsewhere."""
+
+    source: str
+    model: str
+    level: str
+    k_type: str = "f16"
+    v_type: str = "f16"
+
+    @property
+    def name(self) -> str:
+        """`Q4_K_M`, `Q4_K_M · KV q8_0`, `Q4_K_M · K q8_0 V q4_0`."""
+        if (self.k_type, self.v_type) == ("f16", "f16"):
+            return self.level
+        kv = f"KV {self.k_type}" if self.k_type == self.v_type else f"K {self.k_type} V {self.v_type}"
+        return f"{self.level} · {kv}"
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """The newest measurement of each kind of one level. own: any of them, for the facts of the file."""
+
+    key: RowKey
+    by_what: Mapping[What, Measurement]
+
+    @property
+    def own(self) -> Measurement:
+        return next(iter(self.by_what.values()))
+
+    @property
+    def size(self) -> int:
+        return self.own.size
+
+    def figure(self, what: What, name: str) -> float | None:
+        """A number of a measurement; None where it was not measured."""
+        found = self.by_what.get(what)
+        value = found.figures.get(name) if found else None
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def divergence(self) -> float | None:
+        return self.figure("fidelity", "kl_divergence")
+
+    @property
+    def speed(self) -> float | None:
+        """Tokens per second of a reply."""
+        return self.figure("speed", "tg_tokens_per_second")
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it was compared with itself."""
+        found = self.by_what.get("fidelity")
+        is_usual_cache = self.key.k_type == self.key.v_type == "f16"
+        return found is not None and found.digest == found.reference_digest and is_usual_cache
+
+
+def result_rows(measurements: Iterable[Measurement]) -> list[ResultRow]:
+    """The rows of the table: by model, the largest file first. measurements: the oldest first."""
+    found: dict[RowKey, dict[What, Measurement]] = {}
+    for each in measurements:
+        key = RowKey(each.source, each.model, each.level, each.k_type, each.v_type)
+        by_what = found.setdefault(key, {})
+        by_what.pop(each.what, None)  # so that the newest stands last
+        by_what[each.what] = each
+    rows = [ResultRow(key, _of_one_file(by_what)) for key, by_what in found.items()]
+    return sorted(rows, key=lambda row: (row.key.source, row.key.model, -row.size, row.key))
+
+
+def _of_one_file(by_what: Mapping[What, Measurement]) -> dict[What, Measurement]:
+    """Without what was measured of an earlier file of the same name."""
+    newest = list(by_what.values())[-1]
+    return {what: each for what, each in sorted(by_what.items()) if each.digest == newest.digest}
+
+
+def comparable_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """The rows whose fidelity was measured over the same text against the same reference: those of the newest one."""
+    measured = [(row, row.by_what["fidelity"]) for row in rows if "fidelity" in row.by_what]
+    if not measured:
+        return []
+    newest = max((found for _, found in measured), key=lambda found: found.measured_at)
+    wanted = (newest.text_digest, newest.reference_digest)
+    return [row for row, found in measured if (found.text_digest, found.reference_digest) == wanted]
+
+
+def efficient_frontier(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """The rows that no other beats: none is at least as small with at least as little divergence, and better in one.
+
+    From small to large. Rows without a divergence are left out.
+    """
+    measured = [(row.size, row.divergence, row) for row in rows if row.divergence is not None]
+    frontier: list[ResultRow] = []
+    least = float("inf")
+    for _, divergence, row in sorted(measured, key=lambda entry: (entry[0], entry[1])):
+        if divergence < least:
+            frontier.append(row)
+            least = divergence
+    return frontier

@@ -1,0 +1,296 @@
+"""Carries out a plan item by item. What is finished is kept at once; what fails is named, and the rest goes on.
+
+A run needs one model in memory at a time. The reference is read once, before the first level that is compared with it,
+and its scores wait on the disk. A level that is not here is made first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from playground import __version__
+from playground.engine.local.pool import ModelLease, ModelPool
+from playground.errors import ModelNotFound, PlaygroundError
+from playground.llama.params import ContextParameters, DeviceChoice
+from playground.measure.abilities.suites import run_suite
+from playground.measure.plan import CONTEXT_TOKENS, USUAL_KV, Item, MeasurementPlan
+from playground.measure.results import Measurement
+from playground.measure.speed import SpeedTest, measure_speed
+from playground.measure.store import MeasurementStore
+from playground.measure.text_fidelity import ReadProgress, ReferenceReading, TokenFigures, fidelity_figures
+from playground.measure.texts import SIX_TEXTS, texts_digest
+from playground.models.library import Library
+from playground.models.model_file import ModelFile
+from playground.quantize.jobs import QuantizationJobs
+from playground.quantize.quantize import QuantizationProgress
+
+_DIGEST_CHUNK: Final = 8 << 20
+_WAIT_SECONDS: Final = 0.2  # between two looks whether another model still decodes
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Where a run is. done: 0 to 1, of the whole run's work. seconds_left: estimated; None in the beginning.
+
+    waiting: why nothing is measured at this moment, "" where something is. disk_bytes: of temporary files.
+    """
+
+    stage: str
+    done: float
+    seconds_left: float | None = None
+    waiting: str = ""
+    disk_bytes: int = 0
+
+
+Step = tuple[str, float, str]  # what is done, how much of this item, why it waits
+
+
+class MeasurementRun:
+    """One run over the playground's models. `work` is a generator; closing it stops the run and deletes its files.
+
+    quantization_jobs: None where no level may be made. folder: for temporary files.
+    """
+
+    def __init__(
+        self,
+        pool: ModelPool,
+        library: Library,
+        quantization_jobs: QuantizationJobs | None,
+        store: MeasurementStore,
+        folder: Path,
+    ) -> None:
+        self._pool, self._library, self._jobs = pool, library, quantization_jobs
+        self._store, self._folder = store, folder
+        self._lease: ModelLease | None = None
+        self._leased: tuple[Path, ContextParameters] | None = None
+
+    def work(self, run: int, plan: MeasurementPlan) -> Generator[RunProgress, None, None]:
+        """Measure every item that is not finished. An item that fails is kept with its error, and the next one begins.
+
+        Raises PlaygroundError only where nothing can go on: the store cannot be written to.
+        """
+        stored = self._store.find_run(run)
+        finished = set(stored.finished) if stored else set()
+        items = [item for item in plan.items() if item.key not in finished]
+        costs = [max(1.0, plan.written_tokens(item.what)) for item in items]
+        needs_reference = any(item.what == "fidelity" for item in items)
+        whole = sum(costs) + (plan.written_tokens("fidelity") if needs_reference else 0)
+        clock, spent = _Clock(whole), 0.0
+        with ExitStack() as resources:
+            resources.callback(self._release)
+            reading = resources.enter_context(ReferenceReading(self._pool, plan.texts(), self._folder))
+            for item, cost in zip(items, costs, strict=True):
+                if item.what == "fidelity" and not reading.is_read:
+                    reference_cost = plan.written_tokens("fidelity")
+                    problem = yield from self._steps(
+                        self._read_reference(plan, reading), clock, spent, reference_cost, reading
+                    )
+                    spent += reference_cost
+                    if isinstance(problem, PlaygroundError):
+                        self._store.finish_item(run, item.key, f"The reference {plan.reference}: {problem}")
+                        continue
+                work = self._measure(plan, item, reading)
+                found = yield from self._steps(work, clock, spent, cost, reading)
+                self._store.finish_item(run, item.key, str(found) if isinstance(found, PlaygroundError) else found)
+                spent += cost
+        yield RunProgress("Finished", 1.0, 0.0)
+
+    def _steps(
+        self, work: Generator[Step, None, Any], clock: _Clock, spent: float, cost: float, reading: ReferenceReading
+    ) -> Generator[RunProgress, None, Any]:
+        """The result of one piece of work, or the error that it ended with."""
+        with closing(work) as steps:
+            while True:
+                try:
+                    stage, share, waiting = next(steps)
+                except StopIteration as end:
+                    return end.value
+                except PlaygroundError as error:
+                    self._release()  # a process that has died is not used for the next item
+                    return error
+                done = spent + share * cost
+                yield RunProgress(stage, done / clock.whole, clock.seconds_left(done), waiting, reading.disk_bytes)
+
+    # --- one item ---
+
+    def _measure(
+        self, plan: MeasurementPlan, item: Item, reading: ReferenceReading
+    ) -> Generator[Step, None, Measurement]:
+        file = yield from self._file_of(plan, item.level)
+        started = time.monotonic()
+        stage = f"Measuring {item.name}"
+        yield stage, 0.0, ""
+        context = self._context(plan, item)
+        lease = yield from self._lease_model(file, context, stage)
+        found = self._facts(plan, item, file, lease)
+        if item.what == "fidelity":
+            found = yield from self._fidelity(plan, lease, reading, stage, found)
+        elif item.what == "speed":
+            found = yield from self._speed(plan, lease, stage, found)
+        else:
+            figures, details = yield from run_suite(item.what, lease, plan.most_tasks, stage, plan.most_reply_tokens)
+            found = replace(found, figures=figures, details=details)
+        return replace(found, seconds=time.monotonic() - started)
+
+    def _fidelity(
+        self, plan: MeasurementPlan, lease: ModelLease, reading: ReferenceReading, stage: str, found: Measurement
+    ) -> Generator[Step, None, Measurement]:
+        texts: list[TokenFigures] = []
+        for step in reading.read_level(lease):
+            if isinstance(step, TokenFigures):
+                texts.append(step)
+            else:
+                yield stage, step.done / step.total, ""
+        reference = self._find_file(plan.model, plan.reference)
+        return replace(
+            found,
+            figures=fidelity_figures(texts),
+            text=plan.text_name or SIX_TEXTS,
+            text_digest=texts_digest(plan.texts()),
+            reference=plan.reference,
+            reference_digest=file_digest(reference),
+            settings={"precision_of_the_reference": reading.precision},
+        )
+
+    def _speed(
+        self, plan: MeasurementPlan, lease: ModelLease, stage: str, found: Measurement
+    ) -> Generator[Step, None, Measurement]:
+        tests = (SpeedTest("prompt", plan.prompt_tokens), SpeedTest("reply", plan.generated_tokens))
+        figures: dict[str, Any] = {}
+        while self._pool.is_decoding:
+            yield stage, 0.0, "The speed is measured once no other model of this playground writes."
+            time.sleep(_WAIT_SECONDS)
+        for number, test in enumerate(tests):
+            result = None
+            for result in measure_speed(lease.engine, test, plan.repeats):
+                yield stage, (number + len(result.runs) / plan.repeats) / len(tests), ""
+            if result is not None:
+                short = "pp" if test.kind == "prompt" else "tg"
+                figures |= {
+                    f"{short}_tokens_per_second": result.tokens_per_second,
+                    f"{short}_deviation": result.deviation,
+                    f"{short}_tokens": result.mean_tokens,
+                    f"{short}_disturbed": result.disturbed,
+                }
+        memory = lease.engine.loaded.memory
+        figures |= {"memory_resident": memory.resident, "memory_anonymous": memory.anonymous}
+        settings = {name: getattr(plan, name) for name in ("prompt_tokens", "generated_tokens", "repeats")}
+        return replace(found, figures=figures, settings=settings)
+
+    def _read_reference(self, plan: MeasurementPlan, reading: ReferenceReading) -> Generator[Step, None, None]:
+        file = yield from self._file_of(plan, plan.reference)
+        stage = f"Reading the texts with the reference {plan.reference}"
+        context = self._context(plan, Item(plan.reference, *USUAL_KV, "fidelity"))
+        lease = yield from self._lease_model(file, context, stage)
+        for step in reading.read_reference(lease):
+            assert isinstance(step, ReadProgress)
+            yield stage, step.done / step.total, ""
+
+    def _facts(self, plan: MeasurementPlan, item: Item, file: ModelFile, lease: ModelLease) -> Measurement:
+        """The measurement without its figures."""
+        header = self._library.whole_header(file)
+        placement = lease.engine.context.placement
+        return Measurement(
+            what=item.what, model=plan.model, level=item.level, file=file.file_name, size=file.size,
+            bits_per_weight=header.bits_per_weight, digest=file_digest(file), k_type=item.k_type, v_type=item.v_type,
+            device=placement.name, layers=None if placement.is_cpu_only else placement.gpu_layers,
+            threads=self._pool.cores, settings={}, text="", text_digest="", reference="", reference_digest="",
+            versions=_versions(), measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"), seconds=0.0,
+            figures={},
+        )  # fmt: skip
+
+    # --- the model ---
+
+    @staticmethod
+    def _context(plan: MeasurementPlan, item: Item) -> ContextParameters:
+        size = max(CONTEXT_TOKENS, plan.prompt_tokens + 64, plan.generated_tokens + 64)
+        device = DeviceChoice.read(plan.device)
+        return ContextParameters(size, item.k_type, slots=1, device=device, v_type=item.v_type)
+
+    def _find_file(self, model: str, level: str) -> ModelFile:
+        """Raises ModelNotFound."""
+        for file in self._library.files():
+            if file.base_name == model and file.level == level:
+                return file
+        raise ModelNotFound(f"{model} is not on this computer as {level}.", "Download it, or make it here.")
+
+    def _file_of(self, plan: MeasurementPlan, level: str) -> Generator[Step, None, ModelFile]:
+        """The file of a level, which is made first where it is not here."""
+        try:
+            return self._find_file(plan.model, level)
+        except ModelNotFound:
+            if self._jobs is None:
+                raise
+        self._release()
+        with closing(self._jobs.make_level(plan.model, level)) as making:
+            for event in making:
+                if isinstance(event, QuantizationProgress):
+                    yield f"Making {level} ({event.fraction:.0%})", 0.0, ""
+        return self._find_file(plan.model, level)
+
+    def _lease_model(
+        self, file: ModelFile, context: ContextParameters, stage: str
+    ) -> Generator[Step, None, ModelLease]:
+        """The model, still loaded if the last item needed the same."""
+        wanted = (file.path, context)
+        if self._lease is not None and self._leased == wanted and self._lease.engine.is_alive:
+            return self._lease
+        self._release()
+        with closing(self._pool.lease_model(file.path, context, wait_for_memory=True)) as loading:
+            while True:
+                try:
+                    status = next(loading)
+                except StopIteration as end:
+                    lease: ModelLease = end.value
+                    self._lease, self._leased = lease, wanted
+                    return lease
+                waits = "It waits until other models of this playground leave enough memory." if status.waiting else ""
+                yield f"{stage}: loading", 0.0, waits
+
+    def _release(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = self._leased = None
+
+
+class _Clock:
+    """Estimates the rest of a run from how long the work until now took. whole: of the work, in any unit."""
+
+    def __init__(self, whole: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.whole = max(1.0, whole)
+        self._clock, self._started = clock, clock()
+
+    def seconds_left(self, done: float) -> float | None:
+        """None until a fiftieth of the work is done."""
+        if done < self.whole / 50:
+            return None
+        return (self._clock() - self._started) * (self.whole - done) / done
+
+
+def file_digest(file: ModelFile) -> str:
+    """SHA-256 over all shards, read once until a file changes."""
+    stats = [shard.stat() for shard in file.shards]
+    return _digest_of(file.shards, tuple((each.st_size, each.st_mtime_ns) for each in stats))
+
+
+@lru_cache(maxsize=256)
+def _digest_of(shards: tuple[Path, ...], _versions: tuple[tuple[int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for shard in shards:
+        with shard.open("rb") as file:
+            while chunk := file.read(_DIGEST_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {"playground": __version__, "llama-cpp-python": version("llama-cpp-python")}

@@ -1,0 +1,1 @@
+"""Markup of the Measure tab."""

@@ -1,0 +1,340 @@
+"""Records to markup for the Measure tab: the estimate, the runs, the picture, the table and the answers to tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from playground.app.measure.service import LevelChoice, RunEstimate, RunView
+from playground.measure.abilities.paired import compare_paired
+from playground.measure.export import conditions, score
+from playground.measure.results import ABILITIES, ResultRow, What, comparable_rows, efficient_frontier
+from playground.text_format import GIBIBYTE, UNKNOWN, about, counted, gibibytes, percent, speed
+from playground.web.html.page import empty_state
+from playground.web.html.templates import render
+
+NOTHING_YET: Final = "Choose levels on the left and press Measure: each one becomes a point here."
+STATES: Final = {
+    "queued": "Waits", "running": "Running", "done": "Done", "stopped": "Stopped", "failed": "Done, with failures",
+}  # fmt: skip
+_WIDTH, _HEIGHT = 680, 420
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 26, 18, 74  # margins of the picture
+_ZERO: Final = _HEIGHT - 52  # where an exact zero is drawn, below the axis
+_LETTER, _LINE = 7.6, 15  # of a label
+
+
+def level_choices(levels: Sequence[LevelChoice]) -> list[tuple[str, str]]:
+    """(`Q2_0 · 59 MiB · is made first`, level)."""
+    return [
+        (f"{each.level} · {gibibytes(each.size)}{'' if each.is_here else ' · is made first'}", each.level)
+        for each in levels
+    ]
+
+
+def estimate(told: RunEstimate) -> Markup:
+    """What a run will take, in figures, before it begins."""
+    facts = [
+        ("Measurements", f"{told.items:,}"),
+        ("Time", about(told.seconds) if told.seconds else "known once a speed was measured here"),
+        ("Memory at most", UNKNOWN if told.memory_bytes is None else f"about {gibibytes(told.memory_bytes)}"),
+    ]
+    if told.disk_bytes:
+        short = ", in the shorter form: the disk has no room for all of it" if told.is_short_of_disk else ""
+        facts.append(("Disk while it runs", f"up to {gibibytes(told.disk_bytes)}{short}"))
+    if told.to_make:
+        facts.append(("Made first and kept", f"{', '.join(told.to_make)} ({gibibytes(told.made_bytes)})"))
+    return render("measure.html#estimate", facts=facts)
+
+
+def runs(views: Sequence[RunView]) -> str:
+    """The newest runs with their progress, Stop and Continue; "" while there is none."""
+    return render("measure.html#runs", runs=[_run(view) for view in views]) if views else ""
+
+
+def _run(view: RunView) -> dict[str, Any]:
+    stored, plan = view.stored, view.stored.plan
+    progress = view.progress if view.position == 0 else None
+    share = progress.done if progress else len(stored.finished) / max(1, view.items)
+    if view.position is None:
+        words = [STATES[stored.state], f"{len(stored.finished) - len(view.failed)} of {view.items} measured"]
+    elif view.position > 0:
+        words = [f"Waits for {counted(view.position, 'run')} before it"]
+    else:
+        words = [progress.waiting or progress.stage if progress else "Starting", percent(share)]
+        if progress and progress.seconds_left is not None:
+            words.append(f"{about(progress.seconds_left)} left")
+    is_complete = view.position is None and stored.state == "done"
+    return {
+        "number": stored.id,
+        "name": f"{plan['model']} · {', '.join(plan['levels'])}",
+        "what": ", ".join(plan["whats"]),
+        "figures": words,
+        "share": share,
+        "is_over": view.position is None,
+        "can_continue": view.position is None and not is_complete,
+        "problem": stored.problem,
+        "failed": sorted(view.failed.items()),
+    }
+
+
+# --- the picture ---
+
+
+@dataclass(frozen=True)
+class Point:
+    """A level in the picture. x, y, radius: in its units. label_x, label_y: where its name begins."""
+
+    x: float
+    y: float
+    radius: float
+    name: str
+    spoken: str
+    label_x: float
+    label_y: float
+    is_efficient: bool
+
+
+def picture(rows: Sequence[ResultRow], usable: int) -> Markup | str:
+    """Size against KL divergence on a logarithmic axis: a point for each level, larger where it writes faster.
+
+    The efficient frontier is a line: its levels are beaten by no other. usable: bytes, the line of what fits here. An
+    exact zero, which a logarithm does not have, lies below the axis.
+    """
+    measured = [row for row in comparable_rows(rows) if row.divergence is not None]
+    others = sum(row.divergence is not None for row in rows) - len(measured)
+    if not measured:
+        return empty_state("No picture yet", NOTHING_YET)
+    positive = [row.divergence for row in measured if row.divergence]
+    low = math.floor(math.log10(min(positive))) if positive else -3
+    high = max(math.ceil(math.log10(max(positive))) if positive else 0, low + 1)
+    largest = max(row.size for row in measured) * 1.12
+    fits_at = usable if usable <= largest * 1.6 else None
+    span = max(largest, (fits_at or 0) * 1.05)
+
+    def x_of(size: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * size / span
+
+    def y_of(divergence: float) -> float:
+        if divergence <= 0:
+            return _ZERO
+        share = (math.log10(divergence) - low) / (high - low)
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+
+    frontier = efficient_frontier(measured)
+    fastest = max((row.speed or 0.0 for row in measured), default=0.0)
+    several = len({(row.key.model, row.key.source) for row in measured}) > 1
+    points = _labelled(
+        [
+            (
+                x_of(row.size), y_of(row.divergence or 0.0),
+                5 + 7 * math.sqrt((row.speed or 0.0) / fastest) if fastest else 6.0,
+                _short_name(row, several), figures_in_words(row), row in frontier,
+            )
+            for row in measured
+        ]
+    )  # fmt: skip
+    line = " ".join(f"{x_of(row.size):.1f},{y_of(row.divergence or 0.0):.1f}" for row in frontier)
+    ticks = [(y_of(10.0**power), f"{10.0**power:g}") for power in range(low, high + 1)]
+    return render(
+        "measure.html#picture", points=points, line=line, y_ticks=ticks, x_ticks=_size_ticks(span, x_of),
+        fits_x=None if fits_at is None else x_of(fits_at), fits=gibibytes(usable), width=_WIDTH, height=_HEIGHT,
+        left=_LEFT, right=_WIDTH - _RIGHT, top=_TOP, bottom=_HEIGHT - _BOTTOM, zero=_ZERO,
+        others=others, has_zero=any(not row.divergence for row in measured), has_speed=fastest > 0,
+    )  # fmt: skip
+
+
+def _short_name(row: ResultRow, several: bool) -> str:
+    """The level; with its model or its source where several are shown."""
+    name = row.key.name
+    if row.key.source:
+        return f"{name} ({row.key.source[:18]})"
+    return f"{row.key.model[:18]} {name}" if several else name
+
+
+def _size_ticks(span: float, x_of: Any) -> list[tuple[float, str]]:
+    """About five round sizes, each with its place."""
+    raw = span / GIBIBYTE / 5
+    step = 10.0 ** math.floor(math.log10(raw))
+    step = next(step * factor for factor in (1, 2, 5, 10) if step * factor >= raw)
+    count = int(span / GIBIBYTE / step)
+    return [(x_of(step * number * GIBIBYTE), f"{step * number:.4g}") for number in range(count + 1)]
+
+
+def _labelled(raw: Sequence[tuple[float, float, float, str, str, bool]]) -> list[Point]:
+    """Each name on the side of its point where it covers least: right, left, above or below."""
+    taken = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius, *_ in raw]
+    points = []
+    for x, y, radius, name, spoken, is_efficient in raw:
+        wide = len(name) * _LETTER
+        places = [
+            (x + radius + 5, y + 4),
+            (x - radius - 5 - wide, y + 4),
+            (x - wide / 2, y - radius - 6),
+            (x - wide / 2, y + radius + 14),
+            (x + radius + 5, y - 10),
+            (x + radius + 5, y + 18),
+        ]
+
+        def cost(place: tuple[float, float], wide: float = wide) -> float:
+            box = (place[0], place[1] - _LINE + 3, place[0] + wide, place[1] + 3)
+            covered = sum(_overlap(box, other) for other in taken)
+            outside = max(0.0, _LEFT - box[0]) + max(0.0, box[2] - _WIDTH) + max(0.0, _TOP - 14 - box[1])
+            return covered + 50 * outside
+
+        label_x, label_y = min(places, key=cost)
+        taken.append((label_x, label_y - _LINE + 3, label_x + wide, label_y + 3))
+        points.append(Point(x, y, radius, name, spoken, label_x, label_y, is_efficient))
+    return points
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, wide) * max(0.0, high)
+
+
+# --- the table ---
+
+
+def figures_in_words(row: ResultRow) -> str:
+    """Everything about a level in one line, for hover, keyboard and screen readers."""
+    parts = [row.key.name, gibibytes(row.size)]
+    if row.divergence is not None:
+        parts.append(f"KL divergence {divergence_text(row)}")
+    if (agreement := row.figure("fidelity", "top_token_agreement")) is not None:
+        parts.append(f"same most likely token {agreement:.1%}")
+    if row.speed is not None:
+        parts.append(speed(row.speed))
+    return ", ".join(parts)
+
+
+def divergence_text(row: ResultRow) -> str:
+    """`0.0123 ± 0.0004`; exactly `0` only for nothing."""
+    value, error = row.divergence, row.figure("fidelity", "kl_divergence_error")
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    digits = max(2, 2 - math.floor(math.log10(value)))
+    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
+
+
+def plain_sentence(row: ResultRow) -> str:
+    """What a level costs in plain words: `another word than the original in 6 of 100 places`."""
+    if row.is_reference:
+        return "the original: the others are compared with it"
+    parts = []
+    if (agreement := row.figure("fidelity", "top_token_agreement")) is not None:
+        other = 100 * (1 - agreement)
+        places = f"{other:.0f} of 100" if other >= 1 else f"{10 * other:.0f} of 1,000" if other >= 0.1 else "almost no"
+        parts.append(f"another word than the original in {places} places")
+    if (wrong := row.figure("tools", "wrong_calls")) is not None:
+        parts.append(f"{wrong:.0f} of {row.figure('tools', 'items'):.0f} tool calls wrong")
+    if (passed := row.figure("instructions", "passed")) is not None:
+        items = row.figure("instructions", "items") or 0.0
+        parts.append(f"{items - passed:.0f} of {items:.0f} instructions not followed")
+    return "; ".join(parts)
+
+
+def table(rows: Sequence[ResultRow]) -> Markup | str:
+    """Every figure of every level as text; "" without rows."""
+    if not rows:
+        return ""
+    efficient = efficient_frontier(comparable_rows(rows))
+    lines = [
+        {
+            "number": number,
+            "row": row,
+            "plain": plain_sentence(row),
+            "is_efficient": row in efficient,
+            "cells": _cells(row),
+            "has_answers": any(row.by_what.get(what) for what in ABILITIES),
+            "categories": row.by_what["fidelity"].figures.get("categories", []) if "fidelity" in row.by_what else [],
+        }
+        for number, row in enumerate(rows)
+    ]
+    return render("measure.html#table", lines=lines, conditions=conditions(rows))
+
+
+def _cells(row: ResultRow) -> list[tuple[str, str]]:
+    """(heading, text) of each figure."""
+
+    def number(what: What, name: str, digits: int) -> str:
+        value = row.figure(what, name)
+        error = row.figure(what, f"{name}_error")
+        if value is None:
+            return UNKNOWN
+        return f"{value:,.{digits}f}" + (f" ± {error:,.{digits}f}" if error else "")
+
+    agreement, error = (
+        row.figure("fidelity", "top_token_agreement"),
+        row.figure("fidelity", "top_token_agreement_error"),
+    )
+    same = UNKNOWN if agreement is None else f"{agreement:.1%}" + (f" ± {error:.1%}" if error else "")
+    speeds = row.by_what.get("speed")
+    memory = row.figure("speed", "memory_resident")
+    return [
+        ("Size", gibibytes(row.size)),
+        ("KL divergence", divergence_text(row)),
+        ("median", number("fidelity", "kl_median", 5)),
+        ("99 %", number("fidelity", "kl_99", 4)),
+        ("largest", number("fidelity", "kl_maximum", 3)),
+        ("Same top token", same),
+        ("Perplexity", number("fidelity", "perplexity", 3)),
+        ("Reply", speed(row.speed, disturbed=bool(speeds and speeds.figures.get("tg_disturbed")))),
+        ("Prompt", speed(row.figure("speed", "pp_tokens_per_second"))),
+        ("Memory", gibibytes(None if memory is None else int(memory))),
+        ("Instructions", _score(row, "instructions")),
+        ("Tool calls", _score(row, "tools")),
+        ("Reasoning", _score(row, "reasoning")),
+    ]
+
+
+def _score(row: ResultRow, what: What) -> str:
+    """`38 of 43 (75% to 95%)`, with the Wilson interval."""
+    low, high = row.figure(what, "interval_low"), row.figure(what, "interval_high")
+    interval = "" if low is None or high is None else f" ({low:.0%} to {high:.0%})"
+    return score(row, what) + interval
+
+
+# --- the answers ---
+
+
+def answers(row: ResultRow, reference: ResultRow | None) -> Markup:
+    """Each task with its prompt and the answer, the failed ones first, and which flipped against the reference."""
+    suites = []
+    for what in ABILITIES:
+        if not (found := row.by_what.get(what)):
+            continue
+        compared, flipped = "", set[int]()
+        other = reference.by_what.get(what) if reference and reference.key != row.key else None
+        if other:
+            pair = compare_paired(other.details, found.details)
+            flipped = {*pair.only_first, *pair.only_second}
+            compared = (
+                f"Against {other.level}: {counted(len(pair.only_first), 'answer')} lost, "
+                f"{len(pair.only_second)} gained; by chance alone a split as uneven as that has a probability of "
+                f"{pair.p_value:.2g} (McNemar’s exact test)."
+            )
+        tasks = sorted(found.details, key=lambda task: (bool(task.get("passed")), int(task.get("task", 0))))
+        shown = [{"flipped": task.get("task") in flipped, **_task(task)} for task in tasks]
+        title = {"instructions": "Instructions", "tools": "Tool calls", "reasoning": "Reasoning"}[what]
+        suites.append({"title": title, "score": score(row, what), "compared": compared, "tasks": shown})
+    return render("measure.html#answers", name=row.key.name, suites=suites)
+
+
+def _task(task: Any) -> dict[str, Any]:
+    """A task's result as text; it may come from a stranger's file."""
+    return {
+        "number": str(task.get("task", "")),
+        "passed": bool(task.get("passed")),
+        "prompt": str(task.get("prompt", "")),
+        "answer": str(task.get("answer", "")),
+        "problem": str(task.get("problem", "")),
+        "returned": str(task["returned"]) if "returned" in task else "",
+        "final": str(task.get("final_answer", "")),
+    }

@@ -1,0 +1,379 @@
+"""The Measure tab: what every level of a model costs, measured here in the background and shown in one picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+
+from playground.app.measure.service import LevelChoice, MeasureService, ResultsView
+from playground.app.messages import log_refusal
+from playground.errors import PlaygroundError, RequestRefused
+from playground.llama.params import KV_TYPES, KvType
+from playground.measure.export import export_csv, export_json, export_markdown
+from playground.measure.plan import USUAL_KV, KvPair, MeasurementPlan
+from playground.measure.results import ABILITIES, WHATS, ResultRow, What
+from playground.measure.texts import MOST_CHARACTERS
+from playground.web.html.measure.results import answers, estimate, level_choices, picture, runs, table
+from playground.web.html.models import part_title
+from playground.web.html.page import error_card, notice, paragraph
+from playground.web.server.sessions import visitor_of
+from playground.web.server.uploads import is_upload
+from playground.web.streaming import Updates, Values
+from playground.web.widgets import button_rows, markup_place, save_file_js
+
+_QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
+_BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0  # between two looks at the runs
+_WHAT_CHOICES: Final[list[tuple[str, What]]] = [
+    ("Fidelity: how close to the original", "fidelity"),
+    ("Speed and memory", "speed"),
+    ("Instructions followed (65 tasks)", "instructions"),
+    ("Tool calls (43 tasks)", "tools"),
+    ("Sums and long texts (22 tasks)", "reasoning"),
+]
+_KV_CHOICES: Final[list[tuple[str, str]]] = [
+    (k if k == v else f"K {k}, V {v}", f"{k}/{v}") for k in KV_TYPES for v in KV_TYPES
+]
+_FORMS: Final = (
+    ("CSV", "measurements.csv", "text/csv"),
+    ("JSON", "measurements.json", "application/json"),
+    ("Markdown", "measurements.md", "text/markdown"),
+)
+
+
+@dataclass(frozen=True)
+class MeasureTab:
+    """The tab's components. drawn, drawn_runs: what the page shows already, so that a look without news
+    draws nothing, and what is unfolded stays so."""
+
+    tab: gr.Tab
+    model: gr.Dropdown
+    levels: gr.CheckboxGroup
+    whats: gr.CheckboxGroup
+    reference: gr.Dropdown
+    kv_types: gr.Dropdown
+    text: gr.File
+    estimate: gr.HTML
+    start: gr.Button
+    message: gr.HTML
+    runs: gr.HTML
+    picture: gr.HTML
+    table: gr.HTML
+    answers: gr.HTML
+    exports: tuple[gr.Button, ...]
+    drop: gr.File
+    saved: gr.Textbox
+    timer: gr.Timer
+    drawn: gr.State
+    drawn_runs: gr.State
+
+    @property
+    def run_list(self) -> list[Any]:
+        """What `draw_runs` may change."""
+        return [self.runs, self.timer, self.drawn_runs]
+
+    @property
+    def choice(self) -> list[Any]:
+        return [self.model, self.levels, self.reference]
+
+    @property
+    def plan_inputs(self) -> set[Any]:
+        return {self.model, self.levels, self.whats, self.reference, self.kv_types, self.text}
+
+    @property
+    def results(self) -> list[Any]:
+        return [self.picture, self.table, self.drawn]
+
+
+# --- lay out ---
+
+
+def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
+    """Inside the tab that is open: what to measure on the left, what came of it on the right; one column on a phone."""
+    is_local = not service.settings.on_space
+    with gr.Row(elem_classes="gp-measure"):
+        with gr.Column(elem_classes="gp-measure-side gp-picker"):
+            gr.HTML(part_title("What a level costs"), apply_default_css=False)
+            model = gr.Dropdown([], label="Model", interactive=True, elem_id="measure-model")
+            levels = gr.CheckboxGroup([], label="Levels", interactive=True, elem_id="measure-levels")
+            whats = gr.CheckboxGroup(
+                _WHAT_CHOICES, value=["fidelity", "speed"], label="Measure", interactive=True, elem_id="measure-what"
+            )
+            with gr.Accordion("Reference, KV cache, own text", open=False, elem_classes="gp-more"):
+                reference = gr.Dropdown(
+                    [], label="Reference", info="The level that the others are compared with.", interactive=True,
+                    elem_id="measure-reference",
+                )  # fmt: skip
+                kv_types = gr.Dropdown(
+                    _KV_CHOICES, value=["f16/f16"], multiselect=True, label="KV cache", interactive=True,
+                    info="Each type is measured for itself; the reference always reads with f16.",
+                    elem_id="measure-kv",
+                )  # fmt: skip
+                text = gr.File(
+                    label="Own text instead of the six", file_types=[".txt", ".md"], height=96, elem_id="measure-text"
+                )
+            told = markup_place("measure-estimate")
+            start = gr.Button("Measure", variant="primary", elem_id="measure-start")
+            message = markup_place("measure-said")
+            rows = button_rows("", "measure-runs")
+        with gr.Column(elem_classes="gp-measure-main"):
+            drawing = markup_place("measure-picture", paragraph("Reading the measurements …"))
+            figures = button_rows("", "measure-table")
+            with gr.Row(elem_classes="gp-measure-buttons"):
+                exports = tuple(
+                    gr.Button(f"Save as {form}", size="sm", scale=0, elem_id=f"measure-save-{form.lower()}")
+                    for form, _, _ in _FORMS
+                )
+            given = markup_place("measure-answers")
+            drop = gr.File(
+                label="Lay somebody else's JSON export beside", file_types=[".json"], height=96, visible=is_local,
+                elem_id="measure-import",
+            )  # fmt: skip
+    saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="measure-saved")
+    return MeasureTab(
+        tab=tab, model=model, levels=levels, whats=whats, reference=reference, kv_types=kv_types, text=text,
+        estimate=told, start=start, message=message, runs=rows, picture=drawing, table=figures, answers=given,
+        exports=exports, drop=drop, saved=saved, timer=gr.Timer(_IDLE_SECONDS), drawn=gr.State(""),
+        drawn_runs=gr.State(""),
+    )  # fmt: skip
+
+
+# --- react ---
+
+
+def read_plan(tab: MeasureTab, values: Values) -> MeasurementPlan:
+    """The plan of what is chosen. Raises RequestRefused for a file that is no text, and for an impossible plan."""
+    name, text = _read_text(values[tab.text])
+    whats: tuple[What, ...] = tuple(what for what in WHATS if what in _words(values[tab.whats]))
+    return MeasurementPlan(
+        model=str(values[tab.model] or ""),
+        levels=tuple(_words(values[tab.levels])),
+        whats=whats,
+        reference=str(values[tab.reference] or "") if "fidelity" in whats else "",
+        kv_types=tuple(map(_kv_pair, _words(values[tab.kv_types]))) or (USUAL_KV,),
+        text_name=name,
+        text=text,
+    )
+
+
+def _words(value: object) -> list[str]:
+    return [str(each) for each in value][:100] if isinstance(value, list) else []
+
+
+def _kv_pair(text: str) -> KvPair:
+    k, _, v = text.partition("/")
+    known: dict[str, KvType] = {name: name for name in KV_TYPES}
+    if k not in known or v not in known:
+        raise RequestRefused("That is no type of a KV cache.", f"Choose among {', '.join(KV_TYPES)}.")
+    return known[k], known[v]
+
+
+def _read_text(path: object) -> tuple[str, str]:
+    """The name and the text of an uploaded file; two empty texts for none."""
+    if not path:
+        return "", ""
+    file = Path(str(path))
+    try:
+        if not is_upload(file):
+            raise RequestRefused("This file was not uploaded here.", "Choose it again.")
+        data = file.read_bytes()[: 4 * MOST_CHARACTERS + 1]
+        return file.name, data.decode("utf-8")
+    except OSError as error:
+        raise RequestRefused("The file is not here any more.", "Choose it again.") from error
+    except ValueError as error:
+        raise RequestRefused(f"{file.name[:80]} is not a text in UTF-8.", "Save it as UTF-8 first.") from error
+
+
+@dataclass(frozen=True)
+class MeasureChoice:
+    """What can be chosen, and what is: models as (name, base name), levels, and those of them on this disk."""
+
+    models: list[tuple[str, str]]
+    model: str | None
+    levels: list[LevelChoice]
+    chosen: list[str]
+
+    @property
+    def here(self) -> list[str]:
+        return [each.level for each in self.levels if each.is_here]
+
+    @property
+    def reference(self) -> str | None:
+        """The largest level on this disk."""
+        return self.here[0] if self.here else None
+
+    def in_place_of(self, tab: MeasureTab, values: Values) -> Values:
+        """The inputs of a plan as they will be once this is drawn."""
+        return {**values, tab.model: self.model, tab.levels: self.chosen, tab.reference: self.reference}
+
+
+def read_choice(service: MeasureService, model: object, chosen: object = None) -> MeasureChoice:
+    """The models, and the levels of one of them. chosen: the levels that stay chosen; None for those on this disk."""
+    models = service.models()
+    measured = {row.key.model for row in service.results().rows} - {base for _, base in models}
+    models += [(name, name) for name in sorted(measured)]
+    names = [base for _, base in models]
+    name = str(model) if model in names else names[0] if names else None
+    levels = service.levels(name) if name else []
+    known = [each.level for each in levels]
+    kept = [level for level in _words(chosen) if level in known]
+    return MeasureChoice(models, name, levels, kept or [each.level for each in levels if each.is_here][:6])
+
+
+def draw_choice(tab: MeasureTab, choice: MeasureChoice) -> Updates:
+    return {
+        tab.model: gr.Dropdown(choices=choice.models, value=choice.model),
+        tab.levels: gr.CheckboxGroup(choices=level_choices(choice.levels), value=choice.chosen),
+        tab.reference: gr.Dropdown(choices=choice.here, value=choice.reference),
+    }
+
+
+def rows_of(view: ResultsView, model: object) -> list[ResultRow]:
+    """The rows of a model, also those that were imported."""
+    return [row for row in view.rows if row.key.model == model]
+
+
+def draw_results(tab: MeasureTab, service: MeasureService, model: object, drawn: object = None) -> Updates:
+    """Picture and table of a model; {} where the page shows them already."""
+    view = service.results()
+    rows = rows_of(view, model)
+    stamp = f"{model} {[(row.key, [each.measured_at for each in row.by_what.values()]) for row in rows]}"
+    if stamp == drawn and not view.problem:
+        return {}
+    top = error_card(view.problem) if view.problem else notice(view.notice, "warning") if view.notice else ""
+    return {
+        tab.picture: top + picture(rows, view.usable),
+        tab.table: gr.HTML(value="", rows=table(rows)),
+        tab.drawn: stamp,
+    }
+
+
+def draw_runs(tab: MeasureTab, service: MeasureService, drawn: object = None) -> Updates:
+    """The runs as they stand, and how soon to look again; {} where the page shows that already."""
+    views = service.run_views()
+    markup = str(runs(views))
+    if markup == drawn:
+        return {}
+    is_busy = any(view.position is not None for view in views)
+    return {
+        tab.runs: gr.HTML(value="", rows=markup),
+        tab.drawn_runs: markup,
+        tab.timer: gr.Timer(_BUSY_SECONDS if is_busy else _IDLE_SECONDS),
+    }
+
+
+def draw_estimate(tab: MeasureTab, service: MeasureService, values: Values) -> Updates:
+    """What the chosen run will take, or why it cannot be done."""
+    if not values[tab.model]:
+        return {tab.estimate: paragraph("There is no model to measure yet: get one in the Models tab.")}
+    try:
+        return {tab.estimate: estimate(service.estimate(read_plan(tab, values)))}
+    except PlaygroundError as error:
+        return {tab.estimate: paragraph(str(error))}
+
+
+# --- wire ---
+
+
+def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) -> None:
+    """Every event of the tab."""
+
+    def open_tab(values: Values) -> Updates:
+        choice = read_choice(service, values[tab.model], values[tab.levels])
+        told = draw_estimate(tab, service, choice.in_place_of(tab, values))
+        return {
+            **draw_choice(tab, choice),
+            **told,
+            **draw_runs(tab, service),
+            **draw_results(tab, service, choice.model),
+        }
+
+    def choose_model(values: Values) -> Updates:
+        choice = read_choice(service, values[tab.model])
+        told = draw_estimate(tab, service, choice.in_place_of(tab, values))
+        drawn = {**told, **draw_results(tab, service, choice.model)}
+        return {**draw_choice(tab, choice), **drawn, tab.answers: "", tab.message: ""}
+
+    def choose(values: Values) -> Updates:
+        return draw_estimate(tab, service, values)
+
+    def start(request: gr.Request, values: Values) -> Updates:
+        visitor = visitor_of(request, service.runs, "measure")
+        try:
+            service.start_run(read_plan(tab, values), visitor)
+        except PlaygroundError as error:
+            log_refusal(error, visitor)
+            return {tab.message: error_card(error)}
+        said = notice("It runs in the background: you can leave this page, and find it here again.", "good")
+        return {tab.message: said, **draw_runs(tab, service)}
+
+    def change(request: gr.Request, action: str) -> Updates:
+        visitor = visitor_of(request, service.runs, "measure")
+        try:
+            service.change_run(str(action), visitor)
+        except PlaygroundError as error:
+            log_refusal(error, visitor)
+            return {tab.message: error_card(error), **draw_runs(tab, service)}
+        return {tab.message: "", **draw_runs(tab, service)}
+
+    def watch(values: Values) -> Updates:
+        news = draw_runs(tab, service, values[tab.drawn_runs])
+        return {**news, **draw_results(tab, service, values[tab.model], values[tab.drawn])} or {tab.drawn: gr.skip()}
+
+    def show_answers(values: Values) -> Updates:
+        rows = rows_of(service.results(), values[tab.model])
+        word, _, number = str(values[tab.table]).partition(" ")
+        place = int(number) if word == "answers" and number.isdecimal() and len(number) < 6 else len(rows)
+        if place >= len(rows):
+            return {tab.answers: ""}
+        measured = [row for row in rows if any(what in row.by_what for what in ABILITIES)]
+        reference = next((row for row in measured if row.is_reference), measured[0] if measured else None)
+        return {tab.answers: answers(rows[place], reference), tab.table: gr.HTML(value="")}
+
+    def lay_beside(request: gr.Request, path: object, model: object) -> Updates:
+        try:
+            if not path or not is_upload(str(path)):
+                raise RequestRefused("There is no file to import.", "Choose a JSON export of the Measure tab.")
+            file = Path(str(path))
+            count = service.import_file(file.stem, file.read_bytes())
+        except (PlaygroundError, OSError, ValueError) as error:  # ValueError: no path at all
+            shown = error if isinstance(error, PlaygroundError) else RequestRefused("The file cannot be read.")
+            log_refusal(shown, visitor_of(request, service.runs, "measure"))
+            return {tab.message: error_card(shown), tab.drop: None}
+        said = notice(f"{count:,} measurements were laid beside the own ones.", "good")
+        return {tab.message: said, tab.drop: None, **draw_results(tab, service, model)}
+
+    opened = [*tab.choice, tab.estimate, *tab.run_list, *tab.results]
+    plan = tab.plan_inputs
+    tab.tab.select(open_tab, plan, opened, **_QUIET)
+    tab.model.input(
+        choose_model, plan, [*tab.choice, tab.estimate, *tab.results, tab.answers, tab.message],
+        trigger_mode="always_last", **_QUIET,
+    )  # fmt: skip
+    gr.on(
+        [tab.levels.input, tab.whats.input, tab.reference.input, tab.kv_types.input, tab.text.change],
+        choose, plan, tab.estimate, trigger_mode="always_last", **_QUIET,
+    )  # fmt: skip
+    tab.start.click(start, plan, [tab.message, *tab.run_list], **_QUIET)
+    tab.runs.input(change, tab.runs, [tab.message, *tab.run_list], **_QUIET)
+    tab.timer.tick(watch, {tab.model, tab.drawn, tab.drawn_runs}, [*tab.run_list, *tab.results], **_QUIET)
+    tab.table.input(show_answers, {tab.model, tab.table}, [tab.answers, tab.table], **_QUIET)
+    tab.drop.upload(lay_beside, [tab.drop, tab.model], [tab.message, tab.drop, *tab.results], **_QUIET)
+    for button, (form, name, media_type) in zip(tab.exports, _FORMS, strict=True):
+        save = button.click(_exported_as(form, service), tab.model, tab.saved, queue=False, **_QUIET)
+        save.then(None, tab.saved, None, js=save_file_js(name, media_type))
+
+
+def _exported_as(form: str, service: MeasureService) -> Any:
+    """What a model's rows are as a file of this form."""
+
+    def export(model: object) -> str:
+        rows = rows_of(service.results(), model)
+        if form == "JSON":
+            return json.dumps(export_json(rows), indent=1)
+        return export_csv(rows) if form == "CSV" else export_markdown(rows)
+
+    return export

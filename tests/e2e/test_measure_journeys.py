@@ -1,0 +1,47 @@
+"""The Measure tab in a real browser: a level is measured in the background, drawn, kept, and saved as a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.visitor import Visitor
+
+TEXT = "Rivers carry more than water. In a dry summer this one brings down about forty kilograms of sand each second."
+
+
+def open_tab(page: Page) -> None:
+    page.get_by_role("tab", name="Measure").click()
+    expect(page.locator("#measure-estimate dl")).to_contain_text("Memory at most")
+
+
+def test_a_level_is_measured_while_its_visitor_is_away(visit: Visitor, tmp_path: Path) -> None:
+    (tmp_path / "rivers.txt").write_text(TEXT)
+    page = visit()
+    open_tab(page)
+    page.get_by_role("button", name="Reference, KV cache, own text").click()
+    page.locator("#measure-text input[type=file]").set_input_files(tmp_path / "rivers.txt")
+    expect(page.locator("#measure-text")).to_contain_text("rivers")
+    page.get_by_label("Speed and memory").uncheck()
+    expect(page.locator("#measure-estimate")).to_contain_text("Disk while it runs")
+    page.get_by_role("button", name="Measure", exact=True).click()
+    expect(page.locator("#measure-said")).to_contain_text("in the background")
+    visit.reload(page)
+    open_tab(page)
+    expect(page.locator("#measure-runs")).to_contain_text("1 of 1 measured")
+    point = page.get_by_role("img", name="Q4_1")
+    point.focus()
+    expect(point).to_have_attribute("aria-label", "Q4_1, 94 MiB, KL divergence 0, same most likely token 100.0%")
+    expect(page.locator("#measure-table")).to_contain_text("the original: the others are compared with it")
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save as JSON").click()
+    record = json.loads(Path(saving.value.path()).read_text())
+    assert [each["text"] for each in record["measurements"]] == ["rivers.txt"]
+
+
+def test_on_a_phone_in_the_dark_nothing_is_wider_than_the_page(visit: Visitor) -> None:
+    page = visit(390, 844, dark=True)
+    open_tab(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

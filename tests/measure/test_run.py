@@ -1,0 +1,191 @@
+"""A run over levels of the real starter: what it keeps, what it says when a process dies, and that figures repeat."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import pytest
+
+from playground.app.measure.service import plan_of, store_of
+from playground.app.services import Services
+from playground.engine.protocol import GREEDY
+from playground.errors import RequestRefused
+from playground.llama.model import LlamaModel
+from playground.llama.params import ContextParameters
+from playground.measure.plan import MeasurementPlan
+from playground.measure.results import Measurement, What, result_rows
+from playground.measure.run import MeasurementRun, RunProgress
+from playground.measure.store import MeasurementStore
+from playground.settings import load_settings
+
+TEXT = "Rivers carry more than water. In a dry summer this one brings down about forty kilograms of sand each second."
+
+
+@pytest.fixture(scope="module")
+def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder / "home"))
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
+        with Services(load_settings(data_dir=folder)) as services:
+            yield services
+
+
+@pytest.fixture(scope="module")
+def store(services: Services) -> MeasurementStore:
+    return store_of(services.settings)
+
+
+def plan_for(services: Services, *whats: What, levels: tuple[str, ...] = ("Q4_1", "Q2_0")) -> MeasurementPlan:
+    plan = plan_of(
+        services, "starter", levels=levels, whats=whats, text_name="rivers", text=TEXT, most_tasks=1, reference="Q4_1"
+    )
+    return replace(plan, prompt_tokens=32, generated_tokens=8, repeats=1, most_reply_tokens=12)
+
+
+def carry_out(
+    services: Services,
+    store: MeasurementStore,
+    plan: MeasurementPlan,
+    number: int | None = None,
+    watch: Callable[[RunProgress], object] = lambda progress: None,
+) -> int:
+    run = number or store.add_run(plan.to_json(), "")
+    work = MeasurementRun(
+        services.pool, services.library, services.quantization_jobs, store, Path(services.settings.data_dir) / "scores"
+    )
+    for progress in work.work(run, plan):
+        watch(progress)
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(services: Services, store: MeasurementStore) -> list[Measurement]:
+    """Two levels, one of which is made for it."""
+    plan = plan_for(services, "fidelity", "speed")
+    seen: list[RunProgress] = []
+    run = carry_out(services, store, plan, watch=seen.append)
+    stored = store.find_run(run)
+    assert stored and len(stored.finished) == len(plan.items()) == 4 and not any(stored.finished.values())
+    shares = [progress.done for progress in seen]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    assert any("Making Q2_0" in progress.stage for progress in seen)
+    assert max(progress.disk_bytes for progress in seen) > 0
+    return store.measurements()
+
+
+def test_a_level_against_itself_is_exactly_nothing_away(first: list[Measurement]) -> None:
+    own = next(each for each in first if each.level == "Q4_1" and each.what == "fidelity")
+    assert own.figures["kl_divergence"] == own.figures["kl_maximum"] == own.figures["kl_99"] == 0
+    assert own.figures["top_token_agreement"] == 1
+    assert own.figures["perplexity"] == own.figures["perplexity_reference"]
+    assert own.digest == own.reference_digest and result_rows(first)[0].is_reference
+    low = next(each for each in first if each.level == "Q2_0" and each.what == "fidelity")
+    assert (
+        low.figures["kl_divergence"] > 0.01
+        and low.figures["kl_median"] <= low.figures["kl_99"] <= low.figures["kl_maximum"]
+    )
+    assert low.figures["top_token_agreement"] < 1 and low.digest != own.digest
+    assert [each["category"] for each in low.figures["categories"]] == ["rivers"]
+
+
+def test_a_measurement_says_how_it_was_made(first: list[Measurement]) -> None:
+    speed = next(each for each in first if each.what == "speed")
+    assert speed.figures["tg_tokens_per_second"] > 0 and speed.figures["pp_tokens_per_second"] > 0
+    assert speed.threads >= 1 and speed.device == "CPU" and speed.settings["generated_tokens"] == 8
+    assert speed.versions.keys() == {"playground", "llama-cpp-python"} and len(speed.digest) == 64
+
+
+def test_a_repeated_run_gives_the_same_figures(
+    services: Services, store: MeasurementStore, first: list[Measurement]
+) -> None:
+    carry_out(services, store, plan_for(services, "fidelity"))
+    again = store.measurements()[len(first) :]
+    assert len(again) == 2
+    for each in again:
+        before = next(old for old in first if (old.level, old.what) == (each.level, each.what))
+        assert (each.figures, each.details) == (before.figures, before.details)
+
+
+def test_perplexity_is_that_of_a_plain_evaluation(first: list[Measurement], starter: Path) -> None:
+    measured = next(each for each in first if each.level == "Q4_1" and each.what == "fidelity")
+    with LlamaModel(starter, ContextParameters(256, slots=1)) as model:
+        tokens = model.tokenize(TEXT, plain=True)
+    plain = llama_cpp.Llama(str(starter), n_ctx=256, logits_all=True, flash_attn=True, verbose=False)
+    plain.eval(tokens)
+    logits = plain.scores[: len(tokens) - 1].astype(np.float64)
+    logprobs = (
+        logits
+        - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True))
+        - logits.max(1, keepdims=True)
+    )
+    expected = np.exp(-np.mean([row[token] for row, token in zip(logprobs, tokens[1:], strict=True)]))
+    plain.close()
+    assert measured.figures["tokens"] == len(tokens) - 1
+    assert measured.figures["perplexity"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_killed_process_fails_its_item_alone_and_the_run_can_go_on(
+    services: Services, store: MeasurementStore, first: list[Measurement]
+) -> None:
+    plan = plan_for(services, "fidelity", "instructions", levels=("Q4_1",))
+    killed: list[str] = []
+
+    def kill(progress: RunProgress) -> None:
+        if "instructions of Q4_1: task" in progress.stage and not killed:
+            loaded = next(iter(services.pool._models.values()))
+            assert loaded.engine
+            os.kill(loaded.engine.pid, signal.SIGKILL)
+            killed.append(progress.stage)
+
+    run = carry_out(services, store, plan, watch=kill)
+    stored = store.find_run(run)
+    assert stored and set(stored.finished) == {item.key for item in plan.items()}
+    assert {item for item, why in stored.finished.items() if why} == {"Q4_1 f16/f16 instructions"}
+    assert "The process that ran" in stored.finished["Q4_1 f16/f16 instructions"]
+    before = len(store.measurements())
+    store.retry_failed_items(run)
+    carry_out(services, store, plan, number=run)
+    again = store.find_run(run)
+    assert again and not any(again.finished.values()) and len(store.measurements()) == before + 1
+    (task,) = store.measurements()[-1].details
+    assert task["prompt"] and task["answer"] and isinstance(task["passed"], bool)
+
+
+def test_a_speed_waits_until_nothing_else_writes(services: Services, store: MeasurementStore) -> None:
+    plan = plan_for(services, "speed", levels=("Q4_1",))
+    context = MeasurementRun._context(plan, plan.items()[0])
+    loading = services.pool.lease_model(services.library.find_file("starter").path, context)
+    while True:
+        try:
+            next(loading)
+        except StopIteration as end:
+            lease = end.value
+            break
+    with (
+        lease,
+        lease.engine.start_reply("A long story. ", GREEDY, 2000) as reply,
+    ):
+        next(reply)
+        waits: list[str] = []
+
+        def watch(progress: RunProgress) -> None:
+            if progress.waiting:
+                waits.append(progress.waiting)
+                reply.close()
+
+        carry_out(services, store, plan, watch=watch)
+    assert waits and "no other model" in waits[0]
+
+
+def test_a_plan_that_measures_nothing_is_refused(services: Services) -> None:
+    with pytest.raises(RequestRefused, match="nothing to measure"):
+        plan_for(services)
+    with pytest.raises(RequestRefused, match="empty"):
+        plan_of(services, "starter", levels=(), whats=("fidelity",), text_name="mine", text=" ")
