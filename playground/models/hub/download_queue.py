@@ -190,8 +190,7 @@ class DownloadQueue:
     def _add(self, level: HubLevel) -> _DownloadJob:
         def on_change() -> None:
             with self._changed:
-                job.meter.add_sample(job.transfer.bytes_received)
-                self._last_speed = job.meter.speed(job.transfer.bytes_received) or self._last_speed
+                self._last_speed = job.meter.add_sample(job.transfer.bytes_received) or self._last_speed
                 self._changed.notify_all()
 
         transfer = Transfer(self._hub, self._headers, level, on_change, pause=self._pause, free=self._free)
@@ -284,16 +283,18 @@ class _SpeedMeter:
         self._clock = clock
         self._samples: deque[tuple[float, int]] = deque()
 
-    def add_sample(self, count: int) -> None:
-        """Note the count; may be called at any rate, and keeps 16 samples at most."""
+    def add_sample(self, count: int) -> float | None:
+        """Note the count, and return the speed; may be called at any rate, and keeps 16 samples at most."""
         now = self._clock()
         if not self._samples or now - self._samples[-1][0] >= SPEED_SECONDS / 16:
             self._samples.append((now, count))
-        self._drop_before(now - SPEED_SECONDS)
+        return self._speed_at(now, count)
 
     def speed(self, count: int) -> float | None:
         """Bytes per second, with `count` bytes by now; None if nothing arrived in the last seconds."""
-        now = self._clock()
+        return self._speed_at(self._clock(), count)
+
+    def _speed_at(self, now: float, count: int) -> float | None:
         self._drop_before(now - SPEED_SECONDS)
         then, before = self._samples[0] if self._samples else (now, count)
         return (count - before) / (now - then) if now > then and count > before else None

@@ -47,7 +47,7 @@ KV_CHOICES: Final = [("f16", "f16"), ("q8_0: half", "q8_0"), ("q4_0: a quarter",
 
 @dataclass(frozen=True)
 class FitTab:
-    """The tab's components."""
+    """The tab's components. drawn_model: the model whose chats, level and context the boxes show; never shown."""
 
     tab: gr.Tab
     model: gr.Dropdown
@@ -69,13 +69,14 @@ class FitTab:
     headline: gr.HTML
     chart: gr.HTML
     kv: gr.HTML
+    drawn_model: gr.Textbox
 
     @property
     def inputs(self) -> set[Any]:
         """The components that hold the choice."""
         return {
             self.model, self.computer, self.gpu_gb, self.memory, self.other_gb, self.kv_type, self.chats, self.levels,
-            self.level, self.context,
+            self.level, self.context, self.drawn_model,
         }  # fmt: skip
 
     @property
@@ -84,10 +85,16 @@ class FitTab:
         return [
             self.model, self.computer, self.gpu_gb, self.memory, self.other_gb, self.computer_line, self.chats,
             self.level, self.context, self.headline, self.answer, self.rows, self.chart, self.kv,
+            self.drawn_model,
         ]  # fmt: skip
 
     def read_choice(self, values: Values) -> FitChoice:
-        """The choice that the browser sent; what is missing or impossible becomes the default."""
+        """The choice that the browser sent; what is missing or impossible becomes the default.
+
+        While the table of another model is being planned, the boxes still show the level of the one before.
+        """
+        drawn = values.get(self.drawn_model)
+        own = {} if drawn and drawn != values.get(self.model) else values
         return FitChoice.from_browser(
             model=values.get(self.model),
             computer=values.get(self.computer),
@@ -95,10 +102,10 @@ class FitTab:
             memory=values.get(self.memory),
             other_gb=values.get(self.other_gb),
             kv_type=values.get(self.kv_type),
-            chats=values.get(self.chats),
             levels=values.get(self.levels),
-            level=values.get(self.level),
-            context=values.get(self.context),
+            chats=own.get(self.chats),
+            level=own.get(self.level),
+            context=own.get(self.context),
         )
 
 
@@ -151,10 +158,11 @@ def build_fit_tab(tab: gr.Tab, service: FitService) -> FitTab:
             to_models = gr.Button("Open Models", visible=False, size="sm", elem_id="fit-to-models")
             repo = gr.State("")
             kv = markup_place("fit-kv-sum")
+            drawn_model = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="fit-drawn-model")
     return FitTab(
         tab=tab, model=model, computer=computer, gpu_gb=gpu_gb, memory=memory, other_gb=other_gb, computer_line=line,
         kv_type=kv_type, chats=chats, levels=levels, level=level, context=context, headline=headline, answer=answer,
-        rows=rows, cell_notice=cell_notice, to_models=to_models, repo=repo, chart=chart, kv=kv,
+        rows=rows, cell_notice=cell_notice, to_models=to_models, repo=repo, chart=chart, kv=kv, drawn_model=drawn_model,
     )  # fmt: skip
 
 
@@ -189,6 +197,8 @@ def draw_fit(tab: FitTab, view: FitView, sent: FitChoice, before: FitView | None
         tab.answer: answer_sentence(view),
         tab.rows: gr.HTML(rows=status_message(view.message) if view.message else fit_rows(view)),
     }
+    if table and not (before and before.table):
+        updates[tab.drawn_model] = view.choice.model
     if view.message or (table and table.is_complete):
         updates |= {tab.headline: kv_headline(view), tab.chart: memory_chart(view), tab.kv: kv_table(view)}
     return updates
