@@ -63,7 +63,7 @@ from playground.web.tabs.compare_layout import build_compare_tab
 from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
 from playground.web.tabs.measure import build_measure_tab, wire_measure_tab
-from playground.web.tabs.models import build_models_tab, wire_models_tab
+from playground.web.tabs.models import CompareTarget, build_models_tab, wire_models_tab
 from playground.web.tabs.models_first import ChatTarget
 from playground.web.tabs.programs import build_agent_pairs, build_programs_panel
 from playground.web.theme import launch_look
@@ -149,7 +149,8 @@ def build_app(
         wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)
         wire_learn_tab(page, learn_tab, learn, tabs, LearnService(services))
         left, right = (pane.picker for pane in compare.panes)
-        wire_models_tab(page, models, models_service, ChatTarget(tabs, chat.picker, picker_service), (left, right))
+        compare_target = CompareTarget((left, right), compare_service.setup.first_choices)
+        wire_models_tab(page, models, models_service, ChatTarget(tabs, chat.picker, picker_service), compare_target)
         keep_pickers_current((chat.picker, left, right), picker_service, [models.models_changed])
         offer_api(ApiService(services, models_service.hub), sessions.forget_soon)
         page.load(draw_head, None, head, show_progress="hidden", api_visibility="private")

@@ -106,22 +106,23 @@ def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService) -> None:
     picker, sampling = tab.picker, tab.sampling
     controls = list(vars(sampling).values())
 
-    def open_page(request: gr.Request, stored: str) -> Iterator[Updates]:
+    def open_settings(stored: str) -> Updates:
+        return draw_settings(tab, service.keeping.read_settings(stored or ""))
+
+    def open_picker(request: gr.Request, stored: str) -> Iterator[Updates]:
         settings = service.keeping.read_settings(stored or "")
-        yield draw_settings(tab, settings) | {tab.not_restored: ""}
         choice = service.picker.choice_of_chat(settings) or ModelChoice()
         yield from _fill_picker(tab, service, request, settings, choice)
 
     values = [picker.model, picker.level, *picker.settings, *controls]
     numbers = json.dumps([name for name in vars(sampling) if name != "system"])
     keep_settings = f"(...values) => ({javascript('keep_settings.js')})('{_SETTINGS}', {numbers}, values)"
+    kept = kept_js(_SETTINGS, is_one=True)
+    # An event of its own: where another tab is open, the page draws only the last update of a generator.
+    page.load(open_settings, tab.storage.settings, controls, js=kept, **_PRIVATE)
     opened = page.load(
-        open_page,
-        tab.storage.settings,
-        [*picker.outputs, *controls, tab.not_restored],
-        js=kept_js(_SETTINGS, is_one=True),
-        **_PRIVATE,
-    )
+        open_picker, tab.storage.settings, [*picker.outputs, tab.not_restored], js=kept, **_PRIVATE
+    )  # fmt: skip
     opened.then(None, values, None, js=f"(...values) => {{ window.chatIsOpen = true; ({keep_settings})(...values); }}")
     changes = [
         picker.line.change,
@@ -136,15 +137,16 @@ def _fill_picker(
     tab: ChatTab, service: ChatService, request: gr.Request, settings: ChatSettings, choice: ModelChoice
 ) -> Iterator[Updates]:
     """The picker with the model of a chat, and a sentence if something of the chat could not come back."""
-    view = None
+    view, drawn = None, Updates()
     for view in picker_views(tab.picker, service.picker, request, choice):
-        yield tab.picker.choice_updates(view)
+        drawn = tab.picker.choice_updates(view) | {tab.not_restored: ""}
+        yield drawn
     sentences = [what_replaced(choice, view) if view else ""]
     if settings.ignored:
         names = ", ".join(settings.ignored)
         sentences.append(f"These settings could not be read and have their usual values: {names}.")
     if lost := " ".join(filter(None, sentences)):
-        yield {tab.not_restored: status_message(Notice(lost, "warning"))}
+        yield drawn | {tab.not_restored: status_message(Notice(lost, "warning"))}
 
 
 def _wire_editing(tab: ChatTab) -> None:

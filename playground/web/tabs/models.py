@@ -5,7 +5,7 @@ Above it are the search, in models_hub.py, and good first models, in models_firs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -181,13 +181,18 @@ def draw_change(tab: ModelsTab, service: ModelsService, message: str = "") -> Up
 # --- wire ---
 
 
-def wire_models_tab(
-    page: gr.Blocks, tab: ModelsTab, service: ModelsService, chat: ChatTarget, compare: Sequence[PickerComponents]
-) -> None:
-    """Every event of the tab. The Hub is asked nothing before a person asks.
+@dataclass(frozen=True)
+class CompareTarget:
+    """The Compare tab's pickers, and the pair of choices with which it opens a model."""
 
-    compare: the pickers of the Compare tab, which a row can fill.
-    """
+    pickers: Sequence[PickerComponents]
+    pair_of: Callable[[str], Sequence[ModelChoice]]
+
+
+def wire_models_tab(
+    page: gr.Blocks, tab: ModelsTab, service: ModelsService, chat: ChatTarget, compare: CompareTarget
+) -> None:
+    """Every event of the tab. The Hub is asked nothing before a person asks."""
     making, hub = tab.making, tab.hub
     changed = [*tab.installed.outputs, tab.models_changed]
 
@@ -211,7 +216,7 @@ def _wire_installed(
     service: ModelsService,
     changed: list[Any],
     chat: ChatTarget,
-    compare: Sequence[PickerComponents],
+    compare: CompareTarget,
 ) -> None:
     part, making = tab.installed, tab.making
 
@@ -238,11 +243,13 @@ def _wire_installed(
             yield ask(row)
 
     def compare_model(base_name: str) -> Iterator[Updates]:
-        """Compare, with the model at its levels on both sides."""
-        yield {chat.tabs: gr.Tabs(selected="compare")}
-        for picker in compare:
-            for view in chat.service.views(ModelChoice(base_name)):
-                yield picker.choice_updates(view)
+        """Compare, with the model at the pair of its levels that shows most."""
+        drawn: Updates = {chat.tabs: gr.Tabs(selected="compare")}
+        yield dict(drawn)
+        for picker, choice in zip(compare.pickers, compare.pair_of(base_name), strict=True):
+            for view in chat.service.views(choice):
+                drawn |= picker.choice_updates(view)
+                yield dict(drawn)  # all of it: while the tab opens, only the last update counts
 
     def ask(row: InstalledModelRow) -> Updates:
         name, size = f"{row.file.display_name} {row.file.level}", gibibytes(row.file.size)
@@ -281,7 +288,7 @@ def _wire_installed(
 
     part.drop.upload(keep_upload, part.drop, [*changed, part.drop], **_QUIET)
     elsewhere = [making.box, *making.outputs, *chat.outputs]
-    for picker in compare:
+    for picker in compare.pickers:
         elsewhere += picker.outputs
     part.rows.input(press, {part.rows}, [*part.outputs, *elsewhere], **_QUIET)
     part.confirm.click(delete, part.asked, changed, **_QUIET)
