@@ -44,13 +44,15 @@ class CacheStep:
 class Lesson:
     """What can be shown of a model.
 
-    block: None where no tensor can be read as numbers. cache: empty where llama.cpp cannot plan the model.
+    block: None where no tensor can be read as numbers. block_level: of the file that it is from, the model's largest
+    one that can. cache: empty where llama.cpp cannot plan the model.
     """
 
     model: str
     level: str
     bits_per_weight: float
     block: BlockLesson | None
+    block_level: str
     types: tuple[TypeShare, ...]
     cache: tuple[CacheStep, ...]
 
@@ -68,14 +70,15 @@ class LearnService:
             return None
         try:
             header = self._services.library.whole_header(file)
-            status = file.path.stat()
         except (PlaygroundError, OSError):  # it changed since it was listed
             return None
+        block, block_level = self._block(file)
         return Lesson(
             file.display_name,
             file.level,
             header.bits_per_weight,
-            read_block_lesson(file.path, status.st_mtime_ns),
+            block,
+            block_level,
             type_shares(header),
             self._cache_steps(file.path),
         )
@@ -85,6 +88,18 @@ class LearnService:
         loaded = [model.key.path for model in self._services.pool.loaded_models() if model.state == "ready"]
         found = [file for path in reversed(loaded) for file in files if file.path.absolute() == path]
         return next(iter([*found, *files]), None)
+
+    def _block(self, chosen: ModelFile) -> tuple[BlockLesson | None, str]:
+        """Of the model's largest file whose tensors can be read as numbers, and its level."""
+        files = [file for file in self._services.library.files() if file.base_name == chosen.base_name]
+        for file in sorted(files, key=lambda file: -file.size):
+            try:
+                block = read_block_lesson(file.path, file.path.stat().st_mtime_ns)
+            except OSError:
+                continue
+            if block:
+                return block, file.level
+        return None, chosen.level
 
     def _cache_steps(self, path: Path) -> tuple[CacheStep, ...]:
         planner, slots = self._services.planner, self._services.settings.slots
