@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.visitor import Visitor
+from tests.support.playground_process import PlaygroundProcess
 
 TEXT = "Rivers carry more than water. In a dry summer this one brings down about forty kilograms of sand each second."
+
+
+@pytest.fixture(scope="module")
+def playground_process(
+    chromium: str, starter: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PlaygroundProcess]:
+    """A playground with the starter's one level: other journeys make more, and the largest would be the reference."""
+    with PlaygroundProcess(tmp_path_factory.mktemp("home")) as running:
+        yield running
 
 
 def open_tab(page: Page) -> None:

@@ -46,7 +46,7 @@ def offer(page: Page, level: str) -> Locator:
     row = page.locator(f"#chat-level .gp-offers input[value={level}]")
     expect(row).to_be_attached()
     if not row.is_visible():
-        page.get_by_text("Make another level from").first.click()
+        page.locator("#chat-level").get_by_text("Make another level from").click()
     return row
 
 
@@ -124,7 +124,7 @@ def test_a_model_is_found_judged_downloaded_cancelled_resumed_and_talked_to(visi
     expect(page.locator("#models-download")).to_be_hidden()
 
     page.get_by_role("tab", name="Chat").click()
-    page.get_by_label("Model", exact=True).first.click()
+    page.locator("#chat-model input").click()
     page.get_by_role("option", name="Fox 135M").click()
     expect(page.locator("#chat-fold")).to_contain_text("Fox 135M")
     without_dice(page)
