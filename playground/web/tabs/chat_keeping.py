@@ -107,7 +107,7 @@ def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService) -> None:
     controls = list(vars(sampling).values())
 
     def open_settings(stored: str) -> Updates:
-        return draw_settings(tab, service.keeping.read_settings(stored or ""))
+        return draw_settings(tab, service.keeping.read_settings(stored or "")) | {tab.not_restored: ""}
 
     def open_picker(request: gr.Request, stored: str) -> Iterator[Updates]:
         settings = service.keeping.read_settings(stored or "")
@@ -119,7 +119,7 @@ def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService) -> None:
     keep_settings = f"(...values) => ({javascript('keep_settings.js')})('{_SETTINGS}', {numbers}, values)"
     kept = kept_js(_SETTINGS, is_one=True)
     # An event of its own: where another tab is open, the page draws only the last update of a generator.
-    page.load(open_settings, tab.storage.settings, controls, js=kept, **_PRIVATE)
+    page.load(open_settings, tab.storage.settings, [*controls, tab.not_restored], js=kept, **_PRIVATE)
     opened = page.load(
         open_picker, tab.storage.settings, [*picker.outputs, tab.not_restored], js=kept, **_PRIVATE
     )  # fmt: skip
