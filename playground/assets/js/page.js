@@ -2,7 +2,9 @@
 //
 // Each paragraph of a message, and each box to type in, runs in the direction of its first strong letter (`dir=auto`).
 // After a press on a button that then hides or cannot be used, the focus goes on to the box for the next message.
-// Escape in this box leaves a message as it was before it was edited; anywhere it stops what is being written or loaded. A model's name that is longer than its box is shown whole by the mouse and the focus.
+// A page that comes back opens on the tab where it was, unless its address names one. Escape in the message box leaves a
+// message as it was before it was edited; anywhere it stops what is being written or loaded. A model's name that is
+// longer than its box is shown whole by the mouse and the focus.
 () => {
   // Gradio 6.31 handles a message of the server in a timer while the page is visible, and at once while it is hidden. So
   // messages would overtake each other when a person goes to another tab, and each holds only what has changed since the
@@ -13,6 +15,18 @@
     work(...values);
     return 0;
   };
+
+  const TAB = 'gguf-playground-tab';
+  const nameOf = tab => tab?.textContent.trim();
+  const find = name => [...document.querySelectorAll('#tabs [role=tab]')].find(tab => nameOf(tab) === name);
+  try {
+    const last = sessionStorage.getItem(TAB);
+    if (last && !new URLSearchParams(location.search).has('tab')) find(last)?.click();
+    new MutationObserver(() => {
+      const open = nameOf(document.querySelector('#tabs [role=tab][aria-selected=true]'));
+      if (open) sessionStorage.setItem(TAB, open);
+    }).observe(document.querySelector('#tabs'), {subtree: true, attributeFilter: ['aria-selected']});
+  } catch { /* the storage is off */ }
 
   const paragraphs = '.gp-log .prose :is(p, ul, ol, blockquote, h1, h2, h3, h4, h5, h6, table, th, td),'
     + ' .gp-typed';
