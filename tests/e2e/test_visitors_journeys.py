@@ -25,7 +25,7 @@ def test_a_newcomer_sees_what_is_in_memory_and_joins_it(visit: Visitor) -> None:
     choose_context(one, "4K|4,096")
     expect(one.locator("#chat-context")).to_contain_text("4,096 tokens: about")
     choose_context(one, "2K|2,048")
-    load(one)  # in memory already, so it is ready before the picker is redrawn
+    expect(one.get_by_role("button", name="In memory · Unload")).to_be_visible()
     loaded_models = one.get_by_role("region", name="Loaded models")
     expect(loaded_models).to_contain_text("2,048 tokens")
     expect(loaded_models).to_contain_text("selected")

@@ -2,7 +2,7 @@
 //
 // Each paragraph of a message, and each box to type in, runs in the direction of its first strong letter (`dir=auto`).
 // After a press on a button that then hides or cannot be used, the focus goes on to the box for the next message.
-// A page that comes back opens on the tab where it was, unless its address names one. Escape in the message box leaves a
+// A page that comes back opens on the tab where it was, unless its address says what to open. Escape in the message box leaves a
 // message as it was before it was edited; anywhere it stops what is being written or loaded. A model's name that is
 // longer than its box is shown whole by the mouse and the focus.
 () => {
@@ -21,7 +21,8 @@
   const find = name => [...document.querySelectorAll('#tabs [role=tab]')].find(tab => nameOf(tab) === name);
   try {
     const last = sessionStorage.getItem(TAB);
-    if (last && !new URLSearchParams(location.search).has('tab')) find(last)?.click();
+    const isPlain = [...new URLSearchParams(location.search).keys()].every(key => key.startsWith('__'));
+    if (last && isPlain) find(last)?.click();
     new MutationObserver(() => {
       const open = nameOf(document.querySelector('#tabs [role=tab][aria-selected=true]'));
       if (open) sessionStorage.setItem(TAB, open);
