@@ -18,7 +18,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.models import ModelsService
 from playground.web.html.models import catalogue, first_model_cards, part_title
 from playground.web.html.page import paragraph, status_message
-from playground.web.model_picker import PickerComponents
+from playground.web.model_picker import PickerComponents, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.models_hub import HubPart, draw_downloads
@@ -31,7 +31,7 @@ _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "p
 class FirstPart:
     """The cards; the rest of the catalogue, further down. awaited: the download after which Chat opens, or "".
 
-    arrived: changes when that download is here.
+    arrived: changes when that download is here. column: by which the rest is sorted.
     """
 
     cards: gr.HTML
@@ -39,6 +39,7 @@ class FirstPart:
     rows: gr.HTML
     awaited: gr.State
     arrived: gr.Textbox
+    column: gr.State
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def lay_out_catalogue(cards: gr.HTML, message: gr.HTML) -> FirstPart:
     gr.HTML(part_title("More models"), apply_default_css=False)
     rows = button_rows("", "models-catalogue")
     arrived = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="models-arrived")
-    return FirstPart(cards=cards, message=message, rows=rows, awaited=gr.State(""), arrived=arrived)
+    return FirstPart(
+        cards=cards, message=message, rows=rows, awaited=gr.State(""), arrived=arrived, column=gr.State("size")
+    )
 
 
 # --- react ---
@@ -99,8 +102,13 @@ def draw_first(part: FirstPart, service: ModelsService, column: SortColumn = "si
 def wire_first(tab: gr.Tab, part: FirstPart, hub: HubPart, service: ModelsService, chat: ChatTarget) -> Any:
     """The tab is filled when it is opened, since planning takes a moment. Returns the event that fills it."""
 
-    def draw() -> Updates:
-        return draw_first(part, service)
+    redraws = Redraws()
+
+    def draw(request: gr.Request, column: SortColumn) -> Updates:
+        """Nothing where the rows were sorted anew meanwhile: planning takes longer than a click."""
+        is_newest = redraws.begin_redraw(str(request.session_hash))
+        updates = draw_first(part, service, column)
+        return updates if is_newest() else {part.cards: gr.skip()}
 
     def get(request: gr.Request, action: Any) -> Iterator[Updates]:
         verb, _, id = str(action).partition(" ")
@@ -112,13 +120,15 @@ def wire_first(tab: gr.Tab, part: FirstPart, hub: HubPart, service: ModelsServic
             updates |= {part.arrived: change_stamp()}
         yield updates | draw_downloads(hub, service.downloads())
 
-    def press(action: Any) -> Updates:
+    def press(request: gr.Request, action: Any) -> Updates:
         """A column to sort by, or a repository to open above."""
         verb, _, what = str(action).partition(" ")
         if verb == "open":
             return {part.rows: gr.HTML(value=""), hub.wanted: what}
         columns: tuple[SortColumn, ...] = get_args(SortColumn)
-        return draw_first(part, service, next((name for name in columns if name == what), "size"))
+        column: SortColumn = next((name for name in columns if name == what), "size")
+        redraws.begin_redraw(str(request.session_hash))
+        return draw_first(part, service, column) | {part.column: column}
 
     def look(download: str) -> Updates:
         """Whether the awaited download is here now."""
@@ -133,12 +143,12 @@ def wire_first(tab: gr.Tab, part: FirstPart, hub: HubPart, service: ModelsServic
         yield {part.awaited: "", part.message: ""}
         yield from chat.open_file(path)
 
-    drawn = tab.select(draw, None, [part.cards, part.rows], **_QUIET)
+    drawn = tab.select(draw, part.column, [part.cards, part.rows], **_QUIET)
     part.cards.input(
         get, part.cards,
         [part.cards, part.message, part.awaited, part.arrived, hub.downloads, hub.timer], **_QUIET,
     )  # fmt: skip
-    part.rows.input(press, part.rows, [part.cards, part.rows, hub.wanted], **_QUIET)
+    part.rows.input(press, part.rows, [part.cards, part.rows, part.column, hub.wanted], **_QUIET)
     hub.done.change(look, part.awaited, [part.awaited, part.arrived], **_QUIET)
     part.arrived.change(open_chat, {part.awaited}, [part.awaited, part.message, *chat.outputs], **_QUIET)
     return drawn
