@@ -101,8 +101,8 @@ def test_a_model_in_use_stays_and_who_wants_another_hears_for_whom_it_waits(
     anna = service.send_message(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
     ben = service.send_message(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
-    waiting = next(frame for frame in ben if "Waiting for memory" in sentence(frame.progress))
-    assert "SmolLM2 135M Instruct · Q4_1 (1 user): you are next" in sentence(waiting.progress)
+    waiting = next(frame for frame in ben if "Waiting for memory" in sentence(frame.opening))
+    assert "SmolLM2 135M Instruct · Q4_1 (1 user): you are next" in sentence(waiting.opening)
     until_it_writes(anna)  # it is still hers
     service.stop_work(ANNA)
     list(anna)
@@ -115,7 +115,7 @@ def test_who_waits_may_join_the_model_in_memory_instead(service: ChatService) ->
     anna = service.send_message(ANNA, ChatSession(), SUM, BRIEFLY)
     until_it_writes(anna)
     ben = service.send_message(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
-    next(frame for frame in ben if "Waiting for memory" in sentence(frame.progress))
+    next(frame for frame in ben if "Waiting for memory" in sentence(frame.opening))
     view = service.loaded_models.view(OTHER)
     (row,) = view.rows
     assert row.users == 1 and view.swap and view.swap.room == "waits for others"
@@ -231,7 +231,7 @@ def test_a_page_that_is_gone_while_it_waits_leaves_the_line(service: ChatService
     anna = service.send_message(ANNA, ChatSession(), STORY, AT_LENGTH)
     until_it_writes(anna)
     ben = service.send_message(BEN, ChatSession(), SUM, replace(BRIEFLY, choice=OTHER))
-    next(frame for frame in ben if "Waiting for memory" in sentence(frame.progress))
+    next(frame for frame in ben if "Waiting for memory" in sentence(frame.opening))
     runs.end_session(BEN.session)
     assert list(ben)[-1].phase == "rest"
     assert [model.state for model in pool.loaded_models()] == ["ready"]
