@@ -85,7 +85,7 @@ def test_levels_of_the_starter_have_size_true_bits_and_verdict(
 
 
 def test_the_table_of_levels_has_bits_per_weight_as_plain_numbers(capsys: pytest.CaptureFixture[str]) -> None:
-    heading, level, _ = text(capsys, "levels", "starter").splitlines()
+    heading, level, *_ = text(capsys, "levels", "starter").splitlines()
     end = heading.index("BITS PER WEIGHT") + len("BITS PER WEIGHT")
     assert level[:end].endswith(" 5.7")
 

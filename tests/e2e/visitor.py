@@ -79,7 +79,10 @@ class Visitor:
             expect(page.locator("#compare-dial .gp-handle")).to_have_count(2)
 
     def reload(self, page: Page) -> None:
-        """As a person does it, back on the tab that was open; the page says of what it then lets go of that it was cut off."""
+        """As a person does it, back on the tab that was open.
+
+        The page says of what it then lets go of that it was cut off.
+        """
         self.expected += CUT_BY_A_RELOAD
         page.reload(wait_until="domcontentloaded")
 

@@ -97,6 +97,7 @@ def test_the_process_that_quantizes_has_no_secrets_no_new_rights_and_bounded_mem
                 "file_type": 2,
                 "shards": [str(starter)],
                 "notes": {},
+                "keep_mxfp4": [],
                 "weighed": False,
             }
         )
