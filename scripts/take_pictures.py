@@ -16,7 +16,7 @@ from typing import Final
 from playwright.sync_api import Page, expect, sync_playwright
 
 from playground.resources import asset
-from playground.web.server import link_card
+from playground.web.server import page_file
 from scripts.run_tests import installed_browser
 from tests.e2e.visitor import CHROMIUM_FLAGS, Visitor
 from tests.support.playground_process import PlaygroundProcess
@@ -41,7 +41,7 @@ def main() -> int:
         visit = Visitor(browser, playground.address)
         for look in ("light", "dark"):
             take(visit(WIDTH, HEIGHT, dark=look == "dark", tab="Compare"), DOCS / f"front-{look}.png")
-        take(visit(link_card.WIDTH, link_card.HEIGHT, tab="Compare"), asset(link_card.PICTURE))
+        take(visit(page_file.WIDTH, page_file.HEIGHT, tab="Compare"), asset(page_file.PICTURE))
         visit.leave()
     return 0
 

@@ -47,8 +47,8 @@ from playground.web.html.page import page_head
 from playground.web.mcp import check_mcp, prepare_tools
 from playground.web.model_picker import keep_pickers_current
 from playground.web.server.health import check_metrics, health_routes
-from playground.web.server.link_card import link_card_routes
 from playground.web.server.openai.routes import openai_routes
+from playground.web.server.page_file import page_file_routes
 from playground.web.server.password import SIGN_IN_MESSAGE, password_check
 from playground.web.server.request_filter import RequestFilter, private_paths
 from playground.web.server.sessions import MAX_SESSIONS, SessionMiddleware, Sessions, end_pending_work
@@ -193,7 +193,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
             raise PlaygroundError(
                 f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."
             ) from error
-        routes = [*link_card_routes(), *openai_routes(programs, settings)]
+        routes = [*page_file_routes(), *openai_routes(programs, settings)]
         if settings.metrics:
             routes += stack.enter_context(health_routes(services))
         address = _launch_page(page, settings, sessions, routes, open_browser=open_browser)

@@ -41,16 +41,7 @@ _OF_A_PAGE: Final = (
 _OF_AN_EVENT: Final = ("fn", "inputs", "api_name", "api_visibility", "show_progress", "show_progress_on")
 _OF_ITS_SESSIONS: Final = ("session_data", "time_last_used", "lock")
 _PAGE_TEMPLATE: Final = "frontend/index.html"
-# Gradio's sign that the page loads stands in the middle of a page that grows meanwhile; here it stays where it is.
-_STEADY_LOADER: Final = (
-    '<style>.main > [data-testid="status-tracker"].full { position: fixed !important; inset: 0 !important; }</style>'
-)
-# Fonts that come after the first words change their width.
-_FONTS: Final = "".join(
-    f'<link rel="preload" as="font" type="font/woff2" crossorigin href="static/fonts/{family}/{family}-{weight}.woff2">'
-    for family in ("IBMPlexSans", "IBMPlexMono")
-    for weight in ("Regular", "Bold")
-)
+_END_OF_HEAD: Final = "</head>"
 _LINK_TAG: Final = re.compile(r"<meta\s+(?:property=\"og:|name=\"twitter:)[^>]*>")
 _OF_ITS_TOOLS: Final = ("_client_instance", "local_url", "postprocess_output_data")
 
@@ -132,21 +123,19 @@ def leave_out_the_hubs_header(page: gr.Blocks) -> None:
     page.space_id = None
 
 
-def replace_link_tags(tags: Mapping[str, str]) -> None:
-    """Let every page describe itself to other sites by these tags, such as {"og:title": "GGUF playground"}, and stand
-    still while it loads.
+def replace_link_tags(head: str) -> None:
+    """Let the file of every page have this markup in its head, and no tags of Gradio that describe it to other sites.
 
-    The template of Gradio's page has two sets of them, one of them Gradio's own, without a picture. A value may hold an
-    expression of the template; other characters must be safe in an attribute.
+    Gradio's template has two sets of them, one of them about Gradio, and no picture. `head` may hold expressions of it.
     """
     environment = routes.templates.env
     loader = environment.loader
     if loader is None:
         return
-    source = _LINK_TAG.sub("", loader.get_source(environment, _PAGE_TEMPLATE)[0])
-    lines = (f'<meta {"name" if key.startswith("twitter:") else "property"}="{key}" content="{value}" />'
-             for key, value in tags.items())  # fmt: skip
-    described = source.replace("</head>", "\n".join((*lines, _FONTS, _STEADY_LOADER, "</head>")), 1)
+    if isinstance(loader, ChoiceLoader):  # of a page before this one
+        loader = loader.loaders[-1]
+    source = loader.get_source(environment, _PAGE_TEMPLATE)[0]
+    described = _LINK_TAG.sub("", source).replace(_END_OF_HEAD, f"{head}\n{_END_OF_HEAD}", 1)
     environment.loader = ChoiceLoader([DictLoader({_PAGE_TEMPLATE: described}), loader])
 
 

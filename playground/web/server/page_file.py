@@ -1,4 +1,4 @@
-"""What a messenger or a social network shows of a link to the page: its title, a sentence and a picture."""
+"""The head of the page's own file: what other sites show of a link to it, and what keeps it still while it opens."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from playground.resources import asset
 from playground.web.gradio_private import replace_link_tags
+from playground.web.html.templates import render
 
 PICTURE: Final = "link_card.png"  # in assets/, written by scripts/take_pictures.py
 WIDTH, HEIGHT = 1200, 630  # pixels, the size that the readers of these tags ask for
@@ -18,22 +19,23 @@ DESCRIPTION: Final = (
     "How few bits can a language model lose before it stops making sense? Put two quantization levels side by side, "
     "and see their memory, speed and answers."
 )
-# Gradio fills in the address of the page as its visitors see it, behind a proxy too: these tags need whole addresses.
-_PICTURE_ADDRESS: Final = "{{ config['root'] }}/" + PICTURE
+_FONTS: Final = ("IBMPlexSans-Regular", "IBMPlexSans-Bold", "IBMPlexMono-Regular", "IBMPlexMono-Bold")
+_TAGS: Final = (
+    ("og:type", "website"),
+    ("og:title", TITLE),
+    ("og:description", DESCRIPTION),
+    # A whole address is asked for. Gradio fills in the one by which visitors reach the page, behind a proxy too.
+    ("og:image", "{{ config.root }}/" + PICTURE),
+    ("og:image:width", str(WIDTH)),
+    ("og:image:height", str(HEIGHT)),
+    ("og:image:alt", "One question, answered at two quantization levels side by side."),
+    ("twitter:card", "summary_large_image"),
+)
 
 
-def link_card_routes() -> list[BaseRoute]:
+def page_file_routes() -> list[BaseRoute]:
     """The route of the picture; the page then names it in its tags."""
-    replace_link_tags({
-        "og:type": "website",
-        "og:title": TITLE,
-        "og:description": DESCRIPTION,
-        "og:image": _PICTURE_ADDRESS,
-        "og:image:width": str(WIDTH),
-        "og:image:height": str(HEIGHT),
-        "og:image:alt": "One question, answered at two quantization levels side by side.",
-        "twitter:card": "summary_large_image",
-    })  # fmt: skip
+    replace_link_tags(render("page_file.html#head", tags=_TAGS, fonts=_FONTS))
 
     def picture(request: Request) -> Response:
         return FileResponse(asset(PICTURE), media_type="image/png")
