@@ -71,7 +71,7 @@ class Visitor:
 
     def open_tab(self, page: Page, tab: str = "Chat") -> None:
         """Go to a tab of a page that has just opened, and wait until nothing there redraws by itself any more."""
-        page.wait_for_function("window.chatIsOpen")  # the chat of before is back
+        page.wait_for_function("window.chatIsOpen && window.compareIsOpen")  # what was before is back
         page.get_by_role("tab", name=tab, exact=True).click()
         if tab == "Chat":
             expect(page.locator("#chat-memory .gp-memory-head b").first).to_be_attached()

@@ -100,7 +100,8 @@ def wire_dial(
 
     opened = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
     page.load(open_dial, None, [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded], **_PRIVATE)
-    page.load(open_pickers, None, [*pickers[0].outputs, *pickers[1].outputs], **_PRIVATE)
+    filled = page.load(open_pickers, None, [*pickers[0].outputs, *pickers[1].outputs], **_PRIVATE)
+    filled.then(None, js="() => { window.compareIsOpen = true; }")  # nothing redraws by itself any more
     for picker in pickers:
         wire_choices(picker, service.picker)
     both = [*pickers[0].outputs, *pickers[1].outputs]
