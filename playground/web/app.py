@@ -130,7 +130,8 @@ def build_app(
                     settings.tab_seconds,
                 )  # fmt: skip
                 build_agent_pairs(programs)
-            with gr.Tab("Chat", id="chat"):
+            # Rendered from the start: what comes back after a reload arrives before a person goes there.
+            with gr.Tab("Chat", id="chat", render_children=True):
                 chat = build_chat_tab(picker_service, settings)
             with gr.Tab("Measure", id="measure") as measure_tab:
                 measure = build_measure_tab(measure_tab, measure_service)

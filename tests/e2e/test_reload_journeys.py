@@ -64,7 +64,7 @@ def ask(page: Page) -> None:
 
 def choose(page: Page, model: str, group: str = "chat") -> None:
     page.locator(f"#{group}-model input").click()
-    page.get_by_role("option", name=model).click()
+    page.locator(f"#{group}-model").get_by_role("option", name=model).click()  # another list may still be closing
     expect(page.locator(f"#{group}-level")).to_contain_text("runs on slow")
 
 
