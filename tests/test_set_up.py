@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from scripts.requirements import requirements
-from scripts.set_up import by_name, read_packages
-from tests.support.space_process import project_table
+from scripts.set_up import WITHOUT_NEEDS, by_name, read_packages
+from tests.support.space_process import project_table, pyproject
 from tests.support.wheel_index import WheelIndex, pack_again, wheel_index
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -109,7 +109,9 @@ def test_what_has_changed_is_installed_anew(checkout: Path, tmp_path: Path, chan
 
 def test_the_packages_are_read_as_a_reader_of_toml_reads_them() -> None:
     table = project_table()
-    assert read_packages() == {"": table["dependencies"], **table["optional-dependencies"]}
+    groups = pyproject()["dependency-groups"]
+    assert read_packages() == {"": table["dependencies"], **table["optional-dependencies"], **groups}
+    assert groups.keys() == set(WITHOUT_NEEDS.values()) and all("==" in one for each in groups.values() for one in each)
     assert by_name({"": ["gradio>=6.31,<7", "uvicorn[standard]"]}) == {"gradio": ">=6.31,<7", "uvicorn": "any"}
 
 

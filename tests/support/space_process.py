@@ -50,9 +50,15 @@ _GROUPS = Path("/sys/fs/cgroup")
 _numbers = itertools.count()
 
 
+def pyproject() -> dict[str, Any]:
+    """The tables of pyproject.toml."""
+    tables: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return tables
+
+
 def project_table() -> dict[str, Any]:
     """What pyproject.toml says of the project."""
-    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    table: dict[str, Any] = pyproject()["project"]
     return table
 
 
