@@ -88,13 +88,13 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
     if update.session:
         messages = update.session.conversation.messages
         drawn[tab.log] = chatbot_messages(messages, update.growing, update.opening)
-        if update.growing is None:  # the state changes when the reply is whole
+        begins = update.phase == "replying"
+        if update.growing is None or update.phase is not None:  # a slow page gets the question with the first words
             drawn |= _draw_session(tab, update.session)
-            drawn[tab.storage.growing] = growing_text(_NOTHING) if update.phase == "replying" else ""
-            if update.phase == "replying":
-                drawn[tab.not_restored] = ""
-        else:
-            drawn[tab.storage.growing] = growing_text(update.growing)
+        if begins:
+            drawn[tab.not_restored] = ""
+        is_growing = begins or update.growing is not None
+        drawn[tab.storage.growing] = growing_text(update.growing or _NOTHING) if is_growing else ""
     if update.has_new_level:
         drawn[tab.picker.models_changed] = change_stamp()
     load_button: dict[str, Any] = {}

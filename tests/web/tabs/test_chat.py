@@ -16,6 +16,7 @@ from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
+from playground.chat.saved_chat import growing_text
 from playground.chat.session import ChatSession, Instructions
 from playground.chat.template.render import Message
 from playground.engine.protocol import Token
@@ -78,6 +79,16 @@ def test_a_growing_reply_changes_only_what_grows(tab: ChatTab) -> None:
     )
     assert set(drawn) == {tab.log, tab.live, tab.gauge, tab.storage.growing} <= set(tab.growing)
     assert [turn["content"]["text"] for turn in drawn[tab.log]] == [as_typed("What is 2+2?"), "4"]
+
+
+def test_a_slow_page_that_gets_the_question_with_the_first_words_keeps_both(tab: ChatTab) -> None:
+    begun = ChatUpdate(ASKED, phase="replying", activity=ReplyActivity(), problem=CLEAR)
+    grown = ChatUpdate(ASKED, Message("assistant", "4"), context=ContextUse(98, 2048))
+    drawn = draw_update(tab, grown.after(begun))
+    assert drawn[tab.session] == ASKED
+    assert "What is 2+2?" in drawn[tab.storage.chat]
+    assert drawn[tab.storage.growing] == growing_text(Message("assistant", "4"))
+    assert drawn[tab.not_restored] == ""
 
 
 def test_whatever_an_update_changes_is_among_the_outputs(tab: ChatTab) -> None:
