@@ -201,6 +201,7 @@ def test_the_figures_for_prometheus_are_those_of_the_log(visit: Visit) -> None:
     assert samples["playground_refusals_total max_message_characters chat"] == 1
     assert samples["playground_refusals_total none upload"] == 1
     assert samples["playground_device_layers CPU CPU"] == 31  # the starter's, with the output
+    assert samples["playground_experts_in_ram_layers"] == 0
     assert samples["playground_models ready"] == 1 and samples["playground_runs reply"] == 0
 
 

@@ -117,11 +117,13 @@ class ApiService:
         slots: object,
         device: object = None,
         gpu_layers: object = None,
+        cpu_moe: object = None,
     ) -> PlanRecord:
         """What a model here or on the Hub would need, before it is loaded."""
         values = read_values(
-            model=model, context=context, kv_type=kv_type, slots=slots, device=device, gpu_layers=gpu_layers
-        )
+            model=model, context=context, kv_type=kv_type, slots=slots, device=device, gpu_layers=gpu_layers,
+            cpu_moe=cpu_moe,
+        )  # fmt: skip
         path = self._planned_path(values.model)
         planner = self._services.planner
         trained = planner.trained_context(path)
@@ -164,13 +166,21 @@ class ApiService:
                 yield from self._written(lease, question, max_tokens, run)
 
     def compare(
-        self, visitor: Visitor, models: Sequence[object], at_once: object, **asked: object
+        self,
+        visitor: Visitor,
+        models: Sequence[object],
+        at_once: object,
+        devices: Sequence[object] = (None, None),
+        **asked: object,
     ) -> Iterator[StreamedComparison]:
-        """Both models' answers as they grow, and in the end their first difference."""
+        """Both models' answers as they grow, and in the end their first difference. devices: where each runs."""
         question = Question.read(self._limits, **asked)
         max_tokens = self._max_tokens(question)
-        files = [self._model(read_values(model=model).model) for model in models]
-        panes = [Pane(file, self._context(file, question), question.conversation) for file in files]
+        values = [read_values(model=model, device=device) for model, device in zip(models, devices, strict=True)]
+        panes = [
+            Pane(file, self._context(file, replace(question, device=value.device_choice)), question.conversation)
+            for value, file in ((value, self._model(value.model)) for value in values)
+        ]
         with self.runs.start_run(visitor, "comparison", f"call {next(self._calls)}") as run:
             updates = compare(
                 self._services.pool,

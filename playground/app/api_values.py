@@ -61,10 +61,11 @@ class ApiValues(BaseModel):
         None, description='"auto", "cpu", or the name of a device of this computer'
     )
     gpu_layers: _Whole | None = _whole_number(0, MOST_LAYERS)
+    cpu_moe: _Whole | None = _whole_number(0, MOST_LAYERS)
 
     @property
     def device_choice(self) -> DeviceChoice:
-        return DeviceChoice(self.device or AUTOMATIC, self.gpu_layers)
+        return DeviceChoice(self.device or AUTOMATIC, self.gpu_layers, self.cpu_moe)
 
 
 def read_values(**values: object) -> ApiValues:

@@ -34,7 +34,7 @@ from playground.fit.verdict import SMALLEST_CONTEXT, Verdict, context_steps, jud
 from playground.gguf.levels import DEFAULT_LEVELS, find_level
 from playground.gguf.weight_use import TokenWork
 from playground.limits.runs import Runs, Visitor
-from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters
+from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters, DeviceChoice
 from playground.machine.disks import disk_read_speed
 from playground.measure.forecast import CPU, READING_SPEED, SpeedForecaster
 from playground.models.library import Library
@@ -55,7 +55,8 @@ class PickerView:
 
     problem: a sentence to show where there is no plan. makeable: levels that can be made here from the level
     `made_from`; to_make: the chosen level, where it has to be made first. budget: what a load could use.
-    where: a sentence that says where it will run and why; "" where there is no GPU.
+    where: a sentence that says where it will run and why; "" where there is no GPU. has_experts: whether the model is a
+    mixture of experts, None until it is known.
     """
 
     choice: ModelChoice
@@ -66,6 +67,7 @@ class PickerView:
     steps: tuple[ContextStep, ...] = ()
     budget: Budget = NO_MEMORY
     where: str = ""
+    has_experts: bool | None = None
     plan: MemoryPlan | None = None
     verdict: Verdict | None = None
     problem: str = ""
@@ -316,14 +318,16 @@ class ModelPickerService:
         rows = {value: self._row(value, file, notes.get(file.path, ())) for value, file in files.items()}
         makeable = [one for one in candidates.values() if one.if_made]
         path = self._library.path_for_level(view.choice.model or "", value) if chosen.if_made else chosen.file.path
+        budget = self._budget_for(path)
         return replace(
             view,
+            choice=replace(view.choice, device=_device_here(view.choice.device, budget)),
             levels=tuple(rows.values()),
             level_name=rows[value].name if value in rows else value,
             makeable=tuple(makeable_level_row(one.if_made) for one in makeable if one.if_made),
             made_from=makeable[0].file.level if makeable else "",
             to_make=chosen.if_made,
-            budget=self._budget_for(path),
+            budget=budget,
         )
 
     def _row(self, value: str, file: ModelFile, notes: tuple[str, ...]) -> LevelRow:
@@ -379,6 +383,7 @@ class ModelPickerService:
             makeable=_judged(view.makeable, view.choice.level, verdict),
             plan=placed.plan,
             where=placed.reason,
+            has_experts=self._planner.layer_count(chosen.file.path).has_experts if view.budget.devices else None,
             verdict=verdict,
         )
 
@@ -444,9 +449,21 @@ def what_replaced(wanted: ModelChoice, view: PickerView) -> str:
             f"This chat had a context of {count(wanted.context_size)} tokens, more than {view.model_name} takes; "
             f"{count(got.context_size)} are chosen instead."
         )
-    if view.plan and view.plan.context.placement.is_cpu_only and (wanted.device.gpu_layers or 0) != 0:
+    on_gpu = (wanted.device.gpu_layers or 0) != 0 or wanted.device.gpu is not None
+    if view.plan and view.plan.context.placement.is_cpu_only and on_gpu and not view.budget.devices:
         return "This chat ran on a GPU, and there is none here; the CPU is chosen instead."
+    if wanted.device.gpu and not got.device.gpu:
+        name = one_line(wanted.device.gpu, _LONGEST_NAME)
+        return f"This chat ran on {name}, which is not a GPU of this computer; Automatic is chosen instead."
     return ""
+
+
+def _device_here(choice: DeviceChoice, budget: Budget) -> DeviceChoice:
+    """The same, but Automatic in place of a GPU that this computer does not have."""
+    if choice.gpu is None:
+        return choice
+    named = next((gpu for gpu in budget.devices if gpu.name.lower() == choice.device.lower()), None)
+    return replace(choice, device=named.name) if named else AUTOMATIC_CHOICE
 
 
 def _judged(rows: tuple[LevelRow, ...], value: str | None, verdict: Verdict) -> tuple[LevelRow, ...]:

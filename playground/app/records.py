@@ -117,6 +117,7 @@ class PlanRecord(TypedDict):
     largest_context: int | None
     context_size: int
     device: str  # where it would run: CPU, CUDA0, CUDA0 + CPU
+    experts_in_ram: int  # layers that would be on a GPU but for their experts
     where: str  # a sentence that says why there, "" where there is no GPU
     devices: list[PlannedDeviceRecord]
 
@@ -142,6 +143,7 @@ class ReplyRecord(TypedDict):
     context_size: int | None
     load_seconds: float | None  # of the load before the reply; null if the model was loaded
     device: str | None  # on which it ran: CPU, CUDA0, CUDA0 + CPU
+    experts_in_ram: int | None  # layers on a GPU but for their experts
     devices: list[UsedDeviceRecord]  # the GPUs among them
     disturbed: bool | None  # whether something else had the cores, so that the speeds are not what the model reaches
     note: str  # what a person should know of the reply: why it has no answer, what of the chat was not read; often ""
@@ -257,6 +259,7 @@ def plan_record(placed: PlacedPlan, verdict: Verdict, budget: Budget, largest: i
         "largest_context": largest,
         "context_size": plan.context.cells,
         "device": plan.context.placement.name,
+        "experts_in_ram": plan.context.placement.experts_in_ram,
         "where": placed.reason,
         "devices": [_planned_device(placed, name, budget) for name in plan.device_names],
     }
@@ -304,6 +307,7 @@ def reply_record(
         "context_size": context_size,
         "load_seconds": load_seconds,
         "device": plan.context.placement.name if plan else None,
+        "experts_in_ram": plan.context.placement.experts_in_ram if plan else None,
         "devices": [used_device_record(device, plan) for device in memory.devices] if memory and plan else [],
         "disturbed": finished.timings.disturbed if finished else None,
         "note": note,

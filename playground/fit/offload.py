@@ -8,7 +8,7 @@ for. The dry run says what each of these would take, so nothing is computed by a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from playground.errors import BadModelFile, PlaygroundError
@@ -76,25 +76,25 @@ class _Search:
                 failed = middle
         return passed
 
-    def most_layers(self, layers: int) -> int:
+    def most_layers(self, layers: int, experts_in_ram: int = 0) -> int:
         """The most layers that fit, 0 if not even one does; not all of them, which was asked before.
 
         Starts where they would end if all took the same, since each question opens the model again.
         """
         passed, failed = 0, layers
-        guess, step = self._likely_layers(layers), 1
+        guess, step = self._likely_layers(layers, experts_in_ram), 1
         while failed - passed > 1:
             asked = guess if passed < guess < failed else (passed + failed) // 2
-            if self.fits(self.placement(asked)):
+            if self.fits(self.placement(asked, experts_in_ram)):
                 passed, guess = asked, asked + step
             else:
                 failed, guess = asked, asked - step
             step *= 2
         return passed
 
-    def _likely_layers(self, layers: int) -> int:
+    def _likely_layers(self, layers: int, experts_in_ram: int) -> int:
         try:
-            needed = sum(map(self.plan(self.placement(ALL_LAYERS)).on_device, self._names))
+            needed = sum(map(self.plan(self.placement(ALL_LAYERS, experts_in_ram)).on_device, self._names))
         except PlaygroundError:
             return 0
         free = sum(gpu.usable for gpu in self._budget.devices if gpu.name in self._names)
@@ -120,28 +120,29 @@ def choose_placement(
     if not gpus:
         return PlacedRun(CPU_ONLY, "")
     search = _Search(plan_at, gpus, budget)
+    experts = min(choice.experts_in_ram, count.layers - 1) if choice.experts_in_ram and count.has_experts else 0
     if choice.gpu_layers is not None:
         wanted = ALL_LAYERS if choice.gpu_layers >= count.layers else choice.gpu_layers
-        placement = search.placement(wanted, min(choice.experts_in_ram or 0, count.layers))
+        placement = search.placement(wanted, experts)
         return PlacedRun(placement, f"{describe_placement(placement, count.layers)}, as chosen.")
-    if choice.experts_in_ram is not None:
-        placement = search.placement(ALL_LAYERS, min(choice.experts_in_ram, count.layers))
-        if search.fits(placement):
-            return PlacedRun(placement, f"{describe_placement(placement, count.layers)}, as chosen.")
-    return _automatic(search, gpus, count, levels)
+    if experts and search.fits(placement := search.placement(ALL_LAYERS, experts)):
+        return PlacedRun(placement, f"{describe_placement(placement, count.layers)}, as chosen.")
+    may_move_experts = count.has_experts and choice.experts_in_ram is None
+    return _automatic(search, gpus, replace(count, has_experts=may_move_experts), levels, experts)
 
 
 def _automatic(
-    search: _Search, gpus: tuple[DeviceBudget, ...], count: LayerCount, levels: Mapping[str, int]
+    search: _Search, gpus: tuple[DeviceBudget, ...], count: LayerCount, levels: Mapping[str, int], experts_in_ram: int
 ) -> PlacedRun:
-    whole = search.placement(ALL_LAYERS)
+    """experts_in_ram: of so many layers the experts are in RAM in any case, by choice."""
+    whole = search.placement(ALL_LAYERS, experts_in_ram)
     if search.fits(whole):
         return PlacedRun(whole, f"{describe_placement(whole, count.layers)}.")
     placement = CPU_ONLY
-    if count.has_experts and (experts := search.fewest_experts_in_ram(count.layers)) is not None:
+    if count.has_experts and (experts := search.fewest_experts_in_ram(count.layers - 1)) is not None:
         placement = search.placement(ALL_LAYERS, experts)
-    elif layers := search.most_layers(count.layers):
-        placement = search.placement(layers)
+    elif layers := search.most_layers(count.layers, experts_in_ram):
+        placement = search.placement(layers, experts_in_ram)
     why = _why_not_whole(search, whole, gpus, levels)
     return PlacedRun(placement, f"{describe_placement(placement, count.layers)}: {why}.")
 
@@ -165,7 +166,9 @@ def describe_placement(placement: Placement, layers: int) -> str:
     if placement.is_cpu_only:
         return "No layer on the GPU"
     if 0 <= placement.gpu_layers < layers:
-        return f"{placement.gpu_layers} of {layers} layers on {where}"
+        of_these = max(0, placement.experts_in_ram - (layers - placement.gpu_layers))
+        without = f", but the experts of {of_these} of them in RAM" if of_these else ""
+        return f"{placement.gpu_layers} of {layers} layers on {where}{without}"
     if placement.experts_in_ram:
         return f"All {layers} layers on {where}, but the experts of {placement.experts_in_ram} of them in RAM"
     return f"All {layers} layers on {where}"

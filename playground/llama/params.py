@@ -90,7 +90,7 @@ CPU_ONLY: Final = Placement()
 AUTOMATIC: Final = "auto"
 CPU: Final = "cpu"
 ZEROGPU: Final = "zerogpu"
-_CHOICE: Final = re.compile(r"([\w.\[\]-]{1,80})(?::(all|\d{1,4}))?", re.ASCII)
+_CHOICE: Final = re.compile(r"([\w.\[\]-]{1,80})(?::(all|\d{1,4}))?(?:,experts=(\d{1,4}))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,14 @@ class DeviceChoice:
 
     @property
     def text(self) -> str:
-        """`auto`, `cpu`, `auto:all`, `CUDA0:27`; `read` reads it."""
-        if self.gpu_layers is None:
-            return self.device
-        return f"{self.device}:{'all' if self.gpu_layers == ALL_LAYERS else self.gpu_layers}"
+        """`auto`, `cpu`, `auto:all`, `CUDA0:27`, `auto,experts=12`; `read` reads it."""
+        layers = "" if self.gpu_layers is None else f":{'all' if self.gpu_layers == ALL_LAYERS else self.gpu_layers}"
+        return f"{self.device}{layers}{'' if self.experts_in_ram is None else f',experts={self.experts_in_ram}'}"
+
+    @property
+    def gpu(self) -> str | None:
+        """The name of the GPU that was chosen, if one was."""
+        return None if self.device.lower() in (AUTOMATIC, CPU, ZEROGPU) else self.device
 
     @staticmethod
     def can_read(text: object) -> bool:
@@ -132,7 +136,7 @@ class DeviceChoice:
         if found is None:
             return cls()
         layers = None if found[2] is None else ALL_LAYERS if found[2] == "all" else int(found[2])
-        return cls(found[1], layers)
+        return cls(found[1], layers, None if found[3] is None else int(found[3]))
 
 
 AUTOMATIC_CHOICE: Final = DeviceChoice()

@@ -51,6 +51,7 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
         slots: int | None = None,
         device: str | None = None,
         gpu_layers: int | None = None,
+        cpu_moe: int | None = None,
     ) -> PlanRecord:
         """The memory a model needs, in bytes, before it is loaded, and the largest context that fits.
 
@@ -61,8 +62,9 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
             slots: chats at once; left out, as models are loaded here.
             device: "auto", "cpu", or the name of a GPU as machine gives it; left out, auto.
             gpu_layers: how many layers are on the GPU; left out, as many as fit.
+            cpu_moe: of how many layers the experts stay in RAM, for a mixture of experts; left out, as few as possible.
         """
-        return service.plan(model, context, kv_type, slots, device, gpu_layers)
+        return service.plan(model, context, kv_type, slots, device, gpu_layers, cpu_moe)
 
     def chat(
         prompt: str,
@@ -76,6 +78,7 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
         seed: int | None = None,
         device: str | None = None,
         gpu_layers: int | None = None,
+        cpu_moe: int | None = None,
     ) -> Iterator[StreamedReply]:
         """Ask a model on this computer, and get its answer as it is written; the last record has the timings.
 
@@ -90,11 +93,12 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
             seed: the same seed gives the same answer.
             device: "auto", "cpu", or the name of a GPU as machine gives it; left out, auto.
             gpu_layers: how many layers are on the GPU; left out, as many as fit.
+            cpu_moe: of how many layers the experts stay in RAM, for a mixture of experts; left out, as few as possible.
         """
         yield from service.chat(
             visitor_of(request, service.runs, "api"), model, prompt=prompt, system=system, history=history,
             context=context, max_tokens=max_tokens, temperature=temperature, seed=seed, device=device,
-            gpu_layers=gpu_layers,
+            gpu_layers=gpu_layers, cpu_moe=cpu_moe,
         )  # fmt: skip
 
     def compare(
@@ -108,6 +112,8 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
         max_tokens: int | None = None,
         temperature: float | None = None,
         seed: int | None = None,
+        device_a: str | None = None,
+        device_b: str | None = None,
     ) -> Iterator[StreamedComparison]:
         """Ask two models, or two levels of one, the same question; the last record says where their answers part.
 
@@ -121,10 +127,12 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
             max_tokens: the longest answer, in tokens.
             temperature: 0 always takes the likeliest token; left out, 0.7.
             seed: the same seed gives the same answers.
+            device_a: where model_a runs: "auto", "cpu", or the name of a GPU as machine gives it; left out, auto.
+            device_b: where model_b runs.
         """
         yield from service.compare(
-            visitor_of(request, service.runs, "api"), (model_a, model_b), at_once, prompt=prompt, system=system,
-            context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
+            visitor_of(request, service.runs, "api"), (model_a, model_b), at_once, (device_a, device_b),
+            prompt=prompt, system=system, context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
         )  # fmt: skip
 
     for quick in (machine, levels, plan):

@@ -19,16 +19,15 @@ from playground.app.messages import Notice, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService, PickerView
 from playground.app.servers import Servers
-from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
-from playground.llama.params import ALL_LAYERS, DeviceChoice
 from playground.text_format import gibibytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
-from playground.web.html.page import paragraph, status_message
+from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
+from playground.web.where_it_runs import WhereItRuns, build_where_it_runs, wire_where_it_runs
 from playground.web.widgets import change_stamp, javascript, radio_rows
 
 KV_CHOICES: Final = [
@@ -36,13 +35,6 @@ KV_CHOICES: Final = [
     ("q8_0: half the memory", "q8_0"),
     ("q4_0: a quarter of the memory, quality may suffer", "q4_0"),
 ]
-WHERE_CHOICES: Final = [
-    ("Automatic: as much on the GPU as fits", "auto"),
-    ("GPU: all layers", "gpu"),
-    ("CPU only", "cpu"),
-    ("Some layers on the GPU", "layers"),
-]
-ZEROGPU_CHOICES: Final = [("This Space's processor", "auto"), ("ZeroGPU: a GPU, lent for each reply", "zerogpu")]
 _MOST_PAGES: Final = 10_000  # whose newest redraw is remembered
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _REDRAW: Final[dict[str, Any]] = {**_QUIET, "trigger_mode": "always_last"}
@@ -92,10 +84,7 @@ class PickerComponents:
     models_changed: gr.Textbox  # changes whenever this picker's tab has added a model file or a server
     context: gr.HTML
     kv_type: gr.Radio
-    where: gr.Radio
-    gpu_layers: gr.Number
-    where_box: gr.Accordion  # hidden where there is no GPU
-    zerogpu: gr.HTML | None  # what the visitor can expect of ZeroGPU; None where it is not offered
+    where: WhereItRuns
     memory: gr.HTML
     actions: gr.Column  # room for what a tab does with the choice: `with picker.actions: gr.Button("Load")`
     server: ServerForm | None = None  # None where servers must not be entered
@@ -103,13 +92,13 @@ class PickerComponents:
 
     @property
     def inputs(self) -> set[Any]:
-        return {self.model, self.level, self.context, self.kv_type, self.where, self.gpu_layers}
+        return {self.model, self.level, self.context, self.kv_type, *self.where.choice}
 
     @property
     def outputs(self) -> list[Any]:
         """What `choice_updates` may change."""
-        choice = [self.model, self.level, self.context, self.kv_type, self.where, self.gpu_layers]
-        return [self.line, *choice, self.where_box, self.memory, self.make]
+        choice = [self.model, self.level, self.context, self.kv_type, *self.where.choice]
+        return [self.line, *choice, self.where.box, self.memory, self.make]
 
     @property
     def changes(self) -> list[Any]:
@@ -119,23 +108,18 @@ class PickerComponents:
     @property
     def settings(self) -> list[Any]:
         """What changes how the chosen level runs."""
-        return [self.context, self.kv_type, self.where, self.gpu_layers]
+        return [self.context, self.kv_type, *self.where.choice]
 
     def read_choice(self, values: Values) -> ModelChoice:
         """The choice that the browser sent; an impossible value becomes the default."""
         return ModelChoice.read(
             values[self.model], values[self.level], values[self.context], values[self.kv_type],
-            _device_text(values[self.where], values[self.gpu_layers]),
+            self.where.read_choice(values),
         )  # fmt: skip
 
     def choice_updates(self, view: PickerView) -> Updates:
         """The view of a choice that the page makes for the visitor, drawn: by a link, a loaded model, a cell."""
-        where, layers = _where_and_layers(view.choice.device)
-        return self.updates(view) | {
-            self.kv_type: view.choice.kv_type,
-            self.where: where,
-            self.gpu_layers: gr.Number(value=layers, visible=where == "layers"),
-        }
+        return self.updates(view) | {self.kv_type: view.choice.kv_type} | self.where.updates(view, is_new=True)
 
     def updates(self, view: PickerView, written: ModelChoice | None = None) -> Updates:
         """The view of a choice, drawn. written: the choice that an earlier view of this redraw has written.
@@ -164,7 +148,7 @@ class PickerComponents:
             self.model: gr.Dropdown(choices=list(view.models), **model),
             self.level: gr.HTML(rows=whole_name(chosen_name) + rows, **level),
             self.context: gr.HTML(rows=steps, **context),
-            self.where_box: gr.Accordion(visible=bool(view.budget.devices) or self.zerogpu is not None),
+            **self.where.updates(view),
             self.memory: bar,
             self.make: _make_button(view),
         }
@@ -209,24 +193,7 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                     info="Lower precision leaves room for a longer context.",
                     elem_id=f"{group}-kv",
                 )
-            with gr.Accordion("Where it runs", open=False, visible=on_zerogpu, elem_classes="gp-more") as where_box:
-                where = gr.Radio(
-                    ZEROGPU_CHOICES if on_zerogpu else WHERE_CHOICES,
-                    value="auto",
-                    label="Where it runs",
-                    info="A GPU writes faster; "
-                    + (
-                        "the processor takes over where none can be had. Not seen on the real platform yet."
-                        if on_zerogpu
-                        else "what does not fit into its memory runs on the CPU."
-                    ),
-                    elem_id=f"{group}-where",
-                )
-                zerogpu = gr.HTML("", apply_default_css=False, elem_id=f"{group}-zerogpu") if on_zerogpu else None
-                gpu_layers = gr.Number(
-                    value=8, minimum=0, maximum=1024, precision=0, label="Layers on the GPU", visible=False,
-                    elem_id=f"{group}-gpu-layers",
-                )  # fmt: skip
+            where = build_where_it_runs(group, on_zerogpu=on_zerogpu)
             server = _build_server_form(group) if service.servers.may_add else None
     return PickerComponents(
         group=group,
@@ -240,9 +207,6 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
         context=context,
         kv_type=kv_type,
         where=where,
-        gpu_layers=gpu_layers,
-        where_box=where_box,
-        zerogpu=zerogpu,
         memory=memory,
         actions=actions,
         server=server,
@@ -281,26 +245,6 @@ def picker_views(
         yield view
 
 
-def _device_text(where: object, layers: object) -> str:
-    """What the two components say, as the text of a DeviceChoice."""
-    if where in ("zerogpu", "gpu"):
-        return "zerogpu" if where == "zerogpu" else "auto:all"
-    if where == "layers" and isinstance(layers, int | float) and layers >= 0:
-        return f"auto:{int(layers)}"
-    return "cpu" if where == "cpu" else "auto"
-
-
-def _where_and_layers(choice: DeviceChoice) -> tuple[str, int]:
-    """The values of the two components for a choice."""
-    if choice.is_zerogpu:
-        return "zerogpu", 0
-    if choice.is_cpu:
-        return "cpu", 0
-    if choice.gpu_layers is None:
-        return "auto", 8
-    return ("gpu", 8) if choice.gpu_layers == ALL_LAYERS else ("layers", choice.gpu_layers)
-
-
 def _make_button(view: PickerView) -> gr.Button:
     """`Make Q2_0 (62 MiB)`; hidden where the chosen level is on the disk."""
     if view.to_make is None:
@@ -330,26 +274,11 @@ def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
     picker.model.input(redraw_another_model, picker.inputs, picker.outputs, **_REDRAW)
     other_changes = [one.input for one in (picker.level, *picker.settings)]
     gr.on(other_changes, redraw, picker.inputs, picker.outputs, **_REDRAW)
-    picker.where.input(
-        None, picker.where, picker.gpu_layers, js="where => ({__type__: 'update', visible: where === 'layers'})"
-    )
     visitor = partial(visitor_of, runs=service.runs, via="chat" if picker.group == "chat" else "compare")
-    if picker.zerogpu and service.zerogpu:
-        _wire_zerogpu(picker.where, picker.zerogpu, service.zerogpu, visitor)
+    wire_where_it_runs(picker.where, service.zerogpu, visitor)
     _wire_making(picker, service, visitor)
     if picker.server:
         _wire_server_form(picker.server, service.servers, visitor, picker.models_changed)
-
-
-def _wire_zerogpu(where: gr.Radio, note: gr.HTML, zerogpu: ZeroGpu, visitor: Callable[..., Visitor]) -> None:
-    """What the visitor has left of ZeroGPU, and who waits for it, as soon as it is chosen."""
-
-    def look(request: gr.Request, chosen: str) -> str:
-        if chosen != "zerogpu":
-            return ""
-        return paragraph(zerogpu.problem or zerogpu.outlook(visitor(request).person).sentence)
-
-    where.input(look, where, note, **_QUIET)
 
 
 def keep_pickers_current(

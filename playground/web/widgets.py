@@ -22,13 +22,13 @@ def javascript(name: str) -> str:
     return asset(f"js/{name}").read_text(encoding="utf-8")
 
 
-def radio_rows(rows: str, elem_id: str) -> gr.HTML:
+def radio_rows(rows: str, elem_id: str, value: str = "") -> gr.HTML:
     """Radio buttons that the server draws: the markup goes into the prop `rows`, the chosen value into `value`.
 
     Native radio buttons, so arrow keys, screen readers and thumbs work as everywhere. The browser may send any text as
     `value`: look it up, never trust it.
     """
-    return _rows(rows, elem_id, "radio_rows.js")
+    return _rows(rows, elem_id, "radio_rows.js", value)
 
 
 def button_rows(rows: str, elem_id: str) -> gr.HTML:
@@ -44,9 +44,9 @@ def markup_place(elem_id: str, value: str = "") -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, elem_id=elem_id)
 
 
-def _rows(rows: str, elem_id: str, script: str) -> gr.HTML:
+def _rows(rows: str, elem_id: str, script: str, value: str = "") -> gr.HTML:
     return gr.HTML(
-        "",
+        value,
         html_template=_ROWS,
         js_on_load=javascript(script),
         apply_default_css=False,

@@ -9,6 +9,7 @@ import pytest
 from playground.app.api_values import Question, read_values
 from playground.chat.history import HistoryLimits
 from playground.errors import RequestRefused
+from playground.llama.params import DeviceChoice
 
 LIMITS = HistoryLimits(messages=4, message_characters=100, all_characters=300)
 
@@ -35,6 +36,8 @@ LIMITS = HistoryLimits(messages=4, message_characters=100, all_characters=300)
         ({"prompt": "x", "max_tokens": True}, "max_tokens has to be a whole number"),
         ({"prompt": "x", "context": 1.5}, "context has to be a whole number"),
         ({"prompt": "x", "context": 10**9}, "context has to be a whole number"),
+        ({"prompt": "x", "device": "a\nb"}, "device has to be .auto., .cpu., or the name"),
+        ({"prompt": "x", "cpu_moe": -1}, "cpu_moe has to be a whole number from 0"),
     ],
 )
 def test_an_impossible_question_is_refused_with_what_it_should_be(asked: dict[str, Any], sentence: str) -> None:
@@ -47,6 +50,11 @@ def test_a_question_ends_the_conversation_that_came_with_it() -> None:
     question = Question.read(LIMITS, prompt="c", system="be kind", history=history, context=4096.0, seed=7)
     assert [message.content for message in question.conversation.messages] == ["a", "b", "c"]
     assert (question.conversation.system, question.context, question.sampling.seed) == ("be kind", 4096, 7)
+
+
+def test_where_it_runs_is_read_as_on_the_command_line() -> None:
+    asked = Question.read(LIMITS, prompt="x", device="CUDA1", gpu_layers=27, cpu_moe=12)
+    assert asked.device == DeviceChoice("CUDA1", 27, 12)
 
 
 def test_only_a_seed_or_no_chance_at_all_asks_for_the_same_answer_again() -> None:

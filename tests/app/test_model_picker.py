@@ -20,7 +20,8 @@ from playground.errors import ModelNotFound
 from playground.fit.budget import Budget
 from playground.gguf.tensors import TensorType
 from playground.llama.cpu_kernels import speed_note
-from playground.llama.params import MOST_CONTEXT, ContextParameters
+from playground.llama.devices import read_devices
+from playground.llama.params import MOST_CONTEXT, ContextParameters, DeviceChoice
 from playground.measure.forecast import SpeedForecaster
 from playground.models.catalog import load_catalog
 from playground.quantize.quantize import quantize_file
@@ -107,6 +108,40 @@ def test_where_the_gpu_is_short_the_reason_names_a_level_that_would_fit_whole(gp
         r"level Q\w+ would fit whole\.",
         view.where,
     )
+
+
+def test_the_experts_of_so_many_layers_are_in_ram_as_chosen(gpus: Gpus, services: Services) -> None:
+    blueprint = next(model.blueprint for model in load_catalog() if model.keeps_mxfp4)
+    services.library.dropped_folder.mkdir(parents=True)
+    write_stand_in(services.library.dropped_folder / "Fox-20B-MXFP4.gguf", blueprint, blueprint.tensors)
+    gpus(12 * 1024, 8 * 1024)
+    budget = Budget.of(64 << 30, read_devices())
+    picker = ModelPickerService(services.library, services.planner, lambda path: budget, 4)
+    on_second = ModelChoice("Fox-20B", device=DeviceChoice("rpc1", experts_in_ram=20))
+    views = list(picker.views(on_second))
+    assert views[0].has_experts is None and views[-1].has_experts
+    assert views[-1].choice.device.text == "RPC1,experts=20"
+    assert views[-1].where == "All 25 layers on the GPU, but the experts of 20 of them in RAM, as chosen."
+    assert views[-1].plan and views[-1].plan.device_names == ("RPC1",)
+    dense = list(picker.views(replace(STARTER, device=on_second.device)))[-1]
+    assert dense.has_experts is False and dense.where == "All 31 layers on the GPU."
+
+
+def test_a_chat_from_a_computer_with_other_gpus_says_where_it_runs_now(gpus: Gpus, services: Services) -> None:
+    wanted = replace(STARTER, device=DeviceChoice.read("CUDA3:12"))
+
+    def restored() -> tuple[PickerView, str]:
+        with Services(services.settings) as here:
+            *_, view = ModelPickerService(here.library, here.planner, here.pool.budget_for, 4).views(wanted)
+        return view, what_replaced(wanted, view)
+
+    view, sentence = restored()
+    assert sentence == "This chat ran on a GPU, and there is none here; the CPU is chosen instead."
+    assert view.plan and not view.problem
+    gpus(1024)
+    view, sentence = restored()
+    assert sentence == "This chat ran on CUDA3, which is not a GPU of this computer; Automatic is chosen instead."
+    assert view.choice.device == DeviceChoice() and view.where == "All 31 layers on the GPU."
 
 
 def test_a_level_without_a_fast_kernel_here_is_marked(picker: ModelPickerService) -> None:

@@ -141,17 +141,42 @@ def test_chosen_experts_in_ram_are_kept() -> None:
     assert placement.gpu_layers == ALL_LAYERS and placement.experts_in_ram == 10
 
 
+def test_chosen_experts_in_ram_are_kept_where_not_all_layers_fit_beside_them() -> None:
+    placement, reason = chosen(Budget(64 * GIB, (card(6),)), DeviceChoice(experts_in_ram=20), MIXTURE)
+    assert placement.experts_in_ram == 20 and 0 < placement.gpu_layers < LAYERS
+    inside = 20 - (LAYERS - placement.gpu_layers)  # the experts come from the first layers, the GPU's from the last
+    assert reason.startswith(
+        f"{placement.gpu_layers} of 48 layers on the GPU, but the experts of {inside} of them in RAM"
+    )
+
+
+@pytest.mark.parametrize("layers", [None, 27])
+def test_a_model_without_experts_has_none_in_ram(layers: int | None) -> None:
+    placement, reason = chosen(Budget(64 * GIB, (card(24),)), DeviceChoice("auto", layers, 12))
+    assert placement.experts_in_ram == 0 and "experts" not in reason
+
+
+def test_no_experts_in_ram_is_a_choice_too() -> None:
+    placement, _ = chosen(Budget(64 * GIB, (card(7.1),)), DeviceChoice(experts_in_ram=0), MIXTURE)
+    assert placement.experts_in_ram == 0 and placement.gpu_layers == 28
+
+
 def test_a_gpu_that_is_not_there_is_refused_with_the_names_of_those_that_are() -> None:
     with pytest.raises(PlaygroundError, match=r"no device CUDA7 here\. Choose one of: auto, cpu, CUDA0\."):
         chosen(Budget(64 * GIB, (card(24),)), DeviceChoice("CUDA7"))
 
 
-@pytest.mark.parametrize("text", ["auto", "cpu", "auto:all", "auto:27", "CUDA0", "CUDA1:0", "RPC0[127.0.0.1-9]:3"])
+@pytest.mark.parametrize("text", [
+    "auto", "cpu", "auto:all", "auto:27", "CUDA0", "CUDA1:0", "RPC0[127.0.0.1-9]:3", "auto,experts=12",
+    "CUDA1:all,experts=0",
+])  # fmt: skip
 def test_a_choice_survives_a_link_or_a_button(text: str) -> None:
     assert DeviceChoice.read(text).text == text
 
 
-@pytest.mark.parametrize("text", [None, 7, "", "auto:", "auto:-1", "auto:1.5", "x" * 99, "a b", "auto:all\n"])
+@pytest.mark.parametrize(
+    "text", [None, 7, "", "auto:", "auto:-1", "auto:1.5", "x" * 99, "a b", "auto:all\n", "auto,experts=x"]
+)
 def test_an_impossible_choice_from_a_browser_is_automatic(text: object) -> None:
     assert DeviceChoice.read(text) == DeviceChoice()
 

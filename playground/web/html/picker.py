@@ -1,6 +1,6 @@
-"""Records to markup for the model picker: levels, context sizes, and the one line that it folds into on a phone.
+"""Records to markup for the model picker: levels, context sizes, GPUs, and the one line it folds into on a phone.
 
-Levels and context sizes are native radio buttons, so arrow keys, screen readers and thumbs work as everywhere.
+Levels, context sizes and GPUs are native radio buttons, so arrow keys, screen readers and thumbs work as everywhere.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from playground.app.model_choice import ContextStep, LevelRow
-from playground.text_format import count, pages, short_tokens
+from playground.text_format import count, gibibytes, pages, short_tokens
 from playground.web.html.memory import verdict_chip
 from playground.web.html.templates import render
 
@@ -19,6 +19,7 @@ _BOX_CHARACTERS: Final = 34  # of a name, in the narrowest picker
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from playground.fit.budget import DeviceBudget
     from playground.fit.verdict import Verdict
 
 
@@ -92,6 +93,22 @@ def _largest_sentence(steps: Sequence[ContextStep]) -> str:
     if all(step.fits for step in steps):
         return f"The model's full {count(largest)}-token context fits."
     return f"▴ The largest that fits is {count(largest)} tokens."
+
+
+def gpu_rows(gpus: Sequence[DeviceBudget], chosen: str, group: str) -> Markup | str:
+    """A radio group of GPUs, or of all of them together, whose value is "auto"; "" where there is nothing to choose."""
+    if len(gpus) < 2:
+        return ""
+    rows = [_GpuRow("auto", "All of them", "share the layers by their free memory")]
+    rows += [_GpuRow(gpu.name, gpu.description, f"{gpu.name} · {gibibytes(gpu.usable)} free") for gpu in gpus]
+    return render("picker.html#gpus", rows=rows, group=group, chosen=chosen)
+
+
+@dataclass(frozen=True)
+class _GpuRow:
+    value: str
+    name: str
+    figures: str
 
 
 def picker_line(model: str, level: str, context_size: int | None, verdict: Verdict | None) -> Markup:

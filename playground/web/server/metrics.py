@@ -150,6 +150,11 @@ class _Gauges(Collector):
             "Layers of loaded models on each device; a model's output counts as one.",
             labels=["device", "backend"],
         )
+        experts = GaugeMetricFamily(
+            "playground_experts_in_ram_layers",
+            "Layers of loaded models that are on a GPU but for their experts, which are in RAM.",
+            sum(plan.context.placement.experts_in_ram for plan in plans),
+        )
         memory = GaugeMetricFamily(
             "playground_device_memory_bytes",
             "Memory of each GPU; free: as its driver said last; planned: of loaded models.",
@@ -165,6 +170,7 @@ class _Gauges(Collector):
                 on_device = sum(plan.layers_on_cpu for plan in plans)
             layers.add_metric([device.name, device.backend], on_device)
         yield layers
+        yield experts
         yield memory
 
 

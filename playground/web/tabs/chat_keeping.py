@@ -126,7 +126,7 @@ def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService) -> None:
     opened.then(None, values, None, js=f"(...values) => {{ window.chatIsOpen = true; ({keep_settings})(...values); }}")
     changes = [
         picker.line.change,
-        *(one.change for one in picker.settings[1:]),
+        *(one.input if isinstance(one, gr.HTML) else one.change for one in picker.settings[1:]),
         *(control.change for control in controls),
     ]
     keep_if_open = f"(...values) => {{ if (window.chatIsOpen) ({keep_settings})(...values); }}"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from playground.app.model_choice import ContextStep, LevelRow
+from playground.fit.budget import DeviceBudget
 from playground.fit.verdict import Verdict
-from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
+from playground.web.html.picker import context_steps, gpu_rows, level_rows, picker_line, whole_name
 
 GIB = 1 << 30
 EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
@@ -47,12 +48,23 @@ def test_a_model_on_a_server_has_neither_size_nor_verdict() -> None:
     assert shown == "Quantization set on the server Why? runs on workshop It runs there."
 
 
+def test_one_of_several_gpus_can_be_chosen_and_one_alone_leaves_nothing_to_choose() -> None:
+    first = DeviceBudget("CUDA0", "NVIDIA RTX 4070", 10 * GIB, unified=False)
+    second = DeviceBudget("CUDA1", "NVIDIA RTX 3060", 8 * GIB, unified=False)
+    assert gpu_rows([first], "auto", "g") == "" == gpu_rows([], "auto", "g")
+    rows = gpu_rows([first, second], "CUDA1", "g")
+    assert "All of them share the layers by their free memory" in text_of(rows)
+    assert "NVIDIA RTX 3060 CUDA1 · 8.0 GiB free" in text_of(rows)
+    assert re.findall(r'value="(\w+)" checked', rows) == ["CUDA1"]
+
+
 @pytest.mark.parametrize(
     "markup",
     [
         picker_line(EVIL, EVIL, 4096, None),
         level_rows([a_row(EVIL, notes=(EVIL,))], EVIL, EVIL, [a_row(EVIL)], EVIL),
         context_steps([ContextStep(4096, True)], 4096, EVIL),
+        gpu_rows([DeviceBudget(EVIL, EVIL, 0, unified=False)] * 2, EVIL, EVIL),
     ],
 )
 def test_a_name_from_a_file_is_never_markup(markup: str) -> None:
