@@ -31,10 +31,12 @@ class ScriptedDecoder:
         slots: int = 2,
         seconds_per_token: float = 0.001,
         can_forget_suffix: bool = True,
+        is_on_cpu: bool = True,
     ) -> None:
         self.context_size, self.batch_size, self.slots = context_size, batch_size, slots
         self.seconds_per_token = seconds_per_token
         self.can_forget_suffix = can_forget_suffix
+        self.is_on_cpu = is_on_cpu
         self.now = 0.0
         self.cells: dict[int, list[int]] = {}
         self.batches: list[list[tuple[int, int, int]]] = []  # (sequence, position, token)

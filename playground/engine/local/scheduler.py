@@ -15,14 +15,14 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from playground.engine.local.eta import EtaEstimator
 from playground.engine.local.kv_cache import CacheMemory, SequenceCache, Slot
-from playground.engine.local.prompt_pieces import PromptPieces, next_piece
+from playground.engine.local.prompt_pieces import CPU_PIECES, GPU_PIECES, PromptPieces, next_piece
 from playground.engine.local.request import GenerateRequest
 from playground.engine.protocol import (
     Alternative,
@@ -40,13 +40,12 @@ from playground.llama.control_tokens import Span
 from playground.llama.model import Aborted, BatchRow, CacheFull
 from playground.llama.sampling_extras import SamplingExtras
 
-FIXED_CHUNK: Final = 128  # of reproducible requests: the same pieces every time
-
 
 class Decoder(CacheMemory, Protocol):
     """What the scheduler needs of a model; llama/model.py is the real one."""
 
     batch_size: int
+    is_on_cpu: bool
 
     def tokenize(self, text: str, literal: Sequence[Span] = ()) -> list[int]: ...
     def token_to_piece(self, token: int) -> bytes: ...
@@ -104,7 +103,7 @@ class Scheduler:
         self._has_all_cores = True
         self._cache = SequenceCache(decoder)
         self._queue: deque[GenerateRequest] = deque()
-        self._pieces = PromptPieces(decoder.batch_size)
+        self._pieces = PromptPieces(decoder.batch_size, CPU_PIECES if decoder.is_on_cpu else GPU_PIECES)
         self._eta = EtaEstimator()
 
     @property
@@ -223,7 +222,7 @@ class Scheduler:
             share = math.ceil(left / (len(prefilling) - index))
             left_of_it = len(request.tokens) - request.evaluated
             if len(prefilling) == 1 and not request.command.reproducible:
-                count = next_piece(left_of_it, share, self._decoder.batch_size - len(rows))
+                count = next_piece(left_of_it, share, self._decoder.batch_size - len(rows), self._pieces.rules)
             else:
                 count = min(share, left_of_it)
             if count:
@@ -235,7 +234,7 @@ class Scheduler:
         """How many prompt tokens this step may take beside its `rows` of generating requests."""
         most = self._decoder.batch_size - rows
         if any(request.command.reproducible for request in prefilling):
-            return min(FIXED_CHUNK, most)
+            return min(self._pieces.rules.fixed, most)
         return min(self._pieces.chunk(is_alone=self._is_alone), most)
 
     @property

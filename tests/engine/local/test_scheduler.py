@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import pytest
 
 from playground.engine.local.eta import REMEMBERED, EtaEstimator
-from playground.engine.local.scheduler import FIXED_CHUNK, Scheduler
+from playground.engine.local.prompt_pieces import CPU_PIECES, GPU_PIECES
+from playground.engine.local.scheduler import Scheduler
 from playground.engine.protocol import GREEDY, Failed, Finished, Generate, Prefilled, Queued, Token
 from tests.support.scripted_decoder import ScriptedDecoder
 
@@ -270,7 +271,7 @@ def test_an_aborted_step_is_done_again_without_losing_text() -> None:
 
 def test_a_reproducible_request_decodes_alone_in_fixed_chunks_on_an_empty_cache() -> None:
     bench = SchedulerBench(slots=2, context_size=1024, batch_size=512)
-    prompt = "a" * (2 * FIXED_CHUNK + 10)
+    prompt = "a" * (2 * CPU_PIECES.fixed + 10)
     bench.ask(1, prompt, max_tokens=2)
     bench.run()
     bench.decoder.batches.clear()
@@ -279,10 +280,35 @@ def test_a_reproducible_request_decodes_alone_in_fixed_chunks_on_an_empty_cache(
     bench.ask(4, "w")
     bench.run()
     mine = [batch for batch in bench.decoder.batches if any(token == ord("a") for _, _, token in batch)]
-    assert [len(batch) for batch in mine] == [FIXED_CHUNK, FIXED_CHUNK, 10]
+    assert [len(batch) for batch in mine] == [CPU_PIECES.fixed, CPU_PIECES.fixed, 10]
     assert all(len({sequence for sequence, _, _ in batch}) == 1 for batch in mine)
     assert bench.end(3).timings.cached_tokens == 0
     assert [event.request for event in bench.order if isinstance(event, Finished)][1:] == [2, 3, 4]
+
+
+def test_on_a_gpu_the_fixed_pieces_are_those_that_it_computes_at_once() -> None:
+    bench = SchedulerBench(slots=1, context_size=4096, batch_size=2048, is_on_cpu=False)
+    bench.ask(1, "a" * 1100, max_tokens=1, reproducible=True)
+    bench.run()
+    assert [len(batch) for batch in bench.decoder.batches] == [GPU_PIECES.fixed, GPU_PIECES.fixed, 76]
+
+
+def test_on_a_gpu_a_prompt_is_read_in_few_pieces_of_what_it_computes_at_once() -> None:
+    bench = SchedulerBench(slots=1, context_size=8192, batch_size=2048, seconds_per_token=0.0001, is_on_cpu=False)
+    bench.ask(1, "a" * 64, max_tokens=1)  # tells the speed
+    bench.run()
+    bench.ask(2, "m" * 600, max_tokens=1)
+    bench.ask(3, "t" * 2500, max_tokens=1)
+    bench.run()
+    assert [len(batch) for batch in bench.decoder.batches] == [64, 600, 1536, 964]
+
+
+def test_a_slow_gpu_reads_no_longer_in_one_step_than_others_should_wait() -> None:
+    bench = SchedulerBench(context_size=8192, batch_size=2048, seconds_per_token=0.005, is_on_cpu=False)
+    bench.ask(1, "a", max_tokens=100)
+    bench.ask(2, "m" * 3000, max_tokens=1)
+    bench.run()
+    assert max(len(batch) for batch in bench.decoder.batches[:20]) <= 105
 
 
 def test_a_reproducible_request_waits_for_all_cores_and_pauses_while_it_has_fewer() -> None:
