@@ -5,6 +5,7 @@
 #   make lint        what `make test` checks before the tests
 #   make fix         format, and write the files that are generated
 #   make space-check prove what can be proven of a Hugging Face Space without one
+#   make gpu-check   on a computer with a GPU: the tests of devices and the benchmarks there, some ten minutes
 #   make docker-check run what the Dockerfile does where there is no Docker: needs root and debootstrap, some minutes
 # `make test` installs nothing outside of .venv, except with INSTALL=1 a Chromium for the browser tests.
 # Another Python:            make run PYTHON=python3.12
@@ -14,7 +15,7 @@
 PYTHON ?= python3
 VENV_PYTHON = .venv/bin/python
 
-.PHONY: run test test-fast lint fix space-check docker-check set-up
+.PHONY: run test test-fast lint fix space-check docker-check gpu-check set-up
 
 run:
 	@$(PYTHON) scripts/set_up.py starter
@@ -43,6 +44,9 @@ space-check: set-up
 
 docker-check:
 	@$(PYTHON) scripts/docker_check.py $(DOCKER_CHECK)
+
+gpu-check: set-up
+	$(VENV_PYTHON) -m benchmarks.gpu_report
 
 set-up:
 	@$(PYTHON) scripts/set_up.py starter test

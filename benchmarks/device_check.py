@@ -73,6 +73,7 @@ def main() -> int:
     parser.add_argument("model", nargs="?", type=Path, default=starter(), help="a GGUF file (default: the starter)")
     parser.add_argument("--device", default="", help="llama.cpp's name of the GPU (default: the first)")
     parser.add_argument("--without-speed", action="store_true")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="write the table there, as JSON")
     arguments = parser.parse_args()
     gpu = find_gpu(read_devices(), arguments.device)
     if gpu is None:
@@ -88,11 +89,14 @@ def main() -> int:
     if not arguments.without_speed:
         rows = chain(rows, speed_rows(path, gpu, whole))
     print(f"  {'':<50}{'expected':>12}{'found':>12}")
-    wrong = 0
+    wrong, shown = 0, []
     for row in rows:
         mark = {True: "ok", False: "WRONG", None: ""}[row.is_right]
         print(f"  {row.what:<50}{row.expected:>12}{row.found:>12}  {mark}".rstrip(), flush=True)
         wrong += row.is_right is False
+        shown.append(row)
+    if arguments.rows:
+        arguments.rows.write_text(json.dumps(shown))
     print(f"{wrong} rows are not as expected." if wrong else "All is as expected.")
     return min(wrong, 1)
 

@@ -21,6 +21,12 @@ from tests import support
 
 Gpus = Callable[..., None]
 
+REAL_GPU: Final = os.environ.get("TEST_GPU", "")  # on which the tests of devices run; "" where stand-ins serve
+GPU: Final = REAL_GPU or "RPC0"  # the name of the first GPU that `gpus` gives
+ONLY_ON_STAND_INS: Final = pytest.mark.skipif(
+    bool(REAL_GPU), reason="a stand-in computes as the CPU does, or is killed"
+)
+
 RINGS: Final = ("llama", "process", "browser", "soak")
 
 
@@ -34,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.process)
         elif "cli" in item.path.parts or "starter" in fixtures:
             item.add_marker(pytest.mark.llama)
+        if "gpus" in fixtures:
+            item.add_marker(pytest.mark.device)
         if not any(item.get_closest_marker(ring) for ring in RINGS):
             item.add_marker(pytest.mark.fast)
 
@@ -48,16 +56,23 @@ def starter() -> Path:
 
 
 def device_environment(*mebibytes: int) -> dict[str, str]:
-    """The variables with which the processes that open models have GPUs of so many MiB; skips without the library."""
+    """The variables with which the processes that open models have GPUs of so many MiB; skips where they cannot.
+
+    The GPUs are stand-ins (scripts/device_library.py), or the one of this computer that TEST_GPU names.
+    """
+    paths = [str(Path(support.__file__).parent / "in_children"), os.environ.get("PYTHONPATH", "")]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "TEST_DEVICES": ",".join(map(str, mebibytes)),
+    }
+    if REAL_GPU:
+        if len(mebibytes) > 1:
+            pytest.skip("takes several GPUs")
+        return variables
     built = library(version("llama-cpp-python"))
     if not built.exists():
         pytest.skip("scripts/device_library.py builds the devices")
-    paths = [str(Path(support.__file__).parent / "in_children"), os.environ.get("PYTHONPATH", "")]
-    return {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "TEST_DEVICE_LIBRARY": str(built),
-        "TEST_DEVICES": ",".join(map(str, mebibytes)),
-    }
+    return variables | {"TEST_DEVICE_LIBRARY": str(built)}
 
 
 @pytest.fixture

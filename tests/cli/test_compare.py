@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from playground.__main__ import main
-from tests.conftest import Gpus
+from tests.conftest import GPU, REAL_GPU, Gpus
 
 QUESTION = ("-p", "What is 2+2?", "--temperature", "0", "--max-tokens", "8", "--context", "512")
 
@@ -45,12 +45,15 @@ def test_one_level_on_the_gpu_and_on_the_cpu_is_a_comparison_like_any_other(
 ) -> None:
     gpus(1024)
     on_gpu, on_cpu = answer(
-        capsys, "starter", "starter", *QUESTION, "--device", "RPC0", "--device", "cpu", "--at-once"
+        capsys, "starter", "starter", *QUESTION, "--device", GPU, "--device", "cpu", "--at-once"
     )["panes"]  # fmt: skip
-    assert on_gpu["mode"] == on_cpu["mode"] == "at once" and on_gpu["text"] == on_cpu["text"]
+    assert on_gpu["mode"] == on_cpu["mode"] == "at once"
     (device,) = on_gpu["devices"]
-    assert (on_gpu["device"], device["backend"], device["layers"]) == ("RPC0", "RPC", 31)
-    assert device["memory_planned"] == device["memory_measured"] == device["memory_allocated"] > 0
+    assert (on_gpu["device"], device["layers"]) == (GPU, 31)
+    assert device["memory_planned"] == device["memory_allocated"] > 0
+    if not REAL_GPU:  # whose kernels round otherwise, and whose driver takes memory of its own
+        assert on_gpu["text"] == on_cpu["text"] and device["backend"] == "RPC"
+        assert device["memory_measured"] == device["memory_planned"]
     assert (on_cpu["device"], on_cpu["devices"]) == ("CPU", [])
 
 

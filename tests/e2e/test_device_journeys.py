@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.conftest import device_environment
+from tests.conftest import GPU, device_environment
 from tests.support.playground_process import PlaygroundProcess
+
+pytestmark = pytest.mark.device
 
 REPLY_SECONDS = 90
 
@@ -40,8 +42,8 @@ def test_a_person_sees_where_a_model_will_run_and_chooses_it(page: Page) -> None
     ended = page.get_by_role("status").filter(has_text=re.compile("Reply ended"))
     expect(ended).to_be_attached(timeout=REPLY_SECONDS * 1000)
     page.get_by_text("Details of this reply").click()
-    expect(page.get_by_role("row", name=re.compile("^RPC0 "))).to_be_visible()
-    expect(page.get_by_text("10 of 31 layers on RPC0 (RPC), the rest on the CPU")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile(f"^{GPU} "))).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"10 of 31 layers on {GPU} \(\w+\), the rest on the CPU"))).to_be_visible()
 
     page.reload()  # the chat and where it ran come back
     page.get_by_role("tab", name="Chat", exact=True).click()

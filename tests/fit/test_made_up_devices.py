@@ -16,7 +16,7 @@ from playground.gguf.header import read_model_header
 from playground.llama.made_up_devices import made_up_name
 from playground.llama.params import ALL_LAYERS, ContextParameters, Placement
 from playground.models.catalog import load_catalog
-from tests.conftest import Gpus
+from tests.conftest import ONLY_ON_STAND_INS, Gpus
 
 GIB = 1 << 30
 EXPERTS = next(model for model in load_catalog() if model.id == "gpt-oss-20b").blueprint
@@ -41,6 +41,7 @@ def parts(planner: Planner, path: Path, names: tuple[str, ...], layers: int) -> 
     return sorted((part.kind, numbers[part.device], part.bytes) for part in plan.parts if part.kind != "base")
 
 
+@ONLY_ON_STAND_INS
 @pytest.mark.parametrize("layers", [ALL_LAYERS, 10])
 def test_a_made_up_gpu_is_planned_as_a_real_device_is(layers: int, gpus: Gpus, planner: Planner, starter: Path) -> None:
     gpus(2048)

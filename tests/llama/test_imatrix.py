@@ -13,7 +13,7 @@ from playground.gguf.header import FileSource, read_header
 from playground.llama.imatrix import _Sums, declare_tensor_functions, measure_importance
 from playground.llama.params import ALL_LAYERS, Placement
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile, estimate_level, quantize_file
-from tests.conftest import Gpus
+from tests.conftest import ONLY_ON_STAND_INS, Gpus
 
 WIDTH = 256  # the block of the lowest levels
 TEXT = "The fox reads, and the moon is full of mountains."
@@ -92,6 +92,7 @@ def test_a_level_that_wants_an_importance_matrix_is_made_to_the_byte_and_says_ho
     assert "calibration.txt" in str(read_header(FileSource(made.path)).metadata["quantize.imatrix.dataset"])
 
 
+@ONLY_ON_STAND_INS
 def test_an_importance_matrix_is_the_same_from_a_device_as_from_the_cpu(
     gpus: Gpus, reader: tuple[Path, np.ndarray], tmp_path: Path
 ) -> None:

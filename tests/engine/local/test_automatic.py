@@ -16,7 +16,7 @@ from playground.fit.planner import PlacedPlan, Planner
 from playground.fit.verdict import judge
 from playground.llama.devices import DeviceReader, read_devices
 from playground.llama.params import ALL_LAYERS, ContextParameters, DeviceChoice
-from tests.conftest import Gpus
+from tests.conftest import GPU, Gpus
 
 RAM = 8 << 30
 LAYERS = 31  # the starter's, with the output
@@ -66,7 +66,7 @@ def test_a_verdict_names_the_device_that_is_short(gpus: Gpus, starter: Path) -> 
 
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(gpus: Gpus, starter: Path) -> None:
-    with pytest.raises(PlaygroundError, match=r"There is no device CUDA7 here.*auto, cpu, RPC0"):
+    with pytest.raises(PlaygroundError, match=r"There is no device CUDA7 here.*auto, cpu, " + GPU):
         placed(starter, with_gpus(gpus, 96), DeviceChoice("CUDA7"))
 
 
@@ -112,7 +112,7 @@ def test_one_level_runs_on_the_gpu_and_on_the_cpu_beside_each_other(gpus: Gpus, 
     ):
         assert on_gpu.engine.pid != on_cpu.engine.pid
         assert again.engine.pid == on_gpu.engine.pid
-        assert on_gpu.plan.context.placement.name == "RPC0" and on_cpu.plan.context.placement.name == "CPU"
+        assert on_gpu.plan.context.placement.name == GPU and on_cpu.plan.context.placement.name == "CPU"
 
 
 def test_a_load_that_a_device_cannot_hold_is_refused_before_it_begins(gpus: Gpus, starter: Path) -> None:

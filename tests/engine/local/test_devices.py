@@ -16,7 +16,7 @@ from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.devices import read_devices
 from playground.llama.params import ALL_LAYERS, CPU_ONLY, MOST_CONTEXT, ContextParameters, Placement
-from tests.conftest import Gpus
+from tests.conftest import GPU, ONLY_ON_STAND_INS, Gpus
 
 MIB = 1 << 20
 LAYERS = 31  # the starter's, with the output
@@ -50,17 +50,18 @@ def test_each_device_is_found_with_the_memory_it_offers(gpus: Gpus) -> None:
 @pytest.mark.parametrize("layers", [ALL_LAYERS, 10])
 def test_the_plan_of_each_device_is_what_a_load_allocates_there(gpus: Gpus, starter: Path, layers: int) -> None:
     gpus(2048)
-    plan = planned(starter, Placement(("RPC0",), layers))
-    assert plan.on_device("RPC0") > 0
+    plan = planned(starter, Placement((GPU,), layers))
+    assert plan.on_device(GPU) > 0
     with loaded_engine(starter, plan.context, 1) as engine:
         (device,) = engine.loaded.memory.devices
-        assert (device.device, device.allocated) == ("RPC0", plan.on_device("RPC0"))
-        assert (device.backend, device.layers) == ("RPC", LAYERS if layers == ALL_LAYERS else layers)
+        assert (device.device, device.allocated) == (GPU, plan.on_device(GPU))
+        assert device.backend == read_devices().gpus[0].backend
+        assert device.layers == (LAYERS if layers == ALL_LAYERS else layers)
 
 
 def test_ten_layers_on_a_device_leave_the_others_in_ram(gpus: Gpus, starter: Path) -> None:
     gpus(2048)
-    whole, ten = (planned(starter, Placement(("RPC0",), layers)) for layers in (ALL_LAYERS, 10))
+    whole, ten = (planned(starter, Placement((GPU,), layers)) for layers in (ALL_LAYERS, 10))
     none = planned(starter, CPU_ONLY)
     assert whole.kv_cache == 0 and none.on_devices == ()
     on_device = sum(part.bytes for part in ten.on_devices if part.kind == "kv_cache")
@@ -101,10 +102,23 @@ def test_cpu_only_puts_nothing_on_a_device_and_plans_as_without_one(gpus: Gpus, 
         assert engine.loaded.memory.devices == ()
 
 
+def test_the_same_request_to_a_device_gives_the_same_text(gpus: Gpus, starter: Path) -> None:
+    gpus(2048)
+    long = "The fox went on, over the hill and along the river. " * 60  # more than one piece of 512 tokens
+    with loaded_engine(starter, ContextParameters(2048, placement=Placement((GPU,), ALL_LAYERS)), 1) as engine:
+        first, other, again = (
+            "".join(event.text for event in engine.start_reply(text, GREEDY, 12, reproducible=True)
+                    if isinstance(event, Token | Finished))
+            for text in (long, PROMPT, long)
+        )  # fmt: skip
+    assert first == again != other
+
+
+@ONLY_ON_STAND_INS
 def test_a_device_and_the_cpu_give_the_same_answer(gpus: Gpus, starter: Path) -> None:
     gpus(2048)
     answers, threads = set(), []
-    for placement in (CPU_ONLY, Placement(("RPC0",), 10), Placement(("RPC0",), ALL_LAYERS)):
+    for placement in (CPU_ONLY, Placement((GPU,), 10), Placement((GPU,), ALL_LAYERS)):
         with loaded_engine(starter, ContextParameters(2048, placement=placement), 2) as engine:
             answer, used = reply_of(engine)
             answers.add(answer)
@@ -115,7 +129,7 @@ def test_a_device_and_the_cpu_give_the_same_answer(gpus: Gpus, starter: Path) ->
 
 def test_a_model_on_a_device_leaves_the_cores_to_the_models_on_the_cpu(gpus: Gpus, starter: Path) -> None:
     gpus(2048)
-    whole = ContextParameters(512, placement=Placement(("RPC0",), ALL_LAYERS))
+    whole = ContextParameters(512, placement=Placement((GPU,), ALL_LAYERS))
     with closing(CpuShares(2)) as cores, ExitStack() as engines:
         on_device, on_cpu = (
             engines.enter_context(closing(LocalEngine(starter, context, cores)))
@@ -131,9 +145,10 @@ def test_a_model_on_a_device_leaves_the_cores_to_the_models_on_the_cpu(gpus: Gpu
 # --- a device that is lost ---
 
 
+@ONLY_ON_STAND_INS
 def test_a_lost_device_ends_its_model_with_a_sentence_and_nothing_else(gpus: Gpus, starter: Path) -> None:
     gpus(2048)
-    context = ContextParameters(512, placement=Placement(("RPC0",), ALL_LAYERS))
+    context = ContextParameters(512, placement=Placement((GPU,), ALL_LAYERS))
     with loaded_engine(starter, context, 1) as engine, loaded_engine(starter, ContextParameters(512), 1) as other:
         with engine.start_reply(PROMPT, GREEDY, 400) as reply:
             next(event for event in reply if isinstance(event, Token))
@@ -146,7 +161,7 @@ def test_a_lost_device_ends_its_model_with_a_sentence_and_nothing_else(gpus: Gpu
 
 def test_a_device_out_of_memory_ends_the_load_with_a_sentence_and_nothing_else(gpus: Gpus, starter: Path) -> None:
     gpus(2048)
-    beyond = ContextParameters(MOST_CONTEXT, slots=1, placement=Placement(("RPC0",), ALL_LAYERS))  # some 350 GiB
+    beyond = ContextParameters(MOST_CONTEXT, slots=1, placement=Placement((GPU,), ALL_LAYERS))  # some 350 GiB
     reason = "cannot make a context of 16777216 tokens: .*alloc"
     with loaded_engine(starter, ContextParameters(512), 1) as other:
         with pytest.raises(PlaygroundError, match=reason), loaded_engine(starter, beyond, 1):

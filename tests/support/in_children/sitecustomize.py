@@ -4,7 +4,8 @@ TEST_DRIVER makes a driver misbehave in the process that asks for the devices, a
 "crashes", "hangs", "reports nothing", or "claims too much memory".
 
 TEST_DEVICES, such as "2048,1024", gives the processes that open models so many real devices (device_server.py, over the
-library TEST_DEVICE_LIBRARY); each is said to have so many MiB of memory, all of it free.
+library TEST_DEVICE_LIBRARY); each is said to have so many MiB of memory, all of it free. TEST_GPU names a GPU of this
+computer that takes the place of the first. All other GPUs are left out.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ OPENS_MODELS: Final = (
     "benchmarks.generation_speed", "benchmarks.device_check",
 )  # fmt: skip
 MIB: Final = 1 << 20
+GPUS: Final = (1, 2)  # ggml-backend.h's enum ggml_backend_dev_type
+ACCELERATOR: Final = 3
 _KEPT: Final[list[Any]] = []  # the servers' standard inputs: when these are closed, the servers end
 
 
@@ -32,7 +35,7 @@ def main() -> None:
     if driver and ASKS_FOR_DEVICES in sys.orig_argv and os.environ.get("CUDA_VISIBLE_DEVICES") != "-1":
         break_driver(driver)
     if devices and set(OPENS_MODELS) & set(sys.orig_argv):
-        add_devices([int(mebibytes) * MIB for mebibytes in devices.split(",")])
+        offer_devices([int(mebibytes) * MIB for mebibytes in devices.split(",")])
 
 
 # --- drivers that misbehave ---
@@ -63,11 +66,20 @@ def claim_too_much(device: int, properties: Any) -> None:
 # --- devices ---
 
 
-def add_devices(sizes: list[int]) -> None:
-    """Starts a server for each device, and tells llama.cpp in this process of it."""
+def offer_devices(sizes: list[int]) -> None:
     import llama_cpp.llama_cpp as bindings
 
     library: Any = bindings._lib
+    if os.environ.get("TEST_DEVICE_LIBRARY"):
+        add_devices(library, sizes)
+    if ASKS_FOR_DEVICES in sys.orig_argv:
+        names = [f"RPC{number}" for number in range(len(sizes))]
+        names[0] = os.environ.get("TEST_GPU") or names[0]
+        say_sizes(library, dict(zip(names, sizes, strict=True)))
+
+
+def add_devices(library: Any, sizes: list[int]) -> None:
+    """Starts a server for each device, and tells llama.cpp in this process of it."""
     library.ggml_backend_register.argtypes = [ctypes.c_void_p]
     add_server = ctypes.CDLL(os.environ["TEST_DEVICE_LIBRARY"]).ggml_backend_rpc_add_server
     add_server.argtypes, add_server.restype = [ctypes.c_char_p], ctypes.c_void_p
@@ -75,8 +87,6 @@ def add_devices(sizes: list[int]) -> None:
         backend = add_server(f"127.0.0.1:{start_server()}".encode())
         assert backend, "the device's server does not answer"
         library.ggml_backend_register(backend)
-    if ASKS_FOR_DEVICES in sys.orig_argv:
-        say_sizes(library, sizes)
 
 
 def start_server() -> int:
@@ -100,16 +110,18 @@ def start_server() -> int:
     raise RuntimeError("the device's server has ended")
 
 
-def say_sizes(library: Any, sizes: list[int]) -> None:
-    """The devices compute on this computer's memory; of each only a part is offered."""
+def say_sizes(library: Any, sizes: dict[str, int]) -> None:
+    """Of each of these devices only a part of its memory is offered, and another GPU is called something else."""
     get_properties = library.ggml_backend_dev_get_props
     get_properties.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
 
     def limited(device: int, properties: Any) -> None:
         get_properties(device, ctypes.addressof(properties))
         name = properties.name.decode()
-        if name.startswith("RPC"):
-            properties.memory_total = properties.memory_free = sizes[int(name.removeprefix("RPC"))]
+        if name in sizes:
+            properties.memory_total = properties.memory_free = sizes[name]
+        elif properties.type in GPUS:
+            properties.type = ACCELERATOR
 
     library.ggml_backend_dev_get_props = limited
 
