@@ -159,15 +159,17 @@ def test_less_memory_is_better_and_more_tokens_are_not() -> None:
     assert row("tokens", rows).better is None and row("finish_reason", rows).better is None
 
 
-def test_one_level_on_the_gpu_and_on_the_cpu_is_compared_by_where_it_has_its_memory() -> None:
+def on_a_gpu() -> PaneResult:
+    """Ten of 31 layers on CUDA0."""
     placement = Placement(("CUDA0",), 10)
     plan = replace(PLAN, context=replace(CONTEXT, placement=placement), layers=31, weights=60 << 20)
     plan = replace(plan, on_devices=(Part("weights", "CUDA0", 50 << 20), Part("kv_cache", "CUDA0", 7 << 20)))
-    on_gpu = replace(
-        result(token(FOUR)), plan=plan,
-        measured=Memory(90 << 20, 0, (DeviceMemory("CUDA0", 57 << 20, 58 << 20, "CUDA", 10),)),
-    )  # fmt: skip
-    rows = comparison_table([on_gpu, result(token(FOUR))])
+    devices = (DeviceMemory("CUDA0", 57 << 20, 58 << 20, "CUDA", 10),)
+    return replace(result(token(FOUR)), plan=plan, measured=Memory(90 << 20, 0, devices))
+
+
+def test_one_level_on_the_gpu_and_on_the_cpu_is_compared_by_where_it_has_its_memory() -> None:
+    rows = comparison_table([on_a_gpu(), result(token(FOUR))])
     assert row("ran_on", rows).texts == ("10 of 31 layers on CUDA0 (CUDA), the rest on the CPU", "the CPU")
     assert row("gpu_memory_planned", rows).values == (57 << 20, 0)
     assert row("gpu_memory_measured", rows).values == (58 << 20, 0)
@@ -239,6 +241,17 @@ def test_json_holds_answers_figures_files_and_versions_but_no_folder() -> None:
     assert data["first_difference"]["mine"]["own"] == pytest.approx(0.75)
     assert data["settings"]["seed"] == 7 and data["versions"]["llama-cpp-python"] == "2"
     assert "secret" not in text
+
+
+def test_a_saved_comparison_names_the_device_its_backend_and_the_layers_there() -> None:
+    of_both = saved(pane("Q8_0", on_a_gpu()), pane("Q4_0", result(token(FIVE))))
+    on_gpu, on_cpu = json.loads(comparison_as_json(of_both))["panes"]
+    (device,) = on_gpu["device_memory"]
+    assert (on_gpu["device"], on_gpu["layers"], on_gpu["placement"]["gpu_layers"]) == ("CUDA0 + CPU", 31, 10)
+    assert (device["backend"], device["layers"], device["planned"]) == ("CUDA", 10, 57 << 20)
+    assert (on_cpu["device"], on_cpu["device_memory"]) == ("CPU", [])
+    page = comparison_as_markdown(of_both)
+    assert ", on 10 of 31 layers on CUDA0 (CUDA), the rest on the CPU" in page and ", on the CPU" in page
 
 
 def test_markdown_reads_from_the_facts_to_both_answers() -> None:

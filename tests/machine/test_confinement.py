@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,19 @@ def test_memory_beyond_the_limit_is_refused_and_a_mapped_file_does_not_count(tmp
         "    print('refused')\n"
     )
     assert run(program).stdout.split() == [str(8 << 30), "0", "refused"]
+
+
+@linux_only
+def test_a_process_with_a_gpus_driver_keeps_memory_and_new_rights_and_has_the_other_limits() -> None:
+    program = (
+        "import resource\n"
+        "from playground.machine.confinement import confine_this_process\n"
+        "confine_this_process(for_driver=True)\n"
+        "print(resource.getrlimit(resource.RLIMIT_DATA)[0], resource.getrlimit(resource.RLIMIT_CORE)[0],\n"
+        "      open('/proc/self/status').read().split('NoNewPrivs:')[1].split()[0])\n"
+    )
+    own = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    assert run(program).stdout.split() == [str(own), "0", "0"]
 
 
 def test_a_process_that_is_confined_twice_or_where_limits_are_lower_already_goes_on() -> None:

@@ -18,7 +18,7 @@ from playground.engine.local.reference_file import row_bytes
 from playground.engine.local.scoring import SPARE_DISK_BYTES
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
-from playground.llama.params import ContextParameters
+from playground.llama.params import AUTOMATIC, CPU, ContextParameters
 from playground.machine.files import free_disk_bytes
 from playground.measure.export import read_export
 from playground.measure.plan import CONTEXT_TOKENS, USUAL_KV, KvPair, MeasurementPlan
@@ -178,6 +178,14 @@ class MeasureService:
         makeable = self._makeable.levels_of(model).values() if here else ()
         found += [LevelChoice(size.level, size.size, False) for size in makeable if size.level not in known]
         return sorted(found, key=lambda choice: choice.size, reverse=True)
+
+    def places(self) -> list[tuple[str, str]]:
+        """(text to show, text of a DeviceChoice) of where a level can run; [] where there is no GPU."""
+        gpus = self._services.devices.known.gpus
+        if not gpus:
+            return []
+        named = [(f"{gpu.name}: {gpu.description}", gpu.name) for gpu in gpus] if len(gpus) > 1 else []
+        return [("Automatic", AUTOMATIC), ("GPU: all layers", f"{AUTOMATIC}:all"), *named, ("CPU only", CPU)]
 
     def check_plan(self, plan: MeasurementPlan) -> MeasurementPlan:
         """The plan as it will be carried out. Raises RequestRefused for a model or a level that is not offered."""

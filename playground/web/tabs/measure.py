@@ -12,7 +12,7 @@ import gradio as gr
 from playground.app.measure.service import LevelChoice, MeasureService, ResultsView
 from playground.app.messages import log_refusal
 from playground.errors import PlaygroundError, RequestRefused
-from playground.llama.params import KV_TYPES, KvType
+from playground.llama.params import KV_TYPES, DeviceChoice, KvType
 from playground.measure.export import export_csv, export_json, export_markdown
 from playground.measure.plan import USUAL_KV, KvPair, MeasurementPlan
 from playground.measure.results import ABILITIES, WHATS, ResultRow, What
@@ -54,6 +54,7 @@ class MeasureTab:
     levels: gr.CheckboxGroup
     whats: gr.CheckboxGroup
     reference: gr.Dropdown
+    where: gr.Radio  # hidden where there is no GPU
     kv_types: gr.Dropdown
     text: gr.File
     estimate: gr.HTML
@@ -77,11 +78,11 @@ class MeasureTab:
 
     @property
     def choice(self) -> list[Any]:
-        return [self.model, self.levels, self.reference]
+        return [self.model, self.levels, self.reference, self.where]
 
     @property
     def plan_inputs(self) -> set[Any]:
-        return {self.model, self.levels, self.whats, self.reference, self.kv_types, self.text}
+        return {self.model, self.levels, self.whats, self.reference, self.kv_types, self.where, self.text}
 
     @property
     def results(self) -> list[Any]:
@@ -112,6 +113,10 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
                     info="Each type is measured for itself; the reference always reads with f16.",
                     elem_id="measure-kv",
                 )  # fmt: skip
+                where = gr.Radio(
+                    [("Automatic", "auto")], value="auto", label="Where it runs", visible=False, interactive=True,
+                    elem_id="measure-where",
+                )  # fmt: skip
                 text = gr.File(
                     label="Own text instead of the six", file_types=[".txt", ".md"], height=96, elem_id="measure-text"
                 )
@@ -134,9 +139,9 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
             )  # fmt: skip
     saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="measure-saved")
     return MeasureTab(
-        tab=tab, model=model, levels=levels, whats=whats, reference=reference, kv_types=kv_types, text=text,
-        estimate=told, start=start, message=message, runs=rows, picture=drawing, table=figures, answers=given,
-        exports=exports, drop=drop, saved=saved, timer=gr.Timer(_IDLE_SECONDS), drawn=gr.State(""),
+        tab=tab, model=model, levels=levels, whats=whats, reference=reference, kv_types=kv_types,
+        where=where, text=text, estimate=told, start=start, message=message, runs=rows, picture=drawing, table=figures,
+        answers=given, exports=exports, drop=drop, saved=saved, timer=gr.Timer(_IDLE_SECONDS), drawn=gr.State(""),
         drawn_runs=gr.State(""),
     )  # fmt: skip
 
@@ -154,6 +159,7 @@ def read_plan(tab: MeasureTab, values: Values) -> MeasurementPlan:
         whats=whats,
         reference=str(values[tab.reference] or "") if "fidelity" in whats else "",
         kv_types=tuple(map(_kv_pair, _words(values[tab.kv_types]))) or (USUAL_KV,),
+        device=DeviceChoice.read(values[tab.where]).text,
         text_name=name,
         text=text,
     )
@@ -195,6 +201,7 @@ class MeasureChoice:
     model: str | None
     levels: list[LevelChoice]
     chosen: list[str]
+    places: list[tuple[str, str]]
 
     @property
     def here(self) -> list[str]:
@@ -220,7 +227,8 @@ def read_choice(service: MeasureService, model: object, chosen: object = None) -
     levels = service.levels(name) if name else []
     known = [each.level for each in levels]
     kept = [level for level in _words(chosen) if level in known]
-    return MeasureChoice(models, name, levels, kept or [each.level for each in levels if each.is_here][:6])
+    chosen_levels = kept or [each.level for each in levels if each.is_here][:6]
+    return MeasureChoice(models, name, levels, chosen_levels, service.places())
 
 
 def draw_choice(tab: MeasureTab, choice: MeasureChoice) -> Updates:
@@ -228,6 +236,7 @@ def draw_choice(tab: MeasureTab, choice: MeasureChoice) -> Updates:
         tab.model: gr.Dropdown(choices=choice.models, value=choice.model),
         tab.levels: gr.CheckboxGroup(choices=level_choices(choice.levels), value=choice.chosen),
         tab.reference: gr.Dropdown(choices=choice.here, value=choice.reference),
+        tab.where: gr.Radio(choices=choice.places, visible=True) if choice.places else gr.Radio(visible=False),
     }
 
 
@@ -354,7 +363,7 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
         trigger_mode="always_last", **_QUIET,
     )  # fmt: skip
     gr.on(
-        [tab.levels.input, tab.whats.input, tab.reference.input, tab.kv_types.input, tab.text.change],
+        [tab.levels.input, tab.whats.input, tab.reference.input, tab.kv_types.input, tab.where.input, tab.text.change],
         choose, plan, tab.estimate, trigger_mode="always_last", **_QUIET,
     )  # fmt: skip
     tab.start.click(start, plan, [tab.message, *tab.run_list], **_QUIET)

@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelLease, ModelPool
-from playground.errors import DoesNotFit, PlaygroundError
+from playground.engine.protocol import GREEDY, Finished, Token
+from playground.errors import DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.budget import Budget
 from playground.fit.planner import PlacedPlan, Planner
 from playground.fit.verdict import judge
 from playground.llama.devices import DeviceReader, read_devices
 from playground.llama.params import ALL_LAYERS, ContextParameters, DeviceChoice
-from tests.conftest import GPU, Gpus
+from tests.conftest import GPU, ONLY_ON_STAND_INS, Gpus
 
 RAM = 8 << 30
 LAYERS = 31  # the starter's, with the output
@@ -119,6 +121,21 @@ def test_a_load_that_a_device_cannot_hold_is_refused_before_it_begins(gpus: Gpus
     gpus(96)
     with pool_with_devices() as pool, pytest.raises(DoesNotFit, match="must be in the memory of"):
         lease(pool, starter, DeviceChoice(gpu_layers=ALL_LAYERS))
+
+
+@ONLY_ON_STAND_INS
+def test_after_a_lost_device_the_next_message_starts_the_model_anew(gpus: Gpus, starter: Path) -> None:
+    gpus(2048)
+    with pool_with_devices() as pool:
+        with lease(pool, starter, DeviceChoice()) as lost, lost.engine.start_reply("Once", GREEDY, 400) as reply:
+            next(event for event in reply if isinstance(event, Token))
+            (server,) = psutil.Process(lost.engine.pid).children()
+            server.kill()
+            with pytest.raises(ModelStopped):
+                list(reply)
+        with lease(pool, starter, DeviceChoice()) as again:
+            assert again.plan.context.placement.name == GPU
+            assert isinstance(list(again.engine.start_reply("Once", GREEDY, 4))[-1], Finished)
 
 
 def test_a_text_too_long_for_the_gpu_beside_the_model_is_not_scored_there(gpus: Gpus, starter: Path) -> None:

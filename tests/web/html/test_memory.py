@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from playground.engine.protocol import Memory
-from playground.fit.plan import MemoryPlan
+from playground.fit.budget import Budget, DeviceBudget
+from playground.fit.plan import MemoryPlan, Part
 from playground.fit.verdict import Verdict, judge
 from playground.gguf.weight_use import WeightUse
 from playground.llama.params import ContextParameters
-from playground.web.html.memory import memory_bar, predicted_beside_measured, verdict_chip
+from playground.web.html.memory import device_bars, memory_bar, predicted_beside_measured, verdict_chip
 
 MIB, GIB = 1 << 20, 1 << 30
 EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
@@ -54,6 +55,21 @@ def a_bar(plan: MemoryPlan, usable: int) -> str:
 def test_a_text_of_a_verdict_is_never_markup(markup: str) -> None:
     assert "<img" not in markup
     assert not re.search(r'="[^"<>]*<', markup)
+
+
+def test_each_gpu_has_a_bar_of_its_own_with_what_is_free_there() -> None:
+    parts = (Part("weights", "CUDA0", 6 * GIB), Part("kv_cache", "CUDA0", GIB), Part("weights", "CUDA1", 3 * GIB))
+    budget = Budget(32 * GIB, (DeviceBudget("CUDA0", "RTX 4070", 10 * GIB, unified=False),
+                               DeviceBudget("CUDA1", EVIL, 2 * GIB, unified=False)))  # fmt: skip
+    bars = device_bars(replace(a_plan(), on_devices=parts), budget, "All 31 layers on 2 GPUs.")
+    assert "RTX 4070 7.0 GiB of 10.0 GiB free" in text_of(bars) and "3.0 GiB of 2.0 GiB free" in text_of(bars)
+    assert text_of(bars).endswith("All 31 layers on 2 GPUs.") and "<img" not in bars
+    assert 'aria-label="RTX 4070 needs 7.0 GiB of 10.0 GiB free memory: weights 6.0 GiB, KV cache 1.0 GiB"' in bars
+    assert widths(bars) == [60, 10, 100]
+
+
+def test_without_a_gpu_there_is_no_bar_and_no_sentence() -> None:
+    assert text_of(device_bars(a_plan(), Budget(32 * GIB), "")) == ""
 
 
 def test_a_verdict_is_shown_by_word_and_sign() -> None:
