@@ -162,6 +162,7 @@ def test_the_page_opens_in_this_process_for_the_spaces_own_name(running: Playgro
     assert "frame-ancestors" not in answer.headers["content-security-policy"]
     started = psutil.Process(running.pid).children(recursive=True)
     assert "node" not in {child.name() for child in started}
+    assert running.ports() == {place.port}
 
 
 @pytest.mark.process
@@ -226,6 +227,7 @@ def test_on_zerogpu_a_gpu_function_is_reported_and_the_processor_answers(starter
             )
             assert reply["text"] and service.asked == ["/startup-report"], "no GPU was asked for"
             assert client.predict(api_name="/machine")["memory_total"] == MEMORY_BYTES
+            assert process.ports() == {process.port}
 
 
 @pytest.mark.process

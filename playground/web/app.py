@@ -39,6 +39,7 @@ from playground.web.gradio_private import (
     check_gradio,
     keep_no_analytics,
     leave_out_the_hubs_header,
+    open_no_second_port,
     report_progress_in_one_place,
     rest_while_idle,
     wrap_generators,
@@ -181,6 +182,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio asks its own server at the start
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a refused upload is answered, and logged, here
     limit_malloc_arenas()
+    open_no_second_port()
     with ExitStack() as stack:
         if settings.allow_local_files:
             stack.enter_context(uploads_in(settings.data_dir / UPLOADS))

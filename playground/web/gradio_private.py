@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
-from gradio import routes
+from gradio import http_server, routes
 from gradio.state_holder import StateHolder
-from gradio.utils import get_upload_folder
+from gradio.utils import SpacesReloader, get_upload_folder
 from gradio_client import Client
 from jinja2 import ChoiceLoader, DictLoader
 
@@ -95,6 +95,19 @@ def is_signed_in(app: object, cookies: Mapping[str, str]) -> bool:
 def upload_folder() -> Path:
     """Where Gradio writes what a browser uploads; named by GRADIO_TEMP_DIR, else in the folder for temporary files."""
     return Path(get_upload_folder())
+
+
+def open_no_second_port() -> None:
+    """On a Space, Gradio would open port 7887 beside the page's, at every address: the Hub's hot reload.
+
+    Who reaches it writes the files of this program, and a second playground on the same computer finds it taken.
+    """
+    _check(http_server, ("watchfn_spaces",))
+    http_server.watchfn_spaces = _wait_for_end
+
+
+def _wait_for_end(reloader: SpacesReloader) -> None:
+    reloader.stop_event.wait()
 
 
 # --- while the page is built ---

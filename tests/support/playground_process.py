@@ -74,6 +74,11 @@ class PlaygroundProcess:
     def pid(self) -> int:
         return self.process.pid
 
+    def ports(self) -> set[int]:
+        """Where it listens."""
+        connections = psutil.Process(self.pid).net_connections("inet")
+        return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+
     def models(self) -> list[psutil.Process]:
         """The processes of the models that are loaded or on their way in."""
         return [child for child in psutil.Process(self.pid).children() if WORKER in child.cmdline()]
