@@ -1,7 +1,8 @@
 """What is known of a visitor's time on ZeroGPU: what was used here, and what the platform said when it refused.
 
-The platform counts over all Spaces and says what is left only when it is too little. Until then there is an upper
-bound: the day's allowance less what this Space has seen.
+The platform counts over all Spaces and says what is left only when it is too little: the package `spaces` 0.51 asks it
+for the length of its queue and for a GPU, and for nothing else. Until then there is an upper bound: the day's allowance
+less what this Space has seen.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Outlook:
             return f"When it was last asked, ZeroGPU had {self.left} s left for you today."
         bounds = ", ".join(f"{max(0, round(most - self.used))} s {account}" for account, most in ALLOWANCES.items())
         used = f"You have used {round(self.used)} s here. " if self.used else ""
-        return f"{used}Left of today's time on ZeroGPU, if no other Space used any: {bounds}."
+        left = f"Left of today's time on ZeroGPU, if no other Space used any: {bounds}."
+        return f"{used}{left} The platform says exactly what is left only when it refuses."
 
     @property
     def _queue(self) -> str:

@@ -31,6 +31,7 @@ def test_before_the_first_reply_the_days_allowances_are_left(quota: Quota) -> No
     sentence = quota.outlook("anna", waiting=2).sentence
     assert "120 s without an account, 300 s with a free account, 2400 s with PRO" in sentence
     assert "2 requests in its queue" in sentence
+    assert "says exactly what is left only when it refuses" in sentence
 
 
 def test_what_was_used_here_within_a_day_is_taken_off(quota: Quota, clock: Clock) -> None:
@@ -45,6 +46,7 @@ def test_what_was_used_here_within_a_day_is_taken_off(quota: Quota, clock: Clock
 def test_after_a_refusal_the_gpu_is_not_asked_for_until_there_is_more(quota: Quota, clock: Clock) -> None:
     quota.add_refusal("anna", REFUSED)
     refusal = quota.outlook("anna").refusal
+    assert "only when it refuses" not in quota.outlook("anna").sentence
     assert "7 s are left" in refusal and "about 26 h" in refusal
     assert not quota.outlook("bert").refusal
     clock.now += DAY_SECONDS + 2 * 3600 + 5 * 60
