@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from playground.engine.pipe import decode_command, decode_event, encode_command, encode_event
 from playground.engine.protocol import (
     Alternative,
     Cancel,
@@ -33,10 +34,6 @@ from playground.engine.protocol import (
     Token,
     TokenCount,
     TokenScore,
-    decode_command,
-    decode_event,
-    encode_command,
-    encode_event,
 )
 from playground.llama.params import ContextParameters
 

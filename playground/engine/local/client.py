@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.pipe import decode_event, encode_command
 from playground.engine.protocol import (
     Cancel,
     CountTokens,
@@ -35,8 +36,6 @@ from playground.engine.protocol import (
     ThreadsSet,
     Timings,
     TokenCount,
-    decode_event,
-    encode_command,
 )
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.errors import BadModelFile, ModelStopped, PlaygroundError

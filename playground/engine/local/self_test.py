@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Final
 
 from playground.engine.local.client import WORKER
-from playground.engine.protocol import Failed, Load, decode_event, encode_command
+from playground.engine.pipe import decode_event, encode_command
+from playground.engine.protocol import Failed, Load
 from playground.errors import PlaygroundError
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters

@@ -18,6 +18,7 @@ from typing import BinaryIO, Final
 
 from playground.engine.local.scheduler import Scheduler
 from playground.engine.local.scoring import Scorer
+from playground.engine.pipe import decode_command, encode_event
 from playground.engine.protocol import (
     Cancel,
     Command,
@@ -37,8 +38,6 @@ from playground.engine.protocol import (
     ThreadsSet,
     Token,
     TokenCount,
-    decode_command,
-    encode_event,
 )
 from playground.errors import PlaygroundError
 from playground.llama.devices import backend_name, device_backends, free_memory

@@ -18,6 +18,7 @@ from typing import Final
 
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.pool import ModelLease
+from playground.engine.pipe import decode_event
 from playground.engine.protocol import (
     Event,
     Failed,
@@ -28,7 +29,6 @@ from playground.engine.protocol import (
     Remark,
     Sampling,
     Token,
-    decode_event,
 )
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.engine.zerogpu.gpu import ZeroGpu

@@ -9,7 +9,8 @@ import pytest
 
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.protocol import GREEDY, Event, Failed, Finished, Remark, Token, encode_event
+from playground.engine.pipe import encode_event
+from playground.engine.protocol import GREEDY, Event, Failed, Finished, Remark, Token
 from playground.engine.zerogpu.engine import ZeroGpuEngine
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.engine.zerogpu.gpu_function import GpuFunction, GpuJob
