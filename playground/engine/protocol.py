@@ -10,7 +10,9 @@ from typing import Any, Final, Literal
 
 from playground.llama.control_tokens import Span
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY as GREEDY
 from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
+from playground.llama.sampling_extras import Sampling as Sampling
 
 Precision = Literal["exact", "16-bit", "top"]  # of kept log-probabilities; engine/local/reference_file.py says more
 FinishReason = Literal["end of text", "length limit", "stop string", "context full", "cancelled"]
@@ -32,24 +34,8 @@ FINISH_WORDS: Final[dict[FinishReason, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn, with llama.cpp's names.
-
-    temperature: 0 always takes the most likely token; then only repeat_penalty has an effect besides.
-    """
-
-    temperature: float = 0.7
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repeat_penalty: float = 1.0
-    seed: int | None = None  # None: a new seed for each reply
-
-
 UNDISTURBED_SHARE: Final = 0.9  # of its cores' time; a speed at which a model had less says little about the model
 
-GREEDY: Final = Sampling(temperature=0.0, seed=0)
 UNKNOWN_ID: Final = -1  # of a token whose id a server does not send
 
 

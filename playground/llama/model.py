@@ -22,7 +22,7 @@ from playground.errors import BadModelFile, PlaygroundError
 from playground.llama.control_tokens import ControlToken, ControlTokens, Span, is_structure
 from playground.llama.params import ContextParameters, context_parameters, model_parameters
 from playground.llama.sampler import LlamaSampler
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
+from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 from playground.llama.scoring_context import ScoringContext, log_softmax
 from playground.llama.weight_buffers import buffer_uses
 
@@ -268,29 +268,10 @@ class LlamaModel:
             )
 
     def new_sampler(
-        self,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        repeat_penalty: float,
-        seed: int,
-        recent: Sequence[int],
-        extras: SamplingExtras = NO_EXTRAS,
+        self, sampling: Sampling, recent: Sequence[int], extras: SamplingExtras = NO_EXTRAS
     ) -> LlamaSampler:
         """Raises PlaygroundError for a grammar that cannot be used."""
-        return LlamaSampler(
-            self._vocabulary,
-            self.vocabulary_size,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            seed=seed,
-            recent=recent,
-            extras=extras,
-        )
+        return LlamaSampler(self._vocabulary, self.vocabulary_size, sampling, recent, extras)
 
     def sample(self, row: int, sampler: LlamaSampler) -> int:
         """The next token after batch row `row`, which must have wanted logits. Raises PlaygroundError by a grammar."""

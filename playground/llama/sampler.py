@@ -7,6 +7,7 @@ chain draws again. Most tokens of a model that has understood what is wanted are
 from __future__ import annotations
 
 import ctypes
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from playground.errors import PlaygroundError
 from playground.llama.json_grammar import grammar_of_schema
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
+from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 PENALTY_WINDOW: Final = 64  # tokens the repeat penalty looks back, llama.cpp's own default
 LONGEST_GRAMMAR: Final = 200_000  # characters
@@ -30,23 +31,18 @@ class LlamaSampler:
         self,
         vocabulary: Any,
         vocabulary_size: int,
-        *,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        repeat_penalty: float,
-        seed: int,
+        sampling: Sampling,
         recent: Sequence[int],
         extras: SamplingExtras = NO_EXTRAS,
     ) -> None:
+        """recent: the last tokens of the text so far. Without a seed, each sampler draws its own."""
         self._grammar: Any = _new_grammar(vocabulary, extras) if extras.has_grammar else None
         self._free_until = extras.free_until
         self._free_text = ""  # the end of what was written before the grammar holds
-        penalties = (repeat_penalty, extras.frequency_penalty, extras.presence_penalty)
+        penalties = (sampling.repeat_penalty, extras.frequency_penalty, extras.presence_penalty)
         has_penalties = penalties != (1.0, 0.0, 0.0)
         is_plain = not has_penalties and not extras.logit_bias and self._grammar is None
-        self.takes_the_best = temperature <= 0.0 and is_plain
+        self.takes_the_best = sampling.temperature <= 0.0 and is_plain
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         self.chain: Any = chain
         add = llama_cpp.llama_sampler_chain_add
@@ -60,13 +56,14 @@ class LlamaSampler:
             add(chain, llama_cpp.llama_sampler_init_logit_bias(vocabulary_size, len(known), biases))
         if has_penalties:
             add(chain, llama_cpp.llama_sampler_init_penalties(vocabulary_size, PENALTY_WINDOW, *penalties))
-        if temperature <= 0.0:
+        if sampling.temperature <= 0.0:
             add(chain, llama_cpp.llama_sampler_init_greedy())
         else:
-            add(chain, llama_cpp.llama_sampler_init_top_k(top_k))
-            add(chain, llama_cpp.llama_sampler_init_top_p(top_p, 1))
-            add(chain, llama_cpp.llama_sampler_init_min_p(min_p, 1))
-            add(chain, llama_cpp.llama_sampler_init_temp(temperature))
+            seed = random.getrandbits(32) if sampling.seed is None else sampling.seed
+            add(chain, llama_cpp.llama_sampler_init_top_k(sampling.top_k))
+            add(chain, llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
+            add(chain, llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
+            add(chain, llama_cpp.llama_sampler_init_temp(sampling.temperature))
             add(chain, llama_cpp.llama_sampler_init_dist(seed))
         if has_penalties:  # only penalties look at the past
             for token in recent[-PENALTY_WINDOW:]:

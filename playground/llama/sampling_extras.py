@@ -1,9 +1,27 @@
-"""What programs may ask of the sampler besides the usual settings: penalties, biases, and a form of the reply."""
+"""What is asked of the sampler: the usual settings, and what only programs ask for: penalties, biases, a form."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn, with llama.cpp's names.
+
+    temperature: 0 always takes the most likely token; then only repeat_penalty has an effect besides.
+    """
+
+    temperature: float = 0.7
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    seed: int | None = None  # None: a new seed for each reply
+
+
+GREEDY: Final = Sampling(temperature=0.0, seed=0)
 
 
 @dataclass(frozen=True)

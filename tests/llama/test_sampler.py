@@ -12,7 +12,7 @@ from playground.errors import PlaygroundError
 from playground.llama.json_grammar import grammar_of_schema
 from playground.llama.model import BatchRow, LlamaModel
 from playground.llama.params import ContextParameters
-from playground.llama.sampling_extras import SamplingExtras
+from playground.llama.sampling_extras import Sampling, SamplingExtras
 
 pytestmark = pytest.mark.llama
 PROMPT = "<|im_start|>user\nDescribe a cat.<|im_end|>\n<|im_start|>assistant\n"
@@ -34,7 +34,7 @@ def written(model: LlamaModel, extras: SamplingExtras, temperature: float = 0.0,
     """What the model writes to PROMPT, until its end."""
     model.forget_all()
     tokens = model.tokenize(PROMPT)
-    sampler = model.new_sampler(temperature, 40, 0.95, 0.05, 1.0, 7, tokens, extras)
+    sampler = model.new_sampler(Sampling(temperature, seed=7), tokens, extras)
     rows = [BatchRow(token, place, 0, place == len(tokens) - 1) for place, token in enumerate(tokens)]
     text = b""
     try:
@@ -83,7 +83,7 @@ def test_a_bias_forbids_a_token(model: LlamaModel) -> None:
 )
 def test_a_grammar_that_cannot_be_used_is_refused(model: LlamaModel, extras: SamplingExtras, sentence: str) -> None:
     with pytest.raises(PlaygroundError, match=sentence):
-        model.new_sampler(0.7, 40, 0.95, 0.05, 1.0, 7, [], extras)
+        model.new_sampler(Sampling(seed=7), [], extras)
 
 
 def test_counts_that_no_reply_reaches_and_words_about_a_schema_are_no_hindrance() -> None:

@@ -11,7 +11,6 @@ rest. So if cells are lost, that costs time but never text.
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -38,7 +37,7 @@ from playground.engine.protocol import (
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
 from playground.llama.model import Aborted, BatchRow, CacheFull
-from playground.llama.sampling_extras import SamplingExtras
+from playground.llama.sampling_extras import Sampling, SamplingExtras
 
 
 class Decoder(CacheMemory, Protocol):
@@ -51,17 +50,7 @@ class Decoder(CacheMemory, Protocol):
     def token_to_piece(self, token: int) -> bytes: ...
     def is_end_token(self, token: int) -> bool: ...
     def decode(self, rows: Sequence[BatchRow]) -> None: ...
-    def new_sampler(
-        self,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        repeat_penalty: float,
-        seed: int,
-        recent: Sequence[int],
-        extras: SamplingExtras,
-    ) -> Any: ...
+    def new_sampler(self, sampling: Sampling, recent: Sequence[int], extras: SamplingExtras) -> Any: ...
     def sample(self, row: int, sampler: Any) -> int: ...
     def log_probabilities(self, row: int) -> npt.NDArray[np.float32]: ...
     def set_threads(self, threads: int) -> None: ...
@@ -119,25 +108,11 @@ class Scheduler:
             self._emit(Failed(command.request, problem, "Shorten the text or choose a larger context."))
             return
         try:
-            sampler = self._new_sampler(command, tokens)
+            sampler = self._decoder.new_sampler(command.sampling, tokens, command.extras)
         except PlaygroundError as error:
             self._emit(Failed(command.request, error.problem, error.remedy))
             return
         self._queue.append(GenerateRequest(command, tokens, size, sampler, self._clock()))
-
-    def _new_sampler(self, command: Generate, tokens: Sequence[int]) -> Any:
-        """Raises PlaygroundError for a grammar that cannot be used."""
-        sampling = command.sampling
-        return self._decoder.new_sampler(
-            sampling.temperature,
-            sampling.top_k,
-            sampling.top_p,
-            sampling.min_p,
-            sampling.repeat_penalty,
-            random.getrandbits(32) if sampling.seed is None else sampling.seed,
-            tokens,
-            command.extras,
-        )
 
     def cancel_request(self, number: int) -> None:
         """End a request, queued or running. Its tokens stay in the cache."""
