@@ -1,13 +1,16 @@
-"""The events of one request, as both kinds of engine hand them out."""
+"""A reply of an engine over llama.cpp: how it is asked for, and its events as they are handed out."""
 
 from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 
-from playground.engine.protocol import Event, Failed, Finished, ScoringEnded, Token, TokenCount
+from playground.engine.protocol import Event, Failed, Finished, Generate, Sampling, ScoringEnded, Token, TokenCount
 from playground.errors import PlaygroundError
+from playground.llama.control_tokens import Span
+from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 
 Mail = Event | PlaygroundError
 
@@ -82,3 +85,34 @@ class ReplyStream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class ReplyStarter(ABC):
+    """An engine that speaks the commands of protocol.py."""
+
+    def start_reply(
+        self,
+        prompt: str,
+        sampling: Sampling,
+        max_tokens: int | None = None,
+        stop: tuple[str, ...] = (),
+        reproducible: bool = False,
+        alternatives: int = 0,
+        chat: str = "",
+        literal: Sequence[Span] = (),
+        extras: SamplingExtras = NO_EXTRAS,
+    ) -> ReplyStream:
+        """Start a reply, whose events come through the stream. The parameters are those of protocol.Generate."""
+        number = self._next_request()
+        return self._begin_reply(
+            Generate(
+                number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal), extras
+            )
+        )
+
+    @abstractmethod
+    def _next_request(self) -> int:
+        """A number that no other request of this engine has."""
+
+    @abstractmethod
+    def _begin_reply(self, command: Generate) -> ReplyStream: ...

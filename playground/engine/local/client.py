@@ -29,7 +29,6 @@ from playground.engine.protocol import (
     Loaded,
     LoadProgress,
     Precision,
-    Sampling,
     Score,
     ScoringEnded,
     SetThreads,
@@ -37,13 +36,12 @@ from playground.engine.protocol import (
     Timings,
     TokenCount,
 )
-from playground.engine.reply_stream import Mail, ReplyStream
+from playground.engine.reply_stream import Mail, ReplyStarter, ReplyStream
 from playground.errors import BadModelFile, ModelStopped, PlaygroundError
 from playground.events import model_died
 from playground.llama.control_tokens import Span
 from playground.llama.log import abort_message
 from playground.llama.params import ContextParameters, Placement
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 from playground.machine.child_process import ChildProcess, describe_exit
 
 WORKER: Final = "playground.engine.local.worker"
@@ -53,7 +51,7 @@ _THREADS_SECONDS: Final = 30  # a step takes half a second: a child that does no
 _DRIVING_THREADS: Final = 1  # of a model whose layers are all on GPUs: more would only wait for these, spinning
 
 
-class LocalEngine:
+class LocalEngine(ReplyStarter):
     """One model in a child process.
 
     Call `load_model` first, then `start_reply` from any thread. `cpu_shares` decides with how many threads it decodes;
@@ -126,24 +124,11 @@ class LocalEngine:
 
     # --- requests ---
 
-    def start_reply(
-        self,
-        prompt: str,
-        sampling: Sampling,
-        max_tokens: int | None = None,
-        stop: tuple[str, ...] = (),
-        reproducible: bool = False,
-        alternatives: int = 0,
-        chat: str = "",
-        literal: Sequence[Span] = (),
-        extras: SamplingExtras = NO_EXTRAS,
-    ) -> ReplyStream:
-        """Start a reply, whose events come through the stream. The parameters are those of protocol.Generate."""
-        number = next(self._request_numbers)
-        stream = self._open_mailbox(number, all_cores=reproducible)
-        command = Generate(
-            number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal), extras
-        )
+    def _next_request(self) -> int:
+        return next(self._request_numbers)
+
+    def _begin_reply(self, command: Generate) -> ReplyStream:
+        stream = self._open_mailbox(command.request, all_cores=command.reproducible)
         self._child.send_line(encode_command(command))
         return stream
 

@@ -27,17 +27,15 @@ from playground.engine.protocol import (
     Loaded,
     LoadProgress,
     Remark,
-    Sampling,
     Token,
 )
-from playground.engine.reply_stream import Mail, ReplyStream
+from playground.engine.reply_stream import Mail, ReplyStarter, ReplyStream
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.engine.zerogpu.gpu_function import GpuJob, parameters_of
 from playground.engine.zerogpu.quota import seconds_for
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.llama.control_tokens import Span
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 from playground.text_format import one_line, percent, seconds
 
 REQUEST: Final = 1  # each reply has a stream of its own, so the number means nothing
@@ -45,7 +43,7 @@ _LONGEST_REASON: Final = 300  # characters of the platform's words
 _MARKUP: Final = re.compile(r"<[^>]*>")
 
 
-class ZeroGpuEngine:
+class ZeroGpuEngine(ReplyStarter):
     """As LocalEngine, for `person`, a visitor as the limits count them. is_on_gpu: where the last reply was written."""
 
     def __init__(self, local: LocalEngine, gpu: ZeroGpu, weight_bytes: int, person: str) -> None:
@@ -66,25 +64,14 @@ class ZeroGpuEngine:
     def count_tokens(self, text: str, literal: Sequence[Span] = ()) -> int:
         return self._local.count_tokens(text, literal)
 
-    def start_reply(
-        self,
-        prompt: str,
-        sampling: Sampling,
-        max_tokens: int | None = None,
-        stop: tuple[str, ...] = (),
-        reproducible: bool = False,
-        alternatives: int = 0,
-        chat: str = "",
-        literal: Sequence[Span] = (),
-        extras: SamplingExtras = NO_EXTRAS,
-    ) -> ReplyStream:
-        """Start a reply, as LocalEngine does. Remark events say where it is written, and why.
+    def _next_request(self) -> int:
+        return REQUEST
+
+    def _begin_reply(self, command: Generate) -> ReplyStream:
+        """Remark events say where the reply is written, and why.
 
         The platform finds the visitor by the request of the page, which belongs to the caller's context.
         """
-        command = Generate(
-            REQUEST, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal), extras
-        )
         reply = _GpuReply(self, command)
         context = copy_context()
         threading.Thread(target=context.run, args=(reply.write,), daemon=True, name="reply on ZeroGPU").start()
