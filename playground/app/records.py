@@ -164,6 +164,7 @@ class PaneRecord(TypedDict, total=False):
     context_size: int | None
     load_seconds: float | None
     device: str | None
+    experts_in_ram: int | None
     devices: list[UsedDeviceRecord]
     disturbed: bool | None
     note: str

@@ -103,7 +103,7 @@ def open_no_second_port() -> None:
     Who reaches it writes the files of this program, and a second playground on the same computer finds it taken.
     """
     _check(http_server, ("watchfn_spaces",))
-    http_server.watchfn_spaces = _wait_for_end
+    http_server.watchfn_spaces = _wait_for_end  # type: ignore[attr-defined]
 
 
 def _wait_for_end(reloader: SpacesReloader) -> None:

@@ -69,20 +69,18 @@ class WhereItRuns:
     def updates(self, view: PickerView, *, is_new: bool = False) -> Updates:
         """What a view of the picker changes. is_new: the choice too, because the page has made it for the visitor."""
         choice, gpus = view.choice.device, view.budget.devices
-        rows = "" if choice.is_cpu else gpu_rows(gpus, choice.gpu or AUTOMATIC, f"{self.gpu.elem_id}-choice")
-        experts = {} if view.has_experts is None else {"visible": view.has_experts and not choice.is_cpu}
-        chosen: dict[str, dict[str, Any]] = {"gpu": {}, "experts": {}}
+        named = choice.gpu or AUTOMATIC
+        gpu: dict[str, Any] = {"rows": "" if choice.is_cpu else gpu_rows(gpus, named, f"{self.gpu.elem_id}-choice")}
+        experts: dict[str, Any] = {}
+        if view.has_experts is not None:
+            experts["visible"] = view.has_experts and not choice.is_cpu
+        written: Updates = {}
         if is_new:
-            chosen = {"gpu": {"value": choice.gpu or AUTOMATIC}, "experts": {"value": choice.experts_in_ram}}
-        updates: Updates = {
-            self.box: gr.Accordion(visible=bool(gpus) or self.zerogpu is not None),
-            self.gpu: gr.HTML(rows=rows, **chosen["gpu"]),
-            self.experts: gr.Number(**experts, **chosen["experts"]),
-        }
-        if is_new:
+            gpu["value"], experts["value"] = named, choice.experts_in_ram
             where, layers = _where_and_layers(choice)
-            updates |= {self.where: where, self.gpu_layers: gr.Number(value=layers, visible=where == "layers")}
-        return updates
+            written = {self.where: where, self.gpu_layers: gr.Number(value=layers, visible=where == "layers")}
+        box = gr.Accordion(visible=bool(gpus) or self.zerogpu is not None)
+        return {self.box: box, self.gpu: gr.HTML(**gpu), self.experts: gr.Number(**experts), **written}
 
 
 # --- lay out ---
@@ -114,8 +112,7 @@ def build_where_it_runs(group: str, *, on_zerogpu: bool) -> WhereItRuns:
 
 
 def _whole(value: object) -> int | None:
-    is_number = isinstance(value, int | float) and 0 <= value <= MOST_LAYERS
-    return int(value) if is_number else None  # type: ignore[arg-type]
+    return int(value) if isinstance(value, int | float) and 0 <= value <= MOST_LAYERS else None
 
 
 def _where_and_layers(choice: DeviceChoice) -> tuple[str, int]:
