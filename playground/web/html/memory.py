@@ -77,7 +77,8 @@ def memory_bar(plan: MemoryPlan, usable: int, verdict: Verdict) -> str:
 def device_bars(plan: MemoryPlan, budget: Budget, where: str) -> str:
     """A bar for each GPU that would hold a part of the model, and the sentence that says where it runs and why."""
     devices = []
-    for name in plan.device_names:
+    order = [device.name for device in budget.devices]
+    for name in sorted(plan.device_names, key=lambda name: order.index(name) if name in order else len(order)):
         device = budget.find(name)
         usable = device.usable if device else 0
         needed_bytes = plan.on_device(name)
