@@ -147,7 +147,7 @@ def test_memory_beyond_the_limit_is_refused_and_a_mapped_file_does_not_count(tmp
 
 
 @linux_only
-def test_a_process_with_a_gpus_driver_keeps_memory_and_new_rights_and_has_the_other_limits() -> None:
+def test_a_process_with_a_gpus_driver_has_no_limit_that_the_driver_cannot_bear() -> None:
     program = (
         "import resource\n"
         "from playground.machine.confinement import confine_this_process\n"
