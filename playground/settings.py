@@ -134,6 +134,10 @@ class Settings(BaseSettings):
         "the context size, in tokens, with which `/v1` loads a model that is not loaded", 8192, ge=256, le=16_777_216
     )
     mcp: bool = _setting("whether MCP programs may use the five endpoints as tools", False)
+    mcp_servers: Path | None = _setting(
+        "a file with MCP servers whose tools a chat may be given, in the usual form `{\"mcpServers\": …}`; ignored "
+        "where others can reach the page (needs the extra `mcp`; see [tools](tools.md))", None, shown="none",
+    )  # fmt: skip
 
     # Limits
     max_message_characters: int = _limit("the longest message; a whole chat may be ten times as long", 100_000, 20_000)
@@ -173,6 +177,11 @@ class Settings(BaseSettings):
             return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
         return value
 
+    @field_validator("mcp_servers", mode="before")
+    @classmethod
+    def _from_home(cls, value: Any) -> Any:
+        return (Path(value).expanduser() if value else None) if isinstance(value, str) else value
+
     @field_validator("allowed_repos", mode="before")
     @classmethod
     def _split_names(cls, value: Any) -> Any:
@@ -200,6 +209,11 @@ class Settings(BaseSettings):
     @property
     def offers_api(self) -> bool:
         return self.api and (self.is_for_this_computer or bool(self.api_key.get_secret_value()))
+
+    @property
+    def offered_mcp_servers(self) -> Path | None:
+        """The file of MCP servers. They act with the rights of the person who started the playground, so only there."""
+        return self.mcp_servers if self.is_for_this_computer else None
 
     @property
     def may_add_remotes(self) -> bool:

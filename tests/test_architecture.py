@@ -54,7 +54,7 @@ DOORS = {  # outside thing -> the rooms or files that may import it
     "llama_cpp": ("playground/llama/",),
     "psutil": ("playground/machine/",),
     "gradio": ("playground/web/", "app.py"),
-    "mcp": ("playground/web/mcp.py",),
+    "mcp": ("playground/web/mcp.py", "playground/app/tool_servers/client.py"),
     "spaces": ("playground/engine/zerogpu/",),
     "huggingface_hub": ("playground/models/hub/", "playground/models/disk_scan.py"),
     **dict.fromkeys(NETWORK, ("playground/models/hub/", "playground/engine/remote/", "playground/machine/ports.py")),

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from playground.app.tool_servers.client import ToolServers
+from playground.app.tool_servers.config import read_tool_servers
 from playground.chat.template.renderer_process import RENDERER
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
@@ -106,6 +108,14 @@ class Services:
         zerogpu = ZeroGpu(folder, "" if own else index, self.processors.usable)
         self._resources.callback(zerogpu.close)
         return zerogpu
+
+    @cached_property
+    def tool_servers(self) -> ToolServers:
+        """The MCP servers of the settings; none of them runs before a chat wants tools. Raises PlaygroundError."""
+        path = self.settings.offered_mcp_servers
+        servers = ToolServers(read_tool_servers(path) if path else {})
+        self._resources.callback(servers.close)
+        return servers
 
     @cached_property
     def hub(self) -> HubClient:

@@ -12,11 +12,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from playground.chat.history import HistoryLimits, checked_text, read_history
-from playground.chat.reasoning import ReplyParser, SplitReply
+from playground.chat.history import HistoryLimits, checked_text, read_history, write_message
+from playground.chat.programs.reply_splitter import ReplyPart, ReplySplitter
+from playground.chat.programs.tool_formats import formats_of
+from playground.chat.reasoning import ReplyParser
 from playground.chat.reply_log import ReplyLog
 from playground.chat.template.marking import controls_spelled
-from playground.chat.template.message import Message
+from playground.chat.template.message import MalformedCall, Message, Tool, ToolCall, as_plain_turns
 from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.thought_marks import mark_at_end
 from playground.engine.protocol import Event, Finished, Loaded, Remark, Sampling, Token
@@ -29,6 +31,8 @@ from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
 from playground.text_format import counted
 
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
+_NO_TOOLS_ON_SERVERS: Final = "Tools are offered to models on this computer only, not to those of a server."
+_NO_TOOLS_NOTE: Final = "This model's chat template knows no tools, so the model was offered none."
 
 
 class EventStream(Protocol):
@@ -107,12 +111,7 @@ class Conversation:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_untrusted` reads back."""
-        messages = [
-            {"role": message.role, "content": message.content}
-            | ({"thinking": message.thinking} if message.thinking else {})
-            for message in self.messages
-        ]
-        return {"system": self.system, "messages": messages}
+        return {"system": self.system, "messages": [write_message(message) for message in self.messages]}
 
     @classmethod
     def from_untrusted(cls, data: object, limits: HistoryLimits | None = None) -> Conversation:
@@ -133,6 +132,7 @@ class ReplyUpdate:
     left_out: how many of the oldest messages did not fit into the prompt; they stay in the conversation. prompt_tokens
     and context_size: in tokens, None if a server does not report them. finished: set in the last update. template_note:
     what is unusual about the model's chat template, for people. where: what is to be said of where it was written.
+    calls, malformed: calls of tools in it, and what only looks like some.
     """
 
     thinking: str
@@ -143,6 +143,8 @@ class ReplyUpdate:
     context_size: int | None
     template_note: str = ""
     where: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    malformed: tuple[MalformedCall, ...] = ()
 
     @property
     def event(self) -> Event | None:
@@ -166,7 +168,7 @@ class ReplyUpdate:
     @property
     def message(self) -> Message:
         """The reply so far, as a message."""
-        return Message("assistant", self.answer, self.thinking)
+        return Message("assistant", self.answer, self.thinking, self.calls, malformed_calls=self.malformed)
 
     @property
     def missing_answer(self) -> str:
@@ -186,7 +188,7 @@ class ReplyUpdate:
 
 def missing_answer(reply: Message, finished: Finished | None) -> str:
     """As `ReplyUpdate.missing_answer`. finished: None while the reply is being written."""
-    if finished is None or finished.reason == "cancelled" or reply.content.strip():
+    if finished is None or finished.reason == "cancelled" or reply.content.strip() or reply.tool_calls:
         return ""
     has_thoughts = bool(reply.thinking.strip())
     if finished.reason == "length limit":
@@ -223,7 +225,7 @@ class _Asked:
     """A reply under way: its events, the parser of its text, the figures of its prompt."""
 
     stream: EventStream
-    parser: ReplyParser
+    splitter: ReplySplitter
     context_size: int | None
     prompt_tokens: int | None = None
     left_out: int = 0
@@ -239,6 +241,7 @@ def stream_reply(
     thinking: bool | None = None,
     reproducible: bool = False,
     alternatives: int = 0,
+    tools: Sequence[Tool] = (),
     interval_seconds: float | None = None,
     visitor: Visitor | None = None,
 ) -> Generator[ReplyUpdate, None, None]:
@@ -246,32 +249,38 @@ def stream_reply(
 
     Yields an update for each event, or, with interval_seconds, about that often with all events since then, if any.
     Raises RequestRefused if even the last question does not fit, TemplateRefused, and what the engine raises. thinking
-    and reproducible: ignored by remote engines. visitor: for the log; the next reply of the same page and engine reuses
-    the sequence of this one.
+    and reproducible: ignored by remote engines. tools: what the model may call, if its template knows tools; a model of
+    a server gets none. visitor: for the log; the next reply of the same page and engine reuses the sequence of this
+    one.
     """
     log = ReplyLog(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
     with log.write_at_end():
         if isinstance(engine, RemoteEngine):
             asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
+            asked = replace(asked, template_note=_NO_TOOLS_ON_SERVERS) if tools else asked
         else:
             chat = visitor.session if visitor else ""
-            asked = _ask_here(engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives, chat)
+            asked = _ask_here(
+                engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives, chat, tools
+            )
         yield from _followed(asked, log, interval_seconds)
 
 
 def _followed(asked: _Asked, log: ReplyLog, interval_seconds: float | None) -> Generator[ReplyUpdate, None, None]:
-    stream, parser = asked.stream, asked.parser
-    so_far = SplitReply()
+    stream, splitter = asked.stream, asked.splitter
+    so_far = ReplyPart()
     where = ""
     try:
         while stream.is_open:
             events = [next(stream)] if interval_seconds is None else stream.events_within(interval_seconds)
             for event in events:
-                so_far += _split(parser, event)
+                if isinstance(event, Token | Finished):
+                    so_far += splitter.read(event.text, final=isinstance(event, Finished))
                 if isinstance(event, Remark) and event.lasts:
                     where = f"{where} {event.text}".strip()
             log.add_events(events)
             log.answer = so_far.answer
+            log.tool_calls, log.malformed_calls = len(so_far.calls), len(so_far.malformed)
             yield ReplyUpdate(
                 so_far.thinking,
                 so_far.answer,
@@ -281,6 +290,8 @@ def _followed(asked: _Asked, log: ReplyLog, interval_seconds: float | None) -> G
                 asked.context_size,
                 asked.template_note,
                 where,
+                so_far.calls,
+                so_far.malformed,
             )
     finally:
         stream.close()
@@ -295,15 +306,20 @@ def _ask_here(
     reproducible: bool,
     alternatives: int,
     chat: str,
+    tools: Sequence[Tool],
 ) -> _Asked:
-    template, prompt = fitting_prompt(engine, conversation, max_tokens, thinking=thinking)
+    template, prompt = fitting_prompt(engine, conversation, max_tokens, thinking=thinking, tools=tools)
     pairs = template.thought_pairs
     parser = ReplyParser(mark_at_end(prompt.text, pairs), pairs, prompt.text)
+    offered = tools if template.takes_tools else ()
+    splitter = ReplySplitter(parser, formats_of(template.source), offered, may_replace=True)
     stream = engine.start_reply(
         prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat, prompt.literal
     )
     note = template.note_for(has_system=bool(conversation.system.strip()))
-    return _Asked(stream, parser, engine.loaded.context_size, prompt.tokens, prompt.left_out, note)
+    if tools and not offered:
+        note = f"{note} {_NO_TOOLS_NOTE}".strip()
+    return _Asked(stream, splitter, engine.loaded.context_size, prompt.tokens, prompt.left_out, note)
 
 
 def _ask_server(
@@ -312,13 +328,18 @@ def _ask_server(
     """Send the whole conversation: only the server can count its tokens, so it refuses what does not fit."""
     _question_of(conversation)
     system = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
-    turns = [{"role": message.role, "content": message.content} for message in conversation.messages]
+    turns = [{"role": turn.role, "content": turn.content} for turn in as_plain_turns(conversation.messages, ())]
     stream = engine.start_reply([*system, *turns], sampling, max_tokens, alternatives)
-    return _Asked(stream, ReplyParser(), engine.model.context_size)
+    return _Asked(stream, ReplySplitter(ReplyParser(), may_replace=True), engine.model.context_size)
 
 
 def fitting_prompt(
-    engine: Engine, conversation: Conversation, max_tokens: int | None = None, *, thinking: bool | None = None
+    engine: Engine,
+    conversation: Conversation,
+    max_tokens: int | None = None,
+    *,
+    thinking: bool | None = None,
+    tools: Sequence[Tool] = (),
 ) -> tuple[ChatTemplate, Prompt]:
     """Render as much of the conversation as leaves room for a reply, with the model's template or ChatML in its place.
 
@@ -328,10 +349,10 @@ def fitting_prompt(
     loaded = engine.loaded
     template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
     try:
-        return template, _fitting_prompt(engine, template, conversation, max_tokens, thinking)
+        return template, _fitting_prompt(engine, template, conversation, max_tokens, thinking, tools)
     except TemplateRefused as error:
         template = template.replaced_by_chatml(error)
-        return template, _fitting_prompt(engine, template, conversation, max_tokens, thinking)
+        return template, _fitting_prompt(engine, template, conversation, max_tokens, thinking, tools)
 
 
 def _fitting_prompt(
@@ -340,16 +361,19 @@ def _fitting_prompt(
     conversation: Conversation,
     max_tokens: int | None,
     thinking: bool | None,
+    tools: Sequence[Tool],
 ) -> Prompt:
     messages = conversation.messages
     _question_of(conversation)
     context_size = engine.loaded.context_size
     controls = controls_spelled(engine.loaded.control_texts)
+    offered = tools if template.takes_tools else ()
     room = min(REPLY_ROOM_TOKENS, context_size // 4, max_tokens or REPLY_ROOM_TOKENS)
 
     def prompt_from(cut: int) -> Prompt:
         system = (Message("system", conversation.system),) if conversation.system.strip() else ()
-        rendered = template.render_prompt((*system, *messages[cut:]), controls, thinking=thinking)
+        turns = (*system, *messages[cut:])
+        rendered = template.render_prompt(turns, controls, thinking=thinking, tools=offered)
         return Prompt(rendered.text, engine.count_tokens(rendered.text, rendered.literal), cut, rendered.literal)
 
     whole = prompt_from(0)
@@ -368,15 +392,7 @@ def _fitting_prompt(
 
 
 def _question_of(conversation: Conversation) -> Message:
-    """The last message. Raises RequestRefused if it is not a question."""
-    if not conversation.messages or conversation.messages[-1].role != "user":
+    """The last message. Raises RequestRefused if it is neither a question nor what a tool returned."""
+    if not conversation.messages or conversation.messages[-1].role == "assistant":
         raise RequestRefused("There is no question to answer.", "Type a message first.")
     return conversation.messages[-1]
-
-
-def _split(parser: ReplyParser, event: Event) -> SplitReply:
-    if isinstance(event, Token):
-        return parser.feed(event.text)
-    if isinstance(event, Finished):
-        return parser.feed(event.text) + parser.finish()
-    return SplitReply()

@@ -25,7 +25,8 @@ class Transcript:
 
     finished: how each whole reply ended, by its index among the messages. cut_short: why each other reply has no end,
     in a sentence. choice: what finds the model again in a picker, as `{"model": …, "level": …}`. instructions: what was
-    attached, as `{"name": …, "text": …}`; the system prompt ends with this text. device: where the model was to run, as
+    attached, as `{"name": …, "text": …}`; the system prompt ends with this text. attached: a text for the tools, in the
+    same form. device: where the model was to run, as
     DeviceChoice writes it. ran_on: where the last reply was written, in words; "" if that is not known.
     """
 
@@ -41,6 +42,7 @@ class Transcript:
     kv_type: str = "f16"
     choice: Mapping[str, str] | None = None
     instructions: Mapping[str, str] | None = None
+    attached: Mapping[str, str] | None = None
     device: str = AUTOMATIC
     ran_on: str = ""
 
@@ -73,6 +75,7 @@ def as_data(transcript: Transcript) -> dict[str, Any]:
         },
         "system": transcript.conversation.system,
         "instructions": transcript.instructions,
+        **({"attached": transcript.attached} if transcript.attached else {}),
         "messages": messages,
     }
 
@@ -133,11 +136,19 @@ def turn(message: Message, end: Finished | None, cut_short: str = "") -> Iterato
 
     cut_short: why a reply has no end, in a sentence.
     """
-    yield "## You" if message.role == "user" else "## Model"
+    yield {"user": "## You", "tool": "## What the tool returned"}.get(message.role, "## Model")
+    if message.role == "tool":
+        yield _fenced(message.content)
+        return
     if message.thinking.strip():
         yield "\n".join(f"> {line}".rstrip() for line in ["*Thinking*", "", *message.thinking.strip().split("\n")])
     if message.content.strip():
         yield _closed(message.content)
+    for call in message.tool_calls:
+        yield f"*Calls the tool {code(call.name)} with*"
+        yield _fenced(call.arguments)
+    for malformed in message.malformed_calls:
+        yield f"*Malformed tool call: {_escaped(one_line(malformed.reason))}*"
     if end is not None:
         yield f"*{_figures(end)}*"
     elif cut_short:
@@ -173,6 +184,13 @@ def _closed(text: str) -> str:
             fence = ""
     text = text.strip("\n")
     return f"{text}\n{fence}" if fence else text
+
+
+def _fenced(text: str) -> str:
+    """The text as a block of code, between fences that it does not contain."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
 
 
 def one_line(text: str) -> str:

@@ -18,6 +18,7 @@ from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.session import ChatSession, Instructions, ModelUsed
 from playground.chat.template.render import Message
+from playground.chat.tools.built_in import AttachedText
 from playground.engine.protocol import Finished, FinishReason, Sampling, Timings
 from playground.errors import RequestRefused
 from playground.llama.params import KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
@@ -72,13 +73,15 @@ def read_saved_chat(
     if not isinstance(data, Mapping):
         return ChatSession(conversation), ChatSettings()
     settings = read_chat_settings(data, limits, most_reply_tokens)
-    instructions = _read_instructions(data.get("instructions"), limits)
+    instructions = _read_named_text(data.get("instructions"), "The instructions", limits)
+    attached = _read_named_text(data.get("attached"), "The attached text", limits)
     if instructions and settings.system is not None:
-        own_part = settings.system.removesuffix(instructions.text.strip()).strip()
+        own_part = settings.system.removesuffix(instructions[1].strip()).strip()
         settings = replace(settings, system=own_part)
     session = ChatSession(
         conversation=conversation,
-        instructions=instructions,
+        instructions=Instructions(*instructions) if instructions else None,
+        attached=AttachedText(*attached) if attached else None,
         model=_read_model(data, settings),
         sampling=_read_sampling(settings.numbers),
         max_tokens=int(settings.numbers["max_tokens"]) if "max_tokens" in settings.numbers else None,
@@ -206,11 +209,11 @@ def _name(value: Any) -> str | None:
     return value if is_short and not any("\ud800" <= character <= "\udfff" for character in value) else None
 
 
-def _read_instructions(data: Any, limits: HistoryLimits) -> Instructions | None:
+def _read_named_text(data: Any, what: str, limits: HistoryLimits) -> tuple[str, str] | None:
     if not isinstance(data, Mapping) or not (name := _name(data.get("name"))):
         return None
     try:
-        return Instructions(name, checked_text(data.get("text"), "The instructions", limits))
+        return name, checked_text(data.get("text"), what, limits)
     except RequestRefused:
         return None
 

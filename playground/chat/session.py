@@ -9,14 +9,18 @@ import dataclasses
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from playground.chat.conversation import Conversation
 from playground.chat.export import Transcript, as_data
 from playground.chat.history import HistoryLimits, checked_text
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message, ToolCall
+from playground.chat.tools.built_in import AttachedText
 from playground.engine.protocol import Finished, Sampling
 from playground.errors import RequestRefused
 from playground.llama.params import AUTOMATIC_CHOICE, DeviceChoice, KvType
+
+NOT_RUN: Final = "The person did not let this call run."
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,14 @@ class ChatSession:
     cut_short: why each other reply has no end, in a sentence, by its index. editing: the index of the question that the
     next message replaces, with all that follows it. draft: what stood in the message box before that. replaced: the
     chat that was cleared, or that another one took the place of; it can be brought back until the next message.
+    attached: a text for the tools to read; unlike the instructions it is no part of the prompt.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
     finished: tuple[tuple[int, Finished], ...] = ()
     cut_short: tuple[tuple[int, str], ...] = ()
     instructions: Instructions | None = None
+    attached: AttachedText | None = None
     editing: int | None = None
     draft: str = ""
     model: ModelUsed = field(default_factory=ModelUsed)
@@ -70,13 +76,13 @@ class ChatSession:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the last message is a question without a reply."""
-        return not self.is_empty and self.conversation.messages[-1].role == "user"
+        """Whether the last message is a question, or what a tool returned, without a reply."""
+        return not self.is_empty and not self.unanswered_calls and self.conversation.messages[-1].role != "assistant"
 
     def is_waiting_in(self, other: ChatSession) -> bool:
         """Whether this chat waits for a reply that the other one has, or waits for, too."""
         mine, theirs = self.conversation.messages, other.conversation.messages
-        return self.is_waiting and theirs[: len(mine)] == mine
+        return (self.is_waiting or bool(self.unanswered_calls)) and theirs[: len(mine)] == mine
 
     @property
     def questions(self) -> tuple[int, ...]:
@@ -87,13 +93,49 @@ class ChatSession:
     def last_question(self) -> str:
         return self.conversation.messages[self.questions[-1]].content if self.questions else ""
 
+    @property
+    def unanswered_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the last reply that have no result."""
+        answered: set[str] = set()
+        for message in reversed(self.conversation.messages):
+            if message.role != "tool":
+                return tuple(call for call in message.tool_calls if call.id not in answered)
+            answered.add(message.answers)
+        return ()
+
+    @property
+    def pending_calls(self) -> tuple[ToolCall, ...]:
+        """Those of a reply that is whole: a person may let them run."""
+        last = len(self.conversation.messages) - 1
+        while last >= 0 and self.conversation.messages[last].role == "tool":
+            last -= 1
+        return self.unanswered_calls if any(place == last for place, _ in self.finished) else ()
+
+    @property
+    def rounds(self) -> int:
+        """How many replies to the last question called tools."""
+        later = self.conversation.messages[self.questions[-1] :] if self.questions else ()
+        return sum(bool(message.tool_calls) for message in later)
+
+    def with_result(self, call: ToolCall, result: str) -> ChatSession:
+        """What a call of the last reply returned."""
+        return replace(self, conversation=self.conversation.with_reply(Message("tool", result, answers=call.id)))
+
+    def with_calls_refused(self, why: str) -> ChatSession:
+        """The calls that have no result get this sentence as one, so that the chat can go on."""
+        session = self
+        for call in self.unanswered_calls:
+            session = session.with_result(call, why)
+        return session
+
     def with_question(self, text: str, limits: HistoryLimits) -> ChatSession:
         """Add a question, or replace the one that is being edited.
 
         Raises RequestRefused for a text that is empty or too long.
         """
         checked_text(text, "The message", limits)
-        before = self.conversation if self.editing is None else self.conversation.first_messages(self.editing)
+        before = self.with_calls_refused(NOT_RUN).conversation
+        before = before if self.editing is None else before.first_messages(self.editing)
         return self._with(before.with_question(text))
 
     def without_last_reply(self) -> ChatSession:
@@ -107,7 +149,7 @@ class ChatSession:
 
     def with_partial_reply(self, message: Message, why: str) -> ChatSession:
         """Add what was written of a reply that has no end, and why, in a sentence; nothing if nothing was written."""
-        if not (message.content or message.thinking):
+        if not (message.content or message.thinking or message.tool_calls):
             return self
         ends = (*self.cut_short, (len(self.conversation.messages), why))
         return replace(self, conversation=self.conversation.with_reply(message), cut_short=ends)
@@ -134,8 +176,8 @@ class ChatSession:
         return replace(self, editing=None, draft="")
 
     def cleared(self) -> ChatSession:
-        """A new chat that keeps the instructions."""
-        return ChatSession(instructions=self.instructions).in_place_of(self)
+        """A new chat that keeps the instructions and the text for the tools."""
+        return ChatSession(instructions=self.instructions, attached=self.attached).in_place_of(self)
 
     def in_place_of(self, other: ChatSession) -> ChatSession:
         """This chat, from which one can go back to the other."""
@@ -158,13 +200,14 @@ class ChatSession:
             kv_type=model.kv_type,
             choice={"model": model.chosen[0], "level": model.chosen[1]} if model.chosen else None,
             instructions=dataclasses.asdict(self.instructions) if self.instructions else None,
+            attached=dataclasses.asdict(self.attached) if self.attached else None,
             device=model.device.text,
             ran_on=model.ran_on,
         )
 
     def to_stored_text(self) -> str:
         """The chat for the browser to keep, "" if it is empty; `read_saved_chat` (saved_chat.py) reads it back."""
-        if self.is_empty and self.instructions is None:
+        if self.is_empty and self.instructions is None and self.attached is None:
             return ""
         return json.dumps(as_data(self.transcript()) | {"editing": self.editing, "draft": self.draft})
 

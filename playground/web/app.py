@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute
 from playground import __version__, events
 from playground.app.api import ApiService
 from playground.app.chat.service import ChatService
+from playground.app.chat.tools import ToolRunner
 from playground.app.compare.service import CompareService
 from playground.app.fit import FitService
 from playground.app.learn.lesson import LearnService
@@ -67,6 +68,7 @@ from playground.web.tabs.measure import build_measure_tab, wire_measure_tab
 from playground.web.tabs.models import CompareTarget, build_models_tab, wire_models_tab
 from playground.web.tabs.models_first import ChatTarget
 from playground.web.tabs.programs import build_agent_pairs, build_programs_panel
+from playground.web.tabs.tools.wiring import wire_chat_tools
 from playground.web.theme import launch_look
 from playground.web.widgets import javascript
 
@@ -95,7 +97,8 @@ def build_app(
         services.forecaster,
     )  # fmt: skip
     loaded_models = LoadedModels(services.pool, services.planner, picker_service)
-    chat_service = ChatService(settings, services.pool, picker_service, loaded_models)
+    chat_tools = ToolRunner(services.tool_servers)
+    chat_service = ChatService(settings, services.pool, picker_service, loaded_models, tools=chat_tools)
     compare_service = CompareService(services, picker_service, loaded_models)
     measure_service = MeasureService(services)
     models_service = ModelsService(services)
@@ -133,7 +136,7 @@ def build_app(
                 build_agent_pairs(programs)
             # Rendered from the start: what comes back after a reload arrives before a person goes there.
             with gr.Tab("Chat", id="chat", render_children=True):
-                chat = build_chat_tab(picker_service, settings)
+                chat = build_chat_tab(picker_service, settings, services.tool_servers.names)
             with gr.Tab("Measure", id="measure") as measure_tab:
                 measure = build_measure_tab(measure_tab, measure_service)
             with gr.Tab("Fit", id="fit") as fit_tab:
@@ -146,6 +149,7 @@ def build_app(
 
         wire_chat_tab(page, chat, chat_service, streaming)
         wire_chat_keeping(page, chat, chat_service, streaming)
+        wire_chat_tools(page, chat, chat_service, streaming)
         wire_compare_tab(page, compare, compare_service, tabs, streaming)
         wire_measure_tab(page, measure, measure_service)
         wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)

@@ -55,7 +55,7 @@ def launch_look() -> dict[str, Any]:
     """The arguments of `launch(...)` that concern the look."""
     return {
         "theme": playground_theme(),
-        "css_paths": [asset("theme.css"), asset("compare.css")],
+        "css_paths": [asset("theme.css"), asset("compare.css"), asset("tools.css")],
         "favicon_path": asset("logo.svg"),
         "footer_links": [],
         "head": ONLY_OWN_PICTURES,

@@ -184,3 +184,20 @@ def with_flags(path: Path, copy: Path, **flags: bool) -> Path:
         original.seek(header.byte_count)
         shutil.copyfileobj(original, file)
     return copy
+
+
+def with_chat_template(path: Path, copy: Path, template: str) -> Path:
+    """A copy of a model file with another chat template."""
+    header = read_header(FileSource(path))
+    head = _first_bytes(path, header)
+    key = _text("tokenizer.chat_template") + struct.pack("<I", _STRING)
+    begin = head.index(key) + len(key)
+    end = begin + 8 + struct.unpack_from("<Q", head, begin)[0]
+    last = header.tensors[-1]
+    row = _tensor_row(last.name, last.shape, int(last.type), last.offset)
+    table_end = head.rindex(row) + len(row)
+    with copy.open("wb") as file, path.open("rb") as original:
+        file.write(_padded(head[:begin] + _text(template) + head[end:table_end]))
+        original.seek(header.byte_count)
+        shutil.copyfileobj(original, file)
+    return copy

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from playground.app.chat.keeping import ChatKeeping
+from playground.app.chat.tools import MOST_ROUNDS, TOO_MANY_ROUNDS, ToolRunner
 from playground.app.chat.updates import (
     ChatRequest,
     ChatUpdate,
@@ -32,9 +33,10 @@ from playground.app.resumable import ResumableReplies
 from playground.chat.conversation import Lease, ReplyUpdate, stream_reply
 from playground.chat.export import where_it_ran
 from playground.chat.history import HistoryLimits, check_chat
-from playground.chat.session import ChatSession, ModelUsed, read_instructions
+from playground.chat.session import NOT_RUN, ChatSession, ModelUsed, read_instructions
 from playground.chat.speed_trace import SpeedTrace
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message, Tool
+from playground.chat.tools.built_in import AttachedText
 from playground.engine.local.pool import LoadStatus, ModelLease, ModelPool
 from playground.engine.protocol import Queued, Remark, Token
 from playground.engine.remote.protocol import RemoteModel
@@ -46,6 +48,11 @@ from playground.models.model_file import ModelFile
 from playground.settings import Settings
 
 PLACE: Final = "chat"  # of a page, where one thing at a time goes on
+_TOO_MANY_ROUNDS: Final = Notice(
+    f"The tools have run {MOST_ROUNDS} times for this question, the most here, and the model called them again. Ask "
+    "again in other words, or ask for less at once.",
+    "warning",
+)
 
 
 class ChatService:
@@ -61,12 +68,14 @@ class ChatService:
         picker: ModelPickerService,
         loaded_models: LoadedModels,
         replies: ResumableReplies[ChatUpdate] | None = None,
+        tools: ToolRunner | None = None,
     ) -> None:
         self.replies: ResumableReplies[ChatUpdate] = replies or ResumableReplies()
         self.picker = picker
         self.loaded_models = loaded_models
         self.runs = picker.runs
         self.limits = HistoryLimits.of(settings)
+        self.tools = tools or ToolRunner()
         self.keeping = ChatKeeping(self.runs, self.limits, self.replies)
         self._settings = settings
         self._pool = pool
@@ -94,6 +103,21 @@ class ChatService:
         """Replace the last reply by another one."""
         try:
             asked = self._checked(session.without_last_reply(), request)
+        except PlaygroundError as error:
+            yield refused_update(error, visitor)
+            return
+        yield from self._answer(visitor, asked, request, key)
+
+    def answer_calls(
+        self, visitor: Visitor, session: ChatSession, request: ChatRequest, key: str = "", *, allow: bool
+    ) -> Iterator[ChatUpdate]:
+        """Run the calls that wait for the person, or tell the model that they were not allowed; the reply goes on."""
+        try:
+            if not session.pending_calls:
+                raise RequestRefused("No call of a tool waits here.", "Ask something first.")
+            if allow and request.tools == "off":
+                raise RequestRefused("The tools are switched off.", "Switch them on in the settings, or do not run it.")
+            asked = self._checked(session if allow else session.with_calls_refused(NOT_RUN), request)
         except PlaygroundError as error:
             yield refused_update(error, visitor)
             return
@@ -127,6 +151,14 @@ class ChatService:
             return ChatUpdate(replace(session, instructions=read_instructions(path, self.limits)), problem=CLEAR)
         except PlaygroundError as error:
             return refused_update(error, visitor)
+
+    def attach_text(self, visitor: Visitor, session: ChatSession, path: Path) -> ChatUpdate:
+        """The session with an uploaded file for the tools to read."""
+        try:
+            given = read_instructions(path, self.limits)
+        except PlaygroundError as error:
+            return refused_update(error, visitor)
+        return ChatUpdate(replace(session, attached=AttachedText(given.name, given.text)), problem=CLEAR)
 
     # --- how it goes ---
 
@@ -189,7 +221,28 @@ class ChatService:
             run.release_if_abandoned(lease.release)
             used = _model_used(opened.model, request.choice)
             session = replace(session, model=used, sampling=request.sampling, max_tokens=request.max_tokens)
-            return (yield from self._stream(lease, session, run))
+            return (yield from self._rounds(lease, session, request, run))
+
+    def _rounds(
+        self, lease: Lease, session: ChatSession, request: ChatRequest, run: Run
+    ) -> Generator[ChatUpdate, None, ChatUpdate]:
+        """Replies, and between them what the tools that they call return, up to a bound."""
+        if request.tools != "off":
+            yield from self.tools.start(session, run)
+        while True:
+            if session.pending_calls:
+                session = yield from self.tools.answer_calls(session, run)
+            last = yield from self._stream(lease, session, run, self.tools.offered(session, request.tools))
+            if request.tools != "off":
+                last = self.tools.with_problems(last)
+            if last.session is None or not last.session.pending_calls:
+                return last
+            session = last.session
+            if session.rounds > MOST_ROUNDS:
+                return replace(last, session=session.with_calls_refused(TOO_MANY_ROUNDS), problem=_TOO_MANY_ROUNDS)
+            if request.tools != "allowed":
+                return last
+            yield ChatUpdate(session, Message("assistant", ""), activity=last.activity, context=last.context)
 
     def _open(
         self, choice: ModelChoice, run: Run, *, allow_unfit: bool = False
@@ -241,12 +294,15 @@ class ChatService:
                 yield ChatUpdate(progress=WorkProgress(waits) if waits else WorkProgress(stage, status.fraction))
         return None
 
-    def _stream(self, lease: Lease, session: ChatSession, run: Run) -> Generator[ChatUpdate, None, ChatUpdate]:
+    def _stream(
+        self, lease: Lease, session: ChatSession, run: Run, tools: tuple[Tool, ...]
+    ) -> Generator[ChatUpdate, None, ChatUpdate]:
         updates = stream_reply(
             lease.engine,
             session.conversation,
             session.sampling,
             session.max_tokens,
+            tools=tools,
             interval_seconds=self._interval_seconds,
             visitor=run.visitor,
         )

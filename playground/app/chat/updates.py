@@ -18,6 +18,7 @@ from playground.limits.runs import Visitor
 from playground.text_format import counted
 
 Phase = Literal["rest", "loading", "replying"]
+ToolUse = Literal["off", "ask", "allowed"]  # never; after the person has agreed to each call; at once
 
 NEARLY_FULL: Final = 0.9  # of the context
 _NAMED_CHARACTERS: Final = 48  # of a question that is only named
@@ -25,12 +26,13 @@ _NAMED_CHARACTERS: Final = 48  # of a question that is only named
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """How the next reply is made. max_tokens: of the reply."""
+    """How the next reply is made. max_tokens: of the reply. tools: whether the model is offered any."""
 
     choice: ModelChoice
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int = 512
+    tools: ToolUse = "off"
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class ChatUpdate:
     def size(self) -> int:
         """Of the texts in it, in characters."""
         messages = self.session.conversation.messages if self.session else ()
-        return sum(len(message.content) + len(message.thinking) for message in messages)
+        return sum(message.characters for message in messages)
 
 
 def refused_update(error: PlaygroundError, visitor: Visitor) -> ChatUpdate:

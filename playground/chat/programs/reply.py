@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from playground.chat.conversation import Engine, EventStream
-from playground.chat.programs.tool_calls import ParsedReply, ToolCallParser, name_of, schema_of_calls
-from playground.chat.programs.tool_formats import ForcedCall, ToolFormat, forced_call, formats_of
-from playground.chat.reasoning import ReplyParser, SplitReply
+from playground.chat.programs.reply_splitter import ReplySplitter
+from playground.chat.programs.tool_calls import name_of, schema_of_calls
+from playground.chat.programs.tool_formats import forced_call, formats_of
+from playground.chat.reasoning import ReplyParser
 from playground.chat.reply_log import ReplyLog
 from playground.chat.template.marking import RenderedPrompt, controls_spelled
 from playground.chat.template.message import Message, Tool, ToolCall
@@ -98,53 +99,9 @@ class _Prepared:
     """A prompt, and how to read the reply to it."""
 
     rendered: RenderedPrompt
-    reading: _ReplySplitter
+    reading: ReplySplitter
     stop: tuple[str, ...]
     extras: SamplingExtras
-
-
-class _ReplySplitter:
-    """Splits a reply into thoughts, answer and calls.
-
-    A call can stand in a channel of thoughts, in gpt-oss: such calls are taken out first, all others of the answer.
-    """
-
-    def __init__(
-        self,
-        thoughts: ReplyParser | None = None,
-        formats: Sequence[ToolFormat] = (),
-        tools: Sequence[Tool] = (),
-        begun: ForcedCall | None = None,
-    ) -> None:
-        self._thoughts = thoughts
-        early = [one for one in formats if one.before_thoughts] if tools else []
-        late = [one for one in formats if not one.before_thoughts] if tools else []
-        self._early = ToolCallParser(early, tools, takes_bare=False) if early else None
-        self._late = ToolCallParser(late, tools, begun=begun) if tools else None
-
-    def read(self, text: str, *, final: bool = False) -> ReplyPiece:
-        early = _passed(self._early, text, final)
-        split = self._split(early.text, final)
-        late = _passed(self._late, split.answer, final)
-        return ReplyPiece(
-            late.text, split.thinking, early.calls + late.calls, malformed_calls=early.malformed + late.malformed
-        )
-
-    def _split(self, text: str, final: bool) -> SplitReply:
-        if self._thoughts is None:
-            return SplitReply(answer=text)
-        split = self._thoughts.feed(text)
-        if final:
-            split += self._thoughts.finish()
-        # What came as an answer may turn out to be thoughts; a program has it already, so it stays an answer there.
-        return replace(split, thinking="") if split.replaces else split
-
-
-def _passed(parser: ToolCallParser | None, text: str, final: bool) -> ParsedReply:
-    if parser is None:
-        return ParsedReply(text)
-    parsed = parser.feed(text)
-    return parsed + parser.finish() if final else parsed
 
 
 def stream_program_reply(
@@ -178,7 +135,7 @@ def stream_program_reply(
 
 
 def _followed(
-    stream: EventStream, reading: _ReplySplitter, log: ReplyLog, interval_seconds: float
+    stream: EventStream, reading: ReplySplitter, log: ReplyLog, interval_seconds: float
 ) -> Generator[ReplyPiece, None, None]:
     try:
         while stream.is_open:
@@ -193,18 +150,20 @@ def _followed(
         stream.close()
 
 
-def _piece_of(reading: _ReplySplitter, events: Sequence[Event]) -> ReplyPiece:
+def _piece_of(reading: ReplySplitter, events: Sequence[Event]) -> ReplyPiece:
     tokens = tuple(event for event in events if isinstance(event, Token))
     finished = next((event for event in events if isinstance(event, Finished)), None)
     prefilled = next((event for event in reversed(events) if isinstance(event, Prefilled)), None)
     text = "".join(token.text for token in tokens) + (finished.text if finished else "")
-    piece = reading.read(text, final=finished is not None)
-    return replace(piece, tokens=tokens, finished=finished, prefilled=prefilled)
+    part = reading.read(text, final=finished is not None)
+    return ReplyPiece(
+        part.answer, part.thinking, part.calls, len(part.malformed), tokens, prefilled=prefilled, finished=finished
+    )
 
 
 def _prepare(engine: Engine, request: ProgramRequest) -> _Prepared:
     if request.prompt is not None:
-        return _Prepared(RenderedPrompt(request.prompt), _ReplySplitter(), request.stop, request.extras)
+        return _Prepared(RenderedPrompt(request.prompt), ReplySplitter(), request.stop, request.extras)
     loaded = engine.loaded
     template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
     try:
@@ -239,5 +198,5 @@ def _prepare_chat(engine: Engine, template: ChatTemplate, request: ProgramReques
         extras = replace(extras, free_until=closer)
     rendered = replace(rendered, text=rendered.text + continued)
     formats = formats_of(template.source)
-    reading = _ReplySplitter(thoughts, formats, tools, begun)
+    reading = ReplySplitter(thoughts, formats, tools, begun)
     return _Prepared(rendered, reading, (*request.stop, *template.stop_strings), extras)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from playground.chat.programs.tool_formats import Call, ForcedCall, Malformed, ToolFormat, Types, read_json
-from playground.chat.template.message import Tool, ToolCall
+from playground.chat.template.message import MalformedCall, Tool, ToolCall
 from playground.text_format import overlap_at_end
 
 _LONGEST_BARE: Final = 8000  # characters, beyond which an object is an answer and no call
@@ -25,7 +25,7 @@ class ParsedReply:
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
-    malformed: int = 0
+    malformed: tuple[MalformedCall, ...] = ()
 
     def __add__(self, other: ParsedReply) -> ParsedReply:
         return ParsedReply(self.text + other.text, self.calls + other.calls, self.malformed + other.malformed)
@@ -44,6 +44,7 @@ class ToolCallParser:
     begun: ForcedCall | None = None
     _held: str = ""
     _inside: ToolFormat | None = None
+    _space: str = ""  # before the mark
     _has_text: bool = False
     _has_calls: bool = False
     _types: Types = field(default_factory=dict)
@@ -84,7 +85,9 @@ class ToolCallParser:
             )
             if found:
                 place, self._inside = found
-                parsed += self._as_text(self._held[:place].rstrip())
+                before = self._held[:place].rstrip()
+                self._space = self._held[len(before) : place]
+                parsed += self._as_text(before)
                 self._held = self._held[place + len(self._inside.opener) :]
                 continue
             keep = 0 if final else max((overlap_at_end(self._held, one.opener) for one in self.formats), default=0)
@@ -101,11 +104,21 @@ class ToolCallParser:
     def _call_or_text(self, format: ToolFormat, body: str, mark: str) -> ParsedReply:
         try:
             calls = format.read(body, self._types)
-            if self.tools and any(name not in self._types for name, _ in calls):
-                raise Malformed("a function that was not offered")
-        except Malformed:
-            return self._as_text(f"{format.opener}{body}{mark}") + ParsedReply(malformed=1)
+            for name, _ in calls:
+                if self.tools and name not in self._types:
+                    raise Malformed(f"it calls {name[:60]!r}, which was not offered", name, 0)
+        except Malformed as error:
+            return self._as_malformed(
+                f"{format.opener}{body}{mark}", error, is_cut_off=bool(format.closer and not mark)
+            )
         return self._as_calls(calls)
+
+    def _as_malformed(self, text: str, error: Malformed, *, is_cut_off: bool = False) -> ParsedReply:
+        reason = f"the reply ended inside it ({error})" if is_cut_off else str(error)
+        space, self._space = self._space, ""
+        return self._as_text(f"{space}{text}") + ParsedReply(
+            malformed=(MalformedCall(text, reason, error.place_in(text)),)
+        )
 
     def _as_calls(self, calls: Sequence[Call]) -> ParsedReply:
         self._has_calls = True
@@ -124,8 +137,10 @@ class ToolCallParser:
             return None
         if all(name in self._types for name, _ in calls):
             return self._as_calls(calls)
-        looks_like_a_call = any(f'"{word}"' in text for word in ("arguments", "parameters"))
-        return self._as_text(self._held) + ParsedReply(malformed=1) if looks_like_a_call else None
+        if not any(f'"{word}"' in text for word in ("arguments", "parameters")):
+            return None
+        name = next(name for name, _ in calls if name not in self._types)
+        return self._as_malformed(self._held, Malformed(f"it calls {name[:60]!r}, which was not offered", name, 0))
 
 
 def _may_become_object(text: str) -> bool:

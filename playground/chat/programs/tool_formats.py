@@ -21,7 +21,22 @@ _ARGUMENTS: Final = ("arguments", "parameters", "args")
 
 
 class Malformed(ValueError):
-    """The text between the marks is not a call."""
+    """The text between the marks is not a call. place: of the first wrong letter in `text`, where one letter is."""
+
+    def __init__(self, reason: str, text: str = "", place: int | None = None) -> None:
+        super().__init__(reason)
+        self.text, self.place = text, place
+
+    def place_in(self, whole: str) -> int | None:
+        """Of the first wrong letter in a text that contains the one that was read."""
+        start = whole.find(self.text) if self.place is not None else -1
+        return start + (self.place or 0) if start >= 0 else None
+
+
+def _no_json(error: ValueError | RecursionError, text: str, what: str = "it is") -> Malformed:
+    if isinstance(error, json.JSONDecodeError):
+        return Malformed(f"{what} not JSON: {error.msg}", text, error.pos)
+    return Malformed(f"{what} nested too deeply" if isinstance(error, RecursionError) else f"{what} not JSON")
 
 
 @dataclass(frozen=True)
@@ -63,10 +78,10 @@ def read_json(text: str, types: Types) -> list[Call]:
         try:
             value, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
-            raise Malformed(str(error)) from None
+            raise _no_json(error, text) from None
         calls += [_call_of(one) for one in (value if isinstance(value, list) else [value])]
     if not calls:
-        raise Malformed("no call")
+        raise Malformed("it has no call in it")
     return calls
 
 
@@ -74,7 +89,7 @@ def _call_of(value: Any) -> Call:
     if isinstance(value, dict) and isinstance(value.get("function"), dict):
         value = value["function"]
     if not isinstance(value, dict):
-        raise Malformed("not an object")
+        raise Malformed("it is not a JSON object")
     name = next((value[key] for key in _NAMES if isinstance(value.get(key), str)), "")
     arguments: Any = next((value[key] for key in _ARGUMENTS if key in value), {})
     return _checked(name, arguments)
@@ -84,11 +99,13 @@ def _checked(name: str, arguments: Any) -> Call:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
-        except (ValueError, RecursionError):
-            raise Malformed("arguments that are not JSON") from None
+        except (ValueError, RecursionError) as error:
+            raise _no_json(error, arguments, "its arguments are") from None
     name = name.strip().removeprefix("functions.")
-    if not name or not isinstance(arguments, dict):
-        raise Malformed("no name, or arguments that are not an object")
+    if not name:
+        raise Malformed("it names no function")
+    if not isinstance(arguments, dict):
+        raise Malformed("its arguments are not a JSON object")
     return name, arguments
 
 
@@ -108,7 +125,7 @@ def read_function_marks(text: str, types: Types) -> list[Call]:
         else:
             calls.append((name, _typed(name, _PARAMETER.findall(body), types)))
     if not calls:
-        raise Malformed("no call")
+        raise Malformed("it has no call in it")
     return calls
 
 
@@ -116,7 +133,7 @@ def read_invocations(text: str, types: Types) -> list[Call]:
     """`<invoke name="f"><parameter name="x">value</parameter></invoke>`"""
     calls = [(name, _typed(name, _INVOKED.findall(body), types)) for name, body in _INVOKE.findall(text)]
     if not calls:
-        raise Malformed("no call")
+        raise Malformed("it has no call in it")
     return calls
 
 
@@ -161,7 +178,7 @@ def read_deepseek(text: str, types: Types) -> list[Call]:
         name, _, rest = body.partition("\n") if head.strip() == "function" else (head, "", body)
         calls.append(_checked(name, _without_fence(rest)))
     if not calls:
-        raise Malformed("no call")
+        raise Malformed("it has no call in it")
     return calls
 
 
@@ -174,7 +191,7 @@ def read_kimi(text: str, types: Types) -> list[Call]:
     """`<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{…}<|tool_call_end|>`"""
     calls = [_checked(name, body.strip()) for name, body in _KIMI.findall(text)]
     if not calls:
-        raise Malformed("no call")
+        raise Malformed("it has no call in it")
     return calls
 
 
@@ -185,12 +202,12 @@ def read_python(text: str, types: Types) -> list[Call]:
         calls = node.elts if isinstance(node, ast.List) else [node]
         return [_python_call(call) for call in calls]
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError) as error:
-        raise Malformed(str(error)) from None
+        raise Malformed(f"it cannot be read as a call: {error}") from None
 
 
 def _python_call(node: ast.expr) -> Call:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
-        raise Malformed("not a call with named arguments")
+        raise Malformed("it is not a call with named arguments")
     arguments = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
     json.dumps(arguments)  # raises for what JSON does not know
     return node.func.id, arguments
@@ -200,7 +217,7 @@ def read_harmony(text: str, types: Types) -> list[Call]:
     """` f <|constrain|>json<|message|>{…}` behind `to=functions.`, as gpt-oss writes it."""
     head, mark, body = text.partition("<|message|>")
     if not mark:
-        raise Malformed("no message")
+        raise Malformed("it has no arguments")
     return [_checked(re.split(r"[\s<]", head.strip(), maxsplit=1)[0], body.strip())]
 
 

@@ -35,10 +35,23 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
+class MalformedCall:
+    """What looks like a call of a function and is none. reason: why, as the end of a sentence.
+
+    place: of the first wrong letter in the text, from 0; None where no single letter is wrong.
+    """
+
+    text: str
+    reason: str
+    place: int | None = None
+
+
+@dataclass(frozen=True)
 class Message:
     """One turn; `thinking` is what the assistant thought before it answered.
 
-    tool_calls: of an assistant. A message of the role `tool` holds the result of the call with the id `answers`.
+    tool_calls, malformed_calls: of an assistant; a malformed call stands in the content as well. A message of the role
+    `tool` holds the result of the call with the id `answers`.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -46,6 +59,13 @@ class Message:
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     answers: str = ""
+    malformed_calls: tuple[MalformedCall, ...] = ()
+
+    @property
+    def characters(self) -> int:
+        """Of all texts that it makes a prompt longer by."""
+        calls = sum(len(call.name) + len(call.arguments) for call in self.tool_calls)
+        return len(self.content) + len(self.thinking) + calls
 
 
 def read_arguments(text: str) -> dict[str, Any]:

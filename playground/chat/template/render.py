@@ -240,7 +240,7 @@ class ChatTemplate:
         }
         if thinking is not None:
             variables |= dict.fromkeys(_THINKING_SWITCHES, thinking)
-        input_characters = sum(len(message.content) + len(message.thinking) for message in messages)
+        input_characters = sum(message.characters for message in messages)
         if tools:
             variables["tools"] = list(tools)
             input_characters += len(json.dumps(variables["tools"]))

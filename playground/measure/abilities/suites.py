@@ -14,13 +14,14 @@ from typing import Any, Final
 
 from playground.chat.conversation import Conversation, stream_reply
 from playground.chat.template.message import Message, ToolCall
+from playground.chat.tools.arguments import CallRefused
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.pool import ModelLease
 from playground.engine.protocol import GREEDY, Finished, Token
 from playground.errors import ModelStopped, PlaygroundError
 from playground.measure.abilities.instruction_checks import follows_loosely, follows_strictly
 from playground.measure.abilities.tool_calls import ReadCall, problem_of, read_call, tool_prompt
-from playground.measure.abilities.tools import CallRefused, run_tool
+from playground.measure.abilities.tools import run_tool
 from playground.measure.results import What
 from playground.measure.votes import wilson_interval
 from playground.resources import asset, read_toml

@@ -15,8 +15,10 @@ from typing import Any, Final
 
 from playground.chat.template.message import Message
 from playground.chat.template.render import chat_template
+from playground.chat.tools.arguments import CallRefused
+from playground.chat.tools.calculator import calculate
 from playground.engine.protocol import Loaded
-from playground.measure.abilities.tools import TOOLS, CallRefused, calculate, check_call
+from playground.measure.abilities.tools import TOOLS, check_call
 
 _MARKED: Final = (  # how models mark a call in their text
     re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL),

@@ -19,6 +19,7 @@ from playground.text_format import UNKNOWN, about, count, counted, percent, seco
 from playground.web.html.memory import memory_rows, predicted_beside_measured
 from playground.web.html.page import notice
 from playground.web.html.templates import render
+from playground.web.html.tools.cards import call_card, calls_as_text, malformed_card, results_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -231,21 +232,39 @@ def chatbot_messages(
     growing: the reply being written. opening: what it waits for before it begins, told in its place.
     """
     turns: list[dict[str, Any]] = []
-    for message in [*messages, *([growing] if growing else [])]:
+    shown = [*messages, *([growing] if growing else [])]
+    for place, message in enumerate(shown):
         if message.thinking:
             is_thinking = message is growing and not message.content
             title, status = ("Thinking …", "pending") if is_thinking else ("Thoughts", "done")
             thought = _as_part(_shown(message.thinking, is_whole=message is not growing))
             turns.append({"role": "assistant", "content": thought, "metadata": {"title": title, "status": status}})
-        if message.content:
+        content = message.content
+        for malformed in message.malformed_calls:
+            content = content.replace(malformed.text, "", 1).strip()  # its card stands for it
+        if content and message.role != "tool":  # what a tool returned stands in the card of its call
             is_typed = message.role == "user"
-            text = as_typed(message.content) if is_typed else _shown(message.content, is_whole=message is not growing)
+            text = as_typed(content) if is_typed else _shown(content, is_whole=message is not growing)
             turns.append({"role": message.role, "content": _as_part(text)})
+        turns += _call_cards(shown, place)
     if opening:
         done = "" if opening.fraction is None else percent(opening.fraction)
         line = str(render("reply.html#opening", stage=opening.stage, done=done))
         turns.append({"role": "assistant", "content": _as_part(line)})
     return turns
+
+
+def _call_cards(messages: Sequence[Message], place: int) -> list[dict[str, Any]]:
+    """A card for each call of a message, malformed ones too."""
+    message = messages[place]
+    cards: list[tuple[str, str]] = []
+    if message.tool_calls:
+        results = results_of(messages, place)
+        written = calls_as_text(message, results)
+        calls = zip(message.tool_calls, results, written, strict=True)
+        cards += [(str(call_card(call, result)), text) for call, result, text in calls]
+    cards += [(str(malformed_card(call)), call.text) for call in message.malformed_calls]
+    return [{"role": "assistant", "content": _as_part(_with_original(text, f"\n\n{card}"))} for card, text in cards]
 
 
 @lru_cache(maxsize=512)
@@ -258,8 +277,11 @@ def _shown(text: str, *, is_whole: bool) -> str:
     markdown = escape_markdown(text)
     if not is_whole or (markdown == text and _ORIGINAL not in text):
         return markdown
-    shown = f"\n\n{markdown}"
-    original = b64encode(text.encode("utf-8", "replace")).decode()
+    return _with_original(text, f"\n\n{markdown}")
+
+
+def _with_original(written: str, shown: str) -> str:
+    original = b64encode(written.encode("utf-8", "replace")).decode()
     return f"{_ORIGINAL}{original}:{len(shown.encode('utf-16-le', 'replace')) // 2}-->{shown}"
 
 

@@ -44,7 +44,7 @@ class Metrics:
         count, seconds = self._counter, self._seconds
         self._replies = count("replies", "Replies that ended, by how.", via=_REPLYING, ended=_ENDS)
         self._tokens = count("generated_tokens", "Tokens that models wrote.")
-        self._calls = count("tool_calls", "Calls of functions in replies to programs.", outcome=("parsed", "malformed"))
+        self._calls = count("tool_calls", "Calls of functions and tools in replies.", outcome=("parsed", "malformed"))
         self._prompt = count("prompt_tokens", "Tokens of prompts that were evaluated, not those of the cache.")
         self._first = seconds("time_to_first_token", "From a request to its first token, waiting included.")
         self._waits = seconds("queue_wait", "A request's wait for a free slot of its loaded model.")

@@ -21,7 +21,7 @@ _THIS_COMPUTER: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def log_startup_problems(services: Services) -> None:
-    """A warning for each folder that cannot be written to: what will not work, why, and what to do."""
+    """A warning for each folder that cannot be written to, and for a setting that is ignored, with the reason."""
     for fails, folder, variable in _folders(services):
         error = why_not_writable(folder)
         if error:
@@ -29,6 +29,12 @@ def log_startup_problems(services: Services) -> None:
                 "%s in %s: %s. %s, or set %s to another folder.",
                 fails, folder, error.strerror or error, write_remedy(error, "Allow writing there"), variable,
             )  # fmt: skip
+    settings = services.settings
+    if settings.mcp_servers and not settings.offered_mcp_servers:
+        _LOG.warning(
+            "PLAYGROUND_MCP_SERVERS is ignored: others can reach this page, and MCP servers act with your rights. They "
+            "are offered where the page is for this computer alone."
+        )
 
 
 def _folders(services: Services) -> Iterator[tuple[str, Path, str]]:

@@ -36,6 +36,7 @@ from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values
 from playground.web.tabs.chat_layout import LOAD, UNLOAD, ChatTab
+from playground.web.tabs.tools.controls import draw_tools
 from playground.web.widgets import change_stamp, save_file_js
 
 _SENDABLE_JS: Final = "text => ({__type__: 'update', interactive: text.trim() !== ''})"
@@ -58,6 +59,7 @@ def read_request(tab: ChatTab, values: Values) -> ChatRequest:
         system=str(values[controls.system] or ""),
         sampling=controls.read_sampling(values),
         max_tokens=int(values[controls.max_tokens]),
+        tools=tab.tool_controls.read_use(values),
     )
 
 
@@ -90,7 +92,7 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
         drawn[tab.log] = chatbot_messages(messages, update.growing, update.opening)
         begins = update.phase == "replying"
         if update.growing is None or update.phase is not None:  # a slow page gets the question with the first words
-            drawn |= _draw_session(tab, update.session)
+            drawn |= _draw_session(tab, update.session) | draw_tools(tab.tool_controls, update.session, update.phase)
         if begins:
             drawn[tab.not_restored] = ""
         is_growing = begins or update.growing is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from playground.settings import Settings
 from playground.web.html.page import empty_state
 from playground.web.html.reply import context_gauge, live_line
 from playground.web.model_picker import PickerComponents, build_model_picker
+from playground.web.tabs.tools.controls import ToolControls, build_tool_question, build_tool_settings
 from playground.web.widgets import SamplingControls, build_sampling_controls, button_rows, javascript
 
 LOAD: Final = "Load"
@@ -75,6 +77,7 @@ class ChatTab:
     stop: gr.Button
     cancel_edit: gr.Button
     tools: ChatTools
+    tool_controls: ToolControls
     pencils: gr.HTML
     details: gr.HTML
     saved: gr.Textbox
@@ -83,7 +86,7 @@ class ChatTab:
     @property
     def request_inputs(self) -> set[Any]:
         """What `read_request` needs."""
-        return {*self.picker.inputs, *vars(self.sampling).values()}
+        return {*self.picker.inputs, *vars(self.sampling).values(), self.tool_controls.use}
 
     @property
     def growing(self) -> list[Any]:
@@ -96,10 +99,10 @@ class ChatTab:
         buttons = [self.load, self.cancel_load, self.load_anyway, self.send, self.stop, self.cancel_edit]
         texts = [self.details, self.problem, self.not_restored, self.attached]
         others = [self.session, self.loaded_models, self.storage.chat]
-        return [*self.growing, *buttons, *vars(self.tools).values(), *texts, *others]
+        return [*self.growing, *buttons, *vars(self.tools).values(), *self.tool_controls.outputs, *texts, *others]
 
 
-def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
+def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers: Sequence[str] = ()) -> ChatTab:
     """Two columns on a wide screen; one on a phone, where the picker folds to a line above the chat."""
     with gr.Row(elem_classes="gp-page"):
         with gr.Column(elem_classes="gp-side"):
@@ -111,6 +114,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
                 load_anyway = _button("Load anyway", "load-anyway", variant="stop", visible=False)
                 loaded_models = button_rows("", "chat-residents")
             sampling = build_sampling_controls(settings.max_reply_tokens)
+            tool_settings = build_tool_settings(tool_servers)
         with gr.Column(elem_classes="gp-chat"):
             session = gr.State(ChatSession(), time_to_live=settings.tab_seconds)
             with gr.Column(elem_classes="gp-log-place"):
@@ -131,6 +135,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
                 live = _html("live", live_line(None))
                 gauge = _html("context-meter", context_gauge(ContextUse()))
             not_restored = _html("not-restored")
+            tool_controls = build_tool_question(tool_settings)
             problem = _html("problem")
             attached = _html("attached")
             with gr.Row(elem_classes="gp-input"):
@@ -174,6 +179,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings) -> ChatTab:
         stop=stop,
         cancel_edit=cancel_edit,
         tools=tools,
+        tool_controls=tool_controls,
         pencils=pencils,
         details=details,
         saved=saved,

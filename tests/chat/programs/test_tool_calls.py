@@ -114,7 +114,7 @@ def test_calls_are_read_in_each_models_form_in_any_pieces(template: str, reply: 
     formats = formats_of(template)
     for size in (1, 7, len(reply)):
         read = parsed(formats, reply, size)
-        assert calls_of(read) == calls and read.malformed == 0
+        assert calls_of(read) == calls and not read.malformed
         assert read.text.strip() == ("<|channel|>commentary" if template == "<|channel|>" else "")
         assert all(len(call.id) == 9 and call.id.isalnum() for call in read.calls)
     if not template.startswith(("<|python_tag|>", "<|channel|>")) and template:
@@ -134,7 +134,23 @@ def test_calls_are_read_in_each_models_form_in_any_pieces(template: str, reply: 
 )
 def test_a_malformed_call_comes_back_as_text_and_is_counted(reply: str) -> None:
     read = parsed(formats_of("<tool_call>"), reply, 5)
-    assert (read.text, read.calls, read.malformed) == (reply, (), 1)
+    assert (read.text, read.calls) == (reply, ())
+    assert [call.text for call in read.malformed] == [reply]
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter", "reason"),
+    [
+        ('<tool_call>{"name": "add", "arguments" {"a": 1}}</tool_call>', '{"a"', "it is not JSON"),
+        ('<tool_call>{"name": "launch", "arguments": {}}</tool_call>', "launch", "'launch', which was not offered"),
+        ('<tool_call>{"name": "add", "arguments": {"a": 1', "", "the reply ended inside it (it is not JSON"),
+        ('<tool_call>{"arguments": {"a": 1}}</tool_call>', None, "it names no function"),
+    ],
+)
+def test_a_malformed_call_says_why_and_where(reply: str, letter: str | None, reason: str) -> None:
+    (call,) = parsed(formats_of("<tool_call>"), reply, 5).malformed
+    assert reason in call.reason
+    assert (None if call.place is None else call.text[call.place :][: len(letter or "")]) == letter
 
 
 @pytest.mark.parametrize(
@@ -142,7 +158,7 @@ def test_a_malformed_call_comes_back_as_text_and_is_counted(reply: str) -> None:
 )
 def test_an_answer_that_is_no_call_stays_an_answer(answer: str) -> None:
     read = parsed(formats_of("<tool_call>"), answer, 1)
-    assert (read.text, read.calls, read.malformed) == (answer, (), 0)
+    assert (read.text, read.calls, read.malformed) == (answer, (), ())
 
 
 def test_a_forced_call_needs_only_its_json() -> None:

@@ -12,11 +12,13 @@ from unittest.mock import MagicMock, patch
 
 import pytest
 
+from playground.chat.tools.arguments import CallRefused
+from playground.chat.tools.calculator import calculate
 from playground.measure.abilities.instruction_checks import CHECKS, follows_loosely, follows_strictly
 from playground.measure.abilities.paired import compare_paired, exact_mcnemar
 from playground.measure.abilities.suites import document_with, last_number, suite_figures, suite_tasks
 from playground.measure.abilities.tool_calls import BrokenCall, ReadCall, problem_of, read_call
-from playground.measure.abilities.tools import PARAMETERS, CallRefused, calculate, run_tool
+from playground.measure.abilities.tools import PARAMETERS, run_tool
 
 GOOD_AND_BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("keywords:existence", {"keywords": ["owl", "moss"]}, "An Owl on moss.", "An owl."),

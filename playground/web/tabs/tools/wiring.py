@@ -1,0 +1,55 @@
+"""What happens when the tools are used: an answer to the question, a text that is attached, a choice that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+
+from playground.app.chat.service import ChatService
+from playground.app.chat.tools import read_tool_use
+from playground.app.chat.updates import ChatUpdate
+from playground.chat.session import ChatSession
+from playground.web.server.sessions import visitor_of
+from playground.web.server.uploads import discard_upload
+from playground.web.streaming import Streaming, Updates, Values
+from playground.web.tabs.chat import draw_update, read_request
+from playground.web.tabs.chat_layout import ChatTab
+from playground.web.widgets import keep_js, kept_js
+
+_USE: Final = "gguf-playground-tools"  # the name under which the browser's tab keeps the choice
+_PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
+_QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
+
+
+def wire_chat_tools(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming) -> None:
+    """The answer to the question, the text for the tools, and what the browser's tab keeps."""
+    controls = tab.tool_controls
+    visitor = partial(visitor_of, runs=service.runs, via="chat")
+
+    def answer(allow: bool, request: gr.Request, values: Values) -> Iterator[Updates]:
+        session, key = values[tab.session], str(values[tab.storage.key] or "")
+        updates = service.answer_calls(visitor(request), session, read_request(tab, values), key, allow=allow)
+        for update in updates:
+            yield draw_update(tab, update)
+
+    def attach(request: gr.Request, path: str, session: ChatSession) -> Updates:
+        try:
+            return draw_update(tab, service.attach_text(visitor(request), session, Path(path)))
+        finally:
+            discard_upload(path)
+
+    def detach(session: ChatSession) -> Updates:
+        return draw_update(tab, ChatUpdate(replace(session, attached=None)))
+
+    inputs = {tab.session, tab.storage.key, *tab.request_inputs}
+    for button, allow in ((controls.run, True), (controls.refuse, False)):
+        streaming.wire([button.click], partial(answer, allow), inputs, tab.outputs, tab.growing)
+    controls.attach.upload(attach, [controls.attach, tab.session], tab.outputs, **_QUICK)
+    controls.detach.click(detach, tab.session, tab.outputs, **_QUICK)
+    page.load(read_tool_use, controls.use, controls.use, js=kept_js(_USE, is_one=True), **_PRIVATE)
+    controls.use.change(None, controls.use, None, js=keep_js(_USE), **_PRIVATE)
