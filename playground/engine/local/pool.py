@@ -20,6 +20,7 @@ from typing import Final
 from playground import events
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
+from playground.engine.local.lease import ModelLease
 from playground.engine.local.load_queue import (
     LoadedModel,
     LoadQueue,
@@ -48,34 +49,6 @@ __all__ = ["NO_FILE", "LoadStatus", "LoadTime", "LoadedModel", "ModelKey", "Mode
 
 _REPORT_SECONDS: Final = 0.2  # how often a caller gets the progress of a load, changed or not
 _RETRY_SECONDS: Final = 1.0  # how often a waiting load looks for memory that other programs have freed
-
-
-class ModelLease:
-    """The right to use a loaded model, which stays loaded while there is a lease. Release it, or use `with`.
-
-    load_seconds: how long its holder waited for the load, queues included; None if the model was loaded already.
-    """
-
-    def __init__(self, pool: ModelPool, model: PooledModel, load_seconds: float | None) -> None:
-        assert model.engine and model.plan
-        self.load_seconds = load_seconds
-        self.engine: LocalEngine = model.engine
-        self.plan: MemoryPlan = model.plan
-        self._pool, self._model = pool, model
-        self._is_held = True
-
-    def release(self) -> None:
-        """May be called twice."""
-        with self._pool._changed:
-            was_held, self._is_held = self._is_held, False
-        if was_held:
-            self._pool._release(self._model)
-
-    def __enter__(self) -> ModelLease:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 class ModelPool:
@@ -162,7 +135,9 @@ class ModelPool:
                 yield LoadStatus(progress, self._reason_to_wait(model))
                 self._wait_for_change(model, progress)
             is_leased = True
-            return ModelLease(self, model, None if was_loaded else time.monotonic() - asked_at)
+            assert model.engine and model.plan
+            load_seconds = None if was_loaded else time.monotonic() - asked_at
+            return ModelLease(model.engine, model.plan, load_seconds, partial(self._release, model))
         finally:
             if not is_leased:
                 self._release(model)
