@@ -91,11 +91,19 @@ class LocalEngine(ReplyStarter):
 
     # --- loading ---
 
-    def load_model(self) -> Iterator[LoadProgress]:
-        """Progress until the model is ready. Raises BadModelFile or ModelStopped, with llama.cpp's reason."""
+    def load_model(self, patience_seconds: float | None = None) -> Iterator[LoadProgress]:
+        """Progress until the model is ready. Raises BadModelFile or ModelStopped, with llama.cpp's reason.
+
+        patience_seconds: after so long without progress, the last one comes again.
+        """
+        last = LoadProgress(0.0)
         while self._loaded is None:
-            mail = self._loading.get()
+            try:
+                mail = self._loading.get(timeout=patience_seconds)
+            except queue.Empty:
+                mail = last
             if isinstance(mail, LoadProgress):
+                last = mail
                 yield mail
             elif isinstance(mail, Loaded):
                 self._loaded = mail

@@ -70,7 +70,8 @@ class PooledModel:
     """A model that is loaded or on its way.
 
     must_wait: it would fit if other models were not in use.
-    given_up: nobody waits for it any more, or it was unloaded.
+    given_up: nobody waits for it any more, or it was unloaded. stands_still: its load has made no progress for long, so
+    that others do not wait for it.
     """
 
     def __init__(self, key: ModelKey) -> None:
@@ -83,8 +84,14 @@ class PooledModel:
         self.ready = False
         self.given_up = False
         self.must_wait = False
+        self.stands_still = False
         self.error: PlaygroundError | None = None
         self.idle_timer: threading.Timer | None = None
+
+    @property
+    def holds_memory(self) -> bool:
+        """Whether a load has to leave what this model's plan needs: what it has not taken yet looks free."""
+        return (self.ready or self.stands_still) and self.engine is not None and self.plan is not None
 
     @property
     def is_alive(self) -> bool:

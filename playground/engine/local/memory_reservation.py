@@ -43,7 +43,8 @@ class MemoryReservation:
         idle_gives_way: idle models may be unloaded. all_give_way: models in use, too, once they are idle.
 
         The mapped weights of models in use look free to the system, but taking them would make those models crawl, so
-        they are subtracted. Weights of the same file are shared.
+        they are subtracted. Weights of the same file are shared. What a load that stands still has yet to take is
+        subtracted, too.
         """
         usable = self._usable_bytes()
         counted: set[Path] = {path}
@@ -51,7 +52,10 @@ class MemoryReservation:
             assert model.plan
             if all_give_way or (model.users == 0 and idle_gives_way):
                 usable += _anonymous_bytes(model)
-            elif model.key.path not in counted:
+                continue
+            if model.stands_still:
+                usable -= max(0, model.plan.must_stay - _anonymous_bytes(model))
+            if model.key.path not in counted:
                 usable -= model.plan.read_weights
                 counted.add(model.key.path)
         return max(0, usable)

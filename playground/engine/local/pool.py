@@ -1,7 +1,8 @@
 """Keeps models loaded and shares them: which may load, which is unloaded for it, and which waits.
 
 A model is loaded only if its plan fits. Idle models count as free memory and are unloaded, the least recently used
-first; a model in use is never unloaded. Models load one after the other, so that each is judged by what is really free.
+first; a model in use is never unloaded. Models load one after the other, so that each is judged by what is really free;
+but a load that stands still, as on a disk that does not answer, keeps nobody waiting.
 
 A load that would fit if other models were idle waits in a queue. After `turn_seconds` it comes first: no later load
 passes it, and no new lease is given on a model whose memory it needs. So every load gets its turn.
@@ -13,6 +14,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -59,7 +61,8 @@ class ModelPool:
     turn_seconds: after so long in the queue, a load comes before new leases on the models in its way.
     on_loaded: called with the file of every model that has been loaded. on_load_started: called when a load begins.
     on_reply: as of LocalEngine.
-    gpu_margin: what Automatic leaves free of a GPU's memory.
+    gpu_margin: what Automatic leaves free of a GPU's memory. still_seconds: without progress for so long, a load stands
+    still.
     """
 
     def __init__(
@@ -74,8 +77,10 @@ class ModelPool:
         devices: DeviceReader | None = None,
         on_reply: Callable[[LocalEngine, Timings], None] = lambda engine, timings: None,
         gpu_margin: GpuMargin = USUAL_MARGIN,
+        still_seconds: float = 30,
     ) -> None:
         self._cpu_shares = cpu_shares
+        self._still_seconds = still_seconds
         self._planner = planner
         self._devices = devices
         read_devices = devices.current if devices else lambda: Devices(())
@@ -163,17 +168,17 @@ class ModelPool:
         path: NO_FILE for a model that is not on this disk. all_give_way: and models in use, once they are idle.
         """
         with self._changed:
-            ready = [model for model in self._models.values() if model.ready and model.engine and model.plan]
+            holding = [model for model in self._models.values() if model.holds_memory]
         return self._memory.usable_beside(
-            path.absolute(), ready, idle_gives_way=idle_gives_way, all_give_way=all_give_way
+            path.absolute(), holding, idle_gives_way=idle_gives_way, all_give_way=all_give_way
         )
 
     def budget_for(self, path: Path = NO_FILE, *, idle_gives_way: bool = True, all_give_way: bool = False) -> Budget:
         """As `usable_bytes_for`, with the memory of each GPU."""
         with self._changed:
-            ready = [model for model in self._models.values() if model.ready and model.engine and model.plan]
+            holding = [model for model in self._models.values() if model.holds_memory]
         return self._memory.budget_beside(
-            path.absolute(), ready, idle_gives_way=idle_gives_way, all_give_way=all_give_way
+            path.absolute(), holding, idle_gives_way=idle_gives_way, all_give_way=all_give_way
         )
 
     def load_time(self, path: Path, weight_bytes: int) -> LoadTime | None:
@@ -313,14 +318,15 @@ class ModelPool:
             with self._changed:
                 self._queue.add_model(model)
             while not model.given_up:
-                with self._one_load:
+                with ExitStack() as turn:
+                    turn.enter_context(self._one_load)
                     if model.given_up:
                         return
                     # Where it runs is decided now: what is free has changed while it waited.
                     plan = model.plan = self._planner.place(path, context, self.budget_for(path)).plan
                     if self._make_room(model, plan, allow_unfit):
                         self._leave_queue(model)
-                        self._start_engine(model, plan)
+                        self._start_engine(model, plan, turn)
                         return
                 with self._changed:
                     self._changed.wait(_RETRY_SECONDS)
@@ -337,7 +343,8 @@ class ModelPool:
         finally:
             self._leave_queue(model)
 
-    def _start_engine(self, model: PooledModel, plan: MemoryPlan) -> None:
+    def _start_engine(self, model: PooledModel, plan: MemoryPlan, turn: ExitStack) -> None:
+        """turn: is closed early if the load stands still, so that the next one begins."""
         path, context = model.key.path, plan.context
         engine = LocalEngine(path, context, self._cpu_shares, self._on_reply)
         with self._changed:
@@ -346,8 +353,13 @@ class ModelPool:
                 engine.close()
                 return
         self._on_load_started()
-        for progress in engine.load_model():
+        seen = -1.0
+        for progress in engine.load_model(self._still_seconds):
             with self._changed:
+                if progress.fraction == seen:
+                    model.stands_still = True
+                    turn.close()
+                seen = progress.fraction
                 model.progress = progress.fraction
                 self._changed.notify_all()
         devices = engine.loaded.memory.devices
@@ -364,7 +376,7 @@ class ModelPool:
         self._expire_free_memory()
         with self._changed:
             self._load_times.add_load(path, plan.all_weights, engine.loaded.seconds)
-            model.ready = True
+            model.ready, model.stands_still = True, False
             self._changed.notify_all()
 
     def _make_room(self, model: PooledModel, plan: MemoryPlan, allow_unfit: bool) -> bool:

@@ -18,9 +18,12 @@ import pytest
 
 from playground.engine.local.client import WORKER
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.local.pool import LoadStatus, ModelLease, ModelPool
+from playground.engine.local.load_queue import PooledModel
+from playground.engine.local.memory_reservation import MemoryReservation
+from playground.engine.local.pool import LoadStatus, ModelKey, ModelLease, ModelPool
 from playground.engine.protocol import GREEDY, Finished, Token
 from playground.errors import BadModelFile, DoesNotFit, ModelStopped, PlaygroundError
+from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
 from playground.machine.memory import read_process_memory
@@ -51,7 +54,10 @@ def make_pool(planner: Planner) -> Iterator[MakePool]:
         ) -> ModelPool:
             cores = CpuShares(2)
             resources.callback(cores.close)
-            pool = ModelPool(cores, planner, usable if callable(usable) else lambda: usable, idle_seconds, turn_seconds)
+            pool = ModelPool(
+                cores, planner, usable if callable(usable) else lambda: usable, idle_seconds, turn_seconds,
+                still_seconds=0.2,
+            )  # fmt: skip
             resources.callback(pool.close)
             return pool
 
@@ -81,6 +87,13 @@ def finish(opening: Loading) -> ModelLease:
             return lease
 
 
+def started(opening: Loading) -> psutil.Process:
+    """The process of a load, as soon as there is one."""
+    while not (found := workers()):
+        next(opening)
+    return found[0]
+
+
 def wait_until(happened: Callable[[], bool]) -> None:
     until = time.monotonic() + 30
     while not happened():
@@ -107,6 +120,29 @@ def left_of(budget: int) -> Callable[[], int]:
 
 
 # --- who is refused ---
+
+
+def test_a_load_that_stands_still_keeps_no_other_load_waiting(make_pool: MakePool, starter: Path) -> None:
+    pool = make_pool()
+    halted = pool.lease_model(starter, SMALL)
+    process = started(halted)
+    process.suspend()
+    try:
+        with finish(pool.lease_model(starter, OTHER)) as other:
+            assert isinstance(list(other.engine.start_reply(SUM, GREEDY, 4))[-1], Finished)
+    finally:
+        process.resume()
+    with finish(halted) as lease:
+        assert isinstance(list(lease.engine.start_reply(SUM, GREEDY, 4))[-1], Finished)
+
+
+def test_what_a_load_that_stands_still_has_yet_to_take_is_not_given_to_others(planner: Planner) -> None:
+    halted = PooledModel(ModelKey(Path("halted.gguf"), SMALL))
+    halted.plan = MemoryPlan(SMALL, weights=50, repacked=0, kv_cache=70, recurrent=0, compute=20, output=0, base=10)
+    halted.users, halted.stands_still = 1, True
+    memory = MemoryReservation(planner, lambda: 1000)
+    assert memory.usable_beside(Path("other.gguf"), [halted]) == 1000 - 50 - 100
+    assert memory.usable_beside(Path("halted.gguf"), [halted]) == 1000 - 100
 
 
 def test_a_load_that_the_plan_refuses_starts_nothing_and_says_what_fits(
