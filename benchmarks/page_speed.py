@@ -70,6 +70,7 @@ def main() -> None:
                 browser = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES)
                 page = browser.new_page()
                 page.goto("http://127.0.0.1:7878/")
+                page.get_by_role("tab", name="Chat", exact=True).click()
                 page.locator("#chat-level input:checked").first.wait_for(state="attached", timeout=60_000)
                 choose_where(page, context.placement)
                 alone: list[float] = []

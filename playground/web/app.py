@@ -43,6 +43,7 @@ from playground.web.gradio_private import (
     open_no_second_port,
     report_progress_in_one_place,
     rest_while_idle,
+    send_updates_whole,
     wrap_generators,
 )
 from playground.web.html.page import page_head
@@ -170,6 +171,7 @@ def build_app(
     leave_out_the_hubs_header(page)
     report_progress_in_one_place(page, head)
     wrap_generators(page, never_empty)
+    send_updates_whole()
     keep_no_analytics(page)
     rest_while_idle(page)
     return page

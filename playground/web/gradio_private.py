@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
-from gradio import http_server, routes
+from gradio import http_server, routes, utils
 from gradio.state_holder import StateHolder
 from gradio.utils import SpacesReloader, get_upload_folder
 from gradio_client import Client
@@ -150,6 +150,30 @@ def replace_link_tags(head: str) -> None:
     source = loader.get_source(environment, _PAGE_TEMPLATE)[0]
     described = _LINK_TAG.sub("", source).replace(_END_OF_HEAD, f"{head}\n{_END_OF_HEAD}", 1)
     environment.loader = ChoiceLoader([DictLoader({_PAGE_TEMPLATE: described}), loader])
+
+
+def send_updates_whole() -> None:
+    """Let each message of a stream hold an update of several properties whole, not as what changed since the last one.
+
+    The browser applies a change to the object with which the message before may still wait to be drawn. So a busy
+    browser loses what the next message no longer has: a button that was to appear. Texts and lists come as changes.
+    """
+    if not getattr(utils.diff, "sends_whole", False):
+        utils.diff = _WholeUpdates(utils.diff)
+
+
+class _WholeUpdates:
+    """Gradio's `diff(old, new)` -> edits, except that a dict is replaced."""
+
+    sends_whole = True
+
+    def __init__(self, usual: Callable[[Any, Any], list[Any]]) -> None:
+        self._usual = usual
+
+    def __call__(self, old: Any, new: Any) -> list[Any]:
+        if isinstance(old, dict) and isinstance(new, dict) and old != new:
+            return [["replace", [], new]]
+        return self._usual(old, new)
 
 
 def keep_no_analytics(page: gr.Blocks) -> None:

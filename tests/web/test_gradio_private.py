@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import gradio as gr
 import pytest
+from gradio import utils
 
 from playground.errors import PlaygroundError
-from playground.web.gradio_private import WRITTEN_FOR, WaitingLoop, check_gradio
+from playground.web.gradio_private import WRITTEN_FOR, WaitingLoop, check_gradio, send_updates_whole
 
 
 def a_page() -> gr.Blocks:
@@ -55,6 +56,16 @@ def test_a_gradio_without_one_of_them_is_refused_with_the_version_that_has_it(
     said = str(refusal.value)
     assert f"written for Gradio {WRITTEN_FOR}" in said and gr.__version__ in said and f"`{name}`" in said
     assert f"gradio=={WRITTEN_FOR}.*" in said
+
+
+def test_a_message_holds_an_update_whole_and_a_text_as_what_was_added() -> None:
+    send_updates_whole()
+    send_updates_whole()  # of a second page
+    shown, nothing = {"__type__": "update", "visible": True}, {"__type__": "update"}
+    diff: Callable[[object, object], list[object]] = utils.diff
+    assert diff(shown, nothing) == [["replace", [], nothing]]
+    assert diff(shown, dict(shown)) == []
+    assert diff("Well, ", "Well, here") == [["append", [], "here"]]
 
 
 async def cycles_of_the_event_loop(count: int = 1000) -> None:

@@ -120,6 +120,11 @@ def anything(number: int, event: dict[str, Any], config: dict[str, Any]) -> list
     return list(itertools.islice(values, len(event["inputs"])))
 
 
+def nothing(number: int, event: dict[str, Any], config: dict[str, Any]) -> list[Any]:
+    """No value at all, which is what an empty box of text or numbers may send."""
+    return [None] * len(event["inputs"])
+
+
 def plausible(number: int, event: dict[str, Any], config: dict[str, Any]) -> list[Any]:
     """Values that Gradio lets through, so that the page's own code meets them."""
     parts = {part["id"]: part for part in config["components"]}
@@ -173,8 +178,9 @@ def surprises(output: str) -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("payload", [anything, plausible], ids=["anything", "plausible"])
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize(
+    ("payload", "number"), [(nothing, 0), (anything, 0), (anything, 1), (plausible, 0), (plausible, 1)]
+)
 def test_no_payload_to_any_event_ends_the_page_or_brings_back_a_secret(
     running: PlaygroundProcess, config: dict[str, Any], payload: Any, number: int
 ) -> None:

@@ -159,12 +159,12 @@ def build_compare_tab(
             chips = _lay_out_examples(examples)
             blind = gr.Checkbox(label="Blind: hide which is which, then vote", elem_id="compare-blind")
         question = _html("question", question_box(example.question, example.look_for))
-        with gr.Row(elem_classes="gp-recorded-row"):
-            recorded = _html("recorded", recorded_line(example.model, example.machine, example.date))
-            run_recorded = _button("Run it on this computer", "run-recorded", variant="primary")
         _html("switch", pane_switch(), js_on_load=javascript("pane_switch.js"))
         with gr.Row(elem_classes="gp-panes", elem_id="compare-panes"):
             left, right = (_lay_out_pane(pickers[position], example, position) for position in (0, 1))
+        with gr.Row(elem_classes="gp-recorded-row"):
+            recorded = _html("recorded", recorded_line(example.model, example.machine, example.date))
+            run_recorded = _button("Run it on this computer", "run-recorded", variant="primary")
         with gr.Column(visible=False, elem_classes="gp-ballot", elem_id="compare-ballot") as ballot_column:
             gr.HTML(paragraph("Which answer is better?", "gp-ballot-question"), apply_default_css=False)
             with gr.Row(elem_classes="gp-ballot-row"):

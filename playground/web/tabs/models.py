@@ -269,9 +269,9 @@ def _wire_installed(
         message = f"Deleted {file.display_name} {file.level}: {gibibytes(file.size)} are free again."
         return draw_change(tab, service, notice(message, "good"))
 
-    def open_path(request: gr.Request, path: str) -> Updates:
+    def open_path(request: gr.Request, path: str | None) -> Updates:
         try:
-            file = service.installed_models.add_file(path)
+            file = service.installed_models.add_file(path or "")
         except PlaygroundError as error:
             return refuse(error, request)
         message = f"{file.display_name} {file.level} is in every model list until the playground is closed."
