@@ -227,8 +227,11 @@ class ChatSession:
 def read_instructions(path: Path, limits: HistoryLimits) -> Instructions:
     """Read an uploaded text or Markdown file. Raises RequestRefused if it is too long, empty or not UTF-8 text."""
     most_bytes = 4 * limits.message_characters
-    with path.open("rb") as file:
-        raw = file.read(most_bytes + 1)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(most_bytes + 1)
+    except OSError as error:
+        raise RequestRefused("The file is not here any more.", "Choose it again.") from error
     if len(raw) > most_bytes:
         raise RequestRefused(
             f"{path.name} is too long: instructions may have {limits.message_characters:,} characters.",

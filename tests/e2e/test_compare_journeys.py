@@ -13,8 +13,14 @@ MAKING_MILLISECONDS = 150_000  # the first comparison makes both levels
 LARGEST_SHIFT = 0.01  # of the window and the way that something visible moved by itself
 WATCH_SHIFTS = """() => {
   window.shifted = 0;
+  window.shifts = [];  // the larger ones, for whoever reads a failure
+  const where = ({node, previousRect: from, currentRect: to}) =>
+    `${(node?.nodeType === 1 ? node : node?.parentElement)?.className} ${Math.round(from.y)} to ${Math.round(to.y)}`;
   new PerformanceObserver(list => {
-    for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+    for (const entry of list.getEntries().filter(entry => !entry.hadRecentInput)) {
+      window.shifted += entry.value;
+      if (entry.value > 0.001) window.shifts.push(`${entry.value.toFixed(4)}: ${entry.sources.map(where).join(', ')}`);
+    }
   }).observe({type: 'layout-shift', buffered: true});
 }"""
 
@@ -33,9 +39,13 @@ def wait_for_result(page: Page) -> None:
 
 def briefly(page: Page) -> None:
     """Short answers: a level that babbles goes on to the limit."""
+    set_longest_reply(page, 16)
+
+
+def set_longest_reply(page: Page, tokens: int) -> None:
     page.locator("#compare-settings").get_by_role("button", name="Sampling settings").click()
     longest = page.locator("#compare-max-tokens input[type=number]")
-    longest.fill("16")
+    longest.fill(str(tokens))
     longest.press("Tab")
 
 
@@ -82,7 +92,7 @@ def test_one_click_shows_four_bits_beside_eight_and_the_dial_takes_b_further_dow
     expect(second.locator(".gp-check-yes")).to_contain_text("cold")  # kept: nothing runs
     expect(compare.locator("#compare-stop")).to_be_hidden()
     expect(result).not_to_contain_text("57%")
-    assert compare.evaluate("window.shifted") < LARGEST_SHIFT
+    assert compare.evaluate("window.shifted") < LARGEST_SHIFT, compare.evaluate("window.shifts")
 
     token = first.locator(".gp-token").first
     token.focus()
@@ -153,7 +163,19 @@ def test_a_blind_vote_hides_the_names_until_it_is_given(compare: Page) -> None:
     expect(compare.locator("#compare-tally")).to_contain_text(re.compile("preferred in [01] of 1"))
 
 
+def test_a_browser_that_is_busy_meanwhile_loses_no_update(compare: Page) -> None:
+    briefly(compare)
+    ask(compare, "What is 1+1?")
+    compare.evaluate("const end = performance.now() + 6000; while (performance.now() < end);")  # all comes at once
+    wait_for_result(compare)
+    for pane in ("#compare-pane-a", "#compare-pane-b"):
+        expect(compare.locator(pane)).to_contain_text(re.compile(r"[\d.]+ tok/s.* tokens"))
+        expect(compare.locator(pane).locator(".gp-token").first).to_be_visible()
+    expect(compare.locator("#compare-stop")).to_be_hidden()
+
+
 def test_a_stop_leaves_both_panes_ready(compare: Page) -> None:
+    set_longest_reply(compare, 2048)  # the story is still being written when Stop is pressed
     ask(compare, "Write a long story about a fox.")
     expect(compare.locator("#compare-pane-a .gp-live-writes")).to_be_visible(timeout=MAKING_MILLISECONDS)
     compare.locator("#compare-stop").click()

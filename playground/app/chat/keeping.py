@@ -117,8 +117,11 @@ def _without_its_reply(session: ChatSession, message: Message) -> ChatUpdate:
 
 def _read_text(path: Path, most_bytes: int) -> str:
     """An uploaded text. Raises RequestRefused if it is not UTF-8, or has more bytes."""
-    with path.open("rb") as file:
-        raw = file.read(most_bytes + 1)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(most_bytes + 1)
+    except OSError as error:
+        raise RequestRefused("The file is not here any more.", "Choose it again.") from error
     if len(raw) > most_bytes:
         raise RequestRefused(f"{path.name} is longer than any chat here may be.", setting="max_message_characters")
     try:

@@ -2,7 +2,8 @@
 //
 // A handle moves by mouse and touch (press a level, or drag the handle) and by arrow keys, Home and End. The handle that
 // was used last moves to a pressed level: B, until A is taken. What moves shows at once; `input` comes when the handle
-// has rested for a moment, so that a way along the dial asks nothing of the levels in between.
+// has rested for a moment, so that a way along the dial asks nothing of the levels in between. From level to level the
+// panes keep the height of their longest answer, so that nothing below them moves; the next question frees it.
 const REST_MILLISECONDS = 350;
 const sides = ['a', 'b'];
 const read = text => { try { return JSON.parse(text) || {}; } catch { return {}; } };
@@ -39,6 +40,11 @@ const draw = () => {
   }
 };
 
+const panes = () => element.closest('#compare')?.querySelector('#compare-panes');
+const keepHeight = () => { if (panes()) panes().style.minHeight = panes().getBoundingClientRect().height + 'px'; };
+const freeHeight = () => { if (panes()) panes().style.minHeight = ''; };
+const asks = '#compare-send, #compare-examples button, #compare-run-recorded, #compare-next-blind, #compare-clear, #compare-undo';
+
 const tell = () => {
   clearTimeout(resting);
   resting = setTimeout(() => trigger('input'), REST_MILLISECONDS);
@@ -51,6 +57,7 @@ const move = (side, place) => {
   if (level === other || level === value[side]) return;
   active = side;
   element.closest('#compare')?.classList.add('gp-waits');
+  keepHeight();
   props.value = JSON.stringify({...value, [side]: level});
   draw();
   tell();
@@ -99,5 +106,7 @@ element.addEventListener('keydown', event => {
   const other = placeOf(read(props.value)[side === 'a' ? 'b' : 'a']);
   move(side, end === other ? end + (end ? -1 : 1) : end);
 });
+document.addEventListener('click', event => { if (event.target.closest?.(asks)) freeHeight(); });
+document.addEventListener('keydown', event => { if (event.key === 'Enter' && event.target.closest?.('#compare-message')) freeHeight(); });
 draw();
 watch(['value', 'rows'], draw);

@@ -254,9 +254,9 @@ def uploads_in(folder: Path) -> Iterator[None]:
         del os.environ["GRADIO_TEMP_DIR"]
 
 
-def discard_upload(path: str | Path) -> None:
+def discard_upload(path: str | Path | None) -> None:
     """Remove an uploaded file that was read; a file that is no upload is not touched."""
-    file = Path(path).resolve()
+    file = Path(path or "").resolve()
     if is_upload(file):
         with suppress(OSError):
             file.unlink()

@@ -232,9 +232,9 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
 def _wire_tools(tab: ChatTab, service: ChatService, visitor: VisitorOf) -> None:
     tools = tab.tools
 
-    def attach(request: gr.Request, path: str, session: ChatSession) -> Updates:
+    def attach(request: gr.Request, path: str | None, session: ChatSession) -> Updates:
         try:
-            return draw_update(tab, service.attach_instructions(visitor(request), session, Path(path)))
+            return draw_update(tab, service.attach_instructions(visitor(request), session, Path(path or "")))
         finally:
             discard_upload(path)
 

@@ -195,9 +195,9 @@ def _wire_other_chats(tab: ChatTab, service: ChatService, visitor: VisitorOf) ->
     def undo(session: ChatSession) -> Updates:
         return draw_other(service.keeping.undo_clear(session))
 
-    def open_file(request: gr.Request, path: str, session: ChatSession) -> Iterator[Updates]:
+    def open_file(request: gr.Request, path: str | None, session: ChatSession) -> Iterator[Updates]:
         try:
-            update, settings = service.keeping.open_chat(visitor(request), session, Path(path))
+            update, settings = service.keeping.open_chat(visitor(request), session, Path(path or ""))
         finally:
             discard_upload(path)
         if update.session is None:

@@ -37,9 +37,9 @@ def wire_chat_tools(page: gr.Blocks, tab: ChatTab, service: ChatService, streami
         for update in updates:
             yield draw_update(tab, update)
 
-    def attach(request: gr.Request, path: str, session: ChatSession) -> Updates:
+    def attach(request: gr.Request, path: str | None, session: ChatSession) -> Updates:
         try:
-            return draw_update(tab, service.attach_text(visitor(request), session, Path(path)))
+            return draw_update(tab, service.attach_text(visitor(request), session, Path(path or "")))
         finally:
             discard_upload(path)
 
