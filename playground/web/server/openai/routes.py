@@ -35,7 +35,6 @@ from playground.web.server.password import WRONG_GUESS_SECONDS
 PREFIX: Final = "/v1"
 WAIT_SECONDS: Final = 10.0  # for the first news of a reply, and between two signs of life in a stream
 
-AnyBody = CommonBody | MessagesBody
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -129,7 +128,7 @@ class OpenAiApi:
         form = CompletionForm(body.model, body.logprobs, (asked.prompt or "") if body.echo else "")
         return self._answer(request, body, form, asked)
 
-    def _answer(self, request: Request, body: AnyBody, form: AnswerForm, asked: ProgramRequest) -> Response:
+    def _answer(self, request: Request, body: CommonBody, form: AnswerForm, asked: ProgramRequest) -> Response:
         if not body.model:
             raise ApiError(400, "model: say which; GET /v1/models lists them.", "invalid_value", "model")
         reply = ReplyThread(self._service.reply(self._visitor(request), body.model, asked, body.context))
@@ -164,7 +163,7 @@ async def _json_body(request: Request) -> bytes:
 class ReplyAnswer(Response):
     """A reply as an HTTP answer. When the client goes away, the reply ends."""
 
-    def __init__(self, reply: ReplyThread, form: AnswerForm, body: AnyBody) -> None:
+    def __init__(self, reply: ReplyThread, form: AnswerForm, body: CommonBody) -> None:
         self._reply, self._form, self._body = reply, form, body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
