@@ -86,7 +86,7 @@ class ToolRunner:
                 if run.is_stopped():
                     answer.cancel()
                     return STOPPED
-                yield ChatUpdate()
+                yield ChatUpdate(session, Message("assistant", ""))
             return _shortened(answer.result())
         except CallRefused as error:
             return _as_text({"error": str(error)})

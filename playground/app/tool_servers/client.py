@@ -125,7 +125,8 @@ class _Connection:
         if self._runs:
             return
         self._runs = True
-        self.settled.clear()
+        if not self.problem:  # nobody waits again for a server that has failed before
+            self.settled.clear()
 
         def begin() -> None:
             self.task = loop.create_task(self._run(loop))
