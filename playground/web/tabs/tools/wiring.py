@@ -51,5 +51,6 @@ def wire_chat_tools(page: gr.Blocks, tab: ChatTab, service: ChatService, streami
         streaming.wire([button.click], partial(answer, allow), inputs, tab.outputs, tab.growing)
     controls.attach.upload(attach, [controls.attach, tab.session], tab.outputs, **_QUICK)
     controls.detach.click(detach, tab.session, tab.outputs, **_QUICK)
-    page.load(read_tool_use, controls.use, controls.use, js=kept_js(_USE, is_one=True), **_PRIVATE)
+    kept = f"() => ({kept_js(_USE, is_one=True)})() || 'off'"  # Gradio refuses a value that is no choice
+    page.load(read_tool_use, controls.use, controls.use, js=kept, **_PRIVATE)
     controls.use.change(None, controls.use, None, js=keep_js(_USE), **_PRIVATE)
