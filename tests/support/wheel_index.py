@@ -77,7 +77,8 @@ def wheel_index() -> Iterator[WheelIndex]:
 def pack_again(name: str, target: Path, change: Callable[[str, bytes], bytes] = lambda _, content: content) -> Path:
     """A wheel of an installed distribution. change: makes of a file's path and content the content to pack."""
     installed = distribution(name)
-    tag = next(line for line in (installed.read_text("WHEEL") or "").splitlines() if line.startswith("Tag: "))[5:]
+    tags = [line[5:] for line in (installed.read_text("WHEEL") or "").splitlines() if line.startswith("Tag: ")]
+    tag = next(one for one in tags if not one.startswith("py2-"))
     path = target / f"{name.replace('-', '_')}-{installed.version}-{tag}.whl"
     files = [file for file in installed.files or () if file.parts[0] != ".." and file.suffix != ".pyc"]
     kept = [file for file in files if file.name not in NOT_OF_A_WHEEL]
