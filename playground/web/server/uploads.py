@@ -1,9 +1,9 @@
 """What a browser uploads: checked while it arrives, kept on the disk of the models, removed afterwards.
 
 Gradio writes each upload to its folder before any event hears of it, and removes it when nothing asked for it for a
-time. It has one size limit for all files. But a model file has gigabytes, and everything else is a short text with
-instructions. So an upload is ended here at its first byte that should not come: whether there is room is checked
-before the first byte, and whether a model file begins as one with its first four.
+time. It has one size limit for all files. But a model file has gigabytes, an export of measurements megabytes, and
+everything else is a short text with instructions. So an upload is ended here at its first byte that should not come:
+whether there is room is checked before the first byte, and whether a model file begins as one with its first four.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from playground import events
 from playground.machine.files import DISK_FULL_ERRORS, why_not_writable
+from playground.measure.export import MOST_BYTES as MAX_EXPORT_BYTES
 from playground.settings import Settings
 from playground.text_format import gibibytes, gibibytes_apart
 from playground.web.gradio_private import upload_folder
@@ -33,6 +34,7 @@ UPLOADS: Final = "uploads"  # the folder in the data folder
 KEPT_SECONDS: Final = 600  # an upload that no event used is removed when so old
 CLEANING_SECONDS: Final = 60  # so often Gradio looks for them
 MODEL_ENDING: Final = ".gguf"
+EXPORT_ENDING: Final = ".json"  # measurements with all their answers, or a chat
 MAGIC: Final = b"GGUF"
 MAX_TEXT_BYTES: Final = 2_000_000  # of instructions; how many characters they may have, the chat decides
 MAX_BYTES_OF_ALL: Final = 256 << 20  # of all visitors within RECENT_SECONDS, where strangers come
@@ -200,7 +202,12 @@ class _PartCheck:
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
-        if not self._name.lower().endswith(MODEL_ENDING):
+        ending = Path(self._name).suffix.lower()
+        if ending == EXPORT_ENDING:
+            if self._size > MAX_EXPORT_BYTES:
+                raise RejectedRequest(413, f"{self._name} is too large for an export of measurements.")
+            return
+        if ending != MODEL_ENDING:
             if self._size > MAX_TEXT_BYTES:
                 raise RejectedRequest(413, f"{self._name or 'That file'} is too large for instructions.")
             return

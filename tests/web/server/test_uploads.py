@@ -78,9 +78,10 @@ def nothing_left(running: PlaygroundProcess) -> Iterator[None]:
 
 
 def test_a_model_arrives_on_the_disk_of_the_models_and_is_kept(running: PlaygroundProcess) -> None:
-    status, text = upload(running, ("Tiny-Q4_0.gguf", MODEL), ("notes.md", b"Be brief."))
+    export = b"{" * 2_100_000  # of measurements, with all answers
+    status, text = upload(running, ("Tiny-Q4_0.gguf", MODEL), ("notes.md", b"Be brief."), ("measured.json", export))
     places = [Path(place) for place in json.loads(text)]
-    assert status == 200 and places[0].read_bytes() == MODEL and places[1].read_bytes() == b"Be brief."
+    assert status == 200 and [place.read_bytes() for place in places] == [MODEL, b"Be brief.", export]
     assert all((running.home / "data" / "uploads") in place.parents for place in places)
 
 
