@@ -1,0 +1,147 @@
+"""Fidelity against llama.cpp's own perplexity tool: the same figures, and how long both take.
+
+Figures: both read the same 4,096 tokens in windows of 512 and score the second half of each, so every figure must be
+the same; the largest difference is told. Time: the tool's two passes (reference, then level, with its loads), and the
+playground's over the same text, as the Measure tab reads it: windows of 2,048 tokens that overlap by half. The models:
+the starter as it is, and its Q2_0, made first. TOOL is a built `llama-perplexity` of the same llama.cpp.
+
+    python -m benchmarks.fidelity_speed TOOL
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.bench import cores, engine_on, made, report, services, starter
+from playground.app.services import Services
+from playground.engine.local.client import LocalEngine
+from playground.engine.protocol import BriefScores, Scored
+from playground.llama.params import ContextParameters
+from playground.measure.text_fidelity import ReferenceReading, TokenFigures, fidelity_figures
+from playground.measure.texts import MeasuredText, six_texts
+
+TOKENS = 4096
+WINDOW = 512
+ROUNDS = 3
+SMALL = ContextParameters(256, slots=1)
+FIGURES = {  # the tool's line -> our name, and by what its number is multiplied
+    r"Mean PPL\(Q\)": ("perplexity", 1.0),
+    r"Mean PPL\(base\)": ("perplexity_reference", 1.0),
+    r"Mean    KLD": ("kl_divergence", 1.0),
+    r"Median  KLD": ("kl_median", 1.0),
+    r"99\.0%   KLD": ("kl_99", 1.0),
+    r"Maximum KLD": ("kl_maximum", 1.0),
+    r"Same top p": ("top_token_agreement", 0.01),
+}
+
+
+def text_of_tokens(path: Path) -> str:
+    """Our texts one after the other, as many whole characters as make 4,096 tokens and not one more."""
+    text = "\n\n".join(each.text for each in six_texts())
+    with engine_on(path, SMALL) as engine:
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            is_short = engine.count_tokens(text[:middle], ((0, middle),)) <= TOKENS
+            low, high = (middle, high) if is_short else (low, middle - 1)
+    return text[:low]
+
+
+def tool_passes(tool: Path, reference: Path, level: Path, text: Path, base: Path) -> tuple[float, str]:
+    """Seconds of both passes, and what the second prints."""
+    usual = [str(tool), "-f", str(text), "-c", str(WINDOW), "-t", str(cores()), "--kl-divergence-base", str(base)]
+    started = time.perf_counter()
+    for arguments in (["-m", str(reference)], ["-m", str(level), "--kl-divergence"]):
+        done = subprocess.run([*usual, *arguments], capture_output=True, text=True, check=True)
+    return time.perf_counter() - started, done.stdout + done.stderr
+
+
+def own_passes(opened: Services, reference: Path, level: Path, text: str, folder: Path) -> float:
+    """Seconds of the same, as a run of the Measure tab."""
+    opened.pool.unload_idle_models()
+    started = time.perf_counter()
+    with ReferenceReading(opened.pool, [MeasuredText("all", text)], folder) as reading:
+        for number, path in enumerate((reference, level)):
+            loading = opened.pool.lease_model(path, SMALL)
+            while True:
+                try:
+                    next(loading)
+                except StopIteration as end:
+                    lease = end.value
+                    break
+            with lease:
+                for _ in reading.read_level(lease) if number else reading.read_reference(lease):
+                    pass
+    return time.perf_counter() - started
+
+
+def tool_figures(printed: str) -> dict[str, float]:
+    found = {}
+    for pattern, (name, factor) in FIGURES.items():
+        line = re.search(rf"{pattern}\s*:\s*(-?[\d.]+)", printed)
+        if line:
+            found[name] = float(line[1]) * factor
+    return found
+
+
+def own_figures(reference: Path, level: Path, text: str, file: Path) -> dict[str, float]:
+    """Over exactly the tokens that the tool scores."""
+    parts: list[BriefScores] = []
+    for path, against in ((reference, False), (level, True)):
+        with engine_on(path, SMALL) as engine:
+            parts = _scores(engine, text, file, against_reference=against)
+    scored = range(1, 1 + sum(len(part.logprobs) for part in parts))
+    counted = [place for place, number in enumerate(scored) if number % WINDOW > WINDOW // 2]
+
+    def chosen(values: Sequence[float]) -> list[float]:
+        return [values[place] for place in counted]
+
+    whole = TokenFigures(
+        "all",
+        chosen([value for part in parts for value in part.logprobs]),
+        chosen([value for part in parts for value in part.reference_logprobs]),
+        chosen([value for part in parts for value in part.kl_divergences]),
+        [bool(value) for value in chosen([value for part in parts for value in part.agreements])],
+    )
+    return fidelity_figures([whole])
+
+
+def _scores(engine: LocalEngine, text: str, file: Path, *, against_reference: bool) -> list[BriefScores]:
+    with engine.start_scoring(
+        "", text, file, against_reference=against_reference, window=WINDOW, brief=True, precision="16-bit"
+    ) as stream:
+        return [event.brief for event in stream if isinstance(event, Scored) and event.brief]
+
+
+def main() -> None:
+    tool = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as name, services() as opened:
+        folder = Path(name)
+        reference, level = starter(), made("Q2_0", folder)
+        text = text_of_tokens(reference)
+        (folder / "text.txt").write_text(text, encoding="utf-8")
+        own_times, tool_times, printed = [], [], ""
+        for _ in range(ROUNDS):
+            seconds, printed = tool_passes(tool, reference, level, folder / "text.txt", folder / "base.bin")
+            tool_times.append(seconds)
+            own_times.append(own_passes(opened, reference, level, text, folder))
+        (folder / "reference.bin").touch()
+        own, theirs = own_figures(reference, level, text, folder / "reference.bin"), tool_figures(printed)
+    rows = [("tool, seconds", f"{min(tool_times):.1f}"), ("playground, seconds", f"{min(own_times):.1f}")]
+    worst = 0.0
+    for figure, value in theirs.items():
+        difference = abs(own[figure] / value - 1) if value else abs(own[figure])
+        worst = max(worst, difference)
+        rows.append((figure, f"{own[figure]:.6f}, the tool {value:.6f} ({difference:.2%} apart)"))
+    rows.append(("largest difference", f"{worst:.2%}, target at most 1 %"))
+    report("Fidelity beside llama-perplexity", rows, min(own_times) / min(tool_times), "<= 1.15")
+
+
+if __name__ == "__main__":
+    main()
