@@ -15,9 +15,14 @@ from playground.settings import Settings
 from playground.text_format import about
 
 if TYPE_CHECKING:
-    from playground.cli.arguments import Commands
+    from collections.abc import Iterator
 
-_WHATS = ("speed", "fidelity", "abilities", "instructions", "tools", "reasoning")
+    from playground.app.services import Services
+    from playground.cli.arguments import Commands
+    from playground.measure.plan import MeasurementPlan
+    from playground.measure.store import MeasurementStore
+
+_WHATS = ("speed", "fidelity", "abilities", "instructions", "tools", "reasoning", "answers", "profile")
 
 
 def whats(text: str) -> list[str]:
@@ -50,6 +55,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--reference", metavar="L", help="the level to measure against (default: the largest)")
     parser.add_argument("--kv", type=kv_types, default=[("f16", "f16")], metavar="T,T", help="such as f16,q8_0/q4_0")
     parser.add_argument("--text", type=Path, metavar="FILE", help="read this for fidelity instead of the six texts")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="answer these instead of ours, one in each line")
     parser.add_argument("--tasks", type=repeats, metavar="N", help="only the first N tasks of each suite")
     parser.add_argument("--repeat", type=repeats, default=3, metavar="R", help="runs of each speed test (default: 3)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results to FILE: .json, .csv or .md")
@@ -58,54 +64,82 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.app.measure.service import plan_of, store_of
+    from playground.app.measure.service import store_of
     from playground.app.services import Services
+    from playground.measure.answers.export import grid_as_markdown
+    from playground.measure.answers.grid import answer_grid
     from playground.measure.export import export_csv, export_json, export_markdown
-    from playground.measure.results import ABILITIES, What, result_rows
-    from playground.measure.run import MeasurementRun
+    from playground.measure.results import HERE, result_rows
 
-    text = read_text(arguments.text) if arguments.text else ""
-    chosen: list[What] = []
-    for word in arguments.what:
-        chosen += ABILITIES if word == "abilities" else [word]
     failed: list[str] = []
+    names: list[str] = []
     with Services(settings) as services, ProgressLine() as line:
         store = store_of(settings)
-        names: list[str] = []
-        for model in arguments.models:
-            plan = plan_of(
-                services, model, levels=[word for word in (arguments.levels or "").split(",") if word], whats=chosen,
-                reference=arguments.reference or "", kv_types=arguments.kv, device=chosen_device(arguments).text,
-                text_name=arguments.text.name if arguments.text else "", text=text, repeats=arguments.repeat,
-                most_tasks=arguments.tasks,
-            )  # fmt: skip
+        for plan in _plans(services, arguments):
             names.append(plan.model)
-            number = store.unfinished_run(plan.to_json()) or store.add_run(plan.to_json(), "")
-            store.retry_failed_items(number)
-            store.set_run_state(number, "running")
-            jobs = services.quantization_jobs if settings.allow_quantize else None
-            work = MeasurementRun(services.pool, services.library, jobs, store, settings.data_dir / "scores")
-            try:
-                for progress in work.work(number, plan):
-                    left = f", {about(progress.seconds_left)} left" if progress.seconds_left else ""
-                    line.show(f"{progress.done:4.0%} {progress.waiting or progress.stage}{left}")
-            except BaseException:
-                store.set_run_state(number, "stopped")
-                raise
-            stored = store.find_run(number)
-            problems = {item: why for item, why in stored.finished.items() if why} if stored else {}
+            problems = _carry_out(services, store, plan, line)
             failed += [f"{plan.model} {item}: {why}" for item, why in problems.items()]
-            store.set_run_state(number, "done" if not problems else "failed")
-        rows = [row for row in result_rows(store.measurements()) if row.key.model in names and not row.key.source]
-    record = export_json(rows)
+        found = [each for each in store.measurements() if each.model in names and each.source == HERE]
+    rows = result_rows(found)
+    grids = [answer_grid(found, name) for name in dict.fromkeys(names)] if "answers" in arguments.what else []
+    answered = [grid for grid in grids if grid]
+    record = export_json(rows, [each for grid in answered for each in grid.measurements])
+    tables = [export_markdown(rows)] if rows else []
+    text = "\n\n".join([*tables, *(grid_as_markdown(grid, ()) for grid in answered)])
     if arguments.out:
-        texts = {".csv": export_csv, ".md": export_markdown}
-        writer = texts.get(arguments.out.suffix.lower())
+        form = arguments.out.suffix.lower()
+        written = export_csv(rows) if form == ".csv" else text if form == ".md" else json.dumps(record, indent=1)
         try:
-            arguments.out.write_text(writer(rows) if writer else json.dumps(record, indent=1), encoding="utf-8")
+            arguments.out.write_text(written, encoding="utf-8")
         except OSError as error:
             raise PlaygroundError(
                 f"{arguments.out} cannot be written: {error.strerror}.", "Name another file."
             ) from error
     problem = PlaygroundError("; ".join(failed), "What was measured is kept.") if failed else None
-    return Report({**record, "failed": failed}, export_markdown(rows), problem)
+    return Report({**record, "failed": failed}, text, problem)
+
+
+def _plans(services: Services, arguments: argparse.Namespace) -> Iterator[MeasurementPlan]:
+    """A plan for each model."""
+    from playground.app.measure.service import plan_of
+    from playground.measure.answers.prompts import prompt_lines
+    from playground.measure.results import ABILITIES, What
+
+    text = read_text(arguments.text) if arguments.text else ""
+    prompts = prompt_lines(read_text(arguments.prompts)) if arguments.prompts else ()
+    chosen: list[What] = []
+    for word in arguments.what:
+        chosen += ABILITIES if word == "abilities" else [word]
+    for model in arguments.models:
+        yield plan_of(
+            services, model, levels=[word for word in (arguments.levels or "").split(",") if word], whats=chosen,
+            reference=arguments.reference or "", kv_types=arguments.kv, device=chosen_device(arguments).text,
+            text_name=arguments.text.name if arguments.text else "", text=text, repeats=arguments.repeat,
+            most_tasks=arguments.tasks, prompts_name=arguments.prompts.name if arguments.prompts else "",
+            prompts=prompts,
+        )  # fmt: skip
+
+
+def _carry_out(
+    services: Services, store: MeasurementStore, plan: MeasurementPlan, line: ProgressLine
+) -> dict[str, str]:
+    """Run a plan, from where an interrupted run of the same stopped; returns the items that failed, with why."""
+    from playground.measure.run import MeasurementRun
+
+    settings = services.settings
+    number = store.unfinished_run(plan.to_json()) or store.add_run(plan.to_json(), "")
+    store.retry_failed_items(number)
+    store.set_run_state(number, "running")
+    jobs = services.quantization_jobs if settings.allow_quantize else None
+    work = MeasurementRun(services.pool, services.library, jobs, store, settings.data_dir / "scores")
+    try:
+        for progress in work.work(number, plan):
+            left = f", {about(progress.seconds_left)} left" if progress.seconds_left else ""
+            line.show(f"{progress.done:4.0%} {progress.waiting or progress.stage}{left}")
+    except BaseException:
+        store.set_run_state(number, "stopped")
+        raise
+    stored = store.find_run(number)
+    problems = {item: why for item, why in stored.finished.items() if why} if stored else {}
+    store.set_run_state(number, "done" if not problems else "failed")
+    return problems

@@ -30,23 +30,34 @@ PROBE_SECONDS: Final = 20.0  # for all types asked for; a quiet laptop needs les
 _MODULE: Final = "playground.llama.kernel_speed"
 _ROW: Final = 2048  # weights in a row, and rows of a matrix: those of a model of about 2B
 _WEIGHT_BYTES: Final = 48 << 20  # of all matrices of a type
+_MEMORY_BYTES: Final = 384 << 20  # more than the caches of nearly any processor
 _PASSES: Final = 4  # the fastest counts
 _MOST_THREADS: Final = 256
 _NICENESS: Final = 19  # what somebody waits for goes first
 _CPU: Final = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 
 
+def measure_memory_bandwidth(threads: int) -> float | None:
+    """Bytes per second that all cores together read from memory; None if it could not be measured.
+
+    Weights of 32 bits need so little arithmetic for each byte that memory alone limits their multiplication; there are
+    so many of them that no processor's cache helps.
+    """
+    return measure_kernels(threads, [TensorType.F32], weight_bytes=_MEMORY_BYTES).get(TensorType.F32)
+
+
 def measure_kernels(
-    threads: int, types: Sequence[TensorType], seconds: float = PROBE_SECONDS
+    threads: int, types: Sequence[TensorType], seconds: float = PROBE_SECONDS, weight_bytes: int = _WEIGHT_BYTES
 ) -> dict[TensorType, float]:
-    """Bytes of weights per second that all cores together multiply, by type.
+    """Bytes of weights per second that all cores together multiply, by type. weight_bytes: of all matrices of a type.
 
     Never raises: a type that fails or takes too long is missing.
     """
     found: dict[TensorType, float] = {}
     deadline = time.monotonic() + seconds
     with ChildProcess(_MODULE) as child:
-        child.send_line(json.dumps({"threads": threads, "types": [kind.name for kind in types]}).encode())
+        names = [kind.name for kind in types]
+        child.send_line(json.dumps({"threads": threads, "types": names, "weight_bytes": weight_bytes}).encode())
         try:
             for _ in types:
                 answer = json.loads(child.read_line(max(0.0, deadline - time.monotonic())))
@@ -65,7 +76,7 @@ def main() -> None:
     commands, answers = open_child_pipes(for_driver=bool(device_backends()))
     os.nice(_NICENESS)
     asked = json.loads(commands.readline())
-    kernels = _Kernels(max(1, min(asked["threads"], _MOST_THREADS)))
+    kernels = _Kernels(max(1, min(asked["threads"], _MOST_THREADS)), asked["weight_bytes"])
     for name in asked["types"]:
         speed = kernels.bytes_per_second(TensorType[name])
         answers.write(json.dumps({"type": name, "bytes_per_second": speed}).encode() + b"\n")
@@ -93,7 +104,7 @@ class _Graph:
 class _Kernels:
     """llama.cpp's CPU device, and the functions of ggml.h and ggml-backend.h that multiply on it."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, weight_bytes: int) -> None:
         self._init = ggml_function("init", [_InitParameters], _POINTER)
         self._free = ggml_function("free", [_POINTER], None)
         self._matrix = ggml_function(
@@ -111,7 +122,7 @@ class _Kernels:
         self._free_backend = ggml_function("backend_free", [_POINTER], None)
         self._device = ggml_function("backend_dev_by_type", [ctypes.c_int], _POINTER)(_CPU)
         self._plain = ggml_function("backend_dev_buffer_type", [_POINTER], _POINTER)(self._device)
-        self._threads = threads
+        self._threads, self._weight_bytes = threads, weight_bytes
 
     def bytes_per_second(self, kind: TensorType) -> float:
         """Of all cores together; 0 if llama.cpp does not multiply by this type here."""
@@ -136,7 +147,7 @@ class _Kernels:
     def _graph_in(self, buffer_type: int, kind: TensorType, resources: ExitStack) -> _Graph | None:
         """Matrices of one core, to be multiplied; None if weights of this type cannot lie in such a buffer."""
         matrix_bytes = _ROW * _ROW // kind.block_weights * kind.block_bytes
-        count = max(1, _WEIGHT_BYTES // self._threads // matrix_bytes)
+        count = max(1, self._weight_bytes // self._threads // matrix_bytes)
         in_weights, in_plain = self._new_context(resources), self._new_context(resources)
         weights = [self._matrix(in_weights, kind, _ROW, _ROW) for _ in range(count)]
         vector = self._matrix(in_plain, TensorType.F32, _ROW, 1)

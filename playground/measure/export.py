@@ -47,9 +47,10 @@ _TYPES: Final[dict[str, Any]] = {
 _MAY_BE_NONE: Final = ("bits_per_weight", "layers")
 
 
-def export_json(rows: Sequence[ResultRow]) -> dict[str, Any]:
-    """Plain data: every measurement of the rows, with its conditions, and the answers to the tasks."""
-    measurements = [found.to_json() for row in rows for found in row.by_what.values()]
+def export_json(rows: Sequence[ResultRow], answers: Sequence[Measurement] = ()) -> dict[str, Any]:
+    """Plain data: every measurement of the rows, with its conditions, and the answers to the tasks and to prompts."""
+    found = [each for row in rows for each in row.by_what.values()]
+    measurements = [each.to_json() for each in (*found, *answers)]
     return {"format": FORMAT, "version": 1, "measurements": measurements}
 
 

@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from playground.errors import RequestRefused
 from playground.llama.params import KV_TYPES, KvType
+from playground.measure.answers.prompts import AnsweredPrompt, our_prompts, own_prompts
+from playground.measure.profile import ProfilePlan
 from playground.measure.results import ABILITIES, WHATS, What
 from playground.measure.texts import MeasuredText, own_text, six_texts
 
 KvPair = tuple[KvType, KvType]  # of keys and values
 USUAL_KV: Final[KvPair] = ("f16", "f16")
-MOST_ITEMS: Final = 500
+MOST_ITEMS: Final = 2_000
 CONTEXT_TOKENS: Final = 4096  # in which abilities and speed are measured
 _READING_SHARE: Final = 0.1  # of the time of a written token that a read one takes; for estimates only
 _TOKENS_OF_A_REPLY: Final = 90
@@ -25,23 +27,25 @@ _ITEMS_OF_A_SUITE: Final[Mapping[What, int]] = {"instructions": 65, "tools": 43,
 
 @dataclass(frozen=True)
 class Item:
-    """One kind of measurement of one level with one KV cache."""
+    """One kind of measurement of one level with one KV cache. part: the number of a prompt; 0 where it has no parts."""
 
     level: str
     k_type: KvType
     v_type: KvType
     what: What
+    part: int = 0
 
     @property
     def key(self) -> str:
-        """`Q4_K_M q8_0/q4_0 fidelity`: its name in the store."""
-        return f"{self.level} {self.k_type}/{self.v_type} {self.what}"
+        """`Q4_K_M q8_0/q4_0 fidelity`, `Q4_K_M f16/f16 answers 3`: its name in the store."""
+        return f"{self.level} {self.k_type}/{self.v_type} {self.what}{f' {self.part}' if self.part else ''}"
 
     @property
     def name(self) -> str:
         """The same for people; the usual cache is not named."""
         kv = "" if (self.k_type, self.v_type) == USUAL_KV else f" (KV {self.k_type}/{self.v_type})"
-        return f"{self.what} of {self.level}{kv}"
+        what = f"answer {self.part}" if self.part else self.what
+        return f"{what} of {self.level}{kv}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class MeasurementPlan:
     kv_types: pairs of keys and values. device: as DeviceChoice.read takes it. text_name, text: a person's own text, ""
     for the six texts. prompt_tokens, generated_tokens, repeats: of the speed tests. most_tasks: how many of each suite
     of abilities, None for all. most_reply_tokens: of each of their answers, None for the suite's own length.
+    prompts_name, prompts: a person's own prompts, none for those of the playground. deepest, most_chats: of the profile
+    of a speed: tokens of context, and chats at once.
     """
 
     model: str
@@ -66,6 +72,10 @@ class MeasurementPlan:
     repeats: int = 3
     most_tasks: int | None = None
     most_reply_tokens: int | None = None
+    prompts_name: str = ""
+    prompts: tuple[str, ...] = ()
+    deepest: int = 8192
+    most_chats: int = 4
 
     def checked(self) -> MeasurementPlan:
         """The same plan, in the usual order. Raises RequestRefused for one that measures nothing, or far too much."""
@@ -89,11 +99,16 @@ class MeasurementPlan:
     def items(self) -> list[Item]:
         """In the order in which they are measured: all of one level before the next, so that each is loaded once."""
         return [
-            Item(level, k_type, v_type, what)
+            Item(level, k_type, v_type, what, part)
             for level in self.levels
             for k_type, v_type in self.kv_types
             for what in self.whats
+            for part in (range(1, len(self.asked_prompts()) + 1) if what == "answers" else (0,))
         ]
+
+    def asked_prompts(self) -> tuple[AnsweredPrompt, ...]:
+        """What every level answers."""
+        return own_prompts(self.prompts) if self.prompts else our_prompts()
 
     def texts(self) -> tuple[MeasuredText, ...]:
         """What is read for fidelity. Raises RequestRefused for an own text that is empty or too long."""
@@ -105,6 +120,11 @@ class MeasurementPlan:
             return sum(len(each.text) for each in self.texts()) / 3.5 * _READING_SHARE
         if what == "speed":
             return (self.repeats + 1) * (self.generated_tokens + self.prompt_tokens * _READING_SHARE)
+        if what == "profile":
+            profile = ProfilePlan(self.deepest, self.most_chats)
+            return profile.written_tokens + profile.read_tokens * _READING_SHARE
+        if what == "answers":  # of one prompt
+            return _TOKENS_OF_A_REPLY
         assert what in ABILITIES
         tasks = min(_ITEMS_OF_A_SUITE[what], self.most_tasks or 1000)
         return tasks * (_TOKENS_OF_A_REPLY + 300 * _READING_SHARE)
@@ -115,7 +135,6 @@ class MeasurementPlan:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> MeasurementPlan:
         """What `to_json` gave, after a way through JSON."""
+        lists = {name: tuple(record.get(name, ())) for name in ("levels", "whats", "prompts")}
         kv_types = tuple((pair[0], pair[1]) for pair in record["kv_types"])
-        return cls(
-            **{**record, "levels": tuple(record["levels"]), "whats": tuple(record["whats"]), "kv_types": kv_types}
-        )
+        return cls(**{**record, **lists, "kv_types": kv_types})

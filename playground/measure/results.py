@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, get_args
 
-What = Literal["fidelity", "speed", "instructions", "tools", "reasoning"]
+What = Literal["fidelity", "speed", "instructions", "tools", "reasoning", "answers", "profile"]
 WHATS: Final[tuple[What, ...]] = get_args(What)
 ABILITIES: Final[tuple[What, ...]] = ("instructions", "tools", "reasoning")
 HERE: Final = ""  # the source of what was measured by this playground
@@ -50,6 +50,10 @@ class Measurement:
     figures: Mapping[str, Any]
     details: Sequence[Mapping[str, Any]] = field(default=())
     source: str = HERE
+
+    @property
+    def row(self) -> RowKey:
+        return RowKey(self.source, self.model, self.level, self.k_type, self.v_type)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -113,10 +117,15 @@ class ResultRow:
 
 
 def result_rows(measurements: Iterable[Measurement]) -> list[ResultRow]:
-    """The rows of the table: by model, the largest file first. measurements: the oldest first."""
+    """The rows of the table: by model, the largest file first. measurements: the oldest first.
+
+    Answers to a set of prompts are not in it: measure/answers/grid.py shows them.
+    """
     found: dict[RowKey, dict[What, Measurement]] = {}
     for each in measurements:
-        key = RowKey(each.source, each.model, each.level, each.k_type, each.v_type)
+        if each.what == "answers":
+            continue
+        key = each.row
         by_what = found.setdefault(key, {})
         by_what.pop(each.what, None)  # so that the newest stands last
         by_what[each.what] = each

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +20,15 @@ from typing import Any, Final
 from playground import __version__
 from playground.engine.local.pool import ModelLease, ModelPool
 from playground.errors import ModelNotFound, PlaygroundError
+from playground.gguf.weight_use import token_work
 from playground.llama.params import ContextParameters, DeviceChoice
 from playground.measure.abilities.suites import run_suite
+from playground.measure.answers.ask import ask_prompt
+from playground.measure.answers.prompts import OUR_PROMPTS, prompts_digest
 from playground.measure.plan import CONTEXT_TOKENS, USUAL_KV, Item, MeasurementPlan
+from playground.measure.profile import ProfilePlan, measure_profile, usual_threads
 from playground.measure.results import Measurement
-from playground.measure.speed import SpeedTest, measure_speed
+from playground.measure.speed import SpeedTest, speed_steps
 from playground.measure.store import MeasurementStore
 from playground.measure.text_fidelity import ReadProgress, ReferenceReading, TokenFigures, fidelity_figures
 from playground.measure.texts import SIX_TEXTS, texts_digest
@@ -136,6 +140,10 @@ class MeasurementRun:
             found = yield from self._fidelity(plan, lease, reading, stage, found)
         elif item.what == "speed":
             found = yield from self._speed(plan, lease, stage, found)
+        elif item.what == "profile":
+            found = yield from self._profile(plan, item, file, stage, found)
+        elif item.what == "answers":
+            found = yield from self._answer(plan, item, lease, found)
         else:
             figures, details = yield from run_suite(item.what, lease, plan.most_tasks, stage, plan.most_reply_tokens)
             found = replace(found, figures=figures, details=details)
@@ -166,13 +174,13 @@ class MeasurementRun:
     ) -> Generator[Step, None, Measurement]:
         tests = (SpeedTest("prompt", plan.prompt_tokens), SpeedTest("reply", plan.generated_tokens))
         figures: dict[str, Any] = {}
-        while self._pool.is_decoding:
-            yield stage, 0.0, "The speed is measured once no other model of this playground writes."
-            time.sleep(_WAIT_SECONDS)
+        yield from self._wait_for_quiet(stage)
         for number, test in enumerate(tests):
             result = None
-            for result in measure_speed(lease.engine, test, plan.repeats):
-                yield stage, (number + len(result.runs) / plan.repeats) / len(tests), ""
+            with closing(speed_steps(lease.engine, test, plan.repeats)) as steps:
+                for step in steps:
+                    result = step or result
+                    yield stage, (number + len(result.runs if result else ()) / plan.repeats) / len(tests), ""
             if result is not None:
                 short = "pp" if test.kind == "prompt" else "tg"
                 figures |= {
@@ -185,6 +193,49 @@ class MeasurementRun:
         figures |= {"memory_resident": memory.resident, "memory_anonymous": memory.anonymous}
         settings = {name: getattr(plan, name) for name in ("prompt_tokens", "generated_tokens", "repeats")}
         return replace(found, figures=figures, settings=settings)
+
+    def _wait_for_quiet(self, stage: str) -> Generator[Step, None, None]:
+        while self._pool.is_decoding:
+            yield stage, 0.0, "The speed is measured once no other model of this playground writes."
+            time.sleep(_WAIT_SECONDS)
+
+    def _profile(
+        self, plan: MeasurementPlan, item: Item, file: ModelFile, stage: str, found: Measurement
+    ) -> Generator[Step, None, Measurement]:
+        """How the speed holds. The level is loaded again with contexts of their own."""
+        yield from self._wait_for_quiet(stage)
+        header = self._library.whole_header(file)
+        deepest = min(plan.deepest, header.trained_context or plan.deepest)
+        profile = ProfilePlan(
+            deepest, plan.most_chats, usual_threads(self._pool.cores), min(256, plan.prompt_tokens),
+            min(64, plan.generated_tokens), min(2, plan.repeats),
+        )  # fmt: skip
+        device = DeviceChoice.read(plan.device)
+        work = token_work(header.architecture, header.metadata, header.tensors)
+        lease_model = partial(self._lease_model, file, stage=stage)
+        context = ContextParameters(profile.deepest, item.k_type, device=device, v_type=item.v_type)
+        figures = yield from measure_profile(self._pool, lease_model, context, profile, work.read_bytes or None, stage)
+        settings = {"deepest": profile.deepest, "chats": profile.chats, "repeats": profile.repeats}
+        return replace(found, figures=figures, settings=settings)
+
+    def _answer(
+        self, plan: MeasurementPlan, item: Item, lease: ModelLease, found: Measurement
+    ) -> Generator[Step, None, Measurement]:
+        """The answer to one prompt of the set."""
+        prompts = plan.asked_prompts()
+        stage = f"{item.level} answers prompt {item.part} of {len(prompts)}"
+        with closing(ask_prompt(lease.engine, item.part, prompts[item.part - 1], plan.most_reply_tokens)) as asking:
+            while True:
+                try:
+                    next(asking)
+                except StopIteration as end:
+                    figures, detail = end.value
+                    break
+                yield stage, 0.0, ""
+        return replace(
+            found, figures=figures, details=[detail], settings={"prompts": len(prompts)},
+            text=plan.prompts_name or OUR_PROMPTS, text_digest=prompts_digest(prompts),
+        )  # fmt: skip
 
     def _read_reference(self, plan: MeasurementPlan, reading: ReferenceReading) -> Generator[Step, None, None]:
         file = yield from self._file_of(plan, plan.reference)

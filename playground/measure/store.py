@@ -17,6 +17,7 @@ from playground.errors import RequestRefused
 from playground.measure.database import DatabaseFile
 from playground.measure.results import HERE, Measurement
 
+VotedPair = tuple[int, str, str]  # the number of a prompt, and the names of two columns of its grid
 RunState = Literal["queued", "running", "done", "stopped", "failed"]
 RUN_STATES: Final[tuple[RunState, ...]] = get_args(RunState)
 _KEEP_RUNS: Final = 50  # finished ones, the newest
@@ -62,6 +63,15 @@ CREATE TABLE IF NOT EXISTS measurements (
   figures TEXT NOT NULL,
   details TEXT NOT NULL,
   source TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS answer_votes (
+  voter TEXT NOT NULL,
+  prompts TEXT NOT NULL,
+  prompt INTEGER NOT NULL,
+  first TEXT NOT NULL,
+  second TEXT NOT NULL,
+  preference TEXT NOT NULL,
+  PRIMARY KEY (voter, prompts, prompt, first, second)
 );
 """
 _KEPT: Final = "The measurement could not be kept"
@@ -131,6 +141,26 @@ class MeasurementStore(DatabaseFile):
         values = [json.dumps(record[name]) if name in _NESTED else record[name] for name in _COLUMNS]
         places = ", ".join("?" * len(_COLUMNS))
         database.execute(f"INSERT INTO measurements ({', '.join(_COLUMNS)}) VALUES ({places})", values)
+
+    # --- votes on answers: which are given; measure/votes.py counts them with all others ---
+
+    def add_answer_vote(self, voter: str, prompts: str, ballot: VotedPair, preference: str) -> None:
+        """prompts: the digest of the set. A second vote on the same two answers takes the place of the first."""
+        with self.open_database("Your vote could not be kept", write=True) as database, database:
+            database.execute(
+                "INSERT OR REPLACE INTO answer_votes VALUES (?, ?, ?, ?, ?, ?)", (voter, prompts, *ballot, preference)
+            )
+
+    def answer_votes(self, voter: str, prompts: str) -> dict[VotedPair, str]:
+        """What somebody preferred of a set of prompts, by prompt and the names of both columns."""
+        with self.open_database(_READ) as database:
+            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'answer_votes'").fetchone():
+                return {}  # a file of an earlier version, until the first vote
+            found = database.execute(
+                "SELECT prompt, first, second, preference FROM answer_votes WHERE voter = ? AND prompts = ?",
+                (voter, prompts),
+            )
+            return {(prompt, first, second): preference for prompt, first, second, preference in found.fetchall()}
 
     # --- runs ---
 

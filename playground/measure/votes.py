@@ -21,6 +21,7 @@ from playground.measure.database import DatabaseFile
 Preference = Literal["first", "second", "tie", "both bad"]
 PREFERENCES: Final[tuple[Preference, ...]] = get_args(Preference)
 
+BALLOT_WORDS: Final = ("A better", "B better", "Tie", "Both bad")
 NORMAL_95: Final = 1.959964  # the standard normal's 97.5 % point
 _CSV_STARTS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _SCHEMA: Final = """
@@ -69,6 +70,19 @@ class Vote:
     pair: Pair
     preference: Preference
     shown_as_a: Literal["first", "second"]
+
+
+def read_ballot(word: str, shown: tuple[Contestant, Contestant]) -> Vote:
+    """The vote that a word of BALLOT_WORDS means for the two that were shown as A and B. Raises RequestRefused."""
+    if word not in BALLOT_WORDS:
+        raise RequestRefused("That is not a vote.", "Choose A, B, tie or both bad.")
+    pair = Pair.in_order(*shown)
+    first_position = 0 if pair.first == shown[0] else 1
+    chosen = BALLOT_WORDS.index(word)
+    preference: Preference = "tie" if word == "Tie" else "both bad"
+    if chosen < len(shown):
+        preference = "first" if chosen == first_position else "second"
+    return Vote(pair, preference, "first" if first_position == 0 else "second")
 
 
 @dataclass(frozen=True)

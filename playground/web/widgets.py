@@ -39,6 +39,11 @@ def button_rows(rows: str, elem_id: str) -> gr.HTML:
     return _rows(rows, elem_id, "button_rows.js")
 
 
+def key_rows(elem_id: str) -> gr.HTML:
+    """As `button_rows`; a button with a `data-key` is also pressed by that key, wherever the focus is but in a box."""
+    return _rows("", elem_id, "vote_sheet.js")
+
+
 def markup_place(elem_id: str, value: str = "") -> gr.HTML:
     """A place for markup that the server draws."""
     return gr.HTML(value, apply_default_css=False, elem_id=elem_id)

@@ -31,6 +31,15 @@ def test_what_is_measured_is_printed_kept_and_written(capsys: pytest.CaptureFixt
     assert "| Q4_1 · K q8_0 V q4_0 |" in out.read_text() and (tmp_path / "data" / "measurements.sqlite").exists()
 
 
+def test_levels_answer_a_file_of_prompts_into_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("What is 2+2?\n\nName a colour.\n")
+    arguments = ["measure", "starter", "--what", "answers", "--prompts", str(tmp_path / "two.txt"), "--json"]
+    assert main([*arguments, "--out", str(tmp_path / "grid.md")]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [each["details"][0]["prompt"] for each in record["measurements"]] == ["What is 2+2?", "Name a colour."]
+    assert "## 2. Name a colour." in (tmp_path / "grid.md").read_text()
+
+
 def test_abilities_are_scored_with_their_interval(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["abilities", "starter", "--suite", "tools", "--tasks", "1", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]

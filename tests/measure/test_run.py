@@ -12,13 +12,15 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from playground.app.measure.service import plan_of, store_of
+from playground.app.measure.service import MeasureService, plan_of, store_of
 from playground.app.services import Services
 from playground.engine.protocol import GREEDY
 from playground.errors import RequestRefused
 from playground.llama.model import LlamaModel
 from playground.llama.params import ContextParameters
+from playground.measure.answers.grid import answer_grid
 from playground.measure.plan import MeasurementPlan
+from playground.measure.profile import profile_rows, usual_threads
 from playground.measure.results import Measurement, What, result_rows
 from playground.measure.run import MeasurementRun, RunProgress
 from playground.measure.store import MeasurementStore
@@ -182,6 +184,51 @@ def test_a_speed_waits_until_nothing_else_writes(services: Services, store: Meas
 
         carry_out(services, store, plan, watch=watch)
     assert waits and "no other model" in waits[0]
+
+
+def test_a_profile_has_every_depth_chat_and_number_of_threads(services: Services, store: MeasurementStore) -> None:
+    plan = replace(plan_for(services, "profile", levels=("Q4_1",)), deepest=512, most_chats=2)
+    carry_out(services, store, plan)
+    found = store.measurements()[-1]
+    rows = profile_rows(found.figures)
+    assert {row.depth for row in rows if row.kind == "prompt"} == {0, 352}
+    assert {row.depth for row in rows if row.kind == "reply"} == {0, 352}
+    assert {row.threads for row in rows} == set(usual_threads(services.pool.cores))
+    assert [row.concurrent for row in rows if row.concurrent > 1] == [2]
+    assert found.figures["memory_bandwidth"] > found.figures["read_bytes"] > 0
+    assert services.pool.cores == services.processors.usable, "the other numbers of threads were for the tests alone"
+
+
+def test_every_level_answers_each_prompt_and_what_failed_is_asked_again(
+    services: Services, store: MeasurementStore
+) -> None:
+    plan = replace(plan_for(services, "answers"), prompts_name="two.txt", prompts=("Name a colour.", "What is 2+2?"))
+    killed: list[str] = []
+
+    def kill(progress: RunProgress) -> None:
+        if progress.stage == "Q2_0 answers prompt 1 of 2" and not killed:
+            loaded = next(model for model in services.pool._models.values() if model.users)
+            assert loaded.engine
+            os.kill(loaded.engine.pid, signal.SIGKILL)
+            killed.append(progress.stage)
+
+    run = carry_out(services, store, plan, watch=kill)
+    stored = store.find_run(run)
+    assert stored and [item for item, why in stored.finished.items() if why] == ["Q2_0 f16/f16 answers 1"]
+    store.retry_failed_items(run)
+    carry_out(services, store, plan, number=run)
+    grid = answer_grid(store.measurements(), plan.model)
+    assert grid and [column.name for column in grid.columns] == ["Q4_1", "Q2_0"] and len(grid.answers) == 4
+    assert all(answer.text and answer.tokens and answer.tokens <= 12 for answer in grid.answers.values())
+
+
+def test_only_levels_that_really_differ_are_offered_and_the_time_is_estimated(services: Services) -> None:
+    """Rows of 576 weights do not divide by 256: a Q3_K_M of the starter would be no smaller than its Q4_1."""
+    service = MeasureService(services)
+    plan = plan_for(services, "speed", "answers", levels=("Q4_1", "Q8_0"))
+    offered = {choice.level for choice in service.levels(plan.model)}
+    assert {"Q4_1", "Q8_0"} <= offered and not any("K" in level for level in offered)
+    assert (service.estimate(plan).seconds or 0) > 0
 
 
 def test_a_plan_that_measures_nothing_is_refused(services: Services) -> None:

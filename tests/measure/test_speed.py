@@ -11,7 +11,7 @@ import pytest
 from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.protocol import GREEDY, Finished
 from playground.llama.params import ContextParameters
-from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prompt_with_tokens
+from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prompt_with_tokens, speed_steps
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def test_one_run_has_no_deviation() -> None:
         (SpeedTest("prompt", 512), "pp512"),
         (SpeedTest("reply", 128), "tg128"),
         (SpeedTest("reply", 64, concurrent=8), "tg64 x8"),
+        (SpeedTest("reply", 64, depth=4096), "tg64 @ d4096"),
     ],
 )
 def test_tests_are_named_as_in_llama_cpp(test: SpeedTest, name: str) -> None:
@@ -82,6 +83,14 @@ def test_what_is_measured_is_read_and_written_as_a_chat_is(
     monkeypatch.setattr(engine, "start_reply", recorded)
     list(measure_speed(engine, test, repeat=1))
     assert asked == [False, False]  # the run that warms up, and the one that counts
+
+
+@pytest.mark.parametrize("test", [SpeedTest("prompt", 40, depth=150), SpeedTest("reply", 4, depth=150)])
+def test_at_a_depth_only_what_comes_behind_it_is_measured(engine: LocalEngine, test: SpeedTest) -> None:
+    steps = list(speed_steps(engine, test, repeat=2))
+    assert steps[0] is None, "a run can be closed before its first result"
+    results = [step for step in steps if step]
+    assert len(results[-1].runs) == 2 and abs(results[-1].mean_tokens - test.tokens) <= 3
 
 
 def test_replies_at_once_count_together(engine: LocalEngine) -> None:

@@ -22,14 +22,14 @@ from playground.engine.protocol import GREEDY, Finished, Sampling
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import RequestRefused
 from playground.llama.params import ContextParameters
-from playground.measure.votes import Contestant, Pair, Preference, Vote
+from playground.measure.votes import BALLOT_WORDS, Contestant, Preference, Vote, read_ballot
 from playground.models.model_file import ModelFile
 
 POSITIONS: Final = (0, 1)
 LETTERS: Final = ("A", "B")  # by position
 USUAL_TOKENS: Final = 128  # of an answer: enough to see what is lost, and a level that babbles ends soon
+BALLOT: Final = BALLOT_WORDS
 _SEPARATOR: Final = "\x1d"  # GROUP SEPARATOR
-BALLOT: Final = ("A better", "B better", "Tie", "Both bad")
 
 
 @dataclass(frozen=True)
@@ -226,18 +226,9 @@ class Comparison:
 
     def read_vote(self, word: str) -> Vote:
         """The vote that a word of `BALLOT` means; raises RequestRefused if there is nothing to vote on."""
-        if word not in BALLOT:
-            raise RequestRefused("That is not a vote.", "Choose A, B, tie or both bad.")
         if not self.may_vote:
             raise RequestRefused("There is nothing to vote on.", "Ask both models something with names hidden.")
-        shown = [self.pane_at(position).contestant for position in POSITIONS]
-        pair = Pair.in_order(*shown)
-        first_position = 0 if pair.first == shown[0] else 1
-        chosen = BALLOT.index(word)
-        preference: Preference = "tie" if word == "Tie" else "both bad"
-        if chosen in POSITIONS:
-            preference = "first" if chosen == first_position else "second"
-        return Vote(pair, preference, "first" if first_position == 0 else "second")
+        return read_ballot(word, (self.pane_at(0).contestant, self.pane_at(1).contestant))
 
 
 def growing_answers(first: Message | None, second: Message | None) -> str:

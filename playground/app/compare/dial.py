@@ -7,7 +7,7 @@ named Q2_K of a model whose rows do not divide by 256 holds five bits per weight
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -79,9 +79,7 @@ class DialService:
             return Dial(model or "")
         view = next(self._picker.views(ModelChoice(model)))
         sizes = list(self._jobs.makeable_levels(model).values()) if self._jobs else []
-        honest = [size for size in sizes if _is_honest(size)]
-        names = {row.name for row in view.levels} | {size.level for size in honest}
-        offered = [size for size in honest if _COVERED.get(size.level) not in names and _is_worth_making(size)]
+        offered = levels_that_differ(sizes, [row.name for row in view.levels])
         origins = {file.level: file.requantized_from or "" for file in self._library.models().get(model, ())}
         stops = [_stop_of_row(row, origins.get(row.name, "")) for row in view.levels]
         stops += [self._stop_of_size(size) for size in offered]
@@ -131,6 +129,14 @@ def read_dial(text: object) -> dict[Side, str]:
         return {}
     sides: tuple[Side, ...] = ("a", "b")
     return {side: sent[side] for side in sides if isinstance(sent.get(side), str) and sent[side]}
+
+
+def levels_that_differ(sizes: Sequence[QuantizedSize], here: Iterable[str]) -> list[QuantizedSize]:
+    """Of the levels that can be made, those that are worth it: each holds what its name says, and no better one stands
+    for it. here: the levels on this disk."""
+    honest = [size for size in sizes if _is_honest(size)]
+    names = {*here, *(size.level for size in honest)}
+    return [size for size in honest if _COVERED.get(size.level) not in names and _is_worth_making(size)]
 
 
 def _is_honest(size: QuantizedSize) -> bool:

@@ -12,25 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from playground.app.compare.dial import levels_that_differ
 from playground.app.makeable_levels import MakeableLevels
+from playground.app.measure.answers import AnswerGrids
 from playground.app.services import Services
 from playground.engine.local.reference_file import row_bytes
 from playground.engine.local.scoring import SPARE_DISK_BYTES
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
-from playground.llama.params import AUTOMATIC, CPU, ContextParameters
+from playground.llama.params import AUTOMATIC, CPU, ContextParameters, DeviceChoice
 from playground.machine.files import free_disk_bytes
 from playground.measure.export import read_export
 from playground.measure.plan import CONTEXT_TOKENS, USUAL_KV, KvPair, MeasurementPlan
-from playground.measure.results import HERE, ResultRow, What, result_rows
+from playground.measure.results import HERE, Measurement, ResultRow, What, result_rows
 from playground.measure.run import MeasurementRun, RunProgress
 from playground.measure.run_queue import RunQueue
 from playground.measure.store import MeasurementStore, StoredRun
+from playground.measure.votes import VoteStore
 from playground.models.model_file import ModelFile
 from playground.settings import Settings
 from playground.text_format import one_line
 
 MOST_SHOWN: Final = 8  # runs in the list
+FORECAST_SECONDS: Final = 1.0  # how long an estimate waits for the first forecast
 STORE_NAME = "measurements.sqlite"
 
 
@@ -52,6 +56,8 @@ def plan_of(
     text: str = "",
     repeats: int = 3,
     most_tasks: int | None = None,
+    prompts_name: str = "",
+    prompts: Sequence[str] = (),
 ) -> MeasurementPlan:
     """A plan from what a person named, checked. model: as Library.find_file takes it.
 
@@ -75,7 +81,8 @@ def plan_of(
     return MeasurementPlan(
         model=base_name, levels=tuple(chosen), whats=tuple(whats),
         reference=wanted if "fidelity" in whats else "", kv_types=tuple(kv_types), device=device,
-        text_name=text_name, text=text, repeats=repeats, most_tasks=most_tasks,
+        text_name=text_name, text=text, repeats=repeats, most_tasks=most_tasks, prompts_name=prompts_name,
+        prompts=tuple(prompts),
     ).checked()  # fmt: skip
 
 
@@ -147,7 +154,9 @@ class MeasureService:
         self.runs = services.runs
         self.store = store_of(services.settings)
         self._reading = threading.Lock()
-        self._known: tuple[tuple[int, int], tuple[ResultRow, ...]] | None = None
+        self._known: tuple[tuple[int, int], tuple[ResultRow, ...], tuple[Measurement, ...]] | None = None
+        votes = VoteStore(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
+        self.answers = AnswerGrids(self.store, votes, services.runs, lambda: self._read()[1])
         self._makeable = MakeableLevels(services.quantization_jobs if self.settings.allow_quantize else None)
         folder = self.settings.data_dir / "scores"
         self.queue = RunQueue(
@@ -171,12 +180,13 @@ class MeasureService:
         return [(name, base) for base, name in sorted(found.items(), key=lambda pair: pair[1].lower())]
 
     def levels(self, model: str) -> list[LevelChoice]:
-        """The levels on this disk and those that can be made of them, the largest first."""
+        """The levels on this disk, and those that can be made of them and really differ, the largest first."""
         here = [file for file in self._services.library.files() if file.base_name == model]
         found = [LevelChoice(file.level, file.size, True) for file in here]
         known = {choice.level for choice in found}
-        makeable = self._makeable.levels_of(model).values() if here else ()
-        found += [LevelChoice(size.level, size.size, False) for size in makeable if size.level not in known]
+        makeable = list(self._makeable.levels_of(model).values()) if here else []
+        offered = levels_that_differ(makeable, known)
+        found += [LevelChoice(size.level, size.size, False) for size in offered if size.level not in known]
         return sorted(found, key=lambda choice: choice.size, reverse=True)
 
     def places(self) -> list[tuple[str, str]]:
@@ -219,16 +229,43 @@ class MeasureService:
         )  # fmt: skip
 
     def _seconds_of(self, plan: MeasurementPlan, choices: Mapping[str, LevelChoice]) -> float | None:
-        """From the bytes per second that replies of this model were written with, measured here before."""
-        rows = [row for row in self._rows() if row.key.source == HERE and row.speed]
-        own = [row for row in rows if row.key.model == plan.model] or rows
-        if not own:
+        """From how fast each level writes: measured here, else forecast. None where neither is known.
+
+        Of a level that is not here yet, from its bytes and the speed of those that are.
+        """
+        measured = {
+            row.key.level: row.speed
+            for row in self._rows()
+            if (row.key.source, row.key.model) == (HERE, plan.model) and row.speed
+        }
+        here = {file.level: file for file in self._services.library.files() if file.base_name == plan.model}
+        device = DeviceChoice.read(plan.device)
+        forecaster = self._services.forecaster
+        works = [forecaster.work_of_file(file.path) for level, file in here.items() if level not in measured]
+        forecaster.prepare([work for work in works if work], FORECAST_SECONDS)
+        pace: list[float] = []  # bytes per second of the levels whose speed is known
+        rates: dict[str, float] = {}
+        for level, file in here.items():
+            known = measured.get(level)
+            if known is None and (device.is_cpu or not self._services.devices.known.gpus):
+                forecast = forecaster.forecast_file(file.path)
+                known = forecast.middle if forecast else None
+            if known:
+                rates[level] = known
+                pace.append(known * file.size)
+        if not pace:
             return None
-        pace = sum(row.size * (row.speed or 0.0) for row in own) / len(own)
-        work = sum(plan.written_tokens(item.what) * choices[item.level].size for item in plan.items())
-        if plan.reference:
-            work += plan.written_tokens("fidelity") * choices[plan.reference].size
-        return work / pace
+        seconds = 0.0
+        for level, tokens in self._tokens_by_level(plan):
+            rate = rates.get(level) or sum(pace) / len(pace) / max(1, choices[level].size)
+            seconds += tokens / rate
+        return seconds
+
+    @staticmethod
+    def _tokens_by_level(plan: MeasurementPlan) -> list[tuple[str, float]]:
+        """The work of each item, as if all of it were written; that of the reference comes first."""
+        reference = [(plan.reference, plan.written_tokens("fidelity"))] if plan.reference else []
+        return reference + [(item.level, plan.written_tokens(item.what)) for item in plan.items()]
 
     def _memory_of(
         self, plan: MeasurementPlan, files: Sequence[ModelFile], choices: Mapping[str, LevelChoice]
@@ -289,7 +326,11 @@ class MeasureService:
             return ResultsView((), usable, problem=error)
 
     def _rows(self) -> tuple[ResultRow, ...]:
-        """Read again only where the file has changed: pages look every few seconds, and answers are long."""
+        return self._read()[0]
+
+    def _read(self) -> tuple[tuple[ResultRow, ...], tuple[Measurement, ...]]:
+        """The rows and the answers to prompts. Read again only where the file has changed: pages look every few
+        seconds, and answers are long."""
         try:
             status = self.store.path.stat()
             version = (status.st_mtime_ns, status.st_size)
@@ -297,8 +338,10 @@ class MeasureService:
             version = (0, 0)
         with self._reading:
             if self._known is None or self._known[0] != version:
-                self._known = (version, tuple(result_rows(self.store.measurements())))
-            return self._known[1]
+                found = self.store.measurements()
+                answers = tuple(each for each in found if each.what == "answers")
+                self._known = (version, tuple(result_rows(found)), answers)
+            return self._known[1:]
 
     def import_file(self, name: str, data: bytes) -> int:
         """Lay somebody else's export beside the own results; returns how many measurements it has."""

@@ -15,6 +15,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Literal, Protocol
 
 TURN_SECONDS: Final = 2.0  # how long a model decodes before the next one has its turn
@@ -50,6 +52,15 @@ class CpuShares:
     def is_idle(self) -> bool:
         """Whether no model decodes or waits for its turn."""
         return self._changes.empty() and not self._decoding
+
+    @contextmanager
+    def replaced_cores(self, threads: int) -> Iterator[None]:
+        """Meanwhile, as if there were so many cores; holds for what begins to decode from now on."""
+        cores, self.cores = self.cores, max(1, threads)
+        try:
+            yield
+        finally:
+            self.cores = cores
 
     def add_model(self, model: Threaded, *, all_cores: bool = False) -> None:
         self._changes.put(("add with all cores" if all_cores else "add", model))

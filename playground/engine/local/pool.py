@@ -13,8 +13,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -194,6 +194,12 @@ class ModelPool:
     def cores(self) -> int:
         """What the models that decode share."""
         return self._cpu_shares.cores
+
+    @contextmanager
+    def decoding_with(self, threads: int) -> Iterator[None]:
+        """Meanwhile, models decode with so many threads in all, whether there are cores for them or not: to measure."""
+        with self._cpu_shares.replaced_cores(threads):
+            yield
 
     @property
     def is_decoding(self) -> bool:

@@ -13,16 +13,19 @@ from playground.app.measure.service import LevelChoice, MeasureService, ResultsV
 from playground.app.messages import log_refusal
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.params import KV_TYPES, DeviceChoice, KvType
+from playground.measure.answers.prompts import prompt_lines
 from playground.measure.export import export_csv, export_json, export_markdown
 from playground.measure.plan import USUAL_KV, KvPair, MeasurementPlan
 from playground.measure.results import ABILITIES, WHATS, ResultRow, What
 from playground.measure.texts import MOST_CHARACTERS
+from playground.web.html.measure.profile import speed_profile
 from playground.web.html.measure.results import answers, estimate, level_choices, picture, runs, table
 from playground.web.html.models import part_title
 from playground.web.html.page import error_card, notice, paragraph
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
+from playground.web.tabs.measure_answers import AnswersPart, build_answers_part, draw_answers, wire_answers_part
 from playground.web.widgets import button_rows, markup_place, save_file_js
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -30,9 +33,11 @@ _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0  # between two looks at the runs
 _WHAT_CHOICES: Final[list[tuple[str, What]]] = [
     ("Fidelity: how close to the original", "fidelity"),
     ("Speed and memory", "speed"),
+    ("How the speed holds: long contexts, chats, threads", "profile"),
     ("Instructions followed (65 tasks)", "instructions"),
     ("Tool calls (43 tasks)", "tools"),
     ("Sums and long texts (22 tasks)", "reasoning"),
+    ("Answers to the same prompts, side by side", "answers"),
 ]
 _KV_CHOICES: Final[list[tuple[str, str]]] = [
     (k if k == v else f"K {k}, V {v}", f"{k}/{v}") for k in KV_TYPES for v in KV_TYPES
@@ -57,13 +62,16 @@ class MeasureTab:
     where: gr.Radio  # hidden where there is no GPU
     kv_types: gr.Dropdown
     text: gr.File
+    prompts: gr.File
     estimate: gr.HTML
     start: gr.Button
     message: gr.HTML
     runs: gr.HTML
     picture: gr.HTML
     table: gr.HTML
+    profile: gr.HTML
     answers: gr.HTML
+    grid: AnswersPart
     exports: tuple[gr.Button, ...]
     drop: gr.File
     saved: gr.Textbox
@@ -82,11 +90,12 @@ class MeasureTab:
 
     @property
     def plan_inputs(self) -> set[Any]:
-        return {self.model, self.levels, self.whats, self.reference, self.kv_types, self.where, self.text}
+        chosen = {self.model, self.levels, self.whats, self.reference, self.kv_types, self.where}
+        return {*chosen, self.text, self.prompts}
 
     @property
     def results(self) -> list[Any]:
-        return [self.picture, self.table, self.drawn]
+        return [self.picture, self.table, self.profile, self.drawn]
 
 
 # --- lay out ---
@@ -103,7 +112,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
             whats = gr.CheckboxGroup(
                 _WHAT_CHOICES, value=["fidelity", "speed"], label="Measure", interactive=True, elem_id="measure-what"
             )
-            with gr.Accordion("Reference, KV cache, own text", open=False, elem_classes="gp-more"):
+            with gr.Accordion("Reference, KV cache, own text, own prompts", open=False, elem_classes="gp-more"):
                 reference = gr.Dropdown(
                     [], label="Reference", info="The level that the others are compared with.", interactive=True,
                     elem_id="measure-reference",
@@ -120,6 +129,10 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
                 text = gr.File(
                     label="Own text instead of the six", file_types=[".txt", ".md"], height=96, elem_id="measure-text"
                 )
+                prompts = gr.File(
+                    label="Own prompts instead of ours, one in each line", file_types=[".txt", ".md"], height=96,
+                    elem_id="measure-prompts",
+                )  # fmt: skip
             told = markup_place("measure-estimate")
             start = gr.Button("Measure", variant="primary", elem_id="measure-start")
             message = markup_place("measure-said")
@@ -127,12 +140,14 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
         with gr.Column(elem_classes="gp-measure-main"):
             drawing = markup_place("measure-picture", paragraph("Reading the measurements …"))
             figures = button_rows("", "measure-table")
+            profile = markup_place("measure-profile")
             with gr.Row(elem_classes="gp-measure-buttons"):
                 exports = tuple(
                     gr.Button(f"Save as {form}", size="sm", scale=0, elem_id=f"measure-save-{form.lower()}")
                     for form, _, _ in _FORMS
                 )
             given = markup_place("measure-answers")
+            grid = build_answers_part()
             drop = gr.File(
                 label="Lay somebody else's JSON export beside", file_types=[".json"], height=96, visible=is_local,
                 elem_id="measure-import",
@@ -140,9 +155,10 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
     saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="measure-saved")
     return MeasureTab(
         tab=tab, model=model, levels=levels, whats=whats, reference=reference, kv_types=kv_types,
-        where=where, text=text, estimate=told, start=start, message=message, runs=rows, picture=drawing, table=figures,
-        answers=given, exports=exports, drop=drop, saved=saved, timer=gr.Timer(_IDLE_SECONDS), drawn=gr.State(""),
-        drawn_runs=gr.State(""),
+        where=where, text=text,
+        prompts=prompts, estimate=told, start=start, message=message, runs=rows, picture=drawing, table=figures,
+        profile=profile, answers=given, grid=grid, exports=exports, drop=drop, saved=saved,
+        timer=gr.Timer(_IDLE_SECONDS), drawn=gr.State(""), drawn_runs=gr.State(""),
     )  # fmt: skip
 
 
@@ -152,6 +168,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
 def read_plan(tab: MeasureTab, values: Values) -> MeasurementPlan:
     """The plan of what is chosen. Raises RequestRefused for a file that is no text, and for an impossible plan."""
     name, text = _read_text(values[tab.text])
+    prompts_name, prompts = _read_text(values[tab.prompts])
     whats: tuple[What, ...] = tuple(what for what in WHATS if what in _words(values[tab.whats]))
     return MeasurementPlan(
         model=str(values[tab.model] or ""),
@@ -162,6 +179,8 @@ def read_plan(tab: MeasureTab, values: Values) -> MeasurementPlan:
         device=DeviceChoice.read(values[tab.where]).text,
         text_name=name,
         text=text,
+        prompts_name=prompts_name,
+        prompts=prompt_lines(prompts) if prompts_name else (),
     )
 
 
@@ -256,6 +275,7 @@ def draw_results(tab: MeasureTab, service: MeasureService, model: object, drawn:
     return {
         tab.picture: top + picture(rows, view.usable),
         tab.table: gr.HTML(value="", rows=table(rows)),
+        tab.profile: speed_profile(rows),
         tab.drawn: stamp,
     }
 
@@ -298,12 +318,15 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
             **told,
             **draw_runs(tab, service),
             **draw_results(tab, service, choice.model),
+            **draw_answers(tab.grid, service.answers, choice.model),
         }
 
     def choose_model(values: Values) -> Updates:
         choice = read_choice(service, values[tab.model])
         told = draw_estimate(tab, service, choice.in_place_of(tab, values))
-        drawn = {**told, **draw_results(tab, service, choice.model)}
+        drawn = {
+            **told, **draw_results(tab, service, choice.model), **draw_answers(tab.grid, service.answers, choice.model)
+        }  # fmt: skip
         return {**draw_choice(tab, choice), **drawn, tab.answers: "", tab.message: ""}
 
     def choose(values: Values) -> Updates:
@@ -330,7 +353,10 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
 
     def watch(values: Values) -> Updates:
         news = draw_runs(tab, service, values[tab.drawn_runs])
-        return {**news, **draw_results(tab, service, values[tab.model], values[tab.drawn])} or {tab.drawn: gr.skip()}
+        news |= draw_results(tab, service, values[tab.model], values[tab.drawn])
+        if not values[tab.grid.is_blind]:  # nothing changes under a voter
+            news |= draw_answers(tab.grid, service.answers, values[tab.model], values[tab.grid.drawn])
+        return news or {tab.drawn: gr.skip()}
 
     def show_answers(values: Values) -> Updates:
         rows = rows_of(service.results(), values[tab.model])
@@ -353,24 +379,29 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
             log_refusal(shown, visitor_of(request, service.runs, "measure"))
             return {tab.message: error_card(shown), tab.drop: None}
         said = notice(f"{count:,} measurements were laid beside the own ones.", "good")
-        return {tab.message: said, tab.drop: None, **draw_results(tab, service, model)}
+        laid = {**draw_results(tab, service, model), **draw_answers(tab.grid, service.answers, model)}
+        return {tab.message: said, tab.drop: None, **laid}
 
-    opened = [*tab.choice, tab.estimate, *tab.run_list, *tab.results]
+    opened = [*tab.choice, tab.estimate, *tab.run_list, *tab.results, *tab.grid.all]
     plan = tab.plan_inputs
     tab.tab.select(open_tab, plan, opened, **_QUIET)
     tab.model.input(
-        choose_model, plan, [*tab.choice, tab.estimate, *tab.results, tab.answers, tab.message],
+        choose_model, plan, [*tab.choice, tab.estimate, *tab.results, *tab.grid.all, tab.answers, tab.message],
         trigger_mode="always_last", **_QUIET,
     )  # fmt: skip
+    chosen = [tab.levels.input, tab.whats.input, tab.reference.input, tab.kv_types.input, tab.where.input]
     gr.on(
-        [tab.levels.input, tab.whats.input, tab.reference.input, tab.kv_types.input, tab.where.input, tab.text.change],
-        choose, plan, tab.estimate, trigger_mode="always_last", **_QUIET,
+        [*chosen, tab.text.change, tab.prompts.change], choose, plan, tab.estimate, trigger_mode="always_last",
+        **_QUIET,
     )  # fmt: skip
     tab.start.click(start, plan, [tab.message, *tab.run_list], **_QUIET)
     tab.runs.input(change, tab.runs, [tab.message, *tab.run_list], **_QUIET)
-    tab.timer.tick(watch, {tab.model, tab.drawn, tab.drawn_runs}, [*tab.run_list, *tab.results], **_QUIET)
+    seen: set[Any] = {tab.model, tab.drawn, tab.drawn_runs, tab.grid.is_blind, tab.grid.drawn}
+    tab.timer.tick(watch, seen, [*tab.run_list, *tab.results, *tab.grid.all], **_QUIET)
     tab.table.input(show_answers, {tab.model, tab.table}, [tab.answers, tab.table], **_QUIET)
-    tab.drop.upload(lay_beside, [tab.drop, tab.model], [tab.message, tab.drop, *tab.results], **_QUIET)
+    laid_beside = [tab.message, tab.drop, *tab.results, *tab.grid.all]
+    tab.drop.upload(lay_beside, [tab.drop, tab.model], laid_beside, **_QUIET)
+    wire_answers_part(tab.grid, tab.model, service.answers, service.runs)
     for button, (form, name, media_type) in zip(tab.exports, _FORMS, strict=True):
         save = button.click(_exported_as(form, service), tab.model, tab.saved, queue=False, **_QUIET)
         save.then(None, tab.saved, None, js=save_file_js(name, media_type))
