@@ -13,6 +13,8 @@ from typing import Final
 UNKNOWN: Final = "–"
 MEBIBYTE: Final = 1 << 20
 GIBIBYTE: Final = 1 << 30
+MEGABYTE: Final = 1_000_000
+GIGABYTE: Final = 1_000_000_000
 
 # Of English prose, to give a feeling only: 3 words for 4 tokens, 400 words to a printed page. Measured were 0.80 to
 # 0.83 words a token of English prose, 0.39 to 0.72 of German, 0.39 to 0.45 of code: so the language is named beside it.
@@ -29,29 +31,39 @@ _MONTHS: Final = (
 # --- sizes ---
 
 
-def gibibytes(byte_count: int | None) -> str:
-    """A size in bytes: "4.6 GiB", "98 MiB" below one GiB, "0 MiB" only for nothing."""
+def gigabytes(byte_count: int | None) -> str:
+    """A size as the Hub and file managers print it: "4.92 GB", "98.4 MB"; "0 MB" only for nothing."""
     if byte_count is None:
         return UNKNOWN
+    if byte_count < 1000:
+        return counted(byte_count, "byte") if byte_count else "0 MB"
     return _in_unit(byte_count, *_unit(byte_count), digits=_digits(byte_count))
 
 
-def gibibytes_apart(first: int, second: int) -> tuple[str, str]:
+def gigabytes_apart(first: int, second: int) -> tuple[str, str]:
     """Two sizes to be compared: in one unit if they are near, with enough digits to tell them apart.
 
-    >>> gibibytes_apart(5_690_000_000, 5_691_000_000)
-    ('5.299 GiB', '5.300 GiB')
+    >>> gigabytes_apart(5_690_000_000, 5_691_000_000)
+    ('5.690 GB', '5.691 GB')
     """
-    own = gibibytes(first), gibibytes(second)
-    if own[0] != own[1] and 10 * min(first, second) < max(first, second):
-        return own  # far apart: each in the unit that suits it
+    own = gigabytes(first), gigabytes(second)
+    is_one_unit = own[0].split()[-1] == own[1].split()[-1]
+    if own[0] != own[1] and (is_one_unit or 10 * min(first, second) < max(first, second)):
+        return own  # in different units only if they are far apart
     unit_bytes, unit = _unit(max(first, second))
-    start = _digits(max(first, second))
-    for digits in range(start, 10):
+    for digits in range(_digits(max(first, second)), 10):
         pair = (_in_unit(first, unit_bytes, unit, digits=digits), _in_unit(second, unit_bytes, unit, digits=digits))
         if first == second or pair[0] != pair[1]:
             return pair
     return f"{first:,} bytes", f"{second:,} bytes"
+
+
+def in_gibibytes(byte_count: int | None) -> str:
+    """The same size in the binary units of other tools, for a hint beside it: "4.58 GiB", "93.8 MiB"."""
+    if byte_count is None:
+        return UNKNOWN
+    unit_bytes, unit = (GIBIBYTE, "GiB") if byte_count >= 1000 * MEBIBYTE else (MEBIBYTE, "MiB")
+    return f"{byte_count / unit_bytes:,.{_significant(byte_count / unit_bytes)}f} {unit}"
 
 
 def parameters(parameter_count: int | None) -> str:
@@ -193,13 +205,19 @@ def pages(tokens: int) -> str:
 
 
 def _unit(byte_count: int) -> tuple[int, str]:
-    return (GIBIBYTE, "GiB") if byte_count >= 1000 * MEBIBYTE else (MEBIBYTE, "MiB")
+    """The largest unit in which the size is at least 1, as it is rounded."""
+    units = ((GIGABYTE, "GB"), (MEGABYTE, "MB"), (1000, "kB"))
+    return next((each for each in units if byte_count >= 0.9995 * each[0]), (1, "bytes"))
 
 
 def _digits(byte_count: int) -> int:
-    if 1000 * MEBIBYTE <= byte_count < 100 * GIBIBYTE or 0 < byte_count < 10 * MEBIBYTE:
-        return 1
-    return 0
+    """After the point, for three in all."""
+    unit_bytes, _ = _unit(byte_count)
+    return 0 if unit_bytes == 1 else _significant(byte_count / unit_bytes)
+
+
+def _significant(number: float) -> int:
+    return 2 if number < 9.995 else 1 if number < 99.95 else 0
 
 
 def _in_unit(byte_count: int, unit_bytes: int, unit: str, *, digits: int) -> str:

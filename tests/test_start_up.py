@@ -110,7 +110,7 @@ def test_on_a_full_disk_the_page_works_and_says_what_cannot_be_kept(starter: Pat
         assert "Votes" in data and "No space left" in data and "Make room" in data and "PLAYGROUND_DATA_DIR" in data
         assert "Downloads" in hub and "No space left" in hub and "HF_HOME" in hub
         said = messages_of_making_a_level(process)
-        assert "MiB are free on this disk" in said and "Free some space" in said
+        assert "MB are free on this disk" in said and "Free some space" in said
 
 
 def test_where_nothing_can_be_written_the_page_works_and_says_what_cannot_be_kept(

@@ -6,8 +6,9 @@ import pytest
 
 from playground.text_format import (
     counted,
-    gibibytes,
-    gibibytes_apart,
+    gigabytes,
+    gigabytes_apart,
+    in_gibibytes,
     pages,
     parameters,
     percent,
@@ -22,14 +23,24 @@ MIB, GIB = 1 << 20, 1 << 30
 
 @pytest.mark.parametrize(
     ("byte_count", "words"),
-    [(None, "–"), (0, "0 MiB"), (98 * MIB, "98 MiB"), (int(4.6 * GIB), "4.6 GiB"), (2000 * GIB, "2,000 GiB")],
+    [
+        (None, "–"),
+        (0, "0 MB"),
+        (98_421_856, "98.4 MB"),
+        (999_600_000, "1.00 GB"),
+        (4_920_739_232, "4.92 GB"),
+        (25_200_000_000, "25.2 GB"),
+        (2_000 * 10**9, "2,000 GB"),
+        (62_200, "62.2 kB"),
+        (512, "512 bytes"),
+    ],
 )
 def test_a_size_reads_in_the_unit_that_suits_it(byte_count: int | None, words: str) -> None:
-    assert gibibytes(byte_count) == words
+    assert gigabytes(byte_count) == words
 
 
 def test_a_size_that_is_something_never_reads_as_nothing() -> None:
-    assert gibibytes(1) == "under 0.1 MiB"
+    assert gigabytes(1) == "1 byte"
 
 
 @pytest.mark.parametrize(
@@ -49,12 +60,16 @@ def test_a_noun_goes_with_its_number(number: int | None, noun: str, words: str) 
 @pytest.mark.parametrize("difference", [1, 1000, MIB, 40 * MIB, GIB])
 @pytest.mark.parametrize("size", [3, 97 * MIB, 1023 * MIB, 5 * GIB, 120 * GIB])
 def test_two_sizes_that_differ_never_read_the_same(size: int, difference: int) -> None:
-    first, second = gibibytes_apart(size, size + difference)
+    first, second = gigabytes_apart(size, size + difference)
     assert first != second
 
 
+def test_the_hint_beside_a_size_has_it_in_binary_units() -> None:
+    assert [in_gibibytes(size) for size in (4_920_739_232, 98_421_856, None)] == ["4.58 GiB", "93.9 MiB", "–"]
+
+
 def test_two_near_sizes_are_told_in_one_unit() -> None:
-    first, second = gibibytes_apart(990 * MIB, 1100 * MIB)
+    first, second = gigabytes_apart(990 * MIB, 1100 * MIB)
     assert first.split()[1] == second.split()[1]
 
 

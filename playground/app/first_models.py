@@ -20,7 +20,7 @@ from playground.gguf.tensors import TensorType
 from playground.gguf.weight_use import TokenWork, token_work
 from playground.llama.kernel_speed import PROBE_SECONDS
 from playground.llama.params import ContextParameters
-from playground.measure.forecast import CPU, READING_SPEED, Forecast
+from playground.measure.forecast import CPU, READING_SPEED, Accuracy, Forecast
 from playground.models.catalog import CatalogModel, load_catalog
 
 Role = Literal["small", "comfortable", "largest"]
@@ -61,12 +61,14 @@ class CatalogueView:
     """cards: from small to large. rows: every other model that has a repository, in the order asked for.
 
     download_speed: bytes per second of the last download, None before the first.
+    accuracy: how good the forecasts of speeds were so far; None if nobody looked.
     """
 
     cards: tuple[CatalogueRow, ...] = ()
     rows: tuple[CatalogueRow, ...] = ()
     download_speed: float | None = None
     sorted_by: SortColumn = "size"
+    accuracy: Accuracy | None = None
 
 
 class FirstModels:
@@ -86,7 +88,8 @@ class FirstModels:
         with self._choosing:
             cards = self._cards(known)
         rest = [row for row in known if row.model.id not in {card.model.id for card in cards}]
-        return CatalogueView(cards, tuple(_sorted(rest, sorted_by)), self._services.downloads.last_speed, sorted_by)
+        speed, accuracy = self._services.downloads.last_speed, self._services.forecaster.accuracy()
+        return CatalogueView(cards, tuple(_sorted(rest, sorted_by)), speed, sorted_by, accuracy)
 
     def find_row(self, id: str) -> CatalogueRow:
         """Raises PlaygroundError for a model that the catalogue does not offer."""

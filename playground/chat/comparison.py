@@ -20,7 +20,7 @@ from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.models.model_file import ModelFile
-from playground.text_format import UNKNOWN, counted, gibibytes, gibibytes_apart, seconds, speed
+from playground.text_format import UNKNOWN, counted, gigabytes, gigabytes_apart, seconds, speed
 
 Mode = Literal["in turn", "at once"]
 TurnsReason = Literal["no room for both", "one model"]
@@ -141,11 +141,11 @@ class ComparisonRow:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The values for people: "12.3 tok/s", "4.6 GiB"; two sizes with enough digits to tell them apart."""
+        """The values for people: "12.3 tok/s", "4.92 GB"; two sizes with enough digits to tell them apart."""
         if self.unit == "bytes" and len(self.values) == 2:
             first, second = self.values
             if isinstance(first, int) and isinstance(second, int):
-                return gibibytes_apart(first, second)
+                return gigabytes_apart(first, second)
         disturbed = self.disturbed or (False,) * len(self.values)
         return tuple(_value_text(self.unit, *pair) for pair in zip(self.values, disturbed, strict=True))
 
@@ -289,4 +289,4 @@ def _value_text(unit: Unit, value: Value, disturbed: bool) -> str:
         return speed(value, disturbed=disturbed)
     if unit == "seconds":
         return f"{seconds(value)}{' (disturbed)' if disturbed else ''}"
-    return gibibytes(int(value)) if unit == "bytes" else counted(int(value), "token")
+    return gigabytes(int(value)) if unit == "bytes" else counted(int(value), "token")

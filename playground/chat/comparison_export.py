@@ -30,7 +30,7 @@ from playground.llama.params import ContextParameters
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
 from playground.models.model_file import ModelFile
-from playground.text_format import counted, gibibytes
+from playground.text_format import counted, gigabytes
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _set_up(saved: SavedComparison) -> str:
     lines = [f"- {letter}: {one_line(pane.title)}, {_how_it_ran(pane)}" for letter, pane in saved.lettered_panes]
     lines += [
         f"- Settings: {settings_in_words(saved.sampling, saved.max_tokens)}",
-        f"- Machine: {counted(saved.processors.usable, 'core')}, {gibibytes(memory.usable)} of memory usable, "
+        f"- Machine: {counted(saved.processors.usable, 'core')}, {gigabytes(memory.usable)} of memory usable, "
         f"limited by {one_line(memory.limited_by)}",
         f"- Versions: {', '.join(f'{name} {number}' for name, number in saved.versions.items())}",
     ]

@@ -17,7 +17,7 @@ from playground.cli.arguments import (
 from playground.cli.output import Report
 from playground.errors import PlaygroundError
 from playground.settings import Settings
-from playground.text_format import counted, gibibytes, seconds, speed
+from playground.text_format import counted, gigabytes, seconds, speed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -106,7 +106,7 @@ def figures(finished: Finished, memory: Memory | None, load_seconds: float | Non
             f"{seconds(timings.time_to_first_token)} to first token",
             *in_all,
             FINISH_WORDS[finished.reason],
-            f"{gibibytes(memory.resident if memory else None)} of memory",
-            *(f"{gibibytes(device.measured)} of {device.device}" for device in (memory.devices if memory else ())),
+            f"{gigabytes(memory.resident if memory else None)} of memory",
+            *(f"{gigabytes(device.measured)} of {device.device}" for device in (memory.devices if memory else ())),
         )
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from playground.cli.output import ProgressLine, Report
 from playground.settings import Settings
-from playground.text_format import gibibytes, gibibytes_apart, percent
+from playground.text_format import gigabytes, gigabytes_apart, percent
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
@@ -62,10 +62,10 @@ def _file_here(meant: HubReference, settings: Settings) -> ModelFile | None:
 
 def _report(name: str, level: str, path: Path, size: int, received: int) -> Report:
     record = {"model": name, "level": level, "path": str(path), "size": size, "received": received}
-    words = f"{gibibytes(received)} downloaded." if received else "Already here."
-    return Report(record, f"{name} is at {path}: {gibibytes(size)}. {words}")
+    words = f"{gigabytes(received)} downloaded." if received else "Already here."
+    return Report(record, f"{name} is at {path}: {gigabytes(size)}. {words}")
 
 
 def _progress(transfer: Transfer) -> str:
-    done, total = gibibytes_apart(transfer.bytes_done, transfer.level.size)
+    done, total = gigabytes_apart(transfer.bytes_done, transfer.level.size)
     return f"{transfer.stage} {percent(transfer.bytes_done / transfer.level.size)}, {done} of {total}"

@@ -10,7 +10,7 @@ from playground.cli.arguments import add_device_arguments, chosen_device
 from playground.cli.output import ProgressLine, Report, format_table
 from playground.errors import PlaygroundError
 from playground.settings import Settings
-from playground.text_format import UNKNOWN, counted, gibibytes
+from playground.text_format import UNKNOWN, counted, gigabytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
@@ -62,7 +62,7 @@ def read_text(path: Path) -> str:
 
 
 def _progress(progress: FidelityProgress) -> str:
-    disk = f", {gibibytes(progress.disk_bytes)} on disk meanwhile" if progress.disk_bytes else ""
+    disk = f", {gigabytes(progress.disk_bytes)} on disk meanwhile" if progress.disk_bytes else ""
     return f"{progress.phase.capitalize()}: {progress.fraction:4.0%}{disk}"
 
 

@@ -9,7 +9,7 @@ from playground.cli import on_hub
 from playground.cli.arguments import tokens
 from playground.cli.output import Report, format_table
 from playground.settings import Settings
-from playground.text_format import UNKNOWN, counted, gibibytes, replace_surrogates
+from playground.text_format import UNKNOWN, counted, gigabytes, replace_surrogates
 
 if TYPE_CHECKING:
     from playground.app.records import LeftOutRecord, LevelsRecord
@@ -53,7 +53,7 @@ def _report(record: LevelsRecord, where: str) -> Report:
         [
             level["model"],
             level["level"] + (f" (made from {level['requantized_from']})" if level["requantized_from"] else ""),
-            gibibytes(level["size"]),
+            gigabytes(level["size"]),
             UNKNOWN if level["bits_per_weight"] is None else f"{level['bits_per_weight']:.1f}",
             str(len(level["files"])),
             f"{level['context_size']:,}" if level["context_size"] else "",

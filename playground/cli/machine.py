@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from playground.cli.output import Report, format_table
 from playground.settings import Settings
-from playground.text_format import counted, gibibytes, gibibytes_apart
+from playground.text_format import counted, gigabytes, gigabytes_apart
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
@@ -26,8 +26,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
     memory, processors, devices = read_memory(), read_processors(), read_devices()
     rows = [
-        ["Total memory", gibibytes(memory.total)],
-        ["Available for models", f"{gibibytes(memory.usable)}, limited by {memory.limited_by}"],
+        ["Total memory", gigabytes(memory.total)],
+        ["Available for models", f"{gigabytes(memory.usable)}, limited by {memory.limited_by}"],
         ["Usable cores", f"{counted(processors.usable, 'core')}, limited by {processors.limited_by}"],
     ]
     rows += [[device.name, _described(device)] for device in devices.all if device.kind != "CPU"]
@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
 
 def _described(device: Device) -> str:
-    """`NVIDIA GeForce RTX 4070 (GPU, CUDA), 10.9 GiB of 12.0 GiB free`"""
-    free, total = gibibytes_apart(device.memory_free, device.memory_total)
+    """`NVIDIA GeForce RTX 4070 (GPU, CUDA), 11.7 GB of 12.9 GB free`"""
+    free, total = gigabytes_apart(device.memory_free, device.memory_total)
     place = "of the computer's memory" if device.unified else "of its own memory"
     memory = f", {free} of {total} {place} free" if device.is_gpu else ""
     return f"{device.description} ({device.kind}, {device.backend}){memory}"

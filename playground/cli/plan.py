@@ -10,7 +10,7 @@ from playground.cli import on_hub
 from playground.cli.arguments import add_device_arguments, chosen_device, slots, tokens
 from playground.cli.output import Report, format_table
 from playground.settings import Settings
-from playground.text_format import counted, gibibytes
+from playground.text_format import counted, gigabytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
@@ -65,8 +65,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
 
 def _table(placed: PlacedPlan, verdict: Verdict, budget: Budget, largest: int | None) -> str:
     plan = placed.plan
-    rows = [[words, gibibytes(size)] for words, size in _parts(plan) if size]
-    rows += [["Needed", gibibytes(plan.needed)], ["Usable now", gibibytes(budget.usable)]]
+    rows = [[words, gigabytes(size)] for words, size in _parts(plan) if size]
+    rows += [["Needed", gigabytes(plan.needed)], ["Usable now", gigabytes(budget.usable)]]
     for name in plan.device_names:
         rows += _device_rows(placed, name, budget)
     fits = f"The largest context that fits: {largest:,} tokens." if largest else "No context of this model fits here."
@@ -91,7 +91,7 @@ def _unread(plan: MemoryPlan) -> str:
     """A line on what the process has beside `needed`; "" where that is nothing."""
     if plan.total == plan.needed:
         return ""
-    beside = f"Beside it, up to {gibibytes(plan.total - plan.needed)} of the file that no token reads"
+    beside = f"Beside it, up to {gigabytes(plan.total - plan.needed)} of the file that no token reads"
     if plan.held_weights:
         return f"{beside}: it is in memory already."
     kinds = ["lookup tables or layers that only draft"] if plan.use.unread else []
@@ -106,7 +106,7 @@ def _device_rows(placed: PlacedPlan, name: str, budget: Budget) -> list[list[str
     layers = placed.plan.layers_on(name)
     return [
         [f"{name}: {device.description if device else 'not there'}, {counted(layers, 'layer')}", ""],
-        *([f"  {DEVICE_PARTS[part.kind]}", gibibytes(part.bytes)] for part in parts),
-        ["  Total", gibibytes(placed.plan.on_device(name))],
-        ["  Free now", gibibytes(device.usable if device else 0)],
+        *([f"  {DEVICE_PARTS[part.kind]}", gigabytes(part.bytes)] for part in parts),
+        ["  Total", gigabytes(placed.plan.on_device(name))],
+        ["  Free now", gigabytes(device.usable if device else 0)],
     ]

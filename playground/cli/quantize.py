@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from playground.cli.arguments import add_device_arguments, chosen_device
 from playground.cli.output import ProgressLine, Report
 from playground.settings import Settings
-from playground.text_format import bits, gibibytes
+from playground.text_format import bits, gigabytes
 
 if TYPE_CHECKING:
     from playground.cli.arguments import Commands
@@ -77,6 +77,6 @@ def _report(size: QuantizedSize, path: Path | None) -> Report:
         "requantized_from": size.requantized_from,
         "note": size.note,
     }
-    figures = f"{gibibytes(size.size)} ({size.size:,} bytes), {bits(size.bits_per_weight)} per weight"
+    figures = f"{gigabytes(size.size)} ({size.size:,} bytes), {bits(size.bits_per_weight)} per weight"
     opening = f"Made {path}: {figures}." if path else f"{size.level} would be {figures}."
     return Report(record, "\n".join(filter(None, (opening, size.note))))

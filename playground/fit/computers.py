@@ -11,7 +11,7 @@ from typing import Final, Literal
 from playground.fit.budget import USUAL_MARGIN, Budget, DeviceBudget, GpuMargin
 from playground.fit.table import COMPUTERS_GB, SYSTEM_KEEPS_BYTES, usable_of
 from playground.llama.made_up_devices import made_up_name
-from playground.text_format import GIBIBYTE, gibibytes
+from playground.text_format import GIBIBYTE, GIGABYTE, gigabytes
 
 ComputerKind = Literal["mac", "gpu", "pc", "phone"]
 MEMORY_GB: Final[dict[ComputerKind, tuple[int, ...]]] = {  # as sold: powers of 1024
@@ -22,7 +22,7 @@ MEMORY_GB: Final[dict[ComputerKind, tuple[int, ...]]] = {  # as sold: powers of 
 }
 GPU_GB: Final = (8, 12, 16, 24, 32)
 
-GPU_KEEPS_BYTES: Final = GIBIBYTE  # of a graphics card: the screen, a browser's windows, the driver and llama.cpp's own
+GPU_KEEPS_BYTES: Final = GIGABYTE  # of a graphics card: the screen, a browser's windows, the driver and llama.cpp's own
 PHONE_SHARE: Final = 1 / 2  # of a phone's memory, for one app; systems differ and do not say how much
 
 # What macOS lets a GPU have (recommendedMaxWorkingSetSize), as llama.cpp printed it: 10,922 MiB of 16 GB and 21,845 of
@@ -54,11 +54,11 @@ class Computer:
     @property
     def assumption(self) -> str:
         """A sentence that says what its budget is based on."""
-        system = f"the system and a browser take {gibibytes(SYSTEM_KEEPS_BYTES)}"
+        system = f"the system and a browser take {_round_gigabytes(SYSTEM_KEEPS_BYTES)}"
         if self.kind == "mac":
-            return f"macOS lets the GPU use {gibibytes(self._gpu_usable)} of the memory; {system} of all."
+            return f"macOS lets the GPU use {gigabytes(self._gpu_usable)} of the memory; {system} of all."
         if self.kind == "gpu":
-            return f"Screen, driver and llama.cpp take {gibibytes(GPU_KEEPS_BYTES)} of the GPU; {system} of RAM."
+            return f"Screen, driver and llama.cpp take {_round_gigabytes(GPU_KEEPS_BYTES)} of the GPU; {system} of RAM."
         if self.kind == "phone":
             return "A phone lets one app use about half of its memory, and the CPU runs the model."
         return f"It is assumed that {system} and nothing else large is open."
@@ -82,3 +82,8 @@ class Computer:
             share = _LARGE_MAC_SHARE if self.memory_gb >= _LARGE_MAC_GB else _MAC_SHARE
             return round(self.memory_gb * GIBIBYTE * share)
         return max(0, round(self.gpu_gb * GIBIBYTE) - GPU_KEEPS_BYTES)
+
+
+def _round_gigabytes(byte_count: int) -> str:
+    """An assumption, which has no digits after the point: `3 GB`."""
+    return f"{byte_count / GIGABYTE:g} GB"

@@ -16,7 +16,7 @@ from playground.fit.budget import Budget, DeviceBudget
 from playground.fit.plan import MemoryPlan
 from playground.fit.verdict import judge
 from playground.llama.params import ALL_LAYERS, AUTOMATIC, CPU_ONLY, DeviceChoice, Placement
-from playground.text_format import gibibytes, gibibytes_apart
+from playground.text_format import gigabytes, gigabytes_apart
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def _why_not_whole(search: _Search, whole: Placement, gpus: tuple[DeviceBudget, 
     try:
         plan = search.plan(whole)
     except PlaygroundError:
-        return f"{gibibytes(free)} of GPU memory are free, too little for a dry run"
-    needed_text, free_text = gibibytes_apart(sum(plan.on_device(gpu.name) for gpu in gpus), free)
+        return f"{gigabytes(free)} of GPU memory are free, too little for a dry run"
+    needed_text, free_text = gigabytes_apart(sum(plan.on_device(gpu.name) for gpu in gpus), free)
     why = f"all would need {needed_text} of GPU memory, and {free_text} are free"
     by_size = sorted(levels.items(), key=lambda level: level[1], reverse=True)
     smaller = next((name for name, weights in by_size if search.fits_whole_with(plan, weights)), None)

@@ -22,7 +22,7 @@ FIRST_CONTEXT: Final = 4096  # tokens; smaller ones need hardly less, and only m
 
 # An assumption, said on the page wherever it is used: what a desktop system, its services and a browser with a few tabs
 # hold when somebody sits down to chat. A bare server keeps less, a heavily used laptop more.
-SYSTEM_KEEPS_BYTES: Final = 3 << 30
+SYSTEM_KEEPS_BYTES: Final = 3_000_000_000
 _NEAR: Final = 4  # times: models whose numbers of weights differ by less are of about one size
 _FEWEST_MODELS: Final = 4  # of about one size, for a band; with fewer, all models count
 COMPUTERS_GB: Final = (8, 16, 24, 32, 64, 128)  # as sold: powers of 1024

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from playground.fit.budget import Budget, DeviceBudget
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import CONTEXT_STEP
-from playground.text_format import UNKNOWN, gibibytes, gibibytes_apart, speed_band
+from playground.text_format import UNKNOWN, gigabytes, gigabytes_apart, speed_band
 
 VerdictKind = Literal["fits", "tight", "slow", "wont_fit"]
 LABELS: Final[dict[VerdictKind, str]] = {"fits": "Fits", "tight": "Tight", "slow": "Slow", "wont_fit": "Won't fit"}
@@ -96,7 +96,7 @@ def _judge_device(plan: MemoryPlan, name: str, device: DeviceBudget | None) -> V
     needed = plan.on_device(name)
     if device is None:
         return Verdict("wont_fit", f"The device {name} is not there.", "Choose another device, or CPU only.", needed, 0)
-    needed_text, usable_text = gibibytes_apart(needed, device.usable)
+    needed_text, usable_text = gigabytes_apart(needed, device.usable)
     memory = f"the memory of {device.description}"
     if needed > device.usable:
         reason = f"{needed_text} must be in {memory}, and {usable_text} are free."
@@ -113,11 +113,11 @@ def _judge_device(plan: MemoryPlan, name: str, device: DeviceBudget | None) -> V
 
 def _judge_ram(plan: MemoryPlan, usable: int, largest_context: int | None, disk_speed: DiskSpeed) -> Verdict:
     if plan.may_stay is not None and plan.must_stay > plan.may_stay:
-        needed, available = gibibytes_apart(plan.must_stay, plan.may_stay)
+        needed, available = gigabytes_apart(plan.must_stay, plan.may_stay)
         reason = f"{needed} must stay in memory, and a process may take {available} here (ulimit -d)."
         return Verdict("wont_fit", reason, _smaller(plan, largest_context), plan.must_stay, plan.may_stay)
     if plan.must_stay > usable:
-        needed, available = gibibytes_apart(plan.must_stay, usable)
+        needed, available = gigabytes_apart(plan.must_stay, usable)
         reason = f"{needed} must stay in memory and {available} are usable: the system would end the model."
         return Verdict("wont_fit", reason, _smaller(plan, largest_context), plan.must_stay, usable)
     if plan.needed_by_each_token > usable:
@@ -141,7 +141,7 @@ def _slow(plan: MemoryPlan, usable: int, largest_context: int | None, disk_speed
     needed = plan.needed_by_each_token
     least = max(0, needed - usable - plan.base)
     waits = _WaitForDisk(plan.read_weights - (plan.needed - needed), least, disk_speed())
-    each, available = gibibytes_apart(needed, usable)
+    each, available = gigabytes_apart(needed, usable)
     what = "it runs, but reads weights" if waits.is_bearable else "its weights would be read"
     reason = f"Each token needs {each} and {available} are usable: {what} from the disk each time. {waits.sentence}"
     remedy = _smaller(plan, largest_context)
@@ -151,7 +151,7 @@ def _slow(plan: MemoryPlan, usable: int, largest_context: int | None, disk_speed
 def _without_some_experts(plan: MemoryPlan, usable: int, largest_context: int | None, disk_speed: DiskSpeed) -> Verdict:
     """All that one token reads fits, but not all experts. At worst, chance chooses the experts of each token."""
     lacking = plan.needed - usable
-    needed, available = gibibytes_apart(plan.needed, usable)
+    needed, available = gigabytes_apart(plan.needed, usable)
     reason = f"It needs {needed} with all its experts, and {available} are usable: {_NEW_SUBJECTS}"
     if lacking <= _FEW_EXPERTS * plan.mapped_experts:
         remedy = "Close other programs, or choose a smaller context."
@@ -193,7 +193,7 @@ class _WaitForDisk:
         if self.tokens_per_second is None or self.disk_speed is None:
             unknown = f"Expected speed: {UNKNOWN}, because the speed of the disk is not known."
             return unknown if self.is_bearable else ""
-        band, disk = speed_band(*self.tokens_per_second), gibibytes(round(self.disk_speed))
+        band, disk = speed_band(*self.tokens_per_second), gigabytes(round(self.disk_speed))
         return f"Expected: {band}, from the {disk}/s that this disk gives."
 
 
@@ -255,7 +255,7 @@ def _smaller(plan: MemoryPlan, largest_context: int | None) -> str:
 
 
 def _needs(needed: int, usable: int) -> str:
-    needed_text, usable_text = gibibytes_apart(needed, usable)
+    needed_text, usable_text = gigabytes_apart(needed, usable)
     return (
         f"It needs all of {usable_text} usable"
         if needed == usable

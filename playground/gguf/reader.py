@@ -18,7 +18,7 @@ import numpy as np
 from gguf.constants import GGUFValueType
 
 from playground.errors import BadModelFile
-from playground.text_format import one_line
+from playground.text_format import gigabytes, one_line
 
 _LONGEST_NAME: Final = 80  # characters of a key or a tensor's name in a sentence
 MIB: Final = 1024 * 1024
@@ -246,7 +246,7 @@ class GgufReader:
         if self.offset + count > LARGEST_HEADER_BYTES:
             raise BadModelFile(
                 f"The model file is damaged or not a language model: {what} lies more than "
-                f"{LARGEST_HEADER_BYTES // MIB} MiB into the file, where only weights should be.",
+                f"{gigabytes(LARGEST_HEADER_BYTES)} into the file, where only weights should be.",
                 ANOTHER_FILE,
             )
 

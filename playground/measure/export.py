@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 from playground.errors import RequestRefused
 from playground.measure.results import Measurement, ResultRow, What
 from playground.measure.votes import plain_cell
-from playground.text_format import UNKNOWN, gibibytes, one_line
+from playground.text_format import UNKNOWN, gigabytes, one_line
 
 FORMAT: Final = "gguf-playground measurements"
 MOST_IMPORTED: Final = 5_000
@@ -81,7 +81,7 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
         share = row.figure("fidelity", "top_token_agreement")
         cells = [
             *names,
-            gibibytes(row.size),
+            gigabytes(row.size),
             _number(row.own.bits_per_weight, 2),
             _with_error(row, "perplexity", 3),
             _with_error(row, "kl_divergence", 5),
@@ -129,7 +129,7 @@ def _with_error(row: ResultRow, name: str, digits: int) -> str:
 def read_export(data: bytes, source: str) -> list[Measurement]:
     """The measurements of a JSON export, under the name of its file. Raises RequestRefused for anything else."""
     if len(data) > MOST_BYTES:
-        raise RequestRefused(f"The file has {gibibytes(len(data))}.", f"Up to {gibibytes(MOST_BYTES)} are read.")
+        raise RequestRefused(f"The file has {gigabytes(len(data))}.", f"Up to {gigabytes(MOST_BYTES)} are read.")
     try:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:

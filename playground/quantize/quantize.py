@@ -27,7 +27,7 @@ from playground.llama.quantizer import Fallback
 from playground.machine.files import unfinished_file
 from playground.quantize.quantizer_process import QuantizerProcess
 from playground.resources import asset
-from playground.text_format import gibibytes_apart
+from playground.text_format import gigabytes_apart
 
 HEARTBEAT_SECONDS: Final = 0.25  # progress is yielded at least this often, so that a stop acts soon
 SILENCE_SECONDS: Final = 60.0  # a dry run takes 0.03 s for the starter, and reads no weights of larger models either
@@ -362,7 +362,7 @@ def _refuse_existing(target: Path) -> None:
 def _refuse_full_disk(folder: Path, planned: QuantizedSize) -> None:
     free = shutil.disk_usage(folder).free
     if planned.size > free:
-        needed_text, free_text = gibibytes_apart(planned.size, free)
+        needed_text, free_text = gigabytes_apart(planned.size, free)
         raise PlaygroundError(
             f"{planned.level} needs {needed_text}, and {free_text} are free on this disk.",
             "Free some space, or choose a smaller level.",

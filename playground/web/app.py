@@ -78,6 +78,7 @@ LAST_MESSAGES_SECONDS: Final = 5.0  # for what is under way to end by itself whe
 MOST_EVENTS_WAITING: Final = (
     10_000  # without a number Gradio lets one wait on a ZeroGPU Space, and a page begins with more
 )
+HEAD_SECONDS: Final = 30  # from one look at the free memory to the next
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 
 
@@ -161,8 +162,10 @@ def build_app(
         keep_pickers_current((chat.picker, left, right), picker_service, [models.models_changed])
         offer_api(ApiService(services, models_service.hub), sessions.forget_soon)
         page.load(draw_head, None, head, show_progress="hidden", api_visibility="private")
-        page.load(js=javascript("page.js"), show_progress="hidden", api_visibility="private")
-        page.load(js=javascript("copy_as_written.js"), show_progress="hidden", api_visibility="private")
+        clock = gr.Timer(HEAD_SECONDS)
+        clock.tick(draw_head, None, head, show_progress="hidden", api_visibility="private")
+        for script in ("page.js", "keyboard.js", "copy_as_written.js"):
+            page.load(js=javascript(script), show_progress="hidden", api_visibility="private")
         page.unload(close_session)
 
     page.queue(max_size=MOST_EVENTS_WAITING, default_concurrency_limit=QUICK_EVENTS_AT_ONCE)

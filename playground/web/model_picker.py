@@ -21,7 +21,7 @@ from playground.app.model_picker import ModelPickerService, PickerView
 from playground.app.servers import Servers
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
-from playground.text_format import gibibytes
+from playground.text_format import gigabytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
@@ -82,6 +82,7 @@ class PickerComponents:
     stop_making: gr.Button
     making: gr.HTML
     models_changed: gr.Textbox  # changes whenever this picker's tab has added a model file or a server
+    drawn_model: gr.State  # the one whose levels are shown
     context: gr.HTML
     kv_type: gr.Radio
     where: WhereItRuns
@@ -96,6 +97,11 @@ class PickerComponents:
 
     @property
     def outputs(self) -> list[Any]:
+        """All that a redraw may change."""
+        return [*self._shown, self.drawn_model]
+
+    @property
+    def _shown(self) -> list[Any]:
         """What `choice_updates` may change."""
         choice = [self.model, self.level, self.context, self.kv_type, *self.where.choice]
         return [self.line, *choice, self.where.box, self.memory, self.make]
@@ -151,7 +157,12 @@ class PickerComponents:
             **self.where.updates(view),
             self.memory: bar,
             self.make: _make_button(view),
+            self.drawn_model: choice.model,
         }
+
+    def is_drawn(self, values: Values) -> bool:
+        """Whether the chosen model is shown already: a box of choices reports also when a person only leaves it."""
+        return values[self.model] is not None and values[self.model] == values[self.drawn_model]
 
 
 # --- lay out ---
@@ -161,6 +172,7 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
     """The picker inside the column that is open; `group` is its name on the page: "chat", "left" or "right"."""
     on_zerogpu = service.zerogpu is not None and group == "chat"
     with gr.Column(elem_classes="gp-picker", elem_id=f"{group}-picker"):
+        drawn_model = gr.State()
         line = gr.HTML(
             picker_line("Choose a model", "", None, None),
             js_on_load=javascript("picker_fold.js"),
@@ -204,6 +216,7 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
         stop_making=stop_making,
         making=making,
         models_changed=models_changed,
+        drawn_model=drawn_model,
         context=context,
         kv_type=kv_type,
         where=where,
@@ -246,10 +259,10 @@ def picker_views(
 
 
 def _make_button(view: PickerView) -> gr.Button:
-    """`Make Q2_0 (62 MiB)`; hidden where the chosen level is on the disk."""
+    """`Make Q2_0 (62.2 MB)`; hidden where the chosen level is on the disk."""
     if view.to_make is None:
         return gr.Button(visible=False)
-    return gr.Button(f"Make {view.to_make.level} ({gibibytes(view.to_make.size)})", visible=True)
+    return gr.Button(f"Make {view.to_make.level} ({gigabytes(view.to_make.size)})", visible=True)
 
 
 def _quantization_updates(picker: PickerComponents, update: QuantizationUpdate) -> Updates:
@@ -269,9 +282,11 @@ def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
     redraw = _redrawing(picker, service, after_click=True)
 
     def redraw_another_model(request: gr.Request, values: Values) -> Iterator[Updates]:
+        if picker.is_drawn(values):
+            return
         yield from redraw(request, {**values, picker.level: None, picker.context: None})
 
-    picker.model.input(redraw_another_model, picker.inputs, picker.outputs, **_REDRAW)
+    picker.model.input(redraw_another_model, {*picker.inputs, picker.drawn_model}, picker.outputs, **_REDRAW)
     other_changes = [one.input for one in (picker.level, *picker.settings)]
     gr.on(other_changes, redraw, picker.inputs, picker.outputs, **_REDRAW)
     visitor = partial(visitor_of, runs=service.runs, via="chat" if picker.group == "chat" else "compare")

@@ -64,7 +64,7 @@ def test_no_speed_is_praised_without_reason(
 
 def test_sizes_and_agreement_have_their_figures() -> None:
     file, memory, _, agreement = result_tiles(replace(OTHER, agreement=0.714, kl_divergence=0.0))
-    assert (file.headline, file.detail) == ("−37%", "138 MiB → 87 MiB")
+    assert (file.headline, file.detail) == ("−37%", "145 MB → 91.2 MB")
     assert memory.title == "Memory with 4K context" and memory.headline == "−17%"
     assert (agreement.headline, agreement.detail) == ("71% of A’s words", "KL divergence 0")
     assert result_tiles(ResultFacts())[3].headline == "–"

@@ -104,7 +104,7 @@ def test_where_the_gpu_is_short_the_reason_names_a_level_that_would_fit_whole(gp
         picker = ModelPickerService(here.library, here.planner, here.pool.budget_for, 4, here.quantization_jobs)
         view = list(picker.views(ModelChoice(NAME, "Q4_1", 4096)))[-1]
     assert re.fullmatch(
-        r"\d+ of 31 layers on the GPU: all would need \d+ MiB of GPU memory, and 190 MiB are free; "
+        r"\d+ of 31 layers on the GPU: all would need [\d.]+ MB of GPU memory, and 199 MB are free; "
         r"level Q\w+ would fit whole\.",
         view.where,
     )

@@ -68,7 +68,7 @@ def test_machine_names_the_devices_that_a_model_can_run_on(capsys: pytest.Captur
 
 
 def test_machine_is_readable_without_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "GiB" in text(capsys, "machine")
+    assert " GB" in text(capsys, "machine")
 
 
 # --- levels ---

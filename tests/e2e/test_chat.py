@@ -64,7 +64,7 @@ def detail(page: Page, name: str) -> str:
 
 
 def needed(page: Page) -> str:
-    """What the memory bar says is needed, such as "263 MiB"."""
+    """What the memory bar says is needed, such as "276 MB"."""
     return page.locator("#chat-memory .gp-memory-head b").inner_text()
 
 
@@ -109,7 +109,7 @@ def test_the_model_is_loaded_with_one_click_and_says_what_it_takes(page: Page) -
     page.get_by_role("button", name="Load", exact=True).click()
     expect(page.locator("#chat-progress")).to_contain_text("ready")
     expect(page.locator("#chat-progress").get_by_role("row", name="Total")).to_contain_text(
-        re.compile(r"[\d.]+ MiB\s*[\d.]+ MiB")
+        re.compile(r"[\d.]+ MB\s*[\d.]+ MB")
     )
     page.get_by_role("button", name="In memory · Unload").click()
     expect(page.locator("#chat-progress")).to_contain_text("was unloaded")

@@ -71,7 +71,7 @@ def test_one_click_shows_four_bits_beside_eight_and_the_dial_takes_b_further_dow
         expect(pane).to_contain_text(re.compile(r"[\d.]+ tok/s.* tokens"))
     result = compare.locator("#compare-result")
     expect(result).to_contain_text(re.compile("Same answer, with a 37% smaller file|Both get it right"))
-    expect(result.locator(".gp-tile").first).to_contain_text("138 MiB → 87 MiB")
+    expect(result.locator(".gp-tile").first).to_contain_text("145 MB → 91.7 MB")
     expect(result.locator(".gp-tile").last).to_contain_text(re.compile(r"\d+% of A’s words"))
     for part in ("#compare-dial", "#compare-pane-b", "#compare-result .gp-verdict", "#compare-send"):
         expect(compare.locator(part)).to_be_in_viewport(ratio=1)
@@ -123,7 +123,9 @@ def test_a_press_on_a_level_moves_b_and_a_dragged_handle_moves_a(compare: Page) 
     goal.hover()
     compare.mouse.up()
     assert level(compare, "A").startswith("Q4_1") and level(compare, "B").startswith("Q2_0")
-    expect(compare.locator("#compare-result .gp-tile").first).to_contain_text("94 MiB → 59 MiB")  # before any question
+    expect(compare.locator("#compare-result .gp-tile").first).to_contain_text(
+        "98.4 MB → 61.9 MB"
+    )  # before any question
 
 
 def test_two_different_models_are_one_click_away(compare: Page) -> None:

@@ -26,7 +26,7 @@ def playground_process(
 
 
 def test_a_person_sees_where_a_model_will_run_and_chooses_it(page: Page) -> None:
-    expect(page.locator("#head")).to_contain_text("1.0 GiB free of 1.0 GiB")
+    expect(page.locator("#head")).to_contain_text("1.07 GB free of 1.07 GB")
     memory = page.locator("#chat-memory")
     expect(memory).to_contain_text("All 31 layers on the GPU.")
 

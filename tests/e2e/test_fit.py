@@ -41,14 +41,16 @@ def test_the_articles_example_stands_when_the_tab_is_opened(page: Page) -> None:
     expect(page.locator("#fit-model input")).to_have_value("Gemma 4 12B")
     expect(table.get_by_role("row")).to_have_count(5)
     expect(table.get_by_role("columnheader")).to_have_text(["Level", "4K", "8K", "16K", "32K", "64K", "128K", "256K"])
-    expect(cell(page, "Q4_K_M", "256K")).to_contain_text(re.compile(r"(Fits|Tight|Won't fit)\s*11\.[567] GiB"))
-    expect(page.locator("#fit-headline h2")).to_have_text("You may have read 96 GB for the KV cache. It is 4.4 GB.")
+    expect(cell(page, "Q4_K_M", "256K")).to_contain_text(re.compile(r"(Fits|Tight|Won't fit)\s*12\.[3456] GB"))
+    expect(page.locator("#fit-headline h2")).to_have_text(
+        "You may have read 103 GB (96.0 GiB) for the KV cache. It is 4.71 GB."
+    )
     expect(
         page.get_by_role("img", name=re.compile("Memory by context, from 4K to 256K tokens: F16 from"))
     ).to_be_visible()
     last = page.locator(".gp-kv-table tbody tr").last
-    expect(last).to_contain_text("96.0 GiB")
-    expect(last).to_contain_text("4.4 GiB")
+    expect(last).to_contain_text("103 GB")
+    expect(last).to_contain_text("4.71 GB")
     expect(last).to_contain_text("22×")
 
 
@@ -57,10 +59,10 @@ def test_another_computer_and_a_smaller_cache_change_the_verdicts(page: Page) ->
     page.get_by_label("PC without a GPU").check()
     page.get_by_label("8 GB", exact=True).check()
     expect(cell(page, "Q4_K_M", "256K")).to_contain_text("Won't fit")
-    expect(page.locator("#fit-assumed")).to_contain_text("take 3.0 GiB")
+    expect(page.locator("#fit-assumed")).to_contain_text("take 3 GB")
     page.get_by_label("PC with a GPU").check()
     page.locator("#fit-gpu-gb").get_by_label("24 GB").check()
-    expect(page.locator("#fit-assumed")).to_contain_text("23.0 GiB on the GPU")
+    expect(page.locator("#fit-assumed")).to_contain_text("24.8 GB on the GPU")
     expect(cell(page, "Q4_K_M", "256K")).to_contain_text("all on the GPU")
     page.get_by_label("PC without a GPU").check()
     page.get_by_label("Other", exact=True).check()
@@ -69,7 +71,7 @@ def test_another_computer_and_a_smaller_cache_change_the_verdicts(page: Page) ->
     expect(page.locator("#fit-assumed")).to_contain_text("200 GB")
     expect(cell(page, "F16", "256K")).to_contain_text("Fits")
     page.get_by_label("q4_0: a quarter").check()
-    expect(page.locator(".gp-kv-table tbody tr").last).to_contain_text("27.0 GiB")
+    expect(page.locator(".gp-kv-table tbody tr").last).to_contain_text("29.0 GB")
 
 
 def test_a_cell_of_a_model_on_disk_opens_chat_with_it(page: Page) -> None:
@@ -93,10 +95,10 @@ def test_the_question_is_answered_for_the_chosen_level_and_context(page: Page) -
     """The process's own base is measured, so the last digit is the computer's."""
     open_fit(page)
     answer = page.locator("#fit-answer")
-    expect(answer).to_contain_text(re.compile(r"Gemma 4 12B at Q4_K_M with 128K tokens of context needs 9\.[45] GiB"))
+    expect(answer).to_contain_text(re.compile(r"Gemma 4 12B at Q4_K_M with 128K tokens of context needs 10\.[0123] GB"))
     page.locator("#fit-level input").click()
     page.get_by_role("option", name="Q8_0").click()
-    expect(answer).to_contain_text(re.compile(r"at Q8_0 with 128K tokens of context needs 14\.[345] GiB"))
+    expect(answer).to_contain_text(re.compile(r"at Q8_0 with 128K tokens of context needs 15\.[3456] GB"))
     expect(answer).to_contain_text("24 GB")
 
 

@@ -68,7 +68,7 @@ def find_repository(page: Page) -> None:
 
 def test_a_level_is_made_from_the_picker_selected_at_once_and_listed_beside_it(page: Page) -> None:
     offer(page, "Q2_0").check()
-    page.get_by_role("button", name=re.compile(r"Make Q2_0 \(59 MiB\)")).click()
+    page.get_by_role("button", name=re.compile(r"Make Q2_0 \(61.9 MB\)")).click()
     expect(page.locator("#chat-level .gp-scroll > label input[value=Q2_0]")).to_be_checked()
     expect(page.locator("#chat-make")).to_be_hidden()
     page.get_by_role("tab", name="Compare").click()
@@ -91,7 +91,7 @@ def test_a_level_is_made_and_deleted_in_the_models_tab(page: Page) -> None:
     page.get_by_role("button", name="Make Q8_0").click()
     expect(page.locator("#models-making")).to_contain_text("Made Q8_0")
     page.get_by_role("button", name="Delete SmolLM2 135M Instruct Q8_0").click()
-    expect(page.locator("#models-question")).to_contain_text("(138 MiB) from this disk?")
+    expect(page.locator("#models-question")).to_contain_text("(145 MB) from this disk?")
     page.get_by_role("button", name="Keep it").click()
     expect(page.locator("#models-question")).to_be_hidden()
     page.get_by_role("button", name="Delete SmolLM2 135M Instruct Q8_0").click()
@@ -108,9 +108,9 @@ def test_a_model_is_found_judged_downloaded_cancelled_resumed_and_talked_to(visi
     other = visit()  # downloads are everybody's
     open_models(other)
     held = hub.hold("Fox-135M-Q4_1", 40 * MIB)
-    page.get_by_role("button", name="Download Q4_1 (94 MiB)").click()
+    page.get_by_role("button", name="Download Q4_1 (98.4 MB)").click()
     way = page.locator("#models-downloads")
-    expect(way).to_contain_text(re.compile(r"Downloading · \d+ MiB of 94 MiB · \d+%"))
+    expect(way).to_contain_text(re.compile(r"Downloading · [\d.]+ MB of 98.4 MB · \d+%"))
     assert held.reached.wait(30)
     expect(other.locator("#models-downloads")).to_contain_text("Downloading")
     page.get_by_role("button", name="Cancel Fox-135M Q4_1").click()

@@ -53,7 +53,7 @@ def test_all_layers_go_to_the_gpu_if_they_fit() -> None:
 def test_as_many_layers_as_fit_go_to_the_gpu_and_the_reason_has_the_figures() -> None:
     placement, reason = chosen(Budget(64 * GIB, (card(7.1),)))
     assert placement.gpu_layers == 28
-    assert reason == "28 of 48 layers on the GPU: all would need 12.0 GiB of GPU memory, and 7.1 GiB are free."
+    assert reason == "28 of 48 layers on the GPU: all would need 12.9 GB of GPU memory, and 7.62 GB are free."
 
 
 def test_the_margin_is_the_smaller_of_bytes_and_a_share() -> None:
@@ -71,11 +71,11 @@ def test_the_reason_names_the_largest_level_that_would_fit_whole() -> None:
     levels = {"Q4_K_M": LAYERS * LAYER, "Q3_K_M": 10 * GIB, "Q2_K": 8 * GIB}
     run = choose_placement(AUTOMATIC_CHOICE, budget, DENSE, plan_at, levels)
     assert run.reason == (
-        "43 of 48 layers on the GPU: all would need 12.0 GiB of GPU memory, and 10.9 GiB are free; level Q3_K_M would "
+        "43 of 48 layers on the GPU: all would need 12.9 GB of GPU memory, and 11.7 GB are free; level Q3_K_M would "
         "fit whole."
     )
     none = choose_placement(AUTOMATIC_CHOICE, budget, DENSE, plan_at, {"Q4_K_M": LAYERS * LAYER})
-    assert none.reason.endswith("10.9 GiB are free.")
+    assert none.reason.endswith("11.7 GB are free.")
 
 
 @pytest.mark.parametrize("gib", [0.3, 1, 3.3, 6, 9.7, 11.9])
@@ -94,7 +94,7 @@ def test_the_number_of_layers_is_found_with_few_questions(gib: float) -> None:
 def test_experts_go_to_ram_before_whole_layers_do() -> None:
     placement, reason = chosen(Budget(64 * GIB, (card(7.1),)), count=MIXTURE)
     assert placement.gpu_layers == ALL_LAYERS and placement.experts_in_ram == 26
-    assert reason.startswith("All 48 layers on the GPU, but the experts of 26 of them in RAM: all would need 12.0 GiB")
+    assert reason.startswith("All 48 layers on the GPU, but the experts of 26 of them in RAM: all would need 12.9 GB")
 
 
 def test_layers_stay_in_ram_where_their_experts_alone_do_not_make_room() -> None:
@@ -104,7 +104,7 @@ def test_layers_stay_in_ram_where_their_experts_alone_do_not_make_room() -> None
 
 def test_without_room_for_one_layer_the_cpu_runs_it() -> None:
     placement, reason = chosen(Budget(64 * GIB, (card(0.1),)))
-    assert placement == CPU_ONLY and reason.startswith("No layer on the GPU: all would need 12.0 GiB")
+    assert placement == CPU_ONLY and reason.startswith("No layer on the GPU: all would need 12.9 GB")
 
 
 def test_several_gpus_share_the_layers_by_their_free_memory() -> None:
@@ -187,7 +187,7 @@ def test_an_impossible_choice_from_a_browser_is_automatic(text: object) -> None:
 def test_the_verdict_names_the_gpu_that_is_short() -> None:
     verdict = judge(plan_at(Placement(("CUDA0",), ALL_LAYERS)), Budget(64 * GIB, (card(8),)))
     assert verdict.kind == "wont_fit"
-    assert verdict.reason == "12.0 GiB must be in the memory of NVIDIA GeForce RTX 4070, and 8.0 GiB are free."
+    assert verdict.reason == "12.9 GB must be in the memory of NVIDIA GeForce RTX 4070, and 8.59 GB are free."
 
 
 def test_a_gpu_with_room_does_not_help_ram_that_is_short() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from playground.chat.comparison import LEAST_TOKENS
-from playground.text_format import UNKNOWN, counted, gibibytes_apart, percent, short_tokens
+from playground.text_format import UNKNOWN, counted, gigabytes_apart, in_gibibytes, percent, short_tokens
 
 NotCompared = Literal["", "not asked", "short", "busy", "shared", "noise"]  # why no speed is called better
 
@@ -52,13 +52,17 @@ class ResultFacts:
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure. shares: of the larger of both, for two bars; is_quiet: the difference means nothing."""
+    """One figure. shares: of the larger of both, for two bars. is_quiet: the difference means nothing.
+
+    hint: the figures in other words, "" if there are none.
+    """
 
     title: str
     headline: str
     detail: str
     shares: tuple[float, float] | None = None
     is_quiet: bool = False
+    hint: str = ""
 
 
 def result_sentence(facts: ResultFacts) -> str:
@@ -128,10 +132,11 @@ def _bytes_tile(title: str, sizes: Pair, how: str) -> Tile:
     first, second = sizes
     if not first or not second:
         return Tile(title, UNKNOWN, "unknown")
-    texts = gibibytes_apart(first, second)
+    texts = gigabytes_apart(first, second)
     largest = max(first, second)
     change = "the same" if first == second else f"{'−' if second < first else '+'}{percent(abs(second / first - 1))}"
-    return Tile(title, change, f"{texts[0]} → {texts[1]}{how}", (first / largest, second / largest), first == second)
+    detail, hint = f"{texts[0]} → {texts[1]}{how}", f"{in_gibibytes(first)} → {in_gibibytes(second)}"
+    return Tile(title, change, detail, (first / largest, second / largest), first == second, hint)
 
 
 def _speed_tile(facts: ResultFacts) -> Tile:

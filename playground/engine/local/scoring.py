@@ -39,6 +39,7 @@ from playground.engine.protocol import (
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.control_tokens import Span
 from playground.llama.params import SCORED_ROWS
+from playground.text_format import gigabytes
 
 TOP: Final = 5  # alternatives in each TokenScore
 SPARE_DISK_BYTES: Final = 256 << 20  # left free beside the file of log-probabilities
@@ -332,7 +333,7 @@ def _refuse_full_disk(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < needed + SPARE_DISK_BYTES:
         raise PlaygroundError(
-            f"The reference's scores need {needed / (1 << 20):,.0f} MiB on disk for a short time; "
-            f"{free / (1 << 20):,.0f} MiB are free, and the last {SPARE_DISK_BYTES >> 20} MiB are left alone.",
+            f"The reference's scores need {gigabytes(needed)} on disk for a short time; "
+            f"{gigabytes(free)} are free, and the last {gigabytes(SPARE_DISK_BYTES)} are left alone.",
             "Free some space or measure a shorter text.",
         )

@@ -1,4 +1,4 @@
-"""The list of unfinished downloads in the data folder, so that a restart goes on with them.
+"""The list of unfinished downloads in the data folder, so that a restart goes on with them, and the speed of the last.
 
 One running playground at a time owns the list, by a file lock that ends with its process. A list that cannot be read is
 moved aside, never overwritten.
@@ -21,6 +21,7 @@ from playground.machine.files import damaged_file_path, write_json_atomically
 from playground.models.hub.repository import HubLevel
 
 _LOG: Final = logging.getLogger(__name__)
+_FASTEST: Final = 1e12  # bytes per second; no connection is so fast
 
 
 class JournalEntry(BaseModel):
@@ -45,6 +46,7 @@ class DownloadJournal:
         self.damage_note = ""  # a sentence for the page, once a damaged list was found
         self.is_ours = False
         self._path = data_dir / "downloads.json"
+        self._speed_path = data_dir / "download-speed.json"
         self._lock = FileLock(data_dir / "downloads.lock", thread_local=False)
         self._may_write = True
 
@@ -99,6 +101,21 @@ class DownloadJournal:
         if self.is_ours and self._may_write:
             with suppress(PlaygroundError):
                 write_json_atomically(self._path, [entry.model_dump() for entry in entries])
+
+    def read_speed(self) -> float | None:
+        """Bytes per second of the last download of an earlier run; None if there was none, or the file is damaged."""
+        try:
+            speed = json.loads(self._speed_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        is_number = isinstance(speed, int | float) and not isinstance(speed, bool)
+        return float(speed) if is_number and 0 < speed < _FASTEST else None
+
+    def write_speed(self, speed: float) -> None:
+        """Bytes per second of a download that has ended. If it cannot be written, the next run starts without it."""
+        if self.is_ours:
+            with suppress(PlaygroundError):
+                write_json_atomically(self._speed_path, round(speed))
 
     def _move_aside(self, cause: Exception) -> None:
         """Rename the damaged list. If that fails, it stays, and nothing is written in this run."""

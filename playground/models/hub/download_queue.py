@@ -85,7 +85,7 @@ class DownloadQueue:
 
     @property
     def last_speed(self) -> float | None:
-        """Bytes per second of the download that runs, else of the last one; None before the first of this run."""
+        """Bytes per second of the download that runs, else of the last one, as in an earlier run; None before any."""
         return self._last_speed
 
     def start_download(self, level: HubLevel) -> str:
@@ -174,6 +174,7 @@ class DownloadQueue:
         if not self._journal.acquire_lock():
             _LOG.warning("%s", self._journal.warning)
             return
+        self._last_speed = self._last_speed or self._journal.read_speed()
         for entry in self._journal.read_entries():
             with suppress(PlaygroundError):  # an entry with impossible names
                 self._add(entry.level).restore_state(entry)
@@ -219,6 +220,8 @@ class DownloadQueue:
             state = "interrupted" if interrupted else record.state
             events.download_ended(record.level.reference, state, job.transfer.bytes_received, record.note)
             with self._changed:
+                if self._last_speed and job.transfer.bytes_received:
+                    self._journal.write_speed(self._last_speed)
                 self._save_and_notify()
 
     def _save_and_notify(self) -> None:

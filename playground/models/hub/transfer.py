@@ -23,7 +23,7 @@ from playground.models.hub.cache import RepoCache
 from playground.models.hub.client import CancelToken, HubClient, RetryPolicy
 from playground.models.hub.headers import HubHeaders
 from playground.models.hub.repository import HubFile, HubLevel
-from playground.text_format import gibibytes
+from playground.text_format import gigabytes
 
 TransferStage = Literal["preparing", "checking", "downloading", "waiting"]
 MIB: Final = 1024 * 1024
@@ -100,7 +100,7 @@ class Transfer:
         free = self._free(self._cache.root)
         if needed > free:
             raise HubProblem(
-                f"{self.level.reference} needs {gibibytes(needed)} on the disk: {gibibytes(needed - free)} too much.",
+                f"{self.level.reference} needs {gigabytes(needed)} on the disk: {gigabytes(needed - free)} too much.",
                 f"Free some space on the disk of {self._hub.cache_dir}, or choose a smaller level.",
             )
 

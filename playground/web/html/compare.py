@@ -17,7 +17,7 @@ from playground.app.compare.updates import (
 from playground.chat.comparison import DISTURBED_SENTENCE, MEMORY_SENTENCE, ComparisonRow, MeasurementNoise, Mode
 from playground.errors import PlaygroundError
 from playground.measure.votes import Contestant, Pair, Tally
-from playground.text_format import UNKNOWN, count, gibibytes, percent, seconds
+from playground.text_format import UNKNOWN, count, gigabytes, percent, seconds
 from playground.web.html.page import error_card, notice
 from playground.web.html.reply import live_line
 from playground.web.html.templates import render
@@ -101,10 +101,10 @@ def differences_table(answers: ComparedAnswers) -> str:
 
 
 def _advantage(row: ComparisonRow) -> str:
-    """`1.6 times as fast`, `62 MiB less`."""
+    """`1.6 times as fast`, `65.0 MB less`."""
     first, second = (float(value or 0) for value in row.values)
     if row.unit == "bytes":
-        return f"{gibibytes(int(abs(first - second)))} less"
+        return f"{gigabytes(int(abs(first - second)))} less"
     if row.unit == "seconds":
         return f"{seconds(abs(first - second))} sooner"
     ratio = max(first, second) / min(first, second)

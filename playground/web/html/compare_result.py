@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from markupsafe import Markup
 
 from playground.app.compare.result import ResultFacts, Tile, next_step, result_sentence, result_tiles
@@ -9,6 +11,8 @@ from playground.app.compare.updates import ComparedAnswers
 from playground.web.html.answer_tokens import first_difference_section
 from playground.web.html.compare import differences_table
 from playground.web.html.templates import render
+
+_WHY: Final = ("size", "context", "figures", "loss")  # the section of Learn that is behind each tile
 
 
 def result_section(facts: ResultFacts, answers: ComparedAnswers | None = None, reveal: str = "") -> Markup:
@@ -21,17 +25,19 @@ def result_section(facts: ResultFacts, answers: ComparedAnswers | None = None, r
         "compare_result.html#result",
         sentence=reveal or result_sentence(facts),
         next_step=result_sentence(facts) if reveal else next_step(facts),
-        tiles=[_drawn(tile) for tile in result_tiles(facts)],
+        tiles=[_drawn(tile, why) for tile, why in zip(result_tiles(facts), _WHY, strict=True)],
         details=details,
     )
 
 
-def _drawn(tile: Tile) -> dict[str, object]:
+def _drawn(tile: Tile, why: str) -> dict[str, object]:
     shares = [f"{100 * share:.1f}" for share in tile.shares] if tile.shares else None
     return {
         "title": tile.title,
         "headline": tile.headline,
         "detail": tile.detail,
+        "hint": f"{tile.detail} ({tile.hint})" if tile.hint else tile.detail,
         "shares": shares,
         "is_quiet": tile.is_quiet,
+        "why": why,
     }

@@ -8,7 +8,7 @@ from typing import Final
 from markupsafe import Markup
 
 from playground.app.compare.dial import Dial, DialStop
-from playground.text_format import about, bits, gibibytes
+from playground.text_format import about, bits, gigabytes, in_gibibytes
 from playground.web.html.templates import render
 
 _BAR_PIXELS: Final = 40  # of the largest level
@@ -44,7 +44,7 @@ def _drawn(stop: DialStop, largest: int) -> dict[str, object]:
         mark, where = "✓ on disk", "on this disk"
     else:
         mark, where = f"+ {about(stop.make_seconds).removeprefix('about ')}", f"made here in {about(stop.make_seconds)}"
-    size = gibibytes(stop.size)
+    size = gigabytes(stop.size)
     origin = f" Made from {stop.made_from}, so it cannot be better." if stop.made_from else ""
     return {
         "value": stop.value,
@@ -55,5 +55,5 @@ def _drawn(stop: DialStop, largest: int) -> dict[str, object]:
         "is_here": stop.is_here,
         "height": max(_LEAST_PIXELS, round(_BAR_PIXELS * stop.size / largest)),
         "text": f"{stop.name}, {bits(stop.bits_per_weight)} per weight, {size}, {where}",
-        "summary": f"{stop.summary} {where[0].upper()}{where[1:]}.{origin}",
+        "summary": f"{stop.summary} {size} ({in_gibibytes(stop.size)}), {where}.{origin}",
     }

@@ -10,7 +10,7 @@ from playground.app.fit import OTHER, memory_choices
 from playground.errors import PlaygroundError
 from playground.fit.computers import ComputerKind
 from playground.fit.table import computers_for
-from playground.text_format import gibibytes, gibibytes_apart, pages, short_tokens
+from playground.text_format import gigabytes, gigabytes_apart, pages, short_tokens
 from playground.web.html.memory import VERDICT_SIGNS, verdict_chip
 from playground.web.html.page import paragraph
 from playground.web.html.templates import render
@@ -42,14 +42,14 @@ def memory_choices_to_read(kind: ComputerKind | None) -> list[tuple[str, str]]:
 
 
 def memory_in_words(budget: Budget) -> str:
-    """`16.5 GiB usable`, `10.9 GiB on the GPU, 22.1 GiB of RAM`."""
+    """`17.7 GB usable`, `11.7 GB on the GPU, 23.7 GB of RAM`."""
     if not budget.devices:
-        return f"{gibibytes(budget.usable)} usable"
-    on_gpus = gibibytes(sum(device.usable for device in budget.devices))
+        return f"{gigabytes(budget.usable)} usable"
+    on_gpus = gigabytes(sum(device.usable for device in budget.devices))
     gpus = "the GPU" if len(budget.devices) == 1 else f"{len(budget.devices)} GPUs"
     if all(device.unified for device in budget.devices):
-        return f"{gibibytes(budget.usable)} usable, {on_gpus} of it on {gpus}"
-    return f"{on_gpus} on {gpus}, {gibibytes(budget.usable)} of RAM"
+        return f"{gigabytes(budget.usable)} usable, {on_gpus} of it on {gpus}"
+    return f"{on_gpus} on {gpus}, {gigabytes(budget.usable)} of RAM"
 
 
 def computer_line(view: FitView) -> str:
@@ -75,7 +75,7 @@ def answer_sentence(view: FitView) -> str:
     if table is None or cell is None:
         return "" if isinstance(view.message, PlaygroundError) else paragraph("Planning …", "gp-fit-answer")
     row = next(row for row in table.rows if row.size.level == choice.level)
-    needed, usable = gibibytes_apart(cell.plan.needed_everywhere, table.usable)
+    needed, usable = gigabytes_apart(cell.plan.needed_everywhere, table.usable)
     return render(
         "fit.html#answer",
         chip=Markup(verdict_chip(cell.verdict)),
@@ -84,8 +84,8 @@ def answer_sentence(view: FitView) -> str:
         tokens=short_tokens(choice.context or 0),
         held=pages(choice.context or 0),
         about="at most " if row.size.is_estimate else "",
-        needed=gibibytes(cell.plan.needed_everywhere) if cell.reason else needed,
-        on_cpu=gibibytes(cell.on_cpu.needed),
+        needed=gigabytes(cell.plan.needed_everywhere) if cell.reason else needed,
+        on_cpu=gigabytes(cell.on_cpu.needed),
         need=computers_for(cell.on_cpu),
         where=cell.reason,
         computer=_computer(view),

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from playground.text_format import GIBIBYTE, gibibytes, short_tokens
+from playground.text_format import GIGABYTE, gigabytes, short_tokens
 from playground.web.html.templates import render
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def memory_chart(view: FitView) -> str:
     drawn = [size for _, size, _ in limits if size <= _LIMIT_WITHIN * highest]
     scale = _ABOVE * max([highest, *drawn])
     lines = [_line(row, table, scale, is_chosen=row.size.level == view.choice.level) for row in table.rows]
-    above = [f"{label}: {gibibytes(size)}" for _, size, label in limits if size not in drawn]
+    above = [f"{label}: {gigabytes(size)}" for _, size, label in limits if size not in drawn]
     return render(
         "fit.html#chart",
         spoken=_in_words(table),
@@ -75,7 +75,7 @@ def memory_chart(view: FitView) -> str:
         grid=_grid(scale),
         contexts=[(_x(context, table), short_tokens(context)) for context in table.contexts],
         limits=[
-            _MemoryEnd(kind, _y(size, scale), f"{label}: {gibibytes(size)}")
+            _MemoryEnd(kind, _y(size, scale), f"{label}: {gigabytes(size)}")
             for kind, size, label in limits
             if size in drawn
         ],
@@ -98,7 +98,7 @@ def _line(row: FitRow, table: FitTable, scale: float, *, is_chosen: bool) -> _Li
         _Dot(
             _x(context, table),
             _y(cell.plan.needed_everywhere, scale),
-            f"{row.size.level}, {short_tokens(context)}: {gibibytes(cell.plan.needed_everywhere)}, "
+            f"{row.size.level}, {short_tokens(context)}: {gigabytes(cell.plan.needed_everywhere)}, "
             + ", ".join(filter(None, (cell.verdict.label, cell.where))),
         )
         for context, cell in zip(table.contexts, row.cells, strict=True)
@@ -114,7 +114,7 @@ def _chosen_dot(lines: list[_Line], view: FitView) -> _Dot | None:
     if table is None or cell is None or line is None:
         return None
     dot = line.dots[table.contexts.index(choice.context or 0)]
-    return _Dot(dot.x, dot.y, gibibytes(cell.plan.needed_everywhere))
+    return _Dot(dot.x, dot.y, gigabytes(cell.plan.needed_everywhere))
 
 
 def _spread(lines: list[_Line]) -> list[float]:
@@ -143,25 +143,25 @@ def _y(byte_count: float, scale: float) -> float:
 
 
 def _grid(scale: float) -> list[tuple[float, str]]:
-    """(y, label in GiB) of each grid line."""
-    step = _grid_step(scale / GIBIBYTE)
-    lines = math.floor(scale / GIBIBYTE / step) + 1
-    return [(_y(number * step * GIBIBYTE, scale), f"{number * step:g}") for number in range(lines)]
+    """(y, label in GB) of each grid line."""
+    step = _grid_step(scale / GIGABYTE)
+    lines = math.floor(scale / GIGABYTE / step) + 1
+    return [(_y(number * step * GIGABYTE, scale), f"{number * step:g}") for number in range(lines)]
 
 
-def _grid_step(gibibytes_shown: float) -> float:
+def _grid_step(gigabytes_shown: float) -> float:
     """1, 2 or 5 times a power of ten, so that there are at most four lines above the ground."""
-    rough = gibibytes_shown / _MOST_GRID_LINES
+    rough = gigabytes_shown / _MOST_GRID_LINES
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
 
 
 def _in_words(table: FitTable) -> str:
     ends = ", ".join(
-        f"{row.size.level} from {gibibytes(row.cells[0].plan.needed_everywhere)} to "
-        f"{gibibytes(row.cells[-1].plan.needed_everywhere)}"
+        f"{row.size.level} from {gigabytes(row.cells[0].plan.needed_everywhere)} to "
+        f"{gigabytes(row.cells[-1].plan.needed_everywhere)}"
         for row in table.rows
     )
-    limits = ", ".join(f"{name} {gibibytes(size)}" for _, size, name in _limits(table.budget))
+    limits = ", ".join(f"{name} {gigabytes(size)}" for _, size, name in _limits(table.budget))
     first, last = short_tokens(table.contexts[0]), short_tokens(table.contexts[-1])
     return f"Memory by context, from {first} to {last} tokens: {ends}. {limits}. The table below has every figure."

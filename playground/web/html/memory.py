@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from playground.text_format import UNKNOWN, gibibytes, gibibytes_apart
-from playground.web.html.templates import render
+from playground.text_format import UNKNOWN, gigabytes, gigabytes_apart, in_gibibytes
+from playground.web.html.templates import render, with_hint
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -36,11 +36,15 @@ class _Part:
 
     @property
     def size(self) -> str:
-        return gibibytes(self.byte_count)
+        return gigabytes(self.byte_count)
+
+    @property
+    def hint(self) -> str:
+        return f"{self.meaning}: {in_gibibytes(self.byte_count)}"
 
     @property
     def spoken(self) -> str:
-        """Within a sentence: `weights 4.0 GiB`, `KV cache 1.0 GiB`."""
+        """Within a sentence: `weights 4.29 GB`, `KV cache 1.07 GB`."""
         name = self.name if self.kind == "kv" else self.name[0].lower() + self.name[1:]
         return f"{name} {self.size}"
 
@@ -57,13 +61,13 @@ def memory_bar(plan: MemoryPlan, usable: int, verdict: Verdict) -> str:
     parts = _parts(plan)
     needed_bytes = sum(part.byte_count for part in parts)
     scale = max(needed_bytes, usable, 1)
-    needed, available = gibibytes_apart(needed_bytes, usable)
+    needed, available = gigabytes_apart(needed_bytes, usable)
     spoken = ", ".join(part.spoken for part in parts)
     return render(
         "memory.html#bar",
         kind=verdict.kind,
-        needed=needed,
-        available=available,
+        needed=with_hint(needed_bytes, needed),
+        available=with_hint(usable, available),
         chip=verdict_chip(verdict),
         description=f"{verdict.label}. Needs {needed} of {available} usable memory: {spoken}",
         parts=_with_widths(parts, scale),
@@ -82,7 +86,7 @@ def device_bars(plan: MemoryPlan, budget: Budget, where: str) -> str:
         device = budget.find(name)
         usable = device.usable if device else 0
         needed_bytes = plan.on_device(name)
-        needed, available = gibibytes_apart(needed_bytes, usable)
+        needed, available = gigabytes_apart(needed_bytes, usable)
         sizes = {kind: sum(part.bytes for part in plan.on_devices if part.device == name and part.kind == kind)
                  for kind in ("weights", "kv_cache", "recurrent", "compute")}  # fmt: skip
         parts = _visible(
@@ -96,8 +100,8 @@ def device_bars(plan: MemoryPlan, budget: Budget, where: str) -> str:
         devices.append(
             {
                 "name": title,
-                "needed": needed,
-                "available": available,
+                "needed": with_hint(needed_bytes, needed),
+                "available": with_hint(usable, available),
                 "description": f"{title} needs {needed} of {available} free memory: {spoken}",
                 "parts": _with_widths(parts, scale),
                 "mark": 100 * usable / scale,
@@ -134,9 +138,9 @@ def memory_rows(plan: MemoryPlan, measured: Memory) -> MemoryRows:
     on_devices = ((device.device, plan.on_device(device.device), device.measured) for device in measured.devices)
     beside = plan.total - plan.needed
     return MemoryRows(
-        tuple((name, *gibibytes_apart(planned, found)) for name, planned, found in (*rows, *on_devices)),
-        gibibytes(plan.needed),
-        gibibytes(beside) if beside else "",
+        tuple((name, *gigabytes_apart(planned, found)) for name, planned, found in (*rows, *on_devices)),
+        gigabytes(plan.needed),
+        gigabytes(beside) if beside else "",
     )
 
 

@@ -17,7 +17,7 @@ from playground.models.hub.client import FoundRepository
 from playground.models.hub.download_queue import Download, DownloadState
 from playground.models.hub.repository import HubLevel, Repository
 from playground.models.model_file import ModelFile
-from playground.text_format import about, bits, count, gibibytes, gibibytes_apart, parameters, percent
+from playground.text_format import about, bits, count, gigabytes, gigabytes_apart, parameters, percent
 from playground.web.html.page import empty_state, error_card
 from playground.web.html.picker import level_row
 from playground.web.html.templates import render
@@ -65,18 +65,18 @@ def _origin(file: ModelFile) -> str:
 
 
 def makeable_choices(view: MakeableView) -> list[tuple[str, str]]:
-    """(`Q2_0 · 59 MiB · 3.6 bits`, level) of every level that can be made."""
+    """(`Q2_0 · 62.2 MB · 3.6 bits`, level) of every level that can be made."""
     return [
-        (f"{size.level} · {gibibytes(size.size)} · {bits(size.bits_per_weight)}", size.level) for size in view.sizes
+        (f"{size.level} · {gigabytes(size.size)} · {bits(size.bits_per_weight)}", size.level) for size in view.sizes
     ]
 
 
 def makeable_facts(view: MakeableView) -> str:
-    """`59 MiB (62,164,224 bytes) · 3.6 bits.` and how it is made: the exact file before it is made."""
+    """`62.2 MB (62,164,224 bytes) · 3.6 bits.` and how it is made: the exact file before it is made."""
     size = view.chosen
     if size is None:
         return "Nothing to make yet: there has to be a model on this computer first."
-    exact = f"{gibibytes(size.size)} ({count(size.size)} bytes) · {bits(size.bits_per_weight)}."
+    exact = f"{gigabytes(size.size)} ({count(size.size)} bytes) · {bits(size.bits_per_weight)}."
     return f"{exact} {size.note}" if size.note else exact
 
 
@@ -144,7 +144,7 @@ def hub_facts(view: HubView) -> str:
 
 
 def download_label(level: HubLevel) -> str:
-    return f"Download {level.level} ({gibibytes(level.size)})"
+    return f"Download {level.level} ({gigabytes(level.size)})"
 
 
 # --- downloads ---
@@ -161,11 +161,11 @@ def downloads(records: Sequence[Download]) -> str:
 
 def _figures(record: Download, share: float) -> list[str]:
     if record.state == "done":
-        return ["Done", gibibytes(record.bytes_total), "now in every model list"]
-    done, total = gibibytes_apart(record.bytes_done, record.bytes_total)
+        return ["Done", gigabytes(record.bytes_total), "now in every model list"]
+    done, total = gigabytes_apart(record.bytes_done, record.bytes_total)
     figures = [STATES[record.state], f"{done} of {total}", percent(share)]
     if record.speed:
-        figures.append(f"{gibibytes(round(record.speed))}/s")
+        figures.append(f"{gigabytes(round(record.speed))}/s")
     if record.seconds_left is not None:
         figures.append(f"{about(record.seconds_left)} left")
     return figures

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from playground.app.messages import NoticeKind, StatusMessage, WorkProgress
 from playground.errors import PlaygroundError
 from playground.resources import asset
-from playground.text_format import counted, gibibytes_apart, percent
+from playground.text_format import counted, gigabytes_apart, in_gibibytes, percent
 from playground.web.html.templates import render
 
 if TYPE_CHECKING:
@@ -40,21 +40,21 @@ def machine_strip(
     on_space: bool = False,
     on_zerogpu: bool = False,
 ) -> Markup:
-    """`This computer 21.4 GiB usable of 23.5 GiB · 2 cores`, with what limits each in a hint.
+    """`This computer 23.0 GB usable of 25.2 GB · 2 cores`, with what limits each in a hint.
 
-    With a GPU: `NVIDIA RTX 4070 10.9 GiB free of 12.0 GiB · RAM 22.1 GiB usable of 31.2 GiB · 8 cores`.
+    With a GPU: `NVIDIA RTX 4070 11.7 GB free of 12.9 GB · RAM 23.7 GB usable of 33.5 GB · 8 cores`.
 
     on_space: the computer is not the reader's own, and is called what it is. on_zerogpu: it is lent a GPU for single
     replies.
     """
-    usable, total = gibibytes_apart(memory.usable, memory.total)
+    usable, total = gigabytes_apart(memory.usable, memory.total)
     return render(
         "page.html#machine",
         name="This Space" if on_space else "This computer",
         gpus=[_gpu(device) for device in devices.gpus],
         usable=usable,
         total=total,
-        memory_limited_by=memory.limited_by,
+        memory_hint=f"{in_gibibytes(memory.usable)} of {in_gibibytes(memory.total)}, limited by {memory.limited_by}",
         cores=counted(processors.usable, "core"),
         cores_limited_by=processors.limited_by,
         on_zerogpu=on_zerogpu,
@@ -63,8 +63,9 @@ def machine_strip(
 
 def _gpu(device: Device) -> dict[str, str | bool]:
     """What the strip says of one GPU."""
-    free, total = gibibytes_apart(device.memory_free, device.memory_total)
-    return {"name": device.description, "free": free, "total": total, "unified": device.unified}
+    free, total = gigabytes_apart(device.memory_free, device.memory_total)
+    hint = f"{in_gibibytes(device.memory_free)} of {in_gibibytes(device.memory_total)}"
+    return {"name": device.description, "free": free, "total": total, "unified": device.unified, "hint": hint}
 
 
 def status_message(message: StatusMessage) -> str:

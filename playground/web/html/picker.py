@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from playground.app.model_choice import ContextStep, LevelRow
-from playground.text_format import count, gibibytes, pages, short_tokens
+from playground.text_format import count, gigabytes, pages, short_tokens
 from playground.web.html.memory import verdict_chip
 from playground.web.html.templates import render
 
@@ -100,7 +100,7 @@ def gpu_rows(gpus: Sequence[DeviceBudget], chosen: str, group: str) -> Markup | 
     if len(gpus) < 2:
         return ""
     rows = [_GpuRow("auto", "All of them", "share the layers by their free memory")]
-    rows += [_GpuRow(gpu.name, gpu.description, f"{gpu.name} · {gibibytes(gpu.usable)} free") for gpu in gpus]
+    rows += [_GpuRow(gpu.name, gpu.description, f"{gpu.name} · {gigabytes(gpu.usable)} free") for gpu in gpus]
     return render("picker.html#gpus", rows=rows, group=group, chosen=chosen)
 
 

@@ -17,6 +17,12 @@ from playground import text_format
 from playground.resources import asset
 
 
+def with_hint(byte_count: int | None, text: str = "") -> Markup:
+    """A size in GB, with the same in GiB as its hint. text: the size as it shall show, if not as usual."""
+    hint = text_format.in_gibibytes(byte_count)
+    return render("size.html#size", text=text or text_format.gigabytes(byte_count), hint=hint)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -33,7 +39,9 @@ def _environment() -> Environment:
         "count": text_format.count,
         "counted": text_format.counted,
         "day": text_format.day,
-        "gibibytes": text_format.gibibytes,
+        "gigabytes": text_format.gigabytes,
+        "gigabytes_with_hint": with_hint,
+        "in_gibibytes": text_format.in_gibibytes,
         "percent": text_format.percent,
         "seconds": text_format.seconds,
         "short_tokens": text_format.short_tokens,

@@ -27,7 +27,7 @@ from playground import events
 from playground.machine.files import DISK_FULL_ERRORS, why_not_writable
 from playground.measure.export import MOST_BYTES as MAX_EXPORT_BYTES
 from playground.settings import Settings
-from playground.text_format import gibibytes, gibibytes_apart
+from playground.text_format import gigabytes, gigabytes_apart
 from playground.web.gradio_private import upload_folder
 
 UPLOADS: Final = "uploads"  # the folder in the data folder
@@ -149,7 +149,7 @@ class UploadCheck:
         self._folder.mkdir(parents=True, exist_ok=True)
         free = max(0, shutil.disk_usage(self._folder).free - RESERVED_BYTES)
         if coming > free:
-            wanted, there = gibibytes_apart(coming, free)
+            wanted, there = gigabytes_apart(coming, free)
             raise RejectedRequest(
                 507,
                 f"That file has {wanted}, and the playground's disk has room for {there}. Make room, or open it by its "
@@ -214,7 +214,7 @@ class _PartCheck:
         if self._size > self._max_model_bytes:
             raise RejectedRequest(
                 413,
-                f"{self._name} has more than {gibibytes(self._max_model_bytes)}. Open it by its path instead.",
+                f"{self._name} has more than {gigabytes(self._max_model_bytes)}. Open it by its path instead.",
                 "max_dropped_bytes",
             )
         if len(self._beginning) < len(MAGIC):

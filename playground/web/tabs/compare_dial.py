@@ -74,8 +74,10 @@ def wire_dial(
                 yield dict(drawn)
 
     def choose_model(request: gr.Request, values: Values) -> Iterator[Updates]:
-        """One model for both sides, with the pair of levels that shows most."""
+        """One model for both sides, with the pair of levels that shows most; nothing if it was only looked at."""
         chosen = values[tab.dial_model]
+        if all(values[picker.drawn_model] == chosen for picker in pickers):
+            return
         choices = service.setup.first_choices(chosen if isinstance(chosen, str) else None)
         yield dial_updates(choices[0].model, choices[0].level, choices[1].level)
         for picker, choice in zip(pickers, choices, strict=True):
@@ -105,7 +107,8 @@ def wire_dial(
     for picker in pickers:
         wire_choices(picker, service.picker)
     both = [*pickers[0].outputs, *pickers[1].outputs]
-    tab.dial_model.input(choose_model, {tab.dial_model}, [tab.dial, *both], trigger_mode="always_last", **_PRIVATE)
+    looked_at: set[Any] = {tab.dial_model, *(picker.drawn_model for picker in pickers)}
+    tab.dial_model.input(choose_model, looked_at, [tab.dial, *both], trigger_mode="always_last", **_PRIVATE)
     levels = [picker.level for picker in pickers]
     tab.dial.input(None, tab.dial, levels, js=_TO_PICKERS_JS, **_PRIVATE)
     gr.on([level.input for level in levels], None, levels, tab.dial, js=_FROM_PICKERS_JS, **_PRIVATE)

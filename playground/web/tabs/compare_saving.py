@@ -25,6 +25,9 @@ _LINK_JS: Final = """query => {
   navigator.clipboard?.writeText(link).catch(() => {});
   return link;
 }"""
+_OUTDATED_JS: Final = (
+    "() => ({__type__: 'update', visible: false})"  # the link is of a set-up that is not there any more
+)
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
 
@@ -81,6 +84,13 @@ def wire_saving(
         None, tab.saved, None, js=save_file_js("votes.csv", "text/csv")
     )
     inputs = {tab.comparison, tab.message, *tab.request_inputs}
+    settings = tab.settings
+    changes = [  # what a person does, not what comes of it later
+        tab.dial.input, tab.dial_model.input, tab.message.input, tab.message.submit, tab.send.click,
+        settings.system.input, settings.temperature.input, settings.seed.input, settings.mode.input,
+        *(chip.click for chip, _ in tab.examples), *(event for pane in tab.panes for event in pane.picker.changes),
+    ]  # fmt: skip
+    gr.on(changes, None, None, tab.link, js=_OUTDATED_JS, **_PRIVATE)
     tab.copy_link.click(make_link, inputs, [tab.link, tab.problem], **_QUICK).then(
         None, tab.link, tab.link, js=_LINK_JS
     )

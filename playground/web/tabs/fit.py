@@ -70,13 +70,14 @@ class FitTab:
     chart: gr.HTML
     kv: gr.HTML
     drawn_model: gr.Textbox
+    drawn: gr.State  # the choice that is shown
 
     @property
     def inputs(self) -> set[Any]:
         """The components that hold the choice."""
         return {
             self.model, self.computer, self.gpu_gb, self.memory, self.other_gb, self.kv_type, self.chats, self.levels,
-            self.level, self.context, self.drawn_model,
+            self.level, self.context, self.drawn_model, self.drawn,
         }  # fmt: skip
 
     @property
@@ -85,7 +86,7 @@ class FitTab:
         return [
             self.model, self.computer, self.gpu_gb, self.memory, self.other_gb, self.computer_line, self.chats,
             self.level, self.context, self.headline, self.answer, self.rows, self.chart, self.kv,
-            self.drawn_model,
+            self.drawn_model, self.drawn,
         ]  # fmt: skip
 
     def read_choice(self, values: Values) -> FitChoice:
@@ -163,6 +164,7 @@ def build_fit_tab(tab: gr.Tab, service: FitService) -> FitTab:
         tab=tab, model=model, computer=computer, gpu_gb=gpu_gb, memory=memory, other_gb=other_gb, computer_line=line,
         kv_type=kv_type, chats=chats, levels=levels, level=level, context=context, headline=headline, answer=answer,
         rows=rows, cell_notice=cell_notice, to_models=to_models, repo=repo, chart=chart, kv=kv, drawn_model=drawn_model,
+        drawn=gr.State(),
     )  # fmt: skip
 
 
@@ -200,6 +202,7 @@ def draw_fit(tab: FitTab, view: FitView, sent: FitChoice, before: FitView | None
     if table and not (before and before.table):
         updates[tab.drawn_model] = view.choice.model
     if view.message or (table and table.is_complete):
+        updates[tab.drawn] = view.choice
         updates |= {tab.headline: kv_headline(view), tab.chart: memory_chart(view), tab.kv: kv_table(view)}
     return updates
 
@@ -270,8 +273,17 @@ def wire_fit_tab(
             yield draw_fit(tab, view, sent, before)
             before = view
 
+    def change_question(request: gr.Request, values: Values) -> Iterator[Updates]:
+        """Another level or context. The boxes report also when a person only leaves them."""
+        if tab.read_choice(values) != values[tab.drawn]:
+            yield from redraw(request, values)
+
     def change_model(request: gr.Request, values: Values) -> Iterator[Updates]:
-        for updates in redraw(request, values):
+        """Another model has its own chats, level and context. The box reports also when a person only leaves it."""
+        if values[tab.drawn_model] and values[tab.drawn_model] == values[tab.model]:
+            return
+        kept = {part: value for part, value in values.items() if part not in (tab.chats, tab.level, tab.context)}
+        for updates in redraw(request, kept):
             yield updates | {tab.cell_notice: "", tab.to_models: gr.Button(visible=False)}
 
     def open_cell(values: Values) -> Iterator[Updates]:
@@ -296,13 +308,14 @@ def wire_fit_tab(
     gr.on(
         [
             tab.tab.select, tab.computer.input, tab.gpu_gb.input, tab.memory.input, tab.other_gb.input,
-            tab.kv_type.input, tab.chats.input, tab.levels.input, tab.level.input, tab.context.input,
+            tab.kv_type.input, tab.chats.input, tab.levels.input,
         ],
         redraw, tab.inputs, tab.outputs, **quiet,
     )  # fmt: skip
-    tab.model.input(  # another model has its own chats, level and context
+    gr.on([tab.level.input, tab.context.input], change_question, tab.inputs, tab.outputs, **quiet)
+    tab.model.input(
         change_model,
-        tab.inputs - {tab.chats, tab.level, tab.context},
+        tab.inputs,
         [*tab.outputs, tab.cell_notice, tab.to_models],
         **quiet,
     )

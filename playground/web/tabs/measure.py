@@ -127,10 +127,10 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
                     elem_id="measure-where",
                 )  # fmt: skip
                 text = gr.File(
-                    label="Own text instead of the six", file_types=[".txt", ".md"], height=96, elem_id="measure-text"
+                    label="Own text instead of the six", file_types=[".txt", ".md"], height=112, elem_id="measure-text"
                 )
                 prompts = gr.File(
-                    label="Own prompts instead of ours, one in each line", file_types=[".txt", ".md"], height=96,
+                    label="Own prompts instead of ours, one in each line", file_types=[".txt", ".md"], height=112,
                     elem_id="measure-prompts",
                 )  # fmt: skip
             told = markup_place("measure-estimate")
@@ -149,7 +149,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
             given = markup_place("measure-answers")
             grid = build_answers_part()
             drop = gr.File(
-                label="Lay somebody else's JSON export beside", file_types=[".json"], height=96, visible=is_local,
+                label="Lay somebody else's JSON export beside", file_types=[".json"], height=112, visible=is_local,
                 elem_id="measure-import",
             )  # fmt: skip
     saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="measure-saved")
@@ -322,6 +322,8 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
         }
 
     def choose_model(values: Values) -> Updates:
+        if str(values[tab.drawn]).startswith(f"{values[tab.model]} ["):
+            return {tab.message: gr.skip()}  # a box of choices reports also when a person only leaves it
         choice = read_choice(service, values[tab.model])
         told = draw_estimate(tab, service, choice.in_place_of(tab, values))
         drawn = {
@@ -386,7 +388,8 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
     plan = tab.plan_inputs
     tab.tab.select(open_tab, plan, opened, **_QUIET)
     tab.model.input(
-        choose_model, plan, [*tab.choice, tab.estimate, *tab.results, *tab.grid.all, tab.answers, tab.message],
+        choose_model, {*plan, tab.drawn},
+        [*tab.choice, tab.estimate, *tab.results, *tab.grid.all, tab.answers, tab.message],
         trigger_mode="always_last", **_QUIET,
     )  # fmt: skip
     chosen = [tab.levels.input, tab.whats.input, tab.reference.input, tab.kv_types.input, tab.where.input]

@@ -16,7 +16,7 @@ from playground.app.model_choice import ModelChoice
 from playground.app.models import InstalledModelRow, ModelsService
 from playground.errors import PlaygroundError
 from playground.settings import Settings
-from playground.text_format import gibibytes
+from playground.text_format import gigabytes
 from playground.web.html.models import installed_models, makeable_choices, makeable_facts, part_title
 from playground.web.html.page import error_card, notice, paragraph, status_message
 from playground.web.model_picker import PickerComponents
@@ -252,7 +252,7 @@ def _wire_installed(
                 yield dict(drawn)  # all of it: while the tab opens, only the last update counts
 
     def ask(row: InstalledModelRow) -> Updates:
-        name, size = f"{row.file.display_name} {row.file.level}", gibibytes(row.file.size)
+        name, size = f"{row.file.display_name} {row.file.level}", gigabytes(row.file.size)
         return {
             part.asked: row.key,
             part.question: notice(f"Delete {name} ({size}) from this disk? This cannot be undone.", "warning"),
@@ -266,7 +266,7 @@ def _wire_installed(
             file = service.installed_models.delete_model(key)
         except PlaygroundError as error:
             return refuse(error, request)
-        message = f"Deleted {file.display_name} {file.level}: {gibibytes(file.size)} are free again."
+        message = f"Deleted {file.display_name} {file.level}: {gigabytes(file.size)} are free again."
         return draw_change(tab, service, notice(message, "good"))
 
     def open_path(request: gr.Request, path: str | None) -> Updates:

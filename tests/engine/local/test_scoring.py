@@ -203,7 +203,7 @@ def test_another_text_than_the_references_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100 << 20))
     (failed,) = scored(LetterModel(), tmp_path / "file", "abc")
-    assert isinstance(failed, Failed) and "100 MiB are free" in failed.problem
+    assert isinstance(failed, Failed) and "105 MB are free" in failed.problem
     assert (tmp_path / "file").stat().st_size == 0
 
 

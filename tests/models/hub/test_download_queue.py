@@ -5,6 +5,7 @@ Nothing sleeps: the server stands still where a test tells it to, and the tests 
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import threading
@@ -295,6 +296,26 @@ def test_a_cancelled_download_stays_so_after_a_restart(
     assert after.wait_for_end(id, SOON).state == "done"
 
 
+def test_the_speed_of_the_last_download_is_known_after_a_restart(
+    tmp_path: Path, open_downloads: Callable[..., DownloadQueue], level: HubLevel
+) -> None:
+    seconds = itertools.count()
+    first = open_downloads(clock=lambda: float(next(seconds)))
+    assert first.last_speed is None
+    first.wait_for_end(first.start_download(level), SOON)
+    first.close()
+    assert first.last_speed and open_downloads().last_speed == pytest.approx(first.last_speed, abs=1)
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", "-5", "true", "1e300", '"fast"'])
+def test_a_damaged_speed_counts_as_unknown(
+    tmp_path: Path, open_downloads: Callable[..., DownloadQueue], damaged: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "download-speed.json").write_text(damaged)
+    assert open_downloads().last_speed is None
+
+
 def test_a_finished_download_is_not_on_the_list_after_a_restart(
     open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
@@ -457,7 +478,7 @@ def test_too_little_room_on_the_disk_is_told_before_anything_is_fetched(
     server: HubStandIn, open_downloads: Callable[..., DownloadQueue], level: HubLevel
 ) -> None:
     note = failed(open_downloads(free=lambda folder: SIZE - 1), level)
-    assert "under 0.1 MiB too much" in note and "Free some space" in note
+    assert "1 byte too much" in note and "Free some space" in note
     assert server.bytes_sent("/storage/") <= 4 << 20  # the header at most
 
 

@@ -42,7 +42,7 @@ from playground.web.html.compare import (
 from playground.web.html.panes import disagreement_step, pane_markup
 
 LEVELS = ("Q8_0", "Q2_0")
-MIB = 1 << 20
+MB = 10**6
 
 
 def token(text: str, number: int, probability: float = 0.9, other: tuple[str, int, float] | None = None) -> Token:
@@ -55,11 +55,11 @@ def token(text: str, number: int, probability: float = 0.9, other: tuple[str, in
     )  # fmt: skip
 
 
-def result(*tokens: Token, speed: float = 100.0, memory: int = 300 * MIB, written: int = 0) -> PaneResult:
+def result(*tokens: Token, speed: float = 100.0, memory: int = 300 * MB, written: int = 0) -> PaneResult:
     timings = Timings(0.0, 40, 0, 500.0, 0.1, written or 40, speed, 1.0, 2)
-    plan = MemoryPlan(ContextParameters(2048), 100 * MIB, 0, memory - 100 * MIB, 0, 0, 0, 0)
+    plan = MemoryPlan(ContextParameters(2048), 100 * MB, 0, memory - 100 * MB, 0, 0, 0, 0)
     return PaneResult(
-        Conversation(), Finished(1, "end of text", timings), plan, Memory(memory - MIB, MIB), tokens, GREEDY, "in turn",
+        Conversation(), Finished(1, "end of text", timings), plan, Memory(memory - MB, MB), tokens, GREEDY, "in turn",
         0, 1000,
     )  # fmt: skip
 
@@ -111,8 +111,8 @@ def test_speeds_of_answers_written_at_once_are_not_marked() -> None:
 
 
 def test_the_smaller_one_is_marked_with_what_it_saves() -> None:
-    table = differences_table(compared(result(memory=300 * MIB), result(memory=200 * MIB)))
-    assert "100 MiB less" in table
+    table = differences_table(compared(result(memory=300 * MB), result(memory=200 * MB)))
+    assert "100 MB less" in table
 
 
 def test_a_hostile_name_stays_text() -> None:

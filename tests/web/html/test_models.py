@@ -33,9 +33,9 @@ from playground.web.html.models import (
     search_results,
 )
 
-MIB, GIB = 1 << 20, 1 << 30
+MB, GB = 10**6, 10**9
 EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
-LEVEL = HubLevel("test/Fox-GGUF", "c" * 40, "Fox-135M", "Q4_1", (HubFile("Fox-135M-Q4_1.gguf", 94 * MIB, "e" * 40),))
+LEVEL = HubLevel("test/Fox-GGUF", "c" * 40, "Fox-135M", "Q4_1", (HubFile("Fox-135M-Q4_1.gguf", 94 * MB, "e" * 40),))
 
 
 def text_of(markup: str) -> str:
@@ -46,12 +46,12 @@ def a_row(
     origin: Origin = "starter", repo: str | None = None, *, may_be_deleted: bool = False, last_used: int | None = None
 ) -> InstalledModelRow:
     path = Path("/somewhere/private/Fox-Q4_1.gguf")
-    file = ModelFile(path, (path,), "Fox", "Q4_1", 94 * MIB, origin, repo)
+    file = ModelFile(path, (path,), "Fox", "Q4_1", 94 * MB, origin, repo)
     return InstalledModelRow("abc", file, 5.7, "Made from Q8_0.", may_be_deleted, last_used)
 
 
 def shelf(*rows: InstalledModelRow, left_out: tuple[LeftOut, ...] = ()) -> str:
-    return installed_models(InstalledModelsView(rows, left_out, 76 * GIB))
+    return installed_models(InstalledModelsView(rows, left_out, 76 * GB))
 
 
 # --- on this disk ---
@@ -59,8 +59,8 @@ def shelf(*rows: InstalledModelRow, left_out: tuple[LeftOut, ...] = ()) -> str:
 
 def test_a_model_here_is_told_with_size_bits_origin_and_last_use() -> None:
     text = text_of(shelf(a_row(last_used=1_800_000_000)))
-    assert "Fox Q4_1 94 MiB · 5.7 bits · starter · last used 15 January 2027 Made from Q8_0." in text
-    assert "1 model file · 76.0 GiB free on this disk." in text
+    assert "Fox Q4_1 94.0 MB · 5.7 bits · starter · last used 15 January 2027 Made from Q8_0." in text
+    assert "1 model file · 76.0 GB free on this disk." in text
     assert "never used" in shelf(a_row())
 
 
@@ -99,8 +99,8 @@ def test_a_level_that_can_be_made_is_told_with_its_exact_size() -> None:
         "Q2_0", 62_000_000, 60_000_000, 3.57, TensorType.Q2_0, 272, fallbacks=(), requantized_from=None
     )
     view = MakeableView((), "Fox", (size,), size)
-    assert makeable_choices(view) == [("Q2_0 · 59 MiB · 3.6 bits", "Q2_0")]
-    assert makeable_facts(view).startswith("59 MiB (62,000,000 bytes) · 3.6 bits.")
+    assert makeable_choices(view) == [("Q2_0 · 62.0 MB · 3.6 bits", "Q2_0")]
+    assert makeable_facts(view).startswith("62.0 MB (62,000,000 bytes) · 3.6 bits.")
     assert makeable_facts(MakeableView()).startswith("Nothing to make yet")
 
 
@@ -121,7 +121,7 @@ def test_a_search_without_a_result_says_so_and_an_empty_one_says_nothing() -> No
 
 
 def test_the_facts_of_a_level_say_what_they_rest_on() -> None:
-    plan = MemoryPlan(ContextParameters(4096), GIB, 0, MIB, 0, MIB, 0, MIB)
+    plan = MemoryPlan(ContextParameters(4096), GB, 0, MB, 0, MB, 0, MB)
     view = HubView(chosen=LEVEL, plan=plan, context_size=4096, largest_context=8192, is_exact=True)
     assert text_of(hub_facts(view)) == (
         "With 4,096 tokens of context. The largest context that fits is 8,192 tokens. "
@@ -136,21 +136,21 @@ def test_the_facts_of_a_level_say_what_they_rest_on() -> None:
 
 
 def test_a_running_download_shows_its_share_its_speed_and_a_button_to_cancel_it() -> None:
-    markup = downloads([Download("id", LEVEL, "downloading", 47 * MIB, 94 * MIB, 12.3 * MIB, 4.0)])
-    assert "Fox-135M Q4_1 Downloading · 47 MiB of 94 MiB · 50% · 12 MiB/s · about 4 s left" in text_of(markup)
+    markup = downloads([Download("id", LEVEL, "downloading", 47 * MB, 94 * MB, 12.3 * MB, 4.0)])
+    assert "Fox-135M Q4_1 Downloading · 47.0 MB of 94.0 MB · 50% · 12.3 MB/s · about 4 s left" in text_of(markup)
     assert 'aria-valuenow="50"' in markup and 'data-value="cancel id"' in markup and "resume id" not in markup
 
 
 @pytest.mark.parametrize("state", ["cancelled", "failed"])
 def test_a_download_that_ended_early_can_be_resumed_or_removed_from_the_list(state: DownloadState) -> None:
-    markup = downloads([Download("id", LEVEL, state, 1, 94 * MIB, note="The Hub ended it.")])
+    markup = downloads([Download("id", LEVEL, state, 1, 94 * MB, note="The Hub ended it.")])
     assert text_of(markup).endswith("under 1% The Hub ended it. Resume Remove")
     assert 'data-value="resume id"' in markup and 'data-value="forget id"' in markup and "cancel id" not in markup
 
 
 def test_a_download_that_is_done_says_where_its_model_is_now() -> None:
-    done = text_of(downloads([Download("id", LEVEL, "done", 94 * MIB, 94 * MIB)]))
-    assert "Done · 94 MiB · now in every model list Remove" in done
+    done = text_of(downloads([Download("id", LEVEL, "done", 94 * MB, 94 * MB)]))
+    assert "Done · 94.0 MB · now in every model list Remove" in done
     assert downloads([]) == ""
 
 

@@ -13,7 +13,7 @@ from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
 from playground.web.html.page import empty_state, error_card, machine_strip, notice, page_head, progress_bar
 
-MIB, GIB = 1 << 20, 1 << 30
+MB, GB = 10**6, 10**9
 EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
 
 
@@ -23,26 +23,26 @@ def text_of(markup: str) -> str:
 
 
 def test_the_strip_says_what_this_computer_has_and_what_limits_it() -> None:
-    memory = MachineMemory(int(23.5 * GIB), int(21.4 * GIB), None, "this computer's memory")
+    memory = MachineMemory(int(23.5 * GB), int(21.4 * GB), None, "this computer's memory")
     cores = Processors(2, 2, 2, 2, None, "this computer's cores")
     strip = machine_strip(memory, cores, Devices(()))
-    assert text_of(strip) == "This computer 21.4 GiB usable of 23.5 GiB · 2 cores"
-    assert 'title="Limited by this computer&#39;s memory"' in strip
+    assert text_of(strip) == "This computer 21.4 GB usable of 23.5 GB · 2 cores"
+    assert 'title="19.9 GiB of 21.9 GiB, limited by this computer&#39;s memory"' in strip
     assert "GGUF playground" in text_of(page_head(memory, cores, Devices(())))
 
 
 def test_the_strip_names_each_gpu_before_the_ram() -> None:
-    memory = MachineMemory(int(31.2 * GIB), int(22.1 * GIB), None, "this computer's memory")
+    memory = MachineMemory(int(31.2 * GB), int(22.1 * GB), None, "this computer's memory")
     cores = Processors(8, 8, 16, 16, None, "this computer's cores")
-    card = Device("CUDA0", "NVIDIA GeForce RTX 4070", "CUDA", "GPU", 12 * GIB, int(10.9 * GIB), unified=False)
+    card = Device("CUDA0", "NVIDIA GeForce RTX 4070", "CUDA", "GPU", 12 * GB, int(10.9 * GB), unified=False)
     strip = machine_strip(memory, cores, Devices((card,)))
     assert text_of(strip) == (
-        "NVIDIA GeForce RTX 4070 10.9 GiB free of 12.0 GiB · RAM 22.1 GiB usable of 31.2 GiB · 8 cores"
+        "NVIDIA GeForce RTX 4070 10.9 GB free of 12.0 GB · RAM 22.1 GB usable of 31.2 GB · 8 cores"
     )
 
 
 def test_a_driver_that_failed_is_named_below_the_strip() -> None:
-    memory = MachineMemory(8 * GIB, 4 * GIB, None, "this computer's memory")
+    memory = MachineMemory(8 * GB, 4 * GB, None, "this computer's memory")
     cores = Processors(2, 2, 2, 2, None, "this computer's cores")
     problem = f"The driver of {EVIL} did not answer."
     head = page_head(memory, cores, Devices((), problem))
@@ -65,8 +65,8 @@ def test_what_comes_from_a_file_or_a_model_is_never_markup(markup: str) -> None:
 
 
 def test_an_error_says_what_is_wrong_and_then_what_to_do() -> None:
-    card = error_card(DoesNotFit("It needs 9.1 GiB, 8.0 GiB are usable.", "Q4_K_M fits."))
-    assert text_of(card) == "It needs 9.1 GiB, 8.0 GiB are usable. Q4_K_M fits."
+    card = error_card(DoesNotFit("It needs 9.10 GB, 8.00 GB are usable.", "Q4_K_M fits."))
+    assert text_of(card) == "It needs 9.10 GB, 8.00 GB are usable. Q4_K_M fits."
     assert 'role="alert"' in card
 
 

@@ -12,9 +12,9 @@ from playground.fit.budget import DeviceBudget
 from playground.fit.verdict import Verdict
 from playground.web.html.picker import context_steps, gpu_rows, level_rows, picker_line, whole_name
 
-GIB = 1 << 30
+GB = 10**9
 EVIL = "<img src=x onerror=alert(1)>\"'`${x}"
-FITS = Verdict("fits", "Fits", "It fits.", 5 * GIB, 20 * GIB)
+FITS = Verdict("fits", "Fits", "It fits.", 5 * GB, 20 * GB)
 
 
 def text_of(markup: str) -> str:
@@ -22,12 +22,12 @@ def text_of(markup: str) -> str:
 
 
 def a_row(name: str = "Q4_K_M", verdict: Verdict | None = None, **parts: Any) -> LevelRow:
-    return LevelRow(name, name, int(4.6 * GIB), 4.83, "The usual choice.", verdict, **parts)
+    return LevelRow(name, name, int(4.6 * GB), 4.83, "The usual choice.", verdict, **parts)
 
 
 def test_a_level_shows_its_size_bits_summary_and_verdict() -> None:
     row = level_rows([a_row(verdict=FITS, recommended=True)], "Q4_K_M", "chat-level")
-    assert "Q4_K_M 4.6 GiB · 4.8 bits ✓ Fits Recommended The usual choice." in text_of(row)
+    assert "Q4_K_M 4.60 GB · 4.8 bits ✓ Fits Recommended The usual choice." in text_of(row)
 
 
 def test_a_note_of_a_level_is_shown() -> None:
@@ -49,12 +49,12 @@ def test_a_model_on_a_server_has_neither_size_nor_verdict() -> None:
 
 
 def test_one_of_several_gpus_can_be_chosen_and_one_alone_leaves_nothing_to_choose() -> None:
-    first = DeviceBudget("CUDA0", "NVIDIA RTX 4070", 10 * GIB, unified=False)
-    second = DeviceBudget("CUDA1", "NVIDIA RTX 3060", 8 * GIB, unified=False)
+    first = DeviceBudget("CUDA0", "NVIDIA RTX 4070", 10 * GB, unified=False)
+    second = DeviceBudget("CUDA1", "NVIDIA RTX 3060", 8 * GB, unified=False)
     assert gpu_rows([first], "auto", "g") == "" == gpu_rows([], "auto", "g")
     rows = gpu_rows([first, second], "CUDA1", "g")
     assert "All of them share the layers by their free memory" in text_of(rows)
-    assert "NVIDIA RTX 3060 CUDA1 · 8.0 GiB free" in text_of(rows)
+    assert "NVIDIA RTX 3060 CUDA1 · 8.00 GB free" in text_of(rows)
     assert re.findall(r'value="(\w+)" checked', rows) == ["CUDA1"]
 
 

@@ -103,7 +103,7 @@ def test_instructions_keep_their_own_bound_beside_models_of_gigabytes(running: P
 @pytest.mark.usefixtures("nothing_left")
 def test_a_model_beyond_the_bound_of_the_settings_is_ended(running: PlaygroundProcess) -> None:
     status, text = upload(running, ("Large-Q8_0.gguf", b"GGUF" + bytes(4 * MIB)))
-    assert status == 413 and text == "Large-Q8_0.gguf has more than 4.0 MiB. Open it by its path instead."
+    assert status == 413 and text == "Large-Q8_0.gguf has more than 4.19 MB. Open it by its path instead."
 
 
 @pytest.mark.usefixtures("nothing_left")

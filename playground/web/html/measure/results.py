@@ -13,7 +13,7 @@ from playground.app.measure.service import LevelChoice, RunEstimate, RunView
 from playground.measure.abilities.paired import compare_paired
 from playground.measure.export import conditions, score
 from playground.measure.results import ABILITIES, ResultRow, What, comparable_rows, efficient_frontier
-from playground.text_format import GIBIBYTE, UNKNOWN, about, counted, gibibytes, percent, speed
+from playground.text_format import GIGABYTE, UNKNOWN, about, counted, gigabytes, percent, speed
 from playground.web.html.page import empty_state
 from playground.web.html.templates import render
 
@@ -28,9 +28,9 @@ _LETTER, _LINE = 7.6, 15  # of a label
 
 
 def level_choices(levels: Sequence[LevelChoice]) -> list[tuple[str, str]]:
-    """(`Q2_0 · 59 MiB · is made first`, level)."""
+    """(`Q2_0 · 62.2 MB · is made first`, level)."""
     return [
-        (f"{each.level} · {gibibytes(each.size)}{'' if each.is_here else ' · is made first'}", each.level)
+        (f"{each.level} · {gigabytes(each.size)}{'' if each.is_here else ' · is made first'}", each.level)
         for each in levels
     ]
 
@@ -40,13 +40,13 @@ def estimate(told: RunEstimate) -> Markup:
     facts = [
         ("Measurements", f"{told.items:,}"),
         ("Time", about(told.seconds) if told.seconds else "known once a speed was measured here"),
-        ("Memory at most", UNKNOWN if told.memory_bytes is None else f"about {gibibytes(told.memory_bytes)}"),
+        ("Memory at most", UNKNOWN if told.memory_bytes is None else f"about {gigabytes(told.memory_bytes)}"),
     ]
     if told.disk_bytes:
         short = ", in the shorter form: the disk has no room for all of it" if told.is_short_of_disk else ""
-        facts.append(("Disk while it runs", f"up to {gibibytes(told.disk_bytes)}{short}"))
+        facts.append(("Disk while it runs", f"up to {gigabytes(told.disk_bytes)}{short}"))
     if told.to_make:
-        facts.append(("Made first and kept", f"{', '.join(told.to_make)} ({gibibytes(told.made_bytes)})"))
+        facts.append(("Made first and kept", f"{', '.join(told.to_make)} ({gigabytes(told.made_bytes)})"))
     return render("measure.html#estimate", facts=facts)
 
 
@@ -141,7 +141,7 @@ def picture(rows: Sequence[ResultRow], usable: int) -> Markup | str:
     ticks = [(y_of(10.0**power), f"{10.0**power:g}") for power in range(low, high + 1)]
     return render(
         "measure.html#picture", points=points, line=line, y_ticks=ticks, x_ticks=_size_ticks(span, x_of),
-        fits_x=None if fits_at is None else x_of(fits_at), fits=gibibytes(usable), width=_WIDTH, height=_HEIGHT,
+        fits_x=None if fits_at is None else x_of(fits_at), fits=gigabytes(usable), width=_WIDTH, height=_HEIGHT,
         left=_LEFT, right=_WIDTH - _RIGHT, top=_TOP, bottom=_HEIGHT - _BOTTOM, zero=_ZERO,
         others=others, has_zero=any(not row.divergence for row in measured), has_speed=fastest > 0,
     )  # fmt: skip
@@ -157,11 +157,11 @@ def _short_name(row: ResultRow, several: bool) -> str:
 
 def _size_ticks(span: float, x_of: Any) -> list[tuple[float, str]]:
     """About five round sizes, each with its place."""
-    raw = span / GIBIBYTE / 5
+    raw = span / GIGABYTE / 5
     step = 10.0 ** math.floor(math.log10(raw))
     step = next(step * factor for factor in (1, 2, 5, 10) if step * factor >= raw)
-    count = int(span / GIBIBYTE / step)
-    return [(x_of(step * number * GIBIBYTE), f"{step * number:.4g}") for number in range(count + 1)]
+    count = int(span / GIGABYTE / step)
+    return [(x_of(step * number * GIGABYTE), f"{step * number:.4g}") for number in range(count + 1)]
 
 
 def _labelled(raw: Sequence[tuple[float, float, float, str, str, bool]]) -> list[Point]:
@@ -202,7 +202,7 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 def figures_in_words(row: ResultRow) -> str:
     """Everything about a level in one line, for hover, keyboard and screen readers."""
-    parts = [row.key.name, gibibytes(row.size)]
+    parts = [row.key.name, gigabytes(row.size)]
     if row.divergence is not None:
         parts.append(f"KL divergence {divergence_text(row)}")
     if (agreement := row.figure("fidelity", "top_token_agreement")) is not None:
@@ -278,7 +278,7 @@ def _cells(row: ResultRow) -> list[tuple[str, str]]:
     speeds = row.by_what.get("speed")
     memory = row.figure("speed", "memory_resident")
     return [
-        ("Size", gibibytes(row.size)),
+        ("Size", gigabytes(row.size)),
         ("KL divergence", divergence_text(row)),
         ("median", number("fidelity", "kl_median", 5)),
         ("99 %", number("fidelity", "kl_99", 4)),
@@ -287,7 +287,7 @@ def _cells(row: ResultRow) -> list[tuple[str, str]]:
         ("Perplexity", number("fidelity", "perplexity", 3)),
         ("Reply", speed(row.speed, disturbed=bool(speeds and speeds.figures.get("tg_disturbed")))),
         ("Prompt", speed(row.figure("speed", "pp_tokens_per_second"))),
-        ("Memory", gibibytes(None if memory is None else int(memory))),
+        ("Memory", gigabytes(None if memory is None else int(memory))),
         ("Instructions", _score(row, "instructions")),
         ("Tool calls", _score(row, "tools")),
         ("Reasoning", _score(row, "reasoning")),
