@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from playground.chat.template.thinking import AS_IT_LIKES, Thinking
 from playground.llama.params import AUTOMATIC_CHOICE, KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
 from playground.quantize.quantize import mxfp4_note
 
@@ -56,10 +57,17 @@ class ModelChoice:
     context_size: int | None = None
     kv_type: KvType = "f16"
     device: DeviceChoice = AUTOMATIC_CHOICE
+    thinking: Thinking = AS_IT_LIKES
 
     @classmethod
     def read(
-        cls, model: object, level: object, context_size: object, kv_type: object, device: object = None
+        cls,
+        model: object,
+        level: object,
+        context_size: object,
+        kv_type: object,
+        device: object = None,
+        thinking: object = None,
     ) -> ModelChoice:
         """The choice from values that a browser sent; an impossible value becomes the default."""
         text = str(context_size or "")
@@ -70,4 +78,5 @@ class ModelChoice:
             context_size=size if size and size <= MOST_CONTEXT else None,
             kv_type=kv_type if kv_type in KV_TYPES else "f16",
             device=DeviceChoice.read(device),
+            thinking=Thinking.read(thinking),
         )

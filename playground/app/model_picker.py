@@ -24,6 +24,7 @@ from playground.app.model_choice import ContextStep, LevelRow, ModelChoice
 from playground.app.records import USUAL_CONTEXT
 from playground.app.servers import Servers, no_memory_sentence, server_row
 from playground.chat.saved_chat import ChatSettings
+from playground.chat.template.thinking import Thinking, thinking_choices
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.errors import ModelNotFound, PlaygroundError
@@ -55,6 +56,7 @@ class PickerView:
 
     problem: a sentence to show where there is no plan. makeable: levels that can be made here from the level
     `made_from`; to_make: the chosen level, where it has to be made first. budget: what a load could use.
+    thinking: what the model can be asked for, empty if its template knows nothing of thoughts.
     where: a sentence that says where it will run and why; "" where there is no GPU. has_experts: whether the model is a
     mixture of experts, None until it is known.
     """
@@ -74,6 +76,7 @@ class PickerView:
     makeable: tuple[LevelRow, ...] = ()
     made_from: str = ""
     to_make: QuantizedSize | None = None
+    thinking: tuple[Thinking, ...] = ()
 
     @property
     def usable(self) -> int:
@@ -183,7 +186,9 @@ class ModelPickerService:
             model, level = next(named, (settings.model_file, None))
         if model is None:
             return None
-        return ModelChoice.read(model, level, settings.context_size, settings.kv_type, settings.device)
+        return ModelChoice.read(
+            model, level, settings.context_size, settings.kv_type, settings.device, settings.thinking
+        )
 
     def context_parameters(self, choice: ModelChoice) -> ContextParameters:
         """How the model is loaded on this computer, also where ZeroGPU shall write the replies."""
@@ -328,7 +333,14 @@ class ModelPickerService:
             made_from=makeable[0].file.level if makeable else "",
             to_make=chosen.if_made,
             budget=budget,
+            thinking=self._thinking_choices(chosen.file),
         )
+
+    def _thinking_choices(self, file: ModelFile) -> tuple[Thinking, ...]:
+        try:
+            return thinking_choices(self._library.whole_header(file).chat_template)
+        except (PlaygroundError, OSError):
+            return ()
 
     def _row(self, value: str, file: ModelFile, notes: tuple[str, ...]) -> LevelRow:
         level = find_level(file.level)

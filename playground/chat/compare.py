@@ -231,18 +231,23 @@ class _PaneRunner:
         return file.server if isinstance(file, RemoteModel) else ""
 
     def _stream_answer(self, index: int, lease: Lease, mode: Mode) -> Generator[PaneUpdate, None, None]:
-        conversation = self.panes[index].conversation
+        conversation, before = self.panes[index].conversation, self.panes[index].going_on
+        more = self.max_tokens
+        if before and more is not None:
+            more = max(1, more - len(before.tokens))
         updates = stream_reply(
             lease.engine,
             conversation,
             self.sampling,
-            self.max_tokens,
+            more,
+            thinking=self.panes[index].thinking,
             reproducible=True,
             alternatives=self.alternatives,
             interval_seconds=self.interval_seconds,
             visitor=self.visitor,
+            written=before.written if before else None,
         )
-        tokens: list[Token] = []
+        tokens: list[Token] = list(before.tokens) if before else []
         try:
             for update in updates:
                 tokens += (event for event in update.events if isinstance(event, Token))
@@ -251,9 +256,12 @@ class _PaneRunner:
             updates.close()
         assert update.finished is not None  # the engine ends a reply with Finished or an error
         loaded = lease.engine.loaded
+        finished = update.finished
+        if before:
+            finished = replace(finished, timings=before.finished.timings.continued_by(finished.timings))
         result = PaneResult(
             conversation=conversation.with_reply(update.message),
-            finished=update.finished,
+            finished=finished,
             plan=lease.plan,
             measured=update.finished.memory or (loaded.memory if loaded else None),
             tokens=tuple(tokens),
@@ -261,7 +269,7 @@ class _PaneRunner:
             mode=mode,
             left_out=update.left_out,
             vocabulary_size=loaded.vocabulary_size if loaded else None,
-            load_seconds=lease.load_seconds,
+            load_seconds=before.load_seconds if before else lease.load_seconds,
             remarks=update.remarks,
         )
         yield PaneUpdate(index, result=result)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
-from playground.chat.conversation import Conversation, ReplyUpdate
+from playground.chat.conversation import Conversation, ReplyUpdate, WrittenReply
 from playground.chat.export import where_it_ran
+from playground.chat.template.message import Message
+from playground.chat.template.thinking import AS_IT_LIKES, Thinking
 from playground.engine.local.pool import Waiting
 from playground.engine.protocol import FINISH_WORDS, Finished, FinishReason, Memory, Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
@@ -33,11 +35,15 @@ class Pane:
     """One model with a conversation of its own, which ends with the question.
 
     file: a model on this computer or on a server. context: None for a server's model, whose context is not known here.
+    thinking: how much the model may think first. going_on: an answer that was cut off and goes on from where it
+    stopped; None for a new one.
     """
 
     file: ModelFile | RemoteModel
     context: ContextParameters | None
     conversation: Conversation = field(default_factory=Conversation)
+    thinking: Thinking = AS_IT_LIKES
+    going_on: PaneResult | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,17 @@ class PaneResult:
     def is_remote(self) -> bool:
         """Whether a server answered."""
         return self.vocabulary_size is None
+
+    @property
+    def reply(self) -> Message:
+        return self.conversation.messages[-1]
+
+    @property
+    def written(self) -> WrittenReply:
+        """The answer as its model wrote it."""
+        texts = [token.text for token in self.tokens]
+        ids = tuple(token.id for token in self.tokens)
+        return WrittenReply(self.reply, ids, "".join(texts) + self.finished.text)
 
 
 @dataclass(frozen=True)

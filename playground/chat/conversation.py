@@ -20,8 +20,9 @@ from playground.chat.reply_log import ReplyLog
 from playground.chat.template.marking import controls_spelled
 from playground.chat.template.message import MalformedCall, Message, Tool, ToolCall, as_plain_turns
 from playground.chat.template.render import ChatTemplate, chat_template
-from playground.chat.thought_marks import mark_at_end
-from playground.engine.protocol import Event, Finished, Loaded, Remark, Sampling, Token
+from playground.chat.template.thinking import AS_IT_LIKES, Thinking
+from playground.chat.thought_marks import PAIRS, Pair, mark_at_end
+from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Loaded, Remark, Sampling, Token
 from playground.engine.remote.engine import RemoteEngine
 from playground.errors import RequestRefused, TemplateRefused
 from playground.fit.plan import MemoryPlan
@@ -64,6 +65,7 @@ class Engine(Protocol):
         chat: str = "",
         literal: Sequence[Span] = (),
         extras: SamplingExtras = NO_EXTRAS,
+        written: Sequence[int] = (),
     ) -> EventStream: ...
 
 
@@ -82,6 +84,30 @@ class Lease(Protocol):
     def release(self) -> None: ...
     def __enter__(self) -> Lease: ...
     def __exit__(self, *_: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class WrittenReply:
+    """What is there of a reply that shall go on. text: as the model wrote it, with the marks around its thoughts.
+
+    Without tokens, as after a reload, the message is read again; then the marks are those that the template names.
+    """
+
+    message: Message
+    tokens: tuple[int, ...] = ()
+    text: str = ""
+
+    def with_events(self, events: Sequence[Event], message: Message) -> WrittenReply:
+        """With what has come since; unchanged if a server wrote it, whose tokens have no numbers."""
+        tokens = [event for event in events if isinstance(event, Token)]
+        texts = [event.text for event in events if isinstance(event, Token | Finished)]
+        if any(token.id == UNKNOWN_ID for token in tokens):
+            return WrittenReply(message)
+        ids = (*self.tokens, *(token.id for token in tokens))
+        return WrittenReply(message, ids, self.text + "".join(texts))
+
+
+NOTHING_WRITTEN: Final = WrittenReply(Message("assistant", ""))
 
 
 @dataclass(frozen=True)
@@ -222,7 +248,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A reply under way: its events, the parser of its text, the figures of its prompt."""
+    """A reply under way: its events, the parser of its text, the figures of its prompt, and what was there before."""
 
     stream: EventStream
     splitter: ReplySplitter
@@ -230,6 +256,7 @@ class _Asked:
     prompt_tokens: int | None = None
     left_out: int = 0
     template_note: str = ""
+    written: str = ""
 
 
 def stream_reply(
@@ -238,12 +265,13 @@ def stream_reply(
     sampling: Sampling,
     max_tokens: int | None = None,
     *,
-    thinking: bool | None = None,
+    thinking: Thinking = AS_IT_LIKES,
     reproducible: bool = False,
     alternatives: int = 0,
     tools: Sequence[Tool] = (),
     interval_seconds: float | None = None,
     visitor: Visitor | None = None,
+    written: WrittenReply | None = None,
 ) -> Generator[ReplyUpdate, None, None]:
     """Yield the reply to the last question as it grows; closing the generator cancels it.
 
@@ -251,24 +279,26 @@ def stream_reply(
     Raises RequestRefused if even the last question does not fit, TemplateRefused, and what the engine raises. thinking
     and reproducible: ignored by remote engines. tools: what the model may call, if its template knows tools; a model of
     a server gets none. visitor: for the log; the next reply of the same page and engine reuses the sequence of this
-    one.
+    one. written: what is there of the reply already; it goes on after that, with up to max_tokens more, and each update
+    has all of it. Raises RequestRefused for a reply of a server, which cannot go on.
     """
     log = ReplyLog(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
     with log.write_at_end():
+        if isinstance(engine, RemoteEngine) and written:
+            raise RequestRefused("A server’s reply cannot go on from here.", "Raise “Longest reply” and regenerate it.")
         if isinstance(engine, RemoteEngine):
             asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
             asked = replace(asked, template_note=_NO_TOOLS_ON_SERVERS) if tools else asked
         else:
             chat = visitor.session if visitor else ""
-            asked = _ask_here(
-                engine, conversation, sampling, max_tokens, thinking, reproducible, alternatives, chat, tools
-            )
+            settings = _LocalSettings(max_tokens, thinking, reproducible, alternatives, chat, tools)
+            asked = _ask_here(engine, conversation, sampling, settings, written)
         yield from _followed(asked, log, interval_seconds)
 
 
 def _followed(asked: _Asked, log: ReplyLog, interval_seconds: float | None) -> Generator[ReplyUpdate, None, None]:
     stream, splitter = asked.stream, asked.splitter
-    so_far = ReplyPart()
+    so_far = splitter.read(asked.written) if asked.written else ReplyPart()
     where = ""
     try:
         while stream.is_open:
@@ -297,29 +327,66 @@ def _followed(asked: _Asked, log: ReplyLog, interval_seconds: float | None) -> G
         stream.close()
 
 
+@dataclass(frozen=True)
+class _LocalSettings:
+    """As the parameters of `stream_reply`."""
+
+    max_tokens: int | None
+    thinking: Thinking
+    reproducible: bool
+    alternatives: int
+    chat: str
+    tools: Sequence[Tool]
+
+
 def _ask_here(
     engine: Engine,
     conversation: Conversation,
     sampling: Sampling,
-    max_tokens: int | None,
-    thinking: bool | None,
-    reproducible: bool,
-    alternatives: int,
-    chat: str,
-    tools: Sequence[Tool],
+    settings: _LocalSettings,
+    written: WrittenReply | None,
 ) -> _Asked:
-    template, prompt = fitting_prompt(engine, conversation, max_tokens, thinking=thinking, tools=tools)
+    thinking, tools = settings.thinking, settings.tools
+    template, prompt = fitting_prompt(engine, conversation, settings.max_tokens, thinking=thinking, tools=tools)
     pairs = template.thought_pairs
-    parser = ReplyParser(mark_at_end(prompt.text, pairs), pairs, prompt.text)
-    offered = tools if template.takes_tools else ()
+    opener = mark_at_end(prompt.text, pairs)
+    parser = ReplyParser(opener, pairs, prompt.text)
+    offered = settings.tools if template.takes_tools else ()
     splitter = ReplySplitter(parser, formats_of(template.source), offered, may_replace=True)
+    text, literal, before = prompt.text, prompt.literal, ""
+    if written:
+        before = written.text or _as_written(written.message, opener, pairs)
+        if not written.tokens:
+            text, literal = text + before, (*literal, (len(text), len(text) + len(before)))
+        _check_room(engine, prompt, written, before)
+    limit = settings.thinking.limit(opener, pairs)
+    extras = SamplingExtras(thinking=limit) if limit else NO_EXTRAS
     stream = engine.start_reply(
-        prompt.text, sampling, max_tokens, template.stop_strings, reproducible, alternatives, chat, prompt.literal
-    )
+        text, sampling, settings.max_tokens, template.stop_strings, settings.reproducible, settings.alternatives,
+        settings.chat, literal, extras, written=written.tokens if written else (),
+    )  # fmt: skip
     note = template.note_for(has_system=bool(conversation.system.strip()))
-    if tools and not offered:
+    if settings.tools and not offered:
         note = f"{note} {_NO_TOOLS_NOTE}".strip()
-    return _Asked(stream, splitter, engine.loaded.context_size, prompt.tokens, prompt.left_out, note)
+    size = engine.loaded.context_size
+    return _Asked(stream, splitter, size, prompt.tokens, prompt.left_out, note, before)
+
+
+def _as_written(message: Message, opener: str | None, pairs: Sequence[Pair]) -> str:
+    """A reply as its model wrote it, as far as that is known: thoughts between the marks of its template."""
+    if not message.thinking:
+        return message.content
+    known = dict((*PAIRS, *pairs))
+    first = opener if opener in known else next(iter(dict(pairs or PAIRS)))
+    begun = message.thinking if opener else f"{first}\n{message.thinking}"
+    return f"{begun}\n{known[first or '']}\n\n{message.content}" if message.content else begun
+
+
+def _check_room(engine: Engine, prompt: Prompt, written: WrittenReply, text: str) -> None:
+    """Raises RequestRefused if the context has no room for one more token."""
+    length = len(written.tokens) or engine.count_tokens(text)
+    if prompt.tokens + length + 1 >= engine.loaded.context_size:
+        raise RequestRefused("The context is full, so this reply cannot go on.", "Choose a larger context.")
 
 
 def _ask_server(
@@ -338,7 +405,7 @@ def fitting_prompt(
     conversation: Conversation,
     max_tokens: int | None = None,
     *,
-    thinking: bool | None = None,
+    thinking: Thinking = AS_IT_LIKES,
     tools: Sequence[Tool] = (),
 ) -> tuple[ChatTemplate, Prompt]:
     """Render as much of the conversation as leaves room for a reply, with the model's template or ChatML in its place.
@@ -360,7 +427,7 @@ def _fitting_prompt(
     template: ChatTemplate,
     conversation: Conversation,
     max_tokens: int | None,
-    thinking: bool | None,
+    thinking: Thinking,
     tools: Sequence[Tool],
 ) -> Prompt:
     messages = conversation.messages

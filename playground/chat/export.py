@@ -26,8 +26,8 @@ class Transcript:
     finished: how each whole reply ended, by its index among the messages. cut_short: why each other reply has no end,
     in a sentence. choice: what finds the model again in a picker, as `{"model": …, "level": …}`. instructions: what was
     attached, as `{"name": …, "text": …}`; the system prompt ends with this text. attached: a text for the tools, in the
-    same form. device: where the model was to run, as
-    DeviceChoice writes it. ran_on: where the last reply was written, in words; "" if that is not known.
+    same form. device: where the model was to run, as DeviceChoice writes it. thinking: as Thinking writes it. ran_on:
+    where the last reply was written, in words; "" if that is not known.
     """
 
     title: str
@@ -45,6 +45,7 @@ class Transcript:
     attached: Mapping[str, str] | None = None
     device: str = AUTOMATIC
     ran_on: str = ""
+    thinking: str = ""
 
 
 def as_json(transcript: Transcript) -> str:
@@ -70,6 +71,7 @@ def as_data(transcript: Transcript) -> dict[str, Any]:
             "context_size": transcript.context_size,
             "kv_type": transcript.kv_type,
             "device": transcript.device,
+            **({"thinking": transcript.thinking} if transcript.thinking else {}),
             "max_tokens": transcript.max_tokens,
             **dataclasses.asdict(transcript.sampling),
         },

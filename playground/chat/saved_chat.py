@@ -16,8 +16,9 @@ from typing import Any, Final, get_args
 
 from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text
-from playground.chat.session import ChatSession, Instructions, ModelUsed
+from playground.chat.session import MOST_OTHER_ANSWERS, ChatSession, Instructions, ModelUsed, OtherAnswer
 from playground.chat.template.render import Message
+from playground.chat.template.thinking import Thinking
 from playground.chat.tools.built_in import AttachedText
 from playground.engine.protocol import Finished, FinishReason, Sampling, Timings
 from playground.errors import RequestRefused
@@ -55,6 +56,7 @@ class ChatSettings:
     context_size: int | None = None
     kv_type: KvType | None = None
     device: str | None = None
+    thinking: str | None = None
     system: str | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
@@ -89,6 +91,7 @@ def read_saved_chat(
     if not any(isinstance(entry, Mapping) and entry.get("role") == "system" for entry in listed):
         session = _with_ends(session, listed)
     session = _with_editing(session, data, limits)
+    session = replace(session, others=_read_others(data.get("others"), limits, most_reply_tokens))
     return session.with_system_prompt(settings.system or ""), settings
 
 
@@ -170,10 +173,29 @@ def read_chat_settings(data: Mapping[str, Any], limits: HistoryLimits, most_repl
         context_size=int(context_size) if context_size else None,
         kv_type=kv_type,
         device=device,
+        thinking=Thinking.read(wanted.get("thinking")).text or None,
         system=system,
         numbers=numbers,
         ignored=tuple(ignored),
     )
+
+
+def _read_others(data: Any, limits: HistoryLimits, most_reply_tokens: int) -> tuple[OtherAnswer, ...]:
+    """What other levels answered to the last question; what cannot be read is left out."""
+    others: list[OtherAnswer] = []
+    for one in data[-MOST_OTHER_ANSWERS:] if isinstance(data, list) else ():
+        if not isinstance(one, Mapping) or "others" in one or not isinstance(one.get("messages"), list):
+            continue
+        try:
+            (reply,) = Conversation.from_untrusted({"messages": one["messages"]}, limits).messages
+        except (RequestRefused, ValueError):
+            continue
+        session = _with_ends(ChatSession(), one["messages"])
+        model = _read_model(one, read_chat_settings(one, limits, most_reply_tokens))
+        if model.chosen and reply.role == "assistant":
+            finished, cut_short = dict(session.finished).get(0), dict(session.cut_short).get(0, "")
+            others.append(OtherAnswer(model, reply, finished, cut_short))
+    return tuple(others)
 
 
 def _read_object(text: str, limits: HistoryLimits, name: str) -> Any:
@@ -224,8 +246,9 @@ def _read_model(data: Mapping[str, Any], settings: ChatSettings) -> ModelUsed:
     context_size = settings.context_size
     device, ran_on = DeviceChoice.read(settings.device), _name(data.get("ran_on")) or ""
     return ModelUsed(
-        title, settings.model_file or "", level, context_size, settings.kv_type or "f16", chosen, device, ran_on
-    )
+        title, settings.model_file or "", level, context_size, settings.kv_type or "f16", chosen, device, ran_on,
+        Thinking.read(settings.thinking),
+    )  # fmt: skip
 
 
 def _read_sampling(numbers: Mapping[str, float]) -> Sampling:

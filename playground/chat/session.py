@@ -11,16 +11,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from playground.chat.conversation import Conversation
+from playground.chat.conversation import Conversation, WrittenReply
 from playground.chat.export import Transcript, as_data
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template.message import Message, ToolCall
+from playground.chat.template.thinking import AS_IT_LIKES, Thinking
 from playground.chat.tools.built_in import AttachedText
 from playground.engine.protocol import Finished, Sampling
 from playground.errors import RequestRefused
 from playground.llama.params import AUTOMATIC_CHOICE, DeviceChoice, KvType
 
 NOT_RUN: Final = "The person did not let this call run."
+MOST_OTHER_ANSWERS: Final = 8  # to one question, by other levels
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,17 @@ class ModelUsed:
     chosen: tuple[str, str] | None = None
     device: DeviceChoice = AUTOMATIC_CHOICE
     ran_on: str = ""
+    thinking: Thinking = AS_IT_LIKES
+
+
+@dataclass(frozen=True)
+class OtherAnswer:
+    """What another level answered to the last question. finished: None where the reply has no end; then cut_short."""
+
+    model: ModelUsed
+    reply: Message
+    finished: Finished | None = None
+    cut_short: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,8 @@ class ChatSession:
     next message replaces, with all that follows it. draft: what stood in the message box before that. replaced: the
     chat that was cleared, or that another one took the place of; it can be brought back until the next message.
     attached: a text for the tools to read; unlike the instructions it is no part of the prompt.
+    written: the last reply as its model wrote it, so that it can go on; None where only its text is known.
+    others: what other levels answered to the last question, the one that stands beside the newest answer at the end.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
@@ -69,6 +84,8 @@ class ChatSession:
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     replaced: ChatSession | None = None
+    others: tuple[OtherAnswer, ...] = ()
+    written: WrittenReply | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -128,6 +145,11 @@ class ChatSession:
             session = session.with_result(call, why)
         return session
 
+    @property
+    def last_end(self) -> Finished | None:
+        """How the last reply ended; None where it has no end."""
+        return dict(self.finished).get(len(self.conversation.messages) - 1)
+
     def with_question(self, text: str, limits: HistoryLimits) -> ChatSession:
         """Add a question, or replace the one that is being edited.
 
@@ -140,25 +162,82 @@ class ChatSession:
 
     def without_last_reply(self) -> ChatSession:
         """Up to the last question, to answer it again. Raises RequestRefused if there is none."""
-        return self._with(self.conversation.without_last_reply())
+        return replace(self._with(self.conversation.without_last_reply()), others=self.others)
 
     def with_reply(self, message: Message, finished: Finished) -> ChatSession:
         """Add a whole reply."""
         ends = (*self.finished, (len(self.conversation.messages), finished))
         return replace(self, conversation=self.conversation.with_reply(message), finished=ends)
 
-    def with_partial_reply(self, message: Message, why: str) -> ChatSession:
+    def with_partial_reply(self, message: Message, why: str, written: WrittenReply | None = None) -> ChatSession:
         """Add what was written of a reply that has no end, and why, in a sentence; nothing if nothing was written."""
         if not (message.content or message.thinking or message.tool_calls):
             return self
         ends = (*self.cut_short, (len(self.conversation.messages), why))
-        return replace(self, conversation=self.conversation.with_reply(message), cut_short=ends)
+        return replace(self, conversation=self.conversation.with_reply(message), cut_short=ends, written=written)
 
     def with_system_prompt(self, text: str) -> ChatSession:
         """Set the system prompt of the next reply: this text, then the attached instructions."""
         parts = (text.strip(), self.instructions.text.strip() if self.instructions else "")
         system = "\n\n".join(part for part in parts if part)
         return replace(self, conversation=replace(self.conversation, system=system))
+
+    @property
+    def may_continue(self) -> bool:
+        """Whether the last reply was cut off, by its length limit or before it had ended."""
+        if self.is_empty or self.is_waiting or self.rounds or self.model.context_size is None:
+            return False
+        return self.last_end.reason == "length limit" if self.last_end else True
+
+    @property
+    def reply_to_continue(self) -> WrittenReply:
+        """What is there of the last reply. Raises RequestRefused if it is whole."""
+        if not self.may_continue:
+            raise RequestRefused("There is no reply to continue.", "Ask something, or regenerate the last reply.")
+        return self.written or WrittenReply(self.conversation.messages[-1])
+
+    # --- the last question at another level ---
+
+    @property
+    def beside(self) -> OtherAnswer | None:
+        """The answer that stands beside the newest one, until one of the two is kept."""
+        return self.others[-1] if self.others else None
+
+    def with_answer_aside(self) -> ChatSession:
+        """Up to the last question; its answer until now is the one that stands beside the next."""
+        asked = self.without_last_reply()
+        if self.is_waiting:
+            return asked
+        place = len(self.conversation.messages) - 1
+        finished, cut_short = dict(self.finished).get(place), dict(self.cut_short).get(place, "")
+        aside = OtherAnswer(self.model, self.conversation.messages[place], finished, cut_short)
+        others = (*(other for other in self.others if other.model.chosen != self.model.chosen), aside)
+        return replace(asked, others=others[-MOST_OTHER_ANSWERS:])
+
+    def with_other_answer(self, chosen: tuple[str, str]) -> ChatSession | None:
+        """With what this model and level answered in the place of the last reply; None if it has no whole answer."""
+        found = next((other for other in self.others if other.model.chosen == chosen and other.finished), None)
+        return self.with_answer_aside()._with_answer(found) if found else None
+
+    def with_answer_back(self) -> ChatSession:
+        """With the answer beside in the place of one that did not come."""
+        return self._with_answer(self.others[-1]) if self.is_waiting and self.others else self
+
+    def with_newest_kept(self) -> ChatSession:
+        """With the newest answer alone."""
+        return replace(self, others=())
+
+    def with_other_kept(self) -> ChatSession:
+        """With the answer beside alone, in the place of the newest."""
+        return replace(self.without_last_reply()._with_answer(self.others[-1]), others=()) if self.others else self
+
+    def _with_answer(self, other: OtherAnswer) -> ChatSession:
+        """After the last question; the model is again the one that gave it."""
+        others = tuple(one for one in self.others if one is not other)
+        session = replace(self, model=other.model, others=others, written=None)
+        if other.finished:
+            return session.with_reply(other.reply, other.finished)
+        return session.with_partial_reply(other.reply, other.cut_short)
 
     # --- editing, clearing, and back ---
 
@@ -203,13 +282,20 @@ class ChatSession:
             attached=dataclasses.asdict(self.attached) if self.attached else None,
             device=model.device.text,
             ran_on=model.ran_on,
+            thinking=model.thinking.text,
         )
 
     def to_stored_text(self) -> str:
         """The chat for the browser to keep, "" if it is empty; `read_saved_chat` (saved_chat.py) reads it back."""
         if self.is_empty and self.instructions is None and self.attached is None:
             return ""
-        return json.dumps(as_data(self.transcript()) | {"editing": self.editing, "draft": self.draft})
+        others = [as_data(self._with_only(other).transcript()) for other in self.others]
+        kept = {"editing": self.editing, "draft": self.draft} | ({"others": others} if others else {})
+        return json.dumps(as_data(self.transcript()) | kept)
+
+    def _with_only(self, other: OtherAnswer) -> ChatSession:
+        """A chat of this one answer, for the browser to keep."""
+        return ChatSession(sampling=self.sampling, max_tokens=self.max_tokens)._with_answer(other)
 
     def _with(self, conversation: Conversation) -> ChatSession:
         kept = len(conversation.messages)
@@ -221,6 +307,8 @@ class ChatSession:
             editing=None,
             draft="",
             replaced=None,
+            others=(),
+            written=None,
         )
 
 

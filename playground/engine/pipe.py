@@ -37,9 +37,17 @@ def decode_command(line: bytes) -> Command:
 
 def _build(kind: Any, fields: dict[str, Any]) -> Any:
     """A dataclass from its fields, some of which are dataclasses, too. Lists become tuples."""
-    types = get_type_hints(kind)
-    built = {name: _build(types[name], value) if is_dataclass(types[name]) else value for name, value in fields.items()}
+    parts = {name: _dataclass_in(hint) for name, hint in get_type_hints(kind).items()}
+    built = {
+        name: value if value is None or parts[name] is None else _build(parts[name], value)
+        for name, value in fields.items()
+    }
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in built.items()})
+
+
+def _dataclass_in(hint: Any) -> Any:
+    """The dataclass of a field, which may be None instead; None for a field of another type."""
+    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
 
 
 def encode_event(event: Event) -> bytes:

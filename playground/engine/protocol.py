@@ -5,7 +5,7 @@ engine/pipe.py writes them to a pipe, and reads them from it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from playground.llama.control_tokens import Span
@@ -105,7 +105,8 @@ class Generate:
     chat: the chat that the prompt belongs to, "" if unknown. A chat has one sequence of the KV cache, which its next
         prompt continues.
     literal: spans of the prompt, [start, stop) in characters, in which a control token is only spelled out.
-    extras: what only programs ask for. A grammar that cannot be used makes the request fail.
+    extras: what is asked for besides. A grammar that cannot be used makes the request fail.
+    written: the tokens of the reply that are there already; it goes on after them, as if it had never stopped.
     """
 
     request: int
@@ -118,6 +119,7 @@ class Generate:
     chat: str = ""
     literal: tuple[Span, ...] = ()
     extras: SamplingExtras = NO_EXTRAS
+    written: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -330,6 +332,26 @@ class Timings:
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "disturbed": self.disturbed}
+
+    def continued_by(self, later: Timings) -> Timings:
+        """Those of a reply that went on after it had ended: its beginning, and both parts' tokens and time."""
+        tokens = _sum(self.generated_tokens, later.generated_tokens)
+        shares = [share for share in (self.core_share, later.core_share) if share is not None]
+        speed = later.generation_speed
+        if self.generation_speed and speed and self.generated_tokens and later.generated_tokens:
+            seconds = self.generated_tokens / self.generation_speed + later.generated_tokens / speed
+            speed = (self.generated_tokens + later.generated_tokens) / seconds
+        return replace(
+            self,
+            generated_tokens=tokens,
+            generation_speed=speed or self.generation_speed,
+            total_seconds=self.total_seconds + later.total_seconds,
+            core_share=min(shares, default=None),
+        )
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second
 
 
 @dataclass(frozen=True)

@@ -101,14 +101,14 @@ class ReplyStarter(ABC):
         chat: str = "",
         literal: Sequence[Span] = (),
         extras: SamplingExtras = NO_EXTRAS,
+        written: Sequence[int] = (),
     ) -> ReplyStream:
         """Start a reply, whose events come through the stream. The parameters are those of protocol.Generate."""
-        number = self._next_request()
-        return self._begin_reply(
-            Generate(
-                number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, tuple(literal), extras
-            )
+        number, spans = self._next_request(), tuple(literal)
+        command = Generate(
+            number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, spans, extras, tuple(written)
         )
+        return self._begin_reply(command)
 
     @abstractmethod
     def _next_request(self) -> int:

@@ -1,4 +1,4 @@
-"""What is asked of the sampler: the usual settings, and what only programs ask for: penalties, biases, a form."""
+"""What is asked of the sampler: the usual settings, and penalties, biases, a form, bounded thoughts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ GREEDY: Final = Sampling(temperature=0.0, seed=0)
 
 
 @dataclass(frozen=True)
+class ThinkingLimit:
+    """Thoughts of at most so many tokens: then the model finds `closing` written, as if by itself, and answers.
+
+    opener: the mark with which thoughts begin; "" where the prompt has opened them. closer: the mark that ends them.
+    """
+
+    tokens: int
+    opener: str
+    closer: str
+
+    @property
+    def closing(self) -> str:
+        return f"\n{self.closer}\n\n"
+
+
+@dataclass(frozen=True)
 class SamplingExtras:
     """Each default changes nothing.
 
@@ -32,6 +48,7 @@ class SamplingExtras:
     logit_bias: (token id, number added to its logit).
     grammar: in GBNF, llama.cpp's own form, with the rule `root`. json_schema: as JSON text; the reply is JSON that
         matches it. At most one of the two.
+    thinking: None for as many thoughts as the model likes.
     free_until: the grammar holds after this text, such as the mark that ends thoughts; "" from the first token on.
     """
 
@@ -41,6 +58,7 @@ class SamplingExtras:
     grammar: str = ""
     json_schema: str = ""
     free_until: str = ""
+    thinking: ThinkingLimit | None = None
 
     @property
     def has_grammar(self) -> bool:

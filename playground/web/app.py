@@ -59,6 +59,7 @@ from playground.web.server.startup_checks import log_startup_problems, no_proxy_
 from playground.web.server.uploads import CLEANING_SECONDS, KEPT_SECONDS, UPLOADS, uploads_in
 from playground.web.streaming import Streaming, never_empty
 from playground.web.tabs.chat import wire_chat_tab
+from playground.web.tabs.chat_dial import wire_chat_dial
 from playground.web.tabs.chat_keeping import wire_chat_keeping
 from playground.web.tabs.chat_layout import build_chat_tab
 from playground.web.tabs.compare import wire_compare_tab
@@ -152,6 +153,7 @@ def build_app(
         wire_chat_tab(page, chat, chat_service, streaming)
         wire_chat_keeping(page, chat, chat_service, streaming)
         wire_chat_tools(page, chat, chat_service, streaming)
+        wire_chat_dial(chat, chat_service, compare_service.dials)
         wire_compare_tab(page, compare, compare_service, tabs, streaming)
         wire_measure_tab(page, measure, measure_service)
         wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)

@@ -19,6 +19,7 @@ from playground.app.messages import Notice, log_refusal
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService, PickerView
 from playground.app.servers import Servers
+from playground.chat.template.thinking import AS_IT_LIKES
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
 from playground.text_format import gigabytes
@@ -35,6 +36,14 @@ KV_CHOICES: Final = [
     ("q8_0: half the memory", "q8_0"),
     ("q4_0: a quarter of the memory, quality may suffer", "q4_0"),
 ]
+_THINKING_NAMES: Final = {
+    "": "As the model does",
+    "off": "Off",
+    "on": "On",
+    "low": "Low effort",
+    "medium": "Medium effort",
+    "high": "High effort",
+}
 _MOST_PAGES: Final = 10_000  # whose newest redraw is remembered
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _REDRAW: Final[dict[str, Any]] = {**_QUIET, "trigger_mode": "always_last"}
@@ -85,6 +94,8 @@ class PickerComponents:
     drawn_model: gr.State  # the one whose levels are shown
     context: gr.HTML
     kv_type: gr.Radio
+    thinking: gr.Radio
+    thinking_box: gr.Accordion  # hidden where the model's template knows nothing of thoughts
     where: WhereItRuns
     memory: gr.HTML
     actions: gr.Column  # room for what a tab does with the choice: `with picker.actions: gr.Button("Load")`
@@ -93,7 +104,7 @@ class PickerComponents:
 
     @property
     def inputs(self) -> set[Any]:
-        return {self.model, self.level, self.context, self.kv_type, *self.where.choice}
+        return {self.model, self.level, *self.settings}
 
     @property
     def outputs(self) -> list[Any]:
@@ -103,8 +114,8 @@ class PickerComponents:
     @property
     def _shown(self) -> list[Any]:
         """What `choice_updates` may change."""
-        choice = [self.model, self.level, self.context, self.kv_type, *self.where.choice]
-        return [self.line, *choice, self.where.box, self.memory, self.make]
+        choice = [self.model, self.level, *self.settings]
+        return [self.line, *choice, self.thinking_box, self.where.box, self.memory, self.make]
 
     @property
     def changes(self) -> list[Any]:
@@ -114,18 +125,20 @@ class PickerComponents:
     @property
     def settings(self) -> list[Any]:
         """What changes how the chosen level runs."""
-        return [self.context, self.kv_type, *self.where.choice]
+        return [self.context, self.kv_type, *self.where.choice, self.thinking]
 
     def read_choice(self, values: Values) -> ModelChoice:
         """The choice that the browser sent; an impossible value becomes the default."""
         return ModelChoice.read(
             values[self.model], values[self.level], values[self.context], values[self.kv_type],
-            self.where.read_choice(values),
+            self.where.read_choice(values), values[self.thinking],
         )  # fmt: skip
 
     def choice_updates(self, view: PickerView) -> Updates:
         """The view of a choice that the page makes for the visitor, drawn: by a link, a loaded model, a cell."""
-        return self.updates(view) | {self.kv_type: view.choice.kv_type} | self.where.updates(view, is_new=True)
+        thinking = gr.Radio(choices=_thinking_names(view), value=view.choice.thinking.text)
+        chosen = {self.kv_type: view.choice.kv_type, self.thinking: thinking}
+        return self.updates(view) | chosen | self.where.updates(view, is_new=True)
 
     def updates(self, view: PickerView, written: ModelChoice | None = None) -> Updates:
         """The view of a choice, drawn. written: the choice that an earlier view of this redraw has written.
@@ -154,6 +167,8 @@ class PickerComponents:
             self.model: gr.Dropdown(choices=list(view.models), **model),
             self.level: gr.HTML(rows=whole_name(chosen_name) + rows, **level),
             self.context: gr.HTML(rows=steps, **context),
+            self.thinking: gr.Radio(choices=_thinking_names(view)),
+            self.thinking_box: gr.Accordion(visible=bool(view.thinking)),
             **self.where.updates(view),
             self.memory: bar,
             self.make: _make_button(view),
@@ -205,6 +220,14 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                     info="Lower precision leaves room for a longer context.",
                     elem_id=f"{group}-kv",
                 )
+            with gr.Accordion("Thinking", open=False, visible=False, elem_classes="gp-more") as thinking_box:
+                thinking = gr.Radio(
+                    [(_THINKING_NAMES[""], "")],
+                    value="",
+                    label="Thinking before the answer",
+                    info="A bound ends the thoughts after so many tokens; the answer follows.",
+                    elem_id=f"{group}-thinking",
+                )
             where = build_where_it_runs(group, on_zerogpu=on_zerogpu)
             server = _build_server_form(group) if service.servers.may_add else None
     return PickerComponents(
@@ -219,6 +242,8 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
         drawn_model=drawn_model,
         context=context,
         kv_type=kv_type,
+        thinking=thinking,
+        thinking_box=thinking_box,
         where=where,
         memory=memory,
         actions=actions,
@@ -258,6 +283,12 @@ def picker_views(
         yield view
 
 
+def _thinking_names(view: PickerView) -> list[tuple[str, str]]:
+    """What a model can be asked for, in words; a choice that this model does not know stays as it is."""
+    texts = dict.fromkeys([*(one.text for one in view.thinking or (AS_IT_LIKES,)), view.choice.thinking.text])
+    return [(_THINKING_NAMES.get(text, f"At most {text} tokens"), text) for text in texts]
+
+
 def _make_button(view: PickerView) -> gr.Button:
     """`Make Q2_0 (62.2 MB)`; hidden where the chosen level is on the disk."""
     if view.to_make is None:
@@ -294,6 +325,11 @@ def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
     _wire_making(picker, service, visitor)
     if picker.server:
         _wire_server_form(picker.server, service.servers, visitor, picker.models_changed)
+
+
+def wire_redraw(picker: PickerComponents, service: ModelPickerService, after: Any) -> None:
+    """The picker is redrawn after another event, such as a move of a dial that has set its level."""
+    after.then(_redrawing(picker, service, after_click=True), picker.inputs, picker.outputs, **_REDRAW)
 
 
 def keep_pickers_current(

@@ -14,7 +14,7 @@ from playground.engine.protocol import Sampling
 from playground.resources import asset
 from playground.web.streaming import Values
 
-_ROWS: Final = "${typeof rows === 'undefined' ? '' : rows}"  # a tab opened later is drawn once before its props arrive
+ROWS: Final = "${typeof rows === 'undefined' ? '' : rows}"  # a tab opened later is drawn once before its props arrive
 
 
 def javascript(name: str) -> str:
@@ -44,6 +44,14 @@ def key_rows(elem_id: str) -> gr.HTML:
     return _rows("", elem_id, "vote_sheet.js")
 
 
+def build_dial(value: str, rows: str, elem_id: str, elem_class: str) -> gr.HTML:
+    """A bit dial (html/dial.py). Its `input` event comes when a handle has rested for a moment."""
+    return gr.HTML(
+        value, html_template=ROWS, js_on_load=javascript("dial.js"), apply_default_css=False, rows=rows,
+        elem_id=elem_id, elem_classes=elem_class,
+    )  # fmt: skip
+
+
 def markup_place(elem_id: str, value: str = "") -> gr.HTML:
     """A place for markup that the server draws."""
     return gr.HTML(value, apply_default_css=False, elem_id=elem_id)
@@ -52,7 +60,7 @@ def markup_place(elem_id: str, value: str = "") -> gr.HTML:
 def _rows(rows: str, elem_id: str, script: str, value: str = "") -> gr.HTML:
     return gr.HTML(
         value,
-        html_template=_ROWS,
+        html_template=ROWS,
         js_on_load=javascript(script),
         apply_default_css=False,
         rows=rows,

@@ -152,6 +152,19 @@ def test_each_pane_keeps_its_own_history(service: CompareService, answered: Answ
     assert histories[0][1] != histories[1][1]
 
 
+def test_an_answer_that_goes_on_is_the_unbroken_one(service: CompareService) -> None:
+    short, long = (replace(BRIEFLY, max_tokens=tokens) for tokens in (8, 16))
+    cut = last_comparison(service.ask_both(ANNA, Comparison(), STORY, short))
+    unbroken = last_comparison(service.ask_both(ANNA, Comparison(), STORY, long))
+    updates = list(service.continue_answer(ANNA, cut, 0, short))
+    result, whole = last_comparison(updates).panes[0].result, unbroken.panes[0].result
+    assert result and whole and result.reply.content == whole.reply.content
+    assert [token.id for token in result.tokens] == [token.id for token in whole.tokens]
+    assert result.finished.timings.generated_tokens == 16
+    begun = cut.panes[0].conversation.messages[-1].content
+    assert all(growing(update, 0).startswith(begun) for update in updates if growing(update, 0))
+
+
 def test_one_pane_answers_again_and_the_other_stays(service: CompareService, answered: Answered) -> None:
     updates = list(service.regenerate_answer(ANNA, answered[0], 1, BRIEFLY))
     again = last_comparison(updates)

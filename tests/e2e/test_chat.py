@@ -171,6 +171,24 @@ def test_an_attached_file_of_instructions_is_shown_and_can_be_removed(page: Page
     expect(page.locator("#chat-attached")).not_to_contain_text("pirate.md")
 
 
+def test_the_dial_asks_the_last_question_at_another_level(page: Page) -> None:
+    without_dice(page)
+    ask_and_wait(page, SUM)
+    first = page.locator(".gp-log .message.bot").last.inner_text()
+    page.get_by_role("slider", name="Level", exact=True).focus()
+    page.keyboard.press("Home")  # the level with the most bits, which is made first
+    names = page.locator(".gp-answer-of")
+    expect(names).to_have_count(2)
+    expect(page.locator("#chat-keep-other")).to_be_visible(timeout=REPLY_SECONDS * 1000)
+    expect(page.locator("#chat-level input:checked")).to_have_value("Q8_0")
+    page.reload()
+    expect(names).to_have_text(["Q4_1", "Q8_0"])
+    page.get_by_role("button", name="Keep Q4_1").click()
+    expect(names).to_have_count(0)
+    expect(page.locator(".gp-log .message.bot").last).to_contain_text(first.strip()[:40])
+    expect(page.locator("#chat-level input:checked")).to_have_value("Q4_1")
+
+
 # --- several at once, and again ---
 
 

@@ -31,6 +31,7 @@ class ScriptedEngine:
     prompts: list[str] = field(default_factory=list)
     requests: list[tuple[Sampling, int | None, tuple[str, ...], bool, int]] = field(default_factory=list)
     extras: list[SamplingExtras] = field(default_factory=list)
+    written: list[tuple[int, ...]] = field(default_factory=list)
     cancelled: int = 0
     _finished: bool = False
 
@@ -68,10 +69,12 @@ class ScriptedEngine:
         chat: str = "",
         literal: Sequence[Span] = (),
         extras: SamplingExtras = NO_EXTRAS,
+        written: Sequence[int] = (),
     ) -> ReplyStream:
         self.prompts.append(prompt)
         self.literal = [prompt[start:stop] for start, stop in literal]
         self.extras.append(extras)
+        self.written.append(tuple(written))
         self.requests.append((sampling, max_tokens, stop, reproducible, alternatives))
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         tokens = self.count_tokens(prompt)

@@ -110,7 +110,8 @@ def _other_chat(session: ChatSession) -> ChatUpdate:
 def _without_its_reply(session: ChatSession, message: Message) -> ChatUpdate:
     """A chat whose reply did not outlive the absence of its page: with the part of it that the browser kept."""
     if not (message.content or message.thinking):
-        return ChatUpdate(session, phase="rest", problem=Notice(f"{_LOST} Regenerate asks again.", "warning"))
+        lost = Notice(f"{_LOST} Regenerate asks again.", "warning")
+        return ChatUpdate(session.with_answer_back(), phase="rest", problem=lost)
     lost = Notice(f"{_LOST} What had come is kept; Regenerate writes the reply anew.", "warning")
     return ChatUpdate(session.with_partial_reply(message, _LOST), phase="rest", problem=lost)
 

@@ -30,15 +30,16 @@ from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, Notice, WorkProg
 from playground.app.model_choice import ModelChoice
 from playground.app.model_picker import ModelPickerService
 from playground.app.resumable import ResumableReplies
-from playground.chat.conversation import Lease, ReplyUpdate, stream_reply
+from playground.chat.conversation import NOTHING_WRITTEN, Lease, ReplyUpdate, WrittenReply, stream_reply
 from playground.chat.export import where_it_ran
 from playground.chat.history import HistoryLimits, check_chat
+from playground.chat.saved_chat import read_growing_reply
 from playground.chat.session import NOT_RUN, ChatSession, ModelUsed, read_instructions
 from playground.chat.speed_trace import SpeedTrace
 from playground.chat.template.message import Message, Tool
 from playground.chat.tools.built_in import AttachedText
 from playground.engine.local.pool import LoadStatus, ModelLease, ModelPool
-from playground.engine.protocol import Queued, Remark, Token
+from playground.engine.protocol import Finished, Queued, Remark, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.zerogpu.engine import ZeroGpuLease
 from playground.engine.zerogpu.gpu import ZeroGpu
@@ -48,6 +49,8 @@ from playground.models.model_file import ModelFile
 from playground.settings import Settings
 
 PLACE: Final = "chat"  # of a page, where one thing at a time goes on
+_STOP_SECONDS: Final = 5.0  # for a reply to end, before another level is asked
+_ANOTHER_LEVEL: Final = "It ended when another level was asked."
 _TOO_MANY_ROUNDS: Final = Notice(
     f"The tools have run {MOST_ROUNDS} times for this question, the most here, and the model called them again. Ask "
     "again in other words, or ask for less at once.",
@@ -123,6 +126,59 @@ class ChatService:
             return
         yield from self._answer(visitor, asked, request, key)
 
+    def continue_reply(
+        self, visitor: Visitor, session: ChatSession, request: ChatRequest, key: str = ""
+    ) -> Iterator[ChatUpdate]:
+        """The last reply, which was cut off, goes on from where it stopped, by the level that wrote it."""
+        try:
+            written = session.reply_to_continue
+            asked = self._checked(session.without_last_reply(), request)
+        except PlaygroundError as error:
+            yield refused_update(error, visitor)
+            return
+        if session.model.chosen:
+            model, level = session.model.chosen
+            request = replace(request, choice=replace(request.choice, model=model, level=level))
+        yield from self._answer(visitor, asked, request, key, _Goal(session, written))
+
+    def swap_level(
+        self, visitor: Visitor, session: ChatSession, request: ChatRequest, key: str = "", growing: str = ""
+    ) -> Iterator[ChatUpdate]:
+        """The last question to the level that is chosen now; the answer until now stays beside the new one.
+
+        A whole answer that this level gave before comes back at once. Yields nothing before the first question.
+        growing: what was written of a reply that this ends, as `growing_text` writes it.
+        """
+        self.runs.stop_run(visitor, PLACE)
+        self.runs.wait_until_free(visitor, PLACE, _STOP_SECONDS)
+        if session.is_empty:
+            return
+        if growing and session.is_waiting and not session.others:
+            session = session.with_partial_reply(read_growing_reply(growing, self.limits), _ANOTHER_LEVEL)
+        if session.rounds:
+            refusal = RequestRefused("This answer used tools.", "Regenerate asks the level that is chosen now.")
+            yield refused_update(refusal, visitor)
+            return
+        chosen = (request.choice.model or "", request.choice.level or "")
+        if not session.is_waiting and session.model.chosen == chosen:
+            yield ChatUpdate(session, phase="rest")
+        elif there := session.with_other_answer(chosen):
+            self.replies.forget(key)
+            yield ChatUpdate(there, phase="rest", activity=ReplyActivity(there.last_end), problem=CLEAR)
+        else:
+            try:
+                asked = self._checked(session.with_answer_aside(), request)
+            except PlaygroundError as error:
+                yield refused_update(error, visitor)
+                return
+            yield from self._answer(visitor, asked, request, key, _Goal(asked.with_answer_back()))
+
+    def keep_answer(self, session: ChatSession, *, is_newest: bool, key: str = "") -> ChatUpdate:
+        """One of the two answers that stand beside each other, alone."""
+        self.replies.forget(key)
+        kept = session.with_newest_kept() if is_newest else session.with_other_kept()
+        return ChatUpdate(kept, phase="rest", activity=ReplyActivity(kept.last_end), problem=CLEAR)
+
     def load_model(self, visitor: Visitor, choice: ModelChoice, *, allow_unfit: bool = False) -> Iterator[ChatUpdate]:
         """Load the chosen model, with progress; the last update has a LoadReport.
 
@@ -169,10 +225,17 @@ class ChatService:
         check_chat(session.conversation.system, session.conversation.messages, self.limits)
         return session
 
-    def _answer(self, visitor: Visitor, session: ChatSession, request: ChatRequest, key: str) -> Iterator[ChatUpdate]:
-        first = ChatUpdate(session, phase="replying", activity=ReplyActivity(), problem=CLEAR, may_load_anyway=False)
-        work = partial(self._reply, session, request)
-        reply = partial(self._run, visitor, "reply", request.choice, first, work, session)
+    def _answer(
+        self, visitor: Visitor, session: ChatSession, request: ChatRequest, key: str, goal: _Goal | None = None
+    ) -> Iterator[ChatUpdate]:
+        goal = goal or _Goal(session)
+        chosen = (request.choice.model or "", request.choice.level or "")
+        session = replace(session, model=ModelUsed(level=chosen[1], chosen=chosen))  # until it is loaded
+        first = ChatUpdate(
+            session, goal.message, phase="replying", activity=ReplyActivity(), problem=CLEAR, may_load_anyway=False
+        )
+        work = partial(self._reply, session, request, goal)
+        reply = partial(self._run, visitor, "reply", request.choice, first, work, goal.instead)
         yield from self.replies.start(key, visitor, lambda has_begun: reply(has_begun=has_begun))
 
     def _run(
@@ -212,19 +275,23 @@ class ChatService:
         with opened.lease:
             return ChatUpdate(phase="rest", progress=_load_result(opened.lease))
 
-    def _reply(self, session: ChatSession, request: ChatRequest, run: Run) -> Generator[ChatUpdate, None, ChatUpdate]:
-        opened = yield from _as_opening(session, self._open(request.choice, run))
+    def _reply(
+        self, session: ChatSession, request: ChatRequest, goal: _Goal, run: Run
+    ) -> Generator[ChatUpdate, None, ChatUpdate]:
+        opened = yield from _as_opening(session, goal.message, self._open(request.choice, run))
         if opened is None:
             why = _stop_reason(run) or Notice("Loading cancelled.")
-            return ChatUpdate(session, phase="rest", progress=CLEAR, problem=why)
+            return ChatUpdate(goal.instead, phase="rest", progress=CLEAR, problem=why)
         with opened.lease as lease:
             run.release_if_abandoned(lease.release)
             used = _model_used(opened.model, request.choice)
-            session = replace(session, model=used, sampling=request.sampling, max_tokens=request.max_tokens)
-            return (yield from self._rounds(lease, session, request, run))
+            answering = replace(session, model=used, sampling=request.sampling, max_tokens=request.max_tokens)
+            last = yield from self._rounds(lease, answering, request, goal, run)
+        is_written = last.session is not None and not last.session.is_waiting
+        return last if is_written else replace(last, session=goal.instead)
 
     def _rounds(
-        self, lease: Lease, session: ChatSession, request: ChatRequest, run: Run
+        self, lease: Lease, session: ChatSession, request: ChatRequest, goal: _Goal, run: Run
     ) -> Generator[ChatUpdate, None, ChatUpdate]:
         """Replies, and between them what the tools that they call return, up to a bound."""
         if request.tools != "off":
@@ -232,7 +299,8 @@ class ChatService:
         while True:
             if session.pending_calls:
                 session = yield from self.tools.answer_calls(session, run)
-            last = yield from self._stream(lease, session, run, self.tools.offered(session, request.tools))
+            last = yield from self._stream(lease, session, goal, run, self.tools.offered(session, request.tools))
+            goal = _Goal(session)
             if request.tools != "off":
                 last = self.tools.with_problems(last)
             if last.session is None or not last.session.pending_calls:
@@ -295,43 +363,46 @@ class ChatService:
         return None
 
     def _stream(
-        self, lease: Lease, session: ChatSession, run: Run, tools: tuple[Tool, ...]
+        self, lease: Lease, session: ChatSession, goal: _Goal, run: Run, tools: tuple[Tool, ...]
     ) -> Generator[ChatUpdate, None, ChatUpdate]:
         updates = stream_reply(
             lease.engine,
             session.conversation,
             session.sampling,
             session.max_tokens,
+            thinking=session.model.thinking,
             tools=tools,
             interval_seconds=self._interval_seconds,
             visitor=run.visitor,
+            written=goal.written,
         )
         run.close_if_abandoned(updates)
         token: Token | None = None
         trace = SpeedTrace()
-        message = Message("assistant", "")
+        written = goal.written or NOTHING_WRITTEN
         try:
             with closing(updates):
                 for update in updates:
                     token = update.last_token or token
                     trace = trace.with_token(update.last_token)
-                    message = update.message
+                    written = written.with_events(update.events, update.message)
                     if update.event and not isinstance(update.event, Queued | Remark):
                         run.begin_work()
                     if update.finished:
-                        return _finished(lease, session, update, token, trace)
+                        return _finished(lease, session, update, goal, written, ReplyActivity(token, trace=trace))
                     if run.is_stopped():
                         break
                     if update.event:
                         context = _context_use(session, token, update) if token else None
                         activity = ReplyActivity(update.event, load_seconds=lease.load_seconds, trace=trace)
-                        yield ChatUpdate(session, message, activity=activity, context=context)
+                        yield ChatUpdate(session, update.message, activity=activity, context=context)
         except PlaygroundError as error:
-            failed = self._failed(error, run.visitor, session.with_partial_reply(message, str(error)))
+            failed = self._failed(error, run.visitor, session.with_partial_reply(written.message, str(error), written))
             return replace(failed, activity=ReplyActivity(token, "failure", trace=trace)) if token else failed
         activity = ReplyActivity(token, run.stopped_by, trace=trace)  # also if `run` has closed the generator itself
         reason = _stop_reason(run)
-        session = session.with_partial_reply(message, str(reason) if reason else CUT_SHORT_SENTENCES[run.stopped_by])
+        why = str(reason) if reason else CUT_SHORT_SENTENCES[run.stopped_by]
+        session = session.with_partial_reply(written.message, why, written)
         return ChatUpdate(session, phase="rest", activity=activity, problem=reason)
 
     def _failed(self, error: PlaygroundError, visitor: Visitor, session: ChatSession | None = None) -> ChatUpdate:
@@ -343,6 +414,23 @@ class ChatService:
             progress=CLEAR,
             may_load_anyway=isinstance(error, DoesNotFit) and self._settings.allow_load_anyway,
         )
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What a reply is for. instead: the chat if nothing comes. written: what is there of a reply that shall go on."""
+
+    instead: ChatSession
+    written: WrittenReply | None = None
+
+    @property
+    def message(self) -> Message | None:
+        return self.written.message if self.written else None
+
+    def whole(self, finished: Finished) -> Finished:
+        """The end of the whole reply, also of the part that was there before."""
+        before = self.instead.last_end if self.written else None
+        return replace(finished, timings=before.timings.continued_by(finished.timings)) if before else finished
 
 
 @dataclass(frozen=True)
@@ -361,15 +449,15 @@ def _on_zerogpu(
 
 
 def _as_opening(
-    session: ChatSession, opening: Generator[ChatUpdate, None, _OpenedModel | None]
+    session: ChatSession, before: Message | None, opening: Generator[ChatUpdate, None, _OpenedModel | None]
 ) -> Generator[ChatUpdate, None, _OpenedModel | None]:
     """How far the making or the load is, told where the reply will stand."""
     try:
         while True:
             update = next(opening)
             if isinstance(update.progress, WorkProgress):
-                nothing = Message("assistant", "")
-                update = replace(update, session=session, growing=nothing, opening=update.progress, progress=None)
+                growing = before or Message("assistant", "")
+                update = replace(update, session=session, growing=growing, opening=update.progress, progress=None)
             yield update
     except StopIteration as end:
         opened: _OpenedModel | None = end.value
@@ -379,9 +467,12 @@ def _as_opening(
 
 
 def _finished(
-    lease: Lease, session: ChatSession, update: ReplyUpdate, token: Token | None, trace: SpeedTrace
+    lease: Lease, session: ChatSession, update: ReplyUpdate, goal: _Goal, written: WrittenReply, so_far: ReplyActivity
 ) -> ChatUpdate:
+    """so_far: the last token before the end, and the speed until then."""
     assert update.finished
+    token = so_far.event if isinstance(so_far.event, Token) else None
+    finished = goal.whole(update.finished)
     context = _context_use(session, token, update)
     remarks = update.remarks or context.forgets
     loaded = lease.engine.loaded
@@ -389,11 +480,11 @@ def _finished(
     if lease.plan:
         session = replace(session, model=replace(session.model, ran_on=where_it_ran(lease.plan, memory)))
     return ChatUpdate(
-        session.with_reply(update.message, update.finished),
+        replace(session.with_reply(update.message, finished), written=written),
         phase="rest",
-        activity=ReplyActivity(update.finished, load_seconds=lease.load_seconds, trace=trace),
+        activity=ReplyActivity(finished, load_seconds=lease.load_seconds, trace=so_far.trace),
         context=context,
-        details=ReplyDetails(update.finished.timings, lease.plan, memory, lease.load_seconds),
+        details=ReplyDetails(finished.timings, lease.plan, memory, lease.load_seconds),
         problem=Notice(remarks, "info" if remarks == update.where else "warning") if remarks else CLEAR,
     )
 
@@ -423,5 +514,6 @@ def _model_used(model: ModelFile | RemoteModel, choice: ModelChoice) -> ModelUse
     chosen = (choice.model, choice.level) if choice.model and choice.level else None
     if isinstance(model, RemoteModel):
         return ModelUsed(model.display_name, model.display_name, model.level, model.context_size, chosen=chosen)
-    size, kv_type = choice.context_size, choice.kv_type
-    return ModelUsed(model.display_name, model.file_name, model.level, size, kv_type, chosen, choice.device)
+    size, kv_type, device, thinking = choice.context_size, choice.kv_type, choice.device, choice.thinking
+    names = (model.display_name, model.file_name, model.level)
+    return ModelUsed(*names, size, kv_type, chosen, device, thinking=thinking)

@@ -18,6 +18,7 @@ from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.saved_chat import growing_text, read_growing_reply
 from playground.chat.template.render import Message
+from playground.chat.template.thinking import AS_IT_LIKES
 from playground.engine.protocol import GREEDY, Finished, Sampling
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import RequestRefused
@@ -53,8 +54,9 @@ class PaneSession:
     """One pane of the page: its conversation and the model that answered last.
 
     file: None before a model has answered; context: None for a server's model. choice: that the file was found by.
-    bits_per_weight: of the file, measured. result: of the last reply. finished: for each whole reply, its index among
-    the messages and how it ended. cut_short: for each other reply, its index and why it has no end, in a sentence.
+    bits_per_weight: of the file, measured. result: of the last reply. going_on: of one that goes on. finished: for each
+    whole reply, its index among the messages and how it ended. cut_short: for each other reply, its index and why it
+    has no end, in a sentence.
     """
 
     conversation: Conversation = field(default_factory=Conversation)
@@ -63,13 +65,17 @@ class PaneSession:
     choice: ModelChoice | None = None
     bits_per_weight: float | None = None
     result: PaneResult | None = None
+    going_on: PaneResult | None = None
     finished: tuple[tuple[int, Finished], ...] = ()
     cut_short: tuple[tuple[int, str], ...] = ()
 
     @property
     def pane(self) -> Pane | None:
         """What `compare` runs; None before a model is chosen."""
-        return Pane(self.file, self.context, self.conversation) if self.file else None
+        if self.file is None:
+            return None
+        thinking = self.choice.thinking if self.choice else AS_IT_LIKES
+        return Pane(self.file, self.context, self.conversation, thinking, self.going_on)
 
     @property
     def question(self) -> Conversation:
@@ -78,7 +84,7 @@ class PaneSession:
 
     def asked(self, conversation: Conversation, system: str) -> PaneSession:
         """Before the answer to the last question of the conversation."""
-        return replace(self, conversation=replace(conversation, system=system), result=None)
+        return replace(self, conversation=replace(conversation, system=system), result=None, going_on=None)
 
     @property
     def contestant(self) -> Contestant:
@@ -184,8 +190,18 @@ class Comparison:
             raise RequestRefused("There is no question to answer again.", "Ask something first.")
         finished = tuple(end for end in pane.finished if end[0] < len(conversation.messages))
         cut_short = tuple(end for end in pane.cut_short if end[0] < len(conversation.messages))
-        again = replace(pane, conversation=conversation, result=None, finished=finished, cut_short=cut_short)
+        again = replace(
+            pane, conversation=conversation, result=None, going_on=None, finished=finished, cut_short=cut_short
+        )
         return replace(self.with_pane_at(position, again), request=request)
+
+    def with_going_on(self, position: int, request: CompareRequest) -> Comparison:
+        """One pane whose last answer goes on. Raises RequestRefused if there is none that was cut off."""
+        result = self.pane_at(position).result
+        if result is None:
+            raise RequestRefused("There is no answer to continue.", "Ask something first.")
+        again = self.without_reply_at(position, request)
+        return again.with_pane_at(position, replace(again.pane_at(position), going_on=result))
 
     def with_levels(self, request: CompareRequest) -> tuple[Comparison, tuple[int, ...]]:
         """The same question to the models that are chosen now, and the positions whose answer is not there any more."""
@@ -201,7 +217,9 @@ class Comparison:
     def with_result(self, position: int, result: PaneResult) -> Comparison:
         pane, conversation = self.pane_at(position), result.conversation
         finished = (*pane.finished, (len(conversation.messages) - 1, result.finished))
-        return self.with_pane_at(position, replace(pane, conversation=conversation, result=result, finished=finished))
+        return self.with_pane_at(
+            position, replace(pane, conversation=conversation, result=result, going_on=None, finished=finished)
+        )
 
     def with_partial_reply(self, position: int, message: Message, why: str) -> Comparison:
         """Keeps what was written of a reply that did not finish, and why it did not; nothing if it is empty."""

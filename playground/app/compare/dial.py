@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from playground.app.model_choice import LevelRow, ModelChoice
 from playground.app.model_picker import ModelPickerService
@@ -121,14 +121,23 @@ def opening_pair(dial: Dial) -> tuple[str | None, str | None]:
 
 def read_dial(text: object) -> dict[Side, str]:
     """The levels that a browser sent as A and B, such as `{"a": "Q8_0", "b": "Q4_0"}`; without what is no text."""
+    sent = _read_object(text)
+    sides: tuple[Side, ...] = ("a", "b")
+    return {side: sent[side] for side in sides if isinstance(sent.get(side), str) and sent[side]}
+
+
+def read_level(text: object) -> str | None:
+    """The level that a browser sent from a dial with one handle, such as `{"level": "Q8_0"}`."""
+    level = _read_object(text).get("level")
+    return level if isinstance(level, str) and level else None
+
+
+def _read_object(text: object) -> dict[str, Any]:
     try:
         sent = json.loads(text) if isinstance(text, str) and len(text) < 1000 else None
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(sent, dict):
-        return {}
-    sides: tuple[Side, ...] = ("a", "b")
-    return {side: sent[side] for side in sides if isinstance(sent.get(side), str) and sent[side]}
+    return sent if isinstance(sent, dict) else {}
 
 
 def levels_that_differ(sizes: Sequence[QuantizedSize], here: Iterable[str]) -> list[QuantizedSize]:

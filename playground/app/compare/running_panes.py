@@ -40,7 +40,10 @@ class RunningPanes:
 
     def __init__(self, comparison: Comparison, positions: Sequence[int]) -> None:
         self.comparison = comparison
-        self._progress = {position: _PaneProgress(self._first_activity(position, positions)) for position in positions}
+        self._progress = {
+            position: _PaneProgress(self._first_activity(position, positions), _reply_so_far(comparison, position))
+            for position in positions
+        }
         self._ready: list[int] = []  # positions, in the order of `ready_panes`
 
     def set_model(
@@ -129,7 +132,10 @@ class RunningPanes:
         """
         comparison = self.comparison
         for position, progress in self._progress.items():
-            if progress.growing is not None and progress.result is None:
+            going_on = comparison.pane_at(position).going_on
+            if going_on and progress.result is None and progress.growing in (None, going_on.reply):
+                comparison = comparison.with_result(position, going_on)  # nothing was added to it
+            elif progress.growing is not None and progress.result is None:
                 failure = progress.failure or problem
                 why = str(failure) if failure else CUT_SHORT_SENTENCES[stopped_by]
                 comparison = comparison.with_partial_reply(position, progress.growing, why)
@@ -169,6 +175,12 @@ class RunningPanes:
         if is_second and request and request.mode == "in turn":
             return PanePreparing(after=self.comparison.names[0])
         return PanePreparing()
+
+
+def _reply_so_far(comparison: Comparison, position: int) -> Message | None:
+    """What is there of an answer that goes on."""
+    going_on = comparison.pane_at(position).going_on
+    return going_on.reply if going_on else None
 
 
 _WHY_IN_TURN: Final[dict[TurnsReason, str]] = {

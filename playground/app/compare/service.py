@@ -121,12 +121,29 @@ class CompareService:
     def continue_answer(
         self, visitor: Visitor, comparison: Comparison, position: int, request: CompareRequest, key: str = ""
     ) -> Generator[CompareUpdate, None, None]:
-        """The answer of one pane again with twice the room: a comparison writes the same words again, and goes on."""
+        """The answer of one pane goes on from where it stopped, up to twice its length.
+
+        A server writes its answer anew with that much room, since it cannot be asked to go on.
+        """
         pane = comparison.pane_at(position)
         written = pane.result.finished.timings.generated_tokens if pane.result else None
+        most = self.runs.limits.reply_tokens
         longer = 2 * max(written or 0, request.max_tokens)
-        request = replace(request, max_tokens=min(longer, self.runs.limits.reply_tokens))
-        yield from self.regenerate_answer(visitor, comparison, position, request, key)
+        request = replace(request, max_tokens=min(longer, most))
+        if pane.result is None or pane.result.is_remote or not pane.choice:
+            yield from self.regenerate_answer(visitor, comparison, position, request, key)
+            return
+        choices = list(request.choices)
+        choices[comparison.shown_order[position]] = pane.choice
+        request = replace(request, choices=(choices[0], choices[1]))
+        try:
+            if len(pane.result.tokens) >= most:
+                raise RequestRefused(f"An answer can have at most {most:,} tokens here.", setting="max_reply_tokens")
+            asked = self._check_limits(comparison.with_going_on(position, request))
+        except PlaygroundError as error:
+            yield refused_update(error, visitor)
+            return
+        yield from self._run_panes(visitor, asked, request, (position,), key)
 
     def swap_levels(
         self, visitor: Visitor, comparison: Comparison, request: CompareRequest, key: str = ""

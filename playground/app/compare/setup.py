@@ -72,6 +72,8 @@ def link_query(request: CompareRequest, prompt: str) -> str:
             fields[f"{side}_kv"] = choice.kv_type
         if choice.device != AUTOMATIC_CHOICE:
             fields[f"{side}_device"] = choice.device.text
+        if choice.thinking.text:
+            fields[f"{side}_thinking"] = choice.thinking.text
     fields["mode"] = request.mode
     fields["temperature"] = f"{request.sampling.temperature:g}"
     if request.sampling.seed is not None:
@@ -126,7 +128,8 @@ def _read_choice(
         return None
     kv_type = query.get(f"{side}_kv")
     size, device = query.get(f"{side}_context"), query.get(f"{side}_device")
-    return ModelChoice.read(model, level, size, kv_type if kv_type in KV_TYPES else "f16", device)
+    thinking = query.get(f"{side}_thinking")
+    return ModelChoice.read(model, level, size, kv_type if kv_type in KV_TYPES else "f16", device, thinking)
 
 
 def _read_number(text: str) -> float | None:

@@ -3,9 +3,10 @@
 // is shown from another text, as `<!--written:BASE64:LENGTH-->` (web/html/reply.py).
 () => {
   const typed = /<pre class="gp-typed">[\s\S]*?<\/pre>\n?/g;
+  const heading = /<div class="gp-answer-of">[^<]*<\/div>\n*/g;  // of one of two answers side by side
   const written = /<!--written:([A-Za-z0-9+\/=]*):(\d+)-->/;
 
-  const asTyped = text => text.replace(typed, markup =>
+  const asTyped = text => text.replace(heading, '').replace(typed, markup =>
     new DOMParser().parseFromString(markup, 'text/html').querySelector('pre').textContent);
   const asWritten = text => {
     let done = '';

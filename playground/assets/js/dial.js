@@ -1,13 +1,15 @@
 // The bit dial: two handles, A and B, on the levels that the server drew. `value` is {"a": level, "b": level} as JSON.
+// With one handle, above a chat, it is {"level": level}.
 //
 // A handle moves by mouse and touch (press a level, or drag the handle) and by arrow keys, Home and End. The handle that
 // was used last moves to a pressed level: B, until A is taken. What moves shows at once; `input` comes when the handle
 // has rested for a moment, so that a way along the dial asks nothing of the levels in between. From level to level the
 // panes keep the height of their longest answer, so that nothing below them moves; the next question frees it.
 const REST_MILLISECONDS = 350;
-const sides = ['a', 'b'];
 const read = text => { try { return JSON.parse(text) || {}; } catch { return {}; } };
-let active = 'b';
+const sides = Object.keys(read(props.value));
+const otherOf = side => sides.find(one => one !== side);
+let active = sides.at(-1);
 let dragged = null;
 let resting = 0;
 let focused = null;  // the handle that has the focus, for after a redraw
@@ -20,7 +22,7 @@ const draw = () => {
   const value = read(props.value);
   const all = stops();
   element.querySelectorAll('.gp-handle').forEach(handle => handle.remove());
-  all.forEach(stop => stop.classList.remove('gp-stop-a', 'gp-stop-b'));
+  all.forEach(stop => stop.classList.remove(...sides.map(side => 'gp-stop-' + side)));
   for (const side of sides) {
     const place = placeOf(value[side]);
     if (place < 0) continue;
@@ -29,9 +31,10 @@ const draw = () => {
     const handle = document.createElement('span');
     handle.className = `gp-handle gp-tag gp-tag-${side}`;
     handle.dataset.side = side;
-    handle.textContent = side.toUpperCase();
+    const isAlone = sides.length === 1;
+    handle.textContent = isAlone ? '' : side.toUpperCase();
     const facts = {
-      role: 'slider', tabindex: 0, 'aria-label': `Level of ${side.toUpperCase()}`, 'aria-valuemin': 1,
+      role: 'slider', tabindex: 0, 'aria-label': isAlone ? 'Level' : `Level of ${side.toUpperCase()}`, 'aria-valuemin': 1,
       'aria-valuemax': all.length, 'aria-valuenow': place + 1, 'aria-valuetext': stop.dataset.text,
     };
     for (const [name, fact] of Object.entries(facts)) handle.setAttribute(name, fact);
@@ -51,7 +54,7 @@ const tell = () => {
 };
 
 const move = (side, place) => {
-  const all = stops(), value = read(props.value), other = value[side === 'a' ? 'b' : 'a'];
+  const all = stops(), value = read(props.value), other = value[otherOf(side)];
   if (isLocked() || place < 0 || place >= all.length) return;
   const level = all[place].dataset.level;
   if (level === other || level === value[side]) return;
@@ -66,7 +69,7 @@ const move = (side, place) => {
 // One step further, over the other handle if it stands there.
 const step = (side, by) => {
   const all = stops(), value = read(props.value);
-  const other = placeOf(value[side === 'a' ? 'b' : 'a']);
+  const other = placeOf(value[otherOf(side)]);
   let place = placeOf(value[side]) + by;
   if (place === other) place += by;
   if (place >= 0 && place < all.length) move(side, place);
@@ -103,7 +106,7 @@ element.addEventListener('keydown', event => {
   event.preventDefault();
   focused = side;
   if (by !== undefined) return step(side, by);
-  const other = placeOf(read(props.value)[side === 'a' ? 'b' : 'a']);
+  const other = placeOf(read(props.value)[otherOf(side)]);
   move(side, end === other ? end + (end ? -1 : 1) : end);
 });
 document.addEventListener('click', event => { if (event.target.closest?.(asks)) freeHeight(); });

@@ -23,6 +23,7 @@ from playground.chat.template.renderer_process import (
     TemplateRenderer,
     TemplateStopped,
 )
+from playground.chat.template.thinking import AS_IT_LIKES, EFFORT, THINKING_SWITCHES, Thinking
 from playground.chat.thought_marks import Pair, pair_around, template_pairs
 from playground.errors import TemplateRefused
 from playground.llama.control_tokens import ControlTokens
@@ -42,7 +43,6 @@ _FALLBACK_IN_PLACE: Final = (
 _NO_SYSTEM_NOTE: Final = (
     "This model's template has no place for instructions: they are put in front of the first message instead."
 )
-_THINKING_SWITCHES: Final = ("enable_thinking", "thinking")  # Qwen, SmolLM3, GLM, Gemma … ; Granite, DeepSeek
 # As Hugging Face's renderer gives them. Some templates for tools go through the list unasked: those get none at all, as
 # llama.cpp leaves it out.
 _NO_TOOLS: Final[dict[str, Any]] = {"tools": None, "documents": None}
@@ -81,12 +81,14 @@ class ChatTemplate:
             )
         self._names = renderer.read_names(self._source)
 
-    def render(self, messages: Sequence[Message], *, thinking: bool | None = None, tools: Sequence[Tool] = ()) -> str:
+    def render(
+        self, messages: Sequence[Message], *, thinking: Thinking = AS_IT_LIKES, tools: Sequence[Tool] = ()
+    ) -> str:
         """The prompt, up to where the assistant's next reply begins. Raises TemplateRefused.
 
         tools: the functions that the model may call; a template that knows none gets them as text.
 
-        thinking: asks the model to think first, or not to; None leaves it to the template. A template without a system
+        thinking: what the template is told of it. A template without a system
         role gets the system text in front of the first message, and one that insists on alternating roles gets
         neighbours of the same role as one message.
         """
@@ -101,7 +103,7 @@ class ChatTemplate:
                 raise
             return self._render_with_tools(merged, thinking, tools)
 
-    def _render_with_tools(self, given: Sequence[Message], thinking: bool | None, tools: Sequence[Tool]) -> str:
+    def _render_with_tools(self, given: Sequence[Message], thinking: Thinking, tools: Sequence[Tool]) -> str:
         """Most templates want a call's arguments as an object; some join them to text, and fail."""
         try:
             return self._render(given, thinking, as_parts=self._takes_parts, tools=tools)
@@ -117,7 +119,7 @@ class ChatTemplate:
         messages: Sequence[Message],
         controls: ControlTokens,
         *,
-        thinking: bool | None = None,
+        thinking: Thinking = AS_IT_LIKES,
         tools: Sequence[Tool] = (),
     ) -> RenderedPrompt:
         """As `render`, with what the messages spell of the model's control tokens marked as text.
@@ -138,7 +140,7 @@ class ChatTemplate:
         self,
         messages: Sequence[Message],
         change: Callable[[str], str],
-        thinking: bool | None,
+        thinking: Thinking,
         tools: Sequence[Tool],
     ) -> str:
         """`render`, after each text of messages and tools was changed."""
@@ -172,7 +174,7 @@ class ChatTemplate:
     @property
     def can_switch_thinking(self) -> bool:
         """Whether `thinking` changes anything."""
-        return any(switch in self._names for switch in _THINKING_SWITCHES)
+        return any(switch in self._names for switch in THINKING_SWITCHES)
 
     @property
     def takes_tools(self) -> bool:
@@ -188,7 +190,7 @@ class ChatTemplate:
         """Whether a system text reaches the prompt, found out by rendering one."""
         messages = [Message("system", _PROBE_SYSTEM), Message("user", _PROBE_USER)]
         try:
-            return _PROBE_SYSTEM in self._render(messages, None, as_parts=self._takes_parts)
+            return _PROBE_SYSTEM in self._render(messages, AS_IT_LIKES, as_parts=self._takes_parts)
         except TemplateStopped:
             raise
         except TemplateRefused:
@@ -199,7 +201,7 @@ class ChatTemplate:
         """The marks around thoughts that the template names, or writes around those of an earlier reply."""
         turns = [Message("user", _PROBE_USER), Message("assistant", _PROBE_ANSWER, _PROBE_THOUGHTS)]
         try:
-            written = pair_around(_PROBE_THOUGHTS, self._render(turns, True, as_parts=self._takes_parts))
+            written = pair_around(_PROBE_THOUGHTS, self._render(turns, Thinking(True), as_parts=self._takes_parts))
         except TemplateRefused:
             written = None
         named = self._named_pairs
@@ -218,7 +220,7 @@ class ChatTemplate:
 
     def _can_render(self, messages: Sequence[Message], *, as_parts: bool) -> bool:
         try:
-            return _PROBE_USER in self._render(messages, None, as_parts=as_parts)
+            return _PROBE_USER in self._render(messages, AS_IT_LIKES, as_parts=as_parts)
         except TemplateStopped:
             raise
         except TemplateRefused:
@@ -227,7 +229,7 @@ class ChatTemplate:
     def _render(
         self,
         messages: Sequence[Message],
-        thinking: bool | None,
+        thinking: Thinking,
         *,
         as_parts: bool,
         tools: Sequence[Tool] = (),
@@ -238,8 +240,10 @@ class ChatTemplate:
             "add_generation_prompt": True,
             **self._tokens,
         }
-        if thinking is not None:
-            variables |= dict.fromkeys(_THINKING_SWITCHES, thinking)
+        if thinking.switch is not None:
+            variables |= dict.fromkeys(THINKING_SWITCHES, thinking.switch)
+        if thinking.effort:
+            variables[EFFORT] = thinking.effort
         input_characters = sum(message.characters for message in messages)
         if tools:
             variables["tools"] = list(tools)

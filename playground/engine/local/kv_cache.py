@@ -30,6 +30,7 @@ class Slot:
     """One sequence of the KV cache.
 
     tokens: left by a finished request; while a request runs, its own list counts.
+    is_reproducible: whether the tokens were left by a reproducible request.
     chat_is_over: the cells are cleared as soon as the request ends.
     last_used: a tick of the slots' clock.
     """
@@ -39,6 +40,7 @@ class Slot:
         self.tokens: list[int] = []
         self.chat = ""
         self.chat_is_over = False
+        self.is_reproducible = False
         self.request: GenerateRequest | None = None
         self.last_used = 0
 
@@ -83,12 +85,22 @@ class SequenceCache:
         request.cached = request.evaluated = self._cache.keep_prefix(slot.sequence, reusable)
         return slot
 
-    def find_exclusive_slot(self) -> Slot | None:
-        """A slot of an empty cache without other requests, so that the text depends on nothing else."""
+    def find_exclusive_slot(self, request: GenerateRequest) -> Slot | None:
+        """A slot of an empty cache without other requests, so that the text depends on nothing else.
+
+        A reply that goes on keeps what itself has left, if nothing else came meanwhile.
+        """
         if self.busy_slots:
             return None
+        slot, *others = self._slots
+        before = len(request.tokens) - 1
+        if request.command.written and slot.is_reproducible and slot.tokens == request.tokens[:before]:
+            is_whole = self._cache.keep_prefix(slot.sequence, before) == before
+            if is_whole and not any(other.tokens for other in others):
+                request.cached = request.evaluated = before
+                return slot
         self.clear_all()
-        return self._slots[0]
+        return slot
 
     def assign_slot(self, slot: Slot, request: GenerateRequest) -> None:
         slot.request, slot.tokens, slot.last_used = request, [], next(self._ticks)
@@ -98,6 +110,7 @@ class SequenceCache:
         """The request has ended; its tokens stay in the cache, unless its chat is over."""
         if slot.request:
             slot.tokens = slot.request.tokens[: slot.request.evaluated]
+            slot.is_reproducible = slot.request.command.reproducible
         slot.request, slot.last_used = None, next(self._ticks)
         if slot.chat_is_over:
             self._clear(slot)

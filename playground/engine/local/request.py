@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from playground.engine.protocol import UNDISTURBED_SHARE, Generate, Timings
+from playground.llama.sampling_extras import ThinkingLimit
 from playground.text_format import overlap_at_end
 
 _LEAST_SECONDS: Final = 0.2  # of computing, for a share of the cores: CPU time is counted in ticks of up to 10 ms
@@ -36,7 +37,7 @@ class CoreTime:
 class GenerateRequest:
     """One growing list of tokens, the prompt first, of which `evaluated` are in the KV cache.
 
-    command: what was asked for.
+    command: what was asked for. The prompt ends with what of the reply is there already.
     max_cells: the most cells of the KV cache that it can ever need.
     position: in the queue, as the last Queued event had it. Times are in seconds.
     """
@@ -48,6 +49,9 @@ class GenerateRequest:
         self.number = command.request
         self.tokens = prompt
         self.prompt_size = len(prompt)
+        self.question_size = len(prompt) - len(command.written)  # without what of the reply is there already
+        self.thoughts = BoundedThoughts(command.extras.thinking) if command.extras.thinking else None
+        self.forced: list[int] = []  # tokens that are written next in the model's place
         self.max_cells = min(len(prompt) + (command.max_tokens or context_size), context_size)
         self.text = TextStream(command.stop)
         self.sampler = sampler
@@ -67,6 +71,14 @@ class GenerateRequest:
     @property
     def generated(self) -> int:
         return len(self.tokens) - self.prompt_size
+
+    def next_piece(self, most: int) -> int:
+        """How many tokens of the prompt a step of a reproducible request evaluates.
+
+        What was written before is evaluated token by token, so that it leaves what it left when it was written.
+        """
+        left = self.question_size - self.evaluated
+        return min(most, left) if left > 0 else min(most, 1)
 
     @property
     def left_of_prompt(self) -> int:
@@ -129,6 +141,35 @@ class GenerateRequest:
             self.sampler = None
 
 
+class BoundedThoughts:
+    """Follows a reply, and says when its thoughts have reached their limit."""
+
+    def __init__(self, limit: ThinkingLimit) -> None:
+        self.limit = limit
+        self._tail = ""
+        self._tokens = 0
+        self._place: Literal["before", "inside", "over"] = "before" if limit.opener else "inside"
+
+    def add_piece(self, text: str) -> bool:
+        """Whether the closing mark has to follow this token."""
+        if self._place == "over":
+            return False
+        self._tail += text
+        if self._place == "inside":
+            self._tokens += 1
+        elif (begun := self._tail.lstrip()).startswith(self.limit.opener):
+            self._place, self._tail = "inside", begun[len(self.limit.opener) :]
+        elif not self.limit.opener.startswith(begun):
+            self._place = "over"  # the model answers without thoughts
+        if self._place != "inside":
+            return False
+        is_closed, is_full = self.limit.closer in self._tail, self._tokens >= self.limit.tokens
+        self._tail = self._tail[-len(self.limit.closer) :]
+        if is_closed or is_full:
+            self._place = "over"
+        return is_full and not is_closed
+
+
 class TextStream:
     """Tokens' bytes as text: whole characters only, up to the first stop string, wherever the tokens' borders are."""
 
@@ -137,6 +178,10 @@ class TextStream:
         self._stop_strings = [string for string in stop if string]
         self._held = ""
         self.is_stopped = False
+
+    def go_on_after(self, data: bytes) -> None:
+        """These bytes were written before: a character may begin in them."""
+        self._decoder.decode(data)
 
     def add_bytes(self, data: bytes) -> str:
         """The text that is certain now; "" while a character or a possible stop string is incomplete."""

@@ -101,7 +101,7 @@ class Scheduler:
 
     def add_request(self, command: Generate) -> None:
         """Queue a request. If its prompt cannot fit into the context, it fails at once."""
-        tokens = self._decoder.tokenize(command.prompt, command.literal)
+        tokens = [*self._decoder.tokenize(command.prompt, command.literal), *command.written]
         size = self._decoder.context_size
         if not tokens or len(tokens) >= size:
             problem = f"The prompt has {len(tokens):,} tokens; this context holds {size:,}, the reply included."
@@ -112,7 +112,12 @@ class Scheduler:
         except PlaygroundError as error:
             self._emit(Failed(command.request, error.problem, error.remedy))
             return
-        self._queue.append(GenerateRequest(command, tokens, size, sampler, self._clock()))
+        request = GenerateRequest(command, tokens, size, sampler, self._clock())
+        for token in command.written:
+            piece = self._decoder.token_to_piece(token)
+            request.text.go_on_after(piece)
+            self._bound_thoughts(request, piece)
+        self._queue.append(request)
 
     def cancel_request(self, number: int) -> None:
         """End a request, queued or running. Its tokens stay in the cache."""
@@ -199,7 +204,7 @@ class Scheduler:
             if len(prefilling) == 1 and not request.command.reproducible:
                 count = next_piece(left_of_it, share, self._decoder.batch_size - len(rows), self._pieces.rules)
             else:
-                count = min(share, left_of_it)
+                count = min(request.next_piece(share), left_of_it)
             if count:
                 parts.append(_add_part(slot, request, count, rows))
                 left -= count
@@ -236,6 +241,8 @@ class Scheduler:
         """The request's next token; None while its prompt is incomplete, the error where its grammar has no way on."""
         if request.evaluated + count < len(request.tokens):
             return None
+        if request.forced:
+            return request.forced.pop(0)
         try:
             return self._decoder.sample(row, request.sampler)
         except PlaygroundError as error:
@@ -251,10 +258,12 @@ class Scheduler:
             self._finish(slot, request, "end of text", end, top)
             return
         request.tokens.append(token)
+        piece = self._decoder.token_to_piece(token)
+        self._bound_thoughts(request, piece)
         self._emit(
             Token(
                 request=request.number,
-                text=request.text.add_bytes(self._decoder.token_to_piece(token)),
+                text=request.text.add_bytes(piece),
                 id=token,
                 count=request.generated,
                 tokens_per_second=request.generation_speed,
@@ -282,6 +291,12 @@ class Scheduler:
         top = tuple(Alternative(int(i), self._token_text(int(i)), float(logprobs[i])) for i in best)
         return float(logprobs[token]), top
 
+    def _bound_thoughts(self, request: GenerateRequest, piece: bytes) -> None:
+        """The mark that ends thoughts comes next if they have reached their limit with this piece."""
+        if request.thoughts and request.thoughts.add_piece(piece.decode("utf-8", "replace")):
+            beginning = len(self._decoder.tokenize(""))
+            request.forced = self._decoder.tokenize(request.thoughts.limit.closing)[beginning:]
+
     def _token_text(self, token: int) -> str:
         return self._decoder.token_to_piece(token).decode("utf-8", "replace")
 
@@ -302,7 +317,7 @@ class Scheduler:
     def _find_slot(self, request: GenerateRequest) -> Slot | None:
         if not request.command.reproducible:
             return self._cache.find_slot(request)
-        return self._cache.find_exclusive_slot() if self._has_all_cores else None
+        return self._cache.find_exclusive_slot(request) if self._has_all_cores else None
 
     def _emit_positions(self) -> None:
         if all(request.position == position for position, request in enumerate(self._queue, start=1)):

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from playground.chat.conversation import Conversation, stream_reply
 from playground.chat.template.message import Message, ToolCall
+from playground.chat.template.thinking import Thinking
 from playground.chat.tools.arguments import CallRefused
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.pool import ModelLease
@@ -192,7 +193,8 @@ def _answer_of(engine: LocalEngine, question: str, most_tokens: int) -> Generato
     """The answer without the thoughts of a model that thinks all the same."""
     conversation = Conversation().with_question(question)
     update = None
-    with closing(stream_reply(engine, conversation, GREEDY, most_tokens, thinking=False, reproducible=True)) as reply:
+    asked = stream_reply(engine, conversation, GREEDY, most_tokens, thinking=Thinking(False), reproducible=True)
+    with closing(asked) as reply:
         for update in reply:  # noqa: B007 the last one has the whole answer
             yield
     return update.message.content.strip() if update else ""

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from playground.chat.template.message import Message
 from playground.chat.template.render import chat_template
+from playground.chat.template.thinking import Thinking
 from playground.chat.tools.arguments import CallRefused
 from playground.chat.tools.calculator import calculate
 from playground.engine.protocol import Loaded
@@ -52,7 +53,7 @@ class BrokenCall:
 def tool_prompt(loaded: Loaded, messages: Sequence[Message]) -> tuple[str, bool]:
     """The prompt for these messages, and whether the template has a tool format of its own. Raises TemplateRefused."""
     template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
-    return template.render(messages, thinking=False, tools=TOOLS), template.takes_tools
+    return template.render(messages, thinking=Thinking(False), tools=TOOLS), template.takes_tools
 
 
 def read_call(reply: str) -> ReadCall | BrokenCall | None:

@@ -13,6 +13,7 @@ from playground.web.html.templates import render
 
 _BAR_PIXELS: Final = 40  # of the largest level
 _LEAST_PIXELS: Final = 3
+_SLIM_PIXELS: Final = 18
 
 
 def dial_rows(dial: Dial) -> Markup:
@@ -39,7 +40,22 @@ def dial_value(first: str | None, second: str | None) -> str:
     return json.dumps({"a": first or "", "b": second or ""})
 
 
-def _drawn(stop: DialStop, largest: int) -> dict[str, object]:
+def slim_dial_rows(dial: Dial) -> Markup:
+    """A dial with one handle above a chat. A model with one level has nothing to choose from."""
+    if len(dial.stops) < 2:
+        waiting = "Reading the levels of this model …" if not dial.model else "This model has one level here."
+        return render("dial.html#no_dial", text=waiting)
+    largest = max(stop.size for stop in dial.stops)
+    stops = [_drawn(stop, largest, _SLIM_PIXELS) for stop in dial.stops]
+    return render("dial.html#dial", stops=stops, left_out="", group=f"Levels of {dial.model_name}")
+
+
+def level_value(level: str | None) -> str:
+    """The level of a dial with one handle, as dial.js keeps it."""
+    return json.dumps({"level": level or ""})
+
+
+def _drawn(stop: DialStop, largest: int, bar_pixels: int = _BAR_PIXELS) -> dict[str, object]:
     if stop.is_here:
         mark, where = "✓ on disk", "on this disk"
     else:
@@ -53,7 +69,7 @@ def _drawn(stop: DialStop, largest: int) -> dict[str, object]:
         "size": size,
         "mark": mark,
         "is_here": stop.is_here,
-        "height": max(_LEAST_PIXELS, round(_BAR_PIXELS * stop.size / largest)),
+        "height": max(_LEAST_PIXELS, round(bar_pixels * stop.size / largest)),
         "text": f"{stop.name}, {bits(stop.bits_per_weight)} per weight, {size}, {where}",
         "summary": f"{stop.summary} {size} ({in_gibibytes(stop.size)}), {where}.{origin}",
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -225,33 +226,70 @@ def instructions_line(instructions: Instructions | None) -> str:
 
 
 def chatbot_messages(
-    messages: Sequence[Message], growing: Message | None = None, opening: WorkProgress | None = None
+    messages: Sequence[Message],
+    growing: Message | None = None,
+    opening: WorkProgress | None = None,
+    pair: AnswerPair | None = None,
 ) -> list[dict[str, Any]]:
     """The messages as gr.Chatbot takes them: questions as typed, thoughts folded.
 
-    growing: the reply being written. opening: what it waits for before it begins, told in its place.
+    growing: the reply being written. opening: what it waits for before it begins, told in its place. pair: what
+    another level answered; both answers are then the last two messages, which chat.css puts side by side.
     """
     turns: list[dict[str, Any]] = []
-    shown = [*messages, *([growing] if growing else [])]
-    for place, message in enumerate(shown):
-        if message.thinking:
-            is_thinking = message is growing and not message.content
-            title, status = ("Thinking …", "pending") if is_thinking else ("Thoughts", "done")
-            thought = _as_part(_shown(message.thinking, is_whole=message is not growing))
-            turns.append({"role": "assistant", "content": thought, "metadata": {"title": title, "status": status}})
-        content = message.content
-        for malformed in message.malformed_calls:
-            content = content.replace(malformed.text, "", 1).strip()  # its card stands for it
-        if content and message.role != "tool":  # what a tool returned stands in the card of its call
-            is_typed = message.role == "user"
-            text = as_typed(content) if is_typed else _shown(content, is_whole=message is not growing)
-            turns.append({"role": message.role, "content": _as_part(text)})
-        turns += _call_cards(shown, place)
+    all_of_it = [*messages, *([growing] if growing else [])]
+    newest = all_of_it.pop() if pair and all_of_it and all_of_it[-1].role == "assistant" else None
+    for place, message in enumerate(all_of_it):
+        turns += _thought(message, growing) + _said(message, growing) + _call_cards(all_of_it, place)
+    opening_line = ""
     if opening:
         done = "" if opening.fraction is None else percent(opening.fraction)
-        line = str(render("reply.html#opening", stage=opening.stage, done=done))
-        turns.append({"role": "assistant", "content": _as_part(line)})
+        opening_line = str(render("reply.html#opening", stage=opening.stage, done=done))
+    if pair:
+        turns += _thought(pair.other, growing, f" of {pair.other_level}")
+        turns += _thought(newest, growing, f" of {pair.level}") if newest else []
+        turns.append(_answer_of(pair.other_level, _shown(pair.other.content, is_whole=True, is_marked=True)))
+        is_whole = newest is not growing
+        text = _shown(newest.content, is_whole=is_whole, is_marked=is_whole) if newest else ""
+        turns.append(_answer_of(pair.level, opening_line or text))
+    elif opening:
+        turns.append({"role": "assistant", "content": _as_part(opening_line)})
     return turns
+
+
+@dataclass(frozen=True)
+class AnswerPair:
+    """Whose the two answers are that stand side by side. other: the answer before, by other_level."""
+
+    level: str
+    other_level: str
+    other: Message
+
+
+def _thought(message: Message, growing: Message | None, whose: str = "") -> list[dict[str, Any]]:
+    if not message.thinking:
+        return []
+    is_thinking = message is growing and not message.content
+    title, status = ("Thinking …", "pending") if is_thinking else (f"Thoughts{whose}", "done")
+    thought = _as_part(_shown(message.thinking, is_whole=message is not growing))
+    return [{"role": "assistant", "content": thought, "metadata": {"title": title, "status": status}}]
+
+
+def _said(message: Message, growing: Message | None) -> list[dict[str, Any]]:
+    content = message.content
+    for malformed in message.malformed_calls:
+        content = content.replace(malformed.text, "", 1).strip()  # its card stands for it
+    if not content or message.role == "tool":  # what a tool returned stands in the card of its call
+        return []
+    is_typed = message.role == "user"
+    text = as_typed(content) if is_typed else _shown(content, is_whole=message is not growing)
+    return [{"role": message.role, "content": _as_part(text)}]
+
+
+def _answer_of(level: str, markdown: str) -> dict[str, Any]:
+    """One of two answers, under the name of its level."""
+    heading = str(render("reply.html#answer_of", level=level))
+    return {"role": "assistant", "content": _as_part(f"{heading}\n\n{markdown}")}
 
 
 def _call_cards(messages: Sequence[Message], place: int) -> list[dict[str, Any]]:
@@ -268,14 +306,16 @@ def _call_cards(messages: Sequence[Message], place: int) -> list[dict[str, Any]]
 
 
 @lru_cache(maxsize=512)
-def _shown(text: str, *, is_whole: bool) -> str:
+def _shown(text: str, *, is_whole: bool, is_marked: bool = False) -> str:
     """The Markdown that shows what a model wrote. If that is another text, a whole message brings its original along.
+
+    is_marked: bring it along in any case.
 
     It stands in a comment, which no page shows, with the length of what follows, in JavaScript's characters; the copy
     button takes it from there (assets/js/copy_as_written.js).
     """
     markdown = escape_markdown(text)
-    if not is_whole or (markdown == text and _ORIGINAL not in text):
+    if not is_whole or (markdown == text and _ORIGINAL not in text and not is_marked):
         return markdown
     return _with_original(text, f"\n\n{markdown}")
 

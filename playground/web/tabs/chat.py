@@ -15,6 +15,7 @@ import gradio as gr
 
 from playground.app.chat.service import ChatService
 from playground.app.chat.updates import ChatRequest, ChatUpdate, LoadReport
+from playground.app.compare.dial import read_level
 from playground.app.model_choice import ModelChoice
 from playground.chat.export import as_json, as_markdown
 from playground.chat.saved_chat import growing_text
@@ -24,6 +25,7 @@ from playground.limits.runs import Visitor
 from playground.web.html.loaded_models import loaded_models_card
 from playground.web.html.page import status_message
 from playground.web.html.reply import (
+    AnswerPair,
     chatbot_messages,
     context_gauge,
     instructions_line,
@@ -31,7 +33,7 @@ from playground.web.html.reply import (
     load_report,
     reply_details,
 )
-from playground.web.model_picker import wire_choices
+from playground.web.model_picker import Redraws, wire_choices
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values
@@ -89,7 +91,7 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
         drawn[tab.progress] = status_message(update.progress)
     if update.session:
         messages = update.session.conversation.messages
-        drawn[tab.log] = chatbot_messages(messages, update.growing, update.opening)
+        drawn[tab.log] = chatbot_messages(messages, update.growing, update.opening, answer_pair(update))
         begins = update.phase == "replying"
         if update.growing is None or update.phase is not None:  # a slow page gets the question with the first words
             drawn |= _draw_session(tab, update.session) | draw_tools(tab.tool_controls, update.session, update.phase)
@@ -125,6 +127,26 @@ def _draw_session(tab: ChatTab, session: ChatSession) -> Updates:
     }
 
 
+def answer_pair(update: ChatUpdate) -> AnswerPair | None:
+    """The two answers that stand side by side, while neither is kept."""
+    session = update.session
+    if session is None or session.beside is None:
+        return None
+    newest, other = session.model, session.beside.model
+    if newest.title and other.title and newest.title != other.title:
+        return AnswerPair(f"{newest.title} {newest.level}", f"{other.title} {other.level}", session.beside.reply)
+    return AnswerPair(newest.level, other.level, session.beside.reply)
+
+
+def _draw_keeping(tab: ChatTab, update: ChatUpdate) -> Updates:
+    """The buttons below the two answers."""
+    pair = answer_pair(update)
+    is_shown = pair is not None and update.phase == "rest"
+    names = (pair.other_level, pair.level) if pair else ("", "")
+    buttons = (tab.keep_other, tab.keep_newest)
+    return {button: gr.Button(f"Keep {name}", visible=is_shown) for button, name in zip(buttons, names, strict=True)}
+
+
 def _draw_phase(tab: ChatTab, update: ChatUpdate) -> Updates:
     tools, busy = tab.tools, update.phase != "rest"
     drawn: Updates = {
@@ -133,9 +155,11 @@ def _draw_phase(tab: ChatTab, update: ChatUpdate) -> Updates:
         tab.stop: gr.Button(visible=update.phase == "replying"),
     }
     if update.session:
+        drawn |= _draw_keeping(tab, update)
         usable = not busy and not update.session.is_empty
         need_a_chat = (tools.regenerate, tools.edit, tools.clear, tools.save_markdown, tools.save_json)
         drawn |= {button: gr.Button(interactive=usable) for button in need_a_chat}
+        drawn[tools.go_on] = gr.Button(visible=not busy and update.session.may_continue)
         drawn[tools.attach] = gr.UploadButton(interactive=not busy)
         drawn[tools.open] = gr.UploadButton(interactive=not busy)
         drawn[tools.detach] = gr.Button(visible=update.session.instructions is not None, interactive=not busy)
@@ -149,7 +173,7 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming
     """Every event of the tab. Several generators may run side by side: the pool and the engine guard the models."""
     # Must come before the picker's listeners: the page runs an event's listeners in turn, and after the redraw this
     # would remove what a Load that was pressed meanwhile has shown.
-    gr.on(tab.picker.changes, None, None, tab.progress, js="() => ''")
+    gr.on([*tab.picker.changes, tab.dial.input], None, None, tab.progress, js="() => ''")
     wire_choices(tab.picker, service.picker)
     visitor = partial(visitor_of, runs=service.runs, via="chat")
     _wire_replies(tab, service, streaming, visitor)
@@ -159,6 +183,15 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming
 
 def _wire_replies(tab: ChatTab, service: ChatService, streaming: Streaming, visitor: VisitorOf) -> None:
     inputs = {tab.session, tab.storage.key, *tab.request_inputs}
+    turns = Redraws()
+
+    def in_turn(request: gr.Request, updates: Iterator[ChatUpdate]) -> Iterator[ChatUpdate]:
+        """The updates until another level is asked, which ends this reply."""
+        is_newest = turns.begin_redraw(str(request.session_hash))
+        for update in updates:
+            if not is_newest():
+                return
+            yield update
 
     def key_of(values: Values) -> str:
         return str(values[tab.storage.key] or "")
@@ -167,21 +200,39 @@ def _wire_replies(tab: ChatTab, service: ChatService, streaming: Streaming, visi
         chat_request = read_request(tab, values)
         session, text = values[tab.session], values[tab.message]
         updates = service.send_message(visitor(request), session, text, chat_request, key_of(values))
-        for number, update in enumerate(updates):
+        for number, update in enumerate(in_turn(request, updates)):
             is_accepted = number == 0 and update.session is not None
             yield draw_update(tab, update) | ({tab.message: ""} if is_accepted else {})
 
     def send_example(text: str, request: gr.Request, values: Values) -> Iterator[Updates]:
         chat_request = read_request(tab, values)
         updates = service.send_message(visitor(request), values[tab.session], text, chat_request, key_of(values))
-        for update in updates:
+        for update in in_turn(request, updates):
             yield draw_update(tab, update)
 
     def regenerate(request: gr.Request, values: Values) -> Iterator[Updates]:
         chat_request = read_request(tab, values)
         updates = service.regenerate_reply(visitor(request), values[tab.session], chat_request, key_of(values))
-        for update in updates:
+        for update in in_turn(request, updates):
             yield draw_update(tab, update)
+
+    def go_on(request: gr.Request, values: Values) -> Iterator[Updates]:
+        chat_request = read_request(tab, values)
+        updates = service.continue_reply(visitor(request), values[tab.session], chat_request, key_of(values))
+        for update in in_turn(request, updates):
+            yield draw_update(tab, update)
+
+    def move_dial(request: gr.Request, values: Values) -> Iterator[Updates]:
+        """The last question to another level. The dial shows it before the picker knows of it."""
+        chat_request = read_request(tab, values)
+        if level := read_level(values[tab.dial]):
+            chat_request = replace(chat_request, choice=replace(chat_request.choice, level=level))
+        growing = str(values[tab.storage.growing] or "")
+        updates = service.swap_level(visitor(request), values[tab.session], chat_request, key_of(values), growing)
+        for update in in_turn(request, updates):
+            yield draw_update(tab, update)
+        # Gradio sends the last update once more at the end, which must not undo what came meanwhile.
+        yield {tab.log: gr.skip()}
 
     def stop(request: gr.Request) -> None:
         service.stop_work(visitor(request))
@@ -192,6 +243,9 @@ def _wire_replies(tab: ChatTab, service: ChatService, streaming: Streaming, visi
         work = partial(send_example, str(button.value))
         streaming.wire([button.click], work, inputs, tab.outputs, tab.growing)
     streaming.wire([tab.tools.regenerate.click], regenerate, inputs, tab.outputs, tab.growing)
+    streaming.wire([tab.tools.go_on.click], go_on, inputs, tab.outputs, tab.growing)
+    moved = {*inputs, tab.dial, tab.storage.growing}
+    streaming.wire([tab.dial.input], move_dial, moved, tab.outputs, tab.growing, newest_wins=True)
     gr.on([tab.stop.click, tab.cancel_load.click], stop, **_QUICK)
     tab.message.change(None, tab.message, tab.send, js=_SENDABLE_JS)
 

@@ -9,16 +9,18 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.chat.updates import ContextUse
+from playground.app.compare.dial import Dial
 from playground.app.model_picker import ModelPickerService
 from playground.chat.markdown_escape import LATEX_DELIMITERS
 from playground.chat.prompts import load_example_prompts
 from playground.chat.session import ChatSession
 from playground.settings import Settings
+from playground.web.html.dial import level_value, slim_dial_rows
 from playground.web.html.page import empty_state
 from playground.web.html.reply import context_gauge, live_line
 from playground.web.model_picker import PickerComponents, build_model_picker
 from playground.web.tabs.tools.controls import ToolControls, build_tool_question, build_tool_settings
-from playground.web.widgets import SamplingControls, build_sampling_controls, button_rows, javascript
+from playground.web.widgets import SamplingControls, build_dial, build_sampling_controls, button_rows, javascript
 
 LOAD: Final = "Load"
 UNLOAD: Final = "In memory · Unload"  # the same button, while the chosen model is loaded
@@ -29,6 +31,7 @@ class ChatTools:
     """The quiet buttons below the message box."""
 
     undo: gr.Button
+    go_on: gr.Button
     regenerate: gr.Button
     edit: gr.Button
     save_markdown: gr.Button
@@ -65,7 +68,10 @@ class ChatTab:
     loaded_models: gr.HTML
     sampling: SamplingControls
     session: gr.State
+    dial: gr.HTML
     log: gr.Chatbot
+    keep_other: gr.Button
+    keep_newest: gr.Button
     examples: list[gr.Button]
     live: gr.HTML
     gauge: gr.HTML
@@ -97,6 +103,7 @@ class ChatTab:
     def outputs(self) -> list[Any]:
         """What `draw_update` may change."""
         buttons = [self.load, self.cancel_load, self.load_anyway, self.send, self.stop, self.cancel_edit]
+        buttons += [self.keep_other, self.keep_newest]
         texts = [self.details, self.problem, self.not_restored, self.attached]
         others = [self.session, self.loaded_models, self.storage.chat]
         return [*self.growing, *buttons, *vars(self.tools).values(), *self.tool_controls.outputs, *texts, *others]
@@ -117,6 +124,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
             tool_settings = build_tool_settings(tool_servers)
         with gr.Column(elem_classes="gp-chat"):
             session = gr.State(ChatSession(), time_to_live=settings.tab_seconds)
+            dial = build_dial(level_value(None), slim_dial_rows(Dial()), "chat-dial", "gp-slim-dial")
             with gr.Column(elem_classes="gp-log-place"):
                 log = gr.Chatbot(
                     show_label=False, label="Chat", layout="bubble", buttons=["copy"], editable="user",
@@ -131,6 +139,9 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
                         _button(text, f"start-{number}", size="sm")
                         for number, text in enumerate(load_example_prompts(), 1)
                     ]
+            with gr.Row(elem_classes="gp-keep"):
+                keep_other = _button("Keep", "keep-other", size="sm", visible=False)
+                keep_newest = _button("Keep", "keep-newest", size="sm", visible=False)
             with gr.Row(elem_classes="gp-status"):
                 live = _html("live", live_line(None))
                 gauge = _html("context-meter", context_gauge(ContextUse()))
@@ -167,7 +178,10 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
         loaded_models=loaded_models,
         sampling=sampling,
         session=session,
+        dial=dial,
         log=log,
+        keep_other=keep_other,
+        keep_newest=keep_newest,
         examples=examples,
         live=live,
         gauge=gauge,
@@ -191,6 +205,7 @@ def _build_tools() -> ChatTools:
     with gr.Row(elem_classes="gp-tools"):
         return ChatTools(
             undo=_button("Undo", "undo", size="sm", visible=False),
+            go_on=_button("Continue", "continue", size="sm", visible=False),
             regenerate=_button("Regenerate", "regenerate", size="sm", interactive=False),
             edit=_button("Edit last", "edit", size="sm", interactive=False),
             save_markdown=_button("Save as Markdown", "save-markdown", size="sm", interactive=False),

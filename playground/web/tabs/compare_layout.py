@@ -21,9 +21,8 @@ from playground.web.html.dial import dial_rows, dial_value
 from playground.web.html.page import paragraph
 from playground.web.html.panes import headline, pane_markup, pane_switch, question_box, recorded_line
 from playground.web.model_picker import PickerComponents, build_model_picker
-from playground.web.widgets import javascript
+from playground.web.widgets import ROWS, build_dial, javascript
 
-_ROWS: Final = "${typeof rows === 'undefined' ? '' : rows}"
 _UNFOLD_JS: Final = """() => {
   const isOpen = document.querySelector('#compare-setup').classList.toggle('gp-open');
   document.querySelector('#compare-two-models').setAttribute('aria-expanded', isOpen);
@@ -148,10 +147,7 @@ def build_compare_tab(
                     elem_id="compare-model",
                 )  # fmt: skip
                 two_models = _button("Two different models …", "two-models", elem_classes="gp-link")
-            dial = gr.HTML(
-                dial_value(None, None), html_template=_ROWS, js_on_load=javascript("dial.js"), apply_default_css=False,
-                rows=dial_rows(Dial()), elem_id="compare-dial", elem_classes="gp-dial-place",
-            )  # fmt: skip
+            dial = build_dial(dial_value(None, None), dial_rows(Dial()), "compare-dial", "gp-dial-place")
         with gr.Row(elem_classes="gp-setup", elem_id="compare-setup") as setup:
             pickers = [build_model_picker(service, group) for group in GROUPS]
         two_models.click(None, js=_UNFOLD_JS)
@@ -218,7 +214,7 @@ def _lay_out_pane(picker: PickerComponents, example: RecordedExample, position: 
     """With the recorded answer, until something has run here."""
     rows = pane_markup(example.panes[position], position, example.facts.names, is_recorded=True)
     view = gr.HTML(
-        "", html_template=_ROWS, js_on_load=javascript("pane.js"), apply_default_css=False, rows=rows,
+        "", html_template=ROWS, js_on_load=javascript("pane.js"), apply_default_css=False, rows=rows,
         elem_id=f"compare-pane-{LETTERS[position].lower()}", elem_classes="gp-pane-place",
     )  # fmt: skip
     return PaneComponents(picker=picker, view=view)

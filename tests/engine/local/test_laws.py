@@ -100,6 +100,26 @@ def test_a_second_turn_evaluates_only_new_tokens_with_the_same_answer(
         other.close()
 
 
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_a_reply_that_goes_on_equals_an_unbroken_one(engine: LocalEngine, reproducible: bool) -> None:
+    prompt = turn("Write a short story about a fox.")
+    whole = ask(engine, prompt, max_tokens=48, reproducible=reproducible, chat="fox")
+    begun = ask(engine, prompt, max_tokens=20, reproducible=reproducible, chat="fox")
+    written = [event.id for event in begun if isinstance(event, Token)]
+    rest = ask(engine, prompt, max_tokens=28, reproducible=reproducible, chat="fox", written=written)
+    assert text_of(begun) + text_of(rest) == text_of(whole)
+    assert rest[-1].timings.cached_tokens == rest[-1].timings.prompt_tokens - 1  # nothing was read again
+
+
+def test_a_reproducible_reply_goes_on_the_same_after_others_came(engine: LocalEngine) -> None:
+    prompt = turn("Write a short story about a fox.")
+    whole = [e for e in ask(engine, prompt, max_tokens=30, reproducible=True) if isinstance(e, Token)]
+    ask(engine, turn("What do cats eat?"))
+    rest = ask(engine, prompt, max_tokens=15, reproducible=True, written=[token.id for token in whole[:15]])
+    assert [e.id for e in rest if isinstance(e, Token)] == [token.id for token in whole[15:]]
+    assert rest[-1].timings.cached_tokens == 0
+
+
 def test_a_reproducible_request_gives_the_same_text_whoever_else_is_there(engine: LocalEngine) -> None:
     prompt = turn("Tell me a story about a fox. " + "It is long. " * 60)
     warm = Sampling(temperature=1.0, seed=7)

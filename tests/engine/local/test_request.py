@@ -51,3 +51,11 @@ def test_any_cutting_into_tokens_gives_the_same_text(text: str, cuts: list[int])
         place += cut
     reported += stream.finish_text()
     assert reported == data.decode().split("STOP")[0]
+
+
+def test_a_character_that_was_cut_is_whole_when_the_reply_goes_on() -> None:
+    stream, later = TextStream(), TextStream()
+    data = "ä!".encode()
+    assert stream.add_bytes(data[:1]) + stream.finish_text() == ""
+    later.go_on_after(data[:1])
+    assert later.add_bytes(data[1:]) == "ä!"

@@ -11,6 +11,7 @@ from playground.engine.local.eta import REMEMBERED, EtaEstimator
 from playground.engine.local.prompt_pieces import CPU_PIECES, GPU_PIECES
 from playground.engine.local.scheduler import Scheduler
 from playground.engine.protocol import GREEDY, Failed, Finished, Generate, Prefilled, Queued, Token
+from playground.llama.sampling_extras import SamplingExtras, ThinkingLimit
 from tests.support.scripted_decoder import ScriptedDecoder
 
 E = TypeVar("E")
@@ -70,6 +71,29 @@ def test_a_reply_says_why_it_ended(options: Any, text: str, reason: str) -> None
     bench.ask(1, "a", **options)
     bench.run()
     assert (bench.text(1), bench.end(1).reason) == (text, reason)
+
+
+def test_thoughts_end_at_their_limit_with_the_mark_that_closes_them() -> None:
+    bench = SchedulerBench()
+    bench.ask(1, "a", max_tokens=12, extras=SamplingExtras(thinking=ThinkingLimit(3, "b", "#")))
+    bench.run()
+    assert bench.text(1).startswith("bcde\n#\n\n")
+
+
+@pytest.mark.parametrize("limit", [ThinkingLimit(9, "b", "f"), ThinkingLimit(3, "x", "#")])
+def test_thoughts_within_their_limit_are_left_alone(limit: ThinkingLimit) -> None:
+    bench = SchedulerBench()
+    bench.ask(1, "a", max_tokens=12, extras=SamplingExtras(thinking=limit))
+    bench.run()
+    assert bench.text(1) == "bcdefghijklm"
+
+
+def test_a_limit_of_thoughts_counts_what_was_written_before() -> None:
+    bench = SchedulerBench()
+    written = tuple(map(ord, "bcd"))
+    bench.ask(1, "a", max_tokens=6, written=written, extras=SamplingExtras(thinking=ThinkingLimit(3, "b", "#")))
+    bench.run()
+    assert bench.text(1).startswith("e\n#\n\n")
 
 
 def test_a_full_context_ends_the_reply_and_loses_nothing() -> None:

@@ -17,6 +17,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import load_comparison_prompts
+from playground.chat.template.thinking import Thinking
 from playground.llama.params import DeviceChoice
 from playground.settings import load_settings
 from playground.web.tabs.compare import draw_link, draw_update, read_request
@@ -40,6 +41,7 @@ def values_of(tab: CompareTab, **sent: Any) -> dict[Any, Any]:
         "where": left.where.where, "gpu": left.where.gpu, "gpu_layers": left.where.gpu_layers,
         "experts": left.where.experts, "other_where": right.where.where, "other_gpu": right.where.gpu,
         "other_gpu_layers": right.where.gpu_layers, "other_experts": right.where.experts,
+        "thinking": left.thinking, "other_thinking": right.thinking,
         "other_model": right.model, "other_level": right.level, "other_context": right.context,
         "other_kv_type": right.kv_type, "system": settings.system, "temperature": settings.temperature,
         "max_tokens": settings.max_tokens, "seed": settings.seed, "mode": settings.mode, "blind": settings.blind,
@@ -55,12 +57,13 @@ def test_a_request_is_read_by_name(tab: CompareTab) -> None:
         values_of(
             tab, model="m", level="Q4_1", context="4096", kv_type="q8_0", other_model="n", other_level="Q2_0",
             where="cpu", experts=3, other_where="layers", other_gpu="CUDA1", other_gpu_layers=27, other_experts=12,
+            other_thinking="off",
             system="Be brief.", temperature=0.7, max_tokens=64, seed=5, mode="at once", blind=False,
         ),
     )  # fmt: skip
     assert request.choices == (
         ModelChoice("m", "Q4_1", 4096, "q8_0", DeviceChoice("cpu")),
-        ModelChoice("n", "Q2_0", device=DeviceChoice("CUDA1", 27, 12)),
+        ModelChoice("n", "Q2_0", device=DeviceChoice("CUDA1", 27, 12), thinking=Thinking(False)),
     )
     assert (request.system, request.max_tokens, request.mode, request.blind) == ("Be brief.", 64, "at once", False)
     assert (request.sampling.temperature, request.sampling.seed) == (0.7, 5)
