@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         description="where the playground keeps its own files: levels made here, votes, headers from the Hub",
         json_schema_extra={"shown": "`~/.local/share/gguf-playground`"},
     )
+    skills_dir: Path | None = _setting(
+        "a folder with text and Markdown files that every chat may switch on as skills", None, shown="none"
+    )
     slots: int = _setting("chats that one loaded model serves at once", 4, ge=1, le=64)
     idle_seconds: float = _setting("a loaded model that nobody uses for this time is unloaded", 900, gt=0)
     turn_seconds: float = _limit(

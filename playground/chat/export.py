@@ -41,7 +41,7 @@ class Transcript:
     cut_short: Mapping[int, str] = field(default_factory=dict)
     kv_type: str = "f16"
     choice: Mapping[str, str] | None = None
-    instructions: Mapping[str, str] | None = None
+    instructions: Mapping[str, Any] | None = None
     attached: Mapping[str, str] | None = None
     device: str = AUTOMATIC
     ran_on: str = ""

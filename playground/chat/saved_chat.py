@@ -82,7 +82,7 @@ def read_saved_chat(
         settings = replace(settings, system=own_part)
     session = ChatSession(
         conversation=conversation,
-        instructions=Instructions(*instructions) if instructions else None,
+        instructions=Instructions(*instructions, _skill_names(data)) if instructions else None,
         attached=AttachedText(*attached) if attached else None,
         model=_read_model(data, settings),
         sampling=_read_sampling(settings.numbers),
@@ -229,6 +229,12 @@ def _name(value: Any) -> str | None:
     """A short text that can be shown."""
     is_short = isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME
     return value if is_short and not any("\ud800" <= character <= "\udfff" for character in value) else None
+
+
+def _skill_names(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The skills that are on in a saved chat."""
+    listed = data["instructions"].get("skills")
+    return tuple(one for one in listed if _name(one)) if isinstance(listed, list) and len(listed) < 100 else ()
 
 
 def _read_named_text(data: Any, what: str, limits: HistoryLimits) -> tuple[str, str] | None:

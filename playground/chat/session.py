@@ -9,7 +9,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from playground.chat.conversation import Conversation, WrittenReply
 from playground.chat.export import Transcript, as_data
@@ -27,10 +27,11 @@ MOST_OTHER_ANSWERS: Final = 8  # to one question, by other levels
 
 @dataclass(frozen=True)
 class Instructions:
-    """A text that is put in front of the chat: a skill file, a style guide, notes."""
+    """A text that is put in front of the chat: a skill file, a style guide, notes. skills: whose texts are in it."""
 
     name: str
     text: str
+    skills: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,11 @@ class ChatSession:
     @property
     def is_empty(self) -> bool:
         return not self.conversation.messages
+
+    @property
+    def has_own_instructions(self) -> bool:
+        """Whether instructions came with the chat, which are on no shelf."""
+        return self.instructions is not None and not self.instructions.skills
 
     @property
     def is_waiting(self) -> bool:
@@ -278,7 +284,7 @@ class ChatSession:
             cut_short=dict(self.cut_short),
             kv_type=model.kv_type,
             choice={"model": model.chosen[0], "level": model.chosen[1]} if model.chosen else None,
-            instructions=dataclasses.asdict(self.instructions) if self.instructions else None,
+            instructions=_as_kept(self.instructions) if self.instructions else None,
             attached=dataclasses.asdict(self.attached) if self.attached else None,
             device=model.device.text,
             ran_on=model.ran_on,
@@ -310,6 +316,11 @@ class ChatSession:
             others=(),
             written=None,
         )
+
+
+def _as_kept(instructions: Instructions) -> dict[str, Any]:
+    kept = dataclasses.asdict(instructions)
+    return kept if instructions.skills else {"name": instructions.name, "text": instructions.text}
 
 
 def read_instructions(path: Path, limits: HistoryLimits) -> Instructions:

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Final
 
 import gradio as gr
@@ -62,7 +63,7 @@ from playground.web.tabs.chat import wire_chat_tab
 from playground.web.tabs.chat_dial import wire_chat_dial
 from playground.web.tabs.chat_keeping import wire_chat_keeping
 from playground.web.tabs.chat_layout import build_chat_tab
-from playground.web.tabs.compare import wire_compare_tab
+from playground.web.tabs.compare import read_request, wire_compare_tab
 from playground.web.tabs.compare_layout import build_compare_tab
 from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
@@ -70,6 +71,7 @@ from playground.web.tabs.measure import build_measure_tab, wire_measure_tab
 from playground.web.tabs.models import CompareTarget, build_models_tab, wire_models_tab
 from playground.web.tabs.models_first import ChatTarget
 from playground.web.tabs.programs import build_agent_pairs, build_programs_panel
+from playground.web.tabs.skills import build_skill_grid, wire_shelf, wire_skill_grid
 from playground.web.tabs.tools.wiring import wire_chat_tools
 from playground.web.theme import launch_look
 from playground.web.widgets import javascript
@@ -136,6 +138,7 @@ def build_app(
                     picker_service, load_comparison_prompts(), compare_service.usual_mode, settings.max_reply_tokens,
                     settings.tab_seconds,
                 )  # fmt: skip
+                skill_grid = build_skill_grid()
                 build_agent_pairs(programs)
             # Rendered from the start: what comes back after a reload arrives before a person goes there.
             with gr.Tab("Chat", id="chat", render_children=True):
@@ -154,7 +157,12 @@ def build_app(
         wire_chat_keeping(page, chat, chat_service, streaming)
         wire_chat_tools(page, chat, chat_service, streaming)
         wire_chat_dial(chat, chat_service, compare_service.dials)
+        wire_shelf(page, chat, chat_service, settings.skills_dir)
         wire_compare_tab(page, compare, compare_service, tabs, streaming)
+        wire_skill_grid(
+            page, skill_grid, compare, chat.storage.shelf, compare_service, streaming, partial(read_request, compare),
+            settings.skills_dir,
+        )  # fmt: skip
         wire_measure_tab(page, measure, measure_service)
         wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)
         wire_learn_tab(page, learn_tab, learn, tabs, LearnService(services))

@@ -155,20 +155,25 @@ def test_a_chat_is_saved_as_a_file_to_read_and_as_one_to_compute_with(page: Page
     assert [message["role"] for message in saved["messages"]] == ["user", "assistant"]
 
 
-def test_an_attached_file_of_instructions_is_shown_and_can_be_removed(page: Page, tmp_path: Path) -> None:
+def test_a_skill_is_switched_on_and_off_and_stays_on_the_shelf(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "pirate.md"
     file.write_text("Answer as a pirate.")
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Attach instructions").click()
+        page.get_by_role("button", name="Add a skill").click()
     chooser.value.set_files(file)
-    expect(page.locator("#chat-attached")).to_contain_text("pirate.md · 19 characters")
+    chip = page.locator("#chat-skills").get_by_role("button", name="pirate.md", exact=True)
+    expect(chip).to_have_attribute("aria-pressed", "true")
     without_dice(page)
     page.get_by_role("spinbutton", name="Longest reply").fill("16")
     page.get_by_role("spinbutton", name="Longest reply").press("Tab")
     ask_and_wait(page, SUM)
     assert detail(page, "Prompt") == "26 tokens"
-    page.get_by_role("button", name="Remove instructions").click()
-    expect(page.locator("#chat-attached")).not_to_contain_text("pirate.md")
+    chip.click()
+    expect(chip).to_have_attribute("aria-pressed", "false")
+    page.reload()
+    expect(chip).to_be_visible()
+    page.get_by_role("button", name="Remove pirate.md from the shelf").click()
+    expect(chip).to_have_count(0)
 
 
 def test_the_dial_asks_the_last_question_at_another_level(page: Page) -> None:

@@ -201,13 +201,6 @@ class ChatService:
         self.runs.stop_run(visitor, PLACE, only_if_waiting=True)
         return self.loaded_models.read_button(row_value)
 
-    def attach_instructions(self, visitor: Visitor, session: ChatSession, path: Path) -> ChatUpdate:
-        """The session with the instructions of an uploaded file."""
-        try:
-            return ChatUpdate(replace(session, instructions=read_instructions(path, self.limits)), problem=CLEAR)
-        except PlaygroundError as error:
-            return refused_update(error, visitor)
-
     def attach_text(self, visitor: Visitor, session: ChatSession, path: Path) -> ChatUpdate:
         """The session with an uploaded file for the tools to read."""
         try:

@@ -39,6 +39,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.resumable import ResumableReplies
 from playground.app.services import Services
 from playground.chat.compare import compare, usual_mode
+from playground.chat.comparison import Pane, PaneUpdate
 from playground.chat.comparison_export import (
     SavedComparison,
     SavedPane,
@@ -274,6 +275,24 @@ class CompareService:
         yield comparison_as_json(saved) if form == "json" else comparison_as_markdown(saved)
 
     # --- how the panes are run ---
+
+    def run_panes_in_turn(
+        self, panes: Sequence[Pane], request: CompareRequest, run: Run
+    ) -> Generator[PaneUpdate, None, None]:
+        """The answers of any number of panes, one after the other."""
+        updates = compare(
+            self._services.pool,
+            self._services.planner,
+            panes,
+            request.sampling,
+            request.max_tokens,
+            mode="in turn",
+            interval_seconds=self._interval_seconds,
+            remotes=self._services.remotes,
+            visitor=run.visitor,
+        )
+        run.close_if_abandoned(updates)
+        return updates
 
     def _check_limits(self, comparison: Comparison) -> Comparison:
         """Raises RequestRefused for too long texts and for too long a reply."""

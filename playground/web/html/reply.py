@@ -219,8 +219,8 @@ def load_report(report: LoadReport) -> str:
 
 
 def instructions_line(instructions: Instructions | None) -> str:
-    """The attached instructions, by name and length."""
-    if instructions is None:
+    """Instructions that came with a chat, by name and length; the chips of the shelf show skills."""
+    if instructions is None or instructions.skills:
         return ""
     return render("reply.html#attached", name=instructions.name, length=counted(len(instructions.text), "character"))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
@@ -35,7 +34,6 @@ from playground.web.html.reply import (
 )
 from playground.web.model_picker import Redraws, wire_choices
 from playground.web.server.sessions import visitor_of
-from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values
 from playground.web.tabs.chat_layout import LOAD, UNLOAD, ChatTab
 from playground.web.tabs.tools.controls import draw_tools
@@ -121,7 +119,7 @@ def _draw_session(tab: ChatTab, session: ChatSession) -> Updates:
         tab.session: session,
         tab.storage.chat: session.to_stored_text(),
         tab.attached: instructions_line(session.instructions),
-        tab.tools.detach: gr.Button(visible=session.instructions is not None),
+        tab.tools.detach: gr.Button(visible=session.has_own_instructions),
         tab.tools.undo: gr.Button(visible=session.replaced is not None),
         tab.cancel_edit: gr.Button(visible=session.editing is not None),
     }
@@ -162,7 +160,7 @@ def _draw_phase(tab: ChatTab, update: ChatUpdate) -> Updates:
         drawn[tools.go_on] = gr.Button(visible=not busy and update.session.may_continue)
         drawn[tools.attach] = gr.UploadButton(interactive=not busy)
         drawn[tools.open] = gr.UploadButton(interactive=not busy)
-        drawn[tools.detach] = gr.Button(visible=update.session.instructions is not None, interactive=not busy)
+        drawn[tools.detach] = gr.Button(visible=update.session.has_own_instructions, interactive=not busy)
     return drawn
 
 
@@ -286,16 +284,9 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
 def _wire_tools(tab: ChatTab, service: ChatService, visitor: VisitorOf) -> None:
     tools = tab.tools
 
-    def attach(request: gr.Request, path: str | None, session: ChatSession) -> Updates:
-        try:
-            return draw_update(tab, service.attach_instructions(visitor(request), session, Path(path or "")))
-        finally:
-            discard_upload(path)
-
     def detach(session: ChatSession) -> Updates:
         return draw_update(tab, ChatUpdate(replace(session, instructions=None)))
 
-    tools.attach.upload(attach, [tools.attach, tab.session], tab.outputs, **_QUICK)
     tools.detach.click(detach, tab.session, tab.outputs, **_QUICK)
     for button, render, name, media_type in (
         (tools.save_markdown, as_markdown, "chat.md", "text/markdown"),

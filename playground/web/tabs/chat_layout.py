@@ -48,12 +48,14 @@ class TabStorage:
 
     chat: as JSON, as `ChatSession.to_stored_text` writes it. growing: the reply that is being written, as JSON; "" at
     rest. key: finds that reply on the server. settings: those of the page, only on their way back.
+    shelf: of skills, which all tabs of the browser share.
     """
 
     chat: gr.Textbox
     growing: gr.Textbox
     key: gr.Textbox
     settings: gr.Textbox
+    shelf: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class ChatTab:
     problem: gr.HTML
     not_restored: gr.HTML
     attached: gr.HTML
+    skills: gr.HTML
     message: gr.Textbox
     send: gr.Button
     stop: gr.Button
@@ -149,6 +152,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
             tool_controls = build_tool_question(tool_settings)
             problem = _html("problem")
             attached = _html("attached")
+            skills = button_rows("", "chat-skills")
             with gr.Row(elem_classes="gp-input"):
                 message = gr.Textbox(
                     label="Your message", show_label=False, placeholder="Type a message", lines=1, max_lines=8,
@@ -168,6 +172,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
                 growing=_never_shown("growing"),
                 key=_never_shown("key"),
                 settings=_never_shown("settings"),
+                shelf=_never_shown("shelf"),
             )
     return ChatTab(
         picker=picker,
@@ -188,6 +193,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
         problem=problem,
         not_restored=not_restored,
         attached=attached,
+        skills=skills,
         message=message,
         send=send,
         stop=stop,
@@ -211,7 +217,7 @@ def _build_tools() -> ChatTools:
             save_markdown=_button("Save as Markdown", "save-markdown", size="sm", interactive=False),
             save_json=_button("Save as JSON", "save-json", size="sm", interactive=False),
             open=gr.UploadButton("Open a chat", size="sm", file_types=[".json"], elem_id="chat-open"),
-            attach=gr.UploadButton("Attach instructions", size="sm", file_types=[".md", ".txt"], elem_id="chat-attach"),
+            attach=gr.UploadButton("Add a skill", size="sm", file_types=[".md", ".txt"], elem_id="chat-attach"),
             detach=_button("Remove instructions", "detach", size="sm", visible=False),
             clear=_button("Clear", "clear", size="sm", interactive=False),
         )

@@ -1,0 +1,1 @@
+"""Draws what only the chat shows beside its messages."""
