@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from playground.chat.template.thinking import AS_IT_LIKES, Thinking
+from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
 from playground.llama.params import AUTOMATIC_CHOICE, KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
 from playground.quantize.quantize import mxfp4_note
 
@@ -57,7 +57,7 @@ class ModelChoice:
     context_size: int | None = None
     kv_type: KvType = "f16"
     device: DeviceChoice = AUTOMATIC_CHOICE
-    thinking: Thinking = AS_IT_LIKES
+    thinking: ThinkingChoice = AS_IT_LIKES
 
     @classmethod
     def read(
@@ -78,5 +78,5 @@ class ModelChoice:
             context_size=size if size and size <= MOST_CONTEXT else None,
             kv_type=kv_type if kv_type in KV_TYPES else "f16",
             device=DeviceChoice.read(device),
-            thinking=Thinking.read(thinking),
+            thinking=ThinkingChoice.read(thinking),
         )

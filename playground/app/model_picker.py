@@ -24,7 +24,7 @@ from playground.app.model_choice import ContextStep, LevelRow, ModelChoice
 from playground.app.records import USUAL_CONTEXT
 from playground.app.servers import Servers, no_memory_sentence, server_row
 from playground.chat.saved_chat import ChatSettings
-from playground.chat.template.thinking import Thinking, thinking_choices
+from playground.chat.template.thinking import ThinkingChoice, thinking_choices
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.errors import ModelNotFound, PlaygroundError
@@ -76,7 +76,7 @@ class PickerView:
     makeable: tuple[LevelRow, ...] = ()
     made_from: str = ""
     to_make: QuantizedSize | None = None
-    thinking: tuple[Thinking, ...] = ()
+    thinking: tuple[ThinkingChoice, ...] = ()
 
     @property
     def usable(self) -> int:
@@ -336,7 +336,7 @@ class ModelPickerService:
             thinking=self._thinking_choices(chosen.file),
         )
 
-    def _thinking_choices(self, file: ModelFile) -> tuple[Thinking, ...]:
+    def _thinking_choices(self, file: ModelFile) -> tuple[ThinkingChoice, ...]:
         try:
             return thinking_choices(self._library.whole_header(file).chat_template)
         except (PlaygroundError, OSError):

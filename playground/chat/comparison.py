@@ -14,7 +14,7 @@ from typing import Final, Literal, cast
 from playground.chat.conversation import Conversation, ReplyUpdate, WrittenReply
 from playground.chat.export import where_it_ran
 from playground.chat.template.message import Message
-from playground.chat.template.thinking import AS_IT_LIKES, Thinking
+from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
 from playground.engine.local.pool import Waiting
 from playground.engine.protocol import FINISH_WORDS, Finished, FinishReason, Memory, Sampling, Token
 from playground.engine.remote.protocol import RemoteModel
@@ -42,7 +42,7 @@ class Pane:
     file: ModelFile | RemoteModel
     context: ContextParameters | None
     conversation: Conversation = field(default_factory=Conversation)
-    thinking: Thinking = AS_IT_LIKES
+    thinking: ThinkingChoice = AS_IT_LIKES
     going_on: PaneResult | None = None
 
 

@@ -20,7 +20,7 @@ from playground.chat.reply_log import ReplyLog
 from playground.chat.template.marking import controls_spelled
 from playground.chat.template.message import MalformedCall, Message, Tool, ToolCall, as_plain_turns
 from playground.chat.template.render import ChatTemplate, chat_template
-from playground.chat.template.thinking import AS_IT_LIKES, Thinking
+from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
 from playground.chat.thought_marks import PAIRS, Pair, mark_at_end
 from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Loaded, Remark, Sampling, Token
 from playground.engine.remote.engine import RemoteEngine
@@ -265,7 +265,7 @@ def stream_reply(
     sampling: Sampling,
     max_tokens: int | None = None,
     *,
-    thinking: Thinking = AS_IT_LIKES,
+    thinking: ThinkingChoice = AS_IT_LIKES,
     reproducible: bool = False,
     alternatives: int = 0,
     tools: Sequence[Tool] = (),
@@ -332,7 +332,7 @@ class _LocalSettings:
     """As the parameters of `stream_reply`."""
 
     max_tokens: int | None
-    thinking: Thinking
+    thinking: ThinkingChoice
     reproducible: bool
     alternatives: int
     chat: str
@@ -405,7 +405,7 @@ def fitting_prompt(
     conversation: Conversation,
     max_tokens: int | None = None,
     *,
-    thinking: Thinking = AS_IT_LIKES,
+    thinking: ThinkingChoice = AS_IT_LIKES,
     tools: Sequence[Tool] = (),
 ) -> tuple[ChatTemplate, Prompt]:
     """Render as much of the conversation as leaves room for a reply, with the model's template or ChatML in its place.
@@ -427,7 +427,7 @@ def _fitting_prompt(
     template: ChatTemplate,
     conversation: Conversation,
     max_tokens: int | None,
-    thinking: Thinking,
+    thinking: ThinkingChoice,
     tools: Sequence[Tool],
 ) -> Prompt:
     messages = conversation.messages

@@ -26,8 +26,8 @@ class Transcript:
     finished: how each whole reply ended, by its index among the messages. cut_short: why each other reply has no end,
     in a sentence. choice: what finds the model again in a picker, as `{"model": …, "level": …}`. instructions: what was
     attached, as `{"name": …, "text": …}`; the system prompt ends with this text. attached: a text for the tools, in the
-    same form. device: where the model was to run, as DeviceChoice writes it. thinking: as Thinking writes it. ran_on:
-    where the last reply was written, in words; "" if that is not known.
+    same form. device: where the model was to run, as DeviceChoice writes it. thinking: as ThinkingChoice writes
+    it. ran_on: where the last reply was written, in words; "" if that is not known.
     """
 
     title: str

@@ -18,7 +18,7 @@ from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.session import MOST_OTHER_ANSWERS, ChatSession, Instructions, ModelUsed, OtherAnswer
 from playground.chat.template.render import Message
-from playground.chat.template.thinking import Thinking
+from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.built_in import AttachedText
 from playground.engine.protocol import Finished, FinishReason, Sampling, Timings
 from playground.errors import RequestRefused
@@ -173,7 +173,7 @@ def read_chat_settings(data: Mapping[str, Any], limits: HistoryLimits, most_repl
         context_size=int(context_size) if context_size else None,
         kv_type=kv_type,
         device=device,
-        thinking=Thinking.read(wanted.get("thinking")).text or None,
+        thinking=ThinkingChoice.read(wanted.get("thinking")).text or None,
         system=system,
         numbers=numbers,
         ignored=tuple(ignored),
@@ -253,7 +253,7 @@ def _read_model(data: Mapping[str, Any], settings: ChatSettings) -> ModelUsed:
     device, ran_on = DeviceChoice.read(settings.device), _name(data.get("ran_on")) or ""
     return ModelUsed(
         title, settings.model_file or "", level, context_size, settings.kv_type or "f16", chosen, device, ran_on,
-        Thinking.read(settings.thinking),
+        ThinkingChoice.read(settings.thinking),
     )  # fmt: skip
 
 

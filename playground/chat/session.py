@@ -15,7 +15,7 @@ from playground.chat.conversation import Conversation, WrittenReply
 from playground.chat.export import Transcript, as_data
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template.message import Message, ToolCall
-from playground.chat.template.thinking import AS_IT_LIKES, Thinking
+from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
 from playground.chat.tools.built_in import AttachedText
 from playground.engine.protocol import Finished, Sampling
 from playground.errors import RequestRefused
@@ -49,7 +49,7 @@ class ModelUsed:
     chosen: tuple[str, str] | None = None
     device: DeviceChoice = AUTOMATIC_CHOICE
     ran_on: str = ""
-    thinking: Thinking = AS_IT_LIKES
+    thinking: ThinkingChoice = AS_IT_LIKES
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from playground.chat.reply_log import ReplyLog
 from playground.chat.template.marking import RenderedPrompt, controls_spelled
 from playground.chat.template.message import Message, Tool, ToolCall
 from playground.chat.template.render import ChatTemplate, chat_template
-from playground.chat.template.thinking import Thinking
+from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.thought_marks import PAIRS, mark_at_end
 from playground.engine.protocol import Event, Finished, Prefilled, Sampling, Token
 from playground.errors import PromptTooLong, RequestRefused, TemplateRefused
@@ -186,7 +186,7 @@ def _prepare_chat(engine: Engine, template: ChatTemplate, request: ProgramReques
     continued = request.messages[-1].content if request.messages and request.messages[-1].role == "assistant" else ""
     messages = request.messages[:-1] if continued else request.messages
     rendered = template.render_prompt(
-        messages, controls_spelled(engine.loaded.control_texts), thinking=Thinking(thinking), tools=tools
+        messages, controls_spelled(engine.loaded.control_texts), thinking=ThinkingChoice(thinking), tools=tools
     )
     pairs = template.thought_pairs
     opener = mark_at_end(rendered.text, pairs)

@@ -23,7 +23,7 @@ from playground.chat.template.renderer_process import (
     TemplateRenderer,
     TemplateStopped,
 )
-from playground.chat.template.thinking import AS_IT_LIKES, EFFORT, THINKING_SWITCHES, Thinking
+from playground.chat.template.thinking import AS_IT_LIKES, EFFORT, THINKING_SWITCHES, ThinkingChoice
 from playground.chat.thought_marks import Pair, pair_around, template_pairs
 from playground.errors import TemplateRefused
 from playground.llama.control_tokens import ControlTokens
@@ -82,7 +82,7 @@ class ChatTemplate:
         self._names = renderer.read_names(self._source)
 
     def render(
-        self, messages: Sequence[Message], *, thinking: Thinking = AS_IT_LIKES, tools: Sequence[Tool] = ()
+        self, messages: Sequence[Message], *, thinking: ThinkingChoice = AS_IT_LIKES, tools: Sequence[Tool] = ()
     ) -> str:
         """The prompt, up to where the assistant's next reply begins. Raises TemplateRefused.
 
@@ -103,7 +103,7 @@ class ChatTemplate:
                 raise
             return self._render_with_tools(merged, thinking, tools)
 
-    def _render_with_tools(self, given: Sequence[Message], thinking: Thinking, tools: Sequence[Tool]) -> str:
+    def _render_with_tools(self, given: Sequence[Message], thinking: ThinkingChoice, tools: Sequence[Tool]) -> str:
         """Most templates want a call's arguments as an object; some join them to text, and fail."""
         try:
             return self._render(given, thinking, as_parts=self._takes_parts, tools=tools)
@@ -119,7 +119,7 @@ class ChatTemplate:
         messages: Sequence[Message],
         controls: ControlTokens,
         *,
-        thinking: Thinking = AS_IT_LIKES,
+        thinking: ThinkingChoice = AS_IT_LIKES,
         tools: Sequence[Tool] = (),
     ) -> RenderedPrompt:
         """As `render`, with what the messages spell of the model's control tokens marked as text.
@@ -140,7 +140,7 @@ class ChatTemplate:
         self,
         messages: Sequence[Message],
         change: Callable[[str], str],
-        thinking: Thinking,
+        thinking: ThinkingChoice,
         tools: Sequence[Tool],
     ) -> str:
         """`render`, after each text of messages and tools was changed."""
@@ -201,7 +201,9 @@ class ChatTemplate:
         """The marks around thoughts that the template names, or writes around those of an earlier reply."""
         turns = [Message("user", _PROBE_USER), Message("assistant", _PROBE_ANSWER, _PROBE_THOUGHTS)]
         try:
-            written = pair_around(_PROBE_THOUGHTS, self._render(turns, Thinking(True), as_parts=self._takes_parts))
+            written = pair_around(
+                _PROBE_THOUGHTS, self._render(turns, ThinkingChoice(True), as_parts=self._takes_parts)
+            )
         except TemplateRefused:
             written = None
         named = self._named_pairs
@@ -229,7 +231,7 @@ class ChatTemplate:
     def _render(
         self,
         messages: Sequence[Message],
-        thinking: Thinking,
+        thinking: ThinkingChoice,
         *,
         as_parts: bool,
         tools: Sequence[Tool] = (),

@@ -22,7 +22,7 @@ _MOST_TOKENS: Final = 100_000
 
 
 @dataclass(frozen=True)
-class Thinking:
+class ThinkingChoice:
     """What is asked of a model.
 
     switch: asks the template for thoughts, or for none; None leaves it to the template. effort: one of EFFORTS, or "".
@@ -34,7 +34,7 @@ class Thinking:
     most_tokens: int | None = None
 
     @classmethod
-    def read(cls, text: object) -> Thinking:
+    def read(cls, text: object) -> ThinkingChoice:
         """From "on", "off", one of EFFORTS, or the most tokens, such as "256"; anything else leaves it to the model."""
         if not isinstance(text, str):
             return cls()
@@ -61,14 +61,14 @@ class Thinking:
         return ThinkingLimit(self.most_tokens, *pairs[0]) if pairs else None
 
 
-AS_IT_LIKES: Final = Thinking()
+AS_IT_LIKES: Final = ThinkingChoice()
 
 
-def thinking_choices(source: str | None) -> tuple[Thinking, ...]:
+def thinking_choices(source: str | None) -> tuple[ThinkingChoice, ...]:
     """What a model with this chat template can be asked for; empty if the template says nothing of thoughts."""
     names = set(re.findall(r"\w+", source or ""))
     has_switch = any(switch in names for switch in THINKING_SWITCHES)
-    switches = (Thinking(False), Thinking(True)) if has_switch else ()
-    efforts = tuple(Thinking(effort=effort) for effort in EFFORTS) if EFFORT in names else ()
-    bounds = tuple(Thinking(True, most_tokens=tokens) for tokens in BOUNDS) if template_pairs(source) else ()
+    switches = (ThinkingChoice(False), ThinkingChoice(True)) if has_switch else ()
+    efforts = tuple(ThinkingChoice(effort=effort) for effort in EFFORTS) if EFFORT in names else ()
+    bounds = tuple(ThinkingChoice(True, most_tokens=tokens) for tokens in BOUNDS) if template_pairs(source) else ()
     return (AS_IT_LIKES, *switches, *efforts, *bounds) if switches or efforts or bounds else ()

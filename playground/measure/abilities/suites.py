@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from playground.chat.conversation import Conversation, stream_reply
 from playground.chat.template.message import Message, ToolCall
-from playground.chat.template.thinking import Thinking
+from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.arguments import CallRefused
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.pool import ModelLease
@@ -193,7 +193,7 @@ def _answer_of(engine: LocalEngine, question: str, most_tokens: int) -> Generato
     """The answer without the thoughts of a model that thinks all the same."""
     conversation = Conversation().with_question(question)
     update = None
-    asked = stream_reply(engine, conversation, GREEDY, most_tokens, thinking=Thinking(False), reproducible=True)
+    asked = stream_reply(engine, conversation, GREEDY, most_tokens, thinking=ThinkingChoice(False), reproducible=True)
     with closing(asked) as reply:
         for update in reply:  # noqa: B007 the last one has the whole answer
             yield

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from playground.chat.template.message import Message
 from playground.chat.template.render import chat_template
-from playground.chat.template.thinking import Thinking
+from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.arguments import CallRefused
 from playground.chat.tools.calculator import calculate
 from playground.engine.protocol import Loaded
@@ -53,7 +53,7 @@ class BrokenCall:
 def tool_prompt(loaded: Loaded, messages: Sequence[Message]) -> tuple[str, bool]:
     """The prompt for these messages, and whether the template has a tool format of its own. Raises TemplateRefused."""
     template = chat_template(loaded.chat_template, loaded.bos, loaded.eos)
-    return template.render(messages, thinking=Thinking(False), tools=TOOLS), template.takes_tools
+    return template.render(messages, thinking=ThinkingChoice(False), tools=TOOLS), template.takes_tools
 
 
 def read_call(reply: str) -> ReadCall | BrokenCall | None:

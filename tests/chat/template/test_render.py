@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from playground.chat.template.render import ChatTemplate, Message, chat_template
-from playground.chat.template.thinking import Thinking
+from playground.chat.template.thinking import ThinkingChoice
 from playground.errors import TemplateRefused
 from playground.gguf.header import FileSource, read_header
 
@@ -92,7 +92,7 @@ PICTURES = """{% for m in messages %}<{{ m.role }}>{% for part in m.content %}
 
 
 def render(source: str | None, *messages: Message, thinking: bool | None = None) -> str:
-    return ChatTemplate(source, "<s>", "</s>").render(messages, thinking=Thinking(thinking))
+    return ChatTemplate(source, "<s>", "</s>").render(messages, thinking=ThinkingChoice(thinking))
 
 
 def test_the_starters_own_template_gives_the_prompt_it_was_trained_on(starter: Path) -> None:

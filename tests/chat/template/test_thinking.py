@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from playground.chat.conversation import Conversation, ReplyUpdate, stream_reply
-from playground.chat.template.thinking import AS_IT_LIKES, Thinking, thinking_choices
+from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice, thinking_choices
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import GREEDY, Loaded
@@ -42,7 +42,7 @@ def engine(starter: Path) -> Iterator[LocalEngine]:
     shares.close()
 
 
-def asked(engine: LocalEngine, thinking: Thinking) -> ReplyUpdate:
+def asked(engine: LocalEngine, thinking: ThinkingChoice) -> ReplyUpdate:
     question = Conversation().with_question("Write a sentence about the sea.")
     *_, last = stream_reply(engine, question, GREEDY, 40, thinking=thinking)
     return last
@@ -50,12 +50,12 @@ def asked(engine: LocalEngine, thinking: Thinking) -> ReplyUpdate:
 
 @pytest.mark.parametrize("text", ["", "on", "off", "low", "high", "0", "256"])
 def test_what_is_asked_is_read_as_it_is_written(text: str) -> None:
-    assert Thinking.read(text).text == text
+    assert ThinkingChoice.read(text).text == text
 
 
 @pytest.mark.parametrize("value", [None, 7, "maybe", "-1", "9999999", "٣", ["on"]])
 def test_anything_else_leaves_it_to_the_model(value: object) -> None:
-    assert Thinking.read(value) == AS_IT_LIKES
+    assert ThinkingChoice.read(value) == AS_IT_LIKES
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_a_template_says_what_can_be_asked(source: str | None, texts: list[str])
 
 
 def test_thoughts_are_bounded_and_the_answer_follows(engine: LocalEngine) -> None:
-    bounded, free = asked(engine, Thinking(True, most_tokens=6)), asked(engine, Thinking(True))
+    bounded, free = asked(engine, ThinkingChoice(True, most_tokens=6)), asked(engine, ThinkingChoice(True))
     assert free.thinking and not free.answer  # 40 tokens are not enough for it to close its thoughts
     assert bounded.thinking and free.thinking.startswith(bounded.thinking) and bounded.answer
     assert engine.count_tokens(bounded.thinking) <= 8  # with the first token, and one of another cut
 
 
 def test_no_thoughts_are_asked_for(engine: LocalEngine) -> None:
-    off = asked(engine, Thinking(False))
+    off = asked(engine, ThinkingChoice(False))
     assert off.answer and not off.thinking

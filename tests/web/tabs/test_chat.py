@@ -19,7 +19,7 @@ from playground.chat.conversation import Conversation
 from playground.chat.saved_chat import growing_text
 from playground.chat.session import ChatSession, Instructions
 from playground.chat.template.render import Message
-from playground.chat.template.thinking import Thinking
+from playground.chat.template.thinking import ThinkingChoice
 from playground.engine.protocol import Token
 from playground.fit.budget import Budget
 from playground.settings import load_settings
@@ -66,7 +66,7 @@ def values(tab: ChatTab, seed: float = 7) -> dict[Any, Any]:
 def test_every_control_reaches_the_request(tab: ChatTab) -> None:
     assert set(values(tab)) == tab.request_inputs
     request = read_request(tab, values(tab))
-    assert request.choice == ModelChoice("m", "Q4_1", 4096, "q8_0", thinking=Thinking(True, most_tokens=64))
+    assert request.choice == ModelChoice("m", "Q4_1", 4096, "q8_0", thinking=ThinkingChoice(True, most_tokens=64))
     sampling = request.sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (0.5, 20, 0.9, 0.1)
     assert (sampling.repeat_penalty, sampling.seed) == (1.1, 7)

@@ -17,7 +17,7 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import load_comparison_prompts
-from playground.chat.template.thinking import Thinking
+from playground.chat.template.thinking import ThinkingChoice
 from playground.llama.params import DeviceChoice
 from playground.settings import load_settings
 from playground.web.tabs.compare import draw_link, draw_update, read_request
@@ -63,7 +63,7 @@ def test_a_request_is_read_by_name(tab: CompareTab) -> None:
     )  # fmt: skip
     assert request.choices == (
         ModelChoice("m", "Q4_1", 4096, "q8_0", DeviceChoice("cpu")),
-        ModelChoice("n", "Q2_0", device=DeviceChoice("CUDA1", 27, 12), thinking=Thinking(False)),
+        ModelChoice("n", "Q2_0", device=DeviceChoice("CUDA1", 27, 12), thinking=ThinkingChoice(False)),
     )
     assert (request.system, request.max_tokens, request.mode, request.blind) == ("Be brief.", 64, "at once", False)
     assert (request.sampling.temperature, request.sampling.seed) == (0.7, 5)
