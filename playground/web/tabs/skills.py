@@ -55,15 +55,16 @@ def wire_shelf(page: gr.Blocks, tab: ChatTab, service: ChatService, folder: Path
     def draw(text: str | None, session: ChatSession) -> gr.HTML:
         return gr.HTML(value="", rows=skill_chips(read(text), _on(session)))
 
-    def add(request: gr.Request, path: str, text: str | None, session: ChatSession) -> Updates:
+    def add(request: gr.Request, path: str | None, text: str | None, session: ChatSession) -> Updates:
         """A file becomes a skill, and is on at once."""
         try:
-            skill = read_instructions(Path(path), service.limits)
+            skill = read_instructions(Path(path or ""), service.limits)
             shelf = read(text).with_skill(skill)
         except PlaygroundError as error:
             return draw_update(tab, refused_update(error, visitor(request)))
         finally:
-            discard_upload(path)
+            if path:
+                discard_upload(path)
         chosen = replace(session, instructions=shelf.switched_on({*_on(session), skill.name}))
         return draw_update(tab, ChatUpdate(chosen, problem=CLEAR)) | {shelf_box: shelf.to_text()}
 
