@@ -17,7 +17,7 @@ from playground.llama.kernel_speed import measure_memory_bandwidth
 from playground.llama.params import ContextParameters
 from playground.machine.cpus import read_processors, read_throttling
 from playground.measure.speed import SpeedTest, speed_steps
-from playground.text_format import gibibytes, percent, speed
+from playground.text_format import gigabytes, percent, speed
 
 Step = tuple[str, float, str]  # as measure/run.py yields them
 
@@ -255,7 +255,7 @@ def _of_limit(figures: Mapping[str, Any], deep: Sequence[SpeedRow]) -> str:
     bandwidth = _number(figures, "memory_bandwidth")
     if share is None or not bandwidth:
         return ""
-    read = f"Each token reads {gibibytes(round(_number(figures, 'read_bytes') or 0))} of weights, {share:.0%}"
+    read = f"Each token reads {gigabytes(round(_number(figures, 'read_bytes') or 0))} of weights, {share:.0%}"
     measured = f"{read} of the {bandwidth / 1e9:.1f} GB/s that this memory gives"
     if share >= _BOUND_SHARE:
         return f"{measured}: its bandwidth is the limit, so fewer bits make it faster."

@@ -67,7 +67,7 @@ from playground.web.tabs.compare import read_request, wire_compare_tab
 from playground.web.tabs.compare_layout import build_compare_tab
 from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
-from playground.web.tabs.measure import build_measure_tab, wire_measure_tab
+from playground.web.tabs.measure.tab import build_measure_tab, wire_measure_tab
 from playground.web.tabs.models import CompareTarget, build_models_tab, wire_models_tab
 from playground.web.tabs.models_first import ChatTarget
 from playground.web.tabs.programs import build_agent_pairs, build_programs_panel

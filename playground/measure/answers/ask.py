@@ -8,6 +8,7 @@ from typing import Any
 
 from playground.chat.answer_checks import check_answer
 from playground.chat.conversation import Conversation, stream_reply
+from playground.chat.template.thinking import ThinkingChoice
 from playground.engine.local.client import LocalEngine
 from playground.engine.protocol import GREEDY, Finished
 from playground.measure.answers.prompts import AnsweredPrompt
@@ -25,7 +26,9 @@ def ask_prompt(
     conversation = Conversation(system=prompt.system).with_question(prompt.text)
     tokens = min(prompt.tokens, most_tokens or prompt.tokens)
     update, finished = None, None
-    with closing(stream_reply(engine, conversation, GREEDY, tokens, thinking=False, reproducible=True)) as reply:
+    with closing(
+        stream_reply(engine, conversation, GREEDY, tokens, thinking=ThinkingChoice(switch=False), reproducible=True)
+    ) as reply:
         for update in reply:
             finished = next((event for event in update.events if isinstance(event, Finished)), finished)
             yield

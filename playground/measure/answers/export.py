@@ -9,7 +9,7 @@ from playground.engine.protocol import FINISH_WORDS, FinishReason
 from playground.measure.answers.grid import AnswerGrid, GridAnswer
 from playground.measure.export import FORMAT
 from playground.measure.votes import Tally
-from playground.text_format import counted, gibibytes, one_line, speed
+from playground.text_format import counted, gigabytes, one_line, speed
 
 
 def grid_tallies(grid: AnswerGrid, tallies: Sequence[Tally]) -> list[Tally]:
@@ -43,7 +43,7 @@ def _blocks(grid: AnswerGrid, tallies: Sequence[Tally]) -> Iterator[str]:
     lines = []
     for column in grid.columns:
         found = files[column.key]
-        file = f"`{one_line(found.file, 200)}`, {gibibytes(column.size)}, SHA-256 `{found.digest}`"
+        file = f"`{one_line(found.file, 200)}`, {gigabytes(column.size)}, SHA-256 `{found.digest}`"
         lines.append(f"- {one_line(column.name, 120)}: {file}")
     versions = sorted({f"{name} {number}" for each in grid.measurements for name, number in each.versions.items()})
     lines.append(f"- Greedy, without thinking first, with {one_line(', '.join(versions), 300)}")

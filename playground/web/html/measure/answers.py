@@ -14,7 +14,7 @@ from playground.errors import PlaygroundError
 from playground.measure.answers.export import answer_figures
 from playground.measure.answers.grid import AnswerGrid, GridAnswer, ballot_papers
 from playground.measure.votes import BALLOT_WORDS
-from playground.text_format import counted, gibibytes
+from playground.text_format import counted, gigabytes
 from playground.web.html.compare import tally_table
 from playground.web.html.templates import render
 
@@ -32,7 +32,7 @@ def answers_grid(grid: AnswerGrid, votes: VoteTallies | PlaygroundError) -> Mark
     return render(
         "measure_answers.html#grid",
         title=f"Answers to {grid.prompts_name}",
-        columns=[(column.name, gibibytes(column.size)) for column in grid.columns],
+        columns=[(column.name, gigabytes(column.size)) for column in grid.columns],
         prompts=prompts,
         papers=len(ballot_papers(grid, "")),
         note=f"{counted(missing, 'answer')} still to come." if missing else "",

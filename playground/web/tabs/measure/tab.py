@@ -25,7 +25,7 @@ from playground.web.html.page import error_card, notice, paragraph
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
-from playground.web.tabs.measure_answers import AnswersPart, build_answers_part, draw_answers, wire_answers_part
+from playground.web.tabs.measure.answers import AnswersPart, build_answers_part, draw_answers, wire_answers_part
 from playground.web.widgets import button_rows, markup_place, save_file_js
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
