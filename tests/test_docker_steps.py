@@ -20,7 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from scripts.set_up import NEEDS_LLAMA_CPP, read_packages
+from scripts.set_up import read_packages
 from tests.support.dockerfile import copy_into, health_check, only, stages, variables
 from tests.support.playground_process import PlaygroundProcess
 from tests.support.shared_libraries import needed_libraries
@@ -54,7 +54,7 @@ def needed_distributions(requirements: list[str]) -> set[str]:
                 continue
             found.add(key)
             try:
-                own = [] if one.name == NEEDS_LLAMA_CPP else requires(one.name) or []
+                own = requires(one.name) or []
             except PackageNotFoundError:
                 continue  # pip says so, if it is wanted
             waiting += [(inner, Requirement(text)) for text in own]
