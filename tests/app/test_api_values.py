@@ -25,7 +25,7 @@ LIMITS = HistoryLimits(messages=4, message_characters=100, all_characters=300)
         ({"prompt": "x", "system": 3}, "system has to be text"),
         ({"prompt": "x", "system": "x" * 101}, "The system prompt is 101 characters long"),
         ({"prompt": "x", "history": "hello"}, "its messages are not a list"),
-        ({"prompt": "x", "history": [{"role": "root", "content": "x"}]}, "none of system, user and assistant"),
+        ({"prompt": "x", "history": [{"role": "root", "content": "x"}]}, "none of system, user, assistant and tool"),
         ({"prompt": "x", "history": [{"role": "user", "content": "x"}] * 4}, "This chat has 5 messages"),
         ({"prompt": "x", "temperature": 11}, "temperature has to be a number from 0 to 10"),
         ({"prompt": "x", "temperature": float("nan")}, "temperature has to be a number"),
