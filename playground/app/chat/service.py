@@ -280,8 +280,9 @@ class ChatService:
             used = _model_used(opened.model, request.choice)
             answering = replace(session, model=used, sampling=request.sampling, max_tokens=request.max_tokens)
             last = yield from self._rounds(lease, answering, request, goal, run)
-        is_written = last.session is not None and not last.session.is_waiting
-        return last if is_written else replace(last, session=goal.instead)
+        messages = last.session.conversation.messages if last.session else ()
+        has_more = len(messages) > len(session.conversation.messages)  # results of tools, too
+        return last if has_more else replace(last, session=goal.instead)
 
     def _rounds(
         self, lease: Lease, session: ChatSession, request: ChatRequest, goal: _Goal, run: Run
