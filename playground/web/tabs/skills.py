@@ -81,7 +81,8 @@ def wire_shelf(page: gr.Blocks, tab: ChatTab, service: ChatService, folder: Path
     page.load(draw, inputs, [tab.skills], js=_opened_js(), **_PRIVATE)
     page.load(None, None, shelf_box, js=shelf_js("read"), **_PRIVATE)
     shelf_box.change(None, shelf_box, None, js=shelf_js("keep"), **_PRIVATE)
-    gr.on([shelf_box.change, tab.session.change], draw, inputs, tab.skills, trigger_mode="always_last", **_PRIVATE)
+    # The kept text follows each change of the chat; a change of the state itself is not seen after an unqueued event.
+    gr.on([shelf_box.change, tab.storage.chat.change], draw, inputs, tab.skills, trigger_mode="always_last", **_PRIVATE)
     outputs = [*tab.outputs, shelf_box]
     tab.tools.attach.upload(add, [tab.tools.attach, *inputs], outputs, **_QUICK)
     tab.skills.input(press, [tab.skills, *inputs], outputs, **_QUICK)
