@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from playground.engine.pipe import encode_event
     from playground.engine.protocol import Generate
     from playground.llama.params import ContextParameters
 
@@ -78,6 +77,7 @@ def write_reply(job: GpuJob) -> Generator[bytes, None, None]:
     """
     from playground.engine.local.client import LocalEngine
     from playground.engine.local.cpu_shares import CpuShares
+    from playground.engine.pipe import encode_event
     from playground.engine.protocol import Failed
     from playground.errors import PlaygroundError
 

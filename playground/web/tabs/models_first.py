@@ -24,6 +24,7 @@ from playground.web.streaming import Updates, Values
 from playground.web.tabs.models_hub import HubPart, draw_downloads
 from playground.web.widgets import button_rows, change_stamp, markup_place
 
+_MOST_PAGES: Final = 1000  # whose order is remembered
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -31,7 +32,7 @@ _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "p
 class FirstPart:
     """The cards; the rest of the catalogue, further down. awaited: the download after which Chat opens, or "".
 
-    arrived: changes when that download is here. column: by which the rest is sorted.
+    arrived: changes when that download is here.
     """
 
     cards: gr.HTML
@@ -39,7 +40,6 @@ class FirstPart:
     rows: gr.HTML
     awaited: gr.State
     arrived: gr.Textbox
-    column: gr.State
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,22 @@ class ChatTarget:
             yield self.picker.choice_updates(view)
 
 
+class _SortColumns:
+    """By which column each page sorts, so that what is drawn later keeps the order even if it was asked for earlier."""
+
+    def __init__(self) -> None:
+        self._chosen: dict[str, SortColumn] = {}  # session -> column, the page that chose last at the end
+
+    def choose_column(self, session: str, column: SortColumn) -> None:
+        self._chosen.pop(session, None)
+        self._chosen[session] = column
+        if len(self._chosen) > _MOST_PAGES:
+            self._chosen.pop(next(iter(self._chosen)), None)
+
+    def column_of(self, session: str) -> SortColumn:
+        return self._chosen.get(session, "size")
+
+
 # --- lay out ---
 
 
@@ -79,9 +95,7 @@ def lay_out_catalogue(cards: gr.HTML, message: gr.HTML) -> FirstPart:
     gr.HTML(part_title("More models"), apply_default_css=False)
     rows = button_rows("", "models-catalogue")
     arrived = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="models-arrived")
-    return FirstPart(
-        cards=cards, message=message, rows=rows, awaited=gr.State(""), arrived=arrived, column=gr.State("size")
-    )
+    return FirstPart(cards=cards, message=message, rows=rows, awaited=gr.State(""), arrived=arrived)
 
 
 # --- react ---
@@ -102,12 +116,13 @@ def draw_first(part: FirstPart, service: ModelsService, column: SortColumn = "si
 def wire_first(tab: gr.Tab, part: FirstPart, hub: HubPart, service: ModelsService, chat: ChatTarget) -> Any:
     """The tab is filled when it is opened, since planning takes a moment. Returns the event that fills it."""
 
-    redraws = Redraws()
+    redraws, columns = Redraws(), _SortColumns()
 
-    def draw(request: gr.Request, column: SortColumn) -> Updates:
+    def draw(request: gr.Request) -> Updates:
         """Nothing where the rows were sorted anew meanwhile: planning takes longer than a click."""
-        is_newest = redraws.begin_redraw(str(request.session_hash))
-        updates = draw_first(part, service, column)
+        session = str(request.session_hash)
+        is_newest = redraws.begin_redraw(session)
+        updates = draw_first(part, service, columns.column_of(session))
         return updates if is_newest() else {part.cards: gr.skip()}
 
     def get(request: gr.Request, action: Any) -> Iterator[Updates]:
@@ -125,10 +140,12 @@ def wire_first(tab: gr.Tab, part: FirstPart, hub: HubPart, service: ModelsServic
         verb, _, what = str(action).partition(" ")
         if verb == "open":
             return {part.rows: gr.HTML(value=""), hub.wanted: what}
-        columns: tuple[SortColumn, ...] = get_args(SortColumn)
-        column: SortColumn = next((name for name in columns if name == what), "size")
-        redraws.begin_redraw(str(request.session_hash))
-        return draw_first(part, service, column) | {part.column: column}
+        known: tuple[SortColumn, ...] = get_args(SortColumn)
+        column: SortColumn = next((name for name in known if name == what), "size")
+        session = str(request.session_hash)
+        columns.choose_column(session, column)
+        redraws.begin_redraw(session)
+        return draw_first(part, service, column)
 
     def look(download: str) -> Updates:
         """Whether the awaited download is here now."""
@@ -143,12 +160,12 @@ def wire_first(tab: gr.Tab, part: FirstPart, hub: HubPart, service: ModelsServic
         yield {part.awaited: "", part.message: ""}
         yield from chat.open_file(path)
 
-    drawn = tab.select(draw, part.column, [part.cards, part.rows], **_QUIET)
+    drawn = tab.select(draw, None, [part.cards, part.rows], **_QUIET)
     part.cards.input(
         get, part.cards,
         [part.cards, part.message, part.awaited, part.arrived, hub.downloads, hub.timer], **_QUIET,
     )  # fmt: skip
-    part.rows.input(press, part.rows, [part.cards, part.rows, part.column, hub.wanted], **_QUIET)
+    part.rows.input(press, part.rows, [part.cards, part.rows, hub.wanted], **_QUIET)
     hub.done.change(look, part.awaited, [part.awaited, part.arrived], **_QUIET)
     part.arrived.change(open_chat, {part.awaited}, [part.awaited, part.message, *chat.outputs], **_QUIET)
     return drawn
