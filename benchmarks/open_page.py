@@ -52,6 +52,11 @@ class PageLayout:
             if any(name == trigger and part in (None, owner) for owner, name in event["targets"])
         ]
 
+    def pressed(self, button: int) -> dict[str, Any]:
+        """The event of a button that the server runs; others only change something in the browser."""
+        (event,) = [one for one in self.triggered("click", button) if one["backend_fn"]]
+        return event
+
     def after(self, event: int) -> list[dict[str, Any]]:
         return [one for one in self.events.values() if one["trigger_after"] == event]
 
@@ -112,14 +117,14 @@ class OpenPage:
 
     def press(self, elem_id: str, again: Request | None = None) -> Request:
         """Press a button; its events run while the page is open. again: the request of an earlier press."""
-        (event,) = self._layout.triggered("click", self._layout.ids[elem_id])
+        event = self._layout.pressed(self._layout.ids[elem_id])
         request = again or Request()
         request.presses += 1
         self._start(self._run_chain(event, request))
         return request
 
     async def press_and_wait(self, elem_id: str) -> None:
-        (event,) = self._layout.triggered("click", self._layout.ids[elem_id])
+        event = self._layout.pressed(self._layout.ids[elem_id])
         await self._run(event, Request())
 
     # --- how the page works ---

@@ -143,7 +143,7 @@ def visit(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Visit:
         for question in (QUESTION, QUESTION * 10):
             page.press("chat-send", {**STARTER_CHOICE, "chat-message": question, "chat-longest-reply": 16})
         assert upload(process.address, "holiday.gguf", b"\xff\xd8 a photograph") == 415
-        assert "event: error" in call(process.address, "plan", "starter", 512, "f16", 1000, None, None)
+        assert "event: error" in call(process.address, "plan", "starter", 512, "f16", 1000, None, None, None)
         with urllib.request.urlopen(f"{process.address}/gradio_api/metrics", timeout=30) as answer:
             figures = answer.read().decode()
         assert process.end() == 0

@@ -272,6 +272,8 @@ def wire_fit_tab(
                 log_refusal(view.message, visitor_of(request, picker.runs, "fit"))
             yield draw_fit(tab, view, sent, before)
             before = view
+        # Gradio sends the last update once more at the end, which must not undo what a person did meanwhile.
+        yield {tab.rows: gr.skip()}
 
     def change_question(request: gr.Request, values: Values) -> Iterator[Updates]:
         """Another level or context. The boxes report also when a person only leaves them."""
@@ -283,8 +285,10 @@ def wire_fit_tab(
         if values[tab.drawn_model] and values[tab.drawn_model] == values[tab.model]:
             return
         kept = {part: value for part, value in values.items() if part not in (tab.chats, tab.level, tab.context)}
+        emptied: Updates = {tab.cell_notice: "", tab.to_models: gr.Button(visible=False)}
         for updates in redraw(request, kept):
-            yield updates | {tab.cell_notice: "", tab.to_models: gr.Button(visible=False)}
+            yield updates | emptied
+            emptied = {}  # a cell that was pressed while the rest is planned keeps its notice
 
     def open_cell(values: Values) -> Iterator[Updates]:
         action = service.cell_action(tab.read_choice(values), values[tab.rows])
