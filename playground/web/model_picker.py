@@ -5,8 +5,6 @@ Three parts: lay out, react, wire. What a choice means is worked out in app/mode
 
 from __future__ import annotations
 
-import itertools
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +24,7 @@ from playground.text_format import gigabytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
+from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.where_it_runs import WhereItRuns, build_where_it_runs, wire_where_it_runs
@@ -44,7 +43,6 @@ _THINKING_NAMES: Final = {
     "medium": "Medium effort",
     "high": "High effort",
 }
-_MOST_PAGES: Final = 10_000  # whose newest redraw is remembered
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _REDRAW: Final[dict[str, Any]] = {**_QUIET, "trigger_mode": "always_last"}
 
@@ -58,25 +56,6 @@ class ServerForm:
     key: gr.Textbox
     add: gr.Button
     message: gr.HTML
-
-
-class Redraws:
-    """Which redraw of a page is its newest: an older one that is still under way must not draw over it."""
-
-    def __init__(self) -> None:
-        self._newest: dict[str, int] = {}  # session -> number, the page that was redrawn last at the end
-        self._numbers = itertools.count()
-        self._lock = threading.Lock()
-
-    def begin_redraw(self, session: str) -> Callable[[], bool]:
-        """A function that says whether this redraw is still the newest of its page."""
-        with self._lock:
-            number = next(self._numbers)
-            self._newest.pop(session, None)
-            self._newest[session] = number
-            if len(self._newest) > _MOST_PAGES:
-                del self._newest[next(iter(self._newest))]
-        return lambda: self._newest.get(session, number) == number
 
 
 @dataclass(frozen=True)

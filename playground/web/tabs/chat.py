@@ -32,7 +32,8 @@ from playground.web.html.reply import (
     load_report,
     reply_details,
 )
-from playground.web.model_picker import Redraws, wire_choices
+from playground.web.model_picker import wire_choices
+from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values
 from playground.web.tabs.chat_layout import LOAD, UNLOAD, ChatTab

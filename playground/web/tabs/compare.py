@@ -24,7 +24,7 @@ from playground.web.html.compare import tally_table
 from playground.web.html.compare_result import result_section
 from playground.web.html.page import error_card, status_message
 from playground.web.html.panes import pane_markup, question_box
-from playground.web.model_picker import Redraws
+from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values, what_is_new
 from playground.web.tabs.compare_dial import wire_dial

@@ -18,13 +18,13 @@ from playground.app.model_picker import ModelPickerService
 from playground.app.models import ModelsService
 from playground.web.html.models import catalogue, first_model_cards, part_title
 from playground.web.html.page import paragraph, status_message
-from playground.web.model_picker import PickerComponents, Redraws
+from playground.web.model_picker import PickerComponents
+from playground.web.redraws import PageValues, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.models_hub import HubPart, draw_downloads
 from playground.web.widgets import button_rows, change_stamp, markup_place
 
-_MOST_PAGES: Final = 1000  # whose order is remembered
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -64,22 +64,6 @@ class ChatTarget:
             yield self.picker.choice_updates(view)
 
 
-class _SortColumns:
-    """By which column each page sorts, so that what is drawn later keeps the order even if it was asked for earlier."""
-
-    def __init__(self) -> None:
-        self._chosen: dict[str, SortColumn] = {}  # session -> column, the page that chose last at the end
-
-    def choose_column(self, session: str, column: SortColumn) -> None:
-        self._chosen.pop(session, None)
-        self._chosen[session] = column
-        if len(self._chosen) > _MOST_PAGES:
-            self._chosen.pop(next(iter(self._chosen)), None)
-
-    def column_of(self, session: str) -> SortColumn:
-        return self._chosen.get(session, "size")
-
-
 # --- lay out ---
 
 
@@ -116,13 +100,14 @@ def draw_first(part: FirstPart, service: ModelsService, column: SortColumn = "si
 def wire_first(tab: gr.Tab, part: FirstPart, hub: HubPart, service: ModelsService, chat: ChatTarget) -> Any:
     """The tab is filled when it is opened, since planning takes a moment. Returns the event that fills it."""
 
-    redraws, columns = Redraws(), _SortColumns()
+    redraws = Redraws()
+    columns: PageValues[SortColumn] = PageValues()  # by which each page sorts; a late drawing keeps it, too
 
     def draw(request: gr.Request) -> Updates:
         """Nothing where the rows were sorted anew meanwhile: planning takes longer than a click."""
         session = str(request.session_hash)
         is_newest = redraws.begin_redraw(session)
-        updates = draw_first(part, service, columns.column_of(session))
+        updates = draw_first(part, service, columns.value_of(session, "size"))
         return updates if is_newest() else {part.cards: gr.skip()}
 
     def get(request: gr.Request, action: Any) -> Iterator[Updates]:
@@ -143,7 +128,7 @@ def wire_first(tab: gr.Tab, part: FirstPart, hub: HubPart, service: ModelsServic
         known: tuple[SortColumn, ...] = get_args(SortColumn)
         column: SortColumn = next((name for name in known if name == what), "size")
         session = str(request.session_hash)
-        columns.choose_column(session, column)
+        columns.set_value(session, column)
         redraws.begin_redraw(session)
         return draw_first(part, service, column)
 
