@@ -1,12 +1,14 @@
-"""Replies by the real package `spaces`, each a line of JSON: `python -m tests.support.zerogpu_replies`.
+"""Replies by the real package `spaces`, each a line of JSON: `python -m tests.support.zerogpu_replies FILE`.
 
-A process of its own, because the package decides when it is imported whether this is a ZeroGPU Space.
+A process of its own, because the package decides when it is imported whether this is a ZeroGPU Space. The replies go
+to a file, because the package prints to the standard output from threads of its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +24,7 @@ class Headers(dict[str, str]):
     """As Gradio's request has them: `spaces` takes no plain dict."""
 
 
-def main(starter: Path) -> None:
+def main(starter: Path, replies: Path) -> None:
     with zerogpu_service() as service, tempfile.TemporaryDirectory() as folder:
         os.environ.update(service.variables)
         declare_gpu_function()  # first of all, as app.py does
@@ -55,7 +57,8 @@ def main(starter: Path) -> None:
             if engine.is_on_gpu or stop_after:
                 service.wait_for("/release")
             said = {"text": text, "remarks": remarks, "finished": finished, "on_gpu": engine.is_on_gpu}
-            print(json.dumps({**said, "asked": service.asked}), flush=True)
+            with replies.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**said, "asked": service.asked}) + "\n")
 
         ask(12)
         service.waiting = 2
@@ -69,4 +72,4 @@ def main(starter: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(os.environ["STARTER"]))
+    main(Path(os.environ["STARTER"]), Path(sys.argv[1]))

@@ -15,13 +15,13 @@ from tests.support.playground_process import ROOT
 
 
 @pytest.fixture(scope="module")
-def replies(starter: Path) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.support.zerogpu_replies"]
+def replies(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    written = tmp_path_factory.mktemp("replies") / "replies.jsonl"
+    command = [sys.executable, "-m", "tests.support.zerogpu_replies", str(written)]
     environment = {**os.environ, "STARTER": str(starter)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    return [json.loads(line) for line in lines]
+    return [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_reply_is_written_in_a_call_and_the_gpu_given_back(replies: list[dict[str, Any]]) -> None:
