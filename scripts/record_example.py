@@ -19,8 +19,8 @@ from playground.app.compare.comparison import CompareRequest, Comparison
 from playground.app.compare.recorded import FILE, recorded_json
 from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.prompts import load_comparison_prompts
 from playground.limits.runs import Visitor

@@ -17,8 +17,8 @@ from typing import Final, Literal, TypeVar
 
 from playground.app.api_values import Question, read_values
 from playground.app.hub import HubService, hub_levels_record
-from playground.app.level_notes import notes_of_files
 from playground.app.messages import log_refusal
+from playground.app.model_picker.level_notes import notes_of_files
 from playground.app.records import (
     USUAL_CONTEXT,
     ComparisonRecord,

@@ -14,7 +14,7 @@ from typing import Final
 
 from playground.app.hub import HubService
 from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress
-from playground.app.model_choice import ModelChoice
+from playground.app.model_picker.choice import ModelChoice
 from playground.app.services import Services
 from playground.engine.local.pool import NO_FILE
 from playground.errors import PlaygroundError

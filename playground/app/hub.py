@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from playground.app.makeable_levels import NO_SUMMARY
-from playground.app.model_choice import LevelRow, experts_note
+from playground.app.model_picker.choice import LevelRow, experts_note
+from playground.app.model_picker.makeable_levels import NO_SUMMARY
 from playground.app.records import USUAL_CONTEXT, LeftOutRecord, LevelRecord, LevelsRecord
 from playground.app.services import Services
 from playground.errors import BadModelFile, PlaygroundError

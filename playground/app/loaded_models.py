@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from playground.app.messages import Notice
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.engine.local.load_queue import LoadTime
 from playground.engine.local.pool import LoadedModel, ModelPool, Waiting
 from playground.errors import PlaygroundError

@@ -15,8 +15,8 @@ from typing import Final
 
 from playground.app.first_models import FirstModels
 from playground.app.hub import HubService
-from playground.app.makeable_levels import MakeableLevels, QuantizationUpdate, quantization_updates
 from playground.app.messages import CLEAR, Notice, StatusMessage, log_refusal
+from playground.app.model_picker.makeable_levels import MakeableLevels, QuantizationUpdate, quantization_updates
 from playground.app.services import Services
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, RequestRefused
 from playground.gguf.levels import MAKEABLE_LEVELS, USUAL_LEVELS

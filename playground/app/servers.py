@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from playground.app.model_choice import LevelRow
+from playground.app.model_picker.choice import LevelRow
 from playground.engine.local.load_queue import LoadStatus
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.remote.registry import RemoteLease, ServerModels, ServerRegistry

@@ -25,7 +25,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
-    from playground.app.level_notes import notes_of_files
+    from playground.app.model_picker.level_notes import notes_of_files
     from playground.app.records import level_record
     from playground.app.services import Services
 

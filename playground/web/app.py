@@ -26,7 +26,7 @@ from playground.app.fit import FitService
 from playground.app.learn.lesson import LearnService
 from playground.app.loaded_models import LoadedModels
 from playground.app.measure.service import MeasureService
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.models import ModelsService
 from playground.app.programs.service import ProgramService
 from playground.app.servers import Servers

@@ -1,6 +1,6 @@
 """The model picker that Chat and Compare show: model, level, context size, memory plan, and a form for servers.
 
-Three parts: lay out, react, wire. What a choice means is worked out in app/model_picker.py.
+Three parts: lay out, react, wire. What a choice means is worked out in app/model_picker/service.py.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.makeable_levels import QuantizationUpdate
 from playground.app.messages import Notice, log_refusal
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService, PickerView
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.makeable_levels import QuantizationUpdate
+from playground.app.model_picker.service import ModelPickerService, PickerView
 from playground.app.servers import Servers
 from playground.chat.template.thinking import AS_IT_LIKES
 from playground.errors import PlaygroundError

@@ -15,8 +15,8 @@ from playground.app.chat.service import ChatService
 from playground.app.chat.updates import ChatRequest, ChatUpdate, LoadReport
 from playground.app.loaded_models import LoadedModels
 from playground.app.messages import WorkProgress
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.resumable import ResumableReplies
 from playground.app.services import Services
 from playground.chat.session import ChatSession, Instructions, read_instructions

@@ -15,8 +15,8 @@ from playground.app.chat.service import ChatService
 from playground.app.chat.tools import MOST_ROUNDS
 from playground.app.chat.updates import ChatRequest, ChatUpdate, ToolUse
 from playground.app.loaded_models import LoadedModels
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.export import as_json, as_markdown
 from playground.chat.history import HistoryLimits

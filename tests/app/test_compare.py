@@ -25,8 +25,8 @@ from playground.app.compare.updates import (
 )
 from playground.app.loaded_models import LoadedModels
 from playground.app.messages import CLEAR, StatusMessage, WorkProgress
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.first_difference import FirstDifference

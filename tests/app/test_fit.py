@@ -10,7 +10,7 @@ import pytest
 
 from playground.app.fit import FIRST_MODEL, FitChoice, FitService, FitView
 from playground.app.hub import HubService
-from playground.app.model_choice import ModelChoice
+from playground.app.model_picker.choice import ModelChoice
 from playground.app.services import Services
 from playground.fit.budget import Budget
 from playground.models.catalog import load_catalog

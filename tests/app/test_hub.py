@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from playground.app.hub import ESTIMATED, HubService, HubView, SearchView, hub_levels_record
-from playground.app.model_choice import LevelRow
+from playground.app.model_picker.choice import LevelRow
 from playground.app.services import Services
 from playground.errors import PlaygroundError
 from playground.gguf.tensors import TensorType

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from playground.__main__ import main
-from playground.app.level_notes import LevelSpeed, speed_notes
+from playground.app.model_picker.level_notes import LevelSpeed, speed_notes
 from playground.app.services import Services
 from playground.gguf.tensors import TensorType
 from playground.llama.cpu_kernels import kernel_of, speed_note

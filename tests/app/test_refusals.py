@@ -17,8 +17,8 @@ from playground.app.chat.updates import ChatRequest
 from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
 from playground.app.messages import log_file_refusal, log_refusal
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.models import ModelsService
 from playground.app.services import Services
 from playground.chat.session import ChatSession

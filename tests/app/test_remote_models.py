@@ -18,8 +18,8 @@ from playground.app.compare.service import CompareService
 from playground.app.compare.setup import link_query
 from playground.app.compare.updates import ComparedAnswers, CompareUpdate
 from playground.app.loaded_models import LoadedModels
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.comparison import Mode

@@ -12,8 +12,8 @@ from playground.app.compare.comparison import CompareRequest
 from playground.app.compare.service import CompareService
 from playground.app.compare.skill_grid import ask_with_and_without
 from playground.app.loaded_models import LoadedModels
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.history import HistoryLimits
 from playground.chat.saved_chat import read_saved_chat

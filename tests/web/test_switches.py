@@ -14,8 +14,8 @@ from playground.app.chat.service import ChatService
 from playground.app.compare.comparison import CompareRequest, Comparison, PaneSession
 from playground.app.compare.service import CompareService
 from playground.app.loaded_models import LoadedModels
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.models import ModelsService
 from playground.app.servers import Servers
 from playground.app.services import Services

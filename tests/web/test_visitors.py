@@ -15,8 +15,8 @@ import pytest
 from playground.app.chat.service import ChatService
 from playground.app.chat.updates import ChatRequest, ChatUpdate
 from playground.app.loaded_models import LoadedModels, LoadedModelsView
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.session import ChatSession

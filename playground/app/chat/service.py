@@ -25,10 +25,10 @@ from playground.app.chat.updates import (
     refused_update,
 )
 from playground.app.loaded_models import LoadedModels
-from playground.app.makeable_levels import quantization_progress
 from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, Notice, WorkProgress, log_refusal
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.makeable_levels import quantization_progress
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.resumable import ResumableReplies
 from playground.chat.conversation import NOTHING_WRITTEN, Lease, ReplyUpdate, WrittenReply, stream_reply
 from playground.chat.export import where_it_ran

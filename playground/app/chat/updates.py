@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from playground.app.loaded_models import LoadedModelsView
 from playground.app.messages import CutShortBy, StatusMessage, WorkProgress, log_refusal
-from playground.app.model_choice import ModelChoice
+from playground.app.model_picker.choice import ModelChoice
 from playground.chat.session import ChatSession
 from playground.chat.speed_trace import SpeedTrace
 from playground.chat.template.render import Message

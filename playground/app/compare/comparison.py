@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from playground.app.model_choice import ModelChoice
+from playground.app.model_picker.choice import ModelChoice
 from playground.chat.comparison import MeasurementNoise, Mode, Pane, PaneResult
 from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from playground.app.model_choice import LevelRow, ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import LevelRow, ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.gguf.levels import find_level, nominal_bits
 from playground.quantize.quantize import QuantizedSize

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from playground.app.compare.comparison import CompareRequest, PaneSession
-from playground.app.model_choice import ModelChoice
+from playground.app.model_picker.choice import ModelChoice
 from playground.chat.comparison import MeasurementNoise
 from playground.measure.fidelity import Fidelity
 

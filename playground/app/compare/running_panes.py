@@ -9,7 +9,7 @@ from typing import Final
 from playground.app.compare.comparison import LETTERS, POSITIONS, Comparison, PaneSession
 from playground.app.compare.updates import CompareUpdate, PanePreparing, PaneState, state_at_rest, update_at_rest
 from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, CutShortBy, Notice, StatusMessage, WorkProgress
-from playground.app.model_choice import ModelChoice
+from playground.app.model_picker.choice import ModelChoice
 from playground.chat.comparison import Pane, PaneResult, PaneUpdate, TurnsReason
 from playground.chat.template.render import Message
 from playground.engine.protocol import Event, Token

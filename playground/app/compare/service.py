@@ -32,10 +32,10 @@ from playground.app.compare.updates import (
     update_at_rest,
 )
 from playground.app.loaded_models import LoadedModels
-from playground.app.makeable_levels import quantization_progress
 from playground.app.messages import CLEAR, Notice, StatusMessage, log_refusal
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.makeable_levels import quantization_progress
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.resumable import ResumableReplies
 from playground.app.services import Services
 from playground.chat.compare import compare, usual_mode

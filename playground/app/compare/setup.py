@@ -15,9 +15,9 @@ from playground.app.compare.comparison import POSITIONS, CompareRequest, Compari
 from playground.app.compare.dial import DialService, opening_pair
 from playground.app.compare.result import NotCompared, ResultFacts
 from playground.app.compare.updates import CompareOutlook, checks_of
-from playground.app.makeable_levels import plan_if_made
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.makeable_levels import plan_if_made
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.records import USUAL_CONTEXT
 from playground.app.services import Services
 from playground.chat.compare import residency

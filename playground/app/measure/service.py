@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from playground.app.compare.dial import levels_that_differ
-from playground.app.makeable_levels import MakeableLevels
 from playground.app.measure.answers import AnswerGrids
+from playground.app.model_picker.makeable_levels import MakeableLevels
 from playground.app.services import Services
 from playground.engine.local.reference_file import row_bytes
 from playground.engine.local.scoring import SPARE_DISK_BYTES

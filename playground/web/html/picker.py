@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from playground.app.model_choice import ContextStep, LevelRow
+from playground.app.model_picker.choice import ContextStep, LevelRow
 from playground.text_format import count, gigabytes, pages, short_tokens
 from playground.web.html.memory import verdict_chip
 from playground.web.html.templates import render

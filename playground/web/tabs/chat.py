@@ -15,7 +15,7 @@ import gradio as gr
 from playground.app.chat.service import ChatService
 from playground.app.chat.updates import ChatRequest, ChatUpdate, LoadReport
 from playground.app.compare.dial import read_level
-from playground.app.model_choice import ModelChoice
+from playground.app.model_picker.choice import ModelChoice
 from playground.chat.export import as_json, as_markdown
 from playground.chat.saved_chat import growing_text
 from playground.chat.session import ChatSession

@@ -10,7 +10,7 @@ import gradio as gr
 
 from playground.app.chat.updates import ContextUse
 from playground.app.compare.dial import Dial
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.service import ModelPickerService
 from playground.chat.markdown_escape import LATEX_DELIMITERS
 from playground.chat.prompts import load_example_prompts
 from playground.chat.session import ChatSession

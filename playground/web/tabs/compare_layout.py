@@ -12,7 +12,7 @@ from playground.app.compare.comparison import BALLOT, LETTERS, USUAL_TOKENS, Com
 from playground.app.compare.dial import Dial
 from playground.app.compare.recorded import RecordedExample, load_recorded_example
 from playground.app.compare.updates import CompareOutlook
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.service import ModelPickerService
 from playground.chat.comparison import Mode
 from playground.chat.prompts import ComparisonPrompt
 from playground.web.html.compare import outlook_line

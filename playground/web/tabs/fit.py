@@ -22,7 +22,7 @@ from playground.app.fit import (
     FitView,
 )
 from playground.app.messages import log_refusal
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.service import ModelPickerService
 from playground.errors import PlaygroundError
 from playground.fit.computers import GPU_GB
 from playground.text_format import short_tokens

@@ -12,7 +12,7 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.messages import log_file_refusal
-from playground.app.model_choice import ModelChoice
+from playground.app.model_picker.choice import ModelChoice
 from playground.app.models import InstalledModelRow, ModelsService
 from playground.errors import PlaygroundError
 from playground.settings import Settings

@@ -14,7 +14,7 @@ import gradio as gr
 
 from playground.app.first_models import SortColumn
 from playground.app.messages import Notice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.models import ModelsService
 from playground.web.html.models import catalogue, first_model_cards, part_title
 from playground.web.html.page import paragraph, status_message

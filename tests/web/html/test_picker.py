@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from playground.app.model_choice import ContextStep, LevelRow
+from playground.app.model_picker.choice import ContextStep, LevelRow
 from playground.fit.budget import DeviceBudget
 from playground.fit.verdict import Verdict
 from playground.web.html.picker import context_steps, gpu_rows, level_rows, picker_line, whole_name

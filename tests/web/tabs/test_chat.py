@@ -12,8 +12,8 @@ import pytest
 
 from playground.app.chat.updates import ChatUpdate, ContextUse, ReplyActivity
 from playground.app.messages import CLEAR, Notice
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.saved_chat import growing_text

@@ -12,8 +12,8 @@ from playground.app.compare.comparison import Comparison, PaneSession
 from playground.app.compare.setup import LinkedSetup
 from playground.app.compare.updates import CompareUpdate, PaneState, update_at_rest
 from playground.app.messages import CLEAR, Notice, WorkProgress
-from playground.app.model_choice import ModelChoice
-from playground.app.model_picker import ModelPickerService
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import load_comparison_prompts

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress, log_refusal
-from playground.app.model_choice import LevelRow
+from playground.app.model_picker.choice import LevelRow
 from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
 from playground.gguf.levels import find_level

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from playground.app.level_notes import notes_of_files
-from playground.app.makeable_levels import (
+from playground.app.model_picker.choice import ContextStep, LevelRow, ModelChoice
+from playground.app.model_picker.level_notes import notes_of_files
+from playground.app.model_picker.makeable_levels import (
     NO_SUMMARY,
     MakeableLevels,
     QuantizationUpdate,
     makeable_level_row,
     quantization_updates,
 )
-from playground.app.model_choice import ContextStep, LevelRow, ModelChoice
 from playground.app.records import USUAL_CONTEXT
 from playground.app.servers import Servers, no_memory_sentence, server_row
 from playground.chat.saved_chat import ChatSettings

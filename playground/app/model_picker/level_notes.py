@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from playground.app.model_choice import experts_note
+from playground.app.model_picker.choice import experts_note
 from playground.errors import PlaygroundError
 from playground.gguf.header import GgufHeader
 from playground.gguf.tensors import TensorType
