@@ -15,7 +15,8 @@ import gradio as gr
 from playground.app.messages import Notice, log_refusal
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.makeable_levels import QuantizationUpdate
-from playground.app.model_picker.service import ModelPickerService, PickerView
+from playground.app.model_picker.service import ModelPickerService
+from playground.app.model_picker.view import PickerView
 from playground.app.servers import Servers
 from playground.chat.template.thinking import AS_IT_LIKES
 from playground.errors import PlaygroundError

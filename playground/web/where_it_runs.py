@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.model_picker.service import PickerView
+from playground.app.model_picker.view import PickerView
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.limits.runs import Visitor
 from playground.llama.params import ALL_LAYERS, AUTOMATIC, CPU, ZEROGPU, DeviceChoice

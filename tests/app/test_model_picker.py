@@ -13,7 +13,8 @@ import pytest
 from playground.app.messages import CLEAR
 from playground.app.model_picker.choice import LevelRow, ModelChoice
 from playground.app.model_picker.makeable_levels import QuantizationUpdate
-from playground.app.model_picker.service import ModelPickerService, PickerView, what_replaced
+from playground.app.model_picker.service import ModelPickerService
+from playground.app.model_picker.view import PickerView, what_replaced
 from playground.app.services import Services
 from playground.chat.saved_chat import ChatSettings
 from playground.errors import ModelNotFound

@@ -1,4 +1,4 @@
-"""What the model picker shows for a choice: levels with their verdicts, context sizes, and the memory plan.
+"""Answers the model picker: what a choice means here, and the view of it.
 
 A view comes in stages, what is known at once first, so that the page answers quickly and fills in.
 """
@@ -6,90 +6,32 @@ A view comes in stages, what is known at once first, so that the page answers qu
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
-from playground.app.model_picker.choice import ContextStep, LevelRow, ModelChoice
-from playground.app.model_picker.level_notes import notes_of_files
-from playground.app.model_picker.makeable_levels import (
-    NO_SUMMARY,
-    MakeableLevels,
-    QuantizationUpdate,
-    makeable_level_row,
-    quantization_updates,
-)
-from playground.app.records import USUAL_CONTEXT
+from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.level_planner import FORECAST_SECONDS, LevelPlanner
+from playground.app.model_picker.makeable_levels import MakeableLevels, QuantizationUpdate, quantization_updates
+from playground.app.model_picker.view import PickerView
 from playground.app.servers import Servers, no_memory_sentence, server_row
 from playground.chat.saved_chat import ChatSettings
-from playground.chat.template.thinking import ThinkingChoice, thinking_choices
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.errors import ModelNotFound, PlaygroundError
-from playground.fit.budget import NO_MEMORY, Budget
-from playground.fit.plan import MemoryPlan
-from playground.fit.planner import PlacedPlan, Planner
-from playground.fit.verdict import SMALLEST_CONTEXT, Verdict, context_steps, judge, largest_context_that_fits
-from playground.gguf.levels import DEFAULT_LEVELS, find_level
-from playground.gguf.weight_use import TokenWork
+from playground.fit.budget import Budget
+from playground.fit.planner import Planner
+from playground.gguf.levels import DEFAULT_LEVELS
 from playground.limits.runs import Runs, Visitor
-from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters, DeviceChoice
-from playground.machine.disks import disk_read_speed
-from playground.measure.forecast import CPU, READING_SPEED, SpeedForecaster
+from playground.llama.params import ContextParameters
+from playground.measure.forecast import READING_SPEED, SpeedForecaster
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
-from playground.quantize.quantize import QuantizationProgress, QuantizedSize
-from playground.text_format import count, one_line
+from playground.quantize.quantize import QuantizationProgress
 
-FORECAST_SECONDS: Final = 1.5  # that a view waits for the processor's measurement; a later one has it
 _MOST_OF_MEMORY: Final = 0.75  # the share that the file of a comfortable model takes; its context comes besides
-_LONGEST_NAME: Final = 100  # characters of a name in a sentence
 _NO_MODEL: Final = "There is no model on this computer yet. Download one in the Models tab."
-
-
-@dataclass(frozen=True)
-class PickerView:
-    """Everything that the picker shows.
-
-    problem: a sentence to show where there is no plan. makeable: levels that can be made here from the level
-    `made_from`; to_make: the chosen level, where it has to be made first. budget: what a load could use.
-    thinking: what the model can be asked for, empty if its template knows nothing of thoughts.
-    where: a sentence that says where it will run and why; "" where there is no GPU. has_experts: whether the model is a
-    mixture of experts, None until it is known.
-    """
-
-    choice: ModelChoice
-    models: tuple[tuple[str, str], ...]  # (name to show, value)
-    model_name: str = ""
-    levels: tuple[LevelRow, ...] = ()
-    level_name: str = ""
-    steps: tuple[ContextStep, ...] = ()
-    budget: Budget = NO_MEMORY
-    where: str = ""
-    has_experts: bool | None = None
-    plan: MemoryPlan | None = None
-    verdict: Verdict | None = None
-    problem: str = ""
-    makeable: tuple[LevelRow, ...] = ()
-    made_from: str = ""
-    to_make: QuantizedSize | None = None
-    thinking: tuple[ThinkingChoice, ...] = ()
-
-    @property
-    def usable(self) -> int:
-        """Bytes of the computer's own memory that a load could use."""
-        return self.budget.usable
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """What can be planned for a level: a file, or the file it would be made from and its size once made."""
-
-    file: ModelFile
-    if_made: QuantizedSize | None = None
 
 
 class ModelPickerService:
@@ -113,12 +55,12 @@ class ModelPickerService:
         forecaster: SpeedForecaster | None = None,
     ) -> None:
         self._library = library
-        self._planner = planner
         self._budget_for = budget_for
-        self._slots = slots
         self._runs = runs or Runs()
         self._forecaster = forecaster
         self._makeable_levels = MakeableLevels(quantization_jobs, self._runs)
+        speeds = None if zerogpu else forecaster  # nothing is known of how fast ZeroGPU's GPU writes
+        self._levels = LevelPlanner(library, planner, self._makeable_levels, budget_for, slots, speeds)
         self.servers = servers or Servers()
         self.zerogpu = zerogpu
 
@@ -192,9 +134,7 @@ class ModelPickerService:
 
     def context_parameters(self, choice: ModelChoice) -> ContextParameters:
         """How the model is loaded on this computer, also where ZeroGPU shall write the replies."""
-        size = choice.context_size or USUAL_CONTEXT
-        device = AUTOMATIC_CHOICE if choice.device.is_zerogpu else choice.device
-        return ContextParameters(size, choice.kv_type, self._slots, device=device)
+        return self._levels.context_parameters(choice)
 
     def views(self, choice: ModelChoice) -> Iterator[PickerView]:
         """The view of a choice in stages: first without, then with what llama.cpp has to work out."""
@@ -222,17 +162,20 @@ class ModelPickerService:
         base_name = choice.model if choice.model in models else self.usual_model(models)
         files = _by_value(models[base_name])
         is_missing = choice.level is not None and choice.level not in files
-        candidates = self._candidates(base_name, files, wait=is_missing)
+        candidates = self._levels.candidates(base_name, files, wait=is_missing)
         value = choice.level if choice.level in candidates else _default_level(files)
-        view = self._with_rows(
+        view = self._levels.with_rows(
             PickerView(replace(choice, model=base_name, level=value), names, _readable(names)[base_name]),
             candidates,
         )
         yield view
         try:
-            yield from self._planned(view, files, choice.level in candidates)
+            is_there = yield from self._levels.stages(view, files, choice.level in candidates)
         except PlaygroundError as error:
             yield replace(view, problem=str(error))
+            return
+        if not is_there:  # it could be made, and another visitor has made it meanwhile
+            yield from self._views(view.choice)
 
     def usual_model(self, models: Mapping[str, Sequence[ModelFile]]) -> str:
         """The model that a page opens with: the largest that is comfortable, and the starter where there is no other.
@@ -277,210 +220,6 @@ class ModelPickerService:
             problem=no_memory_sentence(model),
         )
 
-    def _planned(self, view: PickerView, files: dict[str, ModelFile], level_is_chosen: bool) -> Iterator[PickerView]:
-        base_name, value = view.choice.model or "", view.choice.level or ""
-        candidates = self._candidates(base_name, files, wait=False)
-        if value in candidates:
-            view = self._with_plan_or_problem(view, candidates)
-            yield view
-            candidates = self._candidates(base_name, files, wait=True)
-        if value not in candidates:  # it could be made, and another visitor has made it meanwhile
-            yield from self._views(view.choice)
-            return
-        view = self._with_verdicts(self._with_rows(view, candidates), candidates)
-        recommended = _recommended(view.levels, files) if len(files) > 1 else None
-        view = replace(view, levels=tuple(replace(row, recommended=row.value == recommended) for row in view.levels))
-        if recommended and not level_is_chosen and recommended != view.choice.level:
-            view = replace(view, choice=replace(view.choice, level=recommended), level_name=recommended)
-            view = self._with_plan_or_problem(view, candidates)
-        elif view.budget.devices:  # now that all levels are known, the reason can name the one that would fit whole
-            view = self._with_plan_or_problem(view, candidates)
-        yield view
-        if view.plan:
-            view = self._with_steps(view, candidates)
-            yield view
-        if self._forecaster and not self.zerogpu:  # whose GPU nothing is known of
-            yield self._with_forecasts(view, candidates, self._forecaster)
-
-    def _candidates(self, base_name: str, files: Mapping[str, ModelFile], *, wait: bool) -> dict[str, _Candidate]:
-        """What can be chosen, by the value of its row: the files, then what can be made.
-
-        wait: work out what can be made, if that is not known yet; it takes a moment.
-        """
-        here = {value: _Candidate(file) for value, file in files.items()}
-        source = self._makeable_levels.source_file(base_name)
-        if source is None:
-            return here
-        sizes = self._makeable_levels.levels_of(base_name) if wait else self._makeable_levels.known_levels(base_name)
-        return {value: _Candidate(source, size) for value, size in sizes.items()} | here
-
-    def _with_rows(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
-        """The rows of all candidates, without verdicts, and which of them is chosen."""
-        value = view.choice.level or ""
-        chosen = candidates[value]
-        files = {value: one.file for value, one in candidates.items() if not one.if_made}
-        notes = notes_of_files(files.values(), self._library, self._forecaster)
-        rows = {value: self._row(value, file, notes.get(file.path, ())) for value, file in files.items()}
-        makeable = [one for one in candidates.values() if one.if_made]
-        path = self._library.path_for_level(view.choice.model or "", value) if chosen.if_made else chosen.file.path
-        budget = self._budget_for(path)
-        return replace(
-            view,
-            choice=replace(view.choice, device=_device_here(view.choice.device, budget)),
-            levels=tuple(rows.values()),
-            level_name=rows[value].name if value in rows else value,
-            makeable=tuple(makeable_level_row(one.if_made) for one in makeable if one.if_made),
-            made_from=makeable[0].file.level if makeable else "",
-            to_make=chosen.if_made,
-            budget=budget,
-            thinking=self._thinking_choices(chosen.file),
-        )
-
-    def _thinking_choices(self, file: ModelFile) -> tuple[ThinkingChoice, ...]:
-        try:
-            return thinking_choices(self._library.whole_header(file).chat_template)
-        except (PlaygroundError, OSError):
-            return ()
-
-    def _row(self, value: str, file: ModelFile, notes: tuple[str, ...]) -> LevelRow:
-        level = find_level(file.level)
-        summary = level.summary if level else NO_SUMMARY
-        try:
-            header = self._library.whole_header(file)
-        except (PlaygroundError, OSError) as error:  # it changed since it was listed
-            return LevelRow(value, file.level, file.size, None, summary, None, notes=(str(error),))
-        return LevelRow(value, file.level, file.size, header.bits_per_weight, summary, None, notes=notes)
-
-    def _plan_at(self, one: _Candidate, view: PickerView, context_size: int) -> MemoryPlan:
-        return self._place_at(one, view, context_size).plan
-
-    def _place_at(
-        self, one: _Candidate, view: PickerView, context_size: int, levels: Mapping[str, int] = MappingProxyType({})
-    ) -> PlacedPlan:
-        context = replace(self.context_parameters(view.choice), context_size=context_size)
-        weights = one.if_made.weight_bytes if one.if_made else None
-        return self._planner.place(one.file.path, context, view.budget, levels, weights)
-
-    def _weight_bytes(self, candidates: Mapping[str, _Candidate]) -> dict[str, int]:
-        """The bytes of weights of each level."""
-        return {
-            value: one.if_made.weight_bytes if one.if_made else self._library.whole_header(one.file).weight_bytes
-            for value, one in candidates.items()
-        }
-
-    def _with_plan_or_problem(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
-        """The view with the chosen level's plan, or with why it has none; the other levels are judged all the same."""
-        try:
-            return self._with_plan(replace(view, problem=""), candidates)
-        except PlaygroundError as error:
-            return replace(view, problem=str(error))
-
-    def _with_plan(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
-        chosen = candidates[view.choice.level or ""]
-        trained = self._planner.trained_context(chosen.file.path)
-        size = min(view.choice.context_size or USUAL_CONTEXT, trained)
-        levels = self._weight_bytes(candidates) if view.budget.devices else {}
-        placed = self._place_at(chosen, view, size, levels)
-        disk_speed = partial(disk_read_speed, chosen.file.path)
-        verdict = judge(placed.plan, view.budget, disk_speed=disk_speed)
-        if view.choice.context_size is None and verdict.kind != "fits" and size > SMALLEST_CONTEXT:
-            smaller = self._place_at(chosen, view, SMALLEST_CONTEXT, levels)
-            if (judged := judge(smaller.plan, view.budget, disk_speed=disk_speed)).kind == "fits":
-                size, placed, verdict = SMALLEST_CONTEXT, smaller, judged
-        return replace(
-            view,
-            choice=replace(view.choice, context_size=size),
-            steps=tuple(ContextStep(tokens, None) for tokens in _steps(trained, size, None)),
-            levels=_judged(view.levels, view.choice.level, verdict),
-            makeable=_judged(view.makeable, view.choice.level, verdict),
-            plan=placed.plan,
-            where=placed.reason,
-            has_experts=self._planner.layer_count(chosen.file.path).has_experts if view.budget.devices else None,
-            verdict=verdict,
-        )
-
-    def _with_verdicts(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
-        size = view.choice.context_size or USUAL_CONTEXT
-
-        def judged(row: LevelRow) -> LevelRow:
-            try:
-                return replace(row, verdict=judge(self._plan_at(candidates[row.value], view, size), view.budget))
-            except PlaygroundError as error:
-                return replace(row, notes=(*row.notes, str(error)))
-
-        return replace(view, levels=tuple(map(judged, view.levels)), makeable=tuple(map(judged, view.makeable)))
-
-    def _with_forecasts(
-        self, view: PickerView, candidates: Mapping[str, _Candidate], forecaster: SpeedForecaster
-    ) -> PickerView:
-        """Where the chosen level would run; without, where the processor's measurement takes longer."""
-        device = view.plan.context.placement.name if view.plan else CPU
-        works = {value: self._work(one, forecaster) for value, one in candidates.items()}
-        forecaster.prepare([work for work in works.values() if work], FORECAST_SECONDS)
-
-        def forecast(row: LevelRow) -> LevelRow:
-            one, work = candidates[row.value], works[row.value]
-            if one.if_made is None:
-                return replace(row, forecast=forecaster.forecast_file(one.file.path, device))
-            return replace(row, forecast=forecaster.forecast(work, device) if work else None)
-
-        return replace(view, levels=tuple(map(forecast, view.levels)), makeable=tuple(map(forecast, view.makeable)))
-
-    def _work(self, one: _Candidate, forecaster: SpeedForecaster) -> TokenWork | None:
-        """Of a level to be made: as its file's, with the level's main type and weights."""
-        work = forecaster.work_of_file(one.file.path)
-        if work is None or one.if_made is None:
-            return work
-        weights = self._library.whole_header(one.file).weight_bytes
-        return work.at_level(one.if_made.main_type, work.read_bytes * one.if_made.weight_bytes / weights)
-
-    def _with_steps(self, view: PickerView, candidates: Mapping[str, _Candidate]) -> PickerView:
-        chosen, choice = candidates[view.choice.level or ""], view.choice
-        trained = self._planner.trained_context(chosen.file.path)
-        largest = largest_context_that_fits(lambda size: self._plan_at(chosen, view, size), trained, view.budget)
-        steps = _steps(trained, choice.context_size or USUAL_CONTEXT, largest)
-        fitting = largest or 0
-        return replace(
-            view,
-            steps=tuple(ContextStep(size, size <= fitting, size == largest) for size in steps),
-            verdict=judge(view.plan, view.budget, largest_context=largest) if view.plan else None,
-        )
-
-
-def what_replaced(wanted: ModelChoice, view: PickerView) -> str:
-    """What of a wanted choice is not to be had, and what is chosen instead, in a sentence; "" if all of it is."""
-    got = view.choice
-    if wanted.model is not None and wanted.model != got.model:
-        instead = f"; {view.model_name} {view.level_name} is chosen instead" if got.model else ""
-        return f"{one_line(wanted.model, _LONGEST_NAME)}, the model of this chat, is not on this computer{instead}."
-    if wanted.level is not None and wanted.level != got.level:
-        level = one_line(wanted.level, _LONGEST_NAME)
-        return f"{level}, the level of this chat, is not here any more; {view.level_name} is chosen instead."
-    if wanted.context_size and got.context_size and wanted.context_size != got.context_size:
-        return (
-            f"This chat had a context of {count(wanted.context_size)} tokens, more than {view.model_name} takes; "
-            f"{count(got.context_size)} are chosen instead."
-        )
-    on_gpu = (wanted.device.gpu_layers or 0) != 0 or wanted.device.gpu is not None
-    if view.plan and view.plan.context.placement.is_cpu_only and on_gpu and not view.budget.devices:
-        return "This chat ran on a GPU, and there is none here; the CPU is chosen instead."
-    if wanted.device.gpu and not got.device.gpu:
-        name = one_line(wanted.device.gpu, _LONGEST_NAME)
-        return f"This chat ran on {name}, which is not a GPU of this computer; Automatic is chosen instead."
-    return ""
-
-
-def _device_here(choice: DeviceChoice, budget: Budget) -> DeviceChoice:
-    """The same, but Automatic in place of a GPU that this computer does not have."""
-    if choice.gpu is None:
-        return choice
-    named = next((gpu for gpu in budget.devices if gpu.name.lower() == choice.device.lower()), None)
-    return replace(choice, device=named.name) if named else AUTOMATIC_CHOICE
-
-
-def _judged(rows: tuple[LevelRow, ...], value: str | None, verdict: Verdict) -> tuple[LevelRow, ...]:
-    return tuple(replace(row, verdict=verdict) if row.value == value else row for row in rows)
-
 
 def _readable(names: Sequence[tuple[str, str]]) -> dict[str, str]:
     return {value: name for name, value in names}
@@ -504,17 +243,3 @@ def _default_level(files: dict[str, ModelFile]) -> str:
     original = [value for value, file in files.items() if file.origin == "starter"]
     usual = [value for level in DEFAULT_LEVELS for value, file in files.items() if file.level == level]
     return (original + usual + list(files))[0]
-
-
-def _recommended(rows: Sequence[LevelRow], files: dict[str, ModelFile]) -> str | None:
-    """A usual level that fits, else the largest that fits; never one requantized from another level."""
-    fitting = [
-        row for row in rows if row.verdict and row.verdict.kind == "fits" and not files[row.value].requantized_from
-    ]
-    usual = [row.value for level in DEFAULT_LEVELS for row in fitting if row.name == level]
-    largest = [row.value for row in sorted(fitting, key=lambda row: row.size, reverse=True)]
-    return next(iter(usual + largest), None)
-
-
-def _steps(trained: int, chosen: int, largest: int | None) -> tuple[int, ...]:
-    return tuple(sorted({*context_steps(trained), chosen, *([largest] if largest else [])}))

@@ -19,7 +19,7 @@ from playground.app.chat.service import ChatService
 from playground.app.chat.updates import ChatUpdate
 from playground.app.messages import Notice
 from playground.app.model_picker.choice import ModelChoice
-from playground.app.model_picker.service import what_replaced
+from playground.app.model_picker.view import what_replaced
 from playground.app.resumable import read_key
 from playground.chat.saved_chat import ChatSettings
 from playground.chat.session import ChatSession
