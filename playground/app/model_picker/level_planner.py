@@ -33,7 +33,7 @@ FORECAST_SECONDS: Final = 1.5  # that a view waits for the processor's measureme
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LevelCandidate:
     """What can be planned for a level: a file, or the file it would be made from and its size once made."""
 
     file: ModelFile
@@ -97,19 +97,19 @@ class LevelPlanner:
         device = AUTOMATIC_CHOICE if choice.device.is_zerogpu else choice.device
         return ContextParameters(size, choice.kv_type, self._slots, device=device)
 
-    def candidates(self, base_name: str, files: Mapping[str, ModelFile], *, wait: bool) -> dict[str, Candidate]:
+    def candidates(self, base_name: str, files: Mapping[str, ModelFile], *, wait: bool) -> dict[str, LevelCandidate]:
         """What can be chosen, by the value of its row: the files, then what can be made.
 
         wait: work out what can be made, if that is not known yet; it takes a moment.
         """
-        here = {value: Candidate(file) for value, file in files.items()}
+        here = {value: LevelCandidate(file) for value, file in files.items()}
         source = self._makeable_levels.source_file(base_name)
         if source is None:
             return here
         sizes = self._makeable_levels.levels_of(base_name) if wait else self._makeable_levels.known_levels(base_name)
-        return {value: Candidate(source, size) for value, size in sizes.items()} | here
+        return {value: LevelCandidate(source, size) for value, size in sizes.items()} | here
 
-    def with_rows(self, view: PickerView, candidates: Mapping[str, Candidate]) -> PickerView:
+    def with_rows(self, view: PickerView, candidates: Mapping[str, LevelCandidate]) -> PickerView:
         """The rows of all candidates, without verdicts, and which of them is chosen."""
         value = view.choice.level or ""
         chosen = candidates[value]
@@ -146,31 +146,31 @@ class LevelPlanner:
             return LevelRow(value, file.level, file.size, None, summary, None, notes=(str(error),))
         return LevelRow(value, file.level, file.size, header.bits_per_weight, summary, None, notes=notes)
 
-    def _plan_at(self, one: Candidate, view: PickerView, context_size: int) -> MemoryPlan:
+    def _plan_at(self, one: LevelCandidate, view: PickerView, context_size: int) -> MemoryPlan:
         return self._place_at(one, view, context_size).plan
 
     def _place_at(
-        self, one: Candidate, view: PickerView, context_size: int, levels: Mapping[str, int] = MappingProxyType({})
+        self, one: LevelCandidate, view: PickerView, context_size: int, levels: Mapping[str, int] = MappingProxyType({})
     ) -> PlacedPlan:
         context = replace(self.context_parameters(view.choice), context_size=context_size)
         weights = one.if_made.weight_bytes if one.if_made else None
         return self._planner.place(one.file.path, context, view.budget, levels, weights)
 
-    def _weight_bytes(self, candidates: Mapping[str, Candidate]) -> dict[str, int]:
+    def _weight_bytes(self, candidates: Mapping[str, LevelCandidate]) -> dict[str, int]:
         """The bytes of weights of each level."""
         return {
             value: one.if_made.weight_bytes if one.if_made else self._library.whole_header(one.file).weight_bytes
             for value, one in candidates.items()
         }
 
-    def _with_plan_or_problem(self, view: PickerView, candidates: Mapping[str, Candidate]) -> PickerView:
+    def _with_plan_or_problem(self, view: PickerView, candidates: Mapping[str, LevelCandidate]) -> PickerView:
         """The view with the chosen level's plan, or with why it has none; the other levels are judged all the same."""
         try:
             return self._with_plan(replace(view, problem=""), candidates)
         except PlaygroundError as error:
             return replace(view, problem=str(error))
 
-    def _with_plan(self, view: PickerView, candidates: Mapping[str, Candidate]) -> PickerView:
+    def _with_plan(self, view: PickerView, candidates: Mapping[str, LevelCandidate]) -> PickerView:
         chosen = candidates[view.choice.level or ""]
         trained = self._planner.trained_context(chosen.file.path)
         size = min(view.choice.context_size or USUAL_CONTEXT, trained)
@@ -194,7 +194,7 @@ class LevelPlanner:
             verdict=verdict,
         )
 
-    def _with_verdicts(self, view: PickerView, candidates: Mapping[str, Candidate]) -> PickerView:
+    def _with_verdicts(self, view: PickerView, candidates: Mapping[str, LevelCandidate]) -> PickerView:
         size = view.choice.context_size or USUAL_CONTEXT
 
         def judged(row: LevelRow) -> LevelRow:
@@ -206,7 +206,7 @@ class LevelPlanner:
         return replace(view, levels=tuple(map(judged, view.levels)), makeable=tuple(map(judged, view.makeable)))
 
     def _with_forecasts(
-        self, view: PickerView, candidates: Mapping[str, Candidate], forecaster: SpeedForecaster
+        self, view: PickerView, candidates: Mapping[str, LevelCandidate], forecaster: SpeedForecaster
     ) -> PickerView:
         """Where the chosen level would run; without, where the processor's measurement takes longer."""
         device = view.plan.context.placement.name if view.plan else CPU
@@ -221,7 +221,7 @@ class LevelPlanner:
 
         return replace(view, levels=tuple(map(forecast, view.levels)), makeable=tuple(map(forecast, view.makeable)))
 
-    def _work(self, one: Candidate, forecaster: SpeedForecaster) -> TokenWork | None:
+    def _work(self, one: LevelCandidate, forecaster: SpeedForecaster) -> TokenWork | None:
         """Of a level to be made: as its file's, with the level's main type and weights."""
         work = forecaster.work_of_file(one.file.path)
         if work is None or one.if_made is None:
@@ -229,7 +229,7 @@ class LevelPlanner:
         weights = self._library.whole_header(one.file).weight_bytes
         return work.at_level(one.if_made.main_type, work.read_bytes * one.if_made.weight_bytes / weights)
 
-    def _with_steps(self, view: PickerView, candidates: Mapping[str, Candidate]) -> PickerView:
+    def _with_steps(self, view: PickerView, candidates: Mapping[str, LevelCandidate]) -> PickerView:
         chosen, choice = candidates[view.choice.level or ""], view.choice
         trained = self._planner.trained_context(chosen.file.path)
         largest = largest_context_that_fits(lambda size: self._plan_at(chosen, view, size), trained, view.budget)
