@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from playground.app.programs.calls import LoadChoice
 from playground.app.programs.pairs import AgentPair
 from playground.app.programs.service import ProgramService, StoppedHere
 from playground.app.services import Services
@@ -16,9 +18,11 @@ from playground.chat.template.message import Message
 from playground.engine.protocol import GREEDY
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
+from playground.llama.params import DeviceChoice
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 from playground.web.html.programs import agent_pairs, connect_card, program_calls
+from tests.conftest import GPU, Gpus
 
 AGENT = Visitor("program", "203.0.113.9", "api")
 WEATHER = {
@@ -107,3 +111,21 @@ def test_the_panel_shows_a_key_to_nobody_but_its_owner(service: ProgramService) 
 def test_a_model_that_is_not_here_is_refused(service: ProgramService) -> None:
     with pytest.raises(PlaygroundError, match="no model"):
         list(service.reply(AGENT, "nobody/nothing:Q4_0", SUM))
+
+
+def test_a_program_says_where_its_model_runs_and_uses_one_that_is_there(gpus: Gpus, services: Services) -> None:
+    gpus(1024)
+    with Services(services.settings) as here:
+        service = ProgramService(here)
+
+        def places(choice: LoadChoice) -> list[str]:
+            """Where the models in memory are, after a reply by that choice."""
+            for _ in service.reply(AGENT, "starter", replace(SUM, max_tokens=1), choice):
+                pass
+            return [model.plan.context.placement.name for model in here.pool.loaded_models() if model.plan]
+
+        on_cpu = LoadChoice(device=DeviceChoice("cpu"))
+        assert places(on_cpu) == ["CPU"]
+        assert places(LoadChoice()) == ["CPU"]  # which is there, and a program that does not choose takes it
+        assert sorted(places(LoadChoice(device=DeviceChoice(GPU)))) == ["CPU", GPU]
+        assert sorted(places(on_cpu)) == ["CPU", GPU]

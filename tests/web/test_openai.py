@@ -179,6 +179,8 @@ def test_many_asynchronous_clients_are_all_answered(running: PlaygroundProcess) 
         ({"model": "starter", "messages": [{"role": "user"}]}, 400, "invalid_value", "content"),
         ({"model": "starter", "messages": SUM, "n": 2}, 400, "invalid_value", "n"),
         ({"model": "starter", "messages": SUM, "temperature": -1}, 400, "invalid_value", "temperature"),
+        ({"model": "starter", "messages": SUM, "device": "CUDA7"}, 400, "bad_request", "no device CUDA7 here. Choose"),
+        ({"model": "starter", "messages": SUM, "gpu_layers": -1}, 400, "invalid_value", "gpu_layers"),
         ({"model": "starter", "messages": [*SUM] * 150}, 400, "context_length_exceeded", "8,192"),
         ({"model": "starter", "messages": SUM, "response_format": {"type": "sound"}}, 400, "invalid_value", "type"),
         ({"model": "starter", "messages": SUM, "json_schema": {"type": "hiccup"}}, 400, "bad_request", "JSON schema"),

@@ -8,11 +8,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from playground.chat.programs.reply import ReplyPiece
 from playground.limits.runs import Run
+from playground.llama.params import DeviceChoice
 
+
+@dataclass(frozen=True)
+class LoadChoice:
+    """How a request wants its model loaded; None where any way will do. context_size: in tokens."""
+
+    context_size: int | None = None
+    device: DeviceChoice | None = None
+
+
+AS_LOADED: Final = LoadChoice()
 CallState = Literal["loading", "reading", "writing"]
 
 

@@ -23,6 +23,7 @@ from playground.chat.template.message import ToolCall
 from playground.engine.protocol import Finished, Sampling, Token
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
+from playground.llama.params import DeviceChoice
 
 PREFIX: Final = "compare:"
 ALTERNATIVES: Final = 5  # with each token, to tell how probable each model held the other's choice
@@ -69,7 +70,10 @@ class AgentAnswer:
 
 @dataclass
 class AgentPair:
-    """One request of an agent. problem: why B has no answer; "" while it waits or once it is there."""
+    """One request of an agent. device: where it wants both models, if it says so.
+
+    problem: why B has no answer; "" while it waits or once it is there.
+    """
 
     number: int
     visitor: Visitor
@@ -77,6 +81,7 @@ class AgentPair:
     request: ProgramRequest
     first: AgentAnswer
     second: AgentAnswer
+    device: DeviceChoice | None = None
     problem: str = ""
 
     @property
@@ -97,7 +102,7 @@ class AgentPair:
         return first_difference(one, other) if one and other else None
 
 
-Replies = Callable[[Visitor, str, ProgramRequest, AgentAnswer], Generator[ReplyPiece, None, None]]
+Replies = Callable[[AgentPair, AgentAnswer], Generator[ReplyPiece, None, None]]  # of B
 
 
 class AgentPairs:
@@ -116,11 +121,18 @@ class AgentPairs:
         with self._lock:
             return list(reversed(self._pairs))
 
-    def add(self, visitor: Visitor, request: ProgramRequest, first: AgentAnswer, model: str) -> None:
+    def add(
+        self,
+        visitor: Visitor,
+        request: ProgramRequest,
+        first: AgentAnswer,
+        model: str,
+        device: DeviceChoice | None = None,
+    ) -> None:
         """A has answered; B is asked as soon as possible."""
         with self._lock:
             self._count += 1
-            pair = AgentPair(self._count, visitor, request.question, request, first, AgentAnswer(model))
+            pair = AgentPair(self._count, visitor, request.question, request, first, AgentAnswer(model), device)
             self._pairs.append(pair)
             try:
                 self._waiting.put_nowait(pair)
@@ -142,7 +154,7 @@ class AgentPairs:
                 continue
             answer = AgentAnswer(pair.second.model)
             try:
-                for piece in self._replies(pair.visitor, answer.model, pair.request, answer):
+                for piece in self._replies(pair, answer):
                     answer.add(piece)
                 pair.second = answer
             except PlaygroundError as error:

@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from playground.app.messages import log_refusal
-from playground.app.programs.calls import ProgramCall, ProgramCalls
+from playground.app.programs.calls import AS_LOADED, LoadChoice, ProgramCall, ProgramCalls
 from playground.app.programs.pairs import AgentAnswer, AgentPair, AgentPairs, comparable, read_pair
 from playground.app.services import Services
 from playground.chat.programs.reply import ProgramRequest, ReplyPiece, stream_program_reply
+from playground.engine.local.load_queue import LoadedModel
 from playground.engine.local.pool import ModelLease
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.limits.runs import Run, Visitor
-from playground.llama.params import ContextParameters
+from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters, DeviceChoice
 from playground.models.model_file import ModelFile
 
 INTERVAL_SECONDS: Final = 0.05  # between two pieces of a reply
@@ -82,44 +83,43 @@ class ProgramService:
         return self._settings.is_for_this_computer or bool(visitor.address and visitor.address == other.address)
 
     def reply(
-        self, visitor: Visitor, model: str, request: ProgramRequest, context_size: int | None = None
+        self, visitor: Visitor, model: str, request: ProgramRequest, choice: LoadChoice = AS_LOADED
     ) -> Generator[ReplyPiece, None, None]:
         """The reply in pieces, several a second, also empty ones; closing the generator ends it.
 
-        context_size: in tokens; None for that of the loaded model, or of the settings.
+        choice: what it leaves open is as with the loaded model, or as in the settings.
         """
         try:
             if models := read_pair(model):
-                yield from self._reply_of_pair(visitor, models, request, context_size)
+                yield from self._reply_of_pair(visitor, models, request, choice)
             else:
-                yield from self._reply(visitor, model, request, context_size)
+                yield from self._reply(visitor, model, request, choice)
         except PlaygroundError as error:
             log_refusal(error, visitor)
             raise
 
     def _reply_of_pair(
-        self, visitor: Visitor, models: tuple[str, str], request: ProgramRequest, context_size: int | None
+        self, visitor: Visitor, models: tuple[str, str], request: ProgramRequest, choice: LoadChoice
     ) -> Generator[ReplyPiece, None, None]:
         """A's answer; B's follows in the background, once A's is whole."""
         first, second = (self.find_model(name).name for name in models)
         asked, answer = comparable(request), AgentAnswer(first)
-        for piece in self._reply(visitor, first, asked, context_size, answer):
+        for piece in self._reply(visitor, first, asked, choice, answer):
             answer.add(piece)
             if piece.finished:
-                self.pairs.add(visitor, asked, answer, second)
+                self.pairs.add(visitor, asked, answer, second, choice.device)
             yield piece
 
-    def _reply_recorded(
-        self, visitor: Visitor, model: str, request: ProgramRequest, answer: AgentAnswer
-    ) -> Generator[ReplyPiece, None, None]:
-        yield from self._reply(replace(visitor, session=f"{visitor.session} B"), model, request, None, answer)
+    def _reply_recorded(self, pair: AgentPair, answer: AgentAnswer) -> Generator[ReplyPiece, None, None]:
+        visitor = replace(pair.visitor, session=f"{pair.visitor.session} B")
+        yield from self._reply(visitor, answer.model, pair.request, LoadChoice(device=pair.device), answer)
 
     def _reply(
         self,
         visitor: Visitor,
         model: str,
         request: ProgramRequest,
-        context_size: int | None,
+        choice: LoadChoice,
         answer: AgentAnswer | None = None,
     ) -> Generator[ReplyPiece, None, None]:
         file = self.find_model(model)
@@ -129,7 +129,7 @@ class ProgramService:
         with self.runs.start_run(visitor, "reply", f"program {number}") as run:
             call = ProgramCall(number, file.name, request.question[:200], run)
             with self.calls.listed(call):
-                for piece in self._answered(file, request, context_size, run, answer):
+                for piece in self._answered(file, request, choice, run, answer):
                     call.add_piece(piece)
                     yield piece
                     if not piece.finished:
@@ -139,11 +139,11 @@ class ProgramService:
         self,
         file: ModelFile,
         request: ProgramRequest,
-        context_size: int | None,
+        choice: LoadChoice,
         run: Run,
         answer: AgentAnswer | None,
     ) -> Generator[ReplyPiece, None, None]:
-        lease = yield from self._loaded(file, self._context(file, context_size), run)
+        lease = yield from self._loaded(file, self._context(file, choice), run)
         with lease:
             if answer:
                 answer.vocabulary_size = lease.engine.loaded.vocabulary_size
@@ -169,23 +169,31 @@ class ProgramService:
                     return lease
                 yield _NOTHING
 
-    def _context(self, file: ModelFile, size: int | None) -> ContextParameters:
+    def _context(self, file: ModelFile, choice: LoadChoice) -> ContextParameters:
         """As asked for; else as the model is loaded, with its largest context; else as the settings say."""
+        size, device = choice.context_size, choice.device
         loaded = [
             model.key.context
             for model in self._services.pool.loaded_models()
-            if model.key.path == file.path.absolute() and model.state != "waiting"
+            if model.key.path == file.path.absolute() and model.state != "waiting" and _runs_on(model, device)
         ]
         trained = self._services.planner.trained_context(file.path)
         if size is None and loaded:
             return max(loaded, key=lambda context: context.context_size)
         wanted = min(size or self._settings.api_context, trained)
         same = next((context for context in loaded if context.context_size == wanted), None)
-        return same or ContextParameters(wanted, slots=self._settings.slots)
+        return same or ContextParameters(wanted, slots=self._settings.slots, device=device or AUTOMATIC_CHOICE)
 
     def _loaded_sizes(self) -> dict[str, int]:
         ready = [model for model in self._services.pool.loaded_models() if model.state == "ready"]
         return {str(model.key.path): model.key.context.context_size for model in ready}
+
+
+def _runs_on(model: LoadedModel, device: DeviceChoice | None) -> bool:
+    """Whether a model that is loaded is where a request wants it; None: it may be anywhere."""
+    if device is None or model.key.context.device == device:
+        return True
+    return device.is_cpu and model.plan is not None and model.plan.context.placement.is_cpu_only
 
 
 def _check(run: Run) -> None:

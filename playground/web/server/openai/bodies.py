@@ -11,13 +11,14 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from playground.app.api_values import LONGEST_REFERENCE
+from playground.app.api_values import LONGEST_REFERENCE, MOST_LAYERS
+from playground.app.programs.calls import LoadChoice
 from playground.chat.history import HistoryLimits, check_message_count, checked_text
 from playground.chat.programs.reply import ProgramRequest, ToolChoice
 from playground.chat.template.message import Message, ToolCall
 from playground.engine.protocol import Sampling
 from playground.errors import RequestRefused
-from playground.llama.params import MOST_CONTEXT
+from playground.llama.params import AUTOMATIC, MOST_CONTEXT, DeviceChoice
 from playground.llama.sampling_extras import SamplingExtras
 
 MOST_STOPS: Final = 16
@@ -151,6 +152,9 @@ class CommonBody(_Body):
     grammar: str | None = None  # as llama-server takes them
     json_schema: dict[str, Any] | None = None
     context: int | None = Field(None, ge=256, le=MOST_CONTEXT)
+    device: str | None = Field(None, min_length=1, max_length=100)
+    gpu_layers: int | None = Field(None, ge=0, le=MOST_LAYERS)
+    cpu_moe: int | None = Field(None, ge=0, le=MOST_LAYERS)
 
     @field_validator("stop")
     @classmethod
@@ -177,6 +181,12 @@ class CommonBody(_Body):
             self.seed, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p,
             repeat_penalty=self.repeat_penalty,
         )  # fmt: skip
+
+    @property
+    def load_choice(self) -> LoadChoice:
+        is_placed = any(value is not None for value in (self.device, self.gpu_layers, self.cpu_moe))
+        placed = DeviceChoice(self.device or AUTOMATIC, self.gpu_layers, self.cpu_moe) if is_placed else None
+        return LoadChoice(self.context, placed)
 
     @property
     def is_reproducible(self) -> bool:

@@ -131,7 +131,7 @@ class OpenAiApi:
     def _answer(self, request: Request, body: CommonBody, form: AnswerForm, asked: ProgramRequest) -> Response:
         if not body.model:
             raise ApiError(400, "model: say which; GET /v1/models lists them.", "invalid_value", "model")
-        reply = ReplyThread(self._service.reply(self._visitor(request), body.model, asked, body.context))
+        reply = ReplyThread(self._service.reply(self._visitor(request), body.model, asked, body.load_choice))
         return ReplyAnswer(reply, form, body)
 
     async def answer_messages(self, request: Request) -> Response:
