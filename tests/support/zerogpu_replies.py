@@ -29,6 +29,7 @@ def main(starter: Path, replies: Path) -> None:
         os.environ.update(service.variables)
         declare_gpu_function()  # first of all, as app.py does
         from gradio.context import LocalContext
+        from spaces.zero.config import get_config
 
         from playground.engine.local.client import LocalEngine
         from playground.engine.local.cpu_shares import CpuShares
@@ -57,11 +58,13 @@ def main(starter: Path, replies: Path) -> None:
             if engine.is_on_gpu or stop_after:
                 service.wait_for("/release")
             said = {"text": text, "remarks": remarks, "finished": finished, "on_gpu": engine.is_on_gpu}
+            said["seconds"] = service.schedules[-1]["durationSeconds"]
             with replies.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**said, "asked": service.asked}) + "\n")
 
         ask(12)
         service.waiting = 2
+        get_config()["duration_factor"] = 1.5  # as on half of an RTX PRO 6000
         ask(12)
         ask(400, stop_after=3)
         service.waiting, service.left, service.again = 0, 7, 3700

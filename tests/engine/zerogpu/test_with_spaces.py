@@ -36,6 +36,11 @@ def test_a_wait_in_the_platforms_queue_is_said_and_waited_out(replies: list[dict
     assert second["text"] == replies[0]["text"] and second["on_gpu"]
 
 
+def test_the_platform_is_asked_for_the_seconds_that_the_page_names(replies: list[dict[str, Any]]) -> None:
+    for reply in replies[:2]:  # the second on a GPU for which the package asks for more than its function does
+        assert f"asked for {reply['seconds']} s of a GPU" in reply["remarks"][0]
+
+
 def test_a_stopped_reply_ends_its_call(replies: list[dict[str, Any]]) -> None:
     assert replies[2]["finished"] is None and replies[2]["asked"][-1] == "/release"
 
