@@ -404,11 +404,15 @@ class TokenCount:
 
 @dataclass(frozen=True)
 class Failed:
-    """A request that cannot be served, or the load (request None): what a PlaygroundError says."""
+    """A request that cannot be served, or the load (request None): what a PlaygroundError says.
+
+    no_memory: a memory was full; nothing is wrong with the file.
+    """
 
     request: int | None
     problem: str
     remedy: str = ""
+    no_memory: bool = False
 
 
 Command = Load | Generate | Score | CountTokens | Cancel | ForgetChat | SetThreads

@@ -6,6 +6,7 @@ llama.cpp has one log for the whole process, so one `LlamaLog` is open at a time
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -69,6 +70,7 @@ class LlamaLog:
             self._level = level
         if self._on_line is not None:
             self._on_line(text.decode("utf-8", "replace"))
+        _keep_for_the_end(level, text)
         if self._level == DEBUG:
             return
         words = text.decode("utf-8", "replace").rstrip("\n")
@@ -79,10 +81,22 @@ class LlamaLog:
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _silence(level: int, text: bytes, data: ctypes.c_void_p) -> None:
-    """Drops every line."""
+    """Drops every line that is not the reason of an abort."""
+    _keep_for_the_end(level, text)
 
 
 _SILENCE: Final = _silence
+# What a GPU's driver says before llama.cpp aborts the process with no more than "CUDA error".
+_DRIVER_ERROR: Final = re.compile(
+    r"^(?:CUDA|ROCm|MUSA) error: \S.*|^ggml_vulkan: .*Error\w+|^error: .*\(\w+:kIOGPU\w+\)"
+)
+_UNTOLD_ERROR: Final = re.compile(r"(?:CUDA|ROCm|MUSA|fatal) error$")
+
+
+def _keep_for_the_end(level: int, text: bytes) -> None:
+    """A driver's error goes to standard error, where the page's process finds it when this one has ended."""
+    if level == ERROR and _DRIVER_ERROR.match(words := text.decode("utf-8", "replace").strip()):
+        os.write(2, f"{words}\n".encode())
 
 
 # --- sizes ---
@@ -161,7 +175,9 @@ def read_recurrent_buffers(lines: Iterable[LogLine]) -> dict[str, int]:
 _GENERIC: Final = re.compile(r"failed to load model|failed to create context|failed to initialize the context: *$")
 _SPEAKER: Final = re.compile(r"^(?:[\w~]+(?:::[\w~]+)*: +|error loading model: +|failed to initialize the context: +)")
 _FOLDER: Final = re.compile(r"(?:/[^\s:/]+)+/(?=[^\s:/]+:\d+: )")  # of the machine that compiled llama.cpp
-_BACKTRACE: Final = re.compile(r"backtrace|^\[New LWP|^\[Thread |^#\d|gdb|ptrace", re.IGNORECASE)
+_BACKTRACE: Final = re.compile(
+    r"backtrace|\(.*\) ?\[0x[0-9a-f]+\]$|^\[New LWP|^\[Thread |^#\d|gdb|ptrace", re.IGNORECASE
+)
 
 
 def failure_reason(lines: Iterable[LogLine]) -> str:
@@ -177,11 +193,14 @@ def failure_reason(lines: Iterable[LogLine]) -> str:
 def abort_message(stderr: str) -> str:
     """Why llama.cpp aborted its process: the last informative line of its standard error.
 
-    "/build/ggml.c:7: GGML_ASSERT(x) failed" gives "ggml.c:7: GGML_ASSERT(x) failed".
+    "/build/ggml.c:7: GGML_ASSERT(x) failed" gives "ggml.c:7: GGML_ASSERT(x) failed", and "CUDA error: out of memory"
+    before "/build/ggml-cuda.cu:9: CUDA error" is the reason.
     """
     said = [line for line in stderr.splitlines() if line.strip() and not _BACKTRACE.search(line)]
-    asserts = [line for line in said if "GGML_ASSERT" in line or "what():" in line] or said
-    return printable(_FOLDER.sub("", asserts[-1])) if asserts else ""
+    aborts = [line for line in said if "GGML_ASSERT" in line or "what():" in line or _UNTOLD_ERROR.search(line)] or said
+    if aborts and _UNTOLD_ERROR.search(aborts[-1]):
+        aborts = [line for line in said if _DRIVER_ERROR.match(line)] or aborts
+    return printable(_FOLDER.sub("", aborts[-1])) if aborts else ""
 
 
 def _without_speakers(text: str) -> str:

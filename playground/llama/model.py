@@ -18,7 +18,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from playground.errors import BadModelFile, PlaygroundError
+from playground.errors import BadModelFile, DoesNotFit, PlaygroundError
 from playground.llama.control_tokens import ControlToken, ControlTokens, Span, is_structure
 from playground.llama.params import ContextParameters, context_parameters, model_parameters
 from playground.llama.sampler import LlamaSampler
@@ -30,6 +30,12 @@ _ABORTED: Final = 2  # llama_decode's answer when the abort callback said yes
 _CONTROL: Final[int] = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN  # what is never text
 _USER_DEFINED: Final[int] = llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
 _NO_ROOM: Final = 1  # llama_decode's answer when the KV cache has no free cells
+_LESS_MEMORY: Final = "Choose fewer layers on the GPU, a smaller context, or CPU only."
+
+
+def _is_full(reason: str) -> bool:
+    """Whether llama.cpp's words are about memory that it did not get."""
+    return any(words in reason for words in ("alloc", "out of memory", "OutOfDeviceMemory"))
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,8 @@ class CacheFull(Exception):
 class LlamaModel:
     """One model with one context of `slots` sequences over a unified KV cache.
 
-    Raises BadModelFile with llama.cpp's own words when the file cannot be loaded, and PlaygroundError when the context
-    cannot be made (usually for lack of memory).
+    Raises, with llama.cpp's own words: DoesNotFit when a device or the RAM has too little memory for the weights or the
+    context, BadModelFile when the file cannot be loaded, and PlaygroundError when the context cannot be made.
     """
 
     def __init__(
@@ -75,8 +81,8 @@ class LlamaModel:
         self._model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
             reason = last_words() or "it gives no reason"
-            remedy = "Choose fewer layers on the GPU, a smaller context, or CPU only." if "allocate" in reason else ""
-            raise BadModelFile(f"llama.cpp cannot load {path.name}: {reason}.", remedy)
+            problem = f"llama.cpp cannot load {path.name}: {reason}."
+            raise DoesNotFit(problem, _LESS_MEMORY) if _is_full(reason) else BadModelFile(problem)
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self.is_on_cpu = chosen.placement.is_cpu_only
@@ -98,10 +104,9 @@ class LlamaModel:
         params.abort_callback_data = ctypes.cast(self._abort_flag, ctypes.c_void_p)
         self._context = llama_cpp.llama_init_from_model(self._model, params)
         if not self._context:
-            raise PlaygroundError(
-                f"llama.cpp cannot make a context of {chosen.cells} tokens: {last_words() or 'it gives no reason'}.",
-                "Choose a smaller context.",
-            )
+            reason = last_words() or "it gives no reason"
+            problem = f"llama.cpp cannot make a context of {chosen.cells} tokens: {reason}."
+            raise (DoesNotFit if _is_full(reason) else PlaygroundError)(problem, "Choose a smaller context.")
         self._memory: Any = llama_cpp.llama_get_memory(self._context)
         self.context_size: int = llama_cpp.llama_n_ctx(self._context)
         self.batch_size: int = llama_cpp.llama_n_batch(self._context)

@@ -84,6 +84,77 @@ def test_the_reason_is_the_error_that_says_something() -> None:
     assert failure_reason(lines) == "missing tensor 'output'"
 
 
+# From public issues and pull requests, whose numbers stand beside them; reduced to the lines that are read.
+PUBLISHED_CONTEXTS = {  # lines of a context on a GPU -> state buffers, compute, output in MiB
+    "llama.cpp 27680, CUDA": (
+        ["llama_context:  CUDA_Host  output buffer size =     0.49 MiB",
+         "llama_kv_cache: size =    0.00 MiB ( 64000 cells,   0 layers,  1/1 seqs), K (bf16):    0.00 MiB, V (bf16): …",
+         "llama_kv_cache:      CUDA0 KV buffer size =   182.75 MiB"],
+        (182.75, 0, 0.49),
+    ),
+    "llama.cpp 13545, two GPUs by ROCm": (
+        ["llama_context:  ROCm_Host  output buffer size =     0.58 MiB",
+         "llama_kv_cache_unified:      ROCm0 KV buffer size =  1600.00 MiB",
+         "llama_kv_cache_unified:      ROCm1 KV buffer size =  1472.00 MiB",
+         "llama_context:      ROCm0 compute buffer size =   120.00 MiB",
+         "llama_context:      ROCm1 compute buffer size =   300.75 MiB",
+         "llama_context:  ROCm_Host compute buffer size =    68.01 MiB"],
+        (3072, 488.76, 0.58),
+    ),
+    "llama.cpp 12728, Vulkan": (
+        ["init:    Vulkan0 KV buffer size = 19200.00 MiB",
+         "llama_context:    Vulkan0 compute buffer size =  1174.00 MiB",
+         "llama_context: Vulkan_Host compute buffer size =    18.01 MiB"],
+        (19_200, 1192.01, 0),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("issue", PUBLISHED_CONTEXTS)
+def test_a_context_on_a_gpu_is_read_with_its_buffers_in_the_drivers_memory(issue: str) -> None:
+    lines, sizes = PUBLISHED_CONTEXTS[issue]
+    read = read_context_sizes(said(*lines))
+    assert (read.allocated, read.compute, read.output) == tuple(round(size * MIB) for size in sizes)
+
+
+PUBLISHED_FAILURES = {  # errors while a model is loaded on a GPU -> the reason that people see
+    "llama.cpp 20431, CUDA": (
+        ["ggml_backend_cuda_buffer_type_alloc_buffer: allocating 144817.04 MiB on device 0: cudaMalloc failed: "
+         "out of memory",
+         "alloc_tensor_range: failed to allocate CUDA0 buffer of size 151851674624",
+         "llama_model_load: error loading model: unable to allocate CUDA0 buffer"],
+        "unable to allocate CUDA0 buffer",
+    ),
+    "gpustack 1269, four GPUs by CUDA": (
+        ["ggml_backend_cuda_buffer_type_alloc_buffer: allocating 4480.00 MiB on device 3: cudaMalloc failed: "
+         "out of memory",
+         "llama_kv_cache_init: failed to allocate buffer for kv cache",
+         "llama_init_from_model: llama_kv_cache_init() failed for self-attention cache",
+         "common_init_from_params: failed to create context with model"],
+        "llama_kv_cache_init() failed for self-attention cache",
+    ),
+    "llama.cpp 12728, Vulkan": (
+        ["ggml_vulkan: Device memory allocation of size 2166360064 failed.",
+         "ggml_vulkan: Requested buffer size exceeds device memory allocation limit: ErrorOutOfDeviceMemory",
+         "ggml_gallocr_reserve_n: failed to allocate Vulkan0 buffer of size 2166360064",
+         "llama_init_from_model: failed to initialize the context: failed to allocate compute pp buffers"],
+        "failed to allocate compute pp buffers",
+    ),
+    "rocm-systems 1731, ROCm": (
+        ["ggml_backend_cuda_buffer_type_alloc_buffer: allocating 4500.00 MiB on device 0: cudaMalloc failed: "
+         "out of memory",
+         "alloc_tensor_range: failed to allocate ROCm0 buffer of size 4718592000"],
+        "failed to allocate ROCm0 buffer of size 4718592000",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("issue", PUBLISHED_FAILURES)
+def test_why_a_gpu_refused_a_model_is_said_in_its_drivers_words(issue: str) -> None:
+    lines, reason = PUBLISHED_FAILURES[issue]
+    assert failure_reason(said(*lines, level=ERROR)) == reason
+
+
 def test_no_error_gives_no_reason() -> None:
     assert failure_reason(said("all went well")) == ""
 
@@ -96,6 +167,39 @@ def test_an_assertion_is_told_without_the_folders_of_who_compiled_it() -> None:
 def test_an_uncaught_exception_is_told_by_its_message() -> None:
     stderr = "terminate called after throwing an instance of 'std::length_error'\n  what():  vector::reserve\n\n"
     assert abort_message(stderr) == "what(): vector::reserve"
+
+
+PUBLISHED_ABORTS = {  # what a GPU's driver logs, the standard error of the abort after it -> the reason
+    "llama.cpp 13909, CUDA": (
+        ["CUDA error: an illegal memory access was encountered",
+         "  current device: 7, in function ggml_backend_cuda_synchronize at /llama.cpp/ggml/src/ggml-cuda.cu:2461",
+         "  cudaStreamSynchronize(cuda_ctx->stream())"],
+        "/llama.cpp/ggml/src/ggml-cuda/ggml-cuda.cu:75: CUDA error\n./llama.cpp/llama-cli(+0x751b7b)[0x5c5553040b7b]\n",
+        "CUDA error: an illegal memory access was encountered",
+    ),
+    "llama.cpp 20306 and 22673, Metal": (
+        ["ggml_metal_synchronize: error: command buffer 1 failed with status 5",
+         "error: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"],
+        "ggml-metal-context.m:5: fatal error\n",
+        "error: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+    ),
+    "llama.cpp 27183, Vulkan": (
+        [],
+        "terminate called after throwing an instance of 'vk::DeviceLostError'\n"
+        "  what():  vk::Queue::submit: ErrorDeviceLost\n",
+        "what(): vk::Queue::submit: ErrorDeviceLost",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("issue", PUBLISHED_ABORTS)
+def test_a_driver_that_ends_its_process_leaves_its_reason(issue: str, capfd: pytest.CaptureFixture[str]) -> None:
+    logged, aborted, reason = PUBLISHED_ABORTS[issue]
+    with LlamaLog() as log:
+        log._hear(ERROR, b"llama_decode: failed to decode, ret = -3\n", ctypes.c_void_p(0))
+        for line in logged:
+            log._hear(ERROR, f"{line}\n".encode(), ctypes.c_void_p(0))
+    assert abort_message(capfd.readouterr().err + aborted) == reason
 
 
 def test_what_a_file_makes_llama_cpp_say_stays_one_short_printable_line() -> None:

@@ -2,12 +2,14 @@
 
 `python device_server.py PORT` serves one process, until its standard input ends. TEST_DEVICE_LIBRARY names ggml's RPC
 backend (scripts/device_library.py); nothing but the standard library is imported, so that it starts at once.
+TEST_DEVICE_ROOM: so many MiB can be allocated on it, whatever it is said to have.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 import threading
 from importlib.util import find_spec
@@ -29,6 +31,10 @@ def main(port: int) -> None:
     rpc.ggml_backend_rpc_start_server.argtypes = [
         ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p,
     ]  # fmt: skip
+    if room := os.environ.get("TEST_DEVICE_ROOM"):
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = mapped + (int(room) << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     rpc.ggml_backend_rpc_start_server(f"127.0.0.1:{port}".encode(), None, 1, 1, cpu)
 
 

@@ -37,7 +37,7 @@ from playground.engine.protocol import (
     TokenCount,
 )
 from playground.engine.reply_stream import Mail, ReplyStarter, ReplyStream
-from playground.errors import BadModelFile, ModelStopped, PlaygroundError
+from playground.errors import BadModelFile, DoesNotFit, ModelStopped, PlaygroundError
 from playground.events import model_died
 from playground.llama.control_tokens import Span
 from playground.llama.log import abort_message
@@ -92,7 +92,7 @@ class LocalEngine(ReplyStarter):
     # --- loading ---
 
     def load_model(self, patience_seconds: float | None = None) -> Iterator[LoadProgress]:
-        """Progress until the model is ready. Raises BadModelFile or ModelStopped, with llama.cpp's reason.
+        """Progress until the model is ready. Raises BadModelFile, DoesNotFit or ModelStopped, with llama.cpp's reason.
 
         patience_seconds: after so long without progress, the last one comes again.
         """
@@ -108,7 +108,7 @@ class LocalEngine(ReplyStarter):
             elif isinstance(mail, Loaded):
                 self._loaded = mail
             elif isinstance(mail, Failed):
-                raise BadModelFile(mail.problem, mail.remedy)
+                raise (DoesNotFit if mail.no_memory else BadModelFile)(mail.problem, mail.remedy)
             elif isinstance(mail, PlaygroundError):
                 raise mail
 

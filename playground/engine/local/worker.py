@@ -39,7 +39,7 @@ from playground.engine.protocol import (
     Token,
     TokenCount,
 )
-from playground.errors import PlaygroundError
+from playground.errors import DoesNotFit, PlaygroundError
 from playground.llama.devices import backend_name, device_backends, free_memory
 from playground.llama.log import LlamaLog, failure_reason
 from playground.llama.model import LlamaModel
@@ -184,7 +184,7 @@ def main() -> None:
     try:
         model, loaded = load_model(command, output)
     except PlaygroundError as error:
-        output.write(encode_event(Failed(None, error.problem, error.remedy)))
+        output.write(encode_event(Failed(None, error.problem, error.remedy, isinstance(error, DoesNotFit))))
         return
     worker = Worker(model, output, loaded.memory.devices)
     output.write(encode_event(loaded))

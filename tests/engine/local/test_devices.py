@@ -11,7 +11,7 @@ import pytest
 from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.protocol import GREEDY, Finished, Token
-from playground.errors import ModelStopped, PlaygroundError
+from playground.errors import DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.devices import read_devices
@@ -164,6 +164,23 @@ def test_a_device_out_of_memory_ends_the_load_with_a_sentence_and_nothing_else(g
     beyond = ContextParameters(MOST_CONTEXT, slots=1, placement=Placement((GPU,), ALL_LAYERS))  # some 350 GiB
     reason = "cannot make a context of 16777216 tokens: .*alloc"
     with loaded_engine(starter, ContextParameters(512), 1) as other:
-        with pytest.raises(PlaygroundError, match=reason), loaded_engine(starter, beyond, 1):
+        with pytest.raises(DoesNotFit, match=reason), loaded_engine(starter, beyond, 1):
             pass
         assert reply_of(other)[0]
+
+
+@ONLY_ON_STAND_INS
+def test_a_device_without_room_for_the_weights_ends_the_load_with_a_sentence(
+    gpus: Gpus, starter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(2048)
+    context = ContextParameters(512, placement=Placement((GPU,), ALL_LAYERS))
+    monkeypatch.setenv("TEST_DEVICE_ROOM", "48")  # of the 92 MiB of the weights: as when another program takes the rest
+    with loaded_engine(starter, ContextParameters(512), 1) as other:
+        full = pytest.raises(DoesNotFit, match=r"unable to allocate RPC0\S* buffer\. Choose fewer layers on the GPU")
+        with full, loaded_engine(starter, context, 1):
+            pass
+        assert reply_of(other)[0]
+        monkeypatch.delenv("TEST_DEVICE_ROOM")
+        with loaded_engine(starter, context, 1) as engine:  # nothing is wrong with the file, and it loads again
+            assert reply_of(engine, 1)
