@@ -3,7 +3,8 @@
 Needs root, debootstrap and, for a base as `python:3.12-slim` has it, a Python under one folder (--python; else Debian's
 own python3 serves). Each RUN is run in its root by chroot, each COPY copies what .dockerignore lets through, and the
 image's command is started as its user, watched by its own health check, and asked a question. So a missing package or
-file is found. The image for CUDA differs by its base alone, which cannot be had here.
+file is found. With --build-arg BACKEND=cuda the steps of the image for CUDA are run on Debian in place of NVIDIA's
+Ubuntu: its packages and its llama.cpp are installed, and the processor answers the question.
 
   sudo python scripts/docker_check.py [--python FOLDER] [--build-arg BUILD=source] [--wheel-index ADDRESS] [--keep]
 """
@@ -15,13 +16,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -67,7 +69,16 @@ class Image:
         return subprocess.Popen(whole, env=environment, start_new_session=True, stderr=errors)
 
     def run(self, command: list[str], more: dict[str, str] | None = None, *, quiet: bool = False) -> int:
-        return self.start(command, more, quiet=quiet).wait()
+        running = self.start(command, more, quiet=quiet)
+        try:
+            return running.wait()
+        except BaseException:  # Ctrl-C, or SIGTERM: nothing may go on in a root that is unmounted
+            os.killpg(running.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(10)
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+            raise
 
 
 def main(arguments: list[str]) -> int:
@@ -81,6 +92,7 @@ def main(arguments: list[str]) -> int:
     if os.geteuid() != 0 or (asked.base is None and not shutil.which("debootstrap")):
         print("==> This needs root, and the program debootstrap.")
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the roots are unmounted
     given = dict(pair.split("=", 1) for pair in asked.build_arg)
     folder = Path(tempfile.mkdtemp(prefix="docker-check-"))
     try:
@@ -135,9 +147,10 @@ def built(folder: Path, base: Path, python: Path | None, given: dict[str, str], 
         wanted = filled(steps[stage][0][1].partition(" AS ")[0], arguments)
         source = image_of(wanted) if wanted in steps else None
         image = Image(folder / (stage or "image"), dict(given))
+        image.variables |= source.variables if source else {}
         copy_root(source.root if source else base, image.root)
         if source is None:
-            prepare(image, python)
+            prepare(image, wanted, python, arguments)
         with mounted(image.root):
             for word, rest in steps[stage][1:]:
                 print(f"==> [{stage or 'image'}] {word} {rest}", flush=True)
@@ -219,8 +232,11 @@ def copy_root(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", "--reflink=auto", str(source), str(target)], check=True)
 
 
-def prepare(image: Image, python: Path | None) -> None:
-    """The base image: Python in /usr/local, and the registries as this computer reaches them."""
+def prepare(image: Image, name: str, python: Path | None, arguments: dict[str, str]) -> None:
+    """The base image: what its name promises, and the registries as this computer reaches them.
+
+    `python:…` has Python in /usr/local. `nvidia/cuda:…` has none, and names its version in a variable.
+    """
     for name in REGISTRIES:
         source, target = Path("/") / name, image.root / name
         if source.is_dir():
@@ -228,6 +244,9 @@ def prepare(image: Image, python: Path | None) -> None:
         elif source.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    if name.startswith("nvidia/cuda:"):
+        image.variables["CUDA_VERSION"] = arguments["CUDA"]
+        return
     if python:
         subprocess.run(["cp", "-a", f"{python.resolve()}/.", str(image.root / "usr/local")], check=True)
         with mounted(image.root):
