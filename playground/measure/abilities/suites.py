@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from typing import Any, Final
 
 from playground.chat.conversation import Conversation, stream_reply
-from playground.chat.template.message import Message, ToolCall
+from playground.chat.template.message import MalformedCall, Message, ToolCall
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.arguments import CallRefused
 from playground.engine.local.client import LocalEngine
@@ -117,6 +118,8 @@ def _ask_tool(engine: LocalEngine, task: Task, most_tokens: int) -> Asking:
         "prompt": task["text"], "answer": first, "passed": False, "problem": problem, "call_is_right": not problem,
         "own_format": own_format,
     }  # fmt: skip
+    if isinstance(call, MalformedCall):
+        result["broken"] = asdict(call)
     if problem:
         return result
     if not isinstance(call, ReadCall):

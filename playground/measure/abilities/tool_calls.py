@@ -6,48 +6,34 @@ tool returns comes back in the role "tool". Where it does not, a system text des
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from playground.chat.template.message import Message
+from playground.chat.programs.tool_calls import ParsedReply, ToolCallParser
+from playground.chat.programs.tool_formats import FORMATS, Call, Malformed, Types, read_json, read_python
+from playground.chat.template.message import MalformedCall, Message
 from playground.chat.template.render import chat_template
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.arguments import CallRefused
 from playground.chat.tools.calculator import calculate
 from playground.engine.protocol import Loaded
-from playground.measure.abilities.tools import TOOLS, check_call
+from playground.measure.abilities.tools import PARAMETERS, TOOLS, check_call
 
-_MARKED: Final = (  # how models mark a call in their text
-    re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL),
-    re.compile(r"\[TOOL_CALLS\](.*)", re.DOTALL),
-    re.compile(r"<\|python_tag\|>(.*)", re.DOTALL),
-    re.compile(r"<function_call>(.*?)(?:</function_call>|\Z)", re.DOTALL),
-    re.compile(r"```(?:json|tool_call)?\s*(\{.*?\}|\[.*?\])\s*```", re.DOTALL),
-)
-_XML_CALL: Final = re.compile(r"<function=([\w.-]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
-_XML_ARGUMENT: Final = re.compile(r"<parameter=([\w.-]+)>(.*?)</parameter>", re.DOTALL)
+_FENCED: Final = re.compile(r"```(?:json|tool_call)?\s*(\{.*?\}|\[.*?\])\s*```", re.DOTALL)
+_PYTHON: Final = re.compile(r"\[?(\w+)\(.*\)\]?", re.DOTALL)
+_CALL_WORD: Final = re.compile(r'"(?:name|function|arguments|parameters)"')
 _THOUGHTS: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class ReadCall:
-    """A call that was read. text: the part of the reply that it was read from."""
+    """A call that was read."""
 
     name: str
     arguments: Mapping[str, Any]
-    text: str
-
-
-@dataclass(frozen=True)
-class BrokenCall:
-    """Something that is meant as a call and cannot be read. reason: why, with the place of the first wrong letter."""
-
-    text: str
-    reason: str
 
 
 def tool_prompt(loaded: Loaded, messages: Sequence[Message]) -> tuple[str, bool]:
@@ -56,75 +42,53 @@ def tool_prompt(loaded: Loaded, messages: Sequence[Message]) -> tuple[str, bool]
     return template.render(messages, thinking=ThinkingChoice(False), tools=TOOLS), template.takes_tools
 
 
-def read_call(reply: str) -> ReadCall | BrokenCall | None:
-    """The first call in a reply, in any of the usual forms; None where nothing looks like one."""
+def read_call(reply: str) -> ReadCall | MalformedCall | None:
+    """The first call in a reply; None where nothing looks like one.
+
+    Chat's own reader takes it out, in the form of any family of models, because a small model does not keep to its own.
+    """
     text = _THOUGHTS.sub("", reply).strip()
-    if found := _XML_CALL.search(text):
-        arguments = {name: _plain_value(value.strip()) for name, value in _XML_ARGUMENT.findall(found[2])}
-        return ReadCall(found[1], arguments, found[0])
-    for pattern in _MARKED:
-        if found := pattern.search(text):
-            return _call_in(found[1].strip())
-    if text[:1] in "{[" and re.search(r'"(?:name|function)"', text):
-        return _call_in(text)
-    if re.fullmatch(r"\[?\w+\(.*\)\]?", text, re.DOTALL):
-        return _python_call(text)
-    return None
+    parser, parsed = ToolCallParser(FORMATS, TOOLS), ParsedReply()
+    for letter in text:
+        parsed = parser.feed(letter)
+        if parsed.calls or parsed.malformed:
+            break
+    else:
+        parsed = parser.finish()
+    if parsed.malformed:
+        return parsed.malformed[0]
+    if parsed.calls:
+        return ReadCall(parsed.calls[0].name, json.loads(parsed.calls[0].arguments))
+    return _unmarked_call(text)
 
 
-def _call_in(text: str) -> ReadCall | BrokenCall:
+def _unmarked_call(text: str) -> ReadCall | MalformedCall | None:
+    """A call in a fence behind other words, as broken JSON without marks, or as `weekday(date="2024-03-01")`."""
+    if (python := _PYTHON.fullmatch(text)) and python[1] in PARAMETERS:
+        return _read_body(read_python, text)
+    fenced = _FENCED.search(text)
+    body = fenced[1] if fenced else text
+    is_meant = body.startswith(("{", "[")) and _CALL_WORD.search(body)
+    return _read_body(read_json, body) if is_meant else None
+
+
+def _read_body(read: Callable[[str, Types], list[Call]], body: str) -> ReadCall | MalformedCall:
     try:
-        value, _ = json.JSONDecoder().raw_decode(text)
-    except json.JSONDecodeError as error:
-        near = text[max(0, error.pos - 12) : error.pos + 12]
-        return BrokenCall(text, f"it is no JSON: {error.msg} at letter {error.pos + 1}, near {near!r}")
-    if isinstance(value, list) and value:
-        value = value[0]
-    if isinstance(value, dict) and isinstance(value.get("function"), dict):
-        value = value["function"]
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return BrokenCall(text, "it names no function")
-    arguments = value.get("arguments", value.get("parameters", {}))
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError:
-            return BrokenCall(text, "its arguments are a text that is no JSON")
-    if not isinstance(arguments, dict):
-        return BrokenCall(text, "its arguments are no object")
-    return ReadCall(value["name"], arguments, text)
+        return ReadCall(*read(body, {})[0])
+    except Malformed as error:
+        return MalformedCall(body, str(error), error.place_in(body))
 
 
-def _python_call(text: str) -> ReadCall | BrokenCall | None:
-    """`weekday(date="2024-03-01")`, as some models were trained to write calls."""
-    try:
-        node: ast.AST = ast.parse(text.strip("[] \n"), mode="eval").body
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-            return None
-        arguments = {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in node.keywords}
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    if node.args:
-        return BrokenCall(text, "its arguments have no names")
-    return ReadCall(node.func.id, arguments, text)
-
-
-def _plain_value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def problem_of(call: ReadCall | BrokenCall | None, task: Mapping[str, Any]) -> str:
+def problem_of(call: ReadCall | MalformedCall | None, task: Mapping[str, Any]) -> str:
     """What is wrong with a call for this task, as the end of a sentence; "" where nothing is."""
     wanted = task["tool"]
     if call is None:
         return f"no call, where {wanted} was due" if wanted else ""
     if not wanted:
         return "a call, where none was due"
-    if isinstance(call, BrokenCall):
-        return f"the call is broken: {call.reason}"
+    if isinstance(call, MalformedCall):
+        place = "" if call.place is None else f", at letter {call.place + 1}"
+        return f"the call is broken: {call.reason}{place}"
     if call.name != wanted:
         return f"it calls {call.name[:60]} instead of {wanted}"
     try:

@@ -48,12 +48,12 @@ def test_calls_are_right_and_wrong_for_both(published: Any) -> None:
         first = next(iter(right))
         without = {name: value for name, value in right.items() if name != first}
         variants = [
-            ReadCall(task["tool"], right, ""),
-            ReadCall("another", right, ""),
-            ReadCall(task["tool"], without, ""),
-            ReadCall(task["tool"], {**right, "more": 1}, ""),
-            ReadCall(task["tool"], {**right, first: True}, ""),
-            ReadCall(task["tool"], {**right, first: 17 if isinstance(right[first], float | int) else "1 + 0"}, ""),
+            ReadCall(task["tool"], right),
+            ReadCall("another", right),
+            ReadCall(task["tool"], without),
+            ReadCall(task["tool"], {**right, "more": 1}),
+            ReadCall(task["tool"], {**right, first: True}),
+            ReadCall(task["tool"], {**right, first: 17 if isinstance(right[first], float | int) else "1 + 0"}),
         ]
         for call in variants:
             assert (problem_of(call, task) == "") == is_right_by_bfcl(published, call, dict(task)), (call, task)

@@ -12,12 +12,13 @@ from unittest.mock import MagicMock, patch
 
 import pytest
 
+from playground.chat.template.message import MalformedCall
 from playground.chat.tools.arguments import CallRefused
 from playground.chat.tools.calculator import calculate
 from playground.measure.abilities.instruction_checks import CHECKS, follows_loosely, follows_strictly
 from playground.measure.abilities.paired import compare_paired, exact_mcnemar
 from playground.measure.abilities.suites import document_with, last_number, suite_figures, suite_tasks
-from playground.measure.abilities.tool_calls import BrokenCall, ReadCall, problem_of, read_call
+from playground.measure.abilities.tool_calls import ReadCall, problem_of, read_call
 from playground.measure.abilities.tools import PARAMETERS, run_tool
 
 GOOD_AND_BAD: list[tuple[str, dict[str, Any], str, str]] = [
@@ -109,7 +110,7 @@ def test_the_suites_are_as_large_as_they_say_and_every_task_can_be_judged() -> N
     assert (len(instructions), len(tools), len(reasoning)) == (65, 43, 22)
     assert all(check["type"] in CHECKS for task in instructions for check in task["checks"])
     for task in tools:
-        call = ReadCall(task["tool"], task["arguments"], "") if task["tool"] else None
+        call = ReadCall(task["tool"], task["arguments"]) if task["tool"] else None
         assert problem_of(call, task) == ""
         if call:
             returned = str(run_tool(call.name, call.arguments)).removesuffix(".0")
@@ -131,6 +132,10 @@ CALL = '{"name": "weekday", "arguments": {"date": "2024-03-01"}}'
         '{"function": {"name": "weekday", "arguments": "{\\"date\\": \\"2024-03-01\\"}"}}',
         "<function=weekday><parameter=date>2024-03-01</parameter></function>",
         '[weekday(date="2024-03-01")]',
+        f"I look it up.\n```json\n{CALL}\n```",
+        f"{CALL}\n{CALL}",
+        f"<tool_call>{CALL}</tool_call>\n<tool_call>{CALL[:20]}",
+        '<|tool_call_start|>[weekday(date="2024-03-01")]<|tool_call_end|>',
     ],
 )
 def test_a_call_is_read_in_every_usual_form(reply: str) -> None:
@@ -138,10 +143,24 @@ def test_a_call_is_read_in_every_usual_form(reply: str) -> None:
     assert isinstance(call, ReadCall) and (call.name, dict(call.arguments)) == ("weekday", {"date": "2024-03-01"})
 
 
-def test_a_broken_call_names_its_first_wrong_letter() -> None:
-    call = read_call('<tool_call>{"name": "weekday", "arguments": {"date": 2024-03-01}}</tool_call>')
-    assert isinstance(call, BrokenCall) and "at letter 47" in call.reason
-    assert read_call("It was a Friday.") is None
+@pytest.mark.parametrize(
+    ("reply", "wrong", "before"),
+    [
+        ('<tool_call>{"name": "weekday", "arguments": {"date": 2024-03-01}}</tool_call>', "-", "2024"),
+        ('{"name": "weekday", "arguments": {"date": 2024-03-01}}', "-", "2024"),
+        (f"<tool_call>{CALL.replace('weekday', 'calendar')}</tool_call>", "c", '"name": "'),
+    ],
+)
+def test_a_broken_call_names_its_first_wrong_letter(reply: str, wrong: str, before: str) -> None:
+    call = read_call(reply)
+    assert isinstance(call, MalformedCall) and call.place is not None
+    assert call.text[call.place] == wrong and call.text[: call.place].endswith(before)
+    assert f"at letter {call.place + 1}" in problem_of(call, TASK)
+
+
+@pytest.mark.parametrize("reply", ["It was a Friday.", "", "Here it is:\n```json\n[1, 2]\n```", "sum(1) is one (1)"])
+def test_words_without_a_call_are_no_broken_call(reply: str) -> None:
+    assert read_call(reply) is None
 
 
 TASK: Mapping[str, Any] = {"tool": "weekday", "arguments": {"date": "2024-03-01"}, "answer": ["Friday"]}
@@ -151,11 +170,11 @@ TASK: Mapping[str, Any] = {"tool": "weekday", "arguments": {"date": "2024-03-01"
     ("call", "problem"),
     [
         (None, "no call"),
-        (ReadCall("calendar", {}, ""), "calls calendar instead"),
-        (ReadCall("weekday", {}, ""), "date is missing"),
-        (ReadCall("weekday", {"date": "2024-03-01", "zone": "CET"}, ""), "no argument 'zone'"),
-        (ReadCall("weekday", {"date": 20240301}, ""), "must be a string"),
-        (ReadCall("weekday", {"date": "2024-03-02"}, ""), "instead of '2024-03-01'"),
+        (ReadCall("calendar", {}), "calls calendar instead"),
+        (ReadCall("weekday", {}), "date is missing"),
+        (ReadCall("weekday", {"date": "2024-03-01", "zone": "CET"}), "no argument 'zone'"),
+        (ReadCall("weekday", {"date": 20240301}), "must be a string"),
+        (ReadCall("weekday", {"date": "2024-03-02"}), "instead of '2024-03-01'"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(call: ReadCall | None, problem: str) -> None:
@@ -164,7 +183,7 @@ def test_a_wrong_call_says_what_is_wrong(call: ReadCall | None, problem: str) ->
 
 def test_a_call_where_none_is_due_is_wrong() -> None:
     task = {"tool": "", "answer": []}
-    assert problem_of(None, task) == "" and "none was due" in problem_of(ReadCall("weekday", {}, ""), task)
+    assert problem_of(None, task) == "" and "none was due" in problem_of(ReadCall("weekday", {}), task)
 
 
 @pytest.mark.parametrize("expression", ["__import__('os')", "9**9**9", "1" * 300, "x + 1", "1/0", "'a' * 9"])

@@ -10,12 +10,14 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from playground.app.measure.service import LevelChoice, RunEstimate, RunView
+from playground.chat.template.message import MalformedCall
 from playground.measure.abilities.paired import compare_paired
 from playground.measure.export import conditions, score
 from playground.measure.results import ABILITIES, ResultRow, What, comparable_rows, efficient_frontier
 from playground.text_format import GIGABYTE, UNKNOWN, about, counted, gigabytes, percent, speed
 from playground.web.html.page import empty_state
 from playground.web.html.templates import render
+from playground.web.html.tools.cards import around_wrong_letter
 
 NOTHING_YET: Final = "Choose levels on the left and press Measure: each one becomes a point here."
 STATES: Final = {
@@ -337,4 +339,14 @@ def _task(task: Any) -> dict[str, Any]:
         "problem": str(task.get("problem", "")),
         "returned": str(task["returned"]) if "returned" in task else "",
         "final": str(task.get("final_answer", "")),
+        "broken": _broken_call(task.get("broken")),
     }
+
+
+def _broken_call(found: Any) -> tuple[str, str, str] | None:
+    """The call in three parts, the second of them its first wrong letter; None where none is broken."""
+    if not isinstance(found, dict):
+        return None
+    place = found.get("place")
+    is_place = isinstance(place, int) and place >= 0
+    return around_wrong_letter(MalformedCall(str(found.get("text", "")), "", place if is_place else None))

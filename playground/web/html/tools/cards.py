@@ -45,12 +45,7 @@ def call_card(call: ToolCall, result: str | None) -> Markup:
 
 def malformed_card(call: MalformedCall) -> Markup:
     """The text as the model wrote it, with the first wrong letter marked."""
-    text, place = call.text, call.place
-    if place is None:
-        before, wrong, after = text, "", ""
-    else:
-        before, wrong, after = text[:place], text[place : place + 1], text[place + 1 :]
-        wrong = _VISIBLE.get(wrong, wrong) or "the end"
+    before, wrong, after = around_wrong_letter(call)
     if len(before) > _SHOWN_CHARACTERS:
         before = f"… {before[-_SHOWN_CHARACTERS:]}"
     return render(
@@ -60,6 +55,15 @@ def malformed_card(call: MalformedCall) -> Markup:
         after=_as_entities(_shortened(after)),
         reason=_as_entities(f"{call.reason[:1].upper()}{call.reason[1:]}. {_COMPARE}"),
     )
+
+
+def around_wrong_letter(call: MalformedCall) -> tuple[str, str, str]:
+    """The text before the first wrong letter, the letter so that it can be seen, and the text after it."""
+    text, place = call.text, call.place
+    if place is None:
+        return text, "", ""
+    wrong = text[place : place + 1]
+    return text[:place], _VISIBLE.get(wrong, wrong) or "the end", text[place + 1 :]
 
 
 def calls_as_text(message: Message, results: Sequence[str | None]) -> list[str]:
