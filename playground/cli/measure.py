@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from playground.measure.plan import MeasurementPlan
     from playground.measure.store import MeasurementStore
 
-_WHATS = ("speed", "fidelity", "abilities", "instructions", "tools", "reasoning", "answers", "profile")
+_WHATS = ("speed", "fidelity", "abilities", "instructions", "tools", "reasoning", "answers", "profile", "server")
 
 
 def whats(text: str) -> list[str]:
@@ -56,6 +56,8 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--kv", type=kv_types, default=[("f16", "f16")], metavar="T,T", help="such as f16,q8_0/q4_0")
     parser.add_argument("--text", type=Path, metavar="FILE", help="read this for fidelity instead of the six texts")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="answer these instead of ours, one in each line")
+    parser.add_argument("--server-model", metavar="ID@SERVER", help="of a server of the settings, for `--what server`")
+    parser.add_argument("--deepest", type=int, default=8192, metavar="N", help="the longest context of `profile`")
     parser.add_argument("--tasks", type=repeats, metavar="N", help="only the first N tasks of each suite")
     parser.add_argument("--repeat", type=repeats, default=3, metavar="R", help="runs of each speed test (default: 3)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results to FILE: .json, .csv or .md")
@@ -116,7 +118,7 @@ def _plans(services: Services, arguments: argparse.Namespace) -> Iterator[Measur
             reference=arguments.reference or "", kv_types=arguments.kv, device=chosen_device(arguments).text,
             text_name=arguments.text.name if arguments.text else "", text=text, repeats=arguments.repeat,
             most_tasks=arguments.tasks, prompts_name=arguments.prompts.name if arguments.prompts else "",
-            prompts=prompts,
+            prompts=prompts, server_model=arguments.server_model or "", deepest=arguments.deepest,
         )  # fmt: skip
 
 
@@ -131,7 +133,7 @@ def _carry_out(
     store.retry_failed_items(number)
     store.set_run_state(number, "running")
     jobs = services.quantization_jobs if settings.allow_quantize else None
-    work = MeasurementRun(services.pool, services.library, jobs, store, settings.data_dir / "scores")
+    work = MeasurementRun(services.pool, services.library, jobs, store, settings.data_dir / "scores", services.remotes)
     try:
         for progress in work.work(number, plan):
             left = f", {about(progress.seconds_left)} left" if progress.seconds_left else ""

@@ -34,6 +34,8 @@ _COLUMNS: Final[tuple[tuple[str, What, str], ...]] = (
     ("pp_tokens_per_second", "speed", "pp_tokens_per_second"),
     ("tg_tokens_per_second", "speed", "tg_tokens_per_second"),
     ("memory_resident", "speed", "memory_resident"),
+    ("same_words_as_server", "server", "same_words"),
+    ("same_words_as_server_error", "server", "same_words_error"),
     ("instructions_passed", "instructions", "passed"),
     ("instructions_items", "instructions", "items"),
     ("tools_passed", "tools", "passed"),
@@ -97,13 +99,18 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
 def conditions(rows: Sequence[ResultRow]) -> list[str]:
     """How the rows were measured, in sentences: the text and the reference, the device, the versions."""
     found = [each for row in rows for each in row.by_what.values()]
-    references = sorted({f"{each.model} {each.reference} over {each.text}" for each in found if each.reference})
+    references = sorted(
+        {f"{each.model} {each.reference} over {each.text}" for each in found if each.what == "fidelity"}
+    )
+    servers = sorted({f"{each.reference} on {each.text}" for each in found if each.what == "server"})
     devices = sorted({f"{each.device}, {each.threads} threads" for each in found if each.what == "speed"})
     versions = sorted({f"{name} {number}" for each in found for name, number in each.versions.items()})
     sentences = []
     if references:
         against = one_line("; ".join(references), 300)
         sentences.append(f"KL divergence in nats, mean over all tokens, against {against}.")
+    if servers:
+        sentences.append(f"The server’s words: {one_line('; '.join(servers), 300)}.")
     if devices:
         sentences.append(f"Speed on {one_line('; '.join(devices), 300)}.")
     if versions:

@@ -20,6 +20,8 @@ KvPair = tuple[KvType, KvType]  # of keys and values
 USUAL_KV: Final[KvPair] = ("f16", "f16")
 MOST_ITEMS: Final = 2_000
 CONTEXT_TOKENS: Final = 4096  # in which abilities and speed are measured
+LEAST_DEPTH: Final = 1024
+MOST_DEPTH: Final = 1 << 20
 _READING_SHARE: Final = 0.1  # of the time of a written token that a read one takes; for estimates only
 _TOKENS_OF_A_REPLY: Final = 90
 _ITEMS_OF_A_SUITE: Final[Mapping[What, int]] = {"instructions": 65, "tools": 43, "reasoning": 22}
@@ -56,7 +58,8 @@ class MeasurementPlan:
     for the six texts. prompt_tokens, generated_tokens, repeats: of the speed tests. most_tasks: how many of each suite
     of abilities, None for all. most_reply_tokens: of each of their answers, None for the suite's own length.
     prompts_name, prompts: a person's own prompts, none for those of the playground. deepest, most_chats: of the profile
-    of a speed: tokens of context, and chats at once.
+    of a speed: tokens of context, and chats at once. server_model: `id@server`, with which the levels' words are
+    compared.
     """
 
     model: str
@@ -76,6 +79,7 @@ class MeasurementPlan:
     prompts: tuple[str, ...] = ()
     deepest: int = 8192
     most_chats: int = 4
+    server_model: str = ""
 
     def checked(self) -> MeasurementPlan:
         """The same plan, in the usual order. Raises RequestRefused for one that measures nothing, or far too much."""
@@ -93,6 +97,12 @@ class MeasurementPlan:
             )
         if "fidelity" in whats and not plan.reference:
             raise RequestRefused("Fidelity needs a reference.", "Choose the level to measure against.")
+        if not LEAST_DEPTH <= self.deepest <= MOST_DEPTH:
+            raise RequestRefused(
+                f"A context of {self.deepest:,} tokens is not measured.", f"Choose {LEAST_DEPTH:,} to {MOST_DEPTH:,}."
+            )
+        if "server" in whats and not plan.server_model:
+            raise RequestRefused("There is no server’s model to compare with.", "Choose one, or leave that out.")
         plan.texts()
         return plan
 
@@ -125,6 +135,8 @@ class MeasurementPlan:
             return profile.written_tokens + profile.read_tokens * _READING_SHARE
         if what == "answers":  # of one prompt
             return _TOKENS_OF_A_REPLY
+        if what == "server":
+            return len(self.asked_prompts()) * 2 * _TOKENS_OF_A_REPLY * _READING_SHARE
         assert what in ABILITIES
         tasks = min(_ITEMS_OF_A_SUITE[what], self.most_tasks or 1000)
         return tasks * (_TOKENS_OF_A_REPLY + 300 * _READING_SHARE)

@@ -24,7 +24,6 @@ Step = tuple[str, float, str]  # as measure/run.py yields them
 _DEPTH_FACTOR: Final = 4  # from one depth to the next
 _FIRST_DEPTH: Final = 1024
 _NOISE: Final = 0.07  # a smaller difference of two speeds says nothing
-_BOUND_SHARE: Final = 0.65  # of the memory's bandwidth; from here on it is what limits a reply
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,10 @@ def _of_threads(rows: Sequence[SpeedRow], used: int) -> str:
 
 
 def limit_share(figures: Mapping[str, Any], row: SpeedRow) -> float | None:
-    """How much of the memory's bandwidth a reply uses, by what each token must read; None where it is not known."""
+    """How much of the memory's bandwidth a reply uses, by what each token must read; None where it is not known.
+
+    It is also the part of a token's time that reading would take if nothing else were done.
+    """
     bandwidth, weights = _number(figures, "memory_bandwidth"), _number(figures, "read_bytes")
     if not bandwidth or not weights:
         return None
@@ -255,11 +257,11 @@ def _of_limit(figures: Mapping[str, Any], deep: Sequence[SpeedRow]) -> str:
     bandwidth = _number(figures, "memory_bandwidth")
     if share is None or not bandwidth:
         return ""
-    read = f"Each token reads {gigabytes(round(_number(figures, 'read_bytes') or 0))} of weights, {share:.0%}"
-    measured = f"{read} of the {bandwidth / 1e9:.1f} GB/s that this memory gives"
-    if share >= _BOUND_SHARE:
-        return f"{measured}: its bandwidth is the limit, so fewer bits make it faster."
-    return f"{measured}: arithmetic limits it more, so fewer bits alone gain little."
+    read = f"Each token reads {gigabytes(round(_number(figures, 'read_bytes') or 0))} of weights. With the"
+    measured = f"{read} {bandwidth / 1e9:.1f} GB/s that this memory gives, that takes {min(share, 1):.0%} of its time"
+    if share > 0.5:
+        return f"{measured}, most of it: the bandwidth is the limit, so fewer bits make it faster."
+    return f"{measured}; arithmetic and the rest take more, so fewer bits alone gain little."
 
 
 def _of_slowing(rows: Sequence[SpeedRow], figures: Mapping[str, Any], used: int) -> list[str]:

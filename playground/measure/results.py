@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, get_args
 
-What = Literal["fidelity", "speed", "instructions", "tools", "reasoning", "answers", "profile"]
+What = Literal["fidelity", "speed", "instructions", "tools", "reasoning", "answers", "profile", "server"]
 WHATS: Final[tuple[What, ...]] = get_args(What)
 ABILITIES: Final[tuple[What, ...]] = ("instructions", "tools", "reasoning")
 HERE: Final = ""  # the source of what was measured by this playground
@@ -22,9 +22,9 @@ class Measurement:
 
     file: its name. size: bytes. digest: SHA-256 of the file. k_type, v_type: of the KV cache. layers: on the device,
     None on the CPU. settings: how it was measured. text, text_digest: what was read, "" where nothing was. reference:
-    the level that it is compared with, "" for none; reference_digest: of that file. versions: by name. figures: the
-    numbers by name. details: one entry for each test item. seconds: how long it took. source: HERE, or the name of an
-    imported file.
+    what it is compared with, a level or a server's model, "" for none; reference_digest: of that file. versions: by
+    name. figures: the numbers by name. details: one entry for each test item. seconds: how long it took. source: HERE,
+    or the name of an imported file.
     """
 
     what: What
@@ -137,6 +137,11 @@ def _of_one_file(by_what: Mapping[What, Measurement]) -> dict[What, Measurement]
     """Without what was measured of an earlier file of the same name."""
     newest = list(by_what.values())[-1]
     return {what: each for what, each in sorted(by_what.items()) if each.digest == newest.digest}
+
+
+def imports_of(rows: Iterable[ResultRow]) -> list[str]:
+    """The names of the imports among the rows."""
+    return list(dict.fromkeys(row.key.source for row in rows if row.key.source))
 
 
 def comparable_rows(rows: Sequence[ResultRow]) -> list[ResultRow]:

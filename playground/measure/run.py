@@ -19,12 +19,14 @@ from typing import Any, Final
 
 from playground import __version__
 from playground.engine.local.pool import ModelLease, ModelPool
+from playground.engine.remote.registry import ServerRegistry
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.gguf.weight_use import token_work
 from playground.llama.params import ContextParameters, DeviceChoice
 from playground.measure.abilities.suites import run_suite
 from playground.measure.answers.ask import ask_prompt
 from playground.measure.answers.prompts import OUR_PROMPTS, prompts_digest
+from playground.measure.answers.server_words import ServerAnswers
 from playground.measure.plan import CONTEXT_TOKENS, USUAL_KV, Item, MeasurementPlan
 from playground.measure.profile import ProfilePlan, measure_profile, usual_threads
 from playground.measure.results import Measurement
@@ -61,7 +63,8 @@ Step = tuple[str, float, str]  # what is done, how much of this item, why it wai
 class MeasurementRun:
     """One run over the playground's models. `work` is a generator; closing it stops the run and deletes its files.
 
-    quantization_jobs: None where no level may be made. folder: for temporary files.
+    quantization_jobs: None where no level may be made. folder: for temporary files. servers: whose models levels can
+    be compared with.
     """
 
     def __init__(
@@ -71,8 +74,11 @@ class MeasurementRun:
         quantization_jobs: QuantizationJobs | None,
         store: MeasurementStore,
         folder: Path,
+        servers: ServerRegistry | None = None,
     ) -> None:
         self._pool, self._library, self._jobs = pool, library, quantization_jobs
+        self._servers = servers or ServerRegistry()
+        self._server_answers: ServerAnswers | None = None
         self._store, self._folder = store, folder
         self._lease: ModelLease | None = None
         self._leased: tuple[Path, ContextParameters] | None = None
@@ -89,6 +95,7 @@ class MeasurementRun:
         needs_reference = any(item.what == "fidelity" for item in items)
         whole = sum(costs) + (plan.written_tokens("fidelity") if needs_reference else 0)
         clock, spent = _Clock(whole), 0.0
+        self._server_answers = None
         with ExitStack() as resources:
             resources.callback(self._release)
             reading = resources.enter_context(ReferenceReading(self._pool, plan.texts(), self._folder))
@@ -142,6 +149,8 @@ class MeasurementRun:
             found = yield from self._speed(plan, lease, stage, found)
         elif item.what == "profile":
             found = yield from self._profile(plan, item, file, stage, found)
+        elif item.what == "server":
+            found = yield from self._server_words(plan, lease, stage, found)
         elif item.what == "answers":
             found = yield from self._answer(plan, item, lease, found)
         else:
@@ -234,6 +243,21 @@ class MeasurementRun:
                 yield stage, 0.0, ""
         return replace(
             found, figures=figures, details=[detail], settings={"prompts": len(prompts)},
+            text=plan.prompts_name or OUR_PROMPTS, text_digest=prompts_digest(prompts),
+        )  # fmt: skip
+
+    def _server_words(
+        self, plan: MeasurementPlan, lease: ModelLease, stage: str, found: Measurement
+    ) -> Generator[Step, None, Measurement]:
+        """How often a level would have written what the server's model wrote, which is asked for the first level."""
+        prompts = plan.asked_prompts()
+        if self._server_answers is None:
+            self._server_answers = ServerAnswers(
+                self._pool, self._servers, plan.server_model, prompts, self._folder, plan.most_reply_tokens
+            )
+        figures, details = yield from self._server_answers.compare_level(lease, stage)
+        return replace(
+            found, figures=figures, details=details, reference=plan.server_model, settings={"prompts": len(prompts)},
             text=plan.prompts_name or OUR_PROMPTS, text_digest=prompts_digest(prompts),
         )  # fmt: skip
 

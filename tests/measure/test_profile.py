@@ -57,8 +57,11 @@ def test_chats_are_doubled_up_to_the_most() -> None:
             "2 threads are right: 4 are too many, and 60% slower",
         ),
         ([speed_test(20), speed_test(11, threads=1), speed_test(30, threads=4)], "4 threads are 50% faster than the 2"),
-        ([speed_test(20)], "80% of the 25.0 GB/s that this memory gives: its bandwidth is the limit"),
-        ([speed_test(5)], "20% of the 25.0 GB/s that this memory gives: arithmetic limits it more"),
+        (
+            [speed_test(20)],
+            "With the 25.0 GB/s that this memory gives, that takes 80% of its time, most of it: the bandwidth",
+        ),
+        ([speed_test(5)], "that takes 20% of its time; arithmetic and the rest take more"),
         ([speed_test(20), speed_test(12)], "At the end the same test was 40% slower than in the beginning"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -19,12 +20,16 @@ from playground.errors import RequestRefused
 from playground.llama.model import LlamaModel
 from playground.llama.params import ContextParameters
 from playground.measure.answers.grid import answer_grid
+from playground.measure.export import export_json
 from playground.measure.plan import MeasurementPlan
 from playground.measure.profile import profile_rows, usual_threads
-from playground.measure.results import Measurement, What, result_rows
+from playground.measure.results import Measurement, What, imports_of, result_rows
 from playground.measure.run import MeasurementRun, RunProgress
 from playground.measure.store import MeasurementStore
+from playground.servers import read_server
 from playground.settings import load_settings
+from tests.measure.test_measurement_store import measured
+from tests.support.server_stand_in import KEY, ServerStandIn
 
 TEXT = "Rivers carry more than water. In a dry summer this one brings down about forty kilograms of sand each second."
 
@@ -60,8 +65,9 @@ def carry_out(
 ) -> int:
     run = number or store.add_run(plan.to_json(), "")
     work = MeasurementRun(
-        services.pool, services.library, services.quantization_jobs, store, Path(services.settings.data_dir) / "scores"
-    )
+        services.pool, services.library, services.quantization_jobs, store,
+        Path(services.settings.data_dir) / "scores", services.remotes,
+    )  # fmt: skip
     for progress in work.work(run, plan):
         watch(progress)
     return run
@@ -229,6 +235,20 @@ def test_only_levels_that_really_differ_are_offered_and_the_time_is_estimated(se
     offered = {choice.level for choice in service.levels(plan.model)}
     assert {"Q4_1", "Q8_0"} <= offered and not any("K" in level for level in offered)
     assert (service.estimate(plan).seconds or 0) > 0
+    second = service.same_for(plan, plan.model)
+    assert "Q4_1" in second.levels and "Q8_0" not in second.levels and second.reference == ""
+    told = service.estimate_runs([plan, second])
+    assert (told.items, told.to_make) == (len(plan.items()) + len(second.items()), ("Q8_0",))
+
+
+def test_what_was_laid_beside_can_be_taken_away_again(services: Services) -> None:
+    service = MeasureService(services)
+    before = service.results().rows
+    found = result_rows([measured("Q8_0", 1, 0), measured("Q4_0", 0.6, 0.02)])
+    assert service.import_file("a friend", json.dumps(export_json(found)).encode()) == 2
+    assert imports_of(service.results().rows) == ["a friend"]
+    service.remove_import("a friend")
+    assert service.results().rows == before
 
 
 def test_a_plan_that_measures_nothing_is_refused(services: Services) -> None:
@@ -236,3 +256,36 @@ def test_a_plan_that_measures_nothing_is_refused(services: Services) -> None:
         plan_for(services)
     with pytest.raises(RequestRefused, match="empty"):
         plan_of(services, "starter", levels=(), whats=("fidelity",), text_name="mine", text=" ")
+    with pytest.raises(RequestRefused, match="10 tokens is not measured"):
+        plan_of(services, "starter", levels=(), whats=("profile",), deepest=10)
+
+
+def test_levels_are_compared_with_the_words_of_a_servers_model(services: Services, store: MeasurementStore) -> None:
+    with ServerStandIn() as server:
+        server.models = {"data": [{"id": "plain"}]}
+        services.remotes.add_server(read_server("box", server.url, KEY))
+        plan = replace(
+            plan_for(services, "speed"), whats=("server",), server_model="plain@box", prompts_name="two",
+            prompts=("A?", "B?"),
+        )  # fmt: skip
+        before = len(store.measurements())
+        run = store.find_run(carry_out(services, store, plan.checked()))
+        assert run and not any(run.finished.values()), run
+        asked = [body for path, _, body in server.asked if path.endswith("/chat/completions")]
+    found = store.measurements()[before:]
+    assert [each.level for each in found] == ["Q4_1", "Q2_0"] and len(asked) == 2  # once for both levels
+    assert all(body["temperature"] == 0 and body["max_tokens"] == 12 for body in asked)
+    for each in found:
+        assert each.reference == "plain@box" and 0 <= each.figures["same_words"] <= 1
+        assert [task["answer"] for task in each.details] == ["Two and two is four."] * 2
+        assert each.figures["tokens"] == sum(task["tokens"] for task in each.details) == 12
+        assert sum(task["same"] for task in each.details) == pytest.approx(12 * each.figures["same_words"])
+        assert "kl_divergence" not in each.figures
+
+
+def test_a_server_that_is_gone_is_named(services: Services, store: MeasurementStore) -> None:
+    plan = replace(plan_for(services, "speed", levels=("Q4_1",)), whats=("server",), server_model="plain@nowhere")
+    run = store.find_run(carry_out(services, store, plan.checked()))
+    assert run and ["plain@nowhere is on no server" in why for why in run.finished.values()] == [True]
+    with pytest.raises(RequestRefused):
+        replace(plan, server_model="").checked()

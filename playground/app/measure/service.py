@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
 from playground.llama.params import AUTOMATIC, CPU, ContextParameters, DeviceChoice
 from playground.machine.files import free_disk_bytes
+from playground.measure.answers.server_words import no_such_model
 from playground.measure.export import read_export
 from playground.measure.plan import CONTEXT_TOKENS, USUAL_KV, KvPair, MeasurementPlan
 from playground.measure.results import HERE, Measurement, ResultRow, What, result_rows
@@ -33,7 +34,9 @@ from playground.models.model_file import ModelFile
 from playground.settings import Settings
 from playground.text_format import one_line
 
+USUAL_LEVELS: Final = 6  # of those on this disk, which are chosen at first
 MOST_SHOWN: Final = 8  # runs in the list
+FIRST_LOOK_SECONDS: Final = 1.0  # how long a page waits for the models of servers that were never asked before
 FORECAST_SECONDS: Final = 1.0  # how long an estimate waits for the first forecast
 STORE_NAME = "measurements.sqlite"
 
@@ -58,6 +61,8 @@ def plan_of(
     most_tasks: int | None = None,
     prompts_name: str = "",
     prompts: Sequence[str] = (),
+    server_model: str = "",
+    deepest: int = 8192,
 ) -> MeasurementPlan:
     """A plan from what a person named, checked. model: as Library.find_file takes it.
 
@@ -82,7 +87,7 @@ def plan_of(
         model=base_name, levels=tuple(chosen), whats=tuple(whats),
         reference=wanted if "fidelity" in whats else "", kv_types=tuple(kv_types), device=device,
         text_name=text_name, text=text, repeats=repeats, most_tasks=most_tasks, prompts_name=prompts_name,
-        prompts=tuple(prompts),
+        prompts=tuple(prompts), server_model=server_model if "server" in whats else "", deepest=deepest,
     ).checked()  # fmt: skip
 
 
@@ -139,11 +144,6 @@ class ResultsView:
     problem: PlaygroundError | None = None
     notice: str = ""
 
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The imports among the rows."""
-        return tuple(dict.fromkeys(row.key.source for row in self.rows if row.key.source))
-
 
 class MeasureService:
     """One for all visitors. `close` it at the end: a run that works is continued at the next start."""
@@ -170,7 +170,8 @@ class MeasureService:
     def _new_run(self) -> MeasurementRun:
         services = self._services
         jobs = services.quantization_jobs if self.settings.allow_quantize else None
-        return MeasurementRun(services.pool, services.library, jobs, self.store, self.settings.data_dir / "scores")
+        folder = self.settings.data_dir / "scores"
+        return MeasurementRun(services.pool, services.library, jobs, self.store, folder, services.remotes)
 
     # --- what can be measured ---
 
@@ -197,6 +198,13 @@ class MeasureService:
         named = [(f"{gpu.name}: {gpu.description}", gpu.name) for gpu in gpus] if len(gpus) > 1 else []
         return [("Automatic", AUTOMATIC), ("GPU: all layers", f"{AUTOMATIC}:all"), *named, ("CPU only", CPU)]
 
+    def server_models(self) -> list[tuple[str, str]]:
+        """(name to show, `id@server`) of every model of a server that is known now."""
+        remotes = self._services.remotes
+        if not remotes.list_models():
+            remotes.wait_for_lists(FIRST_LOOK_SECONDS)
+        return [(f"{model.display_name} {model.level}", model.reference) for model in remotes.list_models()]
+
     def check_plan(self, plan: MeasurementPlan) -> MeasurementPlan:
         """The plan as it will be carried out. Raises RequestRefused for a model or a level that is not offered."""
         if not self.settings.allow_lab:
@@ -206,6 +214,8 @@ class MeasureService:
             raise RequestRefused(
                 f"{plan.model[:100]} is not here as {sorted(missing)[0][:40]}, and it cannot be made.", "Choose others."
             )
+        if "server" in plan.whats and plan.server_model and not self._services.remotes.find_model(plan.server_model):
+            raise no_such_model(plan.server_model)
         return plan.checked()
 
     def estimate(self, plan: MeasurementPlan) -> RunEstimate:
@@ -226,6 +236,23 @@ class MeasureService:
         return RunEstimate(
             len(plan.items()), self._seconds_of(plan, choices), disk, sum(choice.size for choice in to_make),
             self._memory_of(plan, files, choices), bool(short), tuple(choice.level for choice in to_make),
+        )  # fmt: skip
+
+    def same_for(self, plan: MeasurementPlan, model: str) -> MeasurementPlan:
+        """The same measurements of another model: its levels on this disk, against the largest of them."""
+        here = tuple(choice.level for choice in self.levels(model) if choice.is_here)[:USUAL_LEVELS]
+        return replace(plan, model=model, levels=here, reference=here[0] if plan.reference and here else "")
+
+    def estimate_runs(self, plans: Sequence[MeasurementPlan]) -> RunEstimate:
+        """What these runs will take, one after the other. Raises as `check_plan` does."""
+        told = [self.estimate(plan) for plan in plans]
+        seconds = [each.seconds for each in told if each.seconds is not None]
+        memory = [each.memory_bytes for each in told if each.memory_bytes is not None]
+        return RunEstimate(
+            sum(each.items for each in told), sum(seconds) if len(seconds) == len(told) else None,
+            max(each.disk_bytes for each in told), sum(each.made_bytes for each in told),
+            max(memory) if len(memory) == len(told) else None, any(each.is_short_of_disk for each in told),
+            tuple(level for each in told for level in each.to_make),
         )  # fmt: skip
 
     def _seconds_of(self, plan: MeasurementPlan, choices: Mapping[str, LevelChoice]) -> float | None:
@@ -273,8 +300,12 @@ class MeasureService:
         """Of the largest level with its context; None where its header cannot be planned."""
         largest = max((choices[level] for level in plan.levels), key=lambda choice: choice.size)
         file = next((file for file in files if file.level == largest.level), files[0])
+        longest = CONTEXT_TOKENS
         try:
-            planned = self._services.planner.plan(file.path, ContextParameters(CONTEXT_TOKENS, slots=1))
+            if "profile" in plan.whats:
+                trained = self._services.library.header(file.path).trained_context
+                longest = max(longest, min(plan.deepest, trained or plan.deepest))
+            planned = self._services.planner.plan(file.path, ContextParameters(longest, slots=1))
         except PlaygroundError:
             return None
         return planned.needed + largest.size - file.size
@@ -350,3 +381,9 @@ class MeasureService:
         measurements = read_export(data, one_line(name, 80) or "import")
         self.store.add_import(measurements[0].source if measurements else name, measurements)
         return len(measurements)
+
+    def remove_import(self, source: str) -> None:
+        """Take somebody else's measurements away again. Raises RequestRefused."""
+        if self.settings.on_space:
+            raise RequestRefused("Nothing can be removed on a Space.", "Run the playground yourself.")
+        self.store.remove_source(source)

@@ -6,18 +6,23 @@ from typing import Any
 
 import pytest
 
-from playground.measure.results import Measurement, result_rows
-from playground.web.html.measure.results import answers
+from playground.measure.results import Measurement, What, result_rows
+from playground.web.html.measure.results import answers, table
+
+
+def measured(what: What, **found: Any) -> Measurement:
+    return Measurement(
+        what=what, model="Fox-1B", file="fox.gguf", size=1, bits_per_weight=4.5, digest="d", k_type="f16",
+        v_type="f16", device="CPU", layers=None, threads=2, settings={}, text="our prompts", text_digest="",
+        reference_digest="", versions={}, measured_at="2026-11-30T12:00:00+00:00", seconds=1.0,
+        **{"level": "Q4_0", "reference": "", "figures": {}, **found},
+    )  # fmt: skip
 
 
 def shown_task(task: dict[str, Any]) -> str:
     """The markup of one failed task of the tool calls."""
-    found = Measurement(
-        what="tools", model="Fox-1B", level="Q4_0", file="fox.gguf", size=1, bits_per_weight=4.5, digest="d",
-        k_type="f16", v_type="f16", device="CPU", layers=None, threads=2, settings={}, text="", text_digest="",
-        reference="", reference_digest="", versions={}, measured_at="2026-11-30T12:00:00+00:00", seconds=1.0,
-        figures={"passed": 0, "items": 1}, details=[{"task": 1, "passed": False, "prompt": "Which day?", **task}],
-    )  # fmt: skip
+    details = [{"task": 1, "passed": False, "prompt": "Which day?", **task}]
+    found = measured("tools", figures={"passed": 0, "items": 1}, details=details)
     return str(answers(result_rows([found])[0], None))
 
 
@@ -33,3 +38,21 @@ def test_a_broken_call_is_shown_with_its_first_wrong_letter(place: int | None, m
 def test_a_broken_call_of_a_strangers_file_is_only_text(broken: object) -> None:
     shown = shown_task({"broken": broken})
     assert "Which day?" in shown and "<b>" not in shown
+
+
+def test_an_import_can_be_removed_by_its_name() -> None:
+    shown = str(table(result_rows([measured("speed"), measured("speed", source="a friend")])))
+    assert shown.count('data-value="remove 0"') == 1 and 'aria-label="Remove a friend"' in shown
+    assert "Remove" not in str(table(result_rows([measured("speed")])))
+
+
+def test_a_level_beside_a_servers_model_says_in_how_many_places_it_differs() -> None:
+    compared = measured(
+        "server", reference="fox<7b>@box", figures={"same_words": 0.874, "same_words_error": 0.011, "tokens": 900}
+    )
+    rows = result_rows([compared, measured("speed", level="Q2_0", figures={"tg_tokens_per_second": 9.0})])
+    shown = str(table(rows))
+    assert "another word than fox&lt;7b&gt;@box in 13 of 100 places of its answers" in shown
+    assert "87.4% ± 1.1%" in shown and shown.count("Same as the server") == 1
+    assert "The server’s words: fox&lt;7b&gt;@box on our prompts." in shown
+    assert "Same as the server" not in str(table(rows[:1]))

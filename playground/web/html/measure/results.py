@@ -13,8 +13,8 @@ from playground.app.measure.service import LevelChoice, RunEstimate, RunView
 from playground.chat.template.message import MalformedCall
 from playground.measure.abilities.paired import compare_paired
 from playground.measure.export import conditions, score
-from playground.measure.results import ABILITIES, ResultRow, What, comparable_rows, efficient_frontier
-from playground.text_format import GIGABYTE, UNKNOWN, about, counted, gigabytes, percent, speed
+from playground.measure.results import ABILITIES, ResultRow, What, comparable_rows, efficient_frontier, imports_of
+from playground.text_format import GIGABYTE, UNKNOWN, about, counted, gigabytes, one_line, percent, speed
 from playground.web.html.page import empty_state
 from playground.web.html.templates import render
 from playground.web.html.tools.cards import around_wrong_letter
@@ -231,15 +231,22 @@ def plain_sentence(row: ResultRow) -> str:
         return "the original: the others are compared with it"
     parts = []
     if (agreement := row.figure("fidelity", "top_token_agreement")) is not None:
-        other = 100 * (1 - agreement)
-        places = f"{other:.0f} of 100" if other >= 1 else f"{10 * other:.0f} of 1,000" if other >= 0.1 else "almost no"
-        parts.append(f"another word than the original in {places} places")
+        parts.append(f"another word than the original in {_places(agreement)} places")
+    if (same := row.figure("server", "same_words")) is not None:
+        server = one_line(row.by_what["server"].reference, 60)
+        parts.append(f"another word than {server} in {_places(same)} places of its answers")
     if (wrong := row.figure("tools", "wrong_calls")) is not None:
         parts.append(f"{wrong:.0f} of {row.figure('tools', 'items'):.0f} tool calls wrong")
     if (passed := row.figure("instructions", "passed")) is not None:
         items = row.figure("instructions", "items") or 0.0
         parts.append(f"{items - passed:.0f} of {items:.0f} instructions not followed")
     return "; ".join(parts)
+
+
+def _places(agreement: float) -> str:
+    """In how many places two models differ, in words: `6 of 100`."""
+    other = 100 * (1 - agreement)
+    return f"{other:.0f} of 100" if other >= 1 else f"{10 * other:.0f} of 1,000" if other >= 0.1 else "almost no"
 
 
 def table(rows: Sequence[ResultRow]) -> Markup | str:
@@ -253,17 +260,17 @@ def table(rows: Sequence[ResultRow]) -> Markup | str:
             "row": row,
             "plain": plain_sentence(row),
             "is_efficient": row in efficient,
-            "cells": _cells(row),
+            "cells": _cells(row, with_server=any("server" in each.by_what for each in rows)),
             "has_answers": any(row.by_what.get(what) for what in ABILITIES),
             "categories": row.by_what["fidelity"].figures.get("categories", []) if "fidelity" in row.by_what else [],
         }
         for number, row in enumerate(rows)
     ]
-    return render("measure.html#table", lines=lines, conditions=conditions(rows))
+    return render("measure.html#table", lines=lines, conditions=conditions(rows), imports=imports_of(rows))
 
 
-def _cells(row: ResultRow) -> list[tuple[str, str]]:
-    """(heading, text) of each figure."""
+def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
+    """(heading, text) of each figure. with_server: a level was compared with a server's model."""
 
     def number(what: What, name: str, digits: int) -> str:
         value = row.figure(what, name)
@@ -272,11 +279,10 @@ def _cells(row: ResultRow) -> list[tuple[str, str]]:
             return UNKNOWN
         return f"{value:,.{digits}f}" + (f" ± {error:,.{digits}f}" if error else "")
 
-    agreement, error = (
-        row.figure("fidelity", "top_token_agreement"),
-        row.figure("fidelity", "top_token_agreement_error"),
-    )
-    same = UNKNOWN if agreement is None else f"{agreement:.1%}" + (f" ± {error:.1%}" if error else "")
+    def share(what: What, name: str) -> str:
+        value, error = row.figure(what, name), row.figure(what, f"{name}_error")
+        return UNKNOWN if value is None else f"{value:.1%}" + (f" ± {error:.1%}" if error else "")
+
     speeds = row.by_what.get("speed")
     memory = row.figure("speed", "memory_resident")
     return [
@@ -285,7 +291,8 @@ def _cells(row: ResultRow) -> list[tuple[str, str]]:
         ("median", number("fidelity", "kl_median", 5)),
         ("99 %", number("fidelity", "kl_99", 4)),
         ("largest", number("fidelity", "kl_maximum", 3)),
-        ("Same top token", same),
+        ("Same top token", share("fidelity", "top_token_agreement")),
+        *([("Same as the server", share("server", "same_words"))] if with_server else []),
         ("Perplexity", number("fidelity", "perplexity", 3)),
         ("Reply", speed(row.speed, disturbed=bool(speeds and speeds.figures.get("tg_disturbed")))),
         ("Prompt", speed(row.figure("speed", "pp_tokens_per_second"))),

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.measure.service import LevelChoice, MeasureService, ResultsView
+from playground.app.measure.service import MeasureService, ResultsView
 from playground.app.messages import log_refusal
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.params import KV_TYPES, DeviceChoice, KvType
 from playground.measure.answers.prompts import prompt_lines
 from playground.measure.export import export_csv, export_json, export_markdown
 from playground.measure.plan import USUAL_KV, KvPair, MeasurementPlan
-from playground.measure.results import ABILITIES, WHATS, ResultRow, What
+from playground.measure.results import ABILITIES, WHATS, ResultRow, What, imports_of
 from playground.measure.texts import MOST_CHARACTERS
 from playground.web.html.measure.profile import speed_profile
 from playground.web.html.measure.results import answers, estimate, level_choices, picture, runs, table
@@ -26,6 +26,7 @@ from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.measure.answers import AnswersPart, build_answers_part, draw_answers, wire_answers_part
+from playground.web.tabs.measure.choice import MeasureChoice, read_choice, words_in
 from playground.web.widgets import button_rows, markup_place, save_file_js
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -39,6 +40,8 @@ _WHAT_CHOICES: Final[list[tuple[str, What]]] = [
     ("Sums and long texts (22 tasks)", "reasoning"),
     ("Answers to the same prompts, side by side", "answers"),
 ]
+_DEPTHS: Final = [(f"{tokens:,} tokens", tokens) for tokens in (4096, 8192, 16384, 32768, 65536, 131072)]
+_SERVER_CHOICE: Final[tuple[str, What]] = ("The same words as a server’s model", "server")
 _KV_CHOICES: Final[list[tuple[str, str]]] = [
     (k if k == v else f"K {k}, V {v}", f"{k}/{v}") for k in KV_TYPES for v in KV_TYPES
 ]
@@ -59,8 +62,11 @@ class MeasureTab:
     levels: gr.CheckboxGroup
     whats: gr.CheckboxGroup
     reference: gr.Dropdown
+    others: gr.Dropdown  # more models; hidden where there is one
+    server_model: gr.Dropdown  # hidden where no server is known
     where: gr.Radio  # hidden where there is no GPU
     kv_types: gr.Dropdown
+    deepest: gr.Dropdown
     text: gr.File
     prompts: gr.File
     estimate: gr.HTML
@@ -86,12 +92,12 @@ class MeasureTab:
 
     @property
     def choice(self) -> list[Any]:
-        return [self.model, self.levels, self.reference, self.where]
+        return [self.model, self.levels, self.whats, self.others, self.reference, self.server_model, self.where]
 
     @property
     def plan_inputs(self) -> set[Any]:
         chosen = {self.model, self.levels, self.whats, self.reference, self.kv_types, self.where}
-        return {*chosen, self.text, self.prompts}
+        return {*chosen, self.others, self.deepest, self.server_model, self.text, self.prompts}
 
     @property
     def results(self) -> list[Any]:
@@ -117,10 +123,24 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
                     [], label="Reference", info="The level that the others are compared with.", interactive=True,
                     elem_id="measure-reference",
                 )  # fmt: skip
+                others = gr.Dropdown(
+                    [], multiselect=True, label="More models", visible=False, interactive=True,
+                    info="Each is measured with its levels on this disk, in a run of its own.",
+                    elem_id="measure-others",
+                )  # fmt: skip
+                server_model = gr.Dropdown(
+                    [], label="Server’s model", visible=False, interactive=True, elem_id="measure-server-model",
+                    info="It answers prompts, and each level says where it would have written another word. A server "
+                    "sends no probabilities of a whole vocabulary, so there is no KL divergence.",
+                )  # fmt: skip
                 kv_types = gr.Dropdown(
                     _KV_CHOICES, value=["f16/f16"], multiselect=True, label="KV cache", interactive=True,
                     info="Each type is measured for itself; the reference always reads with f16.",
                     elem_id="measure-kv",
+                )  # fmt: skip
+                deepest = gr.Dropdown(
+                    _DEPTHS, value=8192, label="Longest context", interactive=True, elem_id="measure-deepest",
+                    info="For how the speed holds; never longer than what the model was trained for.",
                 )  # fmt: skip
                 where = gr.Radio(
                     [("Automatic", "auto")], value="auto", label="Where it runs", visible=False, interactive=True,
@@ -155,7 +175,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
     saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="measure-saved")
     return MeasureTab(
         tab=tab, model=model, levels=levels, whats=whats, reference=reference, kv_types=kv_types,
-        where=where, text=text,
+        others=others, deepest=deepest, server_model=server_model, where=where, text=text,
         prompts=prompts, estimate=told, start=start, message=message, runs=rows, picture=drawing, table=figures,
         profile=profile, answers=given, grid=grid, exports=exports, drop=drop, saved=saved,
         timer=gr.Timer(_IDLE_SECONDS), drawn=gr.State(""), drawn_runs=gr.State(""),
@@ -169,23 +189,28 @@ def read_plan(tab: MeasureTab, values: Values) -> MeasurementPlan:
     """The plan of what is chosen. Raises RequestRefused for a file that is no text, and for an impossible plan."""
     name, text = _read_text(values[tab.text])
     prompts_name, prompts = _read_text(values[tab.prompts])
-    whats: tuple[What, ...] = tuple(what for what in WHATS if what in _words(values[tab.whats]))
+    whats: tuple[What, ...] = tuple(what for what in WHATS if what in words_in(values[tab.whats]))
     return MeasurementPlan(
         model=str(values[tab.model] or ""),
-        levels=tuple(_words(values[tab.levels])),
+        levels=tuple(words_in(values[tab.levels])),
         whats=whats,
         reference=str(values[tab.reference] or "") if "fidelity" in whats else "",
-        kv_types=tuple(map(_kv_pair, _words(values[tab.kv_types]))) or (USUAL_KV,),
+        kv_types=tuple(map(_kv_pair, words_in(values[tab.kv_types]))) or (USUAL_KV,),
         device=DeviceChoice.read(values[tab.where]).text,
         text_name=name,
         text=text,
         prompts_name=prompts_name,
         prompts=prompt_lines(prompts) if prompts_name else (),
+        server_model=str(values[tab.server_model] or "") if "server" in whats else "",
+        deepest=int(values[tab.deepest] or 8192),
     )
 
 
-def _words(value: object) -> list[str]:
-    return [str(each) for each in value][:100] if isinstance(value, list) else []
+def read_plans(tab: MeasureTab, service: MeasureService, values: Values) -> list[MeasurementPlan]:
+    """The plan of the chosen model, and the same for each of the others. Raises as `read_plan` does."""
+    plan = read_plan(tab, values)
+    others = [name for name in words_in(values[tab.others]) if name != plan.model]
+    return [plan, *(service.same_for(plan, name) for name in others)]
 
 
 def _kv_pair(text: str) -> KvPair:
@@ -212,42 +237,12 @@ def _read_text(path: object) -> tuple[str, str]:
         raise RequestRefused(f"{file.name[:80]} is not a text in UTF-8.", "Save it as UTF-8 first.") from error
 
 
-@dataclass(frozen=True)
-class MeasureChoice:
-    """What can be chosen, and what is: models as (name, base name), levels, and those of them on this disk."""
-
-    models: list[tuple[str, str]]
-    model: str | None
-    levels: list[LevelChoice]
-    chosen: list[str]
-    places: list[tuple[str, str]]
-
-    @property
-    def here(self) -> list[str]:
-        return [each.level for each in self.levels if each.is_here]
-
-    @property
-    def reference(self) -> str | None:
-        """The largest level on this disk."""
-        return self.here[0] if self.here else None
-
-    def in_place_of(self, tab: MeasureTab, values: Values) -> Values:
-        """The inputs of a plan as they will be once this is drawn."""
-        return {**values, tab.model: self.model, tab.levels: self.chosen, tab.reference: self.reference}
-
-
-def read_choice(service: MeasureService, model: object, chosen: object = None) -> MeasureChoice:
-    """The models, and the levels of one of them. chosen: the levels that stay chosen; None for those on this disk."""
-    models = service.models()
-    measured = {row.key.model for row in service.results().rows} - {base for _, base in models}
-    models += [(name, name) for name in sorted(measured)]
-    names = [base for _, base in models]
-    name = str(model) if model in names else names[0] if names else None
-    levels = service.levels(name) if name else []
-    known = [each.level for each in levels]
-    kept = [level for level in _words(chosen) if level in known]
-    chosen_levels = kept or [each.level for each in levels if each.is_here][:6]
-    return MeasureChoice(models, name, levels, chosen_levels, service.places())
+def _with_choice(tab: MeasureTab, values: Values, choice: MeasureChoice) -> Values:
+    """The inputs of a plan as they will be once the choice is drawn."""
+    return {
+        **values, tab.model: choice.model, tab.levels: choice.chosen, tab.reference: choice.reference,
+        tab.server_model: choice.server_model, tab.others: choice.chosen_others,
+    }  # fmt: skip
 
 
 def draw_choice(tab: MeasureTab, choice: MeasureChoice) -> Updates:
@@ -255,6 +250,11 @@ def draw_choice(tab: MeasureTab, choice: MeasureChoice) -> Updates:
         tab.model: gr.Dropdown(choices=choice.models, value=choice.model),
         tab.levels: gr.CheckboxGroup(choices=level_choices(choice.levels), value=choice.chosen),
         tab.reference: gr.Dropdown(choices=choice.here, value=choice.reference),
+        tab.whats: gr.CheckboxGroup(choices=[*_WHAT_CHOICES, *([_SERVER_CHOICE] if choice.server_models else [])]),
+        tab.others: gr.Dropdown(choices=choice.others, value=choice.chosen_others, visible=bool(choice.others)),
+        tab.server_model: gr.Dropdown(
+            choices=choice.server_models, value=choice.server_model, visible=bool(choice.server_models)
+        ),
         tab.where: gr.Radio(choices=choice.places, visible=True) if choice.places else gr.Radio(visible=False),
     }
 
@@ -299,7 +299,7 @@ def draw_estimate(tab: MeasureTab, service: MeasureService, values: Values) -> U
     if not values[tab.model]:
         return {tab.estimate: paragraph("There is no model to measure yet: get one in the Models tab.")}
     try:
-        return {tab.estimate: estimate(service.estimate(read_plan(tab, values)))}
+        return {tab.estimate: estimate(service.estimate_runs(read_plans(tab, service, values)))}
     except PlaygroundError as error:
         return {tab.estimate: paragraph(str(error))}
 
@@ -311,8 +311,10 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
     """Every event of the tab."""
 
     def open_tab(values: Values) -> Updates:
-        choice = read_choice(service, values[tab.model], values[tab.levels])
-        told = draw_estimate(tab, service, choice.in_place_of(tab, values))
+        choice = read_choice(
+            service, values[tab.model], values[tab.levels], values[tab.server_model], values[tab.others]
+        )
+        told = draw_estimate(tab, service, _with_choice(tab, values, choice))
         return {
             **draw_choice(tab, choice),
             **told,
@@ -324,8 +326,8 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
     def choose_model(values: Values) -> Updates:
         if str(values[tab.drawn]).startswith(f"{values[tab.model]} ["):
             return {tab.message: gr.skip()}  # a box of choices reports also when a person only leaves it
-        choice = read_choice(service, values[tab.model])
-        told = draw_estimate(tab, service, choice.in_place_of(tab, values))
+        choice = read_choice(service, values[tab.model], None, values[tab.server_model], values[tab.others])
+        told = draw_estimate(tab, service, _with_choice(tab, values, choice))
         drawn = {
             **told, **draw_results(tab, service, choice.model), **draw_answers(tab.grid, service.answers, choice.model)
         }  # fmt: skip
@@ -337,10 +339,11 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
     def start(request: gr.Request, values: Values) -> Updates:
         visitor = visitor_of(request, service.runs, "measure")
         try:
-            service.start_run(read_plan(tab, values), visitor)
+            for plan in read_plans(tab, service, values):
+                service.start_run(plan, visitor)
         except PlaygroundError as error:
             log_refusal(error, visitor)
-            return {tab.message: error_card(error)}
+            return {tab.message: error_card(error), **draw_runs(tab, service)}
         said = notice("It runs in the background: you can leave this page, and find it here again.", "good")
         return {tab.message: said, **draw_runs(tab, service)}
 
@@ -360,15 +363,27 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
             news |= draw_answers(tab.grid, service.answers, values[tab.model], values[tab.grid.drawn])
         return news or {tab.drawn: gr.skip()}
 
-    def show_answers(values: Values) -> Updates:
+    def press_in_table(request: gr.Request, values: Values) -> Updates:
         rows = rows_of(service.results(), values[tab.model])
         word, _, number = str(values[tab.table]).partition(" ")
+        if word == "remove":
+            return take_away(request, values[tab.model], imports_of(rows), number)
         place = int(number) if word == "answers" and number.isdecimal() and len(number) < 6 else len(rows)
         if place >= len(rows):
             return {tab.answers: ""}
         measured = [row for row in rows if any(what in row.by_what for what in ABILITIES)]
         reference = next((row for row in measured if row.is_reference), measured[0] if measured else None)
         return {tab.answers: answers(rows[place], reference), tab.table: gr.HTML(value="")}
+
+    def take_away(request: gr.Request, model: object, imports: list[str], number: str) -> Updates:
+        try:
+            for name in imports[int(number) :][:1] if number.isdecimal() and len(number) < 6 else ():
+                service.remove_import(name)
+        except PlaygroundError as error:
+            log_refusal(error, visitor_of(request, service.runs, "measure"))
+            return {tab.message: error_card(error), tab.table: gr.HTML(value="")}
+        laid = {**draw_results(tab, service, model), **draw_answers(tab.grid, service.answers, model)}
+        return {tab.answers: "", tab.message: "", **laid}
 
     def lay_beside(request: gr.Request, path: object, model: object) -> Updates:
         try:
@@ -392,7 +407,8 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
         [*tab.choice, tab.estimate, *tab.results, *tab.grid.all, tab.answers, tab.message],
         trigger_mode="always_last", **_QUIET,
     )  # fmt: skip
-    chosen = [tab.levels.input, tab.whats.input, tab.reference.input, tab.kv_types.input, tab.where.input]
+    boxes = (tab.levels, tab.whats, tab.reference, tab.others, tab.server_model, tab.kv_types, tab.deepest, tab.where)
+    chosen = [box.input for box in boxes]
     gr.on(
         [*chosen, tab.text.change, tab.prompts.change], choose, plan, tab.estimate, trigger_mode="always_last",
         **_QUIET,
@@ -401,7 +417,8 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
     tab.runs.input(change, tab.runs, [tab.message, *tab.run_list], **_QUIET)
     seen: set[Any] = {tab.model, tab.drawn, tab.drawn_runs, tab.grid.is_blind, tab.grid.drawn}
     tab.timer.tick(watch, seen, [*tab.run_list, *tab.results, *tab.grid.all], **_QUIET)
-    tab.table.input(show_answers, {tab.model, tab.table}, [tab.answers, tab.table], **_QUIET)
+    pressed = [tab.answers, tab.message, *tab.results, *tab.grid.all]
+    tab.table.input(press_in_table, {tab.model, tab.table}, pressed, **_QUIET)
     laid_beside = [tab.message, tab.drop, *tab.results, *tab.grid.all]
     tab.drop.upload(lay_beside, [tab.drop, tab.model], laid_beside, **_QUIET)
     wire_answers_part(tab.grid, tab.model, service.answers, service.runs)
