@@ -58,6 +58,17 @@ class PromptTooLong(RequestRefused):
         self.prompt_tokens, self.context_size = prompt_tokens, context_size
 
 
+class TextTooLong(RequestRefused):
+    """A text to embed that is longer than the model reads at once. In tokens."""
+
+    def __init__(self, number: int, text_tokens: int, context_size: int) -> None:
+        super().__init__(
+            f"Text {number} has {text_tokens:,} tokens; the model reads {context_size:,} at once.",
+            "Divide it into shorter texts.",
+        )
+        self.text_tokens, self.context_size = text_tokens, context_size
+
+
 class TemplateRefused(PlaygroundError):
     """A chat template that fails, runs too long, or uses what it must not."""
 

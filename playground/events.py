@@ -114,6 +114,15 @@ def scoring_ended(writer: str, reader: str, visitor: str, outcome: str, error: s
     _log("scoring", level, writer=writer, reader=reader, visitor=visitor, outcome=outcome, error=error or None)
 
 
+def texts_embedded(model: str, visitor: str, via: str, outcome: str, texts: int, tokens: int, error: str = "") -> None:
+    """texts, tokens: of which the program has the vectors. outcome: "done", "stopped" or "failed"."""
+    level = logging.WARNING if outcome == "failed" else logging.INFO
+    _log(
+        "embedding", level, model=model, visitor=visitor, via=via or None, outcome=outcome, texts=texts, tokens=tokens,
+        error=error or None,
+    )  # fmt: skip
+
+
 def download_ended(model: str, state: str, received_bytes: int, why: str) -> None:
     level = logging.WARNING if state == "failed" else logging.INFO
     _log("download ended", level, model=model, state=state, received_bytes=received_bytes, why=why or None)

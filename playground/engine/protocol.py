@@ -147,6 +147,14 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Embed:
+    """Turn each text into a vector, one after the other."""
+
+    request: int
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CountTokens:
     request: int
     text: str
@@ -397,6 +405,27 @@ class ScoringEnded:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """The vector of the next text, of length 1; none for a text of more tokens than the model reads at once.
+
+    tokens: of the text, with those that the model wants around it.
+    """
+
+    request: int
+    vector: tuple[float, ...]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class EmbeddingEnded:
+    """The end of an embedding request. seconds: of computing."""
+
+    request: int
+    cancelled: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TokenCount:
     request: int
     tokens: int
@@ -415,8 +444,8 @@ class Failed:
     no_memory: bool = False
 
 
-Command = Load | Generate | Score | CountTokens | Cancel | ForgetChat | SetThreads
+Command = Load | Generate | Score | Embed | CountTokens | Cancel | ForgetChat | SetThreads
 Event = (
     LoadProgress | Loaded | ThreadsSet | Queued | Remark | Prefilled | Token | Finished
-    | Scored | ScoringEnded | TokenCount | Failed
+    | Scored | ScoringEnded | Embedded | EmbeddingEnded | TokenCount | Failed
 )  # fmt: skip

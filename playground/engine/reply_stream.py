@@ -7,7 +7,17 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
-from playground.engine.protocol import Event, Failed, Finished, Generate, Sampling, ScoringEnded, Token, TokenCount
+from playground.engine.protocol import (
+    EmbeddingEnded,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Sampling,
+    ScoringEnded,
+    Token,
+    TokenCount,
+)
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
 from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
@@ -16,7 +26,7 @@ Mail = Event | PlaygroundError
 
 
 class ReplyStream:
-    """The events of one request, in order. The iteration ends after Finished, ScoringEnded or TokenCount.
+    """The events of one request, in order. The iteration ends after the request's last one, such as Finished.
 
     Raises PlaygroundError if the request fails, and ModelStopped if the model's process ends. `close` cancels the
     request, and may be called at any time.
@@ -67,7 +77,7 @@ class ReplyStream:
         return held if held is not None else self._mailbox.get(timeout=timeout_seconds)
 
     def _event_of(self, mail: Mail) -> Event:
-        if isinstance(mail, Finished | ScoringEnded | TokenCount | Failed | PlaygroundError):
+        if isinstance(mail, Finished | ScoringEnded | EmbeddingEnded | TokenCount | Failed | PlaygroundError):
             self.close()
         if isinstance(mail, Failed):
             raise PlaygroundError(mail.problem, mail.remedy)

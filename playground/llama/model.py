@@ -188,6 +188,10 @@ class LlamaModel:
             text = text[cut:]
         return [*tokens, *self._tokens_after(text, tokens)]
 
+    def tokenize_whole(self, text: str) -> list[int]:
+        """The tokens of a complete text, between those that the model wants around it; none of it is a control one."""
+        return self._tokens_of(text, parse_special=False, is_whole=True)
+
     def _tokens_after(self, text: str, before: Sequence[int]) -> list[int]:
         """The tokens of a text that goes on from others, without the space that SentencePiece puts in front."""
         tokens = self._tokens_of(text, parse_special=False)
@@ -198,13 +202,13 @@ class LlamaModel:
                 return together[len(line_break) :]
         return tokens
 
-    def _tokens_of(self, text: str, *, parse_special: bool) -> list[int]:
-        """llama.cpp's tokens of a text, without those that a file may ask it to add at the beginning and the end."""
+    def _tokens_of(self, text: str, *, parse_special: bool, is_whole: bool = False) -> list[int]:
+        """llama.cpp's tokens of a text. is_whole: with those that a file asks to add at its beginning and end."""
         data = text.encode("utf-8", "surrogatepass")
         room = len(data) + 8
         while True:
             tokens = (llama_cpp.llama_token * room)()
-            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, False, parse_special)
+            count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), tokens, room, is_whole, parse_special)
             if count >= 0:
                 return list(tokens[:count])
             room = -count
@@ -271,6 +275,24 @@ class LlamaModel:
             raise PlaygroundError(
                 f"llama.cpp could not evaluate a batch (code {result}).", "Try again or reload the model."
             )
+
+    def embed(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
+        """The vector that the model makes of a whole text, of length 1: (width,).
+
+        Raises Aborted, or PlaygroundError, also for a model that gives a vector for each token and none for a text.
+        """
+        if self._memory:  # an encoder has none
+            self.forget_all()
+        self.decode([BatchRow(token, place, 0, wants_logits=True) for place, token in enumerate(tokens)])
+        pooled = llama_cpp.llama_get_embeddings_seq(self._context, 0)
+        if not pooled:
+            raise PlaygroundError(
+                "This model's file does not say how the vectors of its tokens become one.", "Use another file of it."
+            )
+        width = llama_cpp.llama_model_n_embd_out(self._model)
+        vector = np.array(np.ctypeslib.as_array(pooled, (width,)), dtype=np.float32)
+        length = float(np.linalg.norm(vector.astype(np.float64)))
+        return vector / np.float32(length) if length else vector
 
     def new_sampler(
         self, sampling: Sampling, recent: Sequence[int], extras: SamplingExtras = NO_EXTRAS

@@ -17,7 +17,7 @@ from typing import Final
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.filenames import parse_file_name
 from playground.gguf.header import FileSource, GgufHeader, check_chat_model, merge_shards, read_header
-from playground.gguf.kinds import no_chat_model
+from playground.gguf.kinds import KIND_NAMES, FileKind, no_chat_model
 from playground.gguf.levels import DEFAULT_LEVELS
 from playground.models.disk_scan import (
     KINDS_BY_NAME,
@@ -65,6 +65,24 @@ class Library:
 
     def scan_models(self) -> tuple[list[ModelFile], list[LeftOut]]:
         """The usable files, and those left out with the reason."""
+        files, left_out, seen = self._scan("model")
+        with self._lock:
+            added = [(resolved, file) for resolved, file in self._added.items() if resolved not in seen]
+        files.extend(file for _, file in added if all(shard.is_file() for shard in file.shards))
+        return with_unique_names(files, self._identity), left_out
+
+    def embedding_files(self) -> list[ModelFile]:
+        """The files of models that turn texts into vectors. They are no models to chat with."""
+        return with_unique_names(self._scan("embedding")[0], self._identity)
+
+    def find_embedding_file(self, reference: str) -> ModelFile | None:
+        """The embedding model of a name, `owner/repo`, or either with `:LEVEL`; the largest of several levels."""
+        name, _, level = reference.partition(":")
+        files = _named(self.embedding_files(), name)
+        return max(_at_level(files, level) if level else files, key=lambda file: file.size, default=None)
+
+    def _scan(self, kind: FileKind) -> tuple[list[ModelFile], list[LeftOut], set[Path]]:
+        """The usable files of one kind, those left out, and where all of them lie."""
         files: list[ModelFile] = []
         left_out: list[LeftOut] = []
         seen: set[Path] = set()
@@ -74,15 +92,12 @@ class Library:
                 continue
             seen.add(resolved)
             try:
-                files.append(self._describe(model, origin, repo))
+                files.append(self._describe(model, origin, repo, kind))
             except BadModelFile as error:
                 left_out.append(LeftOut(model.shards[0], str(error)))
             except OSError as error:
                 left_out.append(LeftOut(model.shards[0], f"It cannot be read: {error.strerror or error}."))
-        with self._lock:
-            added = [(resolved, file) for resolved, file in self._added.items() if resolved not in seen]
-        files.extend(file for _, file in added if all(shard.is_file() for shard in file.shards))
-        return with_unique_names(files, self._identity), left_out
+        return files, left_out, seen
 
     def add_file(self, path: Path) -> ModelFile:
         """List a file from elsewhere, too, until the playground ends. Raises ModelNotFound or BadModelFile."""
@@ -229,12 +244,18 @@ class Library:
                 self._others, self._walked = list(models_of_other_apps()), time.monotonic()
             return self._others
 
-    def _describe(self, model: WholeModel, origin: Origin, repo: str | None = None) -> ModelFile:
+    def _describe(
+        self, model: WholeModel, origin: Origin, repo: str | None = None, kind: FileKind = "model"
+    ) -> ModelFile:
+        """Raises BadModelFile for a file of another kind."""
         headers = [self.header(shard) for shard in model.shards]
         header = headers[0]
         if len(headers) > 1 and header.shard_count > 1:
             merge_shards(headers)  # raises for shards that do not belong together
-        check_chat_model(header)
+        if kind == "model":
+            check_chat_model(header)
+        elif header.kind != kind:
+            raise BadModelFile(f"The file is {KIND_NAMES[header.kind]}, not {KIND_NAMES[kind]}.")
         if len(headers) == 1 and header.shard_count > 1:
             number = int(str(header.metadata.get("split.no", 0))) + 1
             raise BadModelFile(

@@ -24,12 +24,15 @@ class LoadChoice:
 
 
 AS_LOADED: Final = LoadChoice()
-CallState = Literal["loading", "reading", "writing"]
+CallState = Literal["loading", "reading", "writing", "embedding"]
 
 
 @dataclass
 class ProgramCall:
-    """A reply under way. about: the beginning of what was asked. Speed in tokens per second, None before the second."""
+    """A reply under way. about: the beginning of what was asked. Speed in tokens per second, None before the second.
+
+    tokens: that were written, or read of texts that become vectors.
+    """
 
     number: int
     model: str
@@ -47,6 +50,9 @@ class ProgramCall:
             self.state = "writing"
             self.tokens = piece.tokens[-1].count
             self.tokens_per_second = piece.tokens[-1].tokens_per_second
+        if piece.embedded:
+            self.state = "embedding"
+            self.tokens += sum(one.tokens for one in piece.embedded)
 
     @property
     def seconds(self) -> float:

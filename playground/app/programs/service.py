@@ -7,7 +7,7 @@ PlaygroundError; web/server/openai/ gives them the form that programs expect.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,10 +16,11 @@ from playground.app.messages import log_refusal
 from playground.app.programs.calls import AS_LOADED, LoadChoice, ProgramCall, ProgramCalls
 from playground.app.programs.pairs import AgentAnswer, AgentPair, AgentPairs, comparable, read_pair
 from playground.app.services import Services
+from playground.chat.programs.embeddings import stream_embeddings
 from playground.chat.programs.reply import ProgramRequest, ReplyPiece, stream_program_reply
 from playground.engine.local.load_queue import LoadedModel
 from playground.engine.local.pool import ModelLease
-from playground.errors import ModelNotFound, PlaygroundError
+from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor
 from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters, DeviceChoice
 from playground.models.model_file import ModelFile
@@ -34,11 +35,19 @@ class StoppedHere(PlaygroundError):
 
 @dataclass(frozen=True)
 class ProgramModel:
-    """A model that can be asked for. name: as requests name it. context_size: None while it is not loaded."""
+    """A model that can be asked for. name: as requests name it. context_size: None while it is not loaded.
+
+    embeds: it turns texts into vectors, and cannot chat.
+    """
 
     name: str
     size: int
     context_size: int | None
+    embeds: bool = False
+
+
+class NotForThis(RequestRefused):
+    """A model that cannot do what it is asked for."""
 
 
 class ProgramService:
@@ -53,18 +62,44 @@ class ProgramService:
         self._settings = services.settings
 
     def models(self) -> list[ProgramModel]:
-        """Every model on this computer, those in memory first."""
-        loaded = self._loaded_sizes()
-        files = self._services.library.files()
-        listed = [ProgramModel(file.name, file.size, loaded.get(str(file.path.absolute()))) for file in files]
-        return sorted(listed, key=lambda model: model.context_size is None)
+        """Every model on this computer, those that chat first, and of them those in memory."""
+        library, loaded = self._services.library, self._loaded_sizes()
+        listed = [
+            ProgramModel(file.name, file.size, loaded.get(str(file.path.absolute())), embeds)
+            for files, embeds in ((library.files(), False), (library.embedding_files(), True))
+            for file in files
+        ]
+        return sorted(listed, key=lambda model: (model.embeds, model.context_size is None))
 
     def find_model(self, name: str) -> ModelFile:
-        """Raises ModelNotFound."""
+        """A model that chats. Raises ModelNotFound, or NotForThis for one that only embeds."""
+        library = self._services.library
         try:
-            return self._services.library.find_file(name.strip(), by_path=self._settings.allow_local_files)
+            return library.find_file(name.strip(), by_path=self._settings.allow_local_files)
+        except PlaygroundError:
+            if library.find_embedding_file(name.strip()):
+                raise NotForThis(
+                    f"{name.strip()} turns texts into vectors and cannot chat.", "Ask it at /v1/embeddings."
+                ) from None
+            raise
         except (OSError, RuntimeError, ValueError):  # characters or a length that no path has
-            raise ModelNotFound(f"There is no model {name[:200]!r} here.", "GET /v1/models lists all.") from None
+            raise _no_such_model(name) from None
+
+    def find_embedding_model(self, name: str) -> ModelFile:
+        """A model that embeds. Raises ModelNotFound, or NotForThis for one that chats."""
+        found = self._services.library.find_embedding_file(name.strip())
+        if found:
+            return found
+        chats = self.find_model(name)
+        raise NotForThis(
+            f"{chats.name} writes text and makes no embeddings.", "Name an embedding model; GET /v1/models lists them."
+        )
+
+    def model_named(self, name: str) -> ProgramModel:
+        """What is known of one model of either kind. Raises ModelNotFound."""
+        embeds = self._services.library.find_embedding_file(name.strip())
+        file = embeds or self.find_model(name)
+        return ProgramModel(file.name, file.size, self._loaded_sizes().get(str(file.path.absolute())), bool(embeds))
 
     def calls_for(self, visitor: Visitor) -> list[ProgramCall]:
         """The replies under way that a visitor may see: all on one's own computer, else those of the same address."""
@@ -94,6 +129,20 @@ class ProgramService:
                 yield from self._reply_of_pair(visitor, models, request, choice)
             else:
                 yield from self._reply(visitor, model, request, choice)
+        except PlaygroundError as error:
+            log_refusal(error, visitor)
+            raise
+
+    def embed(
+        self, visitor: Visitor, model: str, texts: Sequence[str], choice: LoadChoice = AS_LOADED
+    ) -> Generator[ReplyPiece, None, None]:
+        """The vectors of the texts, in their order, in pieces as those of a reply."""
+        try:
+            file = self.find_embedding_model(model)
+            number = self.calls.next_number()
+            with self.runs.start_run(visitor, "reply", f"program {number}") as run:
+                call = ProgramCall(number, file.name, texts[0][:200], run)
+                yield from self._followed(call, self._embedded(file, texts, choice, run))
         except PlaygroundError as error:
             log_refusal(error, visitor)
             raise
@@ -128,12 +177,18 @@ class ProgramService:
         number = self.calls.next_number()
         with self.runs.start_run(visitor, "reply", f"program {number}") as run:
             call = ProgramCall(number, file.name, request.question[:200], run)
-            with self.calls.listed(call):
-                for piece in self._answered(file, request, choice, run, answer):
-                    call.add_piece(piece)
-                    yield piece
-                    if not piece.finished:
-                        _check(run)
+            yield from self._followed(call, self._answered(file, request, choice, run, answer))
+
+    def _followed(
+        self, call: ProgramCall, pieces: Generator[ReplyPiece, None, None]
+    ) -> Generator[ReplyPiece, None, None]:
+        """The pieces, with their call in the list; they end where a person stops it."""
+        with self.calls.listed(call):
+            for piece in pieces:
+                call.add_piece(piece)
+                yield piece
+                if not piece.finished:
+                    _check(call.run)
 
     def _answered(
         self,
@@ -143,7 +198,8 @@ class ProgramService:
         run: Run,
         answer: AgentAnswer | None,
     ) -> Generator[ReplyPiece, None, None]:
-        lease = yield from self._loaded(file, self._context(file, choice), run)
+        context = self._context(file, choice) or self._new_context(file, choice)
+        lease = yield from self._loaded(file, context, run)
         with lease:
             if answer:
                 answer.vocabulary_size = lease.engine.loaded.vocabulary_size
@@ -155,6 +211,20 @@ class ProgramService:
                     if piece.prefilled or piece.tokens:
                         run.begin_work()
                     yield piece
+
+    def _embedded(
+        self, file: ModelFile, texts: Sequence[str], choice: LoadChoice, run: Run
+    ) -> Generator[ReplyPiece, None, None]:
+        size = self._context_size(file, choice)
+        context = self._context(file, choice) or ContextParameters.for_embedding(size)
+        lease = yield from self._loaded(file, context, run)
+        with lease:
+            run.release_if_abandoned(lease.release)
+            run.begin_work()
+            pieces = stream_embeddings(lease.engine, texts, run.visitor, interval_seconds=INTERVAL_SECONDS)
+            run.close_if_abandoned(pieces)
+            with closing(pieces):
+                yield from pieces
 
     def _loaded(self, file: ModelFile, context: ContextParameters, run: Run) -> Generator[ReplyPiece, None, ModelLease]:
         loading = self._services.pool.lease_model(file.path, context, wait_for_memory=True)
@@ -169,20 +239,26 @@ class ProgramService:
                     return lease
                 yield _NOTHING
 
-    def _context(self, file: ModelFile, choice: LoadChoice) -> ContextParameters:
-        """As asked for; else as the model is loaded, with its largest context; else as the settings say."""
-        size, device = choice.context_size, choice.device
+    def _context(self, file: ModelFile, choice: LoadChoice) -> ContextParameters | None:
+        """As the model is loaded where it is wanted: with the size asked for, else the largest; None if it is not."""
         loaded = [
             model.key.context
             for model in self._services.pool.loaded_models()
-            if model.key.path == file.path.absolute() and model.state != "waiting" and _runs_on(model, device)
+            if model.key.path == file.path.absolute() and model.state != "waiting" and _runs_on(model, choice.device)
         ]
-        trained = self._services.planner.trained_context(file.path)
-        if size is None and loaded:
-            return max(loaded, key=lambda context: context.context_size)
-        wanted = min(size or self._settings.api_context, trained)
-        same = next((context for context in loaded if context.context_size == wanted), None)
-        return same or ContextParameters(wanted, slots=self._settings.slots, device=device or AUTOMATIC_CHOICE)
+        if choice.context_size is None:
+            return max(loaded, key=lambda context: context.context_size, default=None)
+        wanted = self._context_size(file, choice)
+        return next((context for context in loaded if context.context_size == wanted), None)
+
+    def _new_context(self, file: ModelFile, choice: LoadChoice) -> ContextParameters:
+        size, device = self._context_size(file, choice), choice.device or AUTOMATIC_CHOICE
+        return ContextParameters(size, slots=self._settings.slots, device=device)
+
+    def _context_size(self, file: ModelFile, choice: LoadChoice) -> int:
+        """As asked for, or as the settings say; at most what the model was trained for."""
+        wanted = choice.context_size or self._settings.api_context
+        return min(wanted, self._services.planner.trained_context(file.path))
 
     def _loaded_sizes(self) -> dict[str, int]:
         ready = [model for model in self._services.pool.loaded_models() if model.state == "ready"]
@@ -194,6 +270,10 @@ def _runs_on(model: LoadedModel, device: DeviceChoice | None) -> bool:
     if device is None or model.key.context.device == device:
         return True
     return device.is_cpu and model.plan is not None and model.plan.context.placement.is_cpu_only
+
+
+def _no_such_model(name: str) -> ModelNotFound:
+    return ModelNotFound(f"There is no model {name[:200]!r} here.", "GET /v1/models lists all.")
 
 
 def _check(run: Run) -> None:

@@ -20,7 +20,7 @@ from playground.chat.template.message import Message, Tool, ToolCall
 from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.thought_marks import PAIRS, mark_at_end
-from playground.engine.protocol import Event, Finished, Prefilled, Sampling, Token
+from playground.engine.protocol import Embedded, Event, Finished, Prefilled, Sampling, Token
 from playground.errors import PromptTooLong, RequestRefused, TemplateRefused
 from playground.limits.runs import Visitor
 from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
@@ -79,7 +79,7 @@ class ProgramRequest:
 class ReplyPiece:
     """What is new since the piece before. prefilled: how far the prompt is read, if that is news.
 
-    malformed_calls: what looked like calls, and is given back as text.
+    malformed_calls: what looked like calls, and is given back as text. embedded: vectors, where these were asked for.
     """
 
     text: str = ""
@@ -89,6 +89,7 @@ class ReplyPiece:
     tokens: tuple[Token, ...] = ()
     prefilled: Prefilled | None = None
     finished: Finished | None = None
+    embedded: tuple[Embedded, ...] = ()
 
     @property
     def is_empty(self) -> bool:

@@ -20,6 +20,8 @@ from playground.engine.pipe import decode_event, encode_command
 from playground.engine.protocol import (
     Cancel,
     CountTokens,
+    Embed,
+    EmbeddingEnded,
     Event,
     Failed,
     Finished,
@@ -163,6 +165,13 @@ class LocalEngine(ReplyStarter):
         self._child.send_line(encode_command(command))
         return stream
 
+    def start_embedding(self, texts: Sequence[str]) -> ReplyStream:
+        """Turn texts into vectors: an Embedded event for each, in order, then EmbeddingEnded."""
+        number = next(self._request_numbers)
+        stream = self._open_mailbox(number, all_cores=False)
+        self._child.send_line(encode_command(Embed(number, tuple(texts))))
+        return stream
+
     def count_tokens(self, text: str, literal: Sequence[Span] = ()) -> int:
         """How many tokens the model makes of a text, special tokens recognised but in the spans of `literal`."""
         number = next(self._request_numbers)
@@ -250,7 +259,7 @@ class LocalEngine(ReplyStarter):
         assert not isinstance(event, LoadProgress | Loaded | ThreadsSet)
         number = event.request
         assert number is not None
-        is_last = isinstance(event, Finished | ScoringEnded | Failed | TokenCount)
+        is_last = isinstance(event, Finished | ScoringEnded | EmbeddingEnded | Failed | TokenCount)
         with self._lock:
             mailbox = self._mailboxes.pop(number, None) if is_last else self._mailboxes.get(number)
         if mailbox is not None:

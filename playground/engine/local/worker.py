@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from playground.engine.local.embedder import Embedder
 from playground.engine.local.scheduler import Scheduler
 from playground.engine.local.scoring import Scorer
 from playground.engine.pipe import decode_command, encode_event
@@ -24,6 +25,7 @@ from playground.engine.protocol import (
     Command,
     CountTokens,
     DeviceMemory,
+    Embed,
     Event,
     Failed,
     Finished,
@@ -57,7 +59,7 @@ def _disk_reads() -> int:
 
 
 class Worker:
-    """Serves one loaded model: commands from the pipe, a scheduler for replies and a scorer, events to the pipe."""
+    """Serves one loaded model: commands from the pipe, what replies, scores and embeds, and events to the pipe."""
 
     def __init__(self, model: LlamaModel, output: BinaryIO, devices: tuple[DeviceMemory, ...] = ()) -> None:
         self._model = model
@@ -67,6 +69,7 @@ class Worker:
         cpu_clock = time.process_time if model.is_on_cpu else None
         self._scheduler = Scheduler(model, self._emit, cpu_clock=cpu_clock, disk_reads=_disk_reads)
         self._scorer = Scorer(model, self._emit)
+        self._embedder = Embedder(model, self._emit)
         self._unsent: list[bytes] = []
         self._sent_at = 0.0
 
@@ -74,7 +77,9 @@ class Worker:
         """Runs in a thread of its own. When the input ends, the parent is gone, and so is this process."""
         for line in lines:
             command = decode_command(line)
-            if isinstance(command, Cancel) and self._scheduler.decodes_alone(command.request):
+            if isinstance(command, Cancel) and (
+                self._scheduler.decodes_alone(command.request) or self._embedder.is_reading(command.request)
+            ):
                 self._model.abort()
             self._commands.put(command)
         os._exit(0)
@@ -82,18 +87,24 @@ class Worker:
     def serve_requests(self) -> None:
         """Returns only if the model's device is lost: the process has to end then, and a new one starts afresh."""
         while not self._model.is_lost:
-            has_work = self._scheduler.can_step or (self._scorer.is_busy and self._scheduler.threads > 0)
+            is_asked_more = self._scorer.is_busy or self._embedder.is_busy
+            has_work = self._scheduler.can_step or (is_asked_more and self._scheduler.threads > 0)
             try:
                 self._execute(self._commands.get(block=not has_work))
             except queue.Empty:
                 self._run_step()
 
     def _run_step(self) -> None:
-        """A step of the replies and a chunk of a scored text alternate. Each has a context of its own."""
+        """A step of the replies and a chunk of a scored text alternate, each with a context of its own.
+
+        A model that embeds does nothing else.
+        """
         if self._scheduler.can_step:
             self._scheduler.run_step()
         if self._scorer.is_busy:
             self._scorer.run_step(self._scheduler.threads)
+        if self._embedder.is_busy:
+            self._embedder.run_step()
 
     def _execute(self, command: Command) -> None:
         match command:
@@ -101,9 +112,12 @@ class Worker:
                 self._scheduler.add_request(command)
             case Score():
                 self._scorer.add_request(command)
+            case Embed():
+                self._embedder.add_request(command)
             case Cancel():
                 self._scheduler.cancel_request(command.request)
                 self._scorer.cancel_request(command.request)
+                self._embedder.cancel_request(command.request)
             case ForgetChat():
                 self._scheduler.forget_chat(command.chat)
             case CountTokens():

@@ -14,7 +14,8 @@ from playground.settings import Settings
 from playground.text_format import count, counted, seconds, speed
 from playground.web.html.templates import render
 
-_STATES: Final = {"loading": "loading the model", "reading": "reading the prompt", "writing": "writing"}
+_STATES: Final = {"loading": "loading the model", "reading": "reading the prompt", "writing": "writing",
+                  "embedding": "turning texts into vectors"}  # fmt: skip
 USUAL_OF_AGENTS: Final = 16_000  # tokens of context
 _LONGEST: Final = 20_000  # characters of an answer that are shown
 

@@ -46,6 +46,7 @@ class Metrics:
         self._tokens = count("generated_tokens", "Tokens that models wrote.")
         self._calls = count("tool_calls", "Calls of functions and tools in replies.", outcome=("parsed", "malformed"))
         self._prompt = count("prompt_tokens", "Tokens of prompts that were evaluated, not those of the cache.")
+        self._embedded = count("embedded_texts", "Texts that were turned into vectors.")
         self._first = seconds("time_to_first_token", "From a request to its first token, waiting included.")
         self._waits = seconds("queue_wait", "A request's wait for a free slot of its loaded model.")
         self._lasts = seconds("reply", "From a request to the end of its reply.")
@@ -69,6 +70,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._counters: Mapping[str, Callable[[Fields], None]] = {
             "reply": self._count_reply,
+            "embedding": self._count_embedding,
             "refused": self._count_refusal,
             "model loaded": self._count_load,
             "model not loaded": lambda fields: self._loads.labels(_NOT_LOADED.get(fields["error"], "failed")).inc(),
@@ -101,6 +103,10 @@ class Metrics:
         ):
             if name in fields:  # a server may not report it, and a stopped reply has no end
                 histogram.observe(fields[name])
+
+    def _count_embedding(self, fields: Fields) -> None:
+        self._embedded.inc(fields["texts"])
+        self._prompt.inc(fields["tokens"])
 
     def _count_refusal(self, fields: Fields) -> None:
         self._refusals.labels(fields.get("via", "none"), fields.get("setting", "none")).inc()

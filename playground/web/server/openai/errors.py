@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
-from playground.app.programs.service import StoppedHere
+from playground.app.programs.service import NotForThis, StoppedHere
 from playground.errors import (
     BadModelFile,
     DoesNotFit,
@@ -20,6 +20,7 @@ from playground.errors import (
     PromptTooLong,
     RequestRefused,
     TemplateRefused,
+    TextTooLong,
 )
 
 _BUSY: Final = ("max_replies", "max_replies_per_visitor")
@@ -61,6 +62,13 @@ def api_error(error: Exception) -> ApiError:
             400, text, "context_length_exceeded", "messages",
             n_prompt_tokens=error.prompt_tokens, n_ctx=error.context_size,
         )  # fmt: skip
+    if isinstance(error, TextTooLong):
+        return ApiError(
+            400, text, "context_length_exceeded", "input",
+            n_prompt_tokens=error.text_tokens, n_ctx=error.context_size,
+        )  # fmt: skip
+    if isinstance(error, NotForThis):
+        return ApiError(400, text, "model_cannot_do_this", "model")
     if isinstance(error, RequestRefused):
         return _refused(error, text)
     if isinstance(error, StoppedHere):

@@ -19,7 +19,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from playground import events
-from playground.app.programs.service import ProgramService
+from playground.app.programs.calls import LoadChoice
+from playground.app.programs.service import ProgramModel, ProgramService
 from playground.chat.history import HistoryLimits
 from playground.chat.programs.reply import ProgramRequest
 from playground.errors import PlaygroundError
@@ -27,6 +28,7 @@ from playground.limits.runs import Visitor
 from playground.settings import Settings
 from playground.web.server.openai.answers import AnswerForm, ChatForm, CompletionForm
 from playground.web.server.openai.bodies import ChatBody, CommonBody, CompletionBody
+from playground.web.server.openai.embeddings import EmbeddingBody, EmbeddingForm
 from playground.web.server.openai.errors import ApiError, api_error
 from playground.web.server.openai.messages import MessagesBody, MessagesForm
 from playground.web.server.openai.reply_thread import ReplyThread
@@ -101,18 +103,20 @@ class OpenAiApi:
 
     async def list_models(self, request: Request) -> Response:
         models = await anyio.to_thread.run_sync(self._service.models)
-        return JSONResponse({"object": "list", "data": [self._model(one.name, one.size, one.context_size)
-                                                        for one in models]})  # fmt: skip
+        return JSONResponse({"object": "list", "data": [self._model(one) for one in models]})
 
     async def show_model(self, request: Request) -> Response:
         name = str(request.path_params["name"])
-        file = await anyio.to_thread.run_sync(self._service.find_model, name)
-        return JSONResponse(self._model(file.name, file.size, None))
+        model = await anyio.to_thread.run_sync(self._service.model_named, name)
+        return JSONResponse(self._model(model))
 
-    def _model(self, name: str, size: int, context_size: int | None) -> dict[str, Any]:
-        meta = {"size": size, "n_ctx": context_size, "loaded": context_size is not None}
+    def _model(self, model: ProgramModel) -> dict[str, Any]:
+        meta = {
+            "size": model.size, "n_ctx": model.context_size, "loaded": model.context_size is not None,
+            "embeds": model.embeds,
+        }  # fmt: skip
         return {
-            "id": name, "object": "model", "created": self._service.started_at, "owned_by": "gguf-playground",
+            "id": model.name, "object": "model", "created": self._service.started_at, "owned_by": "gguf-playground",
             "meta": meta,
         }  # fmt: skip
 
@@ -129,8 +133,7 @@ class OpenAiApi:
         return self._answer(request, body, form, asked)
 
     def _answer(self, request: Request, body: CommonBody, form: AnswerForm, asked: ProgramRequest) -> Response:
-        if not body.model:
-            raise ApiError(400, "model: say which; GET /v1/models lists them.", "invalid_value", "model")
+        _check_model(body.model)
         reply = ReplyThread(self._service.reply(self._visitor(request), body.model, asked, body.load_choice))
         return ReplyAnswer(reply, form, body)
 
@@ -144,12 +147,19 @@ class OpenAiApi:
             return known.response(form.error_body(known))
 
     async def embed(self, request: Request) -> Response:
-        raise ApiError(
-            400, "The models here write text; they make no embeddings.", "model_makes_no_embeddings", "model"
-        )
+        body = EmbeddingBody.model_validate_json(await _json_body(request))
+        texts = body.texts(self._limits)
+        _check_model(body.model)
+        pieces = self._service.embed(self._visitor(request), body.model, texts, LoadChoice(body.context))
+        return ReplyAnswer(ReplyThread(pieces), EmbeddingForm(body.model, body), CommonBody())
 
     async def find_nothing(self, request: Request) -> Response:
         raise ApiError(404, f"There is no {request.method} {request.url.path[:200]} here.", "not_found")
+
+
+def _check_model(name: str) -> None:
+    if not name:
+        raise ApiError(400, "model: say which; GET /v1/models lists them.", "invalid_value", "model")
 
 
 async def _json_body(request: Request) -> bytes:
