@@ -85,6 +85,14 @@ def test_the_openai_package_gets_answers_streams_and_figures(client: OpenAI) -> 
     seeded = [client.chat.completions.create(model="starter", messages=SUM, seed=7, max_tokens=8) for _ in range(2)]
     same = {reply.choices[0].message.content for reply in seeded}
     assert len(same) == 1
+    two = client.chat.completions.create(model="starter", messages=SUM, seed=7, max_tokens=8, n=2)
+    texts = [choice.message.content for choice in two.choices]
+    assert texts[0] in same and texts[1] not in same and [choice.index for choice in two.choices] == [0, 1]
+    assert two.usage and two.usage.completion_tokens == 16 and two.usage.prompt_tokens == whole.usage.prompt_tokens
+    streamed = ["", ""]
+    for chunk in client.chat.completions.create(model="starter", messages=SUM, seed=7, max_tokens=8, n=2, stream=True):
+        streamed[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert streamed == texts
     bare = client.completions.create(model="starter", prompt="Once upon a", max_tokens=2, temperature=0, logprobs=1)
     assert bare.choices[0].text.startswith(" time") and bare.choices[0].logprobs
     assert bare.choices[0].logprobs.tokens and bare.choices[0].logprobs.tokens[0] == " time"
@@ -177,7 +185,7 @@ def test_many_asynchronous_clients_are_all_answered(running: PlaygroundProcess) 
         ({"model": "starter", "messages": "hello"}, 400, "invalid_value", "messages"),
         ({"model": "starter", "messages": [123]}, 400, "invalid_value", "messages"),
         ({"model": "starter", "messages": [{"role": "user"}]}, 400, "invalid_value", "content"),
-        ({"model": "starter", "messages": SUM, "n": 2}, 400, "invalid_value", "n"),
+        ({"model": "starter", "messages": SUM, "n": 9}, 400, "invalid_value", "n"),
         ({"model": "starter", "messages": SUM, "temperature": -1}, 400, "invalid_value", "temperature"),
         ({"model": "starter", "messages": SUM, "device": "CUDA7"}, 400, "bad_request", "no device CUDA7 here. Choose"),
         ({"model": "starter", "messages": SUM, "gpu_layers": -1}, 400, "invalid_value", "gpu_layers"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from playground.chat.programs.reply import ReplyPiece
+from playground.engine.protocol import Token
 from playground.limits.runs import Run
 from playground.llama.params import DeviceChoice
 
@@ -29,30 +30,48 @@ CallState = Literal["loading", "reading", "writing", "embedding"]
 
 @dataclass
 class ProgramCall:
-    """A reply under way. about: the beginning of what was asked. Speed in tokens per second, None before the second.
+    """A request under way. about: the beginning of what was asked. choices: how many replies are written.
 
-    tokens: that were written, or read of texts that become vectors.
+    tokens, tokens_per_second: of all choices together; tokens are those written, or read of texts that become vectors.
     """
 
     number: int
     model: str
     about: str
     run: Run
+    choices: int = 1
     started_at: float = field(default_factory=time.monotonic)
     state: CallState = "loading"
-    tokens: int = 0
-    tokens_per_second: float | None = None
+    embedded_tokens: int = 0
+    latest: dict[int, Token] = field(default_factory=dict)  # by choice
+    ended: set[int] = field(default_factory=set)
 
     def add_piece(self, piece: ReplyPiece) -> None:
         if piece.prefilled and self.state == "loading":
             self.state = "reading"
         if piece.tokens:
             self.state = "writing"
-            self.tokens = piece.tokens[-1].count
-            self.tokens_per_second = piece.tokens[-1].tokens_per_second
+            self.latest = {**self.latest, piece.choice: piece.tokens[-1]}
         if piece.embedded:
             self.state = "embedding"
-            self.tokens += sum(one.tokens for one in piece.embedded)
+            self.embedded_tokens += sum(one.tokens for one in piece.embedded)
+        if piece.finished:
+            self.ended.add(piece.choice)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every reply to it has ended."""
+        return len(self.ended) == self.choices
+
+    @property
+    def tokens(self) -> int:
+        return self.embedded_tokens + sum(token.count for token in self.latest.values())
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """None before the second token."""
+        under_way = (token for choice, token in self.latest.items() if choice not in self.ended or self.is_whole)
+        return sum(token.tokens_per_second or 0.0 for token in under_way) or None
 
     @property
     def seconds(self) -> float:

@@ -17,7 +17,7 @@ from playground.app.programs.calls import AS_LOADED, LoadChoice, ProgramCall, Pr
 from playground.app.programs.pairs import AgentAnswer, AgentPair, AgentPairs, comparable, read_pair
 from playground.app.services import Services
 from playground.chat.programs.embeddings import stream_embeddings
-from playground.chat.programs.reply import ProgramRequest, ReplyPiece, stream_program_reply
+from playground.chat.programs.reply import ProgramRequest, ReplyPiece, stream_choices
 from playground.engine.local.load_queue import LoadedModel
 from playground.engine.local.pool import ModelLease
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
@@ -151,6 +151,8 @@ class ProgramService:
         self, visitor: Visitor, models: tuple[str, str], request: ProgramRequest, choice: LoadChoice
     ) -> Generator[ReplyPiece, None, None]:
         """A's answer; B's follows in the background, once A's is whole."""
+        if request.choices > 1:
+            raise RequestRefused("A comparison answers once.", "Leave n out.")
         first, second = (self.find_model(name).name for name in models)
         asked, answer = comparable(request), AgentAnswer(first)
         for piece in self._reply(visitor, first, asked, choice, answer):
@@ -172,11 +174,16 @@ class ProgramService:
         answer: AgentAnswer | None = None,
     ) -> Generator[ReplyPiece, None, None]:
         file = self.find_model(model)
+        if visitor.address and request.choices > self.runs.limits.replies_each:
+            raise RequestRefused(
+                f"Here one visitor may have {self.runs.limits.replies_each} replies at once, and n is "
+                f"{request.choices}.", "Ask for fewer.",
+            )  # fmt: skip
         most = self.runs.limits.reply_tokens
         request = replace(request, max_tokens=min(request.max_tokens or most, most))
         number = self.calls.next_number()
         with self.runs.start_run(visitor, "reply", f"program {number}") as run:
-            call = ProgramCall(number, file.name, request.question[:200], run)
+            call = ProgramCall(number, file.name, request.question[:200], run, request.choices)
             yield from self._followed(call, self._answered(file, request, choice, run, answer))
 
     def _followed(
@@ -187,7 +194,7 @@ class ProgramService:
             for piece in pieces:
                 call.add_piece(piece)
                 yield piece
-                if not piece.finished:
+                if not call.is_whole:
                     _check(call.run)
 
     def _answered(
@@ -204,7 +211,7 @@ class ProgramService:
             if answer:
                 answer.vocabulary_size = lease.engine.loaded.vocabulary_size
             run.release_if_abandoned(lease.release)
-            pieces = stream_program_reply(lease.engine, request, interval_seconds=INTERVAL_SECONDS, visitor=run.visitor)
+            pieces = stream_choices(lease.engine, request, interval_seconds=INTERVAL_SECONDS, visitor=run.visitor)
             run.close_if_abandoned(pieces)
             with closing(pieces):
                 for piece in pieces:

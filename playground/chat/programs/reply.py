@@ -6,6 +6,7 @@ Unlike the page's chats, nothing is left out of a conversation that is too long:
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -36,6 +37,7 @@ class ProgramRequest:
     tool_choice: one of the three words; only_tool: the name of the one function that has to be called.
     thinking: None leaves it to the template. max_tokens: None for as many as are allowed and fit.
     alternatives: how many of the most likely tokens come with each token.
+    choices: how many replies are written, each by itself; with a seed, each has the next one.
     """
 
     messages: tuple[Message, ...] = ()
@@ -50,6 +52,13 @@ class ProgramRequest:
     thinking: bool | None = None
     reproducible: bool = False
     alternatives: int = 0
+    choices: int = 1
+
+    def for_choice(self, number: int) -> ProgramRequest:
+        """The same request for one reply of several, counted from 0."""
+        seed = self.sampling.seed
+        sampling = self.sampling if seed is None else replace(self.sampling, seed=seed + number)
+        return replace(self, choices=1, sampling=sampling)
 
     @property
     def question(self) -> str:
@@ -80,6 +89,7 @@ class ReplyPiece:
     """What is new since the piece before. prefilled: how far the prompt is read, if that is news.
 
     malformed_calls: what looked like calls, and is given back as text. embedded: vectors, where these were asked for.
+    choice: of which of several replies it is, counted from 0.
     """
 
     text: str = ""
@@ -90,10 +100,11 @@ class ReplyPiece:
     prefilled: Prefilled | None = None
     finished: Finished | None = None
     embedded: tuple[Embedded, ...] = ()
+    choice: int = 0
 
     @property
     def is_empty(self) -> bool:
-        return self == ReplyPiece()
+        return self == ReplyPiece(choice=self.choice)
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,32 @@ class _Prepared:
     reading: ReplySplitter
     stop: tuple[str, ...]
     extras: SamplingExtras
+
+
+def stream_choices(
+    engine: Engine, request: ProgramRequest, *, interval_seconds: float, visitor: Visitor | None = None
+) -> Generator[ReplyPiece, None, None]:
+    """The pieces of every reply that is asked for, as `stream_program_reply` yields them; all are written at once."""
+    with ExitStack() as stack:
+        streams: dict[int, Generator[ReplyPiece, None, None]] = {}
+        for number in range(request.choices):
+            streams[number] = stack.enter_context(
+                closing(
+                    stream_program_reply(
+                        engine,
+                        request.for_choice(number),
+                        interval_seconds=interval_seconds / request.choices,
+                        visitor=visitor,
+                    )
+                )
+            )
+        while streams:
+            for number, stream in tuple(streams.items()):
+                piece = next(stream, None)
+                if piece is None:
+                    del streams[number]
+                else:
+                    yield replace(piece, choice=number)
 
 
 def stream_program_reply(

@@ -28,14 +28,40 @@ _REASONS: Final[dict[FinishReason, str]] = {
 Json = dict[str, Any]
 
 
+class Choice:
+    """One reply to the request, collected from its pieces. keeps_tokens: for their probabilities."""
+
+    def __init__(self, index: int, *, keeps_tokens: bool) -> None:
+        self.index, self._keeps_tokens = index, keeps_tokens
+        self.text = self.thinking = ""
+        self.calls: list[ToolCall] = []
+        self.tokens: list[Token] = []
+        self.finished: Finished | None = None
+        self.calls_sent = 0
+
+    def add(self, piece: ReplyPiece) -> None:
+        self.text += piece.text
+        self.thinking += piece.thinking
+        self.calls += piece.calls
+        if self._keeps_tokens:
+            self.tokens += piece.tokens
+        self.finished = piece.finished or self.finished
+
+    @property
+    def finish_reason(self) -> str | None:
+        if self.finished is None:
+            return None
+        return "tool_calls" if self.calls else _REASONS[self.finished.reason]
+
+
 class AnswerForm:
-    """Turns the pieces of one reply into chunks, and collects them for a whole answer."""
+    """Turns the pieces of the replies into chunks, and collects them for a whole answer."""
 
     object: str
     id_prefix: str
     ending = "data: [DONE]\n\n"  # of a stream
 
-    def __init__(self, model: str, top: int | None) -> None:
+    def __init__(self, model: str, top: int | None, choices: int = 1) -> None:
         """top: how many alternatives are shown with each token; None: no probabilities at all."""
         self._head: Json = {
             "id": f"{self.id_prefix}-{secrets.token_hex(12)}",
@@ -44,31 +70,18 @@ class AnswerForm:
             "system_fingerprint": FINGERPRINT,
         }
         self._top = top
-        self._text = self._thinking = ""
-        self._calls: list[ToolCall] = []
-        self._tokens: list[Token] = []
-        self._finished: Finished | None = None
+        self._choices = [Choice(index, keeps_tokens=top is not None) for index in range(choices)]
 
     def add(self, piece: ReplyPiece) -> None:
-        self._text += piece.text
-        self._thinking += piece.thinking
-        self._calls += piece.calls
-        if self._top is not None:
-            self._tokens += piece.tokens
-        self._finished = piece.finished or self._finished
-
-    @property
-    def finish_reason(self) -> str | None:
-        if self._finished is None:
-            return None
-        return "tool_calls" if self._calls else _REASONS[self._finished.reason]
+        self._choices[piece.choice].add(piece)
 
     @property
     def usage(self) -> Json:
-        timings = self._finished.timings if self._finished else None
-        prompt = (timings.prompt_tokens if timings else None) or 0
-        generated = (timings.generated_tokens if timings else None) or 0
-        cached = (timings.cached_tokens if timings else None) or 0
+        """The prompt counts once, the tokens of all replies together."""
+        ended = [one.finished.timings for one in self._choices if one.finished]
+        prompt = max((timings.prompt_tokens or 0 for timings in ended), default=0)
+        generated = sum(timings.generated_tokens or 0 for timings in ended)
+        cached = max((timings.cached_tokens or 0 for timings in ended), default=0)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": generated,
@@ -78,7 +91,9 @@ class AnswerForm:
 
     @property
     def timings(self) -> Json:
-        return timings_of(self._finished.timings) if self._finished else {}
+        """Of the first reply."""
+        finished = self._choices[0].finished
+        return timings_of(finished.timings) if finished else {}
 
     def chunk(self, choices: list[Json], **more: Any) -> Json:
         return {**self._head, "object": self.object, "choices": choices, **more}
@@ -107,43 +122,46 @@ class AnswerForm:
 class ChatForm(AnswerForm):
     object = "chat.completion.chunk"
     id_prefix = "chatcmpl"
-    _calls_sent = 0
 
     def first_chunks(self) -> list[Json]:
-        return [self._delta({"role": "assistant", "content": None})]
+        return [self._delta(one, {"role": "assistant", "content": None}) for one in self._choices]
 
     def chunks(self, piece: ReplyPiece) -> list[Json]:
-        made: list[Json] = []
+        choice, made = self._choices[piece.choice], []
         if piece.thinking:
-            made.append(self._delta({"reasoning_content": piece.thinking}))
+            made.append(self._delta(choice, {"reasoning_content": piece.thinking}))
         if piece.text or (self._top is not None and piece.tokens):
-            made.append(self._delta({"content": piece.text}, piece.tokens))
+            made.append(self._delta(choice, {"content": piece.text}, piece.tokens))
         for call in piece.calls:
-            made.append(self._delta({"tool_calls": [{"index": self._calls_sent, **_call(call)}]}))
-            self._calls_sent += 1
+            made.append(self._delta(choice, {"tool_calls": [{"index": choice.calls_sent, **_call(call)}]}))
+            choice.calls_sent += 1
         return made
 
     def last_chunks(self, *, wants_usage: bool) -> list[Json]:
-        end = self.chunk([{"index": 0, "delta": {}, "finish_reason": self.finish_reason}], timings=self.timings)
-        if not wants_usage:
-            return [end]
-        return [end, self.chunk([], usage=self.usage, timings=self.timings)]
+        ends = [
+            self.chunk([{"index": one.index, "delta": {}, "finish_reason": one.finish_reason}], timings=self.timings)
+            for one in self._choices
+        ]
+        return [*ends, self.chunk([], usage=self.usage, timings=self.timings)] if wants_usage else ends
 
     def whole(self) -> Json:
-        message: Json = {"role": "assistant", "content": self._text}
-        if self._thinking:
-            message["reasoning_content"] = self._thinking
-        if self._calls:
-            message["tool_calls"] = [_call(call) for call in self._calls]
-            message["content"] = self._text or None
-        choice: Json = {"index": 0, "message": message, "finish_reason": self.finish_reason}
-        choice["logprobs"] = None if self._top is None else {"content": self._probabilities(self._tokens)}
         return {
-            **self.chunk([choice]), "object": "chat.completion", "usage": self.usage, "timings": self.timings,
+            **self.chunk([self._whole_choice(one) for one in self._choices]), "object": "chat.completion",
+            "usage": self.usage, "timings": self.timings,
         }  # fmt: skip
 
-    def _delta(self, delta: Json, tokens: Sequence[Token] = ()) -> Json:
-        choice: Json = {"index": 0, "delta": delta, "finish_reason": None}
+    def _whole_choice(self, one: Choice) -> Json:
+        message: Json = {"role": "assistant", "content": one.text}
+        if one.thinking:
+            message["reasoning_content"] = one.thinking
+        if one.calls:
+            message["tool_calls"] = [_call(call) for call in one.calls]
+            message["content"] = one.text or None
+        logprobs = None if self._top is None else {"content": self._probabilities(one.tokens)}
+        return {"index": one.index, "message": message, "finish_reason": one.finish_reason, "logprobs": logprobs}
+
+    def _delta(self, one: Choice, delta: Json, tokens: Sequence[Token] = ()) -> Json:
+        choice: Json = {"index": one.index, "delta": delta, "finish_reason": None}
         if tokens and self._top is not None:
             choice["logprobs"] = {"content": self._probabilities(tokens)}
         return self.chunk([choice])
@@ -160,28 +178,30 @@ class CompletionForm(AnswerForm):
     object = "text_completion"
     id_prefix = "cmpl"
 
-    def __init__(self, model: str, top: int | None, echo: str = "") -> None:
-        super().__init__(model, top)
+    def __init__(self, model: str, top: int | None, choices: int = 1, echo: str = "") -> None:
+        super().__init__(model, top, choices)
         self._echo = echo
 
     def first_chunks(self) -> list[Json]:
-        return [self.chunk([self._choice(self._echo, ())])] if self._echo else []
+        return [self.chunk([self._part(one, self._echo, ())]) for one in self._choices] if self._echo else []
 
     def chunks(self, piece: ReplyPiece) -> list[Json]:
-        return [self.chunk([self._choice(piece.text, piece.tokens)])] if piece.text else []
+        if not piece.text:
+            return []
+        return [self.chunk([self._part(self._choices[piece.choice], piece.text, piece.tokens)])]
 
     def last_chunks(self, *, wants_usage: bool) -> list[Json]:
-        end = self.chunk([self._choice("", ())], timings=self.timings)
-        return [end, self.chunk([], usage=self.usage)] if wants_usage else [end]
+        ends = [self.chunk([self._part(one, "", ())], timings=self.timings) for one in self._choices]
+        return [*ends, self.chunk([], usage=self.usage)] if wants_usage else ends
 
     def whole(self) -> Json:
-        choice = self._choice(self._echo + self._text, self._tokens)
-        return self.chunk([choice], usage=self.usage, timings=self.timings)
+        choices = [self._part(one, self._echo + one.text, one.tokens) for one in self._choices]
+        return self.chunk(choices, usage=self.usage, timings=self.timings)
 
-    def _choice(self, text: str, tokens: Sequence[Token]) -> Json:
-        is_end = not tokens or self._finished is not None
+    def _part(self, one: Choice, text: str, tokens: Sequence[Token]) -> Json:
+        is_end = not tokens or one.finished is not None
         return {
-            "index": 0, "text": text, "finish_reason": self.finish_reason if is_end else None,
+            "index": one.index, "text": text, "finish_reason": one.finish_reason if is_end else None,
             "logprobs": self._columns(tokens) if self._top is not None and tokens else None,
         }  # fmt: skip
 

@@ -24,6 +24,7 @@ from playground.llama.sampling_extras import SamplingExtras
 MOST_STOPS: Final = 16
 MOST_TOOLS: Final = 128
 MOST_ALTERNATIVES: Final = 20
+MOST_CHOICES: Final = 8
 _SEEDS: Final = (1 << 32) - 1  # with the highest number of 32 bits, llama.cpp draws a seed itself
 _ROLES: Final[dict[str, Literal["system", "user", "assistant", "tool"]]] = {
     "system": "system",
@@ -148,7 +149,7 @@ class CommonBody(_Body):
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(None, max_length=1000)
     seed: int | None = None
     stop: str | list[str] | None = None
-    n: Literal[1] | None = None
+    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
     grammar: str | None = None  # as llama-server takes them
     json_schema: dict[str, Any] | None = None
     context: int | None = Field(None, ge=256, le=MOST_CONTEXT)
@@ -251,6 +252,7 @@ class ChatBody(CommonBody):
             thinking=thinking,
             reproducible=self.is_reproducible,
             alternatives=max(1, self.top_logprobs or 0) if self.logprobs else 0,
+            choices=self.n or 1,
         )
 
 
@@ -271,4 +273,5 @@ class CompletionBody(CommonBody):
             stop=self.stops,
             reproducible=self.is_reproducible,
             alternatives=0 if self.logprobs is None else max(1, self.logprobs),
+            choices=self.n or 1,
         )

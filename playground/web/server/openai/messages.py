@@ -142,16 +142,18 @@ class MessagesForm(AnswerForm):
         return [*self._closed(), end, {"type": "message_stop"}]
 
     def whole(self) -> Json:
-        texts = (("thinking", self._thinking), ("text", self._text))
+        (reply,) = self._choices
+        texts = (("thinking", reply.thinking), ("text", reply.text))
         blocks = [_written(kind, text) for kind, text in texts if text]
-        blocks += [_called(call, json.loads(call.arguments)) for call in self._calls]
+        blocks += [_called(call, json.loads(call.arguments)) for call in reply.calls]
         return {**self._message(blocks, self._reason), "timings": self.timings}
 
     @property
     def _reason(self) -> str:
-        if self._finished and self._finished.reason == "stop string":
+        (reply,) = self._choices
+        if reply.finished and reply.finished.reason == "stop string":
             return "stop_sequence"
-        return _REASONS.get(self.finish_reason or "", "end_turn")
+        return _REASONS.get(reply.finish_reason or "", "end_turn")
 
     @property
     def _usage(self) -> Json:

@@ -122,20 +122,21 @@ class OpenAiApi:
 
     async def complete_chat(self, request: Request) -> Response:
         body = ChatBody.model_validate_json(await _json_body(request))
-        form = ChatForm(body.model, (body.top_logprobs or 0) if body.logprobs else None)
         asked = body.request(self._limits)
+        form = ChatForm(body.model, (body.top_logprobs or 0) if body.logprobs else None, asked.choices)
         return self._answer(request, body, form, asked)
 
     async def complete_text(self, request: Request) -> Response:
         body = CompletionBody.model_validate_json(await _json_body(request))
         asked = body.request(self._limits)
-        form = CompletionForm(body.model, body.logprobs, (asked.prompt or "") if body.echo else "")
+        echo = (asked.prompt or "") if body.echo else ""
+        form = CompletionForm(body.model, body.logprobs, asked.choices, echo)
         return self._answer(request, body, form, asked)
 
     def _answer(self, request: Request, body: CommonBody, form: AnswerForm, asked: ProgramRequest) -> Response:
         _check_model(body.model)
         reply = ReplyThread(self._service.reply(self._visitor(request), body.model, asked, body.load_choice))
-        return ReplyAnswer(reply, form, body)
+        return ReplyAnswer(reply, form, is_stream=body.stream, wants_usage=body.wants_usage)
 
     async def answer_messages(self, request: Request) -> Response:
         form = MessagesForm("", None)
@@ -151,7 +152,7 @@ class OpenAiApi:
         texts = body.texts(self._limits)
         _check_model(body.model)
         pieces = self._service.embed(self._visitor(request), body.model, texts, LoadChoice(body.context))
-        return ReplyAnswer(ReplyThread(pieces), EmbeddingForm(body.model, body), CommonBody())
+        return ReplyAnswer(ReplyThread(pieces), EmbeddingForm(body.model, body))
 
     async def find_nothing(self, request: Request) -> Response:
         raise ApiError(404, f"There is no {request.method} {request.url.path[:200]} here.", "not_found")
@@ -173,8 +174,11 @@ async def _json_body(request: Request) -> bytes:
 class ReplyAnswer(Response):
     """A reply as an HTTP answer. When the client goes away, the reply ends."""
 
-    def __init__(self, reply: ReplyThread, form: AnswerForm, body: CommonBody) -> None:
-        self._reply, self._form, self._body = reply, form, body
+    def __init__(
+        self, reply: ReplyThread, form: AnswerForm, *, is_stream: bool = False, wants_usage: bool = False
+    ) -> None:
+        self._reply, self._form = reply, form
+        self._is_stream, self._wants_usage = is_stream, wants_usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -185,7 +189,7 @@ class ReplyAnswer(Response):
                     group.cancel_scope.cancel()
 
                 group.start_soon(watch)
-                await (self._stream if self._body.stream else self._whole)(scope, receive, send)
+                await (self._stream if self._is_stream else self._whole)(scope, receive, send)
                 group.cancel_scope.cancel()
         finally:
             self._reply.stop()
@@ -219,7 +223,7 @@ class ReplyAnswer(Response):
                 chunks = self._form.chunks(piece)
                 await send_text("".join(map(self._form.written, chunks)) or ": waiting\n\n")
                 piece = await self._reply.next_piece(WAIT_SECONDS)
-            for chunk in self._form.last_chunks(wants_usage=self._body.wants_usage):
+            for chunk in self._form.last_chunks(wants_usage=self._wants_usage):
                 await send_text(self._form.written(chunk))
         except Exception as error:
             await send_text(self._form.written(self._form.error_body(api_error(error))))
