@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -24,10 +24,12 @@ from playground.chat.tools.arguments import CallRefused
 
 if TYPE_CHECKING:
     from mcp import ClientSession
+    from mcp.types import CallToolResult
 
 START_SECONDS: Final = 30.0  # for a server to start and to list its tools; one that is fetched first needs some
 CALL_SECONDS: Final = 60.0  # for one call
 _CLOSE_SECONDS: Final = 5.0
+_ASK_SECONDS: Final = 2.0  # between two questions to a server by address whether it is still there
 _MISSING: Final = (
     "MCP servers are configured, but the package mcp is not installed, so their tools are not offered. Install it with "
     ".venv/bin/python -m pip install -e .[mcp]."
@@ -163,11 +165,12 @@ class _Connection:
         from mcp import McpError
 
         try:
-            result = await session.call_tool(name, arguments, timedelta(seconds=seconds))
+            result = await self._answer(session.call_tool(name, arguments, timedelta(seconds=seconds)), session)
         except Exception as error:  # of any kind, as above
             if isinstance(error, McpError) and error.error.code == 408:
                 raise CallRefused(f"the MCP server {self.name} did not answer within {seconds:.0f} s") from None
-            if not isinstance(error, McpError | RuntimeError) or "closed" in str(error).lower():
+            has_ended = any(word in str(error).lower() for word in ("closed", "terminated"))
+            if not isinstance(error, McpError | RuntimeError) or has_ended:
                 self._broken.set()
                 if self.task:
                     await asyncio.wait([self.task], timeout=_CLOSE_SECONDS)  # so that it can be started again
@@ -177,6 +180,32 @@ class _Connection:
         if result.isError:
             raise CallRefused(text[:2000] or "the tool failed and did not say why")
         return text
+
+    async def _answer(self, call: Coroutine[Any, Any, CallToolResult], session: ClientSession) -> CallToolResult:
+        """The answer to a call, or ConnectionError once the connection has ended without one.
+
+        The end of a server by address closes nothing, so it is asked now and then whether it is there.
+        """
+        assert self.task
+        answering = asyncio.create_task(call)
+        asking = asyncio.create_task(_keep_asking(session)) if self.server.url else None
+        try:
+            await asyncio.wait((answering, self.task), return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                raise ConnectionError
+            return answering.result()
+        finally:
+            answering.cancel()
+            if asking:
+                asking.cancel()
+
+
+async def _keep_asking(session: ClientSession) -> None:
+    """A server that cannot be reached ends the connection."""
+    with suppress(Exception):
+        while True:
+            await asyncio.sleep(_ASK_SECONDS)
+            await session.send_ping()
 
 
 @asynccontextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,11 @@ from playground.app.tool_servers.tools import MOST_TOOLS, ServerTool, text_of_re
 from playground.chat.tools.arguments import CallRefused
 from playground.errors import PlaygroundError
 from playground.settings import load_settings
+from tests.support.playground_process import free_port
 
 SERVER = """
 import os, sys
-from mcp.server.fastmcp import FastMCP
+from mcp.server.fastmcp import Context, FastMCP
 
 server = FastMCP("notes", host="127.0.0.1", port=int(os.environ.get("PORT", "0")))
 
@@ -48,6 +52,11 @@ async def hang() -> str:
 def die() -> str:
     "Ends the server."
     os._exit(3)
+
+@server.tool()
+def key_sent(context: Context) -> str:
+    "The key that came with the request."
+    return context.request_context.request.headers["authorization"]
 
 server.run(sys.argv[1])
 """
@@ -96,7 +105,7 @@ def test_the_tools_of_a_server_are_offered_and_called(connect: Callable[..., Too
     servers = connect(KEY="with a key")
     assert not servers.problems
     names = [one.offered_name for one in servers.tools(("calculator",))]
-    assert names == ["reverse", "notes_calculator", "fail", "hang", "die"]
+    assert names == ["reverse", "notes_calculator", "fail", "hang", "die", "key_sent"]
     assert tool(servers, "reverse").tool["function"]["parameters"]["required"] == ["text"]
     assert call(servers, "reverse", text="fox") == "xof"
     assert call(servers, "notes_calculator", expression="1") == "from the server with a key"
@@ -116,6 +125,32 @@ def test_a_server_that_dies_says_so_and_is_started_again(connect: Callable[..., 
     with pytest.raises(CallRefused, match="has ended"):
         call(servers, "die")
     assert call(started(servers), "reverse", text="fox") == "xof"
+
+
+def test_a_server_by_address_works_the_same_and_its_end_is_noticed(program: Path) -> None:
+    port = free_port()
+    environment = {**os.environ, "PORT": str(port)}
+    command = [sys.executable, str(program), "streamable-http"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        address = ToolServer.model_validate(
+            {"url": f"http://127.0.0.1:{port}/mcp", "headers": {"Authorization": "Bearer key"}}
+        )
+        servers = started(ToolServers({"notes": address}))
+        while servers.problems and process.poll() is None:  # it does not listen yet
+            time.sleep(0.1)
+            servers = started(servers)
+        try:
+            assert call(servers, "reverse", text="fox") == "xof"
+            assert call(servers, "key_sent") == "Bearer key"
+            with pytest.raises(CallRefused, match="the notes are locked"):
+                call(servers, "fail")
+            with pytest.raises(CallRefused, match="has ended"):
+                call(servers, "die")
+            started(servers)
+            assert not servers.tools() and "The MCP server notes cannot be used" in servers.problems[0]
+        finally:
+            process.kill()
+            servers.close()
 
 
 @pytest.mark.parametrize(
