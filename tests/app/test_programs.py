@@ -11,15 +11,17 @@ import pytest
 
 from playground.app.programs.calls import LoadChoice
 from playground.app.programs.pairs import AgentPair
-from playground.app.programs.service import ProgramService, StoppedHere
+from playground.app.programs.service import NotForThis, ProgramService, StoppedHere
 from playground.app.services import Services
 from playground.chat.programs.reply import ProgramRequest
 from playground.chat.template.message import Message
 from playground.engine.protocol import GREEDY
+from playground.engine.remote.registry import ServerRegistry
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
 from playground.llama.params import DeviceChoice
 from playground.quantize.quantize import quantize_file
+from playground.servers import RemoteServer
 from playground.settings import load_settings
 from playground.web.html.programs import agent_pairs, connect_card, program_calls
 from tests.conftest import GPU, Gpus
@@ -108,7 +110,11 @@ def test_the_panel_shows_a_key_to_nobody_but_its_owner(service: ProgramService) 
     assert "is off here" in card(host="0.0.0.0")
 
 
-def test_a_model_that_is_not_here_is_refused(service: ProgramService) -> None:
+def test_a_model_that_is_not_here_is_refused(services: Services, service: ProgramService) -> None:
+    services.remotes = ServerRegistry((RemoteServer("workshop", "http://127.0.0.1:9/v1"),))
+    with pytest.raises(NotForThis, match=r"qwen@workshop runs on another server\. Ask that server"):
+        list(service.reply(AGENT, "qwen@workshop", SUM))
+    services.remotes.close()
     with pytest.raises(PlaygroundError, match="no model"):
         list(service.reply(AGENT, "nobody/nothing:Q4_0", SUM))
 

@@ -160,7 +160,9 @@ def test_an_agent_that_speaks_anthropics_interface_is_answered(running: Playgrou
     assert called["stop_reason"] == "tool_use" and set(called["content"][-1]["input"]) == {"city"}
     result = {"type": "tool_result", "tool_use_id": called["content"][-1]["id"], "content": "18 degrees"}
     talk = [question, {"role": "assistant", "content": called["content"]}, {"role": "user", "content": [result]}]
-    assert ask(messages=talk, tools=[tool]).json()["usage"]["input_tokens"] > called["usage"]["input_tokens"]
+    asked, answered = called["usage"], ask(messages=talk, tools=[tool]).json()["usage"]
+    assert answered["cache_read_input_tokens"] > 0
+    assert sum(answered.values()) - answered["output_tokens"] > sum(asked.values()) - asked["output_tokens"]
     refused = ask(max_tokens=0)
     assert refused.status_code == 400 and refused.json()["error"]["type"] == "invalid_request_error"
 

@@ -77,6 +77,10 @@ class ProgramService:
         try:
             return library.find_file(name.strip(), by_path=self._settings.allow_local_files)
         except PlaygroundError:
+            if any(name.strip().endswith(f"@{offer.server}") for offer in self._services.remotes.list_servers()):
+                raise NotForThis(
+                    f"{name.strip()} runs on another server.", "Ask that server: it speaks this interface itself."
+                ) from None
             if library.find_embedding_file(name.strip()):
                 raise NotForThis(
                     f"{name.strip()} turns texts into vectors and cannot chat.", "Ask it at /v1/embeddings."

@@ -157,7 +157,12 @@ class MessagesForm(AnswerForm):
 
     @property
     def _usage(self) -> Json:
-        return {"input_tokens": self.usage["prompt_tokens"], "output_tokens": self.usage["completion_tokens"]}
+        usage = self.usage
+        cached = usage["prompt_tokens_details"]["cached_tokens"]
+        return {
+            "input_tokens": usage["prompt_tokens"] - cached, "cache_read_input_tokens": cached,
+            "output_tokens": usage["completion_tokens"],
+        }  # fmt: skip
 
     def _message(self, blocks: list[Json], reason: str | None) -> Json:
         return {
