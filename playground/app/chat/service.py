@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from playground.app.chat.keeping import ChatKeeping
+from playground.app.chat.opening import ModelOpener, at_place_of_reply
 from playground.app.chat.tools import MOST_ROUNDS, TOO_MANY_ROUNDS, ToolRunner
 from playground.app.chat.updates import (
     ChatRequest,
@@ -25,9 +26,8 @@ from playground.app.chat.updates import (
     refused_update,
 )
 from playground.app.loaded_models import LoadedModels
-from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, Notice, WorkProgress, log_refusal
+from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, Notice, log_refusal
 from playground.app.model_picker.choice import ModelChoice
-from playground.app.model_picker.makeable_levels import quantization_progress
 from playground.app.model_picker.service import ModelPickerService
 from playground.app.resumable import ResumableReplies
 from playground.chat.conversation import NOTHING_WRITTEN, Lease, ReplyUpdate, WrittenReply, stream_reply
@@ -38,11 +38,9 @@ from playground.chat.session import NOT_RUN, ChatSession, ModelUsed, read_instru
 from playground.chat.speed_trace import SpeedTrace
 from playground.chat.template.message import Message, Tool
 from playground.chat.tools.built_in import AttachedText
-from playground.engine.local.pool import LoadStatus, ModelLease, ModelPool
+from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import Finished, Queued, Remark, Token
 from playground.engine.remote.protocol import RemoteModel
-from playground.engine.zerogpu.engine import ZeroGpuLease
-from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor, Work
 from playground.models.model_file import ModelFile
@@ -81,7 +79,7 @@ class ChatService:
         self.tools = tools or ToolRunner()
         self.keeping = ChatKeeping(self.runs, self.limits, self.replies)
         self._settings = settings
-        self._pool = pool
+        self._opener = ModelOpener(settings, pool, picker, loaded_models)
         self._interval_seconds = 1 / settings.updates_per_second
 
     # --- what a visitor does ---
@@ -262,7 +260,7 @@ class ChatService:
         yield replace(last, loaded_models=self.loaded_models.view(choice))
 
     def _load(self, choice: ModelChoice, allow_unfit: bool, run: Run) -> Generator[ChatUpdate, None, ChatUpdate]:
-        opened = yield from self._open(choice, run, allow_unfit=allow_unfit)
+        opened = yield from self._opener.open_model(choice, run, allow_unfit=allow_unfit)
         if opened is None:
             return ChatUpdate(phase="rest", progress=_stop_reason(run) or Notice("Loading cancelled."))
         with opened.lease:
@@ -271,7 +269,7 @@ class ChatService:
     def _reply(
         self, session: ChatSession, request: ChatRequest, goal: _Goal, run: Run
     ) -> Generator[ChatUpdate, None, ChatUpdate]:
-        opened = yield from _as_opening(session, goal.message, self._open(request.choice, run))
+        opened = yield from at_place_of_reply(session, goal.message, self._opener.open_model(request.choice, run))
         if opened is None:
             why = _stop_reason(run) or Notice("Loading cancelled.")
             return ChatUpdate(goal.instead, phase="rest", progress=CLEAR, problem=why)
@@ -305,56 +303,6 @@ class ChatService:
             if request.tools != "allowed":
                 return last
             yield ChatUpdate(session, Message("assistant", ""), activity=last.activity, context=last.context)
-
-    def _open(
-        self, choice: ModelChoice, run: Run, *, allow_unfit: bool = False
-    ) -> Generator[ChatUpdate, None, _OpenedModel | None]:
-        """The chosen model, made first if its level is not here yet, and loaded; None if the run was stopped."""
-        model = yield from self._make(choice, run)
-        lease = (yield from self._lease(model, choice, run, allow_unfit)) if model else None
-        return _OpenedModel(model, lease) if model and lease else None
-
-    def _make(self, choice: ModelChoice, run: Run) -> Generator[ChatUpdate, None, ModelFile | RemoteModel | None]:
-        model: ModelFile | RemoteModel | None
-        was_made = False
-        with closing(self.picker.prepare_model(choice, run.is_stopped, run.visitor)) as making:
-            try:
-                while True:
-                    progress = next(making)
-                    was_made = True
-                    run.restart_wait()  # the making has a time limit of its own
-                    yield ChatUpdate(progress=quantization_progress(choice.level, progress))
-            except StopIteration as end:
-                model = end.value
-        if was_made and model:
-            yield ChatUpdate(has_new_level=True)
-        return model
-
-    def _lease(
-        self, model: ModelFile | RemoteModel, choice: ModelChoice, run: Run, allow_unfit: bool
-    ) -> Generator[ChatUpdate, None, Lease | None]:
-        """Yields how far the load is, or what it waits for."""
-        loading: Generator[LoadStatus, None, Lease]
-        zerogpu = self.picker.zerogpu if choice.device.is_zerogpu else None
-        if isinstance(model, RemoteModel):
-            loading, stage = self.picker.servers.lease_model(model), f"Asking {model.server}"
-        else:
-            context = self.picker.context_parameters(choice)
-            allow_unfit = allow_unfit and self._settings.allow_load_anyway
-            here = self._pool.lease_model(model.path, context, allow_unfit=allow_unfit, wait_for_memory=True)
-            loading = _on_zerogpu(here, zerogpu, run.visitor) if zerogpu else here
-            stage = f"Loading {model.display_name} · {model.level}"
-        run.close_if_abandoned(loading)
-        with closing(loading):
-            while not run.is_stopped():
-                try:
-                    status = next(loading)
-                except StopIteration as end:
-                    lease: Lease = end.value
-                    return lease
-                waits = self.loaded_models.waiting_sentence(status.waiting)
-                yield ChatUpdate(progress=WorkProgress(waits) if waits else WorkProgress(stage, status.fraction))
-        return None
 
     def _stream(
         self, lease: Lease, session: ChatSession, goal: _Goal, run: Run, tools: tuple[Tool, ...]
@@ -425,39 +373,6 @@ class _Goal:
         """The end of the whole reply, also of the part that was there before."""
         before = self.instead.last_end if self.written else None
         return replace(finished, timings=before.timings.continued_by(finished.timings)) if before else finished
-
-
-@dataclass(frozen=True)
-class _OpenedModel:
-    """A model that can be used now."""
-
-    model: ModelFile | RemoteModel
-    lease: Lease
-
-
-def _on_zerogpu(
-    loading: Generator[LoadStatus, None, ModelLease], zerogpu: ZeroGpu, visitor: Visitor
-) -> Generator[LoadStatus, None, ZeroGpuLease]:
-    lease = yield from loading
-    return ZeroGpuLease(lease, zerogpu, visitor.person)
-
-
-def _as_opening(
-    session: ChatSession, before: Message | None, opening: Generator[ChatUpdate, None, _OpenedModel | None]
-) -> Generator[ChatUpdate, None, _OpenedModel | None]:
-    """How far the making or the load is, told where the reply will stand."""
-    try:
-        while True:
-            update = next(opening)
-            if isinstance(update.progress, WorkProgress):
-                growing = before or Message("assistant", "")
-                update = replace(update, session=session, growing=growing, opening=update.progress, progress=None)
-            yield update
-    except StopIteration as end:
-        opened: _OpenedModel | None = end.value
-        return opened
-    finally:
-        opening.close()
 
 
 def _finished(
