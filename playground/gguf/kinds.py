@@ -72,7 +72,7 @@ _KIND_OF_ARCHITECTURE: Final[dict[str, FileKind]] = {
     "parler-tts": "speech", "orpheus": "speech", "dia": "speech", "outetts": "speech", "bark": "speech",
     "encodec": "speech", "csm": "speech",
 }  # fmt: skip
-_POOLING_RANK: Final = 4  # llama.cpp's LLAMA_POOLING_TYPE_RANK; 1 to 3 are mean, first and last token
+_POOLING_LAST, _POOLING_RANK = 3, 4  # llama.cpp's LLAMA_POOLING_TYPE_…; 1 and 2 are mean and first token
 _RERANKER_TENSORS: Final = frozenset(("cls.weight", "cls.output.weight"))
 _IMATRIX_ENDINGS: Final = (".in_sum2", ".counts")
 
@@ -115,6 +115,18 @@ def kind_of_header(metadata: Mapping[str, Any], tensor_names: frozenset[str]) ->
     if not tensor_names and "tokenizer.ggml.model" in metadata and "split.count" not in metadata:
         return "vocabulary"
     return "model"
+
+
+def embeds_by_last_token(metadata: Mapping[str, Any]) -> bool:
+    """Whether each token of a text looks only at those before it, and the last one stands for the whole text.
+
+    Such a model is made from one that writes, as Qwen3-Embedding is; a text can be read in pieces.
+    """
+    architecture = metadata.get("general.architecture") or ""
+    looks_back = architecture not in _KIND_OF_ARCHITECTURE and (
+        metadata.get(f"{architecture}.attention.causal") is not False
+    )
+    return looks_back and metadata.get(f"{architecture}.pooling_type") == _POOLING_LAST
 
 
 def no_chat_model(kind: FileKind) -> str:

@@ -19,6 +19,7 @@ from playground.llama.devices import find_device, ggml_function
 from playground.llama.made_up_devices import is_made_up, make_up_device
 
 KvType = Literal["f16", "q8_0", "q4_0"]
+Embeds = Literal["", "at once", "in pieces"]
 KV_TYPES: Final[dict[KvType, int]] = {
     "f16": llama_cpp.GGML_TYPE_F16,
     "q8_0": llama_cpp.GGML_TYPE_Q8_0,
@@ -151,7 +152,8 @@ class ContextParameters:
     slots: sequences that can be decoded at once; their logits are reserved in the compute buffer.
     scored_rows: tokens of a batch that may all want their logits, where a text is scored; 0 where replies are written.
     device: where it shall run, by choice. placement: where it runs, once that is decided.
-    embeds: texts are turned into vectors, each read in one batch, which is as large as the context.
+    embeds: texts are turned into vectors, each read in one batch, which is as large as the context. It is computed at
+        once, since every token may look at all others, or in pieces, where each looks back and the last one counts.
     """
 
     context_size: int
@@ -161,7 +163,7 @@ class ContextParameters:
     device: DeviceChoice = AUTOMATIC_CHOICE
     placement: Placement = CPU_ONLY
     v_type: KvType | None = None
-    embeds: bool = False
+    embeds: Embeds = ""
 
     def __post_init__(self) -> None:
         if self.context_size < 1 or self.slots < 1:
@@ -179,9 +181,9 @@ class ContextParameters:
         return cls(tokens, kv_type, slots=1, scored_rows=SCORED_ROWS, placement=placement, v_type=v_type)
 
     @classmethod
-    def for_embedding(cls, tokens: int) -> ContextParameters:
+    def for_embedding(cls, tokens: int, embeds: Embeds = "at once") -> ContextParameters:
         """The context in which texts of up to so many tokens are turned into vectors, one after the other."""
-        return cls(tokens, slots=1, embeds=True)
+        return cls(tokens, slots=1, embeds=embeds)
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> ContextParameters:
@@ -255,9 +257,10 @@ def context_parameters(chosen: ContextParameters, threads: int = 1) -> llama_cpp
     params.n_ubatch = min(params.n_batch, BATCH_TOKENS if is_cpu else GPU_MICRO_BATCH_TOKENS)
     params.n_seq_max = chosen.slots
     params.n_outputs_max = max(chosen.slots, chosen.scored_rows)
-    if chosen.embeds:  # every token looks at all others, so they are computed at once
+    if chosen.embeds:
         params.embeddings = True
-        params.n_batch = params.n_ubatch = params.n_outputs_max = chosen.cells
+        params.n_batch = params.n_outputs_max = chosen.cells
+        params.n_ubatch = chosen.cells if chosen.embeds == "at once" else min(params.n_ubatch, chosen.cells)
     params.n_threads = params.n_threads_batch = threads
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
     params.type_k = KV_TYPES[chosen.kv_type]

@@ -21,8 +21,9 @@ from playground.chat.programs.reply import ProgramRequest, ReplyPiece, stream_ch
 from playground.engine.local.load_queue import LoadedModel
 from playground.engine.local.pool import ModelLease
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
+from playground.gguf.kinds import embeds_by_last_token
 from playground.limits.runs import Run, Visitor
-from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters, DeviceChoice
+from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters, DeviceChoice, Embeds
 from playground.models.model_file import ModelFile
 
 INTERVAL_SECONDS: Final = 0.05  # between two pieces of a reply
@@ -227,7 +228,9 @@ class ProgramService:
         self, file: ModelFile, texts: Sequence[str], choice: LoadChoice, run: Run
     ) -> Generator[ReplyPiece, None, None]:
         size = self._context_size(file, choice)
-        context = self._context(file, choice) or ContextParameters.for_embedding(size)
+        metadata = self._services.library.header(file.path).metadata
+        embeds: Embeds = "in pieces" if embeds_by_last_token(metadata) else "at once"
+        context = self._context(file, choice) or ContextParameters.for_embedding(size, embeds)
         lease = yield from self._loaded(file, context, run)
         with lease:
             run.release_if_abandoned(lease.release)
