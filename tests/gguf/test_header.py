@@ -21,6 +21,7 @@ from playground.gguf.header import (
     read_header,
     write_stand_in,
 )  # fmt: skip
+from playground.gguf.kinds import embeds_by_last_token
 from tests.support.model_bytes import (
     ARCHITECTURE,
     ARRAY,
@@ -285,6 +286,14 @@ def any_pair(key: str, value: str | int) -> bytes:
     if isinstance(value, bool):
         return pair(key, BOOL, bytes([value]))
     return text_pair(key, value) if isinstance(value, str) else number_pair(key, value)
+
+
+def test_only_a_model_that_looks_back_reads_a_text_for_a_vector_in_pieces() -> None:
+    assert embeds_by_last_token({"general.architecture": "qwen3", "qwen3.pooling_type": 3})
+    assert not embeds_by_last_token({"general.architecture": "qwen3", "qwen3.pooling_type": 1})
+    assert not embeds_by_last_token({"general.architecture": "bert", "bert.pooling_type": 3})
+    both_ways = {"general.architecture": "qwen3", "qwen3.pooling_type": 3, "qwen3.attention.causal": False}
+    assert not embeds_by_last_token(both_ways)
 
 
 @pytest.mark.parametrize(("said", "kind"), [("adapter", "adapter"), ("mmproj", "projector"), ("model", "model")])

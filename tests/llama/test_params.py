@@ -9,6 +9,7 @@ from playground.llama.params import (
     ALL_LAYERS,
     CPU_ONLY,
     ContextParameters,
+    Embeds,
     Placement,
     context_parameters,
     model_parameters,
@@ -25,6 +26,12 @@ def test_a_batch_is_as_large_as_the_device_takes(placement: Placement, batch: in
     assert (params.n_batch, params.n_ubatch) == (batch, at_once)
     small = context_parameters(ContextParameters(256, placement=placement))
     assert small.n_batch == small.n_ubatch == 256
+
+
+@pytest.mark.parametrize(("embeds", "at_once"), [("at once", 1024), ("in pieces", 256)])
+def test_a_text_for_a_vector_is_one_batch(embeds: Embeds, at_once: int) -> None:
+    params = context_parameters(ContextParameters.for_embedding(1000, embeds))
+    assert params.embeddings and (params.n_batch, params.n_outputs_max, params.n_ubatch) == (1024, 1024, at_once)
 
 
 @pytest.mark.parametrize(("placement", "is_there"), [(CPU_ONLY, False), (HALF, True), (WHOLE, True)])
