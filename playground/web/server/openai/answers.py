@@ -28,7 +28,7 @@ _REASONS: Final[dict[FinishReason, str]] = {
 Json = dict[str, Any]
 
 
-class Choice:
+class ReplyChoice:
     """One reply to the request, collected from its pieces. keeps_tokens: for their probabilities."""
 
     def __init__(self, index: int, *, keeps_tokens: bool) -> None:
@@ -70,7 +70,7 @@ class AnswerForm:
             "system_fingerprint": FINGERPRINT,
         }
         self._top = top
-        self._choices = [Choice(index, keeps_tokens=top is not None) for index in range(choices)]
+        self._choices = [ReplyChoice(index, keeps_tokens=top is not None) for index in range(choices)]
 
     def add(self, piece: ReplyPiece) -> None:
         self._choices[piece.choice].add(piece)
@@ -150,7 +150,7 @@ class ChatForm(AnswerForm):
             "usage": self.usage, "timings": self.timings,
         }  # fmt: skip
 
-    def _whole_choice(self, one: Choice) -> Json:
+    def _whole_choice(self, one: ReplyChoice) -> Json:
         message: Json = {"role": "assistant", "content": one.text}
         if one.thinking:
             message["reasoning_content"] = one.thinking
@@ -160,7 +160,7 @@ class ChatForm(AnswerForm):
         logprobs = None if self._top is None else {"content": self._probabilities(one.tokens)}
         return {"index": one.index, "message": message, "finish_reason": one.finish_reason, "logprobs": logprobs}
 
-    def _delta(self, one: Choice, delta: Json, tokens: Sequence[Token] = ()) -> Json:
+    def _delta(self, one: ReplyChoice, delta: Json, tokens: Sequence[Token] = ()) -> Json:
         choice: Json = {"index": one.index, "delta": delta, "finish_reason": None}
         if tokens and self._top is not None:
             choice["logprobs"] = {"content": self._probabilities(tokens)}
@@ -198,7 +198,7 @@ class CompletionForm(AnswerForm):
         choices = [self._part(one, self._echo + one.text, one.tokens) for one in self._choices]
         return self.chunk(choices, usage=self.usage, timings=self.timings)
 
-    def _part(self, one: Choice, text: str, tokens: Sequence[Token]) -> Json:
+    def _part(self, one: ReplyChoice, text: str, tokens: Sequence[Token]) -> Json:
         is_end = not tokens or one.finished is not None
         return {
             "index": one.index, "text": text, "finish_reason": one.finish_reason if is_end else None,
