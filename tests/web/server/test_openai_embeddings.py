@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class _CountingModel:
     def tokenize_whole(self, text: str) -> list[int]:
         return list(text.encode())
 
-    def embed(self, tokens: list[int]) -> Any:
+    def embed(self, tokens: Sequence[int]) -> Any:
         if bytes(tokens) == b"stop" and not self.was_aborted:
             self.was_aborted = True
             raise Aborted
