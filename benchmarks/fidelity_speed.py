@@ -2,15 +2,17 @@
 
 Figures: both read the same 4,096 tokens in windows of 512 and score the second half of each, so every figure must be
 the same; the largest difference is told. Time: the tool's two passes (reference, then level, with its loads), and the
-playground's over the same text, as the Measure tab reads it: windows of 2,048 tokens that overlap by half. The models:
-the starter as it is, and its Q2_0, made first. TOOL is a built `llama-perplexity` of the same llama.cpp.
+playground's over the same tokens, as the Measure tab reads its six texts. The processor's time is told, too: on a busy
+computer, with one core (`taskset -c 0`), it is what can be compared. The models: the starter as it is, and a level of
+it, made first. TOOL is a built `llama-perplexity` of the same llama.cpp; benchmarks/README.md says how to build it.
 
-    python -m benchmarks.fidelity_speed TOOL
+    python -m benchmarks.fidelity_speed TOOL [LEVEL] [ROUNDS]
 """
 
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,6 @@ from playground.measure.texts import MeasuredText, six_texts
 
 TOKENS = 4096
 WINDOW = 512
-ROUNDS = 3
 SMALL = ContextParameters(256, slots=1)
 FIGURES = {  # the tool's line -> our name, and by what its number is multiplied
     r"Mean PPL\(Q\)": ("perplexity", 1.0),
@@ -53,6 +54,21 @@ def text_of_tokens(path: Path) -> str:
     return text[:low]
 
 
+def texts_of(text: str) -> list[MeasuredText]:
+    """The six texts again, out of what `text_of_tokens` made of them."""
+    texts, left = list[MeasuredText](), text
+    for each in six_texts():
+        piece, left = left[: len(each.text)], left[len(each.text) + 2 :]
+        texts += [MeasuredText(each.category, piece)] if len(piece) > 2 else []
+    return texts
+
+
+def processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def tool_passes(tool: Path, reference: Path, level: Path, text: Path, base: Path) -> tuple[float, str]:
     """Seconds of both passes, and what the second prints."""
     usual = [str(tool), "-f", str(text), "-c", str(WINDOW), "-t", str(cores()), "--kl-divergence-base", str(base)]
@@ -64,9 +80,8 @@ def tool_passes(tool: Path, reference: Path, level: Path, text: Path, base: Path
 
 def own_passes(opened: Services, reference: Path, level: Path, text: str, folder: Path) -> float:
     """Seconds of the same, as a run of the Measure tab."""
-    opened.pool.unload_idle_models()
     started = time.perf_counter()
-    with ReferenceReading(opened.pool, [MeasuredText("all", text)], folder) as reading:
+    with ReferenceReading(opened.pool, texts_of(text), folder) as reading:
         for number, path in enumerate((reference, level)):
             loading = opened.pool.lease_model(path, SMALL)
             while True:
@@ -78,6 +93,7 @@ def own_passes(opened: Services, reference: Path, level: Path, text: str, folder
             with lease:
                 for _ in reading.read_level(lease) if number else reading.read_reference(lease):
                     pass
+            opened.pool.unload_idle_models()
     return time.perf_counter() - started
 
 
@@ -120,20 +136,28 @@ def _scores(engine: LocalEngine, text: str, file: Path, *, against_reference: bo
 
 
 def main() -> None:
-    tool = Path(sys.argv[1])
+    tool, level_name, rounds = [*sys.argv[1:], *("", "Q4_0", "3")[len(sys.argv) - 1 :]][:3]
     with tempfile.TemporaryDirectory() as name, services() as opened:
         folder = Path(name)
-        reference, level = starter(), made("Q2_0", folder)
+        reference, level = starter(), made(level_name, folder)
         text = text_of_tokens(reference)
         (folder / "text.txt").write_text(text, encoding="utf-8")
-        own_times, tool_times, printed = [], [], ""
-        for _ in range(ROUNDS):
-            seconds, printed = tool_passes(tool, reference, level, folder / "text.txt", folder / "base.bin")
+        own_times, tool_times, own_work, tool_work, printed = [], [], [], [], ""
+        for _ in range(int(rounds)):
+            before = processor_seconds()
+            seconds, printed = tool_passes(Path(tool), reference, level, folder / "text.txt", folder / "base.bin")
+            between = processor_seconds()
             tool_times.append(seconds)
             own_times.append(own_passes(opened, reference, level, text, folder))
+            tool_work.append(between - before)
+            own_work.append(processor_seconds() - between)
         (folder / "reference.bin").touch()
         own, theirs = own_figures(reference, level, text, folder / "reference.bin"), tool_figures(printed)
     rows = [("tool, seconds", f"{min(tool_times):.1f}"), ("playground, seconds", f"{min(own_times):.1f}")]
+    rows += [
+        ("tool, processor seconds", f"{min(tool_work):.1f}"),
+        ("playground, processor seconds", f"{min(own_work):.1f}, {min(own_work) / min(tool_work):.2f} of the tool's"),
+    ]
     worst = 0.0
     for figure, value in theirs.items():
         difference = abs(own[figure] / value - 1) if value else abs(own[figure])
