@@ -40,6 +40,7 @@ from playground.web.api import offer_api
 from playground.web.gradio_private import (
     check_gradio,
     keep_no_analytics,
+    keep_rows_of_shut_tabs,
     leave_out_the_hubs_header,
     open_no_second_port,
     report_progress_in_one_place,
@@ -185,6 +186,7 @@ def build_app(
     report_progress_in_one_place(page, head)
     wrap_generators(page, never_empty)
     send_updates_whole()
+    keep_rows_of_shut_tabs()
     keep_no_analytics(page)
     rest_while_idle(page)
     return page

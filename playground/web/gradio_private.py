@@ -7,6 +7,7 @@ traceback in the middle of a visit.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import re
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
-from gradio import http_server, routes, utils
+from gradio import blocks, http_server, routes, utils
 from gradio.state_holder import StateHolder
 from gradio.utils import SpacesReloader, get_upload_folder
 from gradio_client import Client
@@ -174,6 +175,31 @@ class _WholeUpdates:
         if isinstance(old, dict) and isinstance(new, dict) and old != new:
             return [["replace", [], new]]
         return self._usual(old, new)
+
+
+def keep_rows_of_shut_tabs() -> None:
+    """Let an update that names no property of a `gr.HTML`'s template leave them all as they are.
+
+    Gradio takes the mark of an update for a property and sends it in place of the others. What stands in a tab that was
+    never opened loses its rows by that, and an event sends such an update to each of its outputs that it does not name.
+    """
+    _check(blocks, ("postprocess_update_dict",))
+    usual = blocks.postprocess_update_dict
+    if getattr(usual, "keeps_properties", False):
+        return
+
+    @functools.wraps(usual)
+    def postprocess(*values: Any, **named: Any) -> dict[str, Any]:
+        update: dict[str, Any] = usual(*values, **named)
+        properties = update.get("props")
+        if isinstance(properties, dict):
+            properties.pop("__type__", None)
+            if not properties:
+                del update["props"]
+        return update
+
+    postprocess.keeps_properties = True  # type: ignore[attr-defined]
+    blocks.postprocess_update_dict = postprocess
 
 
 def keep_no_analytics(page: gr.Blocks) -> None:

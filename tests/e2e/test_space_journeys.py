@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.e2e.test_chat import SUM, ask_and_wait
-from tests.e2e.visitor import Visitor
+from tests.e2e.visitor import Visitor, without_dice
 from tests.support.playground_process import PlaygroundProcess
 from tests.support.space_process import SPACE, space_process
 from tests.support.zerogpu_service import ZeroGpuService, libraries, visitors_token, zerogpu_service
@@ -76,6 +76,7 @@ def test_zerogpu_writes_where_it_is_chosen_until_the_quota_is_gone(
     page.get_by_role("radio", name="ZeroGPU").check()
     expect(page.locator("#chat-zerogpu")).to_contain_text("120 s without an account")
 
+    without_dice(page)
     ask_and_wait(page, SUM)
     expect(page.locator("#chat-problem")).to_contain_text("of ZeroGPU's time")
     expect(page.locator("#chat-log")).to_contain_text("4")

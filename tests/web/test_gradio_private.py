@@ -10,7 +10,13 @@ import pytest
 from gradio import utils
 
 from playground.errors import PlaygroundError
-from playground.web.gradio_private import WRITTEN_FOR, WaitingLoop, check_gradio, send_updates_whole
+from playground.web.gradio_private import (
+    WRITTEN_FOR,
+    WaitingLoop,
+    check_gradio,
+    keep_rows_of_shut_tabs,
+    send_updates_whole,
+)
 
 
 def a_page() -> gr.Blocks:
@@ -66,6 +72,25 @@ def test_a_message_holds_an_update_whole_and_a_text_as_what_was_added() -> None:
     assert diff(shown, nothing) == [["replace", [], nothing]]
     assert diff(shown, dict(shown)) == []
     assert diff("Well, ", "Well, here") == [["append", [], "here"]]
+
+
+def test_an_update_without_rows_leaves_those_of_a_list_as_they_are() -> None:
+    keep_rows_of_shut_tabs()
+    keep_rows_of_shut_tabs()  # of a second page
+    with gr.Blocks(analytics_enabled=False) as page:
+        shown = gr.HTML("", html_template="${rows}", rows="<p>one</p>")
+        gr.Button().click(lambda: gr.skip(), None, shown)
+        gr.Button().click(lambda: {shown: gr.HTML(visible=False)}, None, shown)
+        gr.Button().click(lambda: {shown: gr.HTML(rows="<p>two</p>")}, None, shown)
+
+    def sent(number: int) -> dict[str, object]:
+        event = page.fns[number]
+        answer = event.fn() if event.fn else None
+        update = asyncio.run(page.postprocess_data(event, answer, None))[0]
+        assert isinstance(update, dict)
+        return {name: value for name, value in update.items() if name != "__type__"}
+
+    assert [sent(0), sent(1), sent(2)] == [{}, {"visible": False}, {"props": {"rows": "<p>two</p>"}}]
 
 
 async def cycles_of_the_event_loop(count: int = 1000) -> None:
