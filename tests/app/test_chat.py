@@ -12,7 +12,7 @@ import pytest
 
 from playground.app.chat.keeping import KeptChat
 from playground.app.chat.service import ChatService
-from playground.app.chat.updates import ChatRequest, ChatUpdate, LoadReport
+from playground.app.chat.updates import ChatRequest, ChatUpdate, LoadReport, ReplyActivity
 from playground.app.loaded_models import LoadedModels
 from playground.app.messages import WorkProgress
 from playground.app.model_picker.choice import ModelChoice
@@ -227,6 +227,16 @@ def test_a_cancelled_load_says_so(service: ChatService) -> None:
     next(loading)
     service.stop_work(ANNA)
     assert sentence(list(loading)[-1].progress) == "Loading cancelled."
+
+
+def test_a_question_whose_load_is_cancelled_leaves_the_page_ready(service: ChatService) -> None:
+    request = replace(BRIEFLY, choice=replace(STARTER, context_size=896))
+    updates = service.send_message(ANNA, ChatSession(), "Hi", request)
+    next(updates)
+    service.stop_work(ANNA)
+    last = list(updates)[-1]
+    assert sentence(last.problem) == "Loading cancelled."
+    assert last.phase == "rest" and last.activity == ReplyActivity()
 
 
 def test_attached_instructions_reach_the_model(service: ChatService) -> None:

@@ -272,7 +272,7 @@ class ChatService:
         opened = yield from at_place_of_reply(session, goal.message, self._opener.open_model(request.choice, run))
         if opened is None:
             why = _stop_reason(run) or Notice("Loading cancelled.")
-            return ChatUpdate(goal.instead, phase="rest", progress=CLEAR, problem=why)
+            return ChatUpdate(goal.instead, phase="rest", activity=ReplyActivity(), progress=CLEAR, problem=why)
         with opened.lease as lease:
             run.release_if_abandoned(lease.release)
             used = _model_used(opened.model, request.choice)

@@ -22,6 +22,7 @@ _MOST_GRID_LINES: Final = 4
 _LIMIT_WITHIN: Final = 1.6  # the memory of the computer is drawn where it is at most so many times the highest line
 _ABOVE: Final = 1.06  # room above the highest line
 _NAME_HEIGHT: Final = 7.0  # per cent of the chart: names of two levels are at least so far apart
+_LIMIT_HEIGHT, _LIMIT_WIDTH = 10.0, 50.0  # per cent of the chart that the name of a limit takes, on a phone
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,15 @@ class _Line:
 
 @dataclass(frozen=True)
 class _MemoryEnd:
-    """From here up the chart is shaded. kind: "gpu" where layers move to RAM, "all" where a model no longer fits."""
+    """From here up the chart is shaded. kind: "gpu" where layers move to RAM, "all" where a model no longer fits.
+
+    is_below: its name stands below it, because a level's line, or the chart's edge, is just above.
+    """
 
     kind: str
     y: float
     label: str
+    is_below: bool
 
 
 def memory_chart(view: FitView) -> str:
@@ -75,7 +80,7 @@ def memory_chart(view: FitView) -> str:
         grid=_grid(scale),
         contexts=[(_x(context, table), short_tokens(context)) for context in table.contexts],
         limits=[
-            _MemoryEnd(kind, _y(size, scale), f"{label}: {gigabytes(size)}")
+            _memory_end(kind, _y(size, scale), f"{label}: {gigabytes(size)}", lines)
             for kind, size, label in limits
             if size in drawn
         ],
@@ -91,6 +96,13 @@ def _limits(budget: Budget) -> list[tuple[str, int, str]]:
     if all(device.unified for device in budget.devices):
         return [("gpu", min(gpus, budget.usable), "On the GPU"), ("all", budget.usable, "All memory")]
     return [("gpu", gpus, "On the GPU"), ("all", gpus + budget.usable, "GPU and RAM")]
+
+
+def _memory_end(kind: str, y: float, label: str, lines: list[_Line]) -> _MemoryEnd:
+    near = [dot.y - y for line in lines for dot in line.dots if dot.x <= _LIMIT_WIDTH]
+    is_above_taken = any(-_LIMIT_HEIGHT < distance < 0 for distance in near)
+    is_below_taken = any(0 <= distance < _LIMIT_HEIGHT for distance in near)
+    return _MemoryEnd(kind, y, label, y < _LIMIT_HEIGHT or (is_above_taken and not is_below_taken))
 
 
 def _line(row: FitRow, table: FitTable, scale: float, *, is_chosen: bool) -> _Line:

@@ -236,6 +236,11 @@ def test_the_chart_is_shaded_from_where_memory_ends() -> None:
     assert "On the GPU: 7.59 GB" in with_gpu and "GPU and RAM: 38.9 GB" in with_gpu
 
 
+def test_the_name_of_a_limit_stands_below_it_where_a_line_is_just_above() -> None:
+    assert "gp-plot-below" not in memory_chart(view())
+    assert 'gp-plot-below" style' in memory_chart(view(21 * GB))
+
+
 def test_names_of_levels_in_the_chart_never_cover_each_other() -> None:
     alike = tuple(LevelSize(f"Q{number}", 7 * GB + number) for number in range(8, 0, -1))
     markup = memory_chart(replace(view(), table=fit_table(plans(), alike, CONTEXTS, 10 * GB)))
