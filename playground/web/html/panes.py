@@ -21,6 +21,7 @@ from playground.app.messages import CLEAR
 from playground.engine.protocol import Finished, Token
 from playground.text_format import UNKNOWN, bits, percent, speed
 from playground.web.html.answer_tokens import visible_token
+from playground.web.html.chat.markdown_parts import FENCE, MarkdownParts, TextPart
 from playground.web.html.compare import pane_line
 from playground.web.html.page import status_message
 from playground.web.html.templates import render
@@ -33,7 +34,6 @@ STEPS: Final = (
     (0.0, 3, "B would hardly ever say this"),
 )
 _SIDES: Final = ("a", "b")
-_FENCE: Final = "```"
 
 
 def pane_markup(
@@ -115,13 +115,15 @@ class _Run:
 
 def _plain_runs(text: str) -> list[_Run]:
     """A text without tokens, in the same parts."""
-    runs = []
-    for number, part in enumerate(text.split(_FENCE)):
+    runs, styles, start = [], MarkdownParts(text), 0
+    for number, part in enumerate(text.split(FENCE)):
         is_code = number % 2 == 1
-        shown = f"{_FENCE}{part}{_FENCE}" if is_code and number < text.count(_FENCE) else part
-        if is_code and number == text.count(_FENCE):  # not closed yet
-            shown = f"{_FENCE}{part}"
-        runs.append(_Run(is_code, [{"text": shown, "top": ""}]))
+        shown = f"{FENCE}{part}{FENCE}" if is_code and number < text.count(FENCE) else part
+        if is_code and number == text.count(FENCE):  # not closed yet
+            shown = f"{FENCE}{part}"
+        parts = [TextPart(shown)] if is_code else styles.parts(start, start + len(part))
+        runs.append(_Run(is_code, [{"parts": parts, "top": ""}]))
+        start += len(part) + len(FENCE)
     return runs
 
 
@@ -129,14 +131,18 @@ def _runs(tokens: Sequence[AnswerToken], position: int, names: tuple[str, str]) 
     runs: list[_Run] = []
     entry = _entry_place(tokens)
     written = ""
+    styles = MarkdownParts("".join(token.text for token in tokens))
     first_texts = _texts_at_difference(tokens)
     for place, token in enumerate(tokens):
-        was_code = written.count(_FENCE) % 2 == 1
+        was_code = written.count(FENCE) % 2 == 1
+        parts = styles.parts(len(written), len(written) + len(token.text))
         written += token.text
-        is_code = was_code or written.count(_FENCE) % 2 == 1
+        is_code = was_code or written.count(FENCE) % 2 == 1
         if not runs or runs[-1].is_code != is_code:
             runs.append(_Run(is_code))
-        runs[-1].tokens.append(_drawn_token(token, position, names, is_entry=place == entry, near=first_texts))
+        parts = [TextPart(token.text)] if is_code else parts
+        drawn = _drawn_token(token, position, names, parts, is_entry=place == entry, near=first_texts)
+        runs[-1].tokens.append(drawn)
     return runs
 
 
@@ -154,7 +160,13 @@ def _texts_at_difference(tokens: Sequence[AnswerToken]) -> set[str]:
 
 
 def _drawn_token(
-    token: AnswerToken, position: int, names: tuple[str, str], *, is_entry: bool, near: set[str]
+    token: AnswerToken,
+    position: int,
+    names: tuple[str, str],
+    parts: list[TextPart],
+    *,
+    is_entry: bool,
+    near: set[str],
 ) -> dict[str, Any]:
     step = disagreement_step(token.in_b) if position == 0 and token.is_scored and token.in_b is not None else 0
     sentence = _sentence(token, position)
@@ -170,7 +182,7 @@ def _drawn_token(
     elif token.is_first_difference and not text.strip():
         text = text.replace(" ", "␣").replace("\n", "⏎\n") or "∅"
     return {
-        "text": text,
+        "parts": parts if text == token.text else [TextPart(text)],
         "step": step,
         "is_first": token.is_first_difference,
         "is_entry": is_entry,

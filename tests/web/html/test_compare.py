@@ -251,6 +251,14 @@ def test_code_stands_in_a_fence_of_its_own() -> None:
     assert len(code) == 1 and "x = 1" in code[0] and "Done" not in code[0]
 
 
+def test_markdown_is_drawn_and_every_token_keeps_its_mark() -> None:
+    words = answered(token("**", 1), token("a", 2), token("** b", 3))
+    pane = pane_of(words, words, 0, fidelity_of([score("**", 0.9), score("a", 0.1), score("** b", 0.9)]))
+    assert re.findall(r"gp-token-(\d)", pane) == ["0", "2", "0"]
+    assert '><span class="gp-md-bold">a</span></span>' in pane
+    assert '><span class="gp-md-sign">**</span> b</span>' in pane
+
+
 @pytest.mark.parametrize(("probability", "step"), [(1.0, 0), (0.5, 0), (0.3, 1), (0.1, 2), (0.01, 3), (0.0, 3)])
 def test_less_probable_tokens_are_marked_more(probability: float, step: int) -> None:
     assert disagreement_step(probability) == step
