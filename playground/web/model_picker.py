@@ -120,11 +120,12 @@ class PickerComponents:
         chosen = {self.kv_type: view.choice.kv_type, self.thinking: thinking}
         return self.updates(view) | chosen | self.where.updates(view, is_new=True)
 
-    def updates(self, view: PickerView, written: ModelChoice | None = None) -> Updates:
+    def updates(self, view: PickerView, written: ModelChoice | None = None, chosen: Values | None = None) -> Updates:
         """The view of a choice, drawn. written: the choice that an earlier view of this redraw has written.
 
         Its values are not written again, because an update that is late would undo the visitor's next click. For the
-        same reason, the KV cache type and where it runs are left out: no view changes them.
+        same reason, the KV cache type and where it runs are left out: no view changes them. chosen: what the browser
+        sent, where a late update may have undone it.
         """
         choice = view.choice
         model: dict[str, Any] = {"value": choice.model}
@@ -134,6 +135,8 @@ class PickerComponents:
             model = model if written.model != choice.model else {}
             level = level if written.level != choice.level else {}
             context = context if written.context_size != choice.context_size else {}
+        kv_type = {self.kv_type: chosen[self.kv_type]} if chosen else {}
+        thinking: dict[str, Any] = {"value": chosen[self.thinking]} if chosen else {}
         bar = memory_bar_empty(view.problem or "Calculating memory …")
         if view.plan and view.verdict:
             bar = memory_bar(view.plan, view.usable, view.verdict) + device_bars(view.plan, view.budget, view.where)
@@ -147,9 +150,10 @@ class PickerComponents:
             self.model: gr.Dropdown(choices=list(view.models), **model),
             self.level: gr.HTML(rows=whole_name(chosen_name) + rows, **level),
             self.context: gr.HTML(rows=steps, **context),
-            self.thinking: gr.Radio(choices=_thinking_names(view)),
+            self.thinking: gr.Radio(choices=_thinking_names(view), **thinking),
             self.thinking_box: gr.Accordion(visible=bool(view.thinking)),
-            **self.where.updates(view),
+            **self.where.updates(view, chosen=chosen),
+            **kv_type,
             self.memory: bar,
             self.make: _make_button(view),
             self.drawn_model: choice.model,
@@ -253,14 +257,44 @@ def _build_server_form(group: str) -> ServerForm:
 
 
 def picker_views(
-    picker: PickerComponents, service: ModelPickerService, request: gr.Request, choice: ModelChoice
+    picker: PickerComponents,
+    service: ModelPickerService,
+    request: gr.Request,
+    choice: ModelChoice,
+    *,
+    fills: bool = False,
 ) -> Iterator[PickerView]:
-    """The views of a choice, until another redraw of the same picker begins."""
-    is_newest = picker.redraws.begin_redraw(str(request.session_hash))
+    """The views of a choice, until another redraw of the same picker begins.
+
+    fills: the page makes the choice, and `choice_updates` draws it, until the visitor chooses something.
+    """
+    is_newest = picker.redraws.begin_redraw(str(request.session_hash), fills=fills)
     for view in service.views(choice):
         if not is_newest():
             return
         yield view
+
+
+def fill_pickers(
+    pickers: Sequence[PickerComponents],
+    service: ModelPickerService,
+    request: gr.Request,
+    choices: Sequence[ModelChoice],
+) -> Iterator[Updates]:
+    """The choices that the page makes, drawn into pickers of a tab that may be shut: there only the last update counts.
+
+    So each update holds what those before it hold, without a picker in which the visitor has chosen meanwhile.
+    """
+    session = str(request.session_hash)
+    drawn: list[Updates] = []
+    newest = [picker.redraws.begin_redraw(session, fills=True) for picker in pickers]
+    for picker, choice in zip(pickers, choices, strict=True):
+        drawn.append({})
+        for view in service.views(choice):
+            drawn[-1] = picker.choice_updates(view)
+            shown = [part for part, is_newest in zip(drawn, newest, strict=False) if is_newest()]
+            if shown:
+                yield {component: value for part in shown for component, value in part.items()}
 
 
 def _thinking_names(view: PickerView) -> list[tuple[str, str]]:
@@ -290,7 +324,7 @@ def _quantization_updates(picker: PickerComponents, update: QuantizationUpdate) 
 
 def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
     """The picker is redrawn whenever the choice changes. Each tab fills its pickers itself, when the page opens."""
-    redraw = _redrawing(picker, service, after_click=True)
+    redraw = redrawing(picker, service, after_click=True)
 
     def redraw_another_model(request: gr.Request, values: Values) -> Iterator[Updates]:
         if picker.is_drawn(values):
@@ -309,7 +343,7 @@ def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
 
 def wire_redraw(picker: PickerComponents, service: ModelPickerService, after: Any) -> None:
     """The picker is redrawn after another event, such as a move of a dial that has set its level."""
-    after.then(_redrawing(picker, service, after_click=True), picker.inputs, picker.outputs, **_REDRAW)
+    after.then(redrawing(picker, service, after_click=True), picker.inputs, picker.outputs, **_REDRAW)
 
 
 def keep_pickers_current(
@@ -318,18 +352,22 @@ def keep_pickers_current(
     """Redraw every picker of the page when one of them, or another source, reports that the models have changed."""
     triggers = [source.change for source in (*(picker.models_changed for picker in pickers), *sources)]
     for picker in pickers:
-        gr.on(triggers, _redrawing(picker, service, after_click=False), picker.inputs, picker.outputs, **_REDRAW)
+        gr.on(triggers, redrawing(picker, service, after_click=False), picker.inputs, picker.outputs, **_REDRAW)
 
 
-def _redrawing(
+def redrawing(
     picker: PickerComponents, service: ModelPickerService, *, after_click: bool
 ) -> Callable[..., Iterator[Updates]]:
     """after_click: a person may click again meanwhile. Else the tab may be shut, where only the last update counts."""
 
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
         written: ModelChoice | None = None
+        # The last message of what filled the picker may come after the click, and must not undo it.
+        overtakes = after_click and picker.redraws.is_filled(str(request.session_hash))
+        chosen = values if overtakes else None
         for view in picker_views(picker, service, request, picker.read_choice(values)):
-            yield picker.updates(view, written)
+            yield picker.updates(view, written, chosen)
+            chosen = None
             written = view.choice if after_click else None
 
     return redraw

@@ -34,11 +34,19 @@ class Redraws:
     """Which redraw of a page is its newest: an older one that is still under way must not draw over it."""
 
     def __init__(self) -> None:
-        self._newest: PageValues[int] = PageValues()
+        self._newest: PageValues[tuple[int, bool]] = PageValues()
         self._numbers = itertools.count()
 
-    def begin_redraw(self, session: str) -> Callable[[], bool]:
-        """A function that says whether this redraw is still the newest of its page."""
+    def begin_redraw(self, session: str, *, fills: bool = False) -> Callable[[], bool]:
+        """A function that says whether this redraw is still the newest of its page.
+
+        fills: it writes values that the page chooses, as when it opens; its last message may reach the browser after
+        the visitor has chosen something else.
+        """
         number = next(self._numbers)
-        self._newest.set_value(session, number)
-        return lambda: self._newest.value_of(session, number) == number
+        self._newest.set_value(session, (number, fills))
+        return lambda: self._newest.value_of(session, (number, fills))[0] == number
+
+    def is_filled(self, session: str) -> bool:
+        """Whether the newest redraw of the page wrote values that the page had chosen."""
+        return self._newest.value_of(session, (0, False))[1]

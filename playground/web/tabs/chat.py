@@ -32,7 +32,7 @@ from playground.web.html.reply import (
     load_report,
     reply_details,
 )
-from playground.web.model_picker import wire_choices
+from playground.web.model_picker import picker_views, wire_choices
 from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values
@@ -269,7 +269,7 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
 
     def choose_loaded_model(request: gr.Request, pressed: Any) -> Iterator[Updates]:
         choice = service.choose_loaded_model(visitor(request), str(pressed))
-        for view in service.picker.views(choice):
+        for view in picker_views(picker, service.picker, request, choice, fills=True):
             yield picker.choice_updates(view) | draw_loaded_models(view.choice)
 
     streaming.wire([tab.load.click], partial(load, False), inputs, tab.outputs, tab.growing)

@@ -138,13 +138,15 @@ def _fill_picker(
 ) -> Iterator[Updates]:
     """The picker with the model of a chat, and a sentence if something of the chat could not come back."""
     view, drawn = None, Updates()
-    for view in picker_views(tab.picker, service.picker, request, choice):
+    for view in picker_views(tab.picker, service.picker, request, choice, fills=True):
         drawn = tab.picker.choice_updates(view) | {tab.not_restored: ""}
         yield drawn
     sentences = [what_replaced(choice, view) if view else ""]
     if settings.ignored:
         names = ", ".join(settings.ignored)
         sentences.append(f"These settings could not be read and have their usual values: {names}.")
+    if not tab.picker.redraws.is_filled(str(request.session_hash)):  # the visitor has chosen something meanwhile
+        drawn = {}
     if lost := " ".join(filter(None, sentences)):
         yield drawn | {tab.not_restored: status_message(Notice(lost, "warning"))}
 

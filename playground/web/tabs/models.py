@@ -19,7 +19,7 @@ from playground.settings import Settings
 from playground.text_format import gigabytes
 from playground.web.html.models import installed_models, makeable_choices, makeable_facts, part_title
 from playground.web.html.page import error_card, notice, paragraph, status_message
-from playground.web.model_picker import PickerComponents
+from playground.web.model_picker import PickerComponents, fill_pickers
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
@@ -236,20 +236,18 @@ def _wire_installed(
         if verb == "chat":
             yield from chat.open_file(row.file.path)
         elif verb == "compare":
-            yield from compare_model(row.file.base_name)
+            yield from compare_model(request, row.file.base_name)
         elif verb == "make":
             yield draw_makeable(tab, service, row.file.base_name, None) | {making.box: gr.Column(visible=True)}
         else:
             yield ask(row)
 
-    def compare_model(base_name: str) -> Iterator[Updates]:
+    def compare_model(request: gr.Request, base_name: str) -> Iterator[Updates]:
         """Compare, with the model at the pair of its levels that shows most."""
-        drawn: Updates = {chat.tabs: gr.Tabs(selected="compare")}
-        yield dict(drawn)
-        for picker, choice in zip(compare.pickers, compare.pair_of(base_name), strict=True):
-            for view in chat.service.views(choice):
-                drawn |= picker.choice_updates(view)
-                yield dict(drawn)  # all of it: while the tab opens, only the last update counts
+        opens: Updates = {chat.tabs: gr.Tabs(selected="compare")}
+        yield opens
+        for drawn in fill_pickers(compare.pickers, chat.service, request, compare.pair_of(base_name)):
+            yield opens | drawn
 
     def ask(row: InstalledModelRow) -> Updates:
         name, size = f"{row.file.display_name} {row.file.level}", gigabytes(row.file.size)

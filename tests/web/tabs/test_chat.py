@@ -24,6 +24,7 @@ from playground.engine.protocol import Token
 from playground.fit.budget import Budget
 from playground.settings import load_settings
 from playground.web.html.reply import as_typed
+from playground.web.model_picker import picker_views, redrawing
 from playground.web.tabs.chat import draw_update, read_request
 from playground.web.tabs.chat_layout import ChatTab, build_chat_tab
 
@@ -31,12 +32,15 @@ ASKED = ChatSession(Conversation().with_question("What is 2+2?"))
 
 
 @pytest.fixture(scope="module")
-def tab(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatTab]:
-    settings = load_settings(data_dir=tmp_path_factory.mktemp("data"))
-    with Services(settings) as services, gr.Blocks():
-        yield build_chat_tab(
-            ModelPickerService(services.library, services.planner, lambda path: Budget(1 << 33), 4), settings
-        )
+def picker_service(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelPickerService]:
+    with Services(load_settings(data_dir=tmp_path_factory.mktemp("data"))) as services:
+        yield ModelPickerService(services.library, services.planner, lambda path: Budget(1 << 33), 4)
+
+
+@pytest.fixture(scope="module")
+def tab(picker_service: ModelPickerService) -> ChatTab:
+    with gr.Blocks():
+        return build_chat_tab(picker_service, load_settings())
 
 
 def values(tab: ChatTab, seed: float = 7) -> dict[Any, Any]:
@@ -127,3 +131,17 @@ def test_attached_instructions_show_their_name_as_text(tab: ChatTab) -> None:
     session = ChatSession(instructions=Instructions("<img src=x>.md", "Answer as a pirate."))
     line = draw_update(tab, ChatUpdate(session))[tab.attached]
     assert re.sub("<[^>]*>", "", line) == "Instructions: &lt;img src=x&gt;.md · 19 characters"
+
+
+def test_what_a_visitor_chooses_while_the_picker_fills_wins(tab: ChatTab, picker_service: ModelPickerService) -> None:
+    picker, request = tab.picker, gr.Request(session_hash="filled")
+    filling = picker_views(picker, picker_service, request, ModelChoice(), fills=True)
+    next(filling)
+    clicked = values(tab) | {picker.where.where: "cpu", picker.thinking: "off"}
+    redraw = redrawing(picker, picker_service, after_click=True)
+    first = next(redraw(request, clicked))
+    assert next(filling, None) is None
+    assert (first[picker.kv_type], first[picker.where.where]) == ("q8_0", "cpu")
+    assert first[picker.thinking].value == "off"
+    again = next(redraw(request, clicked))
+    assert picker.kv_type not in again and picker.where.where not in again
