@@ -48,7 +48,7 @@ from playground.web.gradio_private import (
     send_updates_whole,
     wrap_generators,
 )
-from playground.web.html.page import page_head
+from playground.web.html.page import page_head, theme_switch
 from playground.web.mcp import check_mcp, prepare_tools
 from playground.web.model_picker import keep_pickers_current
 from playground.web.server.health import check_metrics, health_routes
@@ -128,6 +128,7 @@ def build_app(
         delete_cache=(CLEANING_SECONDS, KEPT_SECONDS),
     ) as page:  # fmt: skip
         head = gr.HTML(head_of(services.devices.known), elem_id="head", apply_default_css=False)
+        gr.HTML(theme_switch(), js_on_load=javascript("theme_switch.js"), elem_id="theme", apply_default_css=False)
         if settings.on_space:
             gr.DuplicateButton(
                 "Duplicate this Space", variant="secondary", size="sm", elem_id="duplicate",

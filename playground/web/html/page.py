@@ -68,6 +68,11 @@ def _gpu(device: Device) -> dict[str, str | bool]:
     return {"name": device.description, "free": free, "total": total, "unified": device.unified, "hint": hint}
 
 
+def theme_switch() -> Markup:
+    """The button that goes from the system's colours to light, to dark, and back."""
+    return render("page.html#theme_switch")
+
+
 def status_message(message: StatusMessage) -> str:
     """A notice, a progress or an error as markup; "" for a notice without text."""
     if isinstance(message, PlaygroundError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -35,7 +36,8 @@ _TAGS: Final = (
 
 def page_file_routes() -> list[BaseRoute]:
     """The route of the picture; the page then names it in its tags."""
-    replace_link_tags(render("page_file.html#head", tags=_TAGS, fonts=_FONTS))
+    theme = Markup(asset("js/theme.js").read_text(encoding="utf-8"))
+    replace_link_tags(render("page_file.html#head", tags=_TAGS, fonts=_FONTS, theme=theme))
 
     def picture(request: Request) -> Response:
         return FileResponse(asset(PICTURE), media_type="image/png")
