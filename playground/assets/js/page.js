@@ -21,7 +21,8 @@
   const find = name => [...document.querySelectorAll('#tabs [role=tab]')].find(tab => nameOf(tab) === name);
   try {
     const last = sessionStorage.getItem(TAB);
-    const isPlain = [...new URLSearchParams(location.search).keys()].every(key => key.startsWith('__'));
+    const isOwn = location.search === sessionStorage.getItem('gguf-playground-address');
+    const isPlain = isOwn || [...new URLSearchParams(location.search).keys()].every(key => key.startsWith('__'));
     if (last && isPlain) find(last)?.click();
     new MutationObserver(() => {
       const open = nameOf(document.querySelector('#tabs [role=tab][aria-selected=true]'));

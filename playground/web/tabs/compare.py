@@ -130,15 +130,18 @@ def _draw_phase(tab: CompareTab, update: CompareUpdate) -> Updates:
     return drawn
 
 
-def draw_link(tab: CompareTab, tabs: gr.Tabs, setup: LinkedSetup) -> Updates:
-    """What a link sets on a new page, with a message for what it asked for in vain."""
+def draw_link(tab: CompareTab, tabs: gr.Tabs, setup: LinkedSetup, *, is_own: bool = False) -> Updates:
+    """What a link sets on a new page, with a message for what it asked for in vain.
+
+    is_own: it is the address that the page wrote itself, before a reload. What was open and typed comes back otherwise.
+    """
     if not setup.has_choices and not setup.problems:
         return {}
     settings = tab.settings
     wanted = ((settings.mode, setup.mode), (settings.temperature, setup.temperature), (settings.seed, setup.seed))
+    opened = {} if is_own else {tabs: gr.Tabs(selected="compare"), tab.message: setup.prompt}
     return {
-        tabs: gr.Tabs(selected="compare"),
-        tab.message: setup.prompt,
+        **opened,
         settings.system: setup.system,
         tab.problem: error_card(" ".join(setup.problems)) if setup.problems else "",
         **what_is_new(*wanted),

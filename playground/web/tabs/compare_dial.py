@@ -15,20 +15,24 @@ from playground.app.compare.comparison import CompareRequest
 from playground.app.compare.dial import read_dial
 from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import LinkedSetup
 from playground.app.messages import log_refusal
 from playground.limits.runs import Visitor
 from playground.models.model_file import readable_name
 from playground.web.html.compare import outlook_line, tally_table
 from playground.web.html.dial import dial_rows, dial_value, no_dial
 from playground.web.html.panes import recorded_line
-from playground.web.model_picker import picker_views, wire_choices
+from playground.web.model_picker import fill_pickers, picker_views, wire_choices
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.compare_layout import CompareTab
 
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _TO_PICKERS_JS: Final = "text => { const levels = JSON.parse(text || '{}'); return [levels.a || '', levels.b || '']; }"
 _FROM_PICKERS_JS: Final = "(a, b) => JSON.stringify({a: a || '', b: b || ''})"
+_WHOSE_ADDRESS_JS: Final = """() => {
+  try {
+    return location.search && location.search === sessionStorage.getItem('gguf-playground-address') ? 'own' : '';
+  } catch { return ''; }
+}"""
 _TWO_MODELS: Final = "Two different models are compared. Choose one model to move along its levels."
 
 
@@ -38,7 +42,7 @@ def wire_dial(
     service: CompareService,
     visitor: Callable[[gr.Request], Visitor],
     read: Callable[[Values], CompareRequest],
-    draw_link: Callable[[LinkedSetup], Updates],
+    draw_link: Callable[..., Updates],
     tabs: gr.Tabs,
 ) -> None:
     """The dial and the pickers filled when the page opens, by its link if it has one, and kept in step after that."""
@@ -49,7 +53,7 @@ def wire_dial(
         rows, value = dial_rows(service.dials.dial_of(model)), dial_value(first, second)
         return {tab.dial: gr.HTML(rows=rows, value=value)}
 
-    def open_dial(request: gr.Request) -> Updates:
+    def open_dial(request: gr.Request, whose: str) -> Updates:
         """In one update: for a tab that is not open yet only the last one counts."""
         setup = service.setup.read_link(dict(request.query_params))
         for refusal in setup.refusals:
@@ -63,15 +67,11 @@ def wire_dial(
             example = load_recorded_example()
             starter = readable_name(first.model or "")
             tally[tab.recorded] = recorded_line(example.model, example.machine, example.date, starter)
-        return drawn | tally | draw_link(setup)
+        return drawn | tally | draw_link(setup, is_own=whose == "own")
 
     def open_pickers(request: gr.Request) -> Iterator[Updates]:
         setup = service.setup.read_link(dict(request.query_params))
-        drawn: Updates = {}  # both pickers each time, for the same reason
-        for picker, choice in zip(pickers, service.setup.choices_to_open(setup), strict=True):
-            for view in service.picker.views(choice):
-                drawn |= picker.choice_updates(view)
-                yield dict(drawn)
+        yield from fill_pickers(pickers, service.picker, request, service.setup.choices_to_open(setup))
 
     def choose_model(request: gr.Request, values: Values) -> Iterator[Updates]:
         """One model for both sides, with the pair of levels that shows most; nothing if it was only looked at."""
@@ -81,7 +81,7 @@ def wire_dial(
         choices = service.setup.first_choices(chosen if isinstance(chosen, str) else None)
         yield dial_updates(choices[0].model, choices[0].level, choices[1].level)
         for picker, choice in zip(pickers, choices, strict=True):
-            for view in picker_views(picker, service.picker, request, choice):
+            for view in picker_views(picker, service.picker, request, choice, fills=True):
                 yield picker.choice_updates(view)
 
     def follow_pickers(values: Values) -> Updates:
@@ -101,7 +101,8 @@ def wire_dial(
         return outlook | names | {tab.dial: gr.HTML(rows=rows, value=dial_value(first.level, second.level))}
 
     opened = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
-    page.load(open_dial, None, [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded], **_PRIVATE)
+    drawn_at_opening = [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded]
+    page.load(open_dial, tab.own_address, drawn_at_opening, js=_WHOSE_ADDRESS_JS, **_PRIVATE)
     filled = page.load(open_pickers, None, [*pickers[0].outputs, *pickers[1].outputs], **_PRIVATE)
     filled.then(None, js="() => { window.compareIsOpen = true; }")  # nothing redraws by itself any more
     for picker in pickers:

@@ -96,6 +96,7 @@ class CompareTab:
     save_json: gr.Button
     copy_link: gr.Button
     link: gr.Textbox
+    own_address: gr.Textbox  # "own" where the page's address is the one that this browser tab wrote itself
     saved: gr.Textbox
     storage: CompareStorage
 
@@ -195,9 +196,9 @@ def build_compare_tab(
         with gr.Accordion("Blind votes", open=False, elem_id="compare-votes", elem_classes="gp-more"):
             tally = _html("tally")
             export_votes = _button("Save the votes as CSV", "export-votes")
-        saved, texts, growing, key = (
+        saved, texts, growing, key, own_address = (
             gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id=f"compare-{name}")
-            for name in ("saved", "kept", "growing", "key")
+            for name in ("saved", "kept", "growing", "key", "own-address")
         )
     return CompareTab(
         comparison=comparison, title=title, dial_model=dial_model, dial=dial, setup=setup, recorded=recorded,
@@ -205,7 +206,8 @@ def build_compare_tab(
         message=message, send=send, stop=stop, problem=problem, examples=chips, ballot_column=ballot_column,
         ballot=ballot, next_blind=next_blind, result=result, tally=tally, export_votes=export_votes,
         undo=undo, clear=clear,
-        save_markdown=save_markdown, save_json=save_json, copy_link=copy_link, link=link, saved=saved,
+        save_markdown=save_markdown, save_json=save_json, copy_link=copy_link, link=link, own_address=own_address,
+        saved=saved,
         storage=CompareStorage(texts, growing, key),
     )  # fmt: skip
 

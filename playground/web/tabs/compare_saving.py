@@ -16,7 +16,7 @@ from playground.limits.runs import Visitor
 from playground.web.html.page import error_card, status_message
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.compare_layout import CompareTab
-from playground.web.widgets import save_file_js
+from playground.web.widgets import javascript, save_file_js
 
 # Browsers give a page the clipboard only on a safe address; the link also shows, to be copied by hand.
 _LINK_JS: Final = """query => {
@@ -91,6 +91,22 @@ def wire_saving(
         *(chip.click for chip, _ in tab.examples), *(event for pane in tab.panes for event in pane.picker.changes),
     ]  # fmt: skip
     gr.on(changes, None, None, tab.link, js=_OUTDATED_JS, **_PRIVATE)
+    _wire_address(tab, changes)
     tab.copy_link.click(make_link, inputs, [tab.link, tab.problem], **_QUICK).then(
         None, tab.link, tab.link, js=_LINK_JS
     )
+
+
+def _wire_address(tab: CompareTab, changes: list[Any]) -> None:
+    """The page's address follows the set-up, in the browser alone. changes: what a person does."""
+    settings = tab.settings
+    pickers = [pane.picker for pane in tab.panes]
+    chosen = [part for picker in pickers for part in (picker.model, picker.level, picker.context)]
+    values = [
+        tab.dial_model, tab.dial, *chosen, settings.mode, settings.temperature, settings.seed, settings.system,
+        tab.storage.texts,
+    ]  # fmt: skip
+    write = javascript("address.js")
+    gr.on(changes, None, values, None, js=f"(...values) => ({write})(true, ...values)", **_PRIVATE)
+    later = [tab.storage.texts.change, *(picker.line.change for picker in pickers)]
+    gr.on(later, None, values, None, js=f"(...values) => ({write})(false, ...values)", **_PRIVATE)
