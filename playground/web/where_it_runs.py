@@ -32,7 +32,7 @@ _CHOICES: Final = [
 _ON_ZEROGPU: Final = [("This Space's processor", "auto"), ("ZeroGPU: a GPU, lent for each reply", "zerogpu")]
 _FASTER: Final = "A GPU writes faster; what does not fit into its memory runs on the CPU."
 _NOT_SEEN: Final = (
-    "A GPU writes faster; the processor takes over where none can be had. Not seen on the real platform yet."
+    "A GPU writes faster; the processor takes over where none is free. Not seen on the real platform yet."
 )
 _EXPERTS: Final = "Most weights of this model are experts; a token reads few of them. Empty: as few as needed."
 

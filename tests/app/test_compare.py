@@ -327,7 +327,11 @@ def test_a_vote_names_both_and_is_counted(service: CompareService) -> None:
     comparison = asked(service, replace(BRIEFLY, blind=True))
     file = comparison.pane_at(0).file
     shipped = 0 if file and file.level == "Q4_1" else 1
-    update = service.cast_vote(ANNA, comparison, BALLOT[shipped])
+    sizes = [one.size if isinstance(one := comparison.pane_at(side).file, ModelFile) else 0 for side in (0, 1)]
+    smaller = "AB"[sizes.index(min(sizes))]
+    update = service.cast_vote(ANNA, comparison, BALLOT[shipped], guess=smaller)
+    assert f"Your guess was right: {smaller} has fewer bits. 1 of 1 right so far." in update.reveal
+    assert update.comparison and update.comparison.cleared().guesses == (1, 1)
     assert pane(update, shipped).was_hidden and pane(update, shipped).name == "Q4_1"
     assert isinstance(pane(update, 0).activity, Finished)
     assert isinstance(update.tallies, VoteTallies)

@@ -112,7 +112,7 @@ def _without_its_reply(session: ChatSession, message: Message) -> ChatUpdate:
     if not (message.content or message.thinking):
         lost = Notice(f"{_LOST} Regenerate asks again.", "warning")
         return ChatUpdate(session.with_answer_back(), phase="rest", problem=lost)
-    lost = Notice(f"{_LOST} What had come is kept; Regenerate writes the reply anew.", "warning")
+    lost = Notice(f"{_LOST} What had come is kept; Regenerate writes the reply again.", "warning")
     return ChatUpdate(session.with_partial_reply(message, _LOST), phase="rest", problem=lost)
 
 

@@ -95,8 +95,9 @@ class PaneSession:
 class Comparison:
     """shown_order: the index in `panes` of the pane that is shown as A, and of the one shown as B.
 
-    request: of the last question. noise: survives "Clear", because it is a property of the computer. replaced: the
-    comparison before it was cleared, until the next question.
+    request: of the last question. noise: survives "Clear", because it is a property of the computer; so do the guesses
+    of which side has fewer bits: how many were right, and how many there were. replaced: the comparison before it was
+    cleared, until the next question.
     """
 
     panes: tuple[PaneSession, PaneSession] = (PaneSession(), PaneSession())
@@ -106,6 +107,7 @@ class Comparison:
     request: CompareRequest | None = None
     noise: MeasurementNoise = field(default_factory=MeasurementNoise)
     replaced: Comparison | None = None
+    guesses: tuple[int, int] = (0, 0)
 
     @property
     def is_empty(self) -> bool:
@@ -232,7 +234,7 @@ class Comparison:
 
     def cleared(self) -> Comparison:
         """A new comparison."""
-        return Comparison(noise=self.noise)
+        return Comparison(noise=self.noise, guesses=self.guesses)
 
     def cleared_for_now(self) -> Comparison:
         """A new comparison, from which one can go back to this one."""
@@ -241,6 +243,11 @@ class Comparison:
     def revealed(self) -> Comparison:
         """With nothing hidden, and both panes where they were chosen."""
         return replace(self, shown_order=(0, 1), blind=False, voted=None)
+
+    def with_guess(self, is_right: bool) -> Comparison:
+        """One more guess of which side has fewer bits."""
+        right, made = self.guesses
+        return replace(self, guesses=(right + is_right, made + 1))
 
     def read_vote(self, word: str) -> Vote:
         """The vote that a word of `BALLOT` means; raises RequestRefused if there is nothing to vote on."""

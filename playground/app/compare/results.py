@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from playground.app.compare.comparison import BALLOT, LETTERS, POSITIONS, Comparison
@@ -99,3 +99,18 @@ def reveal_sentence(comparison: Comparison, word: str, tallies: VoteTallies | Pl
     is_one = first.model == second.model
     shown = [one.level if is_one else f"{one.model} {one.level}" for one in (first, second)]
     return f"{said} So far: {shown[0]} {tally.first}, {shown[1]} {tally.second}."
+
+
+def judged_guess(comparison: Comparison, guess: str, bits: Sequence[float | None]) -> tuple[Comparison, str]:
+    """The comparison with its score, and `Your guess was right: B has fewer bits. 2 of 3 right so far.`
+
+    bits: per weight, of A and B. Nothing is said of a guess that cannot be judged.
+    """
+    first, second = bits
+    if guess not in LETTERS or first is None or second is None or first == second:
+        return comparison, ""
+    fewer = LETTERS[0] if first < second else LETTERS[1]
+    guessed = comparison.with_guess(guess == fewer)
+    right, made = guessed.guesses
+    verdict = "right" if guess == fewer else "wrong"
+    return guessed, f"Your guess was {verdict}: {fewer} has fewer bits. {right} of {made} right so far."

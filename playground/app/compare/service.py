@@ -20,7 +20,7 @@ from playground.app.compare.comparison import (
     read_stored_comparison,
 )
 from playground.app.compare.dial import DialService
-from playground.app.compare.results import ComparisonResults, reveal_sentence
+from playground.app.compare.results import ComparisonResults, judged_guess, reveal_sentence
 from playground.app.compare.running_panes import RunningPanes
 from playground.app.compare.scoring import MEASURING, ComparisonScoring
 from playground.app.compare.setup import CompareSetup
@@ -213,8 +213,13 @@ class CompareService:
         """Blind mode was switched off: both panes go back to where they were chosen."""
         return self.results.at_rest(comparison.revealed(), key)
 
-    def cast_vote(self, visitor: Visitor, comparison: Comparison, word: str, key: str = "") -> CompareUpdate:
-        """Keep the vote and show the names; they also show if the vote cannot be kept."""
+    def cast_vote(
+        self, visitor: Visitor, comparison: Comparison, word: str, key: str = "", guess: str = ""
+    ) -> CompareUpdate:
+        """Keep the vote and show the names; they also show if the vote cannot be kept.
+
+        guess: "A" or "B", the side that was thought to have fewer bits; anything else for none.
+        """
         self.replies.forget(key)  # or a reload would bring the names back hidden, for a second vote
         try:
             vote = comparison.read_vote(word)
@@ -228,9 +233,12 @@ class CompareService:
             log_refusal(error, visitor)
             problem = error
         voted = replace(comparison, voted=vote.preference)
+        bits = [self.setup.bits_per_weight(file) if (file := voted.pane_at(p).file) else None for p in POSITIONS]
+        voted, guessed = judged_guess(voted, guess, bits)
         tallies = self.read_tallies(voted)
         update = self.results.at_rest(voted, key or visitor.session)
-        return replace(update, problem=problem, tallies=tallies, reveal=reveal_sentence(voted, word, tallies))
+        reveal = " ".join(filter(None, (reveal_sentence(voted, word, tallies), guessed)))
+        return replace(update, problem=problem, tallies=tallies, reveal=reveal)
 
     def read_tallies(self, comparison: Comparison | None = None) -> VoteTallies | PlaygroundError:
         """The votes until now; if they cannot be read, why."""

@@ -308,8 +308,9 @@ def _wire_work(tab: CompareTab, work: _PageWork, streaming: Streaming) -> None:
 
 def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
     def voting(word: str) -> Callable[..., Updates]:
-        def vote(request: gr.Request, comparison: Comparison, key: str) -> Updates:
-            return draw_update(tab, service.cast_vote(visitor(request), comparison, word, key or ""))
+        def vote(request: gr.Request, comparison: Comparison, key: str, guess: str | None) -> Updates:
+            update = service.cast_vote(visitor(request), comparison, word, key or "", guess or "")
+            return draw_update(tab, update) | {tab.guess: None}
 
         return vote
 
@@ -326,7 +327,7 @@ def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) ->
 
     kept = [tab.comparison, tab.storage.key]
     for button, word in zip(tab.ballot, BALLOT, strict=True):
-        button.click(voting(word), kept, tab.drawn, **_QUICK)
+        button.click(voting(word), [*kept, tab.guess], [*tab.drawn, tab.guess], **_QUICK)
     tab.settings.blind.input(switch_blind, [tab.settings.blind, *kept], tab.drawn, **_QUICK)
     tab.clear.click(clear, kept, tab.drawn, **_QUICK)
     tab.undo.click(undo, kept, tab.drawn, **_QUICK)

@@ -86,6 +86,7 @@ class CompareTab:
     examples: list[tuple[gr.Button, ComparisonPrompt]]
     ballot_column: gr.Column
     ballot: list[gr.Button]
+    guess: gr.Radio  # which side has fewer bits
     next_blind: gr.Button
     result: gr.HTML
     tally: gr.HTML
@@ -163,6 +164,9 @@ def build_compare_tab(
             recorded = _html("recorded", recorded_line(example.model, example.machine, example.date))
             run_recorded = _button("Run it on this computer", "run-recorded", variant="primary")
         with gr.Column(visible=False, elem_classes="gp-ballot", elem_id="compare-ballot") as ballot_column:
+            guess = gr.Radio(
+                list(LETTERS), label="A guess, if you like: which one has fewer bits?", elem_id="compare-guess"
+            )
             gr.HTML(paragraph("Which answer is better?", "gp-ballot-question"), apply_default_css=False)
             with gr.Row(elem_classes="gp-ballot-row"):
                 ballot = [gr.Button(word, elem_id=f"compare-vote-{n}") for n, word in enumerate(BALLOT, 1)]
@@ -204,7 +208,7 @@ def build_compare_tab(
         comparison=comparison, title=title, dial_model=dial_model, dial=dial, setup=setup, recorded=recorded,
         run_recorded=run_recorded, question=question, panes=(left, right), settings=settings, outlook=outlook,
         message=message, send=send, stop=stop, problem=problem, examples=chips, ballot_column=ballot_column,
-        ballot=ballot, next_blind=next_blind, result=result, tally=tally, export_votes=export_votes,
+        ballot=ballot, guess=guess, next_blind=next_blind, result=result, tally=tally, export_votes=export_votes,
         undo=undo, clear=clear,
         save_markdown=save_markdown, save_json=save_json, copy_link=copy_link, link=link, own_address=own_address,
         saved=saved,
