@@ -188,6 +188,7 @@ class HubService:
         raise PlaygroundError(f"{repo} no longer offers that file.", "Open the repository again.")
 
     def _remember(self, repository: Repository) -> _OpenedRepository:
+        self._services.listings.remember(repository)
         with self._lock:
             known = self._opened.pop(repository.id.lower(), None)
             fresh = known is not None and known.repository.commit == repository.commit

@@ -35,6 +35,7 @@ from playground.models.file_records import LastUsed
 from playground.models.hub.client import HubClient
 from playground.models.hub.download_queue import DownloadQueue
 from playground.models.hub.headers import HubHeaders
+from playground.models.hub.listings import Listings
 from playground.models.hub.names import repository_filter
 from playground.models.library import Library
 from playground.quantize.jobs import QuantizationJobs
@@ -59,6 +60,7 @@ class Services:
         cores = CpuShares(self.processors.usable)
         self._resources.callback(cores.close)
         self.last_used = LastUsed(settings.data_dir / "last-used.json")
+        self.listings = Listings(settings.data_dir / "repositories.json")
         self.forecaster = SpeedForecaster(settings.data_dir / "measured-speeds.json", self.processors.usable)
         self.pool = ModelPool(
             cores,

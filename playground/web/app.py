@@ -65,6 +65,7 @@ from playground.web.tabs.chat_dial import wire_chat_dial
 from playground.web.tabs.chat_keeping import wire_chat_keeping
 from playground.web.tabs.chat_layout import build_chat_tab
 from playground.web.tabs.compare import read_request, wire_compare_tab
+from playground.web.tabs.compare_dial import wire_downloads
 from playground.web.tabs.compare_layout import build_compare_tab
 from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
@@ -161,6 +162,7 @@ def build_app(
         wire_chat_dial(chat, chat_service, compare_service.dials)
         wire_shelf(page, chat, chat_service, settings.skills_dir)
         wire_compare_tab(page, compare, compare_service, tabs, streaming)
+        wire_downloads(compare, tabs, models.hub.wanted)
         wire_skill_grid(
             page, skill_grid, compare, chat.storage.shelf, compare_service, streaming, partial(read_request, compare),
             settings.skills_dir,

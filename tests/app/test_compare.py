@@ -14,6 +14,7 @@ import pytest
 
 from playground import events
 from playground.app.compare.comparison import BALLOT, CompareRequest, Comparison, PaneSession, growing_answers
+from playground.app.compare.dial import opening_pair
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import link_query
 from playground.app.compare.updates import (
@@ -35,9 +36,11 @@ from playground.engine.protocol import GREEDY, Finished, Token
 from playground.errors import PlaygroundError
 from playground.limits.limits import Limits
 from playground.limits.runs import Runs, Visitor
+from playground.models.hub.repository import HubFile, HubLevel, HubModel, Repository
 from playground.models.model_file import ModelFile
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
+from playground.web.html.dial import dial_rows, slim_dial_rows
 
 ANNA, READER, BACK = Visitor("a"), Visitor("reader"), Visitor("a, after the reload")
 KEY = "0123456789abcdef" * 2
@@ -269,6 +272,25 @@ def test_the_dial_has_only_levels_that_differ_and_says_why(service: CompareServi
     assert [stop.is_here for stop in dial.stops] == [False, True, False, False, True]
     assert dial.left_out.startswith("Q2_K to Q6_K are left out: this model’s rows of 576 weights")
     assert service.dials.dial_of("../../etc/passwd").stops == ()
+
+
+def test_the_dial_has_other_levels_of_a_repository_that_was_opened_here(
+    service: CompareService, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = opening_pair(service.dials.dial_of(MODEL))
+    levels = tuple(
+        HubLevel("o/r", "main", MODEL, level, (HubFile(f"{level}.gguf", size, "e"),))
+        for level, size in (("F16", 270_000_000), ("Q4_1", 98_000_000), ("Q8_0", 145_000_000))
+    )
+    services.listings.remember(Repository("o/r", "main", (HubModel(MODEL, levels),)))
+    models = {MODEL: [replace(file, repo="o/r") for file in services.library.models()[MODEL]]}
+    monkeypatch.setattr(services.library, "models", lambda: models)
+    dial = service.dials.dial_of(MODEL)
+    first = dial.stops[0]
+    assert [stop.download for stop in dial.stops] == ["o/r:F16", "", "", "", "", ""] and not first.is_here
+    assert first.bits_per_weight and 15 < first.bits_per_weight < 17
+    assert dial.find_stop(first.value) is None and opening_pair(dial) == before
+    assert 'data-download="o/r:F16"' in dial_rows(dial) and "o/r:F16" not in slim_dial_rows(dial)
 
 
 def test_a_level_that_answered_before_comes_back_at_once(service: CompareService, answered: Answered) -> None:

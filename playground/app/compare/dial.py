@@ -31,7 +31,8 @@ class DialStop:
     """One level. value: as the pickers know it; size in bytes.
 
     make_seconds: about how long it takes to make here; None for a file on this disk. made_from: the level that it was
-    or would be made from, "" for a file as it was published.
+    or would be made from, "" for a file as it was published. download: the reference by which a level that is not here
+    can be downloaded, such as `owner/repo:Q8_0`; A and B cannot stand there yet.
     """
 
     value: str
@@ -41,10 +42,11 @@ class DialStop:
     summary: str
     make_seconds: float | None = None
     made_from: str = ""
+    download: str = ""
 
     @property
     def is_here(self) -> bool:
-        return self.make_seconds is None
+        return self.make_seconds is None and not self.download
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,19 @@ class Dial:
     stops: tuple[DialStop, ...] = ()
     left_out: str = ""
 
+    @property
+    def usable_stops(self) -> tuple[DialStop, ...]:
+        """Those that can answer here."""
+        return tuple(stop for stop in self.stops if not stop.download)
+
     def find_stop(self, value: str | None) -> DialStop | None:
-        return next((stop for stop in self.stops if stop.value == value), None)
+        return next((stop for stop in self.usable_stops if stop.value == value), None)
 
     def stop_below(self, value: str | None) -> DialStop | None:
         """The next stop with fewer bits; None for the last."""
-        places = [place for place, stop in enumerate(self.stops) if stop.value == value]
-        return self.stops[places[0] + 1] if places and places[0] + 1 < len(self.stops) else None
+        stops = self.usable_stops
+        places = [place for place, stop in enumerate(stops) if stop.value == value]
+        return stops[places[0] + 1] if places and places[0] + 1 < len(stops) else None
 
 
 class DialService:
@@ -71,6 +79,7 @@ class DialService:
     def __init__(self, services: Services, picker: ModelPickerService) -> None:
         self._picker = picker
         self._library = services.library
+        self._listings = services.listings if services.settings.allow_downloads else None
         self._jobs = services.quantization_jobs if services.settings.allow_quantize else None
 
     def dial_of(self, model: str | None) -> Dial:
@@ -83,7 +92,25 @@ class DialService:
         origins = {file.level: file.requantized_from or "" for file in self._library.models().get(model, ())}
         stops = [_stop_of_row(row, origins.get(row.name, "")) for row in view.levels]
         stops += [self._stop_of_size(size) for size in offered]
+        stops += self._stops_to_download(model, stops, view.levels)
         return Dial(model, view.model_name, _most_apart(stops), _left_out_sentence(sizes))
+
+    def _stops_to_download(self, model: str, stops: Sequence[DialStop], here: Sequence[LevelRow]) -> list[DialStop]:
+        """The other levels of the repositories from which the model's files came, as far as these were opened here."""
+        measured = next((row for row in here if row.bits_per_weight), None)
+        if self._listings is None or measured is None or measured.bits_per_weight is None:
+            return []
+        names = {stop.name for stop in stops}
+        repos = sorted({file.repo for file in self._library.models().get(model, ()) if file.repo})
+        found = {}
+        for one in (one for repo in repos for one in self._listings.levels(repo, model)):
+            known = find_level(one.level)
+            if known and one.level not in names:
+                bits = measured.bits_per_weight * one.size / measured.size  # of the same weights
+                found[one.level] = DialStop(
+                    one.reference, one.level, one.size, bits, known.summary, download=one.reference
+                )
+        return list(found.values())
 
     def _stop_of_size(self, size: QuantizedSize) -> DialStop:
         level = find_level(size.level)
@@ -99,15 +126,16 @@ def opening_pair(dial: Dial) -> tuple[str | None, str | None]:
     A file of eight bits or more beside four bits shows that four are enough; where four bits are the best on this disk,
     they stand beside fewer, which are not. A model with no honest level in between opens on a Q8_0 beside four bits.
     """
-    if not dial.stops:
+    stops = dial.usable_stops
+    if not stops:
         return None, None
-    published = [stop for stop in dial.stops if stop.is_here and not stop.made_from]
+    published = [stop for stop in stops if stop.is_here and not stop.made_from]
     four = sorted(
-        (stop for stop in dial.stops if 4 <= nominal_bits(stop.name) < 5.5),
+        (stop for stop in stops if 4 <= nominal_bits(stop.name) < 5.5),
         key=lambda stop: (stop not in published, stop.size),
     )
     high = next((stop for stop in published if nominal_bits(stop.name) >= 8), None)
-    below = [stop for stop in dial.stops if _LEAST_USABLE_BITS <= nominal_bits(stop.name) < 4]
+    below = [stop for stop in stops if _LEAST_USABLE_BITS <= nominal_bits(stop.name) < 4]
     reference = dial.find_stop(_REFERENCE)
     if high and four:
         return high.value, four[0].value
@@ -116,7 +144,7 @@ def opening_pair(dial: Dial) -> tuple[str | None, str | None]:
     made = [stop for stop in four if stop not in published]
     if reference and made:
         return reference.value, made[0].value
-    return dial.stops[0].value, dial.stops[-1].value
+    return stops[0].value, stops[-1].value
 
 
 def read_dial(text: object) -> dict[Side, str]:

@@ -1,5 +1,5 @@
 // The bit dial: two handles, A and B, on the levels that the server drew. `value` is {"a": level, "b": level} as JSON.
-// With one handle, above a chat, it is {"level": level}.
+// With one handle, above a chat, it is {"level": level}. A press on a level that can be downloaded is a `select`.
 //
 // A handle moves by mouse and touch (press a level, or drag the handle) and by arrow keys, Home and End. The handle that
 // was used last moves to a pressed level: B, until A is taken. What moves shows at once; `input` comes when the handle
@@ -92,6 +92,8 @@ document.addEventListener('pointermove', event => {
 document.addEventListener('pointerup', () => { dragged = null; });
 document.addEventListener('pointercancel', () => { dragged = null; });
 element.addEventListener('click', event => {
+  const away = event.target.closest('[data-download]');
+  if (away) return trigger('select', {value: away.dataset.download});
   const stop = event.target.closest('.gp-stop');
   if (stop && !event.target.closest('.gp-handle')) { focused = active; move(active, stops().indexOf(stop)); }
 });

@@ -42,11 +42,12 @@ def dial_value(first: str | None, second: str | None) -> str:
 
 def slim_dial_rows(dial: Dial) -> Markup:
     """A dial with one handle above a chat. A model with one level has nothing to choose from."""
-    if len(dial.stops) < 2:
+    usable = dial.usable_stops
+    if len(usable) < 2:
         waiting = "Reading the levels of this model …" if not dial.model else "This model has one level here."
         return render("dial.html#no_dial", text=waiting)
-    largest = max(stop.size for stop in dial.stops)
-    stops = [_drawn(stop, largest, _SLIM_PIXELS) for stop in dial.stops]
+    largest = max(stop.size for stop in usable)
+    stops = [_drawn(stop, largest, _SLIM_PIXELS) for stop in usable]
     return render("dial.html#dial", stops=stops, left_out="", group=f"Levels of {dial.model_name}")
 
 
@@ -56,7 +57,9 @@ def level_value(level: str | None) -> str:
 
 
 def _drawn(stop: DialStop, largest: int, bar_pixels: int = _BAR_PIXELS) -> dict[str, object]:
-    if stop.is_here:
+    if stop.download:
+        mark, where = "↓ download", "can be downloaded: opens it in Models"
+    elif stop.is_here:
         mark, where = "✓ on disk", "on this disk"
     else:
         mark, where = f"+ {about(stop.make_seconds).removeprefix('about ')}", f"made here in {about(stop.make_seconds)}"
@@ -64,6 +67,7 @@ def _drawn(stop: DialStop, largest: int, bar_pixels: int = _BAR_PIXELS) -> dict[
     origin = f" Made from {stop.made_from}, so it cannot be better." if stop.made_from else ""
     return {
         "value": stop.value,
+        "download": stop.download,
         "name": stop.name,
         "bits": bits(stop.bits_per_weight),
         "size": size,

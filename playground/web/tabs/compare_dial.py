@@ -119,6 +119,15 @@ def wire_dial(
     gr.on(triggers, follow_pickers, inputs, outputs, trigger_mode="always_last", **_PRIVATE)
 
 
+def wire_downloads(tab: CompareTab, tabs: gr.Tabs, wanted_repo: gr.Textbox) -> None:
+    """A level on the dial that is not here leads to it in the Models tab. wanted_repo: of that tab, which opens it."""
+
+    def open_models(pressed: gr.SelectData) -> Updates:
+        return {tabs: gr.Tabs(selected="models"), wanted_repo: str(pressed.value)}
+
+    tab.dial.select(open_models, None, [tabs, wanted_repo], **_PRIVATE)
+
+
 def _two_models(tab: CompareTab) -> Updates:
     """The dial's place while the two sides are of different models."""
     return {tab.dial: gr.HTML(rows=no_dial(_TWO_MODELS), value=dial_value(None, None))}
