@@ -112,7 +112,9 @@ def test_one_click_shows_four_bits_beside_eight_and_the_dial_takes_b_further_dow
     expect(compare.locator("#compare-undo")).to_be_hidden()
 
 
-def test_a_press_on_a_level_moves_b_and_a_dragged_handle_moves_a(compare: Page) -> None:
+def test_a_press_on_a_level_moves_b_and_a_dragged_handle_moves_a_also_after_a_reload(
+    visit: Visitor, compare: Page
+) -> None:
     compare.locator('[data-level="Q2_0"]').click()
     assert level(compare, "B").startswith("Q2_0")
     handle, goal = compare.locator(".gp-tag-a.gp-handle"), compare.locator('[data-level="Q4_1"]')
@@ -126,6 +128,14 @@ def test_a_press_on_a_level_moves_b_and_a_dragged_handle_moves_a(compare: Page) 
     expect(compare.locator("#compare-result .gp-tile").first).to_contain_text(
         "98.4 MB → 61.9 MB"
     )  # before any question
+    expect(compare).to_have_url(re.compile(r"left=SmolLM2-135M-Instruct%3AQ4_1&.*right=SmolLM2-135M-Instruct%3AQ2_0"))
+    compare.get_by_role("button", name="Colours: as the system").click()
+    compare.get_by_role("button", name="Colours: light").click()
+    visit.reload(compare)
+    visit.open_tab(compare, "Compare")
+    expect(compare.get_by_role("slider", name="Level of A")).to_have_attribute("aria-valuetext", re.compile("^Q4_1"))
+    expect(compare.get_by_role("slider", name="Level of B")).to_have_attribute("aria-valuetext", re.compile("^Q2_0"))
+    expect(compare.locator("body")).to_have_class(re.compile("dark"))
 
 
 def test_two_different_models_are_one_click_away(compare: Page) -> None:
