@@ -14,7 +14,7 @@ import pytest
 
 from playground import events
 from playground.app.compare.comparison import BALLOT, CompareRequest, Comparison, PaneSession, growing_answers
-from playground.app.compare.dial import opening_pair
+from playground.app.compare.dial import opening_pair, read_download
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import link_query
 from playground.app.compare.updates import (
@@ -290,6 +290,7 @@ def test_the_dial_has_other_levels_of_a_repository_that_was_opened_here(
     assert [stop.download for stop in dial.stops] == ["o/r:F16", "", "", "", "", ""] and not first.is_here
     assert first.bits_per_weight and 15 < first.bits_per_weight < 17
     assert dial.find_stop(first.value) is None and opening_pair(dial) == before
+    assert read_download('{"a": "Q8_0", "download": "o/r:F16"}') == "o/r:F16" and read_download("[]") == ""
     assert 'data-download="o/r:F16"' in dial_rows(dial) and "o/r:F16" not in slim_dial_rows(dial)
 
 

@@ -160,6 +160,12 @@ def read_level(text: object) -> str | None:
     return level if isinstance(level, str) and level else None
 
 
+def read_download(text: object) -> str:
+    """The reference of the level that was pressed to be downloaded, such as `owner/repo:Q8_0`; "" for none."""
+    reference = _read_object(text).get("download")
+    return reference if isinstance(reference, str) else ""
+
+
 def _read_object(text: object) -> dict[str, Any]:
     try:
         sent = json.loads(text) if isinstance(text, str) and len(text) < 1000 else None

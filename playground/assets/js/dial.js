@@ -1,5 +1,6 @@
 // The bit dial: two handles, A and B, on the levels that the server drew. `value` is {"a": level, "b": level} as JSON.
-// With one handle, above a chat, it is {"level": level}. A press on a level that can be downloaded is a `select`.
+// With one handle, above a chat, it is {"level": level}. A press on a level that can be
+// downloaded puts its reference beside them, as "download", and is a `select`.
 //
 // A handle moves by mouse and touch (press a level, or drag the handle) and by arrow keys, Home and End. The handle that
 // was used last moves to a pressed level: B, until A is taken. What moves shows at once; `input` comes when the handle
@@ -93,7 +94,10 @@ document.addEventListener('pointerup', () => { dragged = null; });
 document.addEventListener('pointercancel', () => { dragged = null; });
 element.addEventListener('click', event => {
   const away = event.target.closest('[data-download]');
-  if (away) return trigger('select', {value: away.dataset.download});
+  if (away) {
+    props.value = JSON.stringify({...read(props.value), download: away.dataset.download});
+    return trigger('select');
+  }
   const stop = event.target.closest('.gp-stop');
   if (stop && !event.target.closest('.gp-handle')) { focused = active; move(active, stops().indexOf(stop)); }
 });

@@ -12,7 +12,7 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.compare.comparison import CompareRequest
-from playground.app.compare.dial import read_dial
+from playground.app.compare.dial import read_dial, read_download
 from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.service import CompareService
 from playground.app.messages import log_refusal
@@ -122,10 +122,10 @@ def wire_dial(
 def wire_downloads(tab: CompareTab, tabs: gr.Tabs, wanted_repo: gr.Textbox) -> None:
     """A level on the dial that is not here leads to it in the Models tab. wanted_repo: of that tab, which opens it."""
 
-    def open_models(pressed: gr.SelectData) -> Updates:
-        return {tabs: gr.Tabs(selected="models"), wanted_repo: str(pressed.value)}
+    def open_models(dial: object) -> Updates:
+        return {tabs: gr.Tabs(selected="models"), wanted_repo: read_download(dial)}
 
-    tab.dial.select(open_models, None, [tabs, wanted_repo], **_PRIVATE)
+    tab.dial.select(open_models, tab.dial, [tabs, wanted_repo], **_PRIVATE)
 
 
 def _two_models(tab: CompareTab) -> Updates:
