@@ -120,12 +120,11 @@ class PickerComponents:
         chosen = {self.kv_type: view.choice.kv_type, self.thinking: thinking}
         return self.updates(view) | chosen | self.where.updates(view, is_new=True)
 
-    def updates(self, view: PickerView, written: ModelChoice | None = None, chosen: Values | None = None) -> Updates:
+    def updates(self, view: PickerView, written: ModelChoice | None = None) -> Updates:
         """The view of a choice, drawn. written: the choice that an earlier view of this redraw has written.
 
         Its values are not written again, because an update that is late would undo the visitor's next click. For the
-        same reason, the KV cache type and where it runs are left out: no view changes them. chosen: what the browser
-        sent, where a late update may have undone it.
+        same reason, the KV cache type and where it runs are left out: no view changes them.
         """
         choice = view.choice
         model: dict[str, Any] = {"value": choice.model}
@@ -135,8 +134,6 @@ class PickerComponents:
             model = model if written.model != choice.model else {}
             level = level if written.level != choice.level else {}
             context = context if written.context_size != choice.context_size else {}
-        kv_type = {self.kv_type: chosen[self.kv_type]} if chosen else {}
-        thinking: dict[str, Any] = {"value": chosen[self.thinking]} if chosen else {}
         bar = memory_bar_empty(view.problem or "Calculating memory …")
         if view.plan and view.verdict:
             bar = memory_bar(view.plan, view.usable, view.verdict) + device_bars(view.plan, view.budget, view.where)
@@ -150,10 +147,9 @@ class PickerComponents:
             self.model: gr.Dropdown(choices=list(view.models), **model),
             self.level: gr.HTML(rows=whole_name(chosen_name) + rows, **level),
             self.context: gr.HTML(rows=steps, **context),
-            self.thinking: gr.Radio(choices=_thinking_names(view), **thinking),
+            self.thinking: gr.Radio(choices=_thinking_names(view)),
             self.thinking_box: gr.Accordion(visible=bool(view.thinking)),
-            **self.where.updates(view, chosen=chosen),
-            **kv_type,
+            **self.where.updates(view),
             self.memory: bar,
             self.make: _make_button(view),
             self.drawn_model: choice.model,
@@ -362,13 +358,11 @@ def redrawing(
 
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
         written: ModelChoice | None = None
-        # The last message of what filled the picker may come after the click, and must not undo it.
+        # The last message of what filled the picker may come after the click: then all of the choice is written again.
         overtakes = after_click and picker.redraws.is_filled(str(request.session_hash))
-        chosen = values if overtakes else None
         for view in picker_views(picker, service, request, picker.read_choice(values)):
-            yield picker.updates(view, written, chosen)
-            chosen = None
-            written = view.choice if after_click else None
+            yield picker.choice_updates(view) if overtakes else picker.updates(view, written)
+            written, overtakes = view.choice if after_click else None, False
 
     return redraw
 

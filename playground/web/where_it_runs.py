@@ -66,11 +66,8 @@ class WhereItRuns:
         name = gpu if isinstance(gpu, str) and DeviceChoice.can_read(gpu) else AUTOMATIC
         return DeviceChoice(name, layers, _whole(values[self.experts])).text
 
-    def updates(self, view: PickerView, *, is_new: bool = False, chosen: Values | None = None) -> Updates:
-        """What a view of the picker changes. is_new: the choice too, because the page has made it for the visitor.
-
-        chosen: the choice as the browser sent it, to be written once more.
-        """
+    def updates(self, view: PickerView, *, is_new: bool = False) -> Updates:
+        """What a view of the picker changes. is_new: the choice too, because the page has made it for the visitor."""
         choice, gpus = view.choice.device, view.budget.devices
         named = choice.gpu or AUTOMATIC
         gpu: dict[str, Any] = {"rows": "" if choice.is_cpu else gpu_rows(gpus, named, f"{self.gpu.elem_id}-choice")}
@@ -81,10 +78,6 @@ class WhereItRuns:
         if is_new:
             gpu["value"], experts["value"] = named, choice.experts_in_ram
             where, layers = _where_and_layers(choice)
-            written = {self.where: where, self.gpu_layers: gr.Number(value=layers, visible=where == "layers")}
-        if chosen:
-            gpu["value"], experts["value"] = chosen[self.gpu], chosen[self.experts]
-            where, layers = chosen[self.where], chosen[self.gpu_layers]
             written = {self.where: where, self.gpu_layers: gr.Number(value=layers, visible=where == "layers")}
         box = gr.Accordion(visible=bool(gpus) or self.zerogpu is not None)
         return {self.box: box, self.gpu: gr.HTML(**gpu), self.experts: gr.Number(**experts), **written}
