@@ -21,7 +21,7 @@ from playground.app.messages import CLEAR
 from playground.engine.protocol import Finished, Token
 from playground.text_format import UNKNOWN, bits, percent, speed
 from playground.web.html.answer_tokens import visible_token
-from playground.web.html.chat.markdown_parts import FENCE, MarkdownParts, TextPart
+from playground.web.html.chat.markdown_parts import FENCE, MarkdownParts, StyledText
 from playground.web.html.compare import pane_line
 from playground.web.html.page import status_message
 from playground.web.html.templates import render
@@ -121,7 +121,7 @@ def _plain_runs(text: str) -> list[_Run]:
         shown = f"{FENCE}{part}{FENCE}" if is_code and number < text.count(FENCE) else part
         if is_code and number == text.count(FENCE):  # not closed yet
             shown = f"{FENCE}{part}"
-        parts = [TextPart(shown)] if is_code else styles.parts(start, start + len(part))
+        parts = [StyledText(shown)] if is_code else styles.parts(start, start + len(part))
         runs.append(_Run(is_code, [{"parts": parts, "top": ""}]))
         start += len(part) + len(FENCE)
     return runs
@@ -140,7 +140,7 @@ def _runs(tokens: Sequence[AnswerToken], position: int, names: tuple[str, str]) 
         is_code = was_code or written.count(FENCE) % 2 == 1
         if not runs or runs[-1].is_code != is_code:
             runs.append(_Run(is_code))
-        parts = [TextPart(token.text)] if is_code else parts
+        parts = [StyledText(token.text)] if is_code else parts
         drawn = _drawn_token(token, position, names, parts, is_entry=place == entry, near=first_texts)
         runs[-1].tokens.append(drawn)
     return runs
@@ -163,7 +163,7 @@ def _drawn_token(
     token: AnswerToken,
     position: int,
     names: tuple[str, str],
-    parts: list[TextPart],
+    parts: list[StyledText],
     *,
     is_entry: bool,
     near: set[str],
@@ -182,7 +182,7 @@ def _drawn_token(
     elif token.is_first_difference and not text.strip():
         text = text.replace(" ", "␣").replace("\n", "⏎\n") or "∅"
     return {
-        "parts": parts if text == token.text else [TextPart(text)],
+        "parts": parts if text == token.text else [StyledText(text)],
         "step": step,
         "is_first": token.is_first_difference,
         "is_entry": is_entry,

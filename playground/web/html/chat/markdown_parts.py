@@ -28,7 +28,7 @@ _ITALIC_SPAN: Final = re.compile(rf"(?<![\w*])(\*)(?=[^\s*])([^*]{{1,{_LONGEST}}
 
 
 @dataclass(frozen=True)
-class TextPart:
+class StyledText:
     """Text that is drawn alike. css_class: such as "gp-md-bold gp-md-heading"; "" for plain text."""
 
     text: str
@@ -47,11 +47,11 @@ class MarkdownParts:
                 self._mark_lines(prose, start)
             start += len(prose) + len(FENCE)
 
-    def parts(self, start: int, end: int) -> list[TextPart]:
+    def parts(self, start: int, end: int) -> list[StyledText]:
         """What stands between two places of the text, in order."""
         places = range(start, min(end, len(self._text)))
         runs = ((kinds, list(run)) for kinds, run in groupby(places, key=self._kinds.__getitem__))
-        return [TextPart(self._text[run[0] : run[-1] + 1], _css_class(kinds)) for kinds, run in runs]
+        return [StyledText(self._text[run[0] : run[-1] + 1], _css_class(kinds)) for kinds, run in runs]
 
     def _mark_lines(self, prose: str, start: int) -> None:
         for line in prose.splitlines(keepends=True):
