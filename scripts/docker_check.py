@@ -237,8 +237,8 @@ def prepare(image: Image, name: str, python: Path | None, arguments: dict[str, s
 
     `python:…` has Python in /usr/local. `nvidia/cuda:…` has none, and names its version in a variable.
     """
-    for name in REGISTRIES:
-        source, target = Path("/") / name, image.root / name
+    for place in REGISTRIES:
+        source, target = Path("/") / place, image.root / place
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)
         elif source.exists():
