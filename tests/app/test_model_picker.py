@@ -28,7 +28,7 @@ from playground.models.catalog import load_catalog
 from playground.quantize.quantize import quantize_file
 from playground.settings import load_settings
 from scripts.tensor_tables import write_stand_in
-from tests.conftest import Gpus
+from tests.conftest import ONLY_ON_STAND_INS, Gpus
 
 NAME = "SmolLM2-135M-Instruct"
 STARTER = ModelChoice(NAME, "Q4_1", 2048)
@@ -128,6 +128,7 @@ def test_the_experts_of_so_many_layers_are_in_ram_as_chosen(gpus: Gpus, services
     assert dense.has_experts is False and dense.where == "All 31 layers on the GPU."
 
 
+@ONLY_ON_STAND_INS  # it begins on a computer without a GPU
 def test_a_chat_from_a_computer_with_other_gpus_says_where_it_runs_now(gpus: Gpus, services: Services) -> None:
     wanted = replace(STARTER, device=DeviceChoice.read("CUDA3:12"))
 
