@@ -18,6 +18,7 @@ from playground.app.services import Services
 from playground.errors import PlaygroundError
 from playground.settings import load_settings
 from playground.web.app import build_app, serving
+from playground.web.gradio_private import lighter_event_script
 from playground.web.server.sessions import Sessions
 from playground.web.streaming import Streaming
 from tests.support.page_events import STARTER_CHOICE, PageEvents
@@ -44,6 +45,11 @@ def test_the_page_asks_nothing_of_the_internet(running: PlaygroundProcess) -> No
     page = fetch(running.address)
     assert "GGUF playground" in page
     assert "fonts.googleapis.com" not in page and "google-analytics" not in page
+
+
+def test_the_browser_gets_the_lighter_script_for_events(running: PlaygroundProcess) -> None:
+    address, text = lighter_event_script() or ("", "")
+    assert fetch(f"{running.address}{address}") == text
 
 
 def test_a_shared_link_shows_a_title_a_sentence_and_a_picture(running: PlaygroundProcess) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import gradio as gr
 import pytest
-from gradio import utils
+from gradio import route_utils, utils
 
 from playground.errors import PlaygroundError
 from playground.web.gradio_private import (
@@ -15,6 +17,7 @@ from playground.web.gradio_private import (
     WaitingLoop,
     check_gradio,
     keep_rows_of_shut_tabs,
+    lighter_event_script,
     send_updates_whole,
 )
 
@@ -91,6 +94,18 @@ def test_an_update_without_rows_leaves_those_of_a_list_as_they_are() -> None:
         return {name: value for name, value in update.items() if name != "__type__"}
 
     assert [sent(0), sent(1), sent(2)] == [{}, {"visible": False}, {"props": {"rows": "<p>two</p>"}}]
+
+
+def test_the_lighter_script_differs_only_in_what_an_event_that_ends_does() -> None:
+    script = lighter_event_script()
+    assert script, "the script of this Gradio has other words"
+    address, text = script
+    original = Path(route_utils.BUILD_PATH_LIB, address.removeprefix("/assets/")).read_text(encoding="utf-8")
+    ended = "stage===`complete`){"
+    was, now = (whole.split(ended)[1].split(",")[0] for whole in (original, text))
+    assert text == original.replace(ended + was, ended + now)
+    assert re.fullmatch(r"\w+=`closed`", was)
+    assert re.fullmatch(rf"\w+\.connection_type===`stream`&&\({re.escape(was)}\)", now)
 
 
 async def cycles_of_the_event_loop(count: int = 1000) -> None:

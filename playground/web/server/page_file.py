@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from playground.resources import asset
-from playground.web.gradio_private import replace_link_tags
+from playground.web.gradio_private import lighter_event_script, replace_link_tags
 from playground.web.html.templates import render
 
 PICTURE: Final = "link_card.png"  # in assets/, written by scripts/take_pictures.py
@@ -20,6 +20,7 @@ DESCRIPTION: Final = (
     "How few bits can a language model lose before it stops making sense? Put two quantization levels side by side, "
     "and see their memory, speed and answers."
 )
+_KEPT_FOR_AN_HOUR: Final = {"cache-control": "max-age=3600"}
 _FONTS: Final = ("IBMPlexSans-Regular", "IBMPlexSans-Bold", "IBMPlexMono-Regular", "IBMPlexMono-Bold")
 _TAGS: Final = (
     ("og:type", "website"),
@@ -35,11 +36,16 @@ _TAGS: Final = (
 
 
 def page_file_routes() -> list[BaseRoute]:
-    """The route of the picture; the page then names it in its tags."""
+    """The routes of the picture, which the page then names in its tags, and of its lighter script for events."""
     theme = Markup(asset("js/theme.js").read_text(encoding="utf-8"))
     replace_link_tags(render("page_file.html#head", tags=_TAGS, fonts=_FONTS, theme=theme))
 
     def picture(request: Request) -> Response:
         return FileResponse(asset(PICTURE), media_type="image/png")
 
-    return [Route(f"/{PICTURE}", picture)]
+    script = lighter_event_script()
+
+    def event_script(request: Request) -> Response:
+        return Response(script[1] if script else "", media_type="text/javascript", headers=_KEPT_FOR_AN_HOUR)
+
+    return [Route(f"/{PICTURE}", picture), *([Route(script[0], event_script)] if script else [])]
