@@ -83,6 +83,7 @@ class Services:
         self._resources.callback(self.quantization_jobs.close)
         for folder in ("models", "scores"):
             remove_leftovers(settings.data_dir / folder)  # of runs that were killed
+        self._still_to_load = OWN_BYTES
         self._opening = threading.Lock()
         self._downloads: DownloadQueue | None = None
 
@@ -146,8 +147,9 @@ class Services:
         This process counts as OWN_BYTES, as long as it has less: what it will still load differs from command to
         command, and all of them have to judge alike. Rounded down, since the system's own counts vary a little.
         """
-        still_to_load = max(0, OWN_BYTES - read_process_memory(os.getpid()).anonymous)
-        memory = read_memory(returnable=self.planner.held_bytes() - still_to_load)
+        if self._still_to_load:  # asked only until all is loaded: the answer takes some milliseconds
+            self._still_to_load = max(0, OWN_BYTES - read_process_memory(os.getpid()).anonymous)
+        memory = read_memory(returnable=self.planner.held_bytes() - self._still_to_load)
         return replace(memory, usable=memory.usable // USABLE_STEP * USABLE_STEP)
 
     def _place_for_imatrix(self, source: Path) -> Placement:
