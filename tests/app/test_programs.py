@@ -11,7 +11,7 @@ import pytest
 
 from playground.app.programs.calls import LoadChoice
 from playground.app.programs.pairs import AgentPair
-from playground.app.programs.service import NotForThis, ProgramService, StoppedHere
+from playground.app.programs.service import NotForThis, ProgramModel, ProgramService, StoppedHere
 from playground.app.services import Services
 from playground.chat.programs.reply import ProgramRequest
 from playground.chat.template.message import Message
@@ -103,6 +103,8 @@ def test_the_panel_shows_a_key_to_nobody_but_its_owner(service: ProgramService) 
     def card(**settings: str) -> str:
         return connect_card("http://x/v1", load_settings(**settings), service.models())
 
+    embedder = ProgramModel("embedder", 1, None, embeds=True)
+    assert "embedder" not in connect_card("http://x/v1", load_settings(), [*service.models(), embedder])
     assert "No key is needed" in card() and "base_url=&#34;http://x/v1&#34;" in card()
     assert "my-key" in card(api_key="my-key")
     strangers = card(api_key="my-key", host="0.0.0.0")

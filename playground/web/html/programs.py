@@ -27,6 +27,7 @@ def connect_card(address: str, settings: Settings, models: Sequence[ProgramModel
     key = settings.api_key.get_secret_value()
     shows_key = bool(key) and settings.is_for_this_computer
     needs_key = bool(key or settings.password.get_secret_value())
+    models = [one for one in models if not one.embeds]
     model = models[0].name if models else "starter"
     other = models[1].name if len(models) > 1 else "owner/repo:Q4_K_M"
     note = (
