@@ -69,10 +69,8 @@ def visit(browser: Browser, playground_process: PlaygroundProcess) -> Iterator[V
 
 
 def restored(visit: Visitor) -> Page:
-    """The page after a reload that brings the kept chat back."""
-    page = visit()
-    page.evaluate("kept => sessionStorage.setItem('gguf-playground-chat', kept)", KEPT)
-    visit.reload(page)
+    """The page with a chat that it kept in a visit before."""
+    page = visit(kept={"gguf-playground-chat": KEPT})
     expect(page.get_by_test_id("bot").last).to_contain_text("It was harmless.")
     return page
 

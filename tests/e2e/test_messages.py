@@ -23,21 +23,21 @@ LANGUAGES = sorted(
 CODE = '#include <vector>\nint sum(int a, int b) { return a + b; }  // "$$x$$"\n<?php echo 1; ?>\n'
 
 
-def show_chat(visit: Visitor, page: Page, messages: Sequence[tuple[str, str]], thinking: str = "") -> None:
-    """The page after a reload that brings this chat back; the last message must be a word of its own."""
+def show_chat(
+    visit: Visitor, messages: Sequence[tuple[str, str]], thinking: str = "", width: int = 1280, height: int = 900
+) -> Page:
+    """The page with this chat, which it kept in a visit before; the last message must be a word of its own."""
     turns = [{"role": role, "content": content} for role, content in messages]
     if thinking:
         turns[-1]["thinking"] = thinking
-    stored = json.dumps({"system": "", "messages": turns})
-    page.evaluate("stored => sessionStorage.setItem('gguf-playground-chat', stored)", stored)
-    visit.reload(page)
+    page = visit(width, height, kept={"gguf-playground-chat": json.dumps({"system": "", "messages": turns})})
     expect(page.get_by_test_id("bot").last).to_contain_text(messages[-1][1])
+    return page
 
 
 def test_code_in_any_language_is_shown(visit: Visitor) -> None:
-    page = visit()
     asked = [("user", "All?")] + [("assistant", f"In `{name}`:\n\n```{name}\n{CODE}```") for name in LANGUAGES]
-    show_chat(visit, page, [*asked, ("user", "And?"), ("assistant", "done")], "Thought:\n\n```cpp\nint thought;\n```")
+    page = show_chat(visit, [*asked, ("user", "And?"), ("assistant", "done")], "Thought:\n\n```cpp\nint thought;\n```")
     for number, name in enumerate(LANGUAGES):
         message = page.get_by_test_id("bot").nth(number)
         expect(message).to_contain_text("<?php echo 1; ?>")
@@ -55,25 +55,22 @@ def test_code_in_any_language_is_shown(visit: Visitor) -> None:
     ],
 )
 def test_what_a_person_typed_is_shown_as_typed(visit: Visitor, typed: str) -> None:
-    page = visit()
-    show_chat(visit, page, [("user", typed), ("assistant", "done")])
+    page = show_chat(visit, [("user", typed), ("assistant", "done")])
     question = page.get_by_test_id("user")
     assert question.inner_text().strip("\n") == typed
     assert question.locator("h1, li, em, strong, b, .katex, blockquote").count() == 0
 
 
 def test_formulas_are_drawn_and_money_is_not(visit: Visitor) -> None:
-    page = visit()
     formulas = "So \\( a^2 \\), \\[ x = \\frac{1}{2} \\]\n\n$$\\int x\\,dx$$\n\nIt costs $4 and $15. `$$x$$`"
-    show_chat(visit, page, [("user", "?"), ("assistant", formulas), ("user", "?"), ("assistant", "done")])
+    page = show_chat(visit, [("user", "?"), ("assistant", formulas), ("user", "?"), ("assistant", "done")])
     expect(page.get_by_test_id("bot").first.locator(".katex")).to_have_count(3)
     expect(page.get_by_test_id("bot").first).to_contain_text("It costs $4 and $15. $$x$$")
 
 
 def test_text_runs_in_the_direction_of_its_first_strong_letter(visit: Visitor) -> None:
-    page = visit()
     answer = "שלום עולם!\n\nEnglish follows.\n\n- עברית\n\nこれは**「重要」**です"
-    show_chat(visit, page, [("user", "مرحبا"), ("assistant", answer), ("user", "?"), ("assistant", "done")])
+    page = show_chat(visit, [("user", "مرحبا"), ("assistant", answer), ("user", "?"), ("assistant", "done")])
     paragraphs = page.get_by_test_id("bot").first.locator("p")
     expect(paragraphs.nth(0)).to_have_css("direction", "rtl")
     expect(paragraphs.nth(1)).to_have_css("direction", "ltr")
@@ -88,11 +85,12 @@ def test_text_runs_in_the_direction_of_its_first_strong_letter(visit: Visitor) -
 
 
 def test_wide_parts_scroll_within_themselves_on_a_phone(visit: Visitor) -> None:
-    page = visit(390, 844)
     row = "|" + " an entry of some words |" * 9
     table = "\n".join([row, "|" + "---|" * 9, row, row])
     answer = f"{table}\n\nRun `{'a-very-long-command --with=options ' * 6}` now.\n\n\\[ {'x + y + ' * 40} z \\]"
-    show_chat(visit, page, [("user", "x" * 300), ("assistant", answer), ("user", "?"), ("assistant", "done")])
+    page = show_chat(
+        visit, [("user", "x" * 300), ("assistant", answer), ("user", "?"), ("assistant", "done")], width=390, height=844
+    )
     expect(page.get_by_test_id("bot").first.locator(".katex-display")).to_be_visible()
     for part in ("table", "p > code", ".katex-display"):
         sizes = (
@@ -107,9 +105,8 @@ def test_wide_parts_scroll_within_themselves_on_a_phone(visit: Visitor) -> None:
 
 
 def test_all_of_a_chat_is_printed(visit: Visitor) -> None:
-    page = visit()
     answer = "\n\n".join(f"Line {number}" for number in range(120))
-    show_chat(visit, page, [("user", "?"), ("assistant", answer), ("user", "?"), ("assistant", "done")])
+    page = show_chat(visit, [("user", "?"), ("assistant", answer), ("user", "?"), ("assistant", "done")])
     page.emulate_media(media="print")
     cut = page.get_by_test_id("bot").first.evaluate(
         """message => {
@@ -138,13 +135,12 @@ def test_after_send_the_focus_is_in_the_message_box(visit: Visitor) -> None:
     expect(box).to_be_focused()
 
 
-def show_two_turns(visit: Visitor, page: Page) -> None:
-    show_chat(visit, page, [("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "done")])
+def show_two_turns(visit: Visitor) -> Page:
+    return show_chat(visit, [("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "done")])
 
 
 def test_a_cleared_chat_comes_back_with_undo(visit: Visitor) -> None:
-    page = visit()
-    show_two_turns(visit, page)
+    page = show_two_turns(visit)
     page.get_by_role("button", name="Clear").click()
     expect(page.get_by_test_id("user")).to_have_count(0)
     page.get_by_role("button", name="Undo").click()
@@ -154,8 +150,7 @@ def test_a_cleared_chat_comes_back_with_undo(visit: Visitor) -> None:
 
 @pytest.mark.parametrize("way", ["Escape", "Cancel"])
 def test_an_edit_can_be_left_and_the_draft_is_still_there(visit: Visitor, way: str) -> None:
-    page = visit()
-    show_two_turns(visit, page)
+    page = show_two_turns(visit)
     box = page.get_by_role("textbox", name="Your message")
     box.fill("Three?")
     page.get_by_role("button", name="Edit last").click()
@@ -171,8 +166,7 @@ def test_an_edit_can_be_left_and_the_draft_is_still_there(visit: Visitor, way: s
 
 
 def test_an_earlier_message_can_be_changed_at_its_pencil(visit: Visitor) -> None:
-    page = visit()
-    show_two_turns(visit, page)
+    page = show_two_turns(visit)
     box = page.get_by_role("textbox", name="Your message")
     page.locator("#chat-log .message-buttons").first.get_by_role("button").last.click()
     expect(box).to_have_value("One?")
@@ -184,8 +178,7 @@ def test_an_earlier_message_can_be_changed_at_its_pencil(visit: Visitor) -> None
 
 
 def test_a_chat_saved_by_the_page_is_opened_again(visit: Visitor) -> None:
-    page = visit()
-    show_two_turns(visit, page)
+    page = show_two_turns(visit)
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as JSON").click()
     page.get_by_role("button", name="Clear").click()
@@ -229,16 +222,15 @@ def test_messages_keep_their_order_when_the_page_is_hidden_and_shown(visit: Visi
 
 @pytest.mark.parametrize("is_secure", [True, False], ids=["clipboard", "plain HTTP"])
 def test_the_copy_buttons_copy_what_was_written(visit: Visitor, is_secure: bool) -> None:
-    page = visit()
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    if not is_secure:
-        page.add_init_script("window.reader = navigator.clipboard; delete Navigator.prototype.clipboard")
     typed = "\tif a < b && c:\n    say('<b>&amp;</b> \\\\(x\\\\) 日本🙂')"
     written = (
         "Use `<b>` or <b>bold</b>, ![x](y), $$a^2$$ and は**「x」**と 🙂:\n\n```cpp\nint x;\n```\n<!--written:QQ==:1-->"
     )
     messages = [("user", typed), ("assistant", written), ("user", "And?"), ("assistant", "done")]
-    show_chat(visit, page, messages, "Is <i> a tag?")
+    page = show_chat(visit, messages, "Is <i> a tag?")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    if not is_secure:
+        page.evaluate("() => { window.reader = navigator.clipboard; delete Navigator.prototype.clipboard; }")
     copied = "(window.reader ?? navigator.clipboard).readText()"
     buttons = page.get_by_role("log").get_by_role("button", name=re.compile("Cop(y|ied) message"))
     for number, (_, expected) in enumerate(messages):  # an answer without its thoughts

@@ -16,7 +16,6 @@ BROKEN = '<tool_call>{"name": "date", "arguments" {}}</tool_call>'
 
 
 def test_a_call_waits_runs_when_it_is_allowed_and_comes_back_after_a_reload(visit: Visitor) -> None:
-    page = visit()
     ended = Finished(0, "end of text", TIMINGS)
     end = {"finish_reason": ended.reason, "timings": ended.timings.to_json()}
     malformed = {"text": BROKEN, "reason": "it is not JSON: Expecting ':' delimiter", "place": BROKEN.index("{}")}
@@ -26,13 +25,11 @@ def test_a_call_waits_runs_when_it_is_allowed_and_comes_back_after_a_reload(visi
         {"role": "user", "content": "What is 12 times 12?"},
         {"role": "assistant", "content": "", "tool_calls": [CALL], **end},
     ]
-    page.evaluate("stored => sessionStorage.setItem('gguf-playground-chat', stored)", json.dumps({"messages": turns}))
-    visit.reload(page)
+    page = visit(kept={"gguf-playground-chat": json.dumps({"messages": turns})})
     log, question = page.locator("#chat-log"), page.locator("#chat-tools-asked")
     expect(log.locator(".gp-call-malformed mark")).to_have_text("{")
     expect(log.locator(".gp-call-malformed pre")).to_have_text(BROKEN)
     expect(question).to_contain_text("The model wants to call calculator. It has not run yet.")
-    visit.open_tab(page)
     run = page.get_by_role("button", name="Run", exact=True)
     run.click()
     expect(page.locator("#chat-problem")).to_contain_text("The tools are switched off.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +23,10 @@ CHROMIUM_FLAGS = [
 ]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CUT_BY_A_RELOAD = ["AbortError", "signal is aborted", "Connection errored out", "404: Not Found"]  # streams of events
+_KEEP_ONCE = """kept => {
+  if (sessionStorage.getItem('kept-before')) return;
+  for (const [name, text] of Object.entries({...kept, 'kept-before': 'yes'})) sessionStorage.setItem(name, text);
+}"""
 PATIENCE_SECONDS = 30  # for what a slow computer may take; nothing waits so long when all is well
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
@@ -48,10 +54,12 @@ class Visitor:
         at: str = "",
         wait: bool = True,
         tab: str = "Chat",
+        kept: Mapping[str, str] | None = None,
     ) -> Page:
         """The page at a path such as "?tab=fit" or an address, open on a tab in a window of this size.
 
         wait False returns as soon as the document is there; else what the tab needs is filled in, too.
+        kept: what the browser's tab has kept of a visit before this one, by name.
         """
         context = self._browser.new_context(
             viewport={"width": width, "height": height},
@@ -62,6 +70,8 @@ class Visitor:
         )
         context.set_default_timeout(PATIENCE_SECONDS * 1000)
         self.contexts.append(context)
+        if kept:
+            context.add_init_script(f"({_KEEP_ONCE})({json.dumps(dict(kept))})")
         page = context.new_page()
         self._watch(page)
         page.goto(at if at.startswith("http") else f"{self._address}/{at}", wait_until="domcontentloaded")
