@@ -92,7 +92,8 @@ class DialService:
         origins = {file.level: file.requantized_from or "" for file in self._library.models().get(model, ())}
         stops = [_stop_of_row(row, origins.get(row.name, "")) for row in view.levels]
         stops += [self._stop_of_size(size) for size in offered]
-        stops += self._stops_to_download(model, stops, view.levels)
+        left_out = {size.level for size in sizes if not _is_honest(size)}  # a published file of them is no better
+        stops += [stop for stop in self._stops_to_download(model, stops, view.levels) if stop.name not in left_out]
         return Dial(model, view.model_name, _most_apart(stops), _left_out_sentence(sizes))
 
     def _stops_to_download(self, model: str, stops: Sequence[DialStop], here: Sequence[LevelRow]) -> list[DialStop]:
