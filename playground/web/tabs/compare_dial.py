@@ -79,7 +79,10 @@ def wire_dial(
         if all(values[picker.drawn_model] == chosen for picker in pickers):
             return
         choices = service.setup.first_choices(chosen if isinstance(chosen, str) else None)
-        yield dial_updates(choices[0].model, choices[0].level, choices[1].level)
+        # Both at once, before either is filled: who asks meanwhile compares one model, not the new one with the old.
+        names = service.picker.model_names()
+        both_models = {picker.model: gr.Dropdown(choices=names, value=choices[0].model) for picker in pickers}
+        yield dial_updates(choices[0].model, choices[0].level, choices[1].level) | both_models
         for picker, choice in zip(pickers, choices, strict=True):
             for view in picker_views(picker, service.picker, request, choice, fills=True):
                 yield picker.choice_updates(view)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 
 from playground.app.compare.comparison import Comparison, PaneSession
+from playground.app.compare.service import CompareService
 from playground.app.compare.setup import LinkedSetup
 from playground.app.compare.updates import CompareUpdate, PaneState, update_at_rest
+from playground.app.loaded_models import LoadedModels
 from playground.app.messages import CLEAR, Notice, WorkProgress
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.service import ModelPickerService
@@ -20,7 +24,8 @@ from playground.chat.prompts import load_comparison_prompts
 from playground.chat.template.thinking import ThinkingChoice
 from playground.llama.params import DeviceChoice
 from playground.settings import load_settings
-from playground.web.tabs.compare import draw_link, draw_update, read_request
+from playground.web.streaming import Streaming
+from playground.web.tabs.compare import draw_link, draw_update, read_request, wire_compare_tab
 from playground.web.tabs.compare_layout import CompareTab, build_compare_tab
 
 
@@ -29,7 +34,8 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CompareTab]:
     with Services(load_settings(data_dir=tmp_path_factory.mktemp("data"))) as services:
         picker = ModelPickerService(services.library, services.planner, services.pool.budget_for, 1)
         with gr.Blocks():
-            yield build_compare_tab(picker, load_comparison_prompts(), "in turn")
+            tab = build_compare_tab(picker, load_comparison_prompts(), "in turn")
+        yield tab
 
 
 def values_of(tab: CompareTab, **sent: Any) -> dict[Any, Any]:
@@ -90,6 +96,30 @@ def test_the_dial_has_the_levels_before_the_pickers_know_of_a_move(tab: CompareT
     for text in ('{"a": "Q8_0", "b": "Q2_0"}', "{", "[1]", '{"a": 1, "b": {}}', '{"a": "", "b": ""}'):
         sent = read_request(tab, values_of(tab, **(two if text.startswith('{"a": "Q') else one), dial=text))
         assert [choice.level for choice in sent.choices] == ["Q8_0", "Q4_0"]
+
+
+def test_a_model_that_is_chosen_is_that_of_both_sides_before_either_is_filled(starter: Path, tmp_path: Path) -> None:
+    with Services(load_settings(data_dir=tmp_path)) as services:
+        picker = ModelPickerService(services.library, services.planner, services.pool.budget_for, 1)
+        service = CompareService(services, picker, LoadedModels(services.pool, services.planner, picker))
+        page: gr.Blocks
+        with gr.Blocks() as page:
+            with gr.Tabs() as tabs, gr.Tab("Compare"):
+                tab = build_compare_tab(picker, load_comparison_prompts(), "in turn")
+            wire_compare_tab(page, tab, service, tabs, Streaming())
+        heard = [one for one in page.fns.values() if (tab.dial_model._id, "input") in one.targets]
+        (choose,) = (one.fn for one in heard if tab.dial in one.outputs)
+        assert choose
+        ((_, starter_name),) = picker.model_names()
+        sent = {tab.dial_model: starter_name} | {pane.picker.drawn_model: "another" for pane in tab.panes}
+        first = next(choose(gr.Request(session_hash="one"), sent))
+    levels = first[tab.dial].value
+    drawn = values_of(tab, dial_model=starter_name, dial=levels) | {
+        pane.picker.model: first[pane.picker.model].value for pane in tab.panes
+    }
+    choices = read_request(tab, drawn).choices
+    assert [choice.model for choice in choices] == [starter_name] * 2
+    assert {"a": choices[0].level, "b": choices[1].level} == json.loads(levels)
 
 
 def test_an_update_changes_only_what_is_new(tab: CompareTab) -> None:
