@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from playground import __version__
+from playground.engine.local.load_queue import Waiting
 from playground.engine.local.pool import ModelLease, ModelPool
 from playground.engine.remote.registry import ServerRegistry
 from playground.errors import ModelNotFound, PlaygroundError
@@ -328,13 +329,21 @@ class MeasurementRun:
                     lease: ModelLease = end.value
                     self._lease, self._leased = lease, wanted
                     return lease
-                waits = "It waits until other models of this playground leave enough memory." if status.waiting else ""
-                yield f"{stage}: loading", 0.0, waits
+                yield f"{stage}: loading", 0.0, why_it_waits(status.waiting)
 
     def _release(self) -> None:
         if self._lease is not None:
             self._lease.release()
             self._lease = self._leased = None
+
+
+def why_it_waits(waiting: Waiting | None) -> str:
+    """Why a model is not loaded yet, in a sentence; "" while nothing is in its way."""
+    if waiting is None or not waiting.for_models:
+        return ""
+    if all(model.state == "loading" for model in waiting.for_models):
+        return "It waits until another model of this playground is loaded."
+    return "It waits until other models of this playground leave enough memory."
 
 
 class _Clock:

@@ -15,6 +15,7 @@ import pytest
 
 from playground.app.measure.service import MeasureService, plan_of, store_of
 from playground.app.services import Services
+from playground.engine.local.load_queue import LoadedModel, ModelKey, State, Waiting
 from playground.engine.protocol import GREEDY
 from playground.errors import RequestRefused
 from playground.llama.model import LlamaModel
@@ -24,7 +25,7 @@ from playground.measure.export import export_json
 from playground.measure.plan import MeasurementPlan
 from playground.measure.profile import profile_rows, usual_threads
 from playground.measure.results import Measurement, What, imports_of, result_rows
-from playground.measure.run import MeasurementRun, RunProgress
+from playground.measure.run import MeasurementRun, RunProgress, why_it_waits
 from playground.measure.store import MeasurementStore
 from playground.servers import read_server
 from playground.settings import load_settings
@@ -190,6 +191,15 @@ def test_a_speed_waits_until_nothing_else_writes(services: Services, store: Meas
 
         carry_out(services, store, plan, watch=watch)
     assert waits and "no other model" in waits[0]
+
+
+@pytest.mark.parametrize(
+    ("states", "words"), [(["loading"], "is loaded"), (["loading", "ready"], "leave enough memory"), ([], "")]
+)
+def test_a_run_that_waits_for_a_model_says_for_what(states: list[State], words: str, starter: Path) -> None:
+    key = ModelKey(starter, ContextParameters(512))
+    said = why_it_waits(Waiting(1, tuple(LoadedModel(key, state, 1, None) for state in states)))
+    assert words in said and bool(said) == bool(states)
 
 
 def test_a_profile_has_every_depth_chat_and_number_of_threads(services: Services, store: MeasurementStore) -> None:
