@@ -29,7 +29,14 @@ class ModelNotFound(PlaygroundError):
 
 
 class DoesNotFit(PlaygroundError):
-    """The plan needs more memory than this computer has for models."""
+    """A model needs more memory than this computer has for models.
+
+    ran_out: the memory ran out while it was loaded, so another try would do no better. Else its plan says so before.
+    """
+
+    def __init__(self, problem: str, remedy: str = "", *, ran_out: bool = False) -> None:
+        super().__init__(problem, remedy)
+        self.ran_out = ran_out
 
 
 class ModelStopped(PlaygroundError):

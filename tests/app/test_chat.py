@@ -20,8 +20,9 @@ from playground.app.model_picker.service import ModelPickerService
 from playground.app.resumable import ResumableReplies
 from playground.app.services import Services
 from playground.chat.session import ChatSession, Instructions, read_instructions
+from playground.engine.local.load_queue import LoadStatus
 from playground.engine.protocol import GREEDY, Finished
-from playground.errors import RequestRefused
+from playground.errors import DoesNotFit, RequestRefused
 from playground.limits.runs import Visitor
 from playground.settings import load_settings
 from tests.support.status_messages import sentence
@@ -202,6 +203,19 @@ def test_a_model_in_memory_can_be_unloaded_but_not_under_somebody(service: ChatS
     assert "was unloaded" in sentence(unloaded.progress)
     assert unloaded.loaded_models and not unloaded.loaded_models.has_selected
     assert "not in memory any more" in sentence(service.unload_model(choice).progress)
+
+
+@pytest.mark.parametrize("ran_out", [False, True])
+def test_loading_anyway_is_offered_only_before_memory_has_run_out(
+    service: ChatService, services: Services, monkeypatch: pytest.MonkeyPatch, ran_out: bool
+) -> None:
+    def refuse(*_: object, **__: object) -> Iterator[LoadStatus]:
+        raise DoesNotFit("It needs more.", ran_out=ran_out)
+        yield
+
+    monkeypatch.setattr(services.pool, "lease_model", refuse)
+    last = list(service.load_model(ANNA, replace(STARTER, context_size=640)))[-1]
+    assert last.may_load_anyway is not ran_out
 
 
 def test_a_first_message_tells_of_the_load_where_its_reply_will_stand(service: ChatService) -> None:

@@ -354,7 +354,7 @@ class ChatService:
             phase="rest",
             activity=ReplyActivity(),
             progress=CLEAR,
-            may_load_anyway=isinstance(error, DoesNotFit) and self._settings.allow_load_anyway,
+            may_load_anyway=isinstance(error, DoesNotFit) and not error.ran_out and self._settings.allow_load_anyway,
         )
 
 

@@ -110,7 +110,9 @@ class LocalEngine(ReplyStarter):
             elif isinstance(mail, Loaded):
                 self._loaded = mail
             elif isinstance(mail, Failed):
-                raise (DoesNotFit if mail.no_memory else BadModelFile)(mail.problem, mail.remedy)
+                if mail.no_memory:
+                    raise DoesNotFit(mail.problem, mail.remedy, ran_out=True)
+                raise BadModelFile(mail.problem, mail.remedy)
             elif isinstance(mail, PlaygroundError):
                 raise mail
 

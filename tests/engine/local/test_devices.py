@@ -178,9 +178,9 @@ def test_a_device_without_room_for_the_weights_ends_the_load_with_a_sentence(
     monkeypatch.setenv("TEST_DEVICE_ROOM", "48")  # of the 92 MiB of the weights: as when another program takes the rest
     with loaded_engine(starter, ContextParameters(512), 1) as other:
         full = pytest.raises(DoesNotFit, match=r"unable to allocate RPC0\S* buffer\. Choose fewer layers on the GPU")
-        with full, loaded_engine(starter, context, 1):
+        with full as refused, loaded_engine(starter, context, 1):
             pass
-        assert reply_of(other)[0]
+        assert refused.value.ran_out and reply_of(other)[0]
         monkeypatch.delenv("TEST_DEVICE_ROOM")
         with loaded_engine(starter, context, 1) as engine:  # nothing is wrong with the file, and it loads again
             assert reply_of(engine, 1)
