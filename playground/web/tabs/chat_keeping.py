@@ -119,8 +119,8 @@ def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService) -> None:
     keep_settings = f"(...values) => ({javascript('keep_settings.js')})('{_SETTINGS}', {numbers}, values)"
     kept = kept_js(_SETTINGS, is_one=True)
     # An event of its own: where another tab is open, the page draws only the last update of a generator.
-    page.load(open_settings, tab.storage.settings, [*controls, tab.not_restored], js=kept, **_PRIVATE)
-    opened = page.load(
+    drawn = page.load(open_settings, tab.storage.settings, [*controls, tab.not_restored], js=kept, **_PRIVATE)
+    opened = drawn.then(  # so that the page is open only once no setting is written over any more
         open_picker, tab.storage.settings, [*picker.outputs, tab.not_restored], js=kept, **_PRIVATE
     )  # fmt: skip
     opened.then(None, values, None, js=f"(...values) => {{ window.chatIsOpen = true; ({keep_settings})(...values); }}")
