@@ -92,7 +92,7 @@ def test_a_whole_reply_ends_with_its_speed_its_length_and_the_reason(page: Page)
     ask_and_wait(page, SUM)
     expect(page.get_by_test_id("bot")).to_contain_text("4")
     expect(page.locator("#chat-live")).to_contain_text(
-        re.compile(r"[\d.]+ tok/s · \d+ tokens · [\d.]+ s to first token · finished")
+        re.compile(r"[\d.]+ tok/s · \d+ tokens · ([\d.]+ s load \+ )?[\d.]+ s to first token · finished")
     )
     expect(page.get_by_role("meter", name="Context used")).to_contain_text(re.compile(r"\d+ of 4,096 tokens"))
 
