@@ -105,8 +105,8 @@ def wire_dial(
 
     opened = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
     drawn_at_opening = [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded]
-    page.load(open_dial, tab.own_address, drawn_at_opening, js=_WHOSE_ADDRESS_JS, **_PRIVATE)
-    filled = page.load(open_pickers, None, [*pickers[0].outputs, *pickers[1].outputs], **_PRIVATE)
+    drawn = page.load(open_dial, tab.own_address, drawn_at_opening, js=_WHOSE_ADDRESS_JS, **_PRIVATE)
+    filled = drawn.then(open_pickers, None, [*pickers[0].outputs, *pickers[1].outputs], **_PRIVATE)
     filled.then(None, js="() => { window.compareIsOpen = true; }")  # nothing redraws by itself any more
     for picker in pickers:
         wire_choices(picker, service.picker)
