@@ -83,6 +83,11 @@ def kept_js(*names: str, is_one: bool = False) -> str:
     return f"() => ({javascript('kept.js')})({json.dumps(names)}){'[0]' if is_one else ''}"
 
 
+def draft_js(name: str, elem_id: str) -> str:
+    """The browser's part of a page's opening: the text last written in a box, which its tab keeps from then on."""
+    return f"() => ({javascript('draft.js')})('{name}', '{elem_id}')"
+
+
 def change_stamp() -> str:
     """A new value for a hidden text box whose `change` event others listen to."""
     return str(time.time_ns())

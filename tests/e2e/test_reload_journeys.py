@@ -158,6 +158,7 @@ def test_back_brings_the_chat_with_its_model_context_and_settings(visit: Visitor
     set_number(page, "Seed", "7")
     page.locator("#chat-picker").get_by_role("button", name="KV cache").click()
     page.locator("#chat-kv").get_by_text("q8_0").click()
+    page.wait_for_function("(sessionStorage.getItem('gguf-playground-settings') || '').includes('q8_0')")
     page.get_by_label("Your message").fill(DRAFT)
     visit.expected += CUT_BY_A_RELOAD
     page.goto("about:blank")

@@ -32,7 +32,7 @@ from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, what_is_new
 from playground.web.tabs.chat import draw_update
 from playground.web.tabs.chat_layout import ChatTab
-from playground.web.widgets import javascript, keep_js, kept_js
+from playground.web.widgets import draft_js, javascript, keep_js, kept_js
 
 _CHAT: Final = "gguf-playground-chat"  # the names of what the tab's storage holds
 _GROWING: Final = "gguf-playground-growing"
@@ -94,7 +94,7 @@ def _wire_storage(
             yield draw_update(tab, update) | ({tab.message: ""} if is_sent else {})
 
     kept = [storage.chat, storage.growing, storage.key, tab.message]
-    page.load(None, None, tab.message, js=kept_js(_DRAFT, is_one=True), **_PRIVATE)
+    page.load(None, None, tab.message, js=draft_js(_DRAFT, "chat-message"), **_PRIVATE)
     outputs = [*tab.outputs, storage.key, tab.message]
     streaming.wire([page.load], restore, kept, outputs, tab.growing, js=kept_js(_CHAT, _GROWING, _KEY, _DRAFT))
     for part, name in ((storage.chat, _CHAT), (storage.growing, _GROWING), (storage.key, _KEY), (tab.message, _DRAFT)):

@@ -30,7 +30,7 @@ from playground.web.streaming import Streaming, Updates, Values, what_is_new
 from playground.web.tabs.compare_dial import wire_dial
 from playground.web.tabs.compare_layout import CompareTab
 from playground.web.tabs.compare_saving import wire_saving
-from playground.web.widgets import change_stamp, keep_js, kept_js
+from playground.web.widgets import change_stamp, draft_js, keep_js, kept_js
 
 _TEXTS: Final = "gguf-playground-comparison"  # the names of what the storage of the browser's tab holds
 _GROWING: Final = "gguf-playground-comparison-growing"
@@ -179,7 +179,7 @@ def _wire_storage(
     parts = {storage.texts: _TEXTS, storage.growing: _GROWING, storage.key: _KEY}
     js = kept_js(*parts.values())
     streaming.wire([page.load], restore, list(parts), [*tab.drawn, storage.key], tab.growing, js=js)
-    page.load(None, None, tab.message, js=kept_js(_DRAFT, is_one=True), **_PRIVATE)
+    page.load(None, None, tab.message, js=draft_js(_DRAFT, "compare-message"), **_PRIVATE)
     for part, name in {**parts, tab.message: _DRAFT}.items():
         part.change(None, part, None, js=keep_js(name), **_PRIVATE)
 
