@@ -7,6 +7,7 @@ cache holds people's chats; so a text to be scored gets a context of its own, as
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import llama_cpp
@@ -54,11 +55,15 @@ class ScoringContext:
             batch.logits[row] = row >= first_wanted
         if (code := llama_cpp.llama_decode(self._context, batch)) != 0:
             raise PlaygroundError(f"llama.cpp could not read a piece of the text (code {code}).", "Try again.")
-        wanted = range(first_wanted, len(tokens))
-        scores = np.empty((len(wanted), self._vocabulary_size), dtype=np.float32)
-        for place, row in enumerate(wanted):
-            pointer = llama_cpp.llama_get_logits_ith(self._context, row)
-            scores[place] = log_softmax(np.ctypeslib.as_array(pointer, (self._vocabulary_size,)))
+        pointers = [llama_cpp.llama_get_logits_ith(self._context, row) for row in range(first_wanted, len(tokens))]
+        scores = np.empty((len(pointers), self._vocabulary_size), dtype=np.float32)
+
+        def fill_row(place: int) -> None:
+            scores[place] = log_softmax(np.ctypeslib.as_array(pointers[place], (self._vocabulary_size,)))
+
+        with ThreadPoolExecutor(threads) as workers:
+            for _ in workers.map(fill_row, range(len(pointers))):
+                pass
         return scores
 
     def close(self) -> None:
@@ -71,4 +76,4 @@ class ScoringContext:
 def log_softmax(logits: npt.NDArray[np.float32]) -> LogProbabilities:
     """Natural log-probabilities of one row of logits; the sum is taken in double precision."""
     shifted = logits - logits.max()
-    return np.asarray(shifted - np.log(np.exp(shifted, dtype=np.float64).sum()), dtype=np.float32)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(dtype=np.float64)), dtype=np.float32)

@@ -101,11 +101,14 @@ def compare_row(packed: bytes, row: Logprobs, target: int, precision: Precision)
         steps = np.frombuffer(packed, "<u2", offset=_FACTS.itemsize)
         is_cut = facts["step"] * _STEPS >= _RANGE * 0.9999
         reference = steps.astype(np.float32) * facts["step"] + facts["least"]
-        divergence = _sum_of(np.where(steps > 0, reference, -np.inf).astype(np.float32) if is_cut else reference, row)
+        probabilities = np.exp(reference)
+        if is_cut:
+            probabilities *= steps > 0
+        divergence = _sum_of(probabilities, reference, row)
     else:
         entries = np.frombuffer(packed, _ENTRY, offset=_FACTS.itemsize)
         own = row[entries["token"]]
-        divergence = _sum_of(entries["logprob"], own)
+        divergence = _sum_of(np.exp(entries["logprob"]), entries["logprob"], own)
         rest, own_rest = float(facts["rest"]), 1.0 - float(np.exp(own.astype(np.float64)).sum())
         if rest > 1e-6:
             divergence += rest * float(np.log(rest / max(own_rest, 1e-9)))
@@ -118,16 +121,20 @@ def kl_divergence(reference: Logprobs, candidate: Logprobs) -> float:
     The rows are 32-bit floats and add up to one only to about 1e-7. So two nearly equal rows can give a result that far
     below zero, which no divergence can be: it becomes 0. Equal rows give exactly 0.
     """
-    return max(0.0, _sum_of(reference, candidate))
+    return max(0.0, _sum_of(np.exp(reference), reference, candidate))
 
 
-def _sum_of(reference: Logprobs, candidate: Logprobs) -> float:
+def _sum_of(probabilities: Logprobs, reference: Logprobs, candidate: Logprobs) -> float:
     """The sum of p log(p / q), in double precision. A token that the reference finds impossible adds nothing."""
-    probabilities = np.exp(reference)
+    weights = probabilities.astype(np.float64)
     with np.errstate(invalid="ignore"):  # two impossible ones have no difference
-        differences = np.where(probabilities > 0, reference - candidate, np.float32(0))
-    return float(np.dot(probabilities.astype(np.float64), differences.astype(np.float64)))
+        differences = reference - candidate
+        total = float(np.dot(weights, differences))
+    if np.isnan(total):
+        total = float(np.dot(weights, np.where(weights > 0, differences, 0)))
+    return total
 
 
 def _digest(row: Logprobs) -> bytes:
-    return hashlib.blake2b(row.tobytes(), digest_size=_DIGEST_BYTES).digest()
+    """Of the exact floats. SHA-1 since processors compute it themselves: nobody gains by rows that are alike."""
+    return hashlib.sha1(row.tobytes(), usedforsecurity=False).digest()[:_DIGEST_BYTES]

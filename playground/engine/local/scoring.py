@@ -15,9 +15,10 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import pairwise, takewhile
+from itertools import pairwise, repeat, takewhile
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -167,14 +168,14 @@ class Scorer:
     def _score_briefly(self, command: Score, file: BinaryIO, targets: Sequence[int], rows: Logprobs) -> BriefScores:
         """The figures of a chunk alone; its rows are kept, or compared with those of the reference."""
         own = tuple(float(row[target]) for row, target in zip(rows, targets, strict=True))
-        if not command.against_reference:
-            file.writelines(pack_row(row, target, command.precision) for row, target in zip(rows, targets, strict=True))
-            return BriefScores(own)
-        size = row_bytes(command.precision, self._model.vocabulary_size)
-        found = [
-            compare_row(self._read_exactly(file, size), row, target, command.precision)
-            for row, target in zip(rows, targets, strict=True)
-        ]
+        precision = repeat(command.precision)
+        with ThreadPoolExecutor(self._threads) as workers:
+            if not command.against_reference:
+                file.writelines(workers.map(pack_row, rows, targets, precision))
+                return BriefScores(own)
+            size = row_bytes(command.precision, self._model.vocabulary_size)
+            packed = [self._read_exactly(file, size) for _ in targets]
+            found = list(workers.map(compare_row, packed, rows, targets, precision))
         return BriefScores(
             own,
             tuple(each.reference_logprob for each in found),
