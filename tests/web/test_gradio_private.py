@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +34,12 @@ def a_page() -> gr.Blocks:
 def test_the_installed_gradio_has_all_that_is_used() -> None:
     assert gr.__version__.startswith(f"{WRITTEN_FOR}.")
     check_gradio(a_page())
+
+
+def test_gradio_is_imported_without_reading_the_source_of_its_components() -> None:
+    program = "import playground.web, inspect; inspect.getfile = None; import gradio"  # by which it finds the source
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def lose_a_queue_attribute(page: gr.Blocks) -> None:
