@@ -135,7 +135,7 @@ def test_a_model_is_found_judged_downloaded_cancelled_resumed_and_talked_to(visi
 def test_a_first_model_is_downloaded_and_chat_opens_with_it_after_two_clicks(visit: Visitor) -> None:
     page = visit(1280, 800)
     page.get_by_role("tab", name="Models").click()
-    card = page.locator("#models-first .gp-card").first
+    card = page.locator("#models-first .gp-model-card").first
     expect(card).to_contain_text("Qwen 3.5 0.8B")
     for figure in ("Q4_K_M", "Memory with 8K context", "tok/s here"):
         expect(card).to_contain_text(figure)
