@@ -15,12 +15,13 @@ from playground.app.compare.service import CompareService
 from playground.app.compare.updates import PLACE
 from playground.app.messages import log_refusal
 from playground.chat.comparison import Pane
-from playground.chat.conversation import Conversation
+from playground.chat.conversation import Conversation, ReplyUpdate
 from playground.chat.history import check_chat, checked_text
 from playground.chat.session import Instructions
-from playground.engine.protocol import Finished, Prefilled, Queued
-from playground.errors import PlaygroundError
+from playground.engine.protocol import Event, Finished, Prefilled, Queued
+from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor
+from playground.models.model_file import readable_name
 
 _WAITS: Final = "waits"
 
@@ -86,7 +87,9 @@ def ask_with_and_without(
 def _checked(
     service: CompareService, question: str, request: CompareRequest, skill: Instructions
 ) -> tuple[Conversation, Conversation]:
-    """The question without the skill and with it. Raises RequestRefused for too long a text or reply."""
+    """The question without the skill and with it. Raises RequestRefused for none, and for too long a text or reply."""
+    if not question.strip():
+        raise RequestRefused("There is no question yet.", "Write one in the question box above.")
     checked_text(question, "The message", service.limits)
     service.runs.check_reply_length(request.max_tokens)
     own = request.system.strip()
@@ -107,7 +110,10 @@ def _answer(
 ) -> Generator[GridUpdate, None, SkillGrid]:
     choices = [service.setup.complete_choice(request.choices[side], side) for side in (0, 1)]
     levels = (choices[0].level or "", choices[1].level or "")
-    if levels[0] == levels[1]:
+    if choices[0].model != choices[1].model:
+        first, second = (f"{readable_name(choice.model or '')} {choice.level}" for choice in choices)
+        levels = (first, second)
+    elif levels[0] == levels[1]:
         levels = (f"{levels[0]} (A)", f"{levels[1]} (B)")
     grid = SkillGrid(question, skill.name, levels)
     yield GridUpdate(grid)
@@ -136,8 +142,7 @@ def _answer(
                 event = update.reply.event
                 if event and not isinstance(event, Queued):
                     run.begin_work()
-                reading = not update.reply.answer and (event is None or isinstance(event, Prefilled))
-                cell = replace(cell, text=update.reply.answer, state="reading" if reading else "writing")
+                cell = replace(cell, text=update.reply.answer, state=_state(update.reply, event))
             elif update.result is not None:
                 cell = GridCell(update.result.reply.content, "", update.result.remarks, update.result.finished)
             elif update.failed is not None:
@@ -148,6 +153,14 @@ def _answer(
             if run.is_stopped():
                 return _stopped(grid)
     return grid
+
+
+def _state(reply: ReplyUpdate, event: Event | None) -> str:
+    if reply.answer:
+        return "writing"
+    if reply.thinking:
+        return "thinking"
+    return "reading" if event is None or isinstance(event, Prefilled) else "writing"
 
 
 def _stopped(grid: SkillGrid) -> SkillGrid:

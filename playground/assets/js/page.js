@@ -53,7 +53,7 @@
   const shown = element => element && element.offsetParent !== null;
   document.addEventListener('keydown', event => {
     if (event.key !== 'Escape' || event.defaultPrevented || event.target.getAttribute?.('aria-expanded') === 'true') return;
-    const buttons = ['#chat-stop', '#chat-cancel-load', '#compare-stop'];
+    const buttons = ['#chat-stop', '#chat-cancel-load', '#compare-stop', '#skill-grid-stop'];
     if (event.target.closest?.('#chat-message')) buttons.unshift('#chat-cancel-edit');
     [...buttons.map(id => document.querySelector(id))].find(shown)?.click();
   });

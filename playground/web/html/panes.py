@@ -61,7 +61,7 @@ def pane_markup(
         origin=state.requantized_from or "",
         rate=_rate(activity) if has_figures else "",
         thinking=answer.thinking if answer else "",
-        runs=_runs(state.tokens, position, names) if state.tokens else _plain_runs(text),
+        runs=_runs(state.tokens, position, names) if state.tokens else plain_runs(text),
         checks=state.checks,
         line="" if is_recorded else pane_line(state),
         note="" if state.note == CLEAR else status_message(state.note),
@@ -113,7 +113,7 @@ class _Run:
     tokens: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _plain_runs(text: str) -> list[_Run]:
+def plain_runs(text: str) -> list[_Run]:
     """A text without tokens, in the same parts."""
     runs, styles, start = [], MarkdownParts(text), 0
     for number, part in enumerate(text.split(FENCE)):

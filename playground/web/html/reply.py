@@ -93,10 +93,7 @@ def live_line(
 
 
 def _ended(event: Finished, load_seconds: float | None, curve: Markup | str) -> Markup:
-    timings, reason = event.timings, event.reason
-    end = FINISH_WORDS[reason]
-    if reason == "length limit" and timings.generated_tokens:
-        end = f"cut off at {counted(timings.generated_tokens, 'token')}"
+    timings, reason, end = event.timings, event.reason, end_in_words(event)
     facts = [counted(timings.generated_tokens, "token"), _to_first_token(timings.time_to_first_token, load_seconds)]
     if timings.generation_speed is None:
         facts.append(f"{seconds(timings.total_seconds)} in all")
@@ -104,6 +101,13 @@ def _ended(event: Finished, load_seconds: float | None, curve: Markup | str) -> 
     return _line(
         "ended", facts, rate, end, FINISH_SENTENCES[reason], announcement, disturbed=timings.disturbed, curve=curve
     )
+
+
+def end_in_words(finished: Finished) -> str:
+    """`finished`, `cut off at 128 tokens`."""
+    if finished.reason == "length limit" and finished.timings.generated_tokens:
+        return f"cut off at {counted(finished.timings.generated_tokens, 'token')}"
+    return FINISH_WORDS[finished.reason]
 
 
 def speed_curve(trace: SpeedTrace) -> Markup | str:

@@ -24,7 +24,7 @@ from playground.app.messages import CLEAR
 from playground.chat.session import ChatSession, read_instructions
 from playground.errors import PlaygroundError, RequestRefused
 from playground.web.html.chat.skills import skill_chips, skill_grid
-from playground.web.html.page import status_message
+from playground.web.html.page import paragraph, status_message
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values
@@ -36,6 +36,11 @@ from playground.web.widgets import javascript
 _SHELF: Final = "gguf-playground-skills"  # the name of the shelf in the browser's storage
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
+_WHAT_FOR: Final = (
+    "A skill is a text that tells a model how to do a task. Both levels answer the question in the box above, or else "
+    "the last one, without the skill and with it: four answers, and what the skill costs in tokens and seconds. "
+    "“Add a skill” in Chat puts one on the shelf."
+)
 _NO_SKILL: Final = RequestRefused("There is no skill yet.", "Add one in the Chat tab: a text or Markdown file.")
 
 
@@ -102,6 +107,7 @@ class SkillGridPanel:
 def build_skill_grid() -> SkillGridPanel:
     """Inside the Compare tab."""
     with gr.Accordion("With a skill and without it", open=False, elem_id="skill-grid", elem_classes="gp-more"):
+        gr.HTML(paragraph(_WHAT_FOR), apply_default_css=False)
         with gr.Row(elem_classes="gp-skill-ask"):
             skill = gr.Dropdown([], label="Skill", elem_id="skill-grid-skill", interactive=True)
             ask = gr.Button("Ask both levels, with it and without", size="sm", elem_id="skill-grid-ask")
