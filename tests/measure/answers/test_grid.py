@@ -117,7 +117,7 @@ def test_the_grid_marks_where_an_answer_leaves_the_first(grids: AnswerGrids) -> 
     grid = grids.grid("Fox-1B")
     assert grid
     markup = str(answers_grid(grid, grids.tallies(grid)))
-    assert "the same as Q8_0" in markup and "<mark>Paris is.</mark>" in markup
+    assert "the same as Q8_0" in markup and "<mark>Paris</mark> is." in markup
     assert "&lt;b&gt;Hot" in markup and "<b>Hot" not in markup
 
 

@@ -15,10 +15,13 @@ from playground.measure.answers.export import answer_figures
 from playground.measure.answers.grid import AnswerGrid, GridAnswer, ballot_papers
 from playground.measure.votes import BALLOT_WORDS
 from playground.text_format import counted, gigabytes
+from playground.web.html.chat.markdown_parts import MarkdownParts
 from playground.web.html.compare import tally_table
+from playground.web.html.panes import plain_runs
 from playground.web.html.templates import render
 
 _WORD_END: Final = re.compile(r".*\s", re.DOTALL)
+_FIRST_WORD: Final = re.compile(r"\s*\S*")
 
 
 def answers_grid(grid: AnswerGrid, votes: VoteTallies | PlaygroundError) -> Markup:
@@ -43,13 +46,14 @@ def answers_grid(grid: AnswerGrid, votes: VoteTallies | PlaygroundError) -> Mark
 def voting_sheet(sheet: VotingSheet, votes: VoteTallies | PlaygroundError) -> Markup:
     """The next two answers without their names. The votes show once all are given, or they would help guessing."""
     paper = sheet.paper
+    texts = sheet.answers if paper else ()
     return render(
         "measure_answers.html#sheet",
         voted=sheet.voted,
         total=sheet.total,
         equal=sheet.equal,
         prompt=sheet.grid.prompts[paper.prompt] if paper else "",
-        answers=list(zip("AB", sheet.answers, strict=True)) if paper else [],
+        answers=[(letter, plain_runs(text) if text else []) for letter, text in zip("AB", texts, strict=False)],
         buttons=list(enumerate(BALLOT_WORDS, 1)),
         votes="" if paper else _votes(votes),
     )
@@ -65,10 +69,16 @@ def _cell(answer: GridAnswer | None, first: GridAnswer | None) -> dict[str, Any]
     """first: the answer of the first column, None for that itself."""
     if answer is None:
         return None
-    common = common_words(first.text, answer.text) if first else answer.text
+    text = answer.text
+    start = len(common_words(first.text, text)) if first else len(text)
+    word = _FIRST_WORD.match(text, start)
+    end = word.end() if word else start
+    parts = MarkdownParts(text)
     return {
-        "common": common,
-        "rest": answer.text[len(common) :],
+        "common": {"parts": parts.parts(0, start)},
+        "other": {"parts": parts.parts(start, end)},
+        "rest": {"parts": parts.parts(end, len(text))},
+        "is_empty": not text,
         "is_same": first is not None and first.text == answer.text,
         "checks": answer.checks,
         "figures": answer_figures(answer),
