@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from playground.app.compare.comparison import Comparison, PaneSession
 from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.result import NotCompared, ResultFacts, next_step, result_sentence, result_tiles
+from playground.app.compare.results import reveal_sentence
+from playground.app.compare.updates import VoteTallies
+from playground.models.model_file import ModelFile
 
 MIB = 1 << 20
 SAME = ResultFacts(("Q8_0", "Q4_0"), (138 * MIB, 87 * MIB), (299 * MIB, 249 * MIB), 4096, is_same=True)
@@ -77,3 +82,14 @@ def test_the_recorded_example_names_its_model_its_machine_and_its_day() -> None:
     assert example.panes[1].requantized_from == "Q4_K_M"
     passed = tuple(sum(check.passed for check in pane.checks) for pane in example.panes)
     assert passed == example.facts.passed and len(example.panes[0].checks) == example.facts.checks
+
+
+@pytest.mark.parametrize(("model", "which"), [("fox", "Q8_0, the larger one."), ("owl", "Fox Q8_0, the larger file.")])
+def test_of_two_models_the_larger_is_called_a_file(model: str, which: str) -> None:
+    """It may be the one with fewer bits per weight."""
+    files = [ModelFile(Path(f"{name}.gguf"), (Path("m"),), name, level, size, "hub cache") for name, level, size in (
+        ("fox", "Q8_0", 9), (model, "Q4_0", 5),
+    )]  # fmt: skip
+    first, second = (PaneSession(file=file) for file in files)
+    sentence = reveal_sentence(Comparison((first, second)), "A better", VoteTallies((), None, ""))
+    assert sentence == f"You preferred A: {which}"

@@ -82,12 +82,9 @@ class ComparisonResults:
 def reveal_sentence(comparison: Comparison, word: str, tallies: VoteTallies | PlaygroundError) -> str:
     """`You preferred B: Q2_0, the smaller one. Q8_0 1, Q2_0 3 so far.`"""
     names = comparison.names
-    sizes = [file.size if isinstance(file := comparison.pane_at(p).file, ModelFile) else None for p in POSITIONS]
     if word in BALLOT[:2]:
         chosen = BALLOT.index(word)
-        own, other = sizes[chosen], sizes[1 - chosen]
-        which = f", the {'smaller' if own < other else 'larger'} one" if own and other and own != other else ""
-        said = f"You preferred {LETTERS[chosen]}: {names[chosen]}{which}."
+        said = f"You preferred {LETTERS[chosen]}: {names[chosen]}{_which(comparison, chosen)}."
     else:
         said = f"A was {names[0]}, B was {names[1]}."
     if isinstance(tallies, PlaygroundError) or tallies.current is None:
@@ -99,6 +96,15 @@ def reveal_sentence(comparison: Comparison, word: str, tallies: VoteTallies | Pl
     is_one = first.model == second.model
     shown = [one.level if is_one else f"{one.model} {one.level}" for one in (first, second)]
     return f"{said} So far: {shown[0]} {tally.first}, {shown[1]} {tally.second}."
+
+
+def _which(comparison: Comparison, chosen: int) -> str:
+    """`, the smaller one`; of two models `, the smaller file`, which may be the one with more bits per weight."""
+    own, other = (comparison.pane_at(position).file for position in (chosen, 1 - chosen))
+    if not isinstance(own, ModelFile) or not isinstance(other, ModelFile) or own.size == other.size:
+        return ""
+    size = "smaller" if own.size < other.size else "larger"
+    return f", the {size} {'one' if own.base_name == other.base_name else 'file'}"
 
 
 def judged_guess(comparison: Comparison, guess: str, bits: Sequence[float | None]) -> tuple[Comparison, str]:
