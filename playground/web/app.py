@@ -51,6 +51,7 @@ from playground.web.gradio_private import (
 from playground.web.html.page import page_head, theme_switch
 from playground.web.mcp import check_mcp, prepare_tools
 from playground.web.model_picker import keep_pickers_current
+from playground.web.server.first_view import FirstView, FirstViewMiddleware, Properties
 from playground.web.server.health import check_metrics, health_routes
 from playground.web.server.openai.routes import openai_routes
 from playground.web.server.page_file import page_file_routes
@@ -65,7 +66,7 @@ from playground.web.tabs.chat_dial import wire_chat_dial
 from playground.web.tabs.chat_keeping import wire_chat_keeping
 from playground.web.tabs.chat_layout import build_chat_tab
 from playground.web.tabs.compare import read_request, wire_compare_tab
-from playground.web.tabs.compare_dial import wire_downloads
+from playground.web.tabs.compare_dial import first_properties, wire_downloads
 from playground.web.tabs.compare_layout import build_compare_tab
 from playground.web.tabs.fit import build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
@@ -88,12 +89,16 @@ QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit 
 
 
 def build_app(
-    services: Services, streaming: Streaming, sessions: Sessions, programs: ProgramService | None = None
+    services: Services,
+    streaming: Streaming,
+    sessions: Sessions,
+    programs: ProgramService | None = None,
+    first_view: FirstView | None = None,
 ) -> gr.Blocks:
     """The page over these services, laid out and wired but not served.
 
     streaming: passes long work from event to event. sessions: watches the sessions of the page. programs: what is
-    served at /v1.
+    served at /v1. first_view: of the page's file.
     """
     settings = services.settings
     programs = programs or ProgramService(services)
@@ -119,6 +124,12 @@ def build_app(
             services.memory(), services.processors, devices,
             on_space=settings.on_space, on_zerogpu=services.zerogpu is not None,
         )  # fmt: skip
+
+    def draw_first_view() -> Properties:
+        return {
+            head: {"value": head_of(services.devices.known)},
+            **first_properties(compare, compare_service.setup, picker_service.model_names()),
+        }
 
     def close_session(request: gr.Request) -> None:
         sessions.close_session(str(request.session_hash))
@@ -182,6 +193,8 @@ def build_app(
             page.load(js=javascript(script), show_progress="hidden", api_visibility="private")
         page.unload(close_session)
 
+    if first_view:
+        first_view.follow(page, draw_first_view)
     page.queue(max_size=MOST_EVENTS_WAITING, default_concurrency_limit=QUICK_EVENTS_AT_ONCE)
     sessions.watch_page(page, (services.runs.end_session, streaming.end_session, services.pool.forget_chat))
     check_gradio(page)
@@ -214,8 +227,9 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
         services = stack.enter_context(Services(settings))
         log_startup_problems(services)
         streaming, sessions, programs = Streaming(), Sessions(), ProgramService(services)
+        first_view = FirstView()
         try:
-            page = build_app(services, streaming, sessions, programs)
+            page = build_app(services, streaming, sessions, programs, first_view)
         except OSError as error:  # Gradio makes a folder for itself
             raise PlaygroundError(
                 f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."
@@ -223,7 +237,8 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
         routes = [*page_file_routes(), *openai_routes(programs, settings)]
         if settings.metrics:
             routes += stack.enter_context(health_routes(services))
-        address = _launch_page(page, settings, sessions, routes, open_browser=open_browser)
+        watchers = [Middleware(SessionMiddleware, sessions), Middleware(FirstViewMiddleware, first_view)]
+        address = _launch_page(page, settings, watchers, routes, open_browser=open_browser)
         prepare_tools(page, settings)
         try:
             yield address
@@ -233,9 +248,14 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
 
 
 def _launch_page(
-    page: gr.Blocks, settings: Settings, sessions: Sessions, routes: Sequence[BaseRoute], *, open_browser: bool
+    page: gr.Blocks,
+    settings: Settings,
+    watchers: Sequence[Middleware],
+    routes: Sequence[BaseRoute],
+    *,
+    open_browser: bool,
 ) -> str:
-    """Start the server in a thread, and return its address once it answers."""
+    """Start the server in a thread, and return its address once it answers. watchers: see what the filter lets in."""
     try:
         _, address, _ = page.launch(
             server_name=settings.host,
@@ -257,7 +277,7 @@ def _launch_page(
             auth_message=SIGN_IN_MESSAGE,
             app_kwargs={
                 "routes": routes,
-                "middleware": [Middleware(RequestFilter, settings), Middleware(SessionMiddleware, sessions)],
+                "middleware": [Middleware(RequestFilter, settings), *watchers],
             },
             **launch_look(),
         )

@@ -28,6 +28,7 @@ from playground.errors import PlaygroundError
 
 WRITTEN_FOR: Final = "6.31"
 _OF_A_PAGE: Final = (
+    "config",
     "fns",
     "space_id",
     "mcp_server_obj",
@@ -153,6 +154,14 @@ def replace_link_tags(head: str) -> None:
     source = loader.get_source(environment, _PAGE_TEMPLATE)[0]
     described = _LINK_TAG.sub("", source).replace(_END_OF_HEAD, f"{head}\n{_END_OF_HEAD}", 1)
     environment.loader = ChoiceLoader([DictLoader({_PAGE_TEMPLATE: described}), loader])
+
+
+def set_first_properties(page: gr.Blocks, properties: Mapping[Any, Mapping[str, Any]]) -> None:
+    """Let the file of a page that is served show these properties of components, in place of those at its start."""
+    by_id = {component._id: one for component, one in properties.items()}
+    for part in page.config["components"]:
+        if part["id"] in by_id:
+            part["props"] = {**part["props"], **by_id[part["id"]]}
 
 
 def send_updates_whole() -> None:

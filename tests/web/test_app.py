@@ -19,8 +19,10 @@ from playground.errors import PlaygroundError
 from playground.settings import load_settings
 from playground.web.app import build_app, serving
 from playground.web.gradio_private import lighter_event_script
+from playground.web.server.first_view import FirstView
 from playground.web.server.sessions import Sessions
 from playground.web.streaming import Streaming
+from tests.support.gguf_bytes import small_model
 from tests.support.page_events import STARTER_CHOICE, PageEvents
 from tests.support.playground_process import PlaygroundProcess
 
@@ -93,9 +95,17 @@ def test_a_taken_port_is_reported_with_what_to_do(tmp_path: Path) -> None:
             pass
 
 
-def test_a_page_can_be_built_without_being_served(tmp_path: Path) -> None:
-    with Services(load_settings(data_dir=tmp_path)) as services:
-        assert build_app(services, Streaming(), Sessions()).title == "GGUF playground"
+def test_the_file_of_the_page_shows_what_is_here_when_it_is_asked_for(tmp_path: Path) -> None:
+    view, folder = FirstView(), tmp_path / "folder"
+    folder.mkdir()
+    with Services(load_settings(data_dir=tmp_path / "data", model_dirs=(folder,))) as services:
+        page = build_app(services, Streaming(), Sessions(), first_view=view)
+        assert page.title == "GGUF playground"
+        box = next(part for part in page.config["components"] if part["props"].get("elem_id") == "compare-model")
+        assert ("Fox 1B", "Fox-1B") not in box["props"]["choices"]
+        (folder / "Fox-1B-Q4_0.gguf").write_bytes(small_model())
+        view.redraw()
+        assert ("Fox 1B", "Fox-1B") in box["props"]["choices"]
 
 
 # --- how it ends ---

@@ -161,13 +161,14 @@ class CompareSetup:
 
         Without a model: the largest that is comfortable here and has two levels on the dial, else the starter.
         """
-        base_name = model if model in self._library.models() else self._first_model()
+        base_name = model if model in self._library.models() else self.first_model()
         if base_name is None:
             return ModelChoice(), ModelChoice()
         first, second = opening_pair(self._dials.dial_of(base_name))
         return ModelChoice(base_name, first), ModelChoice(base_name, second)
 
-    def _first_model(self) -> str | None:
+    def first_model(self) -> str | None:
+        """The model with which a new page opens; None where there is none."""
         models = self._library.models()
         starters = [name for name, files in models.items() if any(file.origin == "starter" for file in files)]
         usable = self._pool.budget_for(next(iter(models.values()))[0].path).usable if models else 0

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import gradio as gr
+from markupsafe import Markup
 
 from playground.app.compare.comparison import CompareRequest
 from playground.app.compare.dial import read_dial, read_download
 from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.service import CompareService
+from playground.app.compare.setup import CompareSetup
 from playground.app.messages import log_refusal
 from playground.limits.runs import Visitor
 from playground.models.model_file import readable_name
@@ -63,10 +65,7 @@ def wire_dial(
         is_one = first.model == second.model
         drawn = dial_updates(first.model, first.level, second.level) if is_one else _two_models(tab)
         tally = {tab.tally: tally_table(service.read_tallies()), tab.dial_model: names}
-        if service.setup.is_starter(first.model):
-            example = load_recorded_example()
-            starter = readable_name(first.model or "")
-            tally[tab.recorded] = recorded_line(example.model, example.machine, example.date, starter)
+        tally[tab.recorded] = _recorded_line(service.setup, first.model)
         return drawn | tally | draw_link(setup, is_own=whose == "own")
 
     def open_pickers(request: gr.Request) -> Iterator[Updates]:
@@ -120,6 +119,22 @@ def wire_dial(
     inputs = {tab.comparison, *tab.request_inputs}
     outputs = [tab.outlook, tab.dial, tab.dial_model]
     gr.on(triggers, follow_pickers, inputs, outputs, trigger_mode="always_last", **_PRIVATE)
+
+
+def first_properties(tab: CompareTab, setup: CompareSetup, names: list[tuple[str, str]]) -> dict[Any, dict[str, Any]]:
+    """What the tab shows of the models here before its first event."""
+    model = setup.first_model()
+    return {
+        tab.dial_model: {"choices": names, "value": model},
+        tab.recorded: {"value": _recorded_line(setup, model)},
+    }
+
+
+def _recorded_line(setup: CompareSetup, model: str | None) -> Markup:
+    """Where the recorded answers come from, and what the starter would be asked instead, where that would run."""
+    example = load_recorded_example()
+    starter = readable_name(model or "") if setup.is_starter(model) else ""
+    return recorded_line(example.model, example.machine, example.date, starter)
 
 
 def wire_downloads(tab: CompareTab, tabs: gr.Tabs, wanted_repo: gr.Textbox) -> None:
