@@ -15,6 +15,7 @@ MEBIBYTE: Final = 1 << 20
 GIBIBYTE: Final = 1 << 30
 MEGABYTE: Final = 1_000_000
 GIGABYTE: Final = 1_000_000_000
+_SOLD_GIBIBYTES: Final = (2, 4, 6, 8, 12, 16, 18, 24, 32, 36, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 # Of English prose, to give a feeling only: 3 words for 4 tokens, 400 words to a printed page. Measured were 0.80 to
 # 0.83 words a token of English prose, 0.39 to 0.72 of German, 0.39 to 0.45 of code: so the language is named beside it.
@@ -64,6 +65,15 @@ def in_gibibytes(byte_count: int | None) -> str:
         return UNKNOWN
     unit_bytes, unit = (GIBIBYTE, "GiB") if byte_count >= 1000 * MEBIBYTE else (MEBIBYTE, "MiB")
     return f"{byte_count / unit_bytes:,.{_significant(byte_count / unit_bytes)}f} {unit}"
+
+
+def memory_as_sold(byte_count: int) -> str:
+    """What a shop calls a computer's memory, of which firmware keeps a little: "16 GB" for 16.7 GB; "" if unclear.
+
+    Memory is sold in powers of 1024, files are measured in powers of 1000.
+    """
+    size = next((size for size in _SOLD_GIBIBYTES if byte_count <= size * GIBIBYTE), None)
+    return f"{size} GB" if size and byte_count >= 0.92 * size * GIBIBYTE else ""
 
 
 def parameters(parameter_count: int | None) -> str:

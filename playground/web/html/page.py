@@ -9,7 +9,7 @@ from markupsafe import Markup
 from playground.app.messages import NoticeKind, StatusMessage, WorkProgress
 from playground.errors import PlaygroundError
 from playground.resources import asset
-from playground.text_format import counted, gigabytes_apart, in_gibibytes, percent
+from playground.text_format import counted, gigabytes_apart, in_gibibytes, memory_as_sold, percent
 from playground.web.html.templates import render
 
 if TYPE_CHECKING:
@@ -54,11 +54,18 @@ def machine_strip(
         gpus=[_gpu(device) for device in devices.gpus],
         usable=usable,
         total=total,
-        memory_hint=f"{in_gibibytes(memory.usable)} of {in_gibibytes(memory.total)}, limited by {memory.limited_by}",
+        memory_hint=_memory_hint(memory),
         cores=counted(processors.usable, "core"),
         cores_limited_by=processors.limited_by,
         on_zerogpu=on_zerogpu,
     )
+
+
+def _memory_hint(memory: MachineMemory) -> str:
+    """The same in GiB, and how it is sold: 16.7 GB is more than people know their computer has."""
+    hint = f"{in_gibibytes(memory.usable)} of {in_gibibytes(memory.total)}, limited by {memory.limited_by}."
+    sold = "" if memory.limit else memory_as_sold(memory.total)
+    return f"{hint} Memory is sold in GiB: this is a computer with {sold}." if sold else hint
 
 
 def _gpu(device: Device) -> dict[str, str | bool]:

@@ -23,11 +23,12 @@ def text_of(markup: str) -> str:
 
 
 def test_the_strip_says_what_this_computer_has_and_what_limits_it() -> None:
-    memory = MachineMemory(int(23.5 * GB), int(21.4 * GB), None, "this computer's memory")
+    memory = MachineMemory(int(16.7 * GB), int(13.4 * GB), None, "this computer's memory")
     cores = Processors(2, 2, 2, 2, None, "this computer's cores")
     strip = machine_strip(memory, cores, Devices(()))
-    assert text_of(strip) == "This computer 21.4 GB usable of 23.5 GB · 2 cores"
-    assert 'title="19.9 GiB of 21.9 GiB, limited by this computer&#39;s memory"' in strip
+    assert text_of(strip) == "This computer 13.4 GB usable of 16.7 GB · 2 cores"
+    assert 'title="12.5 GiB of 15.6 GiB, limited by this computer&#39;s memory. ' in strip
+    assert 'this is a computer with 16 GB."' in strip
     assert "GGUF playground" in text_of(page_head(memory, cores, Devices(())))
 
 
@@ -42,7 +43,8 @@ def test_the_strip_names_each_gpu_before_the_ram() -> None:
 
 
 def test_a_driver_that_failed_is_named_below_the_strip() -> None:
-    memory = MachineMemory(8 * GB, 4 * GB, None, "this computer's memory")
+    memory = MachineMemory(5 * GB, 4 * GB, None, "this computer's memory")
+    assert "is sold" not in machine_strip(memory, Processors(2, 2, 2, 2, None, ""), Devices(()))  # not as 5 GB
     cores = Processors(2, 2, 2, 2, None, "this computer's cores")
     problem = f"The driver of {EVIL} did not answer."
     head = page_head(memory, cores, Devices((), problem))
