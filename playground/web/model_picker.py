@@ -37,13 +37,14 @@ KV_CHOICES: Final = [
     ("q4_0: a quarter of the memory, quality may suffer", "q4_0"),
 ]
 _THINKING_NAMES: Final = {
-    "": "As the model does",
+    "": "The model’s default",
     "off": "Off",
     "on": "On",
     "low": "Low effort",
     "medium": "Medium effort",
     "high": "High effort",
 }
+_BOUND: Final = "A limit ends the thoughts after so many tokens; the answer follows."
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _REDRAW: Final[dict[str, Any]] = {**_QUIET, "trigger_mode": "always_last"}
 
@@ -116,7 +117,7 @@ class PickerComponents:
 
     def choice_updates(self, view: PickerView) -> Updates:
         """The view of a choice that the page makes for the visitor, drawn: by a link, a loaded model, a cell."""
-        thinking = gr.Radio(choices=_thinking_names(view), value=view.choice.thinking.text)
+        thinking = _thinking_radio(view, value=view.choice.thinking.text)
         chosen = {self.kv_type: view.choice.kv_type, self.thinking: thinking}
         return self.updates(view) | chosen | self.where.updates(view, is_new=True)
 
@@ -147,8 +148,8 @@ class PickerComponents:
             self.model: gr.Dropdown(choices=list(view.models), **model),
             self.level: gr.HTML(rows=whole_name(chosen_name) + rows, **level),
             self.context: gr.HTML(rows=steps, **context),
-            self.thinking: gr.Radio(choices=_thinking_names(view)),
-            self.thinking_box: gr.Accordion(visible=bool(view.thinking)),
+            self.thinking: _thinking_radio(view),
+            self.thinking_box: gr.Accordion(_thinking_title(view), visible=bool(view.thinking)),
             **self.where.updates(view),
             self.memory: bar,
             self.make: _make_button(view),
@@ -205,7 +206,7 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                     [(_THINKING_NAMES[""], "")],
                     value="",
                     label="Thinking before the answer",
-                    info="A bound ends the thoughts after so many tokens; the answer follows.",
+                    info=_BOUND,
                     elem_id=f"{group}-thinking",
                 )
             where = build_where_it_runs(group, on_zerogpu=on_zerogpu)
@@ -293,10 +294,23 @@ def fill_pickers(
                 yield {component: value for part in shown for component, value in part.items()}
 
 
-def _thinking_names(view: PickerView) -> list[tuple[str, str]]:
+def _thinking_radio(view: PickerView, **more: str) -> gr.Radio:
     """What a model can be asked for, in words; a choice that this model does not know stays as it is."""
     texts = dict.fromkeys([*(one.text for one in view.thinking or (AS_IT_LIKES,)), view.choice.thinking.text])
-    return [(_THINKING_NAMES.get(text, f"At most {text} tokens"), text) for text in texts]
+    has_bound = any(one.most_tokens is not None for one in view.thinking)
+    return gr.Radio(
+        choices=[(_thinking_name(text), text) for text in texts], info=_BOUND if has_bound else None, **more
+    )
+
+
+def _thinking_name(text: str) -> str:
+    return _THINKING_NAMES.get(text, f"At most {text} tokens")
+
+
+def _thinking_title(view: PickerView) -> str:
+    """`Thinking: off`, so that the choice shows while the part is folded."""
+    chosen = view.choice.thinking.text
+    return f"Thinking: {_thinking_name(chosen).lower()}" if chosen else "Thinking"
 
 
 def _make_button(view: PickerView) -> gr.Button:

@@ -136,7 +136,7 @@ def walk_through_chat(visit: Visitor, page: Page, checker: Checker) -> None:
 def walk_through_the_rest(page: Page, checker: Checker) -> None:
     open_tab(page, "Measure", "#measure-levels input")
     checker.check(page, "measure")
-    page.get_by_role("button", name="Reference, KV cache, own text").click()
+    page.get_by_role("button", name="More settings").click()
     checker.check(page, "what else can be measured")
     checker.check_widths(page, "Measure")
     open_tab(page, "Fit", "#fit-kv-sum .gp-kv-table")

@@ -43,7 +43,7 @@ def test_a_level_is_measured_while_its_visitor_is_away(visit: Visitor, tmp_path:
     (tmp_path / "rivers.txt").write_text(TEXT)
     page = visit()
     open_tab(page)
-    page.get_by_role("button", name="Reference, KV cache, own text").click()
+    page.get_by_role("button", name="More settings").click()
     page.locator("#measure-text input[type=file]").set_input_files(tmp_path / "rivers.txt")
     expect(page.locator("#measure-text")).to_contain_text("rivers")
     page.get_by_label("Speed and memory").uncheck()

@@ -118,7 +118,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
             whats = gr.CheckboxGroup(
                 _WHAT_CHOICES, value=["fidelity", "speed"], label="Measure", interactive=True, elem_id="measure-what"
             )
-            with gr.Accordion("Reference, KV cache, own text, own prompts", open=False, elem_classes="gp-more"):
+            with gr.Accordion("More settings", open=False, elem_classes="gp-more"):
                 reference = gr.Dropdown(
                     [], label="Reference", info="The level that the others are compared with.", interactive=True,
                     elem_id="measure-reference",
