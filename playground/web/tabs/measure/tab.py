@@ -18,6 +18,7 @@ from playground.measure.export import export_csv, export_json, export_markdown
 from playground.measure.plan import USUAL_KV, KvPair, MeasurementPlan
 from playground.measure.results import ABILITIES, WHATS, ResultRow, What, imports_of
 from playground.measure.texts import MOST_CHARACTERS
+from playground.text_format import counted
 from playground.web.html.measure.profile import speed_profile
 from playground.web.html.measure.results import answers, estimate, level_choices, picture, runs, table
 from playground.web.html.models import part_title
@@ -147,10 +148,13 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
                     elem_id="measure-where",
                 )  # fmt: skip
                 text = gr.File(
-                    label="Own text instead of the six", file_types=[".txt", ".md"], height=112, elem_id="measure-text"
+                    label="A text of your own, in place of our six",
+                    file_types=[".txt", ".md"],
+                    height=112,
+                    elem_id="measure-text",
                 )
                 prompts = gr.File(
-                    label="Own prompts instead of ours, one in each line", file_types=[".txt", ".md"], height=112,
+                    label="Prompts of your own, one in each line", file_types=[".txt", ".md"], height=112,
                     elem_id="measure-prompts",
                 )  # fmt: skip
             told = markup_place("measure-estimate")
@@ -169,7 +173,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
             given = markup_place("measure-answers")
             grid = build_answers_part()
             drop = gr.File(
-                label="Lay somebody else's JSON export beside", file_types=[".json"], height=112, visible=is_local,
+                label="Add somebody else’s JSON export", file_types=[".json"], height=112, visible=is_local,
                 elem_id="measure-import",
             )  # fmt: skip
     saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="measure-saved")
@@ -395,7 +399,7 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
             shown = error if isinstance(error, PlaygroundError) else RequestRefused("The file cannot be read.")
             log_refusal(shown, visitor_of(request, service.runs, "measure"))
             return {tab.message: error_card(shown), tab.drop: None}
-        said = notice(f"{count:,} measurements were laid beside the own ones.", "good")
+        said = notice(f"{counted(count, 'measurement')} of somebody else now stand beside yours.", "good")
         laid = {**draw_results(tab, service, model), **draw_answers(tab.grid, service.answers, model)}
         return {tab.message: said, tab.drop: None, **laid}
 
