@@ -61,7 +61,7 @@ def _origin(file: ModelFile) -> str:
         return f"from {file.repo}" + (f", found in {file.origin}" if is_from_another_program else "")
     if is_from_another_program:
         return f"found in {file.origin}"
-    return "from a models folder" if file.origin == "folder" else file.origin
+    return {"folder": "from a models folder", "starter": "comes with the playground"}.get(file.origin, file.origin)
 
 
 def makeable_choices(view: MakeableView) -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ def shelf(*rows: InstalledModelRow, left_out: tuple[LeftOut, ...] = ()) -> str:
 
 def test_a_model_here_is_told_with_size_bits_origin_and_last_use() -> None:
     text = text_of(shelf(a_row(last_used=1_800_000_000)))
-    assert "Fox Q4_1 94.0 MB · 5.7 bits · starter · last used 15 January 2027 Made from Q8_0." in text
+    assert "Fox Q4_1 94.0 MB · 5.7 bits · comes with the playground · last used 15 January 2027 Made from Q8_0." in text
     assert "1 model file · 76.0 GB free on this disk." in text
     assert "never used" in shelf(a_row())
 
