@@ -57,6 +57,7 @@ def test_the_browser_gets_the_lighter_script_for_events(running: PlaygroundProce
 def test_a_shared_link_shows_a_title_a_sentence_and_a_picture(running: PlaygroundProcess) -> None:
     page = fetch(running.address)
     tags = dict(re.findall(r'<meta (?:property|name)="((?:og|twitter):[^"]*)" content="([^"]*)"', page))
+    assert "<title>GGUF playground</title>" in page and "needs JavaScript" in page
     assert page.count("og:title") == 1 and "raw.githubusercontent" not in page
     assert tags["og:title"] == "GGUF playground" and "quantization" in tags["og:description"]
     assert tags["og:image"].startswith(f"{running.address}/")

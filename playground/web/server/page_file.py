@@ -38,7 +38,7 @@ _TAGS: Final = (
 def page_file_routes() -> list[BaseRoute]:
     """The routes of the picture, which the page then names in its tags, and of its lighter script for events."""
     theme = Markup(asset("js/theme.js").read_text(encoding="utf-8"))
-    replace_link_tags(render("page_file.html#head", tags=_TAGS, fonts=_FONTS, theme=theme))
+    replace_link_tags(render("page_file.html#head", title=TITLE, tags=_TAGS, fonts=_FONTS, theme=theme))
 
     def picture(request: Request) -> Response:
         return FileResponse(asset(PICTURE), media_type="image/png")
