@@ -79,6 +79,7 @@ class MeasureTab:
     profile: gr.HTML
     answers: gr.HTML
     grid: AnswersPart
+    saving: gr.Row  # shown where there is something to save
     exports: tuple[gr.Button, ...]
     drop: gr.File
     saved: gr.Textbox
@@ -102,7 +103,7 @@ class MeasureTab:
 
     @property
     def results(self) -> list[Any]:
-        return [self.picture, self.table, self.profile, self.drawn]
+        return [self.picture, self.table, self.profile, self.saving, self.drawn]
 
 
 # --- lay out ---
@@ -165,7 +166,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
             drawing = markup_place("measure-picture", paragraph("Reading the measurements …"))
             figures = button_rows("", "measure-table")
             profile = markup_place("measure-profile")
-            with gr.Row(elem_classes="gp-measure-buttons"):
+            with gr.Row(visible=False, elem_classes="gp-measure-buttons") as saving:
                 exports = tuple(
                     gr.Button(f"Save as {form}", size="sm", scale=0, elem_id=f"measure-save-{form.lower()}")
                     for form, _, _ in _FORMS
@@ -181,7 +182,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
         tab=tab, model=model, levels=levels, whats=whats, reference=reference, kv_types=kv_types,
         others=others, deepest=deepest, server_model=server_model, where=where, text=text,
         prompts=prompts, estimate=told, start=start, message=message, runs=rows, picture=drawing, table=figures,
-        profile=profile, answers=given, grid=grid, exports=exports, drop=drop, saved=saved,
+        profile=profile, answers=given, grid=grid, saving=saving, exports=exports, drop=drop, saved=saved,
         timer=gr.Timer(_IDLE_SECONDS), drawn=gr.State(""), drawn_runs=gr.State(""),
     )  # fmt: skip
 
@@ -280,6 +281,7 @@ def draw_results(tab: MeasureTab, service: MeasureService, model: object, drawn:
         tab.picture: top + picture(rows, view.usable),
         tab.table: gr.HTML(value="", rows=table(rows)),
         tab.profile: speed_profile(rows),
+        tab.saving: gr.Row(visible=bool(rows)),
         tab.drawn: stamp,
     }
 
