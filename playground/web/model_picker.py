@@ -294,7 +294,7 @@ def fill_pickers(
                 yield {component: value for part in shown for component, value in part.items()}
 
 
-def _thinking_radio(view: PickerView, **more: str) -> gr.Radio:
+def _thinking_radio(view: PickerView, **more: Any) -> gr.Radio:
     """What a model can be asked for, in words; a choice that this model does not know stays as it is."""
     texts = dict.fromkeys([*(one.text for one in view.thinking or (AS_IT_LIKES,)), view.choice.thinking.text])
     has_bound = any(one.most_tokens is not None for one in view.thinking)
