@@ -46,6 +46,7 @@ from playground.web.gradio_private import (
     report_progress_in_one_place,
     rest_while_idle,
     send_updates_whole,
+    wait_for_a_slow_start,
     wrap_generators,
 )
 from playground.web.html.page import page_head, theme_switch
@@ -220,6 +221,7 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a refused upload is answered, and logged, here
     limit_malloc_arenas()
     open_no_second_port()
+    wait_for_a_slow_start()
     with ExitStack() as stack:
         if settings.allow_local_files:
             stack.enter_context(uploads_in(settings.data_dir / UPLOADS))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
-from gradio import blocks, http_server, route_utils, routes, utils
+from gradio import blocks, http_server, networking, route_utils, routes, utils
 from gradio.state_holder import StateHolder
 from gradio.utils import SpacesReloader, get_upload_folder
 from gradio_client import Client
@@ -41,6 +41,7 @@ _OF_A_PAGE: Final = (
     "_queue.start_processing",
 )
 _OF_AN_EVENT: Final = ("fn", "inputs", "api_name", "api_visibility", "show_progress", "show_progress_on")
+_MOST_ASKS: Final = 20  # of 3 seconds each
 _OF_ITS_SESSIONS: Final = ("session_data", "time_last_used", "lock")
 _PAGE_TEMPLATE: Final = "frontend/index.html"
 _END_OF_HEAD: Final = "</head>"
@@ -108,6 +109,29 @@ def open_no_second_port() -> None:
     """
     _check(http_server, ("watchfn_spaces",))
     http_server.watchfn_spaces = _wait_for_end  # type: ignore[attr-defined]
+
+
+def wait_for_a_slow_start() -> None:
+    """Let Gradio ask its own server for the page up to 20 times when it starts.
+
+    Left alone, it ends if one answer takes 3 seconds, as on a computer whose cores are all busy.
+    """
+    _check(networking, ("url_ok",))
+    usual = networking.url_ok
+    if not getattr(usual, "asks_again", False):
+        networking.url_ok = _AskAgain(usual)
+
+
+class _AskAgain:
+    """Gradio's `url_ok(address)` -> whether it answers, asked until it does."""
+
+    asks_again = True
+
+    def __init__(self, usual: Callable[[str], bool]) -> None:
+        self._usual = usual
+
+    def __call__(self, url: str) -> bool:
+        return any(self._usual(url) for _ in range(_MOST_ASKS))
 
 
 def _wait_for_end(reloader: SpacesReloader) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from gradio import route_utils, utils
+from gradio import networking, route_utils, utils
 
 from playground.errors import PlaygroundError
 from playground.web.gradio_private import (
@@ -21,6 +21,7 @@ from playground.web.gradio_private import (
     keep_rows_of_shut_tabs,
     lighter_event_script,
     send_updates_whole,
+    wait_for_a_slow_start,
 )
 
 
@@ -148,3 +149,10 @@ def test_a_waiting_loop_looks_only_when_there_is_something_to_do() -> None:
 
     assert asyncio.run(idle_then_busy()) == 1
     assert looks.count(1) > 100 and ended == [True]
+
+
+def test_a_start_on_a_busy_computer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter((False, False, True))
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: next(answers))
+    wait_for_a_slow_start()
+    assert networking.url_ok("http://127.0.0.1:9/")
