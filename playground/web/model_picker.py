@@ -21,7 +21,7 @@ from playground.app.servers import Servers
 from playground.chat.template.thinking import AS_IT_LIKES
 from playground.errors import PlaygroundError
 from playground.limits.runs import Visitor
-from playground.text_format import gigabytes
+from playground.text_format import count, gigabytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
@@ -304,7 +304,7 @@ def _thinking_radio(view: PickerView, **more: Any) -> gr.Radio:
 
 
 def _thinking_name(text: str) -> str:
-    return _THINKING_NAMES.get(text, f"At most {text} tokens")
+    return _THINKING_NAMES.get(text) or f"At most {count(int(text))} tokens"
 
 
 def _thinking_title(view: PickerView) -> str:
