@@ -39,6 +39,7 @@ from playground.settings import Settings
 from playground.web.api import offer_api
 from playground.web.gradio_private import (
     check_gradio,
+    describe_no_sessions,
     keep_no_analytics,
     keep_rows_of_shut_tabs,
     leave_out_the_hubs_header,
@@ -46,6 +47,7 @@ from playground.web.gradio_private import (
     report_progress_in_one_place,
     rest_while_idle,
     send_updates_whole,
+    spare_outputs_that_stay,
     wait_for_a_slow_start,
     wrap_generators,
 )
@@ -204,6 +206,8 @@ def build_app(
     wrap_generators(page, never_empty)
     send_updates_whole()
     keep_rows_of_shut_tabs()
+    spare_outputs_that_stay()
+    describe_no_sessions()
     keep_no_analytics(page)
     rest_while_idle(page)
     return page

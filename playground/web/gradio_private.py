@@ -7,10 +7,11 @@ traceback in the middle of a visit.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import re
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from operator import attrgetter
@@ -235,6 +236,53 @@ def keep_rows_of_shut_tabs() -> None:
 
     postprocess.keeps_properties = True  # type: ignore[attr-defined]
     blocks.postprocess_update_dict = postprocess
+
+
+def spare_outputs_that_stay() -> None:
+    """Let a step of an event take time for the outputs alone that it changes.
+
+    Gradio makes each output anew as a component, and describes it twice, even where the step leaves it as it is. A
+    token changes two outputs of twenty, on the cores that the model decodes with.
+    """
+    _check(gr.Blocks, ("postprocess_data",))
+    usual = gr.Blocks.postprocess_data
+    if getattr(usual, "spares_outputs", False):
+        return
+
+    @functools.wraps(usual)
+    async def postprocess(page: gr.Blocks, event: Any, predictions: Any, state: Any) -> list[Any]:
+        outputs = event.outputs
+        if event.batch or not isinstance(predictions, dict) or not predictions or not predictions.keys() <= {*outputs}:
+            return await usual(page, event, predictions, state)
+        new = {one: predictions[one] for one in outputs if predictions.get(one, gr.skip()) != gr.skip()}
+        sent: Iterator[Any] = iter(())
+        if new:
+            smaller, values = copy.copy(event), [*new.values()]
+            smaller.outputs = [*new]
+            sent = iter(await usual(page, smaller, values if len(values) > 1 else values[0], state))
+        return [next(sent) if one in new else None if one.stateful else gr.skip() for one in outputs]
+
+    postprocess.spares_outputs = True  # type: ignore[attr-defined]
+    gr.Blocks.postprocess_data = postprocess  # type: ignore[method-assign, assignment]
+
+
+def describe_no_sessions() -> None:
+    """Let Gradio keep no description of every component for each session, with all that stands in it.
+
+    It makes and renews them for links to a page with everything on it, which it would write to the server's disk when
+    asked. This page has no such links.
+    """
+    _check(blocks.BlocksConfig, ("config_for_block",))
+    usual = blocks.BlocksConfig.config_for_block
+    if getattr(usual, "only_of_the_page", False):
+        return
+
+    @functools.wraps(usual)
+    def describe(number: int, rendered: list[int], block: Any, renderable: Any = None) -> dict[str, Any]:
+        return usual(number, rendered, block, renderable) if rendered else {}  # a session says that nothing is rendered
+
+    describe.only_of_the_page = True  # type: ignore[attr-defined]
+    blocks.BlocksConfig.config_for_block = staticmethod(describe)  # type: ignore[method-assign, assignment]
 
 
 def lighter_event_script() -> tuple[str, str] | None:

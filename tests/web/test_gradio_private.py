@@ -12,15 +12,18 @@ from pathlib import Path
 import gradio as gr
 import pytest
 from gradio import networking, route_utils, utils
+from gradio.state_holder import SessionState
 
 from playground.errors import PlaygroundError
 from playground.web.gradio_private import (
     WRITTEN_FOR,
     WaitingLoop,
     check_gradio,
+    describe_no_sessions,
     keep_rows_of_shut_tabs,
     lighter_event_script,
     send_updates_whole,
+    spare_outputs_that_stay,
     wait_for_a_slow_start,
 )
 
@@ -103,6 +106,44 @@ def test_an_update_without_rows_leaves_those_of_a_list_as_they_are() -> None:
         return {name: value for name, value in update.items() if name != "__type__"}
 
     assert [sent(0), sent(1), sent(2)] == [{}, {"visible": False}, {"props": {"rows": "<p>two</p>"}}]
+
+
+def test_an_output_that_a_step_does_not_change_is_not_made_anew() -> None:
+    spare_outputs_that_stay()
+    spare_outputs_that_stay()  # of a second page
+    with gr.Blocks(analytics_enabled=False) as page:
+        kept, told, shown, hidden = gr.State(), gr.State("before"), gr.Textbox("before"), gr.Button("before")
+        outputs = [kept, told, shown, hidden]
+        gr.Button().click(lambda: {told: "now", shown: "now"}, None, outputs)
+        gr.Button().click(lambda: {hidden: gr.Button(visible=False), shown: gr.skip()}, None, outputs)
+        gr.Button().click(lambda: {shown: "alone"}, None, outputs)
+        gr.Button().click(lambda: {hidden: gr.skip()}, None, outputs)
+
+    nothing = {"__type__": "update"}
+    expected = [
+        [None, None, "now", nothing],
+        [None, None, nothing, {"__type__": "update", "visible": False}],
+        [None, None, "alone", nothing],
+        [None, None, nothing, nothing],
+    ]
+    for number, sent in enumerate(expected):
+        state = SessionState(page)
+        event = page.fns[number]
+        assert event.fn
+        assert asyncio.run(page.postprocess_data(event, event.fn(), state)) == sent
+        assert state[told._id] == ("now" if number == 0 else "before")
+        assert state[shown._id] is shown
+        assert (state[hidden._id] is hidden) == (number != 1)
+        usual = getattr(gr.Blocks.postprocess_data, "__wrapped__")  # noqa: B009
+        assert asyncio.run(usual(page, event, event.fn(), SessionState(page))) == sent
+
+
+def test_a_page_is_described_and_no_session_of_it() -> None:
+    describe_no_sessions()
+    describe_no_sessions()  # of a second page
+    page = a_page()
+    assert [part["type"] for part in page.get_config_file()["components"]] == ["button"]
+    assert list(SessionState(page).components) == []
 
 
 def test_the_lighter_script_differs_only_in_what_an_event_that_ends_does() -> None:
