@@ -19,15 +19,17 @@ from playground.web.tabs.compare_layout import CompareTab
 from playground.web.widgets import javascript, save_file_js
 
 # Browsers give a page the clipboard only on a safe address; the link also shows, to be copied by hand.
-_LINK_JS: Final = """query => {
-  if (!query) return '';
+# It counts for the set-up at the press: one that was changed before it came hides it.
+_SHOW_LINK_JS: Final = """(setUp, query, message, ...values) => {
+  if (!query || window.linkedSetUp !== JSON.stringify([message, setUp(...values)]))
+    return {__type__: 'update', visible: false};
   const link = location.origin + location.pathname + '?' + query;
   navigator.clipboard?.writeText(link).catch(() => {});
   return link;
 }"""
-_OUTDATED_JS: Final = (
-    "() => ({__type__: 'update', visible: false})"  # the link is of a set-up that is not there any more
-)
+_LINK_PRESSED_JS: Final = """(setUp, message, ...values) => {
+  window.linkedSetUp = JSON.stringify([message, setUp(...values)]);
+}"""
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
 
@@ -83,30 +85,35 @@ def wire_saving(
     tab.export_votes.click(export_votes, None, saved, **_QUICK).then(
         None, tab.saved, None, js=save_file_js("votes.csv", "text/csv")
     )
-    inputs = {tab.comparison, tab.message, *tab.request_inputs}
-    settings = tab.settings
-    changes = [  # what a person does, not what comes of it later
-        tab.dial.input, tab.dial_model.input, tab.message.input, tab.message.submit, tab.send.click,
-        settings.system.input, settings.temperature.input, settings.seed.input, settings.mode.input,
-        *(chip.click for chip, _ in tab.examples), *(event for pane in tab.panes for event in pane.picker.changes),
-    ]  # fmt: skip
-    gr.on(changes, None, None, tab.link, js=_OUTDATED_JS, **_PRIVATE)
-    _wire_address(tab, changes)
-    tab.copy_link.click(make_link, inputs, [tab.link, tab.problem], **_QUICK).then(
-        None, tab.link, tab.link, js=_LINK_JS
-    )
+    _wire_link(tab, make_link)
 
 
-def _wire_address(tab: CompareTab, changes: list[Any]) -> None:
-    """The page's address follows the set-up, in the browser alone. changes: what a person does."""
+def _wire_link(tab: CompareTab, make_link: Callable[..., Updates]) -> None:
+    """The button that copies a link, which goes when the set-up changes, and the page's address, which follows it."""
     settings = tab.settings
+    shared: list[Any] = [settings.mode, settings.temperature, settings.seed, settings.system]
     pickers = [pane.picker for pane in tab.panes]
-    chosen = [part for picker in pickers for part in (picker.model, picker.level, picker.context)]
-    values = [
-        tab.dial_model, tab.dial, *chosen, settings.mode, settings.temperature, settings.seed, settings.system,
-        tab.storage.texts,
+    chosen = [part for picker in pickers for part in (picker.model, picker.level, *picker.settings)]
+    values = [tab.message, tab.dial_model, tab.dial, *shared, tab.storage.texts, *chosen]
+    set_up = f"(...values) => ({javascript('address.js')})({javascript('device_text.js')}, ...values)"
+
+    def js(function: str, *arguments: str) -> str:
+        return f"(...values) => ({function})({', '.join((set_up, *arguments))}, ...values)"
+
+    by_a_person = [
+        tab.dial.input, tab.dial_model.input, tab.message.input, tab.message.submit, tab.send.click,
+        *(part.input for part in shared), *(chip.click for chip, _ in tab.examples),
+        *(event for picker in pickers for event in picker.changes),
     ]  # fmt: skip
-    write = javascript("address.js")
-    gr.on(changes, None, values, None, js=f"(...values) => ({write})(true, ...values)", **_PRIVATE)
-    later = [tab.storage.texts.change, *(picker.line.change for picker in pickers)]
-    gr.on(later, None, values, None, js=f"(...values) => ({write})(false, ...values)", **_PRIVATE)
+    later = [
+        *(part.change for part in (*shared, tab.message, tab.dial_model, tab.storage.texts)),
+        *(picker.line.change for picker in pickers), *(picker.kv_type.change for picker in pickers),
+    ]  # fmt: skip
+    for events, is_touched in ((by_a_person, "true"), (later, "false")):
+        follow = js(javascript("compare_link.js"), javascript("write_address.js"), is_touched)
+        gr.on(events, None, values, tab.link, js=follow, **_PRIVATE)
+    inputs = {tab.comparison, tab.message, *tab.request_inputs}
+    tab.copy_link.click(None, values, None, js=js(_LINK_PRESSED_JS), **_PRIVATE)
+    tab.copy_link.click(make_link, inputs, [tab.link, tab.problem], **_QUICK).then(
+        None, [tab.link, *values], tab.link, js=js(_SHOW_LINK_JS)
+    )
