@@ -150,7 +150,7 @@ def build_app(
                 elem_classes="gp-duplicate",
             )  # fmt: skip
         with gr.Tabs(elem_id="tabs") as tabs:
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab("Compare", id="compare") as compare_tab:
                 compare = build_compare_tab(
                     picker_service, load_comparison_prompts(), compare_service.usual_mode, settings.max_reply_tokens,
                     settings.tab_seconds,
@@ -158,7 +158,7 @@ def build_app(
                 skill_grid = build_skill_grid()
                 build_agent_pairs(programs)
             # Rendered from the start: what comes back after a reload arrives before a person goes there.
-            with gr.Tab("Chat", id="chat", render_children=True):
+            with gr.Tab("Chat", id="chat", render_children=True) as chat_tab:
                 chat = build_chat_tab(picker_service, settings, services.tool_servers.names)
             with gr.Tab("Measure", id="measure") as measure_tab:
                 measure = build_measure_tab(measure_tab, measure_service)
@@ -171,7 +171,7 @@ def build_app(
                 learn = build_learn_tab()
 
         wire_chat_tab(page, chat, chat_service, streaming)
-        wire_chat_keeping(page, chat, chat_service, streaming)
+        wire_chat_keeping(page, chat, chat_service, streaming, tabs)
         wire_chat_tools(page, chat, chat_service, streaming)
         wire_chat_dial(chat, chat_service, compare_service.dials)
         wire_shelf(page, chat, chat_service, settings.skills_dir)
@@ -192,6 +192,9 @@ def build_app(
         page.load(draw_head, None, head, show_progress="hidden", api_visibility="private")
         clock = gr.Timer(HEAD_SECONDS)
         clock.tick(draw_head, None, head, show_progress="hidden", api_visibility="private")
+        for part, name in ((compare_tab, "compare"), (chat_tab, "chat")):
+            names = f"() => ({javascript('address_tab.js')})({javascript('write_address.js')}, '{name}')"
+            part.select(js=names, show_progress="hidden", api_visibility="private")
         for script in ("page.js", "keyboard.js", "copy_as_written.js"):
             page.load(js=javascript(script), show_progress="hidden", api_visibility="private")
         page.unload(close_session)

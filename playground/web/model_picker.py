@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import gradio as gr
 
@@ -25,7 +25,7 @@ from playground.text_format import count, gigabytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
-from playground.web.redraws import Redraws
+from playground.web.redraws import Chooser, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.where_it_runs import WhereItRuns, build_where_it_runs, wire_where_it_runs
@@ -258,14 +258,13 @@ def picker_views(
     service: ModelPickerService,
     request: gr.Request,
     choice: ModelChoice,
-    *,
-    fills: bool = False,
+    chooser: Chooser = "visitor",
 ) -> Iterator[PickerView]:
     """The views of a choice, until another redraw of the same picker begins.
 
-    fills: the page makes the choice, and `choice_updates` draws it, until the visitor chooses something.
+    Where the page is the chooser, `choice_updates` draws them, until the visitor chooses something.
     """
-    is_newest = picker.redraws.begin_redraw(str(request.session_hash), fills=fills)
+    is_newest = picker.redraws.begin_redraw(str(request.session_hash), chooser)
     for view in service.views(choice):
         if not is_newest():
             return
@@ -277,6 +276,7 @@ def fill_pickers(
     service: ModelPickerService,
     request: gr.Request,
     choices: Sequence[ModelChoice],
+    chooser: Literal["page", "opening"] = "page",
 ) -> Iterator[Updates]:
     """The choices that the page makes, drawn into pickers of a tab that may be shut: there only the last update counts.
 
@@ -284,7 +284,7 @@ def fill_pickers(
     """
     session = str(request.session_hash)
     drawn: list[Updates] = []
-    newest = [picker.redraws.begin_redraw(session, fills=True) for picker in pickers]
+    newest = [picker.redraws.begin_redraw(session, chooser) for picker in pickers]
     for picker, choice in zip(pickers, choices, strict=True):
         drawn.append({})
         for view in service.views(choice):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Literal, TypeVar
+
+# Who makes the choice that a redraw draws: the visitor, or the page for the visitor, as it opens or later; "models":
+# nobody, since only the list of models has changed.
+Chooser = Literal["visitor", "page", "opening", "models"]
 
 _MOST_PAGES: Final = 10_000
 
@@ -34,19 +38,25 @@ class Redraws:
     """Which redraw of a page is its newest: an older one that is still under way must not draw over it."""
 
     def __init__(self) -> None:
-        self._newest: PageValues[tuple[int, bool]] = PageValues()
+        self._newest: PageValues[tuple[int, Chooser]] = PageValues()
         self._numbers = itertools.count()
+        self._lock = threading.Lock()  # from a look at who has chosen until a redraw begins
 
-    def begin_redraw(self, session: str, *, fills: bool = False) -> Callable[[], bool]:
+    def begin_redraw(self, session: str, chooser: Chooser = "visitor") -> Callable[[], bool]:
         """A function that says whether this redraw is still the newest of its page.
 
-        fills: it writes values that the page chooses, as when it opens; its last message may reach the browser after
-        the visitor has chosen something else.
+        One that opens the page never is, where the visitor has chosen already or the page has for another reason.
         """
-        number = next(self._numbers)
-        self._newest.set_value(session, (number, fills))
-        return lambda: self._newest.value_of(session, (number, fills))[0] == number
+        with self._lock:
+            if chooser == "opening" and self._newest.value_of(session, (0, "models"))[1] in ("visitor", "page"):
+                return lambda: False
+            number = next(self._numbers)
+            self._newest.set_value(session, (number, chooser))
+        return lambda: self._newest.value_of(session, (number, chooser))[0] == number
 
     def is_filled(self, session: str) -> bool:
-        """Whether the newest redraw of the page wrote values that the page had chosen."""
-        return self._newest.value_of(session, (0, False))[1]
+        """Whether the newest redraw of the page writes values that the page has chosen.
+
+        Its last message may reach the browser after the visitor has chosen something else.
+        """
+        return self._newest.value_of(session, (0, "visitor"))[1] in ("page", "opening")

@@ -14,7 +14,7 @@ from playground.app.chat.updates import ChatUpdate
 from playground.app.resumable import ResumableReplies
 from playground.chat.export import as_json, as_markdown
 from playground.chat.history import HistoryLimits
-from playground.chat.saved_chat import growing_text
+from playground.chat.saved_chat import ChatSettings, growing_text
 from playground.chat.session import ChatSession, Instructions
 from playground.chat.template.render import Message
 from playground.engine.protocol import Finished
@@ -51,6 +51,27 @@ def restored(keeping: ChatKeeping, **kept: str) -> ChatUpdate:
 
 def texts(session: ChatSession | None) -> list[str]:
     return [message.content for message in session.conversation.messages] if session else []
+
+
+# --- by a link ---
+
+
+def test_a_link_asks_for_a_model_and_how_it_runs(keeping: ChatKeeping) -> None:
+    asked = {"chat": "Fox 7B: new:Q4_1", "chat_context": "2048", "chat_kv": "q8_0", "chat_device": "CUDA0:27"}
+    assert keeping.read_link(asked | {"chat_thinking": "off", "system": "Obey.", "prompt": "Hi"}) == ChatSettings(
+        "Fox 7B: new", "Q4_1", context_size=2048, kv_type="q8_0", device="CUDA0:27", thinking="off"
+    )
+
+
+def test_what_a_link_asks_for_in_vain_is_named(keeping: ChatKeeping) -> None:
+    asked = {"chat": "Fox:Q4_1", "chat_context": "9" * 30, "chat_kv": "<b>", "chat_device": "../.."}
+    read = keeping.read_link(asked)
+    assert read == ChatSettings("Fox", "Q4_1", ignored=("context size", "KV cache precision", "where it runs"))
+
+
+@pytest.mark.parametrize("named", ["", ":", "Fox", ":Q4_1", f"{'x' * 600}:Q4_1", "\ud800:Q4_1"])
+def test_a_link_that_names_no_model_of_chat_asks_for_nothing(keeping: ChatKeeping, named: str) -> None:
+    assert keeping.read_link({"chat": named, "chat_kv": "q8_0", "left": "Fox:Q4_1"}) is None
 
 
 # --- after a reload ---

@@ -303,6 +303,17 @@ def test_what_is_not_to_be_had_is_named_with_what_takes_its_place(
     assert said in sentence and bool(sentence) == bool(said)
 
 
+def test_what_a_link_asks_for_in_vain_is_told_as_that_of_a_link(picker: ModelPickerService) -> None:
+    gone, level = replace(STARTER, model="Gone 7B"), replace(STARTER, level="Q9")
+    context = replace(STARTER, context_size=16_384)
+    for wanted, said in (
+        (gone, "Gone 7B, the model of this link, is not on this computer; SmolLM2 135M Instruct Q4_1 "),
+        (level, "Q9, the level of this link, is not here and cannot be made here; Q4_1 is chosen instead."),
+        (context, "This link asks for a context of 16,384 tokens, more than SmolLM2 135M"),
+    ):
+        assert said in what_replaced(wanted, list(picker.views(wanted))[-1], "link")
+
+
 def test_a_chat_without_a_choice_is_found_by_the_name_of_its_file(picker: ModelPickerService, starter: Path) -> None:
     assert picker.choice_of_chat(ChatSettings()) is None
     named = picker.choice_of_chat(ChatSettings(model_file=starter.name, context_size=2048))

@@ -6,7 +6,7 @@ is read as what a stranger may have written. A reply that was under way is asked
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,13 @@ from playground.app.chat.updates import ChatUpdate, ContextUse, ReplyActivity, r
 from playground.app.messages import CLEAR, Notice
 from playground.app.resumable import ResumableReplies
 from playground.chat.history import HistoryLimits
-from playground.chat.saved_chat import ChatSettings, read_growing_reply, read_saved_chat, read_stored_settings
+from playground.chat.saved_chat import (
+    ChatSettings,
+    read_chat_settings,
+    read_growing_reply,
+    read_saved_chat,
+    read_stored_settings,
+)
 from playground.chat.session import ChatSession
 from playground.chat.template.render import Message
 from playground.errors import PlaygroundError, RequestRefused
@@ -23,6 +29,7 @@ from playground.limits.runs import Runs, Visitor
 from playground.text_format import counted
 
 TOO_LONG: Final = "too long"  # what a browser keeps in place of a chat for which it has no room
+_LINKED: Final = "chat"  # what a link asks for of Chat, and the beginning of the other names
 _LOST: Final = "The page was away for too long, or the playground was restarted, so the reply has no end."
 
 
@@ -71,6 +78,24 @@ class ChatKeeping:
     def read_settings(self, stored: str) -> ChatSettings:
         """The settings that a browser's tab kept; it may send anything instead."""
         return read_stored_settings(stored, self.limits, self.runs.limits.reply_tokens)
+
+    def read_link(self, query: Mapping[str, str]) -> ChatSettings | None:
+        """The model that a link asks for, and how it runs; None for a link that names none. It may hold anything.
+
+        Such as `chat=SmolLM2-135M-Instruct%3AQ4_1&chat_context=4096&chat_kv=q8_0&chat_device=cpu&chat_thinking=off`.
+        """
+        model, _, level = query.get(_LINKED, "").rpartition(":")
+        size = query.get(f"{_LINKED}_context")
+        is_number = size is not None and size.isascii() and size.isdigit() and len(size) < 10
+        settings = {
+            "context_size": int(size) if size and is_number else size,
+            "kv_type": query.get(f"{_LINKED}_kv"),
+            "device": query.get(f"{_LINKED}_device"),
+            "thinking": query.get(f"{_LINKED}_thinking"),
+        }
+        data = {"choice": {"model": model, "level": level}, "settings": settings}
+        asked = read_chat_settings(data, self.limits, self.runs.limits.reply_tokens)
+        return asked if asked.model else None
 
     def restore_chat(self, visitor: Visitor, kept: KeptChat) -> Iterator[ChatUpdate]:
         """The chat that a browser's tab kept, and its reply: whole if that has ended meanwhile, else as it goes on."""

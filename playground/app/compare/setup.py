@@ -43,7 +43,8 @@ LONGEST_LINK: Final = 16_000  # characters: browsers and proxies accept little m
 class LinkedSetup:
     """What a link asks for; None for what it does not mention.
 
-    problems: what was ignored, in sentences; refusals: those of them that are due to a limit.
+    problems: what was ignored, in sentences; refusals: those of them that are due to a limit. opens_compare: False
+    where it was copied while Chat was at work.
     """
 
     choices: tuple[ModelChoice | None, ModelChoice | None] = (None, None)
@@ -54,6 +55,7 @@ class LinkedSetup:
     seed: int | None = None
     problems: tuple[str, ...] = ()
     refusals: tuple[RequestRefused, ...] = ()
+    opens_compare: bool = True
 
     @property
     def has_choices(self) -> bool:
@@ -113,6 +115,7 @@ def read_link_query(
         seed=int(seed) if seed.isascii() and seed.isdigit() and len(seed) < 10 else None,
         problems=tuple(problems),
         refusals=tuple(refusals),
+        opens_compare=query.get("tab") != "chat",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from playground.app.model_picker.choice import ContextStep, LevelRow, ModelChoice
 from playground.chat.template.thinking import ThinkingChoice
@@ -50,24 +50,28 @@ class PickerView:
         return self.budget.usable
 
 
-def what_replaced(wanted: ModelChoice, view: PickerView) -> str:
+def what_replaced(wanted: ModelChoice, view: PickerView, wanted_by: Literal["chat", "link"] = "chat") -> str:
     """What of a wanted choice is not to be had, and what is chosen instead, in a sentence; "" if all of it is."""
-    got = view.choice
+    got, is_link = view.choice, wanted_by == "link"
     if wanted.model is not None and wanted.model != got.model:
+        model = one_line(wanted.model, _LONGEST_NAME)
         instead = f"; {view.model_name} {view.level_name} is chosen instead" if got.model else ""
-        return f"{one_line(wanted.model, _LONGEST_NAME)}, the model of this chat, is not on this computer{instead}."
+        return f"{model}, the model of this {wanted_by}, is not on this computer{instead}."
     if wanted.level is not None and wanted.level != got.level:
         level = one_line(wanted.level, _LONGEST_NAME)
-        return f"{level}, the level of this chat, is not here any more; {view.level_name} is chosen instead."
+        where = "and cannot be made here" if is_link else "any more"
+        return f"{level}, the level of this {wanted_by}, is not here {where}; {view.level_name} is chosen instead."
     if wanted.context_size and got.context_size and wanted.context_size != got.context_size:
+        asked = "This link asks for" if is_link else "This chat had"
         return (
-            f"This chat had a context of {count(wanted.context_size)} tokens, more than {view.model_name} takes; "
+            f"{asked} a context of {count(wanted.context_size)} tokens, more than {view.model_name} takes; "
             f"{count(got.context_size)} are chosen instead."
         )
+    ran_on = "This link asks for" if is_link else "This chat ran on"
     on_gpu = (wanted.device.gpu_layers or 0) != 0 or wanted.device.gpu is not None
     if view.plan and view.plan.context.placement.is_cpu_only and on_gpu and not view.budget.devices:
-        return "This chat ran on a GPU, and there is none here; the CPU is chosen instead."
+        return f"{ran_on} a GPU, and there is none here; the CPU is chosen instead."
     if wanted.device.gpu and not got.device.gpu:
         name = one_line(wanted.device.gpu, _LONGEST_NAME)
-        return f"This chat ran on {name}, which is not a GPU of this computer; Automatic is chosen instead."
+        return f"{ran_on} {name}, which is not a GPU of this computer; Automatic is chosen instead."
     return ""

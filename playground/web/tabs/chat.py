@@ -269,7 +269,7 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
 
     def choose_loaded_model(request: gr.Request, pressed: Any) -> Iterator[Updates]:
         choice = service.choose_loaded_model(visitor(request), str(pressed))
-        for view in picker_views(picker, service.picker, request, choice, fills=True):
+        for view in picker_views(picker, service.picker, request, choice, "page"):
             yield picker.choice_updates(view) | draw_loaded_models(view.choice)
 
     streaming.wire([tab.load.click], partial(load, False), inputs, tab.outputs, tab.growing)

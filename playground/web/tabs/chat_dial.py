@@ -46,7 +46,7 @@ def wire_chat_dial(tab: ChatTab, service: ChatService, dials: DialService) -> No
         if session.beside and session.beside.model.chosen:
             model, level = session.beside.model.chosen
             choice = replace(choice, model=model, level=level)
-        for view in picker_views(picker, service.picker, request, choice, fills=True):
+        for view in picker_views(picker, service.picker, request, choice, "page"):
             yield picker.choice_updates(view)
 
     picker.line.change(draw_levels, picker.inputs, tab.dial, trigger_mode="always_last", **_PRIVATE)

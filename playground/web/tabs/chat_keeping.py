@@ -7,19 +7,20 @@ which survives a reload and which other tabs do not see. The server keeps only a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import gradio as gr
 
 from playground.app.chat.keeping import KeptChat
 from playground.app.chat.service import ChatService
 from playground.app.chat.updates import ChatUpdate
+from playground.app.compare.setup import SIDES
 from playground.app.messages import Notice
 from playground.app.model_picker.choice import ModelChoice
-from playground.app.model_picker.view import what_replaced
+from playground.app.model_picker.view import PickerView, what_replaced
 from playground.app.resumable import read_key
 from playground.chat.saved_chat import ChatSettings
 from playground.chat.session import ChatSession
@@ -46,11 +47,11 @@ _QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
 VisitorOf = Callable[[gr.Request], Visitor]
 
 
-def wire_chat_keeping(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming) -> None:
+def wire_chat_keeping(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming, tabs: gr.Tabs) -> None:
     """Every event that brings something back, and those that keep it."""
     visitor = partial(visitor_of, runs=service.runs, via="chat")
     _wire_storage(page, tab, service, streaming, visitor)
-    _wire_settings(page, tab, service)
+    _wire_settings(page, tab, service, tabs)
     _wire_editing(tab)
     _wire_other_chats(tab, service, visitor)
 
@@ -101,54 +102,91 @@ def _wire_storage(
         part.change(None, part, None, js=keep_js(name), **_PRIVATE)
 
 
-def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService) -> None:
-    """The chosen model and the sampling settings: kept at each change, back when the page opens."""
-    picker, sampling = tab.picker, tab.sampling
+def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService, tabs: gr.Tabs) -> None:
+    """The chosen model and the sampling settings: kept at each change, back when the page opens.
+
+    The page's address follows the model and how it runs; a link with them wins over what the tab kept.
+    """
+    picker, sampling, storage = tab.picker, tab.sampling, tab.storage
     controls = list(vars(sampling).values())
 
-    def open_settings(stored: str) -> Updates:
-        return draw_settings(tab, service.keeping.read_settings(stored or "")) | {tab.not_restored: ""}
+    def open_settings(request: gr.Request, stored: str, whose: str) -> Updates:
+        query = dict(request.query_params)
+        is_link = whose != "own" and bool(service.keeping.read_link(query))
+        opened = {tabs: gr.Tabs(selected="chat")} if is_link and _leads_to_chat(query) else {}
+        return opened | draw_settings(tab, service.keeping.read_settings(stored or "")) | {tab.not_restored: ""}
 
-    def open_picker(request: gr.Request, stored: str) -> Iterator[Updates]:
-        settings = service.keeping.read_settings(stored or "")
+    def open_picker(request: gr.Request, stored: str, whose: str) -> Iterator[Updates]:
+        link = None if whose == "own" else service.keeping.read_link(dict(request.query_params))
+        settings = link or service.keeping.read_settings(stored or "")
         choice = service.picker.choice_of_chat(settings) or ModelChoice()
-        yield from _fill_picker(tab, service, request, settings, choice)
+        yield from _fill_picker(tab, service, request, settings, choice, "link" if link else "opening")
 
-    values = [picker.model, picker.level, *picker.settings, *controls]
-    numbers = json.dumps([name for name in vars(sampling) if name != "system"])
-    keep_settings = f"(...values) => ({javascript('keep_settings.js')})('{_SETTINGS}', {numbers}, values)"
-    kept = kept_js(_SETTINGS, is_one=True)
+    kept = [storage.settings, storage.own_address]
+    read = f"() => [...({kept_js(_SETTINGS)})(), ({javascript('whose_address.js')})()]"
     # An event of its own: where another tab is open, the page draws only the last update of a generator.
-    drawn = page.load(open_settings, tab.storage.settings, [*controls, tab.not_restored], js=kept, **_PRIVATE)
+    drawn = page.load(open_settings, kept, [*controls, tab.not_restored, tabs], js=read, **_PRIVATE)
     opened = drawn.then(  # so that the page is open only once no setting is written over any more
-        open_picker, tab.storage.settings, [*picker.outputs, tab.not_restored], js=kept, **_PRIVATE
-    )  # fmt: skip
-    opened.then(None, values, None, js=f"(...values) => {{ window.chatIsOpen = true; ({keep_settings})(...values); }}")
+        open_picker, kept, [*picker.outputs, tab.not_restored], js=read, **_PRIVATE
+    )
+    _wire_kept_settings(tab, opened)
+
+
+def _wire_kept_settings(tab: ChatTab, opened: Any) -> None:
+    """What the browser's tab keeps of the settings, and the page's address. opened: the event that brings them back."""
+    picker, sampling = tab.picker, tab.sampling
+    controls = list(vars(sampling).values())
+    values = [picker.model, picker.level, *picker.settings, *controls]
+    names = json.dumps([name for name in vars(sampling) if name != "system"])
+    keep = f"({javascript('keep_settings.js')})({javascript('device_text.js')}, '{_SETTINGS}', {names}, values)"
+    functions = f"values => {keep}, {javascript('write_address.js')}"
+
+    def follow(is_touched: str, first: str = "") -> str:
+        return f"(...values) => {{ {first} ({javascript('chat_set_up.js')})({functions}, {is_touched}, values); }}"
+
+    opened.then(None, values, None, js=follow("false", "window.chatIsOpen = true;"))
     changes = [
         picker.line.change,
         *(one.input if isinstance(one, gr.HTML) else one.change for one in picker.settings[1:]),
         *(control.change for control in controls),
     ]
-    keep_if_open = f"(...values) => {{ if (window.chatIsOpen) ({keep_settings})(...values); }}"
-    gr.on(changes, None, values, None, js=keep_if_open, **_PRIVATE)
+    gr.on(changes, None, values, None, js=follow("false"), **_PRIVATE)
+    by_a_person = [
+        *picker.changes, tab.dial.input, tab.loaded_models.input, tab.send.click, tab.message.submit,
+        *(example.click for example in tab.examples),
+    ]  # fmt: skip
+    gr.on(by_a_person, None, values, None, js=follow("true"), **_PRIVATE)
+
+
+def _leads_to_chat(query: Mapping[str, str]) -> bool:
+    """Whether a link with a set-up of Chat opens that tab: it may have a comparison, too, and was copied in either."""
+    return query.get("tab") == "chat" or not any(side in query for side in SIDES)
 
 
 def _fill_picker(
-    tab: ChatTab, service: ChatService, request: gr.Request, settings: ChatSettings, choice: ModelChoice
+    tab: ChatTab,
+    service: ChatService,
+    request: gr.Request,
+    settings: ChatSettings,
+    choice: ModelChoice,
+    source: Literal["file", "link", "opening"],
 ) -> Iterator[Updates]:
-    """The picker with the model of a chat, and a sentence if something of the chat could not come back."""
-    view, drawn = None, Updates()
-    for view in picker_views(tab.picker, service.picker, request, choice, fills=True):
-        drawn = tab.picker.choice_updates(view) | {tab.not_restored: ""}
-        yield drawn
-    sentences = [what_replaced(choice, view) if view else ""]
+    """The picker with the model of a chat, and a sentence if something of the chat could not come back.
+
+    source: a chat out of a file, a link that opens the page, or what the tab kept for the page that opens.
+    """
+    view: PickerView | None = None
+    for view in picker_views(tab.picker, service.picker, request, choice, "page" if source == "file" else "opening"):
+        yield tab.picker.choice_updates(view) | {tab.not_restored: ""}
+    sentences = []
+    if view and tab.picker.redraws.is_filled(str(request.session_hash)):  # the visitor has not chosen another meanwhile
+        sentences.append(what_replaced(choice, view, "link" if source == "link" else "chat"))
     if settings.ignored:
         names = ", ".join(settings.ignored)
         sentences.append(f"These settings could not be read and have their usual values: {names}.")
-    if not tab.picker.redraws.is_filled(str(request.session_hash)):  # the visitor has chosen something meanwhile
-        drawn = {}
-    if lost := " ".join(filter(None, sentences)):
-        yield drawn | {tab.not_restored: status_message(Notice(lost, "warning"))}
+    # Gradio sends the last update once more at the end, which must not undo what the visitor has chosen meanwhile.
+    lost = " ".join(filter(None, sentences))
+    yield {tab.not_restored: status_message(Notice(lost, "warning")) if lost else gr.skip()}
 
 
 def _wire_editing(tab: ChatTab) -> None:
@@ -207,7 +245,7 @@ def _wire_other_chats(tab: ChatTab, service: ChatService, visitor: VisitorOf) ->
             return
         yield draw_other(update) | draw_settings(tab, settings) | {tab.not_restored: ""}
         if choice := service.picker.choice_of_chat(settings):
-            yield from _fill_picker(tab, service, request, settings, choice)
+            yield from _fill_picker(tab, service, request, settings, choice, "file")
 
     tools.clear.click(clear, [tab.session, tab.storage.key], tab.outputs, **_QUICK)
     tools.undo.click(undo, tab.session, tab.outputs, **_QUICK)

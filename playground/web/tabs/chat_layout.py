@@ -47,14 +47,16 @@ class TabStorage:
     """Hidden parts through which texts go to the storage of the browser's tab and back.
 
     chat: as JSON, as `ChatSession.to_stored_text` writes it. growing: the reply that is being written, as JSON; "" at
-    rest. key: finds that reply on the server. settings: those of the page, only on their way back.
-    shelf: of skills, which all tabs of the browser share.
+    rest. key: finds that reply on the server. settings: those of the page, only on their way back. own_address: "own"
+    where the page was opened with the address that this tab wrote itself. shelf: of skills, which all tabs of the
+    browser share.
     """
 
     chat: gr.Textbox
     growing: gr.Textbox
     key: gr.Textbox
     settings: gr.Textbox
+    own_address: gr.Textbox
     shelf: gr.Textbox
 
 
@@ -172,6 +174,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
                 growing=_never_shown("growing"),
                 key=_never_shown("key"),
                 settings=_never_shown("settings"),
+                own_address=_never_shown("own-address"),
                 shelf=_never_shown("shelf"),
             )
     return ChatTab(

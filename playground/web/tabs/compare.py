@@ -139,7 +139,9 @@ def draw_link(tab: CompareTab, tabs: gr.Tabs, setup: LinkedSetup, *, is_own: boo
         return {}
     settings = tab.settings
     wanted = ((settings.mode, setup.mode), (settings.temperature, setup.temperature), (settings.seed, setup.seed))
-    opened = {} if is_own else {tabs: gr.Tabs(selected="compare"), tab.message: setup.prompt}
+    opened: Updates = {} if is_own else {tab.message: setup.prompt}
+    if setup.opens_compare and not is_own:
+        opened[tabs] = gr.Tabs(selected="compare")
     return {
         **opened,
         settings.system: setup.system,

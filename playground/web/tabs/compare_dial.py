@@ -26,15 +26,11 @@ from playground.web.html.panes import recorded_line
 from playground.web.model_picker import fill_pickers, picker_views, wire_choices
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.compare_layout import CompareTab
+from playground.web.widgets import javascript
 
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _TO_PICKERS_JS: Final = "text => { const levels = JSON.parse(text || '{}'); return [levels.a || '', levels.b || '']; }"
 _FROM_PICKERS_JS: Final = "(a, b) => JSON.stringify({a: a || '', b: b || ''})"
-_WHOSE_ADDRESS_JS: Final = """() => {
-  try {
-    return location.search && location.search === sessionStorage.getItem('gguf-playground-address') ? 'own' : '';
-  } catch { return ''; }
-}"""
 _TWO_MODELS: Final = "Two different models are compared. Choose one model to move along its levels."
 
 
@@ -70,7 +66,7 @@ def wire_dial(
 
     def open_pickers(request: gr.Request) -> Iterator[Updates]:
         setup = service.setup.read_link(dict(request.query_params))
-        yield from fill_pickers(pickers, service.picker, request, service.setup.choices_to_open(setup))
+        yield from fill_pickers(pickers, service.picker, request, service.setup.choices_to_open(setup), "opening")
 
     def choose_model(request: gr.Request, values: Values) -> Iterator[Updates]:
         """One model for both sides, with the pair of levels that shows most; nothing if it was only looked at."""
@@ -83,7 +79,7 @@ def wire_dial(
         both_models = {picker.model: gr.Dropdown(choices=names, value=choices[0].model) for picker in pickers}
         yield dial_updates(choices[0].model, choices[0].level, choices[1].level) | both_models
         for picker, choice in zip(pickers, choices, strict=True):
-            for view in picker_views(picker, service.picker, request, choice, fills=True):
+            for view in picker_views(picker, service.picker, request, choice, "page"):
                 yield picker.choice_updates(view)
 
     def follow_pickers(values: Values) -> Updates:
@@ -104,7 +100,7 @@ def wire_dial(
 
     opened = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
     drawn_at_opening = [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded]
-    drawn = page.load(open_dial, tab.own_address, drawn_at_opening, js=_WHOSE_ADDRESS_JS, **_PRIVATE)
+    drawn = page.load(open_dial, tab.own_address, drawn_at_opening, js=javascript("whose_address.js"), **_PRIVATE)
     filled = drawn.then(open_pickers, None, [*pickers[0].outputs, *pickers[1].outputs], **_PRIVATE)
     filled.then(None, js="() => { window.compareIsOpen = true; }")  # nothing redraws by itself any more
     for picker in pickers:

@@ -135,7 +135,7 @@ def test_attached_instructions_show_their_name_as_text(tab: ChatTab) -> None:
 
 def test_what_a_visitor_chooses_while_the_picker_fills_wins(tab: ChatTab, picker_service: ModelPickerService) -> None:
     picker, request = tab.picker, gr.Request(session_hash="filled")
-    filling = picker_views(picker, picker_service, request, ModelChoice(), fills=True)
+    filling = picker_views(picker, picker_service, request, ModelChoice(), "opening")
     next(filling)
     clicked = values(tab) | {picker.where.where: "cpu", picker.thinking: "off"}
     redraw = redrawing(picker, picker_service, after_click=True)
@@ -145,3 +145,13 @@ def test_what_a_visitor_chooses_while_the_picker_fills_wins(tab: ChatTab, picker
     assert first[picker.thinking].value == "off"
     again = next(redraw(request, clicked))
     assert picker.kv_type not in again and picker.where.where not in again
+
+
+def test_what_a_visitor_chooses_before_the_picker_fills_wins(tab: ChatTab, picker_service: ModelPickerService) -> None:
+    picker, request = tab.picker, gr.Request(session_hash="chosen early")
+    redraw = redrawing(picker, picker_service, after_click=True)(request, values(tab))
+    next(redraw)
+    assert list(picker_views(picker, picker_service, request, ModelChoice(), "opening")) == []
+    assert list(redraw)
+    pressed = picker_views(picker, picker_service, request, ModelChoice(), "page")  # such as a model that is loaded
+    assert next(pressed)
