@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from playground.app.compare.dial import DialService
 from playground.app.messages import CLEAR
 from playground.app.model_picker.choice import LevelRow, ModelChoice
 from playground.app.model_picker.makeable_levels import QuantizationUpdate
@@ -69,6 +70,20 @@ def test_the_first_view_is_quick_and_the_last_complete(picker: ModelPickerServic
     assert [row.name for row in last.levels] == ["Q4_1"]
     assert [step.tokens for step in last.steps] == [2048, 4096, 8192]
     assert last.choice == ModelChoice(NAME, "Q4_1", 4096)
+
+
+def test_a_drawing_asks_once_how_much_memory_is_free_and_a_dial_never(services: Services) -> None:
+    asked: list[Path] = []
+
+    def budget_for(path: Path) -> Budget:
+        asked.append(path)
+        return Budget(1 << 33)
+
+    picker = ModelPickerService(services.library, services.planner, budget_for, 4, services.quantization_jobs)
+    assert list(picker.views(STARTER))[-1].budget == Budget(1 << 33)
+    assert len(asked) == 1
+    assert DialService(services, picker).dial_of(NAME).stops
+    assert len(asked) == 1
 
 
 def test_the_largest_comfortable_model_comes_before_the_starter(services: Services, starter: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from playground.app.model_picker.choice import LevelRow, ModelChoice
+from playground.app.model_picker.choice import LevelRow
 from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.gguf.levels import find_level, nominal_bits
@@ -84,17 +84,18 @@ class DialService:
 
     def dial_of(self, model: str | None) -> Dial:
         """The dial of a model; without stops for one that is not on this disk. Takes half a second the first time."""
-        if model is None or model not in self._library.models():
+        files = self._library.models().get(model or "", [])
+        if model is None or not files:
             return Dial(model or "")
-        view = next(self._picker.views(ModelChoice(model)))
+        rows = self._picker.level_rows(model)
         sizes = list(self._jobs.makeable_levels(model).values()) if self._jobs else []
-        offered = levels_that_differ(sizes, [row.name for row in view.levels])
-        origins = {file.level: file.requantized_from or "" for file in self._library.models().get(model, ())}
-        stops = [_stop_of_row(row, origins.get(row.name, "")) for row in view.levels]
+        offered = levels_that_differ(sizes, [row.name for row in rows])
+        origins = {file.level: file.requantized_from or "" for file in files}
+        stops = [_stop_of_row(row, origins.get(row.name, "")) for row in rows]
         stops += [self._stop_of_size(size) for size in offered]
         left_out = {size.level for size in sizes if not _is_honest(size)}  # a published file of them is no better
-        stops += [stop for stop in self._stops_to_download(model, stops, view.levels) if stop.name not in left_out]
-        return Dial(model, view.model_name, _most_apart(stops), _left_out_sentence(sizes))
+        stops += [stop for stop in self._stops_to_download(model, stops, rows) if stop.name not in left_out]
+        return Dial(model, files[0].display_name, _most_apart(stops), _left_out_sentence(sizes))
 
     def _stops_to_download(self, model: str, stops: Sequence[DialStop], here: Sequence[LevelRow]) -> list[DialStop]:
         """The other levels of the repositories from which the model's files came, as far as these were opened here."""

@@ -109,25 +109,33 @@ class LevelPlanner:
         sizes = self._makeable_levels.levels_of(base_name) if wait else self._makeable_levels.known_levels(base_name)
         return {value: LevelCandidate(source, size) for value, size in sizes.items()} | here
 
+    def rows(self, files: Mapping[str, ModelFile]) -> dict[str, LevelRow]:
+        """A row of each file, by level, without a verdict."""
+        notes = notes_of_files(files.values(), self._library, self._forecaster)
+        return {value: self._row(value, file, notes.get(file.path, ())) for value, file in files.items()}
+
+    def with_budget(self, view: PickerView, candidates: Mapping[str, LevelCandidate]) -> PickerView:
+        """What a load could use now. Asked once for a whole drawing, since the answer takes a millisecond."""
+        value = view.choice.level or ""
+        chosen = candidates[value]
+        path = self._library.path_for_level(view.choice.model or "", value) if chosen.if_made else chosen.file.path
+        budget = self._budget_for(path)
+        choice = replace(view.choice, device=_device_here(view.choice.device, budget))
+        return replace(view, choice=choice, budget=budget)
+
     def with_rows(self, view: PickerView, candidates: Mapping[str, LevelCandidate]) -> PickerView:
         """The rows of all candidates, without verdicts, and which of them is chosen."""
         value = view.choice.level or ""
         chosen = candidates[value]
-        files = {value: one.file for value, one in candidates.items() if not one.if_made}
-        notes = notes_of_files(files.values(), self._library, self._forecaster)
-        rows = {value: self._row(value, file, notes.get(file.path, ())) for value, file in files.items()}
+        rows = self.rows({value: one.file for value, one in candidates.items() if not one.if_made})
         makeable = [one for one in candidates.values() if one.if_made]
-        path = self._library.path_for_level(view.choice.model or "", value) if chosen.if_made else chosen.file.path
-        budget = self._budget_for(path)
         return replace(
             view,
-            choice=replace(view.choice, device=_device_here(view.choice.device, budget)),
             levels=tuple(rows.values()),
             level_name=rows[value].name if value in rows else value,
             makeable=tuple(makeable_level_row(one.if_made) for one in makeable if one.if_made),
             made_from=makeable[0].file.level if makeable else "",
             to_make=chosen.if_made,
-            budget=budget,
             thinking=self._thinking_choices(chosen.file),
         )
 

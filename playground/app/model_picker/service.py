@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from playground.app.model_picker.choice import ModelChoice
+from playground.app.model_picker.choice import LevelRow, ModelChoice
 from playground.app.model_picker.level_planner import FORECAST_SECONDS, LevelPlanner
 from playground.app.model_picker.makeable_levels import MakeableLevels, QuantizationUpdate, quantization_updates
 from playground.app.model_picker.view import PickerView
@@ -74,6 +74,10 @@ class ModelPickerService:
         wait: give servers that were never asked before a moment to answer.
         """
         return [*_names(self._library.models()), *self.servers.model_names(wait=wait)]
+
+    def level_rows(self, model: str) -> tuple[LevelRow, ...]:
+        """The levels of a model that are on this disk, without a verdict or an expected speed."""
+        return tuple(self._levels.rows(_by_value(self._library.models().get(model, ()))).values())
 
     def find_file(self, choice: ModelChoice) -> ModelFile:
         """The file of a choice. Raises ModelNotFound for a model or level that is not on this computer."""
@@ -164,10 +168,8 @@ class ModelPickerService:
         is_missing = choice.level is not None and choice.level not in files
         candidates = self._levels.candidates(base_name, files, wait=is_missing)
         value = choice.level if choice.level in candidates else _default_level(files)
-        view = self._levels.with_rows(
-            PickerView(replace(choice, model=base_name, level=value), names, _readable(names)[base_name]),
-            candidates,
-        )
+        view = PickerView(replace(choice, model=base_name, level=value), names, _readable(names)[base_name])
+        view = self._levels.with_rows(self._levels.with_budget(view, candidates), candidates)
         yield view
         try:
             is_there = yield from self._levels.stages(view, files, choice.level in candidates)
