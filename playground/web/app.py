@@ -172,7 +172,7 @@ def build_app(
 
         wire_chat_tab(page, chat, chat_service, streaming)
         wire_chat_keeping(page, chat, chat_service, streaming, tabs)
-        wire_chat_tools(page, chat, chat_service, streaming)
+        wire_chat_tools(chat, chat_service, streaming)
         wire_chat_dial(chat, chat_service, compare_service.dials)
         wire_shelf(page, chat, chat_service, settings.skills_dir)
         wire_compare_tab(page, compare, compare_service, tabs, streaming)

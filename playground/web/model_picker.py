@@ -278,20 +278,16 @@ def fill_pickers(
     choices: Sequence[ModelChoice],
     chooser: Literal["page", "opening"] = "page",
 ) -> Iterator[Updates]:
-    """The choices that the page makes, drawn into pickers of a tab that may be shut: there only the last update counts.
-
-    So each update holds what those before it hold, without a picker in which the visitor has chosen meanwhile.
-    """
+    """The choices that the page makes, drawn until the visitor chooses something in that picker."""
     session = str(request.session_hash)
-    drawn: list[Updates] = []
-    newest = [picker.redraws.begin_redraw(session, chooser) for picker in pickers]
-    for picker, choice in zip(pickers, choices, strict=True):
-        drawn.append({})
+    newest = [picker.redraws.begin_redraw(session, chooser) for picker in pickers]  # all, before any of them is drawn
+    for picker, choice, is_newest in zip(pickers, choices, newest, strict=True):
         for view in service.views(choice):
-            drawn[-1] = picker.choice_updates(view)
-            shown = [part for part, is_newest in zip(drawn, newest, strict=False) if is_newest()]
-            if shown:
-                yield {component: value for part in shown for component, value in part.items()}
+            if not is_newest():
+                break
+            yield picker.choice_updates(view)
+    # Gradio sends the last update once more at the end, which must not undo what the visitor has chosen meanwhile.
+    yield {pickers[0].line: gr.skip()}
 
 
 def _thinking_radio(view: PickerView, **more: Any) -> gr.Radio:
@@ -334,7 +330,7 @@ def _quantization_updates(picker: PickerComponents, update: QuantizationUpdate) 
 
 def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
     """The picker is redrawn whenever the choice changes. Each tab fills its pickers itself, when the page opens."""
-    redraw = redrawing(picker, service, after_click=True)
+    redraw = redrawing(picker, service, "visitor")
 
     def redraw_another_model(request: gr.Request, values: Values) -> Iterator[Updates]:
         if picker.is_drawn(values):
@@ -353,7 +349,7 @@ def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
 
 def wire_redraw(picker: PickerComponents, service: ModelPickerService, after: Any) -> None:
     """The picker is redrawn after another event, such as a move of a dial that has set its level."""
-    after.then(redrawing(picker, service, after_click=True), picker.inputs, picker.outputs, **_REDRAW)
+    after.then(redrawing(picker, service, "visitor"), picker.inputs, picker.outputs, **_REDRAW)
 
 
 def keep_pickers_current(
@@ -362,21 +358,21 @@ def keep_pickers_current(
     """Redraw every picker of the page when one of them, or another source, reports that the models have changed."""
     triggers = [source.change for source in (*(picker.models_changed for picker in pickers), *sources)]
     for picker in pickers:
-        gr.on(triggers, redrawing(picker, service, after_click=False), picker.inputs, picker.outputs, **_REDRAW)
+        gr.on(triggers, redrawing(picker, service, "models"), picker.inputs, picker.outputs, **_REDRAW)
 
 
 def redrawing(
-    picker: PickerComponents, service: ModelPickerService, *, after_click: bool
+    picker: PickerComponents, service: ModelPickerService, chooser: Literal["visitor", "models"]
 ) -> Callable[..., Iterator[Updates]]:
-    """after_click: a person may click again meanwhile. Else the tab may be shut, where only the last update counts."""
+    """Draws what the browser sends: after a choice of the visitor's, or because the list of models has changed."""
 
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
         written: ModelChoice | None = None
         # The last message of what filled the picker may come after the click: then all of the choice is written again.
-        overtakes = after_click and picker.redraws.is_filled(str(request.session_hash))
-        for view in picker_views(picker, service, request, picker.read_choice(values)):
+        overtakes = chooser == "visitor" and picker.redraws.is_filled(str(request.session_hash))
+        for view in picker_views(picker, service, request, picker.read_choice(values), chooser):
             yield picker.choice_updates(view) if overtakes else picker.updates(view, written)
-            written, overtakes = view.choice if after_click else None, False
+            written, overtakes = view.choice, False
 
     return redraw
 

@@ -48,11 +48,15 @@ class Redraws:
         One that opens the page never is, where the visitor has chosen already or the page has for another reason.
         """
         with self._lock:
-            if chooser == "opening" and self._newest.value_of(session, (0, "models"))[1] in ("visitor", "page"):
+            if chooser == "opening" and self.is_chosen(session):
                 return lambda: False
             number = next(self._numbers)
             self._newest.set_value(session, (number, chooser))
         return lambda: self._newest.value_of(session, (number, chooser))[0] == number
+
+    def is_chosen(self, session: str) -> bool:
+        """Whether the visitor has chosen already, or the page has for another reason than that it opens."""
+        return self._newest.value_of(session, (0, "models"))[1] in ("visitor", "page")
 
     def is_filled(self, session: str) -> bool:
         """Whether the newest redraw of the page writes values that the page has chosen.

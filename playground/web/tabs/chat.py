@@ -271,6 +271,8 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
         choice = service.choose_loaded_model(visitor(request), str(pressed))
         for view in picker_views(picker, service.picker, request, choice, "page"):
             yield picker.choice_updates(view) | draw_loaded_models(view.choice)
+        # Gradio sends the last update once more at the end, which must not undo what the visitor has chosen meanwhile.
+        yield {tab.load: gr.skip()}
 
     streaming.wire([tab.load.click], partial(load, False), inputs, tab.outputs, tab.growing)
     streaming.wire([tab.load_anyway.click], partial(load, True), inputs, tab.outputs, tab.growing)

@@ -16,7 +16,7 @@ from playground.app.chat.service import ChatService
 from playground.app.compare.dial import DialService
 from playground.chat.session import ChatSession
 from playground.web.html.dial import slim_dial_rows
-from playground.web.model_picker import picker_views, wire_redraw
+from playground.web.model_picker import fill_pickers, wire_redraw
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.chat import draw_update
 from playground.web.tabs.chat_layout import ChatTab
@@ -46,8 +46,7 @@ def wire_chat_dial(tab: ChatTab, service: ChatService, dials: DialService) -> No
         if session.beside and session.beside.model.chosen:
             model, level = session.beside.model.chosen
             choice = replace(choice, model=model, level=level)
-        for view in picker_views(picker, service.picker, request, choice, "page"):
-            yield picker.choice_updates(view)
+        yield from fill_pickers([picker], service.picker, request, [choice])
 
     picker.line.change(draw_levels, picker.inputs, tab.dial, trigger_mode="always_last", **_PRIVATE)
     picker.level.change(None, picker.level, tab.dial, js=_FROM_PICKER_JS, **_PRIVATE)

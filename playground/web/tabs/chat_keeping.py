@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import gradio as gr
 
 from playground.app.chat.keeping import KeptChat
 from playground.app.chat.service import ChatService
-from playground.app.chat.updates import ChatUpdate
+from playground.app.chat.tools import read_tool_use
+from playground.app.chat.updates import ChatUpdate, ToolUse
 from playground.app.compare.setup import SIDES
 from playground.app.messages import Notice
 from playground.app.model_picker.choice import ModelChoice
@@ -40,6 +41,11 @@ _GROWING: Final = "gguf-playground-growing"
 _DRAFT: Final = "gguf-playground-draft"
 _KEY: Final = "gguf-playground-key"
 _SETTINGS: Final = "gguf-playground-settings"
+_TOOL_USE: Final = "gguf-playground-tools"
+# Gradio refuses a value that is no choice, and with it the whole event.
+_KEPT_TOOL_USE_JS: Final = (
+    f"{json.dumps(get_args(ToolUse))}.find(use => use === ({kept_js(_TOOL_USE, is_one=True)})()) || 'off'"
+)
 
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
@@ -103,37 +109,33 @@ def _wire_storage(
 
 
 def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService, tabs: gr.Tabs) -> None:
-    """The chosen model and the sampling settings: kept at each change, back when the page opens.
+    """The chosen model, the sampling settings, whether tools may be called: kept at each change, back in the next page.
 
     The page's address follows the model and how it runs; a link with them wins over what the tab kept.
     """
-    picker, sampling, storage = tab.picker, tab.sampling, tab.storage
-    controls = list(vars(sampling).values())
+    storage, tools = tab.storage, tab.tool_controls.use
 
-    def open_settings(request: gr.Request, stored: str, whose: str) -> Updates:
+    def open_tab(request: gr.Request, stored: str, whose: str, tool_use: str) -> Iterator[Updates]:
         query = dict(request.query_params)
-        is_link = whose != "own" and bool(service.keeping.read_link(query))
-        opened = {tabs: gr.Tabs(selected="chat")} if is_link and _leads_to_chat(query) else {}
-        return opened | draw_settings(tab, service.keeping.read_settings(stored or "")) | {tab.not_restored: ""}
-
-    def open_picker(request: gr.Request, stored: str, whose: str) -> Iterator[Updates]:
-        link = None if whose == "own" else service.keeping.read_link(dict(request.query_params))
-        settings = link or service.keeping.read_settings(stored or "")
+        kept = service.keeping.read_settings(stored or "")
+        link = None if whose == "own" else service.keeping.read_link(query)
+        opened: Updates = {tabs: gr.Tabs(selected="chat")} if link and _leads_to_chat(query) else {}
+        yield opened | draw_settings(tab, kept) | {tools: read_tool_use(tool_use), tab.not_restored: ""}
+        settings = link or kept
         choice = service.picker.choice_of_chat(settings) or ModelChoice()
         yield from _fill_picker(tab, service, request, settings, choice, "link" if link else "opening")
 
-    kept = [storage.settings, storage.own_address]
-    read = f"() => [...({kept_js(_SETTINGS)})(), ({javascript('whose_address.js')})()]"
-    # An event of its own: where another tab is open, the page draws only the last update of a generator.
-    drawn = page.load(open_settings, kept, [*controls, tab.not_restored, tabs], js=read, **_PRIVATE)
-    opened = drawn.then(  # so that the page is open only once no setting is written over any more
-        open_picker, kept, [*picker.outputs, tab.not_restored], js=read, **_PRIVATE
-    )
+    read = f"() => [...({kept_js(_SETTINGS)})(), ({javascript('whose_address.js')})(), {_KEPT_TOOL_USE_JS}]"
+    outputs = [*vars(tab.sampling).values(), tools, *tab.picker.outputs, tab.not_restored, tabs]
+    opened = page.load(open_tab, [storage.settings, storage.own_address, tools], outputs, js=read, **_PRIVATE)
     _wire_kept_settings(tab, opened)
 
 
 def _wire_kept_settings(tab: ChatTab, opened: Any) -> None:
-    """What the browser's tab keeps of the settings, and the page's address. opened: the event that brings them back."""
+    """What the browser's tab keeps of the settings, and the page's address. opened: the event that brings them back.
+
+    Nothing is kept before that has ended: it would be a value with which every page begins.
+    """
     picker, sampling = tab.picker, tab.sampling
     controls = list(vars(sampling).values())
     values = [picker.model, picker.level, *picker.settings, *controls]
@@ -151,6 +153,8 @@ def _wire_kept_settings(tab: ChatTab, opened: Any) -> None:
         *(control.change for control in controls),
     ]
     gr.on(changes, None, values, None, js=follow("false"), **_PRIVATE)
+    keep_tool_use = f"use => {{ if (window.chatIsOpen) ({keep_js(_TOOL_USE)})(use); }}"
+    tab.tool_controls.use.change(None, tab.tool_controls.use, None, js=keep_tool_use, **_PRIVATE)
     by_a_person = [
         *picker.changes, tab.dial.input, tab.loaded_models.input, tab.send.click, tab.message.submit,
         *(example.click for example in tab.examples),

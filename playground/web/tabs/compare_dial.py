@@ -23,7 +23,7 @@ from playground.models.model_file import readable_name
 from playground.web.html.compare import outlook_line, tally_table
 from playground.web.html.dial import dial_rows, dial_value, no_dial
 from playground.web.html.panes import recorded_line
-from playground.web.model_picker import fill_pickers, picker_views, wire_choices
+from playground.web.model_picker import fill_pickers, wire_choices
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.compare_layout import CompareTab
 from playground.web.widgets import javascript
@@ -51,8 +51,7 @@ def wire_dial(
         rows, value = dial_rows(service.dials.dial_of(model)), dial_value(first, second)
         return {tab.dial: gr.HTML(rows=rows, value=value)}
 
-    def open_dial(request: gr.Request, whose: str) -> Updates:
-        """In one update: for a tab that is not open yet only the last one counts."""
+    def open_tab(request: gr.Request, whose: str) -> Iterator[Updates]:
         setup = service.setup.read_link(dict(request.query_params))
         for refusal in setup.refusals:
             log_refusal(refusal, visitor(request))
@@ -60,13 +59,13 @@ def wire_dial(
         names = gr.Dropdown(choices=service.picker.model_names(), value=first.model)
         is_one = first.model == second.model
         drawn = dial_updates(first.model, first.level, second.level) if is_one else _two_models(tab)
-        tally = {tab.tally: tally_table(service.read_tallies()), tab.dial_model: names}
-        tally[tab.recorded] = _recorded_line(service.setup, first.model)
-        return drawn | tally | draw_link(setup, is_own=whose == "own")
-
-    def open_pickers(request: gr.Request) -> Iterator[Updates]:
-        setup = service.setup.read_link(dict(request.query_params))
-        yield from fill_pickers(pickers, service.picker, request, service.setup.choices_to_open(setup), "opening")
+        drawn |= {tab.dial_model: names}
+        if any(picker.redraws.is_chosen(str(request.session_hash)) for picker in pickers):
+            drawn = {}  # the visitor was quicker
+        drawn |= {tab.tally: tally_table(service.read_tallies())}
+        drawn |= {tab.recorded: _recorded_line(service.setup, first.model)}
+        yield drawn | draw_link(setup, is_own=whose == "own")
+        yield from fill_pickers(pickers, service.picker, request, (first, second), "opening")
 
     def choose_model(request: gr.Request, values: Values) -> Iterator[Updates]:
         """One model for both sides, with the pair of levels that shows most; nothing if it was only looked at."""
@@ -78,9 +77,7 @@ def wire_dial(
         names = service.picker.model_names()
         both_models = {picker.model: gr.Dropdown(choices=names, value=choices[0].model) for picker in pickers}
         yield dial_updates(choices[0].model, choices[0].level, choices[1].level) | both_models
-        for picker, choice in zip(pickers, choices, strict=True):
-            for view in picker_views(picker, service.picker, request, choice, "page"):
-                yield picker.choice_updates(view)
+        yield from fill_pickers(pickers, service.picker, request, choices)
 
     def follow_pickers(values: Values) -> Updates:
         """The dial of the pickers' model. Its levels are written only where it cannot have them: of another model."""
@@ -100,8 +97,8 @@ def wire_dial(
 
     opened = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
     drawn_at_opening = [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded]
-    drawn = page.load(open_dial, tab.own_address, drawn_at_opening, js=javascript("whose_address.js"), **_PRIVATE)
-    filled = drawn.then(open_pickers, None, [*pickers[0].outputs, *pickers[1].outputs], **_PRIVATE)
+    drawn_at_opening += [*pickers[0].outputs, *pickers[1].outputs]
+    filled = page.load(open_tab, tab.own_address, drawn_at_opening, js=javascript("whose_address.js"), **_PRIVATE)
     filled.then(None, js="() => { window.compareIsOpen = true; }")  # nothing redraws by itself any more
     for picker in pickers:
         wire_choices(picker, service.picker)

@@ -37,6 +37,7 @@ from playground.web.html.fit import (
 )
 from playground.web.html.fit_chart import memory_chart
 from playground.web.html.page import empty_state, status_message
+from playground.web.model_picker import fill_pickers
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.chat_layout import ChatTab
@@ -290,7 +291,7 @@ def wire_fit_tab(
             yield updates | emptied
             emptied = {}  # a cell that was pressed while the rest is planned keeps its notice
 
-    def open_cell(values: Values) -> Iterator[Updates]:
+    def open_cell(request: gr.Request, values: Values) -> Iterator[Updates]:
         action = service.cell_action(tab.read_choice(values), values[tab.rows])
         updates: Updates = {
             tab.rows: gr.HTML(value=""),
@@ -301,9 +302,8 @@ def wire_fit_tab(
         if action.chat is None:
             yield updates
             return
-        updates |= {tabs: gr.Tabs(selected="chat"), chat.progress: ""}
-        for view in picker.views(action.chat):
-            yield updates | chat.picker.choice_updates(view)
+        yield updates | {tabs: gr.Tabs(selected="chat"), chat.progress: ""}
+        yield from fill_pickers([chat.picker], picker, request, [action.chat])
 
     def open_models(repo: str) -> Updates:
         return {tabs: gr.Tabs(selected="models"), wanted_repo: repo}

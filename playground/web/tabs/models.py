@@ -234,7 +234,7 @@ def _wire_installed(
             return
         yield {part.rows: gr.HTML(value="")}
         if verb == "chat":
-            yield from chat.open_file(row.file.path)
+            yield from chat.open_file(request, row.file.path)
         elif verb == "compare":
             yield from compare_model(request, row.file.base_name)
         elif verb == "make":
@@ -244,10 +244,8 @@ def _wire_installed(
 
     def compare_model(request: gr.Request, base_name: str) -> Iterator[Updates]:
         """Compare, with the model at the pair of its levels that shows most."""
-        opens: Updates = {chat.tabs: gr.Tabs(selected="compare")}
-        yield opens
-        for drawn in fill_pickers(compare.pickers, chat.service, request, compare.pair_of(base_name)):
-            yield opens | drawn
+        yield {chat.tabs: gr.Tabs(selected="compare")}
+        yield from fill_pickers(compare.pickers, chat.service, request, compare.pair_of(base_name))
 
     def ask(row: InstalledModelRow) -> Updates:
         name, size = f"{row.file.display_name} {row.file.level}", gigabytes(row.file.size)

@@ -18,7 +18,7 @@ from playground.app.model_picker.service import ModelPickerService
 from playground.app.models import ModelsService
 from playground.web.html.models import catalogue, first_model_cards, part_title
 from playground.web.html.page import paragraph, status_message
-from playground.web.model_picker import PickerComponents
+from playground.web.model_picker import PickerComponents, fill_pickers
 from playground.web.redraws import PageValues, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
@@ -54,14 +54,13 @@ class ChatTarget:
     def outputs(self) -> list[Any]:
         return [self.tabs, *self.picker.outputs]
 
-    def open_file(self, path: Path) -> Iterator[Updates]:
+    def open_file(self, request: gr.Request, path: Path) -> Iterator[Updates]:
         """Chat, with the model of this file chosen; nothing for a file that is not among the models."""
         found = self.service.find_choice(path.absolute())
         if found is None:
             return
         yield {self.tabs: gr.Tabs(selected="chat")}
-        for view in self.service.views(found[0]):
-            yield self.picker.choice_updates(view)
+        yield from fill_pickers([self.picker], self.service, request, [found[0]])
 
 
 # --- lay out ---
@@ -137,13 +136,13 @@ def wire_first(tab: gr.Tab, part: FirstPart, hub: HubPart, service: ModelsServic
         here = bool(download) and service.downloaded_file(download) is not None
         return {part.arrived: change_stamp()} if here else {part.awaited: download}
 
-    def open_chat(values: Values) -> Iterator[Updates]:
+    def open_chat(request: gr.Request, values: Values) -> Iterator[Updates]:
         download = str(values[part.awaited])
         path = service.downloaded_file(download) if download else None
         if path is None:
             return
         yield {part.awaited: "", part.message: ""}
-        yield from chat.open_file(path)
+        yield from chat.open_file(request, path)
 
     drawn = tab.select(draw, None, [part.cards, part.rows], **_QUIET)
     part.cards.input(

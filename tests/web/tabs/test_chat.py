@@ -138,7 +138,7 @@ def test_what_a_visitor_chooses_while_the_picker_fills_wins(tab: ChatTab, picker
     filling = picker_views(picker, picker_service, request, ModelChoice(), "opening")
     next(filling)
     clicked = values(tab) | {picker.where.where: "cpu", picker.thinking: "off"}
-    redraw = redrawing(picker, picker_service, after_click=True)
+    redraw = redrawing(picker, picker_service, "visitor")
     first = next(redraw(request, clicked))
     assert next(filling, None) is None
     assert (first[picker.kv_type], first[picker.where.where]) == ("q8_0", "cpu")
@@ -149,7 +149,7 @@ def test_what_a_visitor_chooses_while_the_picker_fills_wins(tab: ChatTab, picker
 
 def test_what_a_visitor_chooses_before_the_picker_fills_wins(tab: ChatTab, picker_service: ModelPickerService) -> None:
     picker, request = tab.picker, gr.Request(session_hash="chosen early")
-    redraw = redrawing(picker, picker_service, after_click=True)(request, values(tab))
+    redraw = redrawing(picker, picker_service, "visitor")(request, values(tab))
     next(redraw)
     assert list(picker_views(picker, picker_service, request, ModelChoice(), "opening")) == []
     assert list(redraw)

@@ -1,4 +1,4 @@
-"""What happens when the tools are used: an answer to the question, a text that is attached, a choice that is kept."""
+"""What happens when the tools are used: an answer to the question, a text that is attached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any, Final
 import gradio as gr
 
 from playground.app.chat.service import ChatService
-from playground.app.chat.tools import read_tool_use
 from playground.app.chat.updates import ChatUpdate
 from playground.chat.session import ChatSession
 from playground.web.server.sessions import visitor_of
@@ -19,15 +18,12 @@ from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values
 from playground.web.tabs.chat import draw_update, read_request
 from playground.web.tabs.chat_layout import ChatTab
-from playground.web.widgets import keep_js, kept_js
 
-_USE: Final = "gguf-playground-tools"  # the name under which the browser's tab keeps the choice
-_PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
-_QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
+_QUICK: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 
 
-def wire_chat_tools(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming) -> None:
-    """The answer to the question, the text for the tools, and what the browser's tab keeps."""
+def wire_chat_tools(tab: ChatTab, service: ChatService, streaming: Streaming) -> None:
+    """The answer to the question, and the text for the tools."""
     controls = tab.tool_controls
     visitor = partial(visitor_of, runs=service.runs, via="chat")
 
@@ -51,6 +47,3 @@ def wire_chat_tools(page: gr.Blocks, tab: ChatTab, service: ChatService, streami
         streaming.wire([button.click], partial(answer, allow), inputs, tab.outputs, tab.growing)
     controls.attach.upload(attach, [controls.attach, tab.session], tab.outputs, **_QUICK)
     controls.detach.click(detach, tab.session, tab.outputs, **_QUICK)
-    kept = f"() => ({kept_js(_USE, is_one=True)})() || 'off'"  # Gradio refuses a value that is no choice
-    page.load(read_tool_use, controls.use, controls.use, js=kept, **_PRIVATE)
-    controls.use.change(None, controls.use, None, js=keep_js(_USE), **_PRIVATE)
