@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from playground.app.api_values import Question, read_values
-from playground.app.hub import HubService, hub_levels_record
+from playground.app.hub.service import HubService
+from playground.app.hub.view import hub_levels_record
 from playground.app.messages import log_refusal
 from playground.app.model_picker.level_notes import notes_of_files
 from playground.app.records import (

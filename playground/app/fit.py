@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from playground.app.hub import HubService
+from playground.app.hub.service import HubService
 from playground.app.messages import CLEAR, Notice, StatusMessage, WorkProgress
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.services import Services

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from playground.app.first_models import FirstModels
-from playground.app.hub import HubService
+from playground.app.hub.service import HubService
 from playground.app.messages import CLEAR, Notice, StatusMessage, log_refusal
 from playground.app.model_picker.makeable_levels import MakeableLevels, QuantizationUpdate, quantization_updates
 from playground.app.services import Services

@@ -28,7 +28,8 @@ def is_on_hub_only(reference: str, library: Library) -> bool:
 
 def hub_levels(reference: str, context: int | None, settings: Settings) -> LevelsRecord:
     """A record for each level of a repository, for which one header is read. Raises PlaygroundError."""
-    from playground.app.hub import HubService, hub_levels_record
+    from playground.app.hub.service import HubService
+    from playground.app.hub.view import hub_levels_record
     from playground.app.records import USUAL_CONTEXT
     from playground.app.services import Services
 

@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 
 from playground.app.api import ApiService
-from playground.app.hub import HubService
+from playground.app.hub.service import HubService
 from playground.app.services import Services
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from playground.app.fit import FIRST_MODEL, FitChoice, FitService, FitView
-from playground.app.hub import HubService
+from playground.app.hub.service import HubService
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.services import Services
 from playground.fit.budget import Budget

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from playground.app.fit import FitChoice, FitService, FitView
-from playground.app.hub import HubService
+from playground.app.hub.service import HubService
 from playground.app.services import Services
 from playground.fit.budget import Budget
 from playground.gguf.header import FileSource, read_header

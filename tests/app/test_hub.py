@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.hub import ESTIMATED, HubService, HubView, SearchView, hub_levels_record
+from playground.app.hub.service import HubService
+from playground.app.hub.view import ESTIMATED, HubView, SearchView, hub_levels_record
 from playground.app.model_picker.choice import LevelRow
 from playground.app.services import Services
 from playground.errors import PlaygroundError

@@ -11,7 +11,7 @@ from typing import Final
 from markupsafe import Markup
 
 from playground.app.first_models import CatalogueRow, CatalogueView, Role
-from playground.app.hub import HubView, SearchView
+from playground.app.hub.view import HubView, SearchView
 from playground.app.models import InstalledModelsView, MakeableView
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.download_queue import Download, DownloadState

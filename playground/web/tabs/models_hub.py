@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.hub import HubView
+from playground.app.hub.view import HubView
 from playground.app.messages import log_refusal
 from playground.app.models import ModelsService
 from playground.models.hub.download_queue import Download

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from playground.app.hub import HubView, SearchView
+from playground.app.hub.view import HubView, SearchView
 from playground.app.model_picker.choice import LevelRow
 from playground.app.models import InstalledModelRow, InstalledModelsView, MakeableView
 from playground.errors import PlaygroundError

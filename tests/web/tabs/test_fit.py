@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 from playground.app.fit import FitChoice, FitService, FitView
-from playground.app.hub import HubService
+from playground.app.hub.service import HubService
 from playground.app.services import Services
 from playground.fit.budget import Budget
 from playground.settings import load_settings

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
+from playground.app.hub.view import ESTIMATED, HubView, SearchView
 from playground.app.model_picker.choice import LevelRow, experts_note
 from playground.app.model_picker.makeable_levels import NO_SUMMARY
-from playground.app.records import USUAL_CONTEXT, LeftOutRecord, LevelRecord, LevelsRecord
+from playground.app.records import USUAL_CONTEXT
 from playground.app.services import Services
 from playground.errors import BadModelFile, PlaygroundError
-from playground.fit.budget import NO_MEMORY, Budget
+from playground.fit.budget import Budget
 from playground.fit.offload import describe_placement
-from playground.fit.plan import MemoryPlan
 from playground.fit.planner import PlacedPlan
 from playground.fit.subjects import FitSubject, hyperparameters_of
 from playground.fit.table import LevelSize
-from playground.fit.verdict import Verdict, judge, largest_context_that_fits
+from playground.fit.verdict import judge, largest_context_that_fits
 from playground.gguf.levels import find_level, main_type
 from playground.gguf.weight_use import TokenWork, token_work
 from playground.llama.cpu_kernels import speed_note
@@ -39,40 +39,6 @@ from playground.models.model_file import readable_name
 
 MOST_TRIED: Final = 3  # other headers read where the first one is bad
 MOST_OPEN: Final = 20  # repositories remembered, for all visitors
-ESTIMATED: Final = "Estimated from the file size. Select it to read its header."
-
-
-@dataclass(frozen=True)
-class SearchView:
-    """What a search found, or why the Hub could not be asked."""
-
-    words: str
-    found: tuple[FoundRepository, ...] = ()
-    error: PlaygroundError | None = None
-
-
-@dataclass(frozen=True)
-class HubView:
-    """An opened repository: a row for each level, in order, with the plan and the largest context of the chosen one.
-
-    A row's value is its HubLevel.key. is_exact: the chosen level's own header was read. is_installed: the chosen level
-    is on this disk already. where: it would run, and why there; "" on a computer without a GPU. error: why the
-    repository or the level could not be opened. bad_files: by the key of a level, what is wrong with its file.
-    """
-
-    repository: Repository | None = None
-    rows: tuple[LevelRow, ...] = ()
-    chosen: HubLevel | None = None
-    is_exact: bool = False
-    context_size: int = 0
-    budget: Budget = NO_MEMORY
-    plan: MemoryPlan | None = None
-    where: str = ""
-    verdict: Verdict | None = None
-    largest_context: int | None = None
-    is_installed: bool = False
-    error: PlaygroundError | None = None
-    bad_files: Mapping[str, BadModelFile] = field(default_factory=dict)
 
 
 @dataclass
@@ -423,42 +389,3 @@ def _name_with_header(level: HubLevel, header: LevelHeader) -> str:
 def _row(level: HubLevel) -> LevelRow:
     summary = level.summary or NO_SUMMARY
     return LevelRow(level.key, level.level, level.size, bits_per_weight=None, summary=summary, verdict=None)
-
-
-def _reason(view: HubView, row: LevelRow) -> str:
-    if row.verdict:
-        return f"{row.verdict.label}: {row.verdict.reason}"
-    if row.value in view.bad_files:
-        return str(view.bad_files[row.value])
-    return "Another model of the repository: ask for it by its own name."
-
-
-def hub_levels_record(view: HubView) -> LevelsRecord:
-    """A record of each level for programs, a bad file's with what is wrong with it, and the files left out.
-
-    Raises the view's error where that is not one file's.
-    """
-    if view.error is not None and not view.bad_files:
-        raise view.error
-    assert view.repository is not None
-    levels: list[LevelRecord] = [
-        {
-            "model": level.base_name,
-            "level": row.name,
-            "reference": level.reference,
-            "bits_per_weight": row.bits_per_weight,
-            "size": level.size,
-            "files": [file.path for file in level.files],
-            "verdict": row.verdict.kind if row.verdict else "unusable" if row.value in view.bad_files else "unknown",
-            "reason": _reason(view, row),
-            "context_size": view.context_size,
-            "origin": "hub",
-            "requantized_from": None,
-            "notes": [note for note in row.notes if note != ESTIMATED and row.value not in view.bad_files],
-            "recommended": row.recommended,
-            "estimated": ESTIMATED in row.notes or row.verdict is None,
-        }
-        for level, row in zip(view.repository.levels, view.rows, strict=True)
-    ]
-    left_out: list[LeftOutRecord] = [{"file": entry.path, "reason": entry.reason} for entry in view.repository.left_out]
-    return {"levels": levels, "left_out": left_out}

@@ -1,0 +1,1 @@
+"""Models on the Hub, judged before they are downloaded."""
