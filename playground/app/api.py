@@ -39,10 +39,11 @@ from playground.app.records import (
 from playground.app.services import Services
 from playground.chat.compare import compare
 from playground.chat.comparison import Pane, PaneResult, PaneUpdate
-from playground.chat.conversation import Lease, stream_reply
+from playground.chat.conversation import stream_reply
 from playground.chat.first_difference import first_difference
 from playground.chat.history import HistoryLimits
 from playground.chat.template.render import Message
+from playground.engine.interface import Lease
 from playground.engine.local.pool import LoadStatus
 from playground.engine.protocol import Queued
 from playground.engine.remote.protocol import RemoteModel

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from playground.chat.comparison import Mode, Pane, PaneResult, PaneUpdate
-from playground.chat.conversation import Lease, stream_reply
+from playground.chat.conversation import stream_reply
+from playground.engine.interface import Lease
 from playground.engine.local.pool import LoadStatus, ModelKey, ModelPool
 from playground.engine.protocol import Sampling, Token
 from playground.engine.remote.protocol import RemoteModel

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from playground.chat.history import HistoryLimits, checked_text, read_history, write_message
 from playground.chat.programs.reply_splitter import ReplyPart, ReplySplitter
@@ -22,10 +22,10 @@ from playground.chat.template.message import MalformedCall, Message, Tool, ToolC
 from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
 from playground.chat.thought_marks import PAIRS, Pair, mark_at_end
-from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Loaded, Remark, Sampling, Token
+from playground.engine.interface import Engine, EventStream
+from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Remark, Sampling, Token
 from playground.engine.remote.engine import RemoteEngine
 from playground.errors import RequestRefused, TemplateRefused
-from playground.fit.plan import MemoryPlan
 from playground.limits.runs import Visitor
 from playground.llama.control_tokens import Span
 from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
@@ -34,56 +34,6 @@ from playground.text_format import counted
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
 _NO_TOOLS_ON_SERVERS: Final = "Tools are offered to models on this computer only, not to those of a server."
 _NO_TOOLS_NOTE: Final = "This model's chat template knows no tools, so the model was offered none."
-
-
-class EventStream(Protocol):
-    """The events of one reply; ends after Finished, and `close` cancels it."""
-
-    def __next__(self) -> Event: ...
-    def events_within(self, seconds: float) -> list[Event]: ...
-    def close(self) -> None: ...
-    @property
-    def is_open(self) -> bool: ...
-
-
-class Engine(Protocol):
-    """A model loaded on this computer. It takes a prompt, while a RemoteEngine takes messages."""
-
-    @property
-    def loaded(self) -> Loaded: ...
-    @property
-    def name(self) -> str: ...
-    def count_tokens(self, text: str, literal: Sequence[Span] = ()) -> int: ...
-    def start_reply(
-        self,
-        prompt: str,
-        sampling: Sampling,
-        max_tokens: int | None = None,
-        stop: tuple[str, ...] = (),
-        reproducible: bool = False,
-        alternatives: int = 0,
-        chat: str = "",
-        literal: Sequence[Span] = (),
-        extras: SamplingExtras = NO_EXTRAS,
-        written: Sequence[int] = (),
-    ) -> EventStream: ...
-
-
-class Lease(Protocol):
-    """The right to use a model of the pool or of a server. plan: None for a server's model.
-
-    load_seconds: how long the load took that this lease waited for; None where the model was there.
-    """
-
-    @property
-    def engine(self) -> Engine | RemoteEngine: ...
-    @property
-    def plan(self) -> MemoryPlan | None: ...
-    @property
-    def load_seconds(self) -> float | None: ...
-    def release(self) -> None: ...
-    def __enter__(self) -> Lease: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from playground.app.messages import CLEAR, Notice
 from playground.app.models import InstalledModels, ModelsService
 from playground.app.services import Services
-from playground.chat.conversation import Lease
+from playground.engine.interface import Lease
 from playground.engine.local.pool import LoadStatus
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.limits import Limits

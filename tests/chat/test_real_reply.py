@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from playground.chat.conversation import Conversation, Engine, ReplyUpdate, stream_reply
+from playground.chat.conversation import Conversation, ReplyUpdate, stream_reply
 from playground.chat.prompts import load_example_prompts
 from playground.chat.template.render import Message
+from playground.engine.interface import Engine
 from playground.engine.local.client import loaded_engine
 from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters

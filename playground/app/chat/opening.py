@@ -12,9 +12,9 @@ from playground.app.messages import WorkProgress
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.makeable_levels import quantization_progress
 from playground.app.model_picker.service import ModelPickerService
-from playground.chat.conversation import Lease
 from playground.chat.session import ChatSession
 from playground.chat.template.message import Message
+from playground.engine.interface import Lease
 from playground.engine.local.pool import LoadStatus, ModelLease, ModelPool
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.zerogpu.engine import ZeroGpuLease

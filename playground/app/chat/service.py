@@ -30,7 +30,7 @@ from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, Notice, log_refu
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.service import ModelPickerService
 from playground.app.resumable import ResumableReplies
-from playground.chat.conversation import NOTHING_WRITTEN, Lease, ReplyUpdate, WrittenReply, stream_reply
+from playground.chat.conversation import NOTHING_WRITTEN, ReplyUpdate, WrittenReply, stream_reply
 from playground.chat.export import where_it_ran
 from playground.chat.history import HistoryLimits, check_chat
 from playground.chat.saved_chat import read_growing_reply
@@ -38,6 +38,7 @@ from playground.chat.session import NOT_RUN, ChatSession, ModelUsed, read_instru
 from playground.chat.speed_trace import SpeedTrace
 from playground.chat.template.message import Message, Tool
 from playground.chat.tools.built_in import AttachedText
+from playground.engine.interface import Lease
 from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import Finished, Queued, Remark, Token
 from playground.engine.remote.protocol import RemoteModel

@@ -10,7 +10,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from playground.chat.conversation import Engine, EventStream
 from playground.chat.programs.reply_splitter import ReplySplitter
 from playground.chat.programs.tool_calls import name_of, schema_of_calls
 from playground.chat.programs.tool_formats import forced_call, formats_of
@@ -21,6 +20,7 @@ from playground.chat.template.message import Message, Tool, ToolCall
 from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.thought_marks import PAIRS, mark_at_end
+from playground.engine.interface import Engine, EventStream
 from playground.engine.protocol import Embedded, Event, Finished, Prefilled, Sampling, Token
 from playground.errors import PromptTooLong, RequestRefused, TemplateRefused
 from playground.limits.runs import Visitor
