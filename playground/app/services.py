@@ -17,8 +17,8 @@ from playground.chat.template.renderer_process import RENDERER
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import Timings
 from playground.engine.remote.registry import ServerRegistry
+from playground.engine.timings import Timings
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.engine.zerogpu.gpu_function import is_zerogpu
 from playground.errors import PlaygroundError

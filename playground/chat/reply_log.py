@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from playground.engine.protocol import Event, Finished, Prefilled, Timings, Token
+from playground.engine.protocol import Event, Finished, Prefilled, Token
+from playground.engine.timings import Timings
 from playground.errors import PlaygroundError, RequestRefused
 from playground.events import ReplyFigures, reply_ended
 from playground.limits.runs import Visitor

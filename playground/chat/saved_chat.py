@@ -20,7 +20,8 @@ from playground.chat.session import MOST_OTHER_ANSWERS, ChatSession, Instruction
 from playground.chat.template.render import Message
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.built_in import AttachedText
-from playground.engine.protocol import Finished, FinishReason, Sampling, Timings
+from playground.engine.protocol import Finished, FinishReason, Sampling
+from playground.engine.timings import Timings
 from playground.errors import RequestRefused
 from playground.llama.params import KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Final, Literal
 
-from playground.engine.protocol import GREEDY, Finished, Timings
+from playground.engine.protocol import GREEDY, Finished
+from playground.engine.timings import Timings
 
 if TYPE_CHECKING:
     from playground.engine.local.client import LocalEngine

@@ -30,11 +30,11 @@ from playground.engine.protocol import (
     ScoringEnded,
     SetThreads,
     ThreadsSet,
-    Timings,
     Token,
     TokenCount,
     TokenScore,
 )
+from playground.engine.timings import Timings
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import SamplingExtras, ThinkingLimit
 

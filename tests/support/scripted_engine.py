@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from playground.engine.protocol import Finished, FinishReason, Loaded, Memory, Prefilled, Sampling, Timings, Token
+from playground.engine.protocol import Finished, FinishReason, Loaded, Memory, Prefilled, Sampling, Token
 from playground.engine.reply_stream import Mail, ReplyStream
+from playground.engine.timings import Timings
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
 from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras

@@ -23,7 +23,8 @@ from playground.chat.comparison import PaneResult
 from playground.chat.conversation import Conversation
 from playground.chat.template.render import Message
 from playground.engine.local.memory_reservation import MemoryReservation
-from playground.engine.protocol import GREEDY, Finished, Timings, Token
+from playground.engine.protocol import GREEDY, Finished, Token
+from playground.engine.timings import Timings
 from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.budget import Budget
 from playground.limits.runs import Visitor

@@ -11,7 +11,8 @@ from playground.app.model_picker.choice import ModelChoice
 from playground.chat.session import ChatSession
 from playground.chat.speed_trace import SpeedTrace
 from playground.chat.template.render import Message
-from playground.engine.protocol import Event, Memory, Sampling, Timings
+from playground.engine.protocol import Event, Memory, Sampling
+from playground.engine.timings import Timings
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.limits.runs import Visitor

@@ -35,10 +35,10 @@ from playground.engine.protocol import (
     ScoringEnded,
     SetThreads,
     ThreadsSet,
-    Timings,
     TokenCount,
 )
 from playground.engine.reply_stream import Mail, ReplyStarter, ReplyStream
+from playground.engine.timings import Timings
 from playground.errors import BadModelFile, DoesNotFit, ModelStopped, PlaygroundError
 from playground.events import model_died
 from playground.llama.control_tokens import Span

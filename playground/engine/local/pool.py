@@ -35,7 +35,7 @@ from playground.engine.local.load_queue import (
     Waiting,
 )
 from playground.engine.local.memory_reservation import MemoryReservation, budget_without, too_little_for_scoring
-from playground.engine.protocol import Timings
+from playground.engine.timings import Timings
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.budget import USUAL_MARGIN, Budget, GpuMargin
 from playground.fit.plan import MemoryPlan

@@ -6,7 +6,8 @@ import codecs
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
-from playground.engine.protocol import UNDISTURBED_SHARE, Generate, Timings
+from playground.engine.protocol import Generate
+from playground.engine.timings import UNDISTURBED_SHARE, Timings
 from playground.llama.sampling_extras import ThinkingLimit
 from playground.text_format import overlap_at_end
 

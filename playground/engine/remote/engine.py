@@ -14,16 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from playground.engine.protocol import (
-    UNKNOWN_ID,
-    Event,
-    Finished,
-    FinishReason,
-    Prefilled,
-    Sampling,
-    Timings,
-    Token,
-)
+from playground.engine.protocol import UNKNOWN_ID, Event, Finished, FinishReason, Prefilled, Sampling, Token
 from playground.engine.remote.client import Connection, RequestAborted, ServerClient, TooMuchAsked
 from playground.engine.remote.errors import gave_up, interrupted, lost_connection, not_compatible
 from playground.engine.remote.protocol import (
@@ -36,6 +27,7 @@ from playground.engine.remote.protocol import (
     plain_body,
 )
 from playground.engine.reply_stream import Mail, ReplyStream
+from playground.engine.timings import Timings
 from playground.errors import PlaygroundError, RemoteProblem
 
 REQUEST: Final = 1  # each reply has a stream of its own, so the number means nothing

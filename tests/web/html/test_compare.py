@@ -25,7 +25,8 @@ from playground.app.compare.updates import (
 from playground.chat.comparison import MeasurementNoise, PaneResult
 from playground.chat.conversation import Conversation
 from playground.chat.template.render import Message
-from playground.engine.protocol import GREEDY, Alternative, Finished, Memory, Timings, Token, TokenScore
+from playground.engine.protocol import GREEDY, Alternative, Finished, Memory, Token, TokenScore
+from playground.engine.timings import Timings
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.measure.fidelity import Fidelity, fidelity_of

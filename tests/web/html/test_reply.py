@@ -25,9 +25,9 @@ from playground.engine.protocol import (
     Memory,
     Prefilled,
     Queued,
-    Timings,
     Token,
 )
+from playground.engine.timings import Timings
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.web.html.reply import (

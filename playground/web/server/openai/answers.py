@@ -11,7 +11,8 @@ from typing import Any, Final
 from playground import __version__
 from playground.chat.programs.reply import ReplyPiece
 from playground.chat.template.message import ToolCall
-from playground.engine.protocol import Alternative, Finished, FinishReason, Timings, Token
+from playground.engine.protocol import Alternative, Finished, FinishReason, Token
+from playground.engine.timings import Timings
 from playground.web.server.openai.errors import ApiError
 
 FINGERPRINT: Final = f"gguf-playground-{__version__}"
