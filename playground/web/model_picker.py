@@ -25,7 +25,7 @@ from playground.text_format import count, gigabytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
-from playground.web.redraws import Chooser, Redraws
+from playground.web.redraws import Chooser, PageValues, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.where_it_runs import WhereItRuns, build_where_it_runs, wire_where_it_runs
@@ -82,6 +82,7 @@ class PickerComponents:
     actions: gr.Column  # room for what a tab does with the choice: `with picker.actions: gr.Button("Load")`
     server: ServerForm | None = None  # None where servers must not be entered
     redraws: Redraws = field(default_factory=Redraws)
+    early: PageValues[ModelChoice] = field(default_factory=PageValues)  # what was set before the page had filled it
 
     @property
     def inputs(self) -> set[Any]:
@@ -107,6 +108,15 @@ class PickerComponents:
     def settings(self) -> list[Any]:
         """What changes how the chosen level runs."""
         return [self.context, self.kv_type, *self.where.choice, self.thinking]
+
+    def begin_drawing(
+        self, request: gr.Request, choice: ModelChoice, chooser: Chooser
+    ) -> tuple[ModelChoice, Callable[[], bool]]:
+        """The choice, with what the visitor set while the page was opening, and whether this drawing is the newest."""
+        session = str(request.session_hash)
+        is_newest = self.redraws.begin_redraw(session, chooser)
+        early = self.early.value_of(session, ModelChoice()) if chooser == "opening" else ModelChoice()
+        return choice.with_settings_of(early), is_newest
 
     def read_choice(self, values: Values) -> ModelChoice:
         """The choice that the browser sent; an impossible value becomes the default."""
@@ -264,7 +274,7 @@ def picker_views(
 
     Where the page is the chooser, `choice_updates` draws them, until the visitor chooses something.
     """
-    is_newest = picker.redraws.begin_redraw(str(request.session_hash), chooser)
+    choice, is_newest = picker.begin_drawing(request, choice, chooser)
     for view in service.views(choice):
         if not is_newest():
             return
@@ -279,15 +289,19 @@ def fill_pickers(
     chooser: Literal["page", "opening"] = "page",
 ) -> Iterator[Updates]:
     """The choices that the page makes, drawn until the visitor chooses something in that picker."""
-    session = str(request.session_hash)
-    newest = [picker.redraws.begin_redraw(session, chooser) for picker in pickers]  # all, before any of them is drawn
-    for picker, choice, is_newest in zip(pickers, choices, newest, strict=True):
+    pairs = list(zip(pickers, choices, strict=True))
+    begun = [picker.begin_drawing(request, choice, chooser) for picker, choice in pairs]  # all, before one is drawn
+    for picker, (choice, is_newest) in zip(pickers, begun, strict=True):
         for view in service.views(choice):
             if not is_newest():
                 break
             yield picker.choice_updates(view)
-    # Gradio sends the last update once more at the end, which must not undo what the visitor has chosen meanwhile.
-    yield {pickers[0].line: gr.skip()}
+    yield nothing_new(pickers[0])
+
+
+def nothing_new(picker: PickerComponents) -> Updates:
+    """For the end: Gradio sends the last update once more, which must undo nothing that was chosen meanwhile."""
+    return {picker.line: gr.skip()}
 
 
 def _thinking_radio(view: PickerView, **more: Any) -> gr.Radio:
@@ -338,8 +352,14 @@ def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
         yield from redraw(request, {**values, picker.level: None, picker.context: None})
 
     picker.model.input(redraw_another_model, {*picker.inputs, picker.drawn_model}, picker.outputs, **_REDRAW)
+    redraw_run = redrawing(picker, service, "settings")
+
+    def redraw_settings(request: gr.Request, values: Values) -> Iterator[Updates]:
+        picker.early.set_value(str(request.session_hash), picker.read_choice(values))
+        yield from redraw_run(request, values)
+
     other_changes = [one.input for one in (picker.level, *picker.settings)]
-    gr.on(other_changes, redraw, picker.inputs, picker.outputs, **_REDRAW)
+    gr.on(other_changes, redraw_settings, picker.inputs, picker.outputs, **_REDRAW)
     visitor = partial(visitor_of, runs=service.runs, via="chat" if picker.group == "chat" else "compare")
     wire_where_it_runs(picker.where, service.zerogpu, visitor)
     _wire_making(picker, service, visitor)
@@ -362,17 +382,18 @@ def keep_pickers_current(
 
 
 def redrawing(
-    picker: PickerComponents, service: ModelPickerService, chooser: Literal["visitor", "models"]
+    picker: PickerComponents, service: ModelPickerService, chooser: Literal["visitor", "settings", "models"]
 ) -> Callable[..., Iterator[Updates]]:
     """Draws what the browser sends: after a choice of the visitor's, or because the list of models has changed."""
 
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
         written: ModelChoice | None = None
         # The last message of what filled the picker may come after the click: then all of the choice is written again.
-        overtakes = chooser == "visitor" and picker.redraws.is_filled(str(request.session_hash))
+        overtakes = chooser != "models" and picker.redraws.is_filled(str(request.session_hash))
         for view in picker_views(picker, service, request, picker.read_choice(values), chooser):
             yield picker.choice_updates(view) if overtakes else picker.updates(view, written)
             written, overtakes = view.choice, False
+        yield nothing_new(picker)
 
     return redraw
 

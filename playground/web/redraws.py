@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Final, Generic, Literal, TypeVar
 
-# Who makes the choice that a redraw draws: the visitor, or the page for the visitor, as it opens or later; "models":
-# nobody, since only the list of models has changed.
-Chooser = Literal["visitor", "page", "opening", "models"]
+# Who makes the choice that a redraw draws: the visitor, or the page for the visitor, as it opens or later. "settings":
+# the visitor, but only how the model runs. "models": nobody, since only the list of models has changed.
+Chooser = Literal["visitor", "settings", "page", "opening", "models"]
 
 _MOST_PAGES: Final = 10_000
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
@@ -58,6 +58,17 @@ class ModelChoice:
     kv_type: KvType = "f16"
     device: DeviceChoice = AUTOMATIC_CHOICE
     thinking: ThinkingChoice = AS_IT_LIKES
+
+    def with_settings_of(self, other: ModelChoice) -> ModelChoice:
+        """The same model, run with what is not usual in the other choice."""
+        usual = ModelChoice()
+        return replace(
+            self,
+            context_size=other.context_size or self.context_size,
+            kv_type=self.kv_type if other.kv_type == usual.kv_type else other.kv_type,
+            device=self.device if other.device == usual.device else other.device,
+            thinking=self.thinking if other.thinking == usual.thinking else other.thinking,
+        )
 
     @classmethod
     def read(

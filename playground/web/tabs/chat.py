@@ -32,7 +32,7 @@ from playground.web.html.reply import (
     load_report,
     reply_details,
 )
-from playground.web.model_picker import picker_views, wire_choices
+from playground.web.model_picker import nothing_new, picker_views, wire_choices
 from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values
@@ -271,8 +271,7 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
         choice = service.choose_loaded_model(visitor(request), str(pressed))
         for view in picker_views(picker, service.picker, request, choice, "page"):
             yield picker.choice_updates(view) | draw_loaded_models(view.choice)
-        # Gradio sends the last update once more at the end, which must not undo what the visitor has chosen meanwhile.
-        yield {tab.load: gr.skip()}
+        yield nothing_new(picker)
 
     streaming.wire([tab.load.click], partial(load, False), inputs, tab.outputs, tab.growing)
     streaming.wire([tab.load_anyway.click], partial(load, True), inputs, tab.outputs, tab.growing)

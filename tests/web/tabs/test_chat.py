@@ -22,9 +22,10 @@ from playground.chat.template.render import Message
 from playground.chat.template.thinking import ThinkingChoice
 from playground.engine.protocol import Token
 from playground.fit.budget import Budget
+from playground.llama.params import DeviceChoice
 from playground.settings import load_settings
 from playground.web.html.reply import as_typed
-from playground.web.model_picker import picker_views, redrawing
+from playground.web.model_picker import picker_views, redrawing, wire_choices
 from playground.web.tabs.chat import draw_update, read_request
 from playground.web.tabs.chat_layout import ChatTab, build_chat_tab
 
@@ -155,3 +156,19 @@ def test_what_a_visitor_chooses_before_the_picker_fills_wins(tab: ChatTab, picke
     assert list(redraw)
     pressed = picker_views(picker, picker_service, request, ModelChoice(), "page")  # such as a model that is loaded
     assert next(pressed)
+
+
+def test_a_setting_that_is_chosen_before_the_picker_fills_stays(picker_service: ModelPickerService) -> None:
+    page: gr.Blocks
+    with gr.Blocks() as page:
+        tab = build_chat_tab(picker_service, load_settings())
+        wire_choices(tab.picker, picker_service)
+    picker, request = tab.picker, gr.Request(session_hash="set early")
+    heard = [event for event in page.fns.values() if (picker.kv_type._id, "input") in event.targets]
+    (redraw,) = (event.fn for event in heard if picker.line in event.outputs)
+    assert redraw and list(redraw(request, values(tab)))
+    (_, name), *_ = picker_service.model_names()
+    linked = ModelChoice(name, "Q4_1", device=DeviceChoice("cpu"))
+    view = next(picker_views(picker, picker_service, request, linked, "opening"))
+    assert (view.choice.model, view.choice.level, view.choice.device.text) == (name, "Q4_1", "cpu")
+    assert (view.choice.kv_type, view.choice.thinking.text) == ("q8_0", "64")
