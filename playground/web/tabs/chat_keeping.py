@@ -146,7 +146,7 @@ def _wire_kept_settings(tab: ChatTab, opened: Any) -> None:
     def follow(is_touched: str, first: str = "") -> str:
         return f"(...values) => {{ {first} ({javascript('chat_set_up.js')})({functions}, {is_touched}, values); }}"
 
-    opened.then(None, values, None, js=follow("false", "window.chatIsOpen = true;"))
+    kept = opened.then(None, values, None, js=follow("false", "window.chatIsOpen = true;"))
     changes = [
         picker.line.change,
         *(one.input if isinstance(one, gr.HTML) else one.change for one in picker.settings[1:]),
@@ -154,7 +154,9 @@ def _wire_kept_settings(tab: ChatTab, opened: Any) -> None:
     ]
     gr.on(changes, None, values, None, js=follow("false"), **_PRIVATE)
     keep_tool_use = f"use => {{ if (window.chatIsOpen) ({keep_js(_TOOL_USE)})(use); }}"
-    tab.tool_controls.use.change(None, tab.tool_controls.use, None, js=keep_tool_use, **_PRIVATE)
+    tools = tab.tool_controls.use
+    kept.then(None, tools, None, js=keep_tool_use)
+    tools.change(None, tools, None, js=keep_tool_use, **_PRIVATE)
     by_a_person = [
         *picker.changes, tab.dial.input, tab.loaded_models.input, tab.send.click, tab.message.submit,
         *(example.click for example in tab.examples),
