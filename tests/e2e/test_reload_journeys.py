@@ -193,9 +193,7 @@ def test_a_comparison_goes_on_after_a_reload(running: PlaygroundProcess, server:
 
 
 def test_a_model_that_is_gone_after_a_reload_is_named(visit: Visitor) -> None:
-    page = visit()
     gone = {"choice": {"model": "Gone-7B", "level": "Q8_0"}, "settings": {"temperature": "hot"}}
-    page.evaluate("kept => sessionStorage.setItem('gguf-playground-settings', kept)", json.dumps(gone))
-    visit.reload(page)
+    page = visit(kept={"gguf-playground-settings": json.dumps(gone)})
     said = "Gone-7B, the model of this chat, is not on this computer; SmolLM2 135M Instruct .* instead.*temperature"
     expect(page.locator("#chat-not-restored")).to_contain_text(re.compile(said))
