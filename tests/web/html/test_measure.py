@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from playground.measure.results import Measurement, What, result_rows
-from playground.web.html.measure.results import answers, table
+from playground.web.html.measure.results import answers, figures_in_words, picture, table
 
 
 def measured(what: What, **found: Any) -> Measurement:
     return Measurement(
-        what=what, model="Fox-1B", file="fox.gguf", size=1, bits_per_weight=4.5, digest="d", k_type="f16",
+        what=what, model="Fox-1B", file="fox.gguf", bits_per_weight=4.5, digest="d", k_type="f16",
         v_type="f16", device="CPU", layers=None, threads=2, settings={}, text="our prompts", text_digest="",
         reference_digest="", versions={}, measured_at="2026-11-30T12:00:00+00:00", seconds=1.0,
-        **{"level": "Q4_0", "reference": "", "figures": {}, **found},
+        **{"level": "Q4_0", "reference": "", "figures": {}, "size": 1, **found},
     )  # fmt: skip
 
 
@@ -38,6 +39,27 @@ def test_a_broken_call_is_shown_with_its_first_wrong_letter(place: int | None, m
 def test_a_broken_call_of_a_strangers_file_is_only_text(broken: object) -> None:
     shown = shown_task({"broken": broken})
     assert "Which day?" in shown and "<b>" not in shown
+
+
+def test_instructions_have_their_strict_and_their_loose_score() -> None:
+    figures = {"passed": 38, "items": 65, "interval_low": 0.46, "interval_high": 0.7, "passed_loosely": 44}
+    rows = result_rows([measured("instructions", figures=figures)])
+    assert "38 of 65 (46% to 70%), loosely 44" in str(table(rows))
+    assert "38 of 65 (46% to 70%), loosely 44" in str(answers(rows[0], None))
+
+
+def test_a_point_shows_its_figures_to_the_pointer_and_the_keyboard() -> None:
+    figures = {"kl_divergence": 0.0123, "top_token_agreement": 0.94}
+    (row,) = result_rows([measured("fidelity", size=400_000_000, figures=figures)])
+    (shown,) = re.findall(r'class="gp-point-said"[^>]*>(.*?)</text>', str(picture([row], 8_000_000_000)))
+    assert shown == figures_in_words(row) and "400 MB" in shown and "94.0%" in shown
+
+
+@pytest.mark.parametrize("divergence", [-1e-9, 0, 1e-300, 1e17])
+@pytest.mark.parametrize("size", [0, 10**17])
+def test_figures_that_hardly_can_be_are_drawn_all_the_same(divergence: float, size: int) -> None:
+    (row,) = result_rows([measured("fidelity", size=size, figures={"kl_divergence": divergence})])
+    assert str(picture([row], 8_000_000_000)).count("<circle") == 1
 
 
 def test_an_import_can_be_removed_by_its_name() -> None:

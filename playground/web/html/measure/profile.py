@@ -14,7 +14,7 @@ from playground.text_format import UNKNOWN, percent, short_tokens, speed
 from playground.web.html.templates import render
 
 _WIDTH, _HEIGHT = 680, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 110, 14, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 110, 24, 48
 _TICKS: Final = 4
 _LINE: Final = 16  # between two names at the ends of the lines
 

@@ -24,9 +24,10 @@ STATES: Final = {
     "queued": "Waits", "running": "Running", "done": "Done", "stopped": "Stopped", "failed": "Done, with failures",
 }  # fmt: skip
 _WIDTH, _HEIGHT = 680, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 26, 18, 74  # margins of the picture
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 26, 24, 74  # margins of the picture
 _ZERO: Final = _HEIGHT - 52  # where an exact zero is drawn, below the axis
 _LETTER, _LINE = 7.6, 15  # of a label
+_LEAST_POWER: Final = -9  # of ten, where the axis begins at the latest: less is rounding
 
 
 def level_choices(levels: Sequence[LevelChoice]) -> list[tuple[str, str]]:
@@ -110,10 +111,10 @@ def picture(rows: Sequence[ResultRow], usable: int) -> Markup | str:
     others = sum(row.divergence is not None for row in rows) - len(measured)
     if not measured:
         return empty_state("No picture yet", NOTHING_YET)
-    positive = [row.divergence for row in measured if row.divergence]
-    low = math.floor(math.log10(min(positive))) if positive else -3
+    positive = [row.divergence for row in measured if row.divergence and row.divergence > 0]
+    low = max(_LEAST_POWER, math.floor(math.log10(min(positive)))) if positive else -3
     high = max(math.ceil(math.log10(max(positive))) if positive else 0, low + 1)
-    largest = max(row.size for row in measured) * 1.12
+    largest = max(1, *(row.size for row in measured)) * 1.12
     fits_at = usable if usable <= largest * 1.6 else None
     span = max(largest, (fits_at or 0) * 1.05)
 
@@ -123,7 +124,7 @@ def picture(rows: Sequence[ResultRow], usable: int) -> Markup | str:
     def y_of(divergence: float) -> float:
         if divergence <= 0:
             return _ZERO
-        share = (math.log10(divergence) - low) / (high - low)
+        share = max(0.0, math.log10(divergence) - low) / (high - low)
         return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
     frontier = efficient_frontier(measured)
@@ -145,7 +146,7 @@ def picture(rows: Sequence[ResultRow], usable: int) -> Markup | str:
         "measure.html#picture", points=points, line=line, y_ticks=ticks, x_ticks=_size_ticks(span, x_of),
         fits_x=None if fits_at is None else x_of(fits_at), fits=gigabytes(usable), width=_WIDTH, height=_HEIGHT,
         left=_LEFT, right=_WIDTH - _RIGHT, top=_TOP, bottom=_HEIGHT - _BOTTOM, zero=_ZERO,
-        others=others, has_zero=any(not row.divergence for row in measured), has_speed=fastest > 0,
+        others=others, has_zero=any((row.divergence or 0.0) <= 0 for row in measured), has_speed=fastest > 0,
     )  # fmt: skip
 
 
@@ -304,10 +305,11 @@ def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
 
 
 def _score(row: ResultRow, what: What) -> str:
-    """`38 of 43 (75% to 95%)`, with the Wilson interval."""
+    """`38 of 43 (75% to 95%)`, with the Wilson interval; of instructions also how many are followed loosely."""
     low, high = row.figure(what, "interval_low"), row.figure(what, "interval_high")
     interval = "" if low is None or high is None else f" ({low:.0%} to {high:.0%})"
-    return score(row, what) + interval
+    loosely = row.figure(what, "passed_loosely")
+    return score(row, what) + interval + ("" if loosely is None else f", loosely {loosely:.0f}")
 
 
 # --- the answers ---
@@ -332,7 +334,7 @@ def answers(row: ResultRow, reference: ResultRow | None) -> Markup:
         tasks = sorted(found.details, key=lambda task: (bool(task.get("passed")), int(task.get("task", 0))))
         shown = [{"flipped": task.get("task") in flipped, **_task(task)} for task in tasks]
         title = {"instructions": "Instructions", "tools": "Tool calls", "reasoning": "Reasoning"}[what]
-        suites.append({"title": title, "score": score(row, what), "compared": compared, "tasks": shown})
+        suites.append({"title": title, "score": _score(row, what), "compared": compared, "tasks": shown})
     return render("measure.html#answers", name=row.key.name, suites=suites)
 
 
