@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Final, get_args
@@ -37,6 +36,7 @@ _COLUMNS: Final[tuple[tuple[str, What, str], ...]] = (
     ("same_words_as_server", "server", "same_words"),
     ("same_words_as_server_error", "server", "same_words_error"),
     ("instructions_passed", "instructions", "passed"),
+    ("instructions_passed_loosely", "instructions", "passed_loosely"),
     ("instructions_items", "instructions", "items"),
     ("tools_passed", "tools", "passed"),
     ("tools_items", "tools", "items"),
@@ -47,6 +47,9 @@ _TYPES: Final[dict[str, Any]] = {
     "size": int, "threads": int, "seconds": (int, float), "settings": dict, "versions": dict, "figures": dict,
 }  # fmt: skip
 _MAY_BE_NONE: Final = ("bits_per_weight", "layers")
+_LONGEST_NAME: Final = 1_000  # characters of a field
+_LARGEST: Final = 1e18  # number; SQLite and what is computed with it take no larger one
+_OF_A_CATEGORY: Final = ("tokens", "perplexity", "kl_divergence", "top_token_agreement")
 
 
 def export_json(rows: Sequence[ResultRow], answers: Sequence[Measurement] = ()) -> dict[str, Any]:
@@ -139,6 +142,7 @@ def read_export(data: bytes, source: str) -> list[Measurement]:
         raise RequestRefused(f"The file has {gigabytes(len(data))}.", f"Up to {gigabytes(MOST_BYTES)} are read.")
     try:
         record = json.loads(data)
+        json.dumps(record, ensure_ascii=False).encode()  # half a character can be spelled, and not be sent on
     except (ValueError, RecursionError) as error:
         raise RequestRefused("The file is no JSON.", "Choose a JSON export of the Measure tab.") from error
     entries = record.get("measurements") if isinstance(record, dict) and record.get("format") == FORMAT else None
@@ -158,13 +162,31 @@ def _measurement_of(entry: object, source: str, number: int) -> Measurement:
         wanted = _TYPES.get(name, list if name == "details" else str)
         if name in _MAY_BE_NONE:
             wanted = (int, float, type(None))
-        if not isinstance(value, wanted) or isinstance(value, bool) or _is_no_number(value):
+        if not isinstance(value, wanted) or isinstance(value, bool) or _cannot_be(value):
             raise RequestRefused(f"Measurement {number} of the file has a wrong {name}.", "Export it again.")
-    if values["what"] not in get_args(What) or any(_is_no_number(each) for each in values["figures"].values()):
+    if values["what"] not in get_args(What) or values["size"] < 0 or not _are_figures(values["figures"]):
         raise RequestRefused(f"Measurement {number} of the file is none that is known here.", "Export it again.")
-    details = [each for each in values["details"] if isinstance(each, dict)]
+    details = [each for each in values["details"] if isinstance(each, dict) and isinstance(each.get("task"), int)]
     return Measurement(**{**values, "details": details, "source": source})
 
 
-def _is_no_number(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _cannot_be(value: object) -> bool:
+    """A number that is none or far too large, or an endless name."""
+    if isinstance(value, str):
+        return len(value) > _LONGEST_NAME
+    return isinstance(value, int | float) and not abs(value) < _LARGEST
+
+
+def _are_figures(figures: dict[str, Any]) -> bool:
+    """Whether all numbers are such, and the figures by kind of text have what the table shows of them."""
+    categories = figures.get("categories", [])
+    return (
+        isinstance(categories, list)
+        and not any(_cannot_be(value) for value in figures.values())
+        and all(isinstance(each, dict) and isinstance(each.get("category"), str) for each in categories)
+        and all(_is_number(each.get(name)) for each in categories for name in _OF_A_CATEGORY)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not _cannot_be(value)

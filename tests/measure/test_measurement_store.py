@@ -122,11 +122,29 @@ def test_a_file_that_is_no_export_is_refused(data: bytes) -> None:
         read_export(data, "a stranger")
 
 
-def test_a_measurement_with_a_wrong_field_is_refused() -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"figures": {"kl_divergence": float("nan")}},
+        {"figures": {"kl_divergence": 10**400}},
+        {"figures": {"categories": "code"}},
+        {"figures": {"categories": [{"category": "code", "tokens": 9}]}},
+        {"size": 1 << 70},
+        {"model": "x" * 5000},
+        {"level": "\ud83d"},
+    ],
+)
+def test_a_measurement_with_a_wrong_field_is_refused(wrong: dict[str, Any]) -> None:
     record = export_json(result_rows([measured("Q4_0", 0.5, 0.02)]))
-    record["measurements"][0]["figures"] = {"kl_divergence": float("nan")}
+    record["measurements"][0] |= wrong
     with pytest.raises(RequestRefused):
         read_export(json.dumps(record).encode(), "a stranger")
+
+
+def test_what_a_stranger_calls_a_task_is_left_out_where_it_has_no_number() -> None:
+    record = export_json(result_rows([measured("Q4_0", 0.5, 0.02)]))
+    record["measurements"][0]["details"] = [{"task": 2}, {"task": "x"}, {"passed": True}, "text"]
+    assert read_export(json.dumps(record).encode(), "a stranger")[0].details == [{"task": 2}]
 
 
 def test_csv_and_markdown_have_every_level_and_no_formula() -> None:
