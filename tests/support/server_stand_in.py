@@ -30,6 +30,11 @@ def thought(text: str) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {"reasoning_content": text}, "finish_reason": None}]}
 
 
+def called(arguments: str, name: str = "", index: int = 0) -> dict[str, Any]:
+    call = {"index": index, "function": {"name": name, "arguments": arguments} if name else {"arguments": arguments}}
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
+
+
 def scored(text: str, logprob: float, *others: tuple[str, float]) -> dict[str, Any]:
     top = [{"token": name, "logprob": value} for name, value in ((text, logprob), *others)]
     return piece(text, choice={"logprobs": {"content": [{"token": text, "logprob": logprob, "top_logprobs": top}]}})
@@ -46,6 +51,14 @@ STREAMS: dict[str, list[dict[str, Any] | str]] = {
     ],
     "like llama-server": [*WELL[:-1], piece(finish="stop", timings=LLAMA_TIMINGS)],
     "thinks": [thought("Two and "), thought("two."), piece("Four"), piece("."), piece(finish="stop")],
+    "calls": [
+        thought("I compute."),
+        called("", "calculator"),
+        called('{"expression":'),
+        called(' "847 * 36"}'),
+        piece(finish="tool_calls"),
+    ],
+    "calls twice": [called("", "now"), called('{"da', "weekday", 1), piece(finish="length")],
     "scores": [scored("Four", -0.25, ("Five", -1.5)), scored(".", -0.01, ("!", -4.6)), piece(finish="stop")],
     "scores nonsense": [
         piece("Four", choice={"logprobs": {"content": [{"token": 4, "logprob": "high"}, "x", None]}}),
@@ -126,8 +139,10 @@ class ServerStandIn:
                 self._behave(body)
 
             def _behave(self, body: dict[str, Any]) -> None:
-                name = body["model"]
-                if name in STREAMS:
+                name, last = body["model"], body["messages"][-1]
+                if last["role"] == "tool":
+                    self._stream([piece(f"It is {last['content']}."), piece(finish="stop")])
+                elif name in STREAMS:
                     self._stream(STREAMS[name])
                 elif name == "simple" and ("top_k" in body or "logprobs" in body):
                     self._json(400, {"error": {"message": "Unrecognized request argument supplied: top_k"}})

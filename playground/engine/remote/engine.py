@@ -8,6 +8,7 @@ next ones ask for less if it was refused.
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 import time
@@ -18,9 +19,11 @@ from playground.engine.protocol import UNKNOWN_ID, Event, Finished, FinishReason
 from playground.engine.remote.client import Connection, RequestAborted, ServerClient, TooMuchAsked
 from playground.engine.remote.errors import gave_up, interrupted, lost_connection, not_compatible
 from playground.engine.remote.protocol import (
+    CallPart,
     Chunk,
     RemoteModel,
     ServerFigures,
+    ToolForm,
     Turn,
     finish_reason,
     full_body,
@@ -57,18 +60,20 @@ class RemoteEngine:
         return f"{self.model.id}@{self.model.server}"
 
     def start_reply(
-        self, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None = None, alternatives: int = 0
-    ) -> ReplyStream:
+        self, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None = None, alternatives: int = 0,
+        tools: Sequence[ToolForm] = (),
+    ) -> ReplyStream:  # fmt: skip
         """Start a reply to these messages, the system prompt first; its events come through the stream.
 
-        alternatives: how many of the most likely tokens should come with each token, if the server can.
+        alternatives: how many of the most likely tokens should come with each token, if the server can. tools: what the
+        model may call; its calls come as text, between the marks that models write.
         """
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         connection = Connection()
 
         def read_reply() -> None:
             try:
-                for event in self._events(connection, turns, sampling, max_tokens, alternatives):
+                for event in self._events(connection, turns, sampling, max_tokens, alternatives, tools):
                     mailbox.put(event)
             except RequestAborted:
                 pass
@@ -96,12 +101,13 @@ class RemoteEngine:
         sampling: Sampling,
         max_tokens: int | None,
         alternatives: int,
+        tools: Sequence[ToolForm],
     ) -> Iterator[Event]:
         server = self._client.server
         alternatives = 0 if self.model.scores_slowly else alternatives
         reply = RemoteReply(time.monotonic())
         finish = ""
-        for chunk in self._chunks(connection, turns, sampling, max_tokens, alternatives):
+        for chunk in self._chunks(connection, turns, sampling, max_tokens, alternatives, tools):
             connection.raise_if_aborted()
             figures = chunk.figures
             if reply.chunks == 0 and figures.prompt_tokens:
@@ -128,6 +134,7 @@ class RemoteEngine:
         sampling: Sampling,
         max_tokens: int | None,
         alternatives: int,
+        tools: Sequence[ToolForm],
     ) -> Iterator[Chunk]:
         """The stream of the fullest request that this server takes."""
         kinds = [
@@ -136,7 +143,7 @@ class RemoteEngine:
         left = [kind for kind in kinds if kind not in self._refused] or kinds[-1:]
         for index, (extras, scores) in enumerate(left):
             build_body = full_body if extras else plain_body
-            body = build_body(self.model.id, turns, sampling, max_tokens, alternatives if scores else 0)
+            body = build_body(self.model.id, turns, sampling, max_tokens, alternatives if scores else 0, tools)
             has_begun = False
             try:
                 for chunk in self._client.stream_chunks(body, connection):
@@ -170,6 +177,8 @@ class RemoteReply:
         self._arrivals = 0  # moments at which something came
         self._arrived_at = started_at
         self._is_reasoning = False
+        self._call: int | None = None  # the call under way
+        self._has_arguments = False
         self._cut = ""  # how a server writes the first bytes of a character, at the end of the text so far
 
     @property
@@ -180,7 +189,7 @@ class RemoteReply:
     def add_chunk(self, chunk: Chunk, now: float) -> Iterator[Token]:
         """The tokens of a chunk: several if the server sends their log-probabilities, otherwise one."""
         self.figures = self.figures.updated(chunk.figures)
-        text, scores = self._cut + self._with_reasoning_marks(chunk), chunk.scores
+        text, scores = self._cut + self._with_marks(chunk), chunk.scores
         whole = text.rstrip(_CUT_CHARACTER)
         text, self._cut = whole, text[len(whole) :]
         if not text and not scores:
@@ -262,13 +271,31 @@ class RemoteReply:
         later_tokens = tokens - self._first_tokens
         return later_tokens / (self._last_at - self._first_at) if later_tokens > 0 else None
 
-    def _with_reasoning_marks(self, chunk: Chunk) -> str:
-        """Reasoning that the server separates gets the marks that models write, so that one parser reads both."""
+    def _with_marks(self, chunk: Chunk) -> str:
+        """Reasoning and calls that the server separates get the marks that models write: one parser reads both."""
         delta, text = chunk.choice.delta, ""
         if reasoning := delta.reasoning_content or delta.reasoning:
             text += reasoning if self._is_reasoning else f"<think>{reasoning}"
             self._is_reasoning = True
         if delta.content:
-            text += f"</think>{delta.content}" if self._is_reasoning else delta.content
-            self._is_reasoning = False
-        return text
+            text += self._end_of_thoughts() + delta.content
+        for part in delta.tool_calls:
+            text += self._end_of_thoughts() + self._with_call_marks(part)
+        is_cut_off = chunk.choice.finish_reason == "length"
+        return text + (self._end_of_call() if chunk.choice.finish_reason and not is_cut_off else "")
+
+    def _end_of_thoughts(self) -> str:
+        was_reasoning, self._is_reasoning = self._is_reasoning, False
+        return "</think>" if was_reasoning else ""
+
+    def _with_call_marks(self, part: CallPart) -> str:
+        text = ""
+        if part.index != self._call:
+            text = f'{self._end_of_call()}<tool_call>\n{{"name": {json.dumps(part.function.name)}, "arguments": '
+            self._call, self._has_arguments = part.index, False
+        self._has_arguments = self._has_arguments or bool(part.function.arguments)
+        return text + part.function.arguments
+
+    def _end_of_call(self) -> str:
+        was_under_way, self._call = self._call is not None, None
+        return ("" if self._has_arguments else "{}") + "}\n</tool_call>" if was_under_way else ""

@@ -36,7 +36,8 @@ _REASONS: Final[Mapping[str, FinishReason]] = {
     "length": "length limit",
 }
 
-Turn = Mapping[str, str]  # a message, as the protocol has it: {"role": "user", "content": "…"}
+Turn = Mapping[str, Any]  # a message, as the protocol has it: {"role": "user", "content": "…"}
+ToolForm = Mapping[str, Any]  # a function that may be called, in OpenAI's form
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ class RemoteModel:
 
 
 def plain_body(
-    model: str, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int
-) -> dict[str, Any]:
+    model: str, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int,
+    tools: Sequence[ToolForm] = (),
+) -> dict[str, Any]:  # fmt: skip
     """What every server understands."""
     body: dict[str, Any] = {
         "model": model,
@@ -97,18 +99,21 @@ def plain_body(
         body["seed"] = sampling.seed
     if alternatives:
         body |= {"logprobs": True, "top_logprobs": min(alternatives, MOST_ALTERNATIVES)}
+    if tools:
+        body["tools"] = [dict(tool) for tool in tools]
     return body
 
 
 def full_body(
-    model: str, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int
-) -> dict[str, Any]:
+    model: str, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int,
+    tools: Sequence[ToolForm] = (),
+) -> dict[str, Any]:  # fmt: skip
     """What most servers understand: also the other sampling settings, and a request for the server's own figures.
 
     The repeat penalty has two names (llama.cpp's; vLLM's and SGLang's). For figures while the reply is written, vLLM
     and SGLang have continuous_usage_stats, llama-server has timings_per_token.
     """
-    body = plain_body(model, turns, sampling, max_tokens, alternatives)
+    body = plain_body(model, turns, sampling, max_tokens, alternatives, tools)
     body |= {
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
@@ -176,12 +181,25 @@ class _Logprobs(_ServerJson):
     content: tuple[ScoredToken, ...] = ()
 
 
+class _CalledFunction(_ServerJson):
+    name: _Text = ""
+    arguments: _Text = ""
+
+
+class CallPart(_ServerJson):
+    """A part of a call of a function. index: of the call in the reply. The name comes with its first part."""
+
+    index: _Count = 0
+    function: _CalledFunction = _CalledFunction()
+
+
 class _Delta(_ServerJson):
     """New text. Servers that separate the reasoning send it by one of two names: most servers; vLLM and OpenRouter."""
 
     content: _Text = ""
     reasoning_content: _Text = ""
     reasoning: _Text = ""
+    tool_calls: tuple[CallPart, ...] = ()
 
 
 class _Choice(_ServerJson):

@@ -187,6 +187,20 @@ def test_thoughts_that_the_server_sets_apart_are_marked_as_thoughts(server: Remo
     assert text_of(reply(server, "thinks")) == "<think>Two and two.</think>Four."
 
 
+def test_calls_that_the_server_sets_apart_are_marked_as_models_mark_them(
+    stand_in: ServerStandIn, server: RemoteServer
+) -> None:
+    tools = [{"type": "function", "function": {"name": "calculator"}}]
+    events = list(engine(server, "calls").start_reply(QUESTION, GREEDY, 20, tools=tools))
+    call = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "847 * 36"}}\n</tool_call>'
+    assert text_of(events) == f"<think>I compute.</think>{call}"
+    assert stand_in.bodies[-1]["tools"] == tools and "top_k" in stand_in.bodies[-1]
+    first = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    cut_off = '<tool_call>\n{"name": "weekday", "arguments": {"da'
+    assert text_of(reply(server, "calls twice")) == first + cut_off
+    assert "tools" not in stand_in.bodies[-1]
+
+
 @pytest.mark.parametrize(
     ("model", "max_tokens", "reason"),
     [("plain", 20, "end of text"), ("full", 3, "length limit"), ("full", 20, "context full")],
