@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
             path = services.library.find_file(model).path
             with lease_file(services, path, context) as lease:
                 for suite in arguments.suite or ABILITIES:
-                    work = run_suite(suite, lease, arguments.tasks, f"{model} {suite}")
+                    work = run_suite(suite, lease.engine, arguments.tasks, f"{model} {suite}")
                     while True:
                         try:
                             line.show(next(work)[0])

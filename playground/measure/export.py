@@ -69,7 +69,7 @@ def export_csv(rows: Sequence[ResultRow]) -> str:
         key = row.key
         names = [plain_cell(word) for word in (key.source, key.model, key.level, key.k_type, key.v_type)]
         figures = [row.figure(what, name) for _, what, name in _COLUMNS]
-        cells = [*names, row.size, row.own.bits_per_weight, *figures]
+        cells = [*names, row.size or None, row.own.bits_per_weight, *figures]
         writer.writerow(["" if cell is None else cell for cell in cells])
     return text.getvalue()
 
@@ -86,7 +86,7 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
         share = row.figure("fidelity", "top_token_agreement")
         cells = [
             *names,
-            gigabytes(row.size),
+            gigabytes(row.size or None),
             _number(row.own.bits_per_weight, 2),
             _with_error(row, "perplexity", 3),
             _with_error(row, "kl_divergence", 5),
@@ -106,7 +106,8 @@ def conditions(rows: Sequence[ResultRow]) -> list[str]:
         {f"{each.model} {each.reference} over {each.text}" for each in found if each.what == "fidelity"}
     )
     servers = sorted({f"{each.reference} on {each.text}" for each in found if each.what == "server"})
-    devices = sorted({f"{each.device}, {each.threads} threads" for each in found if each.what == "speed"})
+    speeds = [each for each in found if each.what == "speed"]
+    devices = sorted({f"{each.device}, {each.threads} threads" if each.threads else each.device for each in speeds})
     versions = sorted({f"{name} {number}" for each in found for name, number in each.versions.items()})
     sentences = []
     if references:

@@ -29,7 +29,10 @@ _ITEMS_OF_A_SUITE: Final[Mapping[What, int]] = {"instructions": 65, "tools": 43,
 
 @dataclass(frozen=True)
 class Item:
-    """One kind of measurement of one level with one KV cache. part: the number of a prompt; 0 where it has no parts."""
+    """One kind of measurement of one level with one KV cache. part: the number of a prompt; 0 where it has no parts.
+
+    level: also `id@server`, for a server's model.
+    """
 
     level: str
     k_type: KvType
@@ -59,7 +62,7 @@ class MeasurementPlan:
     of abilities, None for all. most_reply_tokens: of each of their answers, None for the suite's own length.
     prompts_name, prompts: a person's own prompts, none for those of the playground. deepest, most_chats: of the profile
     of a speed: tokens of context, and chats at once. server_model: `id@server`, with which the levels' words are
-    compared.
+    compared, and whose own speed and abilities are measured where those of the levels are.
     """
 
     model: str
@@ -108,13 +111,19 @@ class MeasurementPlan:
 
     def items(self) -> list[Item]:
         """In the order in which they are measured: all of one level before the next, so that each is loaded once."""
-        return [
+        of_levels = [
             Item(level, k_type, v_type, what, part)
             for level in self.levels
             for k_type, v_type in self.kv_types
             for what in self.whats
             for part in (range(1, len(self.asked_prompts()) + 1) if what == "answers" else (0,))
         ]
+        own = [what for what in self.whats if what == "speed" or what in ABILITIES] if "server" in self.whats else []
+        return of_levels + [Item(self.server_model, *USUAL_KV, what) for what in own]
+
+    def is_of_server(self, item: Item) -> bool:
+        """Whether the item is of the server's model itself, which then stands in the place of a level."""
+        return bool(self.server_model) and item.level == self.server_model
 
     def asked_prompts(self) -> tuple[AnsweredPrompt, ...]:
         """What every level answers."""

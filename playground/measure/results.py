@@ -20,6 +20,7 @@ HERE: Final = ""  # the source of what was measured by this playground
 class Measurement:
     """One thing measured of one level.
 
+    level: `id@server` for a server's model, whose file is not known: then size is 0, digest "" and threads 0.
     file: its name. size: bytes. digest: SHA-256 of the file. k_type, v_type: of the KV cache. layers: on the device,
     None on the CPU. settings: how it was measured. text, text_digest: what was read, "" where nothing was. reference:
     what it is compared with, a level or a server's model, "" for none; reference_digest: of that file. versions: by

@@ -31,6 +31,7 @@ from playground.measure.answers.server_words import ServerAnswers
 from playground.measure.plan import CONTEXT_TOKENS, USUAL_KV, Item, MeasurementPlan
 from playground.measure.profile import ProfilePlan, measure_profile, usual_threads
 from playground.measure.results import Measurement
+from playground.measure.server import lease_server_model, server_speed
 from playground.measure.speed import SpeedTest, speed_steps
 from playground.measure.store import MeasurementStore
 from playground.measure.text_fidelity import ReadProgress, ReferenceReading, TokenFigures, fidelity_figures
@@ -137,6 +138,8 @@ class MeasurementRun:
     def _measure(
         self, plan: MeasurementPlan, item: Item, reading: ReferenceReading
     ) -> Generator[Step, None, Measurement]:
+        if plan.is_of_server(item):
+            return (yield from self._measure_server(plan, item))
         file = yield from self._file_of(plan, item.level)
         started = time.monotonic()
         stage = f"Measuring {item.name}"
@@ -155,7 +158,9 @@ class MeasurementRun:
         elif item.what == "answers":
             found = yield from self._answer(plan, item, lease, found)
         else:
-            figures, details = yield from run_suite(item.what, lease, plan.most_tasks, stage, plan.most_reply_tokens)
+            figures, details = yield from run_suite(
+                item.what, lease.engine, plan.most_tasks, stage, plan.most_reply_tokens
+            )
             found = replace(found, figures=figures, details=details)
         return replace(found, seconds=time.monotonic() - started)
 
@@ -201,8 +206,7 @@ class MeasurementRun:
                 }
         memory = lease.engine.loaded.memory
         figures |= {"memory_resident": memory.resident, "memory_anonymous": memory.anonymous}
-        settings = {name: getattr(plan, name) for name in ("prompt_tokens", "generated_tokens", "repeats")}
-        return replace(found, figures=figures, settings=settings)
+        return replace(found, figures=figures, settings=_speed_settings(plan))
 
     def _wait_for_quiet(self, stage: str) -> Generator[Step, None, None]:
         while self._pool.is_decoding:
@@ -262,6 +266,29 @@ class MeasurementRun:
             text=plan.prompts_name or OUR_PROMPTS, text_digest=prompts_digest(prompts),
         )  # fmt: skip
 
+    def _measure_server(self, plan: MeasurementPlan, item: Item) -> Generator[Step, None, Measurement]:
+        """The server's model itself, in the place of a level. What only its owner knows stays empty."""
+        started, stage = time.monotonic(), f"Measuring {item.name}"
+        yield stage, 0.0, ""
+        with lease_server_model(self._servers, plan.server_model) as lease:
+            details: list[dict[str, Any]] = []
+            settings: dict[str, Any] = {}
+            if item.what == "speed":
+                yield from self._wait_for_quiet(stage)  # the server may be on this computer
+                settings = _speed_settings(plan)
+                figures = yield from server_speed(lease.engine, **settings, stage=stage)
+            else:
+                figures, details = yield from run_suite(
+                    item.what, lease.engine, plan.most_tasks, stage, plan.most_reply_tokens
+                )
+            server = lease.engine.model.server
+        return Measurement(
+            what=item.what, model=plan.model, level=item.level, file="", size=0, bits_per_weight=None, digest="",
+            k_type=item.k_type, v_type=item.v_type, device=f"the server {server}", layers=None, threads=0,
+            settings=settings, text="", text_digest="", reference="", reference_digest="", versions=_versions(),
+            measured_at=_now(), seconds=time.monotonic() - started, figures=figures, details=details,
+        )  # fmt: skip
+
     def _read_reference(self, plan: MeasurementPlan, reading: ReferenceReading) -> Generator[Step, None, None]:
         file = yield from self._file_of(plan, plan.reference)
         stage = f"Reading the texts with the reference {plan.reference}"
@@ -280,8 +307,7 @@ class MeasurementRun:
             bits_per_weight=header.bits_per_weight, digest=file_digest(file), k_type=item.k_type, v_type=item.v_type,
             device=placement.name, layers=None if placement.is_cpu_only else placement.gpu_layers,
             threads=self._pool.cores, settings={}, text="", text_digest="", reference="", reference_digest="",
-            versions=_versions(), measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"), seconds=0.0,
-            figures={},
+            versions=_versions(), measured_at=_now(), seconds=0.0, figures={},
         )  # fmt: skip
 
     # --- the model ---
@@ -374,6 +400,14 @@ def _digest_of(shards: tuple[Path, ...], _versions: tuple[tuple[int, int], ...])
             while chunk := file.read(_DIGEST_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _speed_settings(plan: MeasurementPlan) -> dict[str, int]:
+    return {name: getattr(plan, name) for name in ("prompt_tokens", "generated_tokens", "repeats")}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _versions() -> dict[str, str]:

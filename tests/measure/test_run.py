@@ -275,14 +275,18 @@ def test_levels_are_compared_with_the_words_of_a_servers_model(services: Service
         server.models = {"data": [{"id": "plain"}]}
         services.remotes.add_server(read_server("box", server.url, KEY))
         plan = replace(
-            plan_for(services, "speed"), whats=("server",), server_model="plain@box", prompts_name="two",
-            prompts=("A?", "B?"),
+            plan_for(services, "speed"), whats=("server", "instructions"), server_model="plain@box",
+            prompts_name="two", prompts=("A?", "B?"),
         )  # fmt: skip
         before = len(store.measurements())
         run = store.find_run(carry_out(services, store, plan.checked()))
         assert run and not any(run.finished.values()), run
-        asked = [body for path, _, body in server.asked if path.endswith("/chat/completions")]
-    found = store.measurements()[before:]
+        *asked, instruction = [body for path, _, body in server.asked if path.endswith("/chat/completions")]
+    everything = store.measurements()[before:]
+    own = [each for each in everything if each.level == "plain@box"]
+    assert [(each.what, each.size, each.device) for each in own] == [("instructions", 0, "the server box")]
+    assert instruction["max_tokens"] == 12 and own[0].details[0]["answer"] == "Two and two is four."
+    found = [each for each in everything if each.what == "server"]
     assert [each.level for each in found] == ["Q4_1", "Q2_0"] and len(asked) == 2  # once for both levels
     assert all(body["temperature"] == 0 and body["max_tokens"] == 12 for body in asked)
     for each in found:

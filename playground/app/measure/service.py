@@ -22,12 +22,12 @@ from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.runs import Visitor
 from playground.llama.params import AUTOMATIC, CPU, ContextParameters, DeviceChoice
 from playground.machine.files import free_disk_bytes
-from playground.measure.answers.server_words import no_such_model
 from playground.measure.export import read_export
 from playground.measure.plan import CONTEXT_TOKENS, USUAL_KV, KvPair, MeasurementPlan
 from playground.measure.results import HERE, Measurement, ResultRow, What, result_rows
 from playground.measure.run import MeasurementRun, RunProgress
 from playground.measure.run_queue import RunQueue
+from playground.measure.server import no_such_model
 from playground.measure.store import MeasurementStore, StoredRun
 from playground.measure.votes import VoteStore
 from playground.models.model_file import ModelFile
@@ -290,9 +290,13 @@ class MeasureService:
 
     @staticmethod
     def _tokens_by_level(plan: MeasurementPlan) -> list[tuple[str, float]]:
-        """The work of each item, as if all of it were written; that of the reference comes first."""
+        """The work of each item, as if all of it were written; that of the reference comes first.
+
+        How long a server takes is not known.
+        """
         reference = [(plan.reference, plan.written_tokens("fidelity"))] if plan.reference else []
-        return reference + [(item.level, plan.written_tokens(item.what)) for item in plan.items()]
+        items = [item for item in plan.items() if not plan.is_of_server(item)]
+        return reference + [(item.level, plan.written_tokens(item.what)) for item in items]
 
     def _memory_of(
         self, plan: MeasurementPlan, files: Sequence[ModelFile], choices: Mapping[str, LevelChoice]

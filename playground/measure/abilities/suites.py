@@ -14,16 +14,17 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from playground.chat.conversation import Conversation, stream_reply
+from playground.chat.history import write_message
 from playground.chat.template.message import MalformedCall, Message, ToolCall
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.arguments import CallRefused
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.pool import ModelLease
 from playground.engine.protocol import GREEDY, Finished, Token
-from playground.errors import ModelStopped, PlaygroundError
+from playground.engine.remote.engine import RemoteEngine
+from playground.errors import ModelStopped, PlaygroundError, RemoteProblem
 from playground.measure.abilities.instruction_checks import follows_loosely, follows_strictly
 from playground.measure.abilities.tool_calls import ReadCall, problem_of, read_call, tool_prompt
-from playground.measure.abilities.tools import run_tool
+from playground.measure.abilities.tools import TOOLS, run_tool
 from playground.measure.results import What
 from playground.measure.votes import wilson_interval
 from playground.resources import asset, read_toml
@@ -32,6 +33,7 @@ Step = tuple[str, float, str]  # as measure/run.py yields them
 Task = Mapping[str, Any]
 Result = dict[str, Any]
 Asking = Generator[None, None, Result]  # yields while the model writes
+AskedEngine = LocalEngine | RemoteEngine
 
 _MOST_TOKENS: Final[Mapping[What, int]] = {"instructions": 320, "tools": 160, "reasoning": 320}
 _CALL: Final = "call00001"  # nine letters and digits, as Mistral's templates demand
@@ -46,12 +48,12 @@ def suite_tasks(what: What) -> list[Task]:
 
 
 def run_suite(
-    what: What, lease: ModelLease, most_tasks: int | None, stage: str, most_tokens: int | None = None
+    what: What, engine: AskedEngine, most_tasks: int | None, stage: str, most_tokens: int | None = None
 ) -> Generator[Step, None, tuple[dict[str, Any], list[Result]]]:
     """Yields progress; returns the figures and a result for each task. most_tokens: of an answer; None as usual.
 
     A task that the model cannot be asked (its template refuses, the context is too small) fails with the reason. Raises
-    ModelStopped if the model's process ends.
+    ModelStopped if the model's process ends, and RemoteProblem if a server does not answer.
     """
     tasks = suite_tasks(what)[:most_tasks]
     results: list[Result] = []
@@ -59,7 +61,7 @@ def run_suite(
         step = f"{stage}: task {number + 1} of {len(tasks)}", number / len(tasks), ""
         yield step
         try:
-            with closing(_ASK[what](lease.engine, task, most_tokens or _MOST_TOKENS[what])) as asking:
+            with closing(_ASK[what](engine, task, most_tokens or _MOST_TOKENS[what])) as asking:
                 while True:
                     try:
                         next(asking)
@@ -67,7 +69,7 @@ def run_suite(
                         result = end.value
                         break
                     yield step
-        except ModelStopped:
+        except (ModelStopped, RemoteProblem):
             raise
         except PlaygroundError as error:
             result = {"prompt": task["text"], "answer": "", "passed": False, "problem": str(error)}
@@ -92,7 +94,7 @@ def suite_figures(what: What, results: Sequence[Result]) -> dict[str, Any]:
 # --- instructions ---
 
 
-def _ask_instruction(engine: LocalEngine, task: Task, most_tokens: int) -> Asking:
+def _ask_instruction(engine: AskedEngine, task: Task, most_tokens: int) -> Asking:
     answer = yield from _answer_of(engine, task["text"], most_tokens)
     passed = follows_strictly(answer, task["checks"])
     types = ", ".join(check["type"] for check in task["checks"])
@@ -108,7 +110,7 @@ def _ask_instruction(engine: LocalEngine, task: Task, most_tokens: int) -> Askin
 # --- tools ---
 
 
-def _ask_tool(engine: LocalEngine, task: Task, most_tokens: int) -> Asking:
+def _ask_tool(engine: AskedEngine, task: Task, most_tokens: int) -> Asking:
     """The call, what the tool returns, and the answer that the model makes of it."""
     messages = [Message("user", task["text"])]
     first, own_format = yield from _raw_reply(engine, messages, most_tokens)
@@ -146,11 +148,17 @@ def _judged(answer: str, task: Task) -> Result:
 
 
 def _raw_reply(
-    engine: LocalEngine, messages: Sequence[Message], most_tokens: int
+    engine: AskedEngine, messages: Sequence[Message], most_tokens: int
 ) -> Generator[None, None, tuple[str, bool]]:
-    prompt, own_format = tool_prompt(engine.loaded, messages)
+    """As the model wrote it, and whether the tools were given in its own format: a server is given them by the API."""
+    if isinstance(engine, RemoteEngine):
+        turns, own_format = [write_message(message) for message in messages], True
+        asked = engine.start_reply(turns, GREEDY, most_tokens, tools=TOOLS)
+    else:
+        prompt, own_format = tool_prompt(engine.loaded, messages)
+        asked = engine.start_reply(prompt, GREEDY, most_tokens, ("<|im_end|>",), reproducible=True)
     pieces: list[str] = []
-    with engine.start_reply(prompt, GREEDY, most_tokens, ("<|im_end|>",), reproducible=True) as stream:
+    with asked as stream:
         for event in stream:
             if isinstance(event, Token | Finished):
                 pieces.append(event.text)
@@ -161,7 +169,7 @@ def _raw_reply(
 # --- arithmetic and long contexts ---
 
 
-def _ask_reasoning(engine: LocalEngine, task: Task, most_tokens: int) -> Asking:
+def _ask_reasoning(engine: AskedEngine, task: Task, most_tokens: int) -> Asking:
     if task["kind"] == "arithmetic":
         answer = yield from _answer_of(engine, _ARITHMETIC.format(text=task["text"]), most_tokens)
         found = last_number(answer)
@@ -192,7 +200,7 @@ def document_with(fact: str, place: float) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _answer_of(engine: LocalEngine, question: str, most_tokens: int) -> Generator[None, None, str]:
+def _answer_of(engine: AskedEngine, question: str, most_tokens: int) -> Generator[None, None, str]:
     """The answer without the thoughts of a model that thinks all the same."""
     conversation = Conversation().with_question(question)
     update = None

@@ -20,21 +20,16 @@ from playground.chat.template.thinking import ThinkingChoice
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.pool import ModelLease, ModelPool
 from playground.engine.protocol import GREEDY, Scored, TokenScore
-from playground.engine.remote.registry import RemoteLease, ServerRegistry
-from playground.errors import ModelNotFound, RemoteProblem
+from playground.engine.remote.registry import ServerRegistry
+from playground.errors import RemoteProblem
 from playground.llama.params import ContextParameters
 from playground.machine.files import unfinished_file
 from playground.measure.answers.prompts import AnsweredPrompt
 from playground.measure.fidelity import proportion
+from playground.measure.server import lease_server_model
 
 Step = tuple[str, float, str]  # as measure/run.py yields them
 Found = tuple[dict[str, Any], list[dict[str, Any]]]  # the figures of a Measurement, and its details
-
-
-def no_such_model(model: str) -> ModelNotFound:
-    return ModelNotFound(
-        f"{model[:100]} is on no server that is known here.", "Add its server again, or choose another."
-    )
 
 
 class ServerAnswers:
@@ -75,7 +70,7 @@ class ServerAnswers:
 
     def _ask_server(self, stage: str) -> Generator[Step, None, None]:
         """Ask what has not been asked yet; the next level finds the answers there."""
-        with self._lease_server_model() as lease:
+        with lease_server_model(self._servers, self.model) as lease:
             while len(self._answers) < len(self._prompts):
                 prompt = self._prompts[len(self._answers)]
                 conversation = Conversation(system=prompt.system).with_question(prompt.text)
@@ -85,18 +80,6 @@ class ServerAnswers:
                     for update in reply:  # noqa: B007 the last one has the whole answer
                         yield f"{stage}: the server answers prompt {len(self._answers) + 1}", 0.0, ""
                 self._answers.append(update.message.content if update else "")
-
-    def _lease_server_model(self) -> RemoteLease:
-        model = self._servers.find_model(self.model)
-        if model is None:
-            raise no_such_model(self.model)
-        with closing(self._servers.lease_model(model)) as leasing:
-            while True:
-                try:
-                    next(leasing)
-                except StopIteration as end:
-                    lease: RemoteLease = end.value
-                    return lease
 
     def _written_words(self, lease: ModelLease, prompt: AnsweredPrompt, answer: str) -> list[bool]:
         """For each token of the answer, whether this level would have written it."""

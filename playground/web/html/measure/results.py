@@ -287,7 +287,7 @@ def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
     speeds = row.by_what.get("speed")
     memory = row.figure("speed", "memory_resident")
     return [
-        ("Size", gigabytes(row.size)),
+        ("Size", gigabytes(row.size or None)),
         ("KL divergence", divergence_text(row)),
         ("median", number("fidelity", "kl_median", 5)),
         ("99 %", number("fidelity", "kl_99", 4)),

@@ -42,7 +42,7 @@ _WHAT_CHOICES: Final[list[tuple[str, What]]] = [
     ("Answers to the same prompts, side by side", "answers"),
 ]
 _DEPTHS: Final = [(f"{tokens:,} tokens", tokens) for tokens in (4096, 8192, 16384, 32768, 65536, 131072)]
-_SERVER_CHOICE: Final[tuple[str, What]] = ("The same words as a server’s model", "server")
+_SERVER_CHOICE: Final[tuple[str, What]] = ("A server’s model beside them", "server")
 _KV_CHOICES: Final[list[tuple[str, str]]] = [
     (k if k == v else f"K {k}, V {v}", f"{k}/{v}") for k in KV_TYPES for v in KV_TYPES
 ]
@@ -132,8 +132,9 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
                 )  # fmt: skip
                 server_model = gr.Dropdown(
                     [], label="Server’s model", visible=False, interactive=True, elem_id="measure-server-model",
-                    info="It answers prompts, and each level says where it would have written another word. A server "
-                    "sends no probabilities of a whole vocabulary, so there is no KL divergence.",
+                    info="It answers prompts, and each level says where it would have written another word. Its own "
+                    "speed and abilities are measured where those of the levels are. A server sends no probabilities "
+                    "of a whole vocabulary, so there is no KL divergence.",
                 )  # fmt: skip
                 kv_types = gr.Dropdown(
                     _KV_CHOICES, value=["f16/f16"], multiselect=True, label="KV cache", interactive=True,
