@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import llama_cpp
 import numpy as np
 import openai
@@ -13,15 +18,19 @@ import pytest
 from openai import OpenAI
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from playground.app.programs.service import ProgramService
 from playground.app.services import Services
 from playground.engine.local.embedder import Embedder
+from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import Embed, Embedded, EmbeddingEnded, Event
+from playground.events import LineFormatter
 from playground.llama.model import Aborted
 from playground.settings import load_settings
 from playground.web.server.openai.routes import openai_routes
 from tests.support.embedding_model import write_embedding_model
+from tests.support.log_lines import Log, written
 
 pytestmark = pytest.mark.llama
 
@@ -34,10 +43,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def http(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    settings = load_settings(data_dir=tmp_path_factory.mktemp("data"), model_dirs=(model.parent,))
-    with Services(settings) as services:
-        yield TestClient(Starlette(routes=openai_routes(ProgramService(services), settings)))
+def services(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    with Services(load_settings(data_dir=tmp_path_factory.mktemp("data"), model_dirs=(model.parent,))) as services:
+        yield services
+
+
+@pytest.fixture(scope="module")
+def service(services: Services) -> ProgramService:
+    return ProgramService(services)
+
+
+@pytest.fixture(scope="module")
+def app(services: Services, service: ProgramService) -> Starlette:
+    return Starlette(routes=openai_routes(service, services.settings))
+
+
+@pytest.fixture(scope="module")
+def http(app: Starlette) -> TestClient:
+    return TestClient(app)
 
 
 @pytest.fixture
@@ -81,6 +104,74 @@ def test_what_cannot_be_embedded_is_refused(http: TestClient, body: dict[str, An
     answer = http.post("/v1/embeddings", json={"model": "Tiny-Embedder", **body})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
     assert sentence in answer.json()["error"]["message"]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    yield from written(LineFormatter("text"))
+
+
+async def ask_and_leave(app: Starlette, body: bytes, has_begun: Callable[[], bool]) -> list[Message]:
+    """Asks for embeddings and goes away once that is so; returns what was answered."""
+    sent: list[Message] = []
+    is_asked = False
+
+    async def receive() -> Message:
+        nonlocal is_asked
+        if not is_asked:
+            is_asked = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        await until(has_begun)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(
+        {
+            "type": "http", "method": "POST", "path": "/v1/embeddings", "raw_path": b"/v1/embeddings", "root_path": "",
+            "scheme": "http", "query_string": b"", "headers": [(b"content-type", b"application/json")],
+            "client": ("127.0.0.1", 1), "server": ("testserver", 80),
+        },
+        receive, send,
+    )  # fmt: skip
+    return sent
+
+
+def process_of(pool: ModelPool) -> int:
+    """Of the only model that is loaded."""
+    (loaded,) = pool.loaded_models()
+    leasing = pool.lease_model(loaded.key.path, loaded.key.context)
+    while True:
+        try:
+            next(leasing)
+        except StopIteration as end:
+            with end.value as lease:
+                return int(lease.engine.pid)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    with anyio.fail_after(60):
+        while not is_so():
+            await anyio.sleep(0.01)
+
+
+def test_a_client_that_goes_away_ends_its_embedding(
+    client: OpenAI, app: Starlette, services: Services, service: ProgramService, log: Log
+) -> None:
+    client.embeddings.create(model="Tiny-Embedder", input=TEXTS)  # loads it
+    pid = process_of(services.pool)
+    os.kill(pid, signal.SIGSTOP)  # so that it is in the middle of the texts, however fast this computer is
+    try:
+        body = json.dumps({"model": "Tiny-Embedder", "input": TEXTS * 1000}).encode()
+        assert asyncio.run(ask_and_leave(app, body, lambda: services.pool.is_decoding)) == []
+        asyncio.run(until(lambda: not service.calls.under_way()))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    asyncio.run(until(lambda: not services.pool.is_decoding))
+    (line,) = [line for line in log.lines if "outcome=stopped" in line]
+    assert "texts=0" in line
+    assert len(client.embeddings.create(model="Tiny-Embedder", input=TEXTS).data) == 2
 
 
 class _CountingModel:
