@@ -79,7 +79,8 @@ def test_the_openai_package_gets_answers_streams_and_figures(client: OpenAI) -> 
 
     cut = client.chat.completions.create(model="starter", messages=SUM, temperature=0, stop=["classic"])
     assert cut.choices[0].message.content == "The answer to this " and cut.choices[0].finish_reason == "stop"
-    begun = [*SUM, {"role": "assistant", "content": "The answer to this classic"}]
+    parts = [{"type": "text", "text": text} for text in ("The answer to this cl", "assic")]
+    begun = [*SUM, {"role": "assistant", "content": parts}]
     continued = client.chat.completions.create(model="starter", messages=begun, temperature=0, max_completion_tokens=3)
     assert continued.choices[0].message.content == " math problem is" and continued.choices[0].finish_reason == "length"
     seeded = [client.chat.completions.create(model="starter", messages=SUM, seed=7, max_tokens=8) for _ in range(2)]
@@ -195,6 +196,7 @@ def test_many_asynchronous_clients_are_all_answered(running: PlaygroundProcess) 
         ({"model": "starter", "messages": SUM, "gpu_layers": -1}, 400, "invalid_value", "gpu_layers"),
         ({"model": "starter", "messages": [*SUM] * 150}, 400, "context_length_exceeded", "8,192"),
         ({"model": "starter", "messages": SUM, "response_format": {"type": "sound"}}, 400, "invalid_value", "type"),
+        ({"model": "starter", "messages": SUM, "json_schema": {"type": 123}}, 400, "bad_request", "JSON schema"),
         ({"model": "starter", "messages": SUM, "json_schema": {"type": "hiccup"}}, 400, "bad_request", "JSON schema"),
         ({"model": "starter", "messages": SUM, "grammar": "none"}, 400, "bad_request", "cannot read the grammar"),
         ({"model": "starter", "messages": SUM, "stream": True, "grammar": "none"}, 400, "bad_request", "grammar"),

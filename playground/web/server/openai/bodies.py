@@ -76,7 +76,8 @@ class MessageBody(_Body):
     def message(self, number: int, limits: HistoryLimits) -> Message:
         """Raises RequestRefused for a text that is too long or that no model can read."""
         content = self.content or ""
-        text = content if isinstance(content, str) else "\n".join(part.text or part.refusal for part in content)
+        between = "" if self.role == "assistant" else "\n"  # what it has begun goes on without a break
+        text = content if isinstance(content, str) else between.join(part.text or part.refusal for part in content)
         thinking = checked_text(self.reasoning_content or "", f"The reasoning of message {number}", limits)
         calls = tuple(
             ToolCall(call.function.name, checked_text(call.function.arguments, "A call", limits), call.id)
