@@ -107,6 +107,16 @@ PUBLISHED_CONTEXTS = {  # lines of a context on a GPU -> state buffers, compute,
          "llama_context: Vulkan_Host compute buffer size =    18.01 MiB"],
         (19_200, 1192.01, 0),
     ),
+    "an Apple M4 Pro in 2026, Metal": (  # a published log of llama-server: a model with attention and recurrent layers
+        ["llama_context:        CPU  output buffer size =     0.95 MiB",
+         "llama_kv_cache:       MTL0 KV buffer size =  4352.00 MiB",
+         "llama_kv_cache: size = 4352.00 MiB (262144 cells,   8 layers,  1/1 seqs), K (q8_0): 2176.00 MiB, V (q8_0): …",
+         "llama_memory_recurrent:       MTL0 RS buffer size =    50.25 MiB",
+         "llama_memory_recurrent: size =   50.25 MiB (     1 cells,  32 layers,  1 seqs), R (f32):    2.25 MiB, …",
+         "sched_reserve:       MTL0 compute buffer size =   832.60 MiB",
+         "sched_reserve:        CPU compute buffer size =   528.29 MiB"],
+        (4402.25, 1360.89, 0.95),
+    ),
 }  # fmt: skip
 
 
@@ -145,6 +155,10 @@ PUBLISHED_FAILURES = {  # errors while a model is loaded on a GPU -> the reason 
          "out of memory",
          "alloc_tensor_range: failed to allocate ROCm0 buffer of size 4718592000"],
         "failed to allocate ROCm0 buffer of size 4718592000",
+    ),
+    "whisper.cpp in 2026, Metal": (
+        ["ggml_metal_buffer_init: error: failed to allocate buffer, size =     2.20 MiB"],
+        "failed to allocate buffer, size = 2.20 MiB",
     ),
 }  # fmt: skip
 
