@@ -64,12 +64,13 @@ def export_csv(rows: Sequence[ResultRow]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     facts = ["source", "model", "level", "k_type", "v_type", "size", "bits_per_weight"]
-    writer.writerow([*facts, *(name for name, _, _ in _COLUMNS)])
+    writer.writerow([*facts, *(name for name, _, _ in _COLUMNS), "device"])
     for row in rows:
         key = row.key
         names = [plain_cell(word) for word in (key.source, key.model, key.level, key.k_type, key.v_type)]
         figures = [row.figure(what, name) for _, what, name in _COLUMNS]
-        cells = [*names, row.size or None, row.own.bits_per_weight, *figures]
+        device = row.by_what["speed"].device if "speed" in row.by_what else ""
+        cells = [*names, row.size or None, row.own.bits_per_weight, *figures, plain_cell(device)]
         writer.writerow(["" if cell is None else cell for cell in cells])
     return text.getvalue()
 

@@ -7,11 +7,12 @@ and the threads. So every record carries all of them, with the versions of what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
 What = Literal["fidelity", "speed", "instructions", "tools", "reasoning", "answers", "profile", "server"]
 WHATS: Final[tuple[What, ...]] = get_args(What)
+OF_A_DEVICE: Final[tuple[What, ...]] = ("speed", "profile")  # the others are of the file wherever it runs
 ABILITIES: Final[tuple[What, ...]] = ("instructions", "tools", "reasoning")
 HERE: Final = ""  # the source of what was measured by this playground
 
@@ -62,21 +63,28 @@ class Measurement:
 
 @dataclass(frozen=True, order=True)
 class RowKey:
-    """A row of the table: one level of a model with one KV cache, measured here or elsewhere."""
+    """A row of the table: one level of a model with one KV cache, measured here or elsewhere.
+
+    device: where its speed was measured, if it was on several; "" where one row has all.
+    """
 
     source: str
     model: str
     level: str
     k_type: str = "f16"
     v_type: str = "f16"
+    device: str = ""
 
     @property
     def name(self) -> str:
-        """`Q4_K_M`, `Q4_K_M · KV q8_0`, `Q4_K_M · K q8_0 V q4_0`."""
-        if (self.k_type, self.v_type) == ("f16", "f16"):
-            return self.level
+        """`Q4_K_M`, `Q4_K_M · KV q8_0`, `Q4_K_M · K q8_0 V q4_0`, `Q4_K_M · CUDA0`."""
         kv = f"KV {self.k_type}" if self.k_type == self.v_type else f"K {self.k_type} V {self.v_type}"
-        return f"{self.level} · {kv}"
+        is_usual = (self.k_type, self.v_type) == ("f16", "f16")
+        return " · ".join([self.level, *([] if is_usual else [kv]), *([self.device] if self.device else [])])
+
+    @property
+    def on_any_device(self) -> RowKey:
+        return replace(self, device="")
 
 
 @dataclass(frozen=True)
@@ -122,22 +130,33 @@ def result_rows(measurements: Iterable[Measurement]) -> list[ResultRow]:
 
     Answers to a set of prompts are not in it: measure/answers/grid.py shows them.
     """
-    found: dict[RowKey, dict[What, Measurement]] = {}
+    found: dict[RowKey, list[Measurement]] = {}
     for each in measurements:
-        if each.what == "answers":
-            continue
-        key = each.row
-        by_what = found.setdefault(key, {})
-        by_what.pop(each.what, None)  # so that the newest stands last
-        by_what[each.what] = each
-    rows = [ResultRow(key, _of_one_file(by_what)) for key, by_what in found.items()]
+        if each.what != "answers":
+            found.setdefault(each.row, []).append(each)
+    rows = [row for key, of_level in found.items() for row in _rows_of(key, of_level)]
     return sorted(rows, key=lambda row: (row.key.source, row.key.model, -row.size, row.key))
 
 
-def _of_one_file(by_what: Mapping[What, Measurement]) -> dict[What, Measurement]:
-    """Without what was measured of an earlier file of the same name."""
-    newest = list(by_what.values())[-1]
-    return {what: each for what, each in sorted(by_what.items()) if each.digest == newest.digest}
+def _rows_of(key: RowKey, found: Sequence[Measurement]) -> list[ResultRow]:
+    """One row, or one for each device where the speed was measured on several; without an earlier file's figures."""
+    of_file = [each for each in found if each.digest == found[-1].digest]
+    devices = list(dict.fromkeys(each.device for each in of_file if each.what in OF_A_DEVICE))
+    if len(devices) < 2:
+        return [ResultRow(key, _newest(of_file))]
+    return [
+        ResultRow(
+            replace(key, device=device),
+            _newest([each for each in of_file if each.what not in OF_A_DEVICE or each.device == device]),
+        )
+        for device in devices
+    ]
+
+
+def _newest(found: Iterable[Measurement]) -> dict[What, Measurement]:
+    """The last one of each kind."""
+    newest: dict[What, Measurement] = {each.what: each for each in found}
+    return dict(sorted(newest.items()))
 
 
 def imports_of(rows: Iterable[ResultRow]) -> list[str]:

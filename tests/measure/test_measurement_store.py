@@ -16,6 +16,7 @@ from playground.measure.export import export_csv, export_json, export_markdown, 
 from playground.measure.plan import MeasurementPlan
 from playground.measure.results import Measurement, What, efficient_frontier, result_rows
 from playground.measure.store import MeasurementStore
+from playground.web.html.measure.results import picture, table
 
 GIB = 1 << 30
 PLAN = MeasurementPlan("Fox-1B", ("Q8_0", "Q4_0"), ("fidelity", "speed"), reference="Q8_0")
@@ -93,6 +94,21 @@ def test_the_frontier_has_what_no_other_level_beats() -> None:
 def test_the_newest_measurement_of_a_kind_counts() -> None:
     (row,) = result_rows([measured("Q4_0", 0.5, 0.5), measured("Q4_0", 0.5, 0.1), measured("Q4_0", 0.5, 0, "speed")])
     assert row.divergence == 0.1 and set(row.by_what) == {"fidelity", "speed"}
+
+
+def test_a_level_that_ran_on_two_devices_has_a_row_for_each() -> None:
+    fidelity, on_cpu = measured("Q4_0", 0.5, 0.1), measured("Q4_0", 0.5, 0, "speed", tg_tokens_per_second=9.0)
+    on_gpu = replace(measured("Q4_0", 0.5, 0, "speed", tg_tokens_per_second=90.0), device="CUDA0")
+    (alone,) = result_rows([fidelity, on_cpu])
+    assert (alone.key.name, alone.speed) == ("Q4_0", 9.0)
+    rows = result_rows([fidelity, on_cpu, on_gpu, on_cpu])
+    assert [(row.key.name, row.speed, row.divergence) for row in rows] == [
+        ("Q4_0 · CPU", 9.0, 0.1), ("Q4_0 · CUDA0", 90.0, 0.1),
+    ]  # fmt: skip
+    assert str(picture(rows, GIB)).count("<circle") == 1 and "Q4_0 · CUDA0" in str(picture(rows, GIB))
+    assert str(table(rows)).count(">efficient<") == 2
+    lines = list(csv.DictReader(io.StringIO(export_csv(rows))))
+    assert [(line["device"], line["tg_tokens_per_second"]) for line in lines] == [("CPU", "9.0"), ("CUDA0", "90.0")]
 
 
 def test_an_export_is_read_back_under_the_name_of_its_file(store: MeasurementStore) -> None:

@@ -13,7 +13,15 @@ from playground.app.measure.service import LevelChoice, RunEstimate, RunView
 from playground.chat.template.message import MalformedCall
 from playground.measure.abilities.paired import compare_paired
 from playground.measure.export import conditions, score
-from playground.measure.results import ABILITIES, ResultRow, What, comparable_rows, efficient_frontier, imports_of
+from playground.measure.results import (
+    ABILITIES,
+    ResultRow,
+    RowKey,
+    What,
+    comparable_rows,
+    efficient_frontier,
+    imports_of,
+)
 from playground.text_format import GIGABYTE, UNKNOWN, about, counted, gigabytes, one_line, percent, speed
 from playground.web.html.page import empty_state
 from playground.web.html.templates import render
@@ -107,8 +115,9 @@ def picture(rows: Sequence[ResultRow], usable: int) -> Markup | str:
     The efficient frontier is a line: its levels are beaten by no other. usable: bytes, the line of what fits here. An
     exact zero, which a logarithm does not have, lies below the axis.
     """
-    measured = [row for row in comparable_rows(rows) if row.divergence is not None]
-    others = sum(row.divergence is not None for row in rows) - len(measured)
+    drawn = [row for row in comparable_rows(rows) if row.divergence is not None]
+    others = sum(row.divergence is not None for row in rows) - len(drawn)
+    measured = _on_fastest_devices(drawn)
     if not measured:
         return empty_state("No picture yet", NOTHING_YET)
     positive = [row.divergence for row in measured if row.divergence and row.divergence > 0]
@@ -148,6 +157,16 @@ def picture(rows: Sequence[ResultRow], usable: int) -> Markup | str:
         left=_LEFT, right=_WIDTH - _RIGHT, top=_TOP, bottom=_HEIGHT - _BOTTOM, zero=_ZERO,
         others=others, has_zero=any((row.divergence or 0.0) <= 0 for row in measured), has_speed=fastest > 0,
     )  # fmt: skip
+
+
+def _on_fastest_devices(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """One row for each level: several devices would lie at the same place."""
+    fastest: dict[RowKey, ResultRow] = {}
+    for row in rows:
+        known = fastest.setdefault(row.key.on_any_device, row)
+        if (row.speed or 0.0) > (known.speed or 0.0):
+            fastest[row.key.on_any_device] = row
+    return list(fastest.values())
 
 
 def _short_name(row: ResultRow, several: bool) -> str:
@@ -254,13 +273,13 @@ def table(rows: Sequence[ResultRow]) -> Markup | str:
     """Every figure of every level as text; "" without rows."""
     if not rows:
         return ""
-    efficient = efficient_frontier(comparable_rows(rows))
+    efficient = {row.key.on_any_device for row in efficient_frontier(comparable_rows(rows))}
     lines = [
         {
             "number": number,
             "row": row,
             "plain": plain_sentence(row),
-            "is_efficient": row in efficient,
+            "is_efficient": row.key.on_any_device in efficient,
             "cells": _cells(row, with_server=any("server" in each.by_what for each in rows)),
             "has_answers": any(row.by_what.get(what) for what in ABILITIES),
             "categories": row.by_what["fidelity"].figures.get("categories", []) if "fidelity" in row.by_what else [],
