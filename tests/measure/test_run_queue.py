@@ -112,6 +112,21 @@ def test_more_runs_than_a_visitor_may_have_are_refused(queue: RunQueue) -> None:
         queue.start_run(PLAN, ONE)
 
 
+def test_on_a_space_a_run_ends_after_the_longest_time_for_lab_runs(
+    store: MeasurementStore, gate: Gate, tmp_path: Path
+) -> None:
+    now = [0.0]
+    with Runs(Limits(lab_seconds=60), clock=lambda: now[0]) as runs:
+        queue = RunQueue(store, runs, lambda: gate, tmp_path, limited_in_time=True)
+        run = queue.start_run(PLAN, ONE)
+        assert gate.works.wait(10)
+        now[0] = 61.0
+        assert queue.wait_until_idle(10)
+        state, problem = state_of(store, run)
+        assert state == "stopped" and "the longest it may take here" in problem and gate.ended == [run]
+        queue.close()
+
+
 def test_an_error_ends_the_run_with_a_sentence(queue: RunQueue, store: MeasurementStore, gate: Gate) -> None:
     gate.error = PlaygroundError("The disk is full.", "Make room.")
     gate.go.set()
