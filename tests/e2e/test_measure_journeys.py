@@ -55,6 +55,7 @@ def test_a_level_is_measured_while_its_visitor_is_away(visit: Visitor, tmp_path:
     expect(page.locator("#measure-runs")).to_contain_text("1 of 1 measured")
     point = page.get_by_role("img", name="Q4_1")
     point.focus()
+    expect(point.locator(".gp-point-said")).to_be_visible()
     expect(point).to_have_attribute("aria-label", "Q4_1, 98.4 MB, KL divergence 0, same most likely token 100.0%")
     expect(page.locator("#measure-table")).to_contain_text("the original: the others are compared with it")
     with page.expect_download() as saving:
