@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from playground.cli.arguments import add_device_arguments, chosen_device, lease_file, repeats
@@ -10,7 +11,9 @@ from playground.cli.output import ProgressLine, Report, format_table
 from playground.settings import Settings
 
 if TYPE_CHECKING:
+    from playground.app.services import Services
     from playground.cli.arguments import Commands
+    from playground.llama.params import ContextParameters
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -19,12 +22,21 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
         help="instructions followed, tools called, sums done, long texts read",
         description="Tasks whose answers can be checked, with the 95 % Wilson interval of each score.",
     )
-    parser.add_argument("models", metavar="MODEL", nargs="+")
+    parser.add_argument("models", metavar="MODEL", nargs="+", help="also ID@SERVER, of a server of the settings")
     suites = ("instructions", "tools", "reasoning")
     parser.add_argument("--suite", action="append", choices=suites, help="only this one (may be repeated)")
     parser.add_argument("--tasks", type=repeats, metavar="N", help="only the first N tasks of each suite")
     add_device_arguments(parser)
     return parser
+
+
+def _leased(services: Services, model: str, context: ContextParameters) -> AbstractContextManager[Any]:
+    """A lease on a model of this computer, or on `id@server` of a server of the settings."""
+    from playground.measure.server import lease_server_model
+
+    if services.remotes.find_model(model):
+        return lease_server_model(services.remotes, model)
+    return lease_file(services, services.library.find_file(model).path, context)
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
@@ -38,8 +50,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     rows: list[dict[str, Any]] = []
     with Services(settings) as services, ProgressLine() as line:
         for model in arguments.models:
-            path = services.library.find_file(model).path
-            with lease_file(services, path, context) as lease:
+            with _leased(services, model, context) as lease:
                 for suite in arguments.suite or ABILITIES:
                     work = run_suite(suite, lease.engine, arguments.tasks, f"{model} {suite}")
                     while True:

@@ -1,4 +1,4 @@
-"""`chat` and `compare` with a server's model, as a script meets them."""
+"""`chat`, `compare` and `abilities` with a server's model, as a script meets them."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ def test_a_script_compares_a_model_here_with_one_on_a_server(capsys: pytest.Capt
     here, there = json.loads(capsys.readouterr().out)["panes"]
     assert here["text"] == there["text"]
     assert (there["level"], there["file"], there["memory_measured"]) == ("on workshop", None, None)
+
+
+def test_the_abilities_of_a_servers_model_are_scored_as_those_of_a_level(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["abilities", f"{ALIAS}@workshop", "--suite", "tools", "--tasks", "1", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    (task,) = row["details"]
+    assert (row["model"], row["items"]) == (f"{ALIAS}@workshop", 1) and task["prompt"] == "What is 847 times 36?"
+    assert task["answer"] and bool(task["problem"]) is not task["passed"]
 
 
 @pytest.fixture
