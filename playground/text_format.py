@@ -174,6 +174,15 @@ def speed(tokens_per_second: float | None, *, disturbed: bool = False) -> str:
     return f"{tokens_per_second:,.{digits}f} tok/s{' (disturbed)' if disturbed else ''}"
 
 
+def speed_with_deviation(tokens_per_second: float | None, deviation: float | None, *, disturbed: bool = False) -> str:
+    """A speed and the deviation of its runs, with as many digits: "12.3 ± 0.4 tok/s"."""
+    text = speed(tokens_per_second, disturbed=disturbed)
+    if tokens_per_second is None or deviation is None:
+        return text
+    digits = len(text.split()[0].partition(".")[2])
+    return text.replace(" tok/s", f" ± {deviation:,.{digits}f} tok/s", 1)
+
+
 def speed_band(slowest: float, fastest: float | None) -> str:
     """Speeds that are only estimated: "0.40 to 3.1 tok/s", "at least 12.0 tok/s" where nothing limits the other end."""
     if fastest is None:

@@ -15,6 +15,7 @@ from playground.text_format import (
     seconds,
     short_tokens,
     speed,
+    speed_with_deviation,
     spelled_duration,
 )
 
@@ -93,6 +94,12 @@ def test_a_duration_reads_as_people_say_it(duration: float | None, words: str) -
 )
 def test_a_speed_has_the_digits_it_deserves(rate: float | None, words: str) -> None:
     assert speed(rate) == words
+
+
+def test_a_deviation_has_the_digits_of_its_speed() -> None:
+    assert speed_with_deviation(12.34, 0.456) == "12.3 ± 0.5 tok/s"
+    assert speed_with_deviation(1234.0, 5.6, disturbed=True) == "1,234 ± 6 tok/s (disturbed)"
+    assert speed_with_deviation(12.34, None) == "12.3 tok/s" and speed_with_deviation(None, 1.0) == speed(None)
 
 
 def test_a_share_is_never_rounded_to_nothing_or_all() -> None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playground.cli.arguments import add_device_arguments, chosen_device, repeats
+from playground.cli.arguments import add_device_arguments, chosen_device, repeats, slots
 from playground.cli.fidelity import read_text
 from playground.cli.output import ProgressLine, Report
 from playground.errors import PlaygroundError
@@ -58,6 +58,7 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="answer these instead of ours, one in each line")
     parser.add_argument("--server-model", metavar="ID@SERVER", help="of a server of the settings, for `--what server`")
     parser.add_argument("--deepest", type=int, default=8192, metavar="N", help="the longest context of `profile`")
+    parser.add_argument("--chats", type=slots, default=4, metavar="N", help="the most chats at once of `profile`")
     parser.add_argument("--tasks", type=repeats, metavar="N", help="only the first N tasks of each suite")
     parser.add_argument("--repeat", type=repeats, default=3, metavar="R", help="runs of each speed test (default: 3)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results to FILE: .json, .csv or .md")
@@ -119,6 +120,7 @@ def _plans(services: Services, arguments: argparse.Namespace) -> Iterator[Measur
             text_name=arguments.text.name if arguments.text else "", text=text, repeats=arguments.repeat,
             most_tasks=arguments.tasks, prompts_name=arguments.prompts.name if arguments.prompts else "",
             prompts=prompts, server_model=arguments.server_model or "", deepest=arguments.deepest,
+            most_chats=arguments.chats,
         )  # fmt: skip
 
 

@@ -31,7 +31,9 @@ _COLUMNS: Final[tuple[tuple[str, What, str], ...]] = (
     ("top_token_agreement", "fidelity", "top_token_agreement"),
     ("top_token_agreement_error", "fidelity", "top_token_agreement_error"),
     ("pp_tokens_per_second", "speed", "pp_tokens_per_second"),
+    ("pp_deviation", "speed", "pp_deviation"),
     ("tg_tokens_per_second", "speed", "tg_tokens_per_second"),
+    ("tg_deviation", "speed", "tg_deviation"),
     ("memory_resident", "speed", "memory_resident"),
     ("same_words_as_server", "server", "same_words"),
     ("same_words_as_server_error", "server", "same_words_error"),
@@ -89,10 +91,10 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
             *names,
             gigabytes(row.size or None),
             _number(row.own.bits_per_weight, 2),
-            _with_error(row, "perplexity", 3),
-            _with_error(row, "kl_divergence", 5),
+            _with_error(row.figure("fidelity", "perplexity"), row.figure("fidelity", "perplexity_error"), 3),
+            _with_error(row.divergence, row.figure("fidelity", "kl_divergence_error"), 5),
             UNKNOWN if share is None else f"{share:.1%}",
-            _number(row.speed, 1),
+            _with_error(row.speed, row.figure("speed", "tg_deviation"), 1),
             *(score(row, what) for what in ("instructions", "tools", "reasoning")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -133,8 +135,7 @@ def _number(value: float | None, digits: int) -> str:
     return UNKNOWN if value is None else f"{value:,.{digits}f}"
 
 
-def _with_error(row: ResultRow, name: str, digits: int) -> str:
-    value, error = row.figure("fidelity", name), row.figure("fidelity", f"{name}_error")
+def _with_error(value: float | None, error: float | None, digits: int) -> str:
     return _number(value, digits) + ("" if error is None else f" ± {error:,.{digits}f}")
 
 

@@ -22,6 +22,7 @@ MOST_ITEMS: Final = 2_000
 CONTEXT_TOKENS: Final = 4096  # in which abilities and speed are measured
 LEAST_DEPTH: Final = 1024
 MOST_DEPTH: Final = 1 << 20
+MOST_CHATS: Final = 64  # as many slots as a loaded model may have
 _READING_SHARE: Final = 0.1  # of the time of a written token that a read one takes; for estimates only
 _TOKENS_OF_A_REPLY: Final = 90
 _ITEMS_OF_A_SUITE: Final[Mapping[What, int]] = {"instructions": 65, "tools": 43, "reasoning": 22}
@@ -104,6 +105,8 @@ class MeasurementPlan:
             raise RequestRefused(
                 f"A context of {self.deepest:,} tokens is not measured.", f"Choose {LEAST_DEPTH:,} to {MOST_DEPTH:,}."
             )
+        if not 1 <= self.most_chats <= MOST_CHATS:
+            raise RequestRefused(f"{self.most_chats:,} chats at once are not measured.", f"Choose up to {MOST_CHATS}.")
         if "server" in whats and not plan.server_model:
             raise RequestRefused("There is no server’s model to compare with.", "Choose one, or leave that out.")
         plan.texts()

@@ -268,6 +268,8 @@ def test_a_plan_that_measures_nothing_is_refused(services: Services) -> None:
         plan_of(services, "starter", levels=(), whats=("fidelity",), text_name="mine", text=" ")
     with pytest.raises(RequestRefused, match="10 tokens is not measured"):
         plan_of(services, "starter", levels=(), whats=("profile",), deepest=10)
+    with pytest.raises(RequestRefused, match="65 chats at once are not measured"):
+        plan_of(services, "starter", levels=(), whats=("profile",), most_chats=65)
 
 
 def test_levels_are_compared_with_the_words_of_a_servers_model(services: Services, store: MeasurementStore) -> None:

@@ -63,6 +63,7 @@ def plan_of(
     prompts: Sequence[str] = (),
     server_model: str = "",
     deepest: int = 8192,
+    most_chats: int = 4,
 ) -> MeasurementPlan:
     """A plan from what a person named, checked. model: as Library.find_file takes it.
 
@@ -88,6 +89,7 @@ def plan_of(
         reference=wanted if "fidelity" in whats else "", kv_types=tuple(kv_types), device=device,
         text_name=text_name, text=text, repeats=repeats, most_tasks=most_tasks, prompts_name=prompts_name,
         prompts=tuple(prompts), server_model=server_model if "server" in whats else "", deepest=deepest,
+        most_chats=most_chats,
     ).checked()  # fmt: skip
 
 

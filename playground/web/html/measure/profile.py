@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from playground.measure.profile import SpeedRow, limit_share, profile_rows, profile_sentences, replies_by_depth
 from playground.measure.results import ResultRow
-from playground.text_format import UNKNOWN, percent, short_tokens, speed
+from playground.text_format import UNKNOWN, percent, short_tokens, speed, speed_with_deviation
 from playground.web.html.templates import render
 
 _WIDTH, _HEIGHT = 680, 260
@@ -47,10 +47,20 @@ def speed_profile(rows: Sequence[ResultRow]) -> Markup | str:
                 "chats": _chats_text(figures),
                 "limit": UNKNOWN if (share := limit_share(figures, replies[0])) is None else percent(share),
                 "sentences": profile_sentences(figures),
+                "tests": [_test(each) for each in profile_rows(figures)],
             }
             for row, figures, replies in lines
         ],
     )
+
+
+def _test(row: SpeedRow) -> tuple[str, str, str]:
+    """What was measured, with how many threads, and how fast it was."""
+    what = "reads a prompt" if row.kind == "prompt" else "writes a reply"
+    after = f" after {row.depth:,} tokens" if row.depth else ""
+    chats = f", {row.concurrent} chats at once" if row.concurrent > 1 else ""
+    found = speed_with_deviation(row.tokens_per_second, row.deviation, disturbed=row.disturbed)
+    return f"{what}{after}{chats}", f"{row.threads:,}", found
 
 
 def _reply_text(replies: Sequence[SpeedRow], depth: int) -> str:

@@ -22,7 +22,17 @@ from playground.measure.results import (
     efficient_frontier,
     imports_of,
 )
-from playground.text_format import GIGABYTE, UNKNOWN, about, counted, gigabytes, one_line, percent, speed
+from playground.text_format import (
+    GIGABYTE,
+    UNKNOWN,
+    about,
+    counted,
+    gigabytes,
+    one_line,
+    percent,
+    speed,
+    speed_with_deviation,
+)
 from playground.web.html.page import empty_state
 from playground.web.html.templates import render
 from playground.web.html.tools.cards import around_wrong_letter
@@ -303,7 +313,6 @@ def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
         value, error = row.figure(what, name), row.figure(what, f"{name}_error")
         return UNKNOWN if value is None else f"{value:.1%}" + (f" ± {error:.1%}" if error else "")
 
-    speeds = row.by_what.get("speed")
     memory = row.figure("speed", "memory_resident")
     return [
         ("Size", gigabytes(row.size or None)),
@@ -314,13 +323,22 @@ def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
         ("Same top token", share("fidelity", "top_token_agreement")),
         *([("Same as the server", share("server", "same_words"))] if with_server else []),
         ("Perplexity", number("fidelity", "perplexity", 3)),
-        ("Reply", speed(row.speed, disturbed=bool(speeds and speeds.figures.get("tg_disturbed")))),
-        ("Prompt", speed(row.figure("speed", "pp_tokens_per_second"))),
+        ("Reply", _speed(row, "tg")),
+        ("Prompt", _speed(row, "pp")),
         ("Memory", gigabytes(None if memory is None else int(memory))),
         ("Instructions", _score(row, "instructions")),
         ("Tool calls", _score(row, "tools")),
         ("Reasoning", _score(row, "reasoning")),
     ]
+
+
+def _speed(row: ResultRow, short: str) -> str:
+    """short: "pp" for reading a prompt, "tg" for writing a reply."""
+    found = row.by_what.get("speed")
+    return speed_with_deviation(
+        row.figure("speed", f"{short}_tokens_per_second"), row.figure("speed", f"{short}_deviation"),
+        disturbed=bool(found and found.figures.get(f"{short}_disturbed")),
+    )  # fmt: skip
 
 
 def _score(row: ResultRow, what: What) -> str:

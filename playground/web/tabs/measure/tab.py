@@ -42,6 +42,7 @@ _WHAT_CHOICES: Final[list[tuple[str, What]]] = [
     ("Answers to the same prompts, side by side", "answers"),
 ]
 _DEPTHS: Final = [(f"{tokens:,} tokens", tokens) for tokens in (4096, 8192, 16384, 32768, 65536, 131072)]
+_CHATS: Final = [1, 2, 4, 8, 16, 32]
 _SERVER_CHOICE: Final[tuple[str, What]] = ("A server’s model beside them", "server")
 _KV_CHOICES: Final[list[tuple[str, str]]] = [
     (k if k == v else f"K {k}, V {v}", f"{k}/{v}") for k in KV_TYPES for v in KV_TYPES
@@ -68,6 +69,7 @@ class MeasureTab:
     where: gr.Radio  # hidden where there is no GPU
     kv_types: gr.Dropdown
     deepest: gr.Dropdown
+    chats: gr.Dropdown
     text: gr.File
     prompts: gr.File
     estimate: gr.HTML
@@ -99,7 +101,7 @@ class MeasureTab:
     @property
     def plan_inputs(self) -> set[Any]:
         chosen = {self.model, self.levels, self.whats, self.reference, self.kv_types, self.where}
-        return {*chosen, self.others, self.deepest, self.server_model, self.text, self.prompts}
+        return {*chosen, self.others, self.deepest, self.chats, self.server_model, self.text, self.prompts}
 
     @property
     def results(self) -> list[Any]:
@@ -145,6 +147,10 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
                     _DEPTHS, value=8192, label="Longest context", interactive=True, elem_id="measure-deepest",
                     info="For how the speed holds; never longer than what the model was trained for.",
                 )  # fmt: skip
+                chats = gr.Dropdown(
+                    _CHATS, value=4, label="Chats at once", interactive=True, elem_id="measure-chats",
+                    info="For how the speed holds: up to so many at the same time.",
+                )  # fmt: skip
                 where = gr.Radio(
                     [("Automatic", "auto")], value="auto", label="Where it runs", visible=False, interactive=True,
                     elem_id="measure-where",
@@ -181,7 +187,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
     saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="measure-saved")
     return MeasureTab(
         tab=tab, model=model, levels=levels, whats=whats, reference=reference, kv_types=kv_types,
-        others=others, deepest=deepest, server_model=server_model, where=where, text=text,
+        others=others, deepest=deepest, chats=chats, server_model=server_model, where=where, text=text,
         prompts=prompts, estimate=told, start=start, message=message, runs=rows, picture=drawing, table=figures,
         profile=profile, answers=given, grid=grid, saving=saving, exports=exports, drop=drop, saved=saved,
         timer=gr.Timer(_IDLE_SECONDS), drawn=gr.State(""), drawn_runs=gr.State(""),
@@ -209,6 +215,7 @@ def read_plan(tab: MeasureTab, values: Values) -> MeasurementPlan:
         prompts=prompt_lines(prompts) if prompts_name else (),
         server_model=str(values[tab.server_model] or "") if "server" in whats else "",
         deepest=int(values[tab.deepest] or 8192),
+        most_chats=int(values[tab.chats] or 4),
     )
 
 
@@ -414,8 +421,8 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
         [*tab.choice, tab.estimate, *tab.results, *tab.grid.all, tab.answers, tab.message],
         trigger_mode="always_last", **_QUIET,
     )  # fmt: skip
-    boxes = (tab.levels, tab.whats, tab.reference, tab.others, tab.server_model, tab.kv_types, tab.deepest, tab.where)
-    chosen = [box.input for box in boxes]
+    boxes = (tab.levels, tab.whats, tab.reference, tab.others, tab.server_model, tab.kv_types, tab.deepest, tab.chats)
+    chosen = [box.input for box in (*boxes, tab.where)]
     gr.on(
         [*chosen, tab.text.change, tab.prompts.change], choose, plan, tab.estimate, trigger_mode="always_last",
         **_QUIET,
