@@ -226,18 +226,18 @@ def stream_reply(
     """Yield the reply to the last question as it grows; closing the generator cancels it.
 
     Yields an update for each event, or, with interval_seconds, about that often with all events since then, if any.
-    Raises RequestRefused if even the last question does not fit, TemplateRefused, and what the engine raises. thinking
-    and reproducible: ignored by remote engines. tools: what the model may call, if its template knows tools; a model of
-    a server gets none. visitor: for the log; the next reply of the same page and engine reuses the sequence of this
-    one. written: what is there of the reply already; it goes on after that, with up to max_tokens more, and each update
-    has all of it. Raises RequestRefused for a reply of a server, which cannot go on.
+    Raises RequestRefused if even the last question does not fit, TemplateRefused, and what the engine raises. Remote
+    engines ignore reproducible, and of thinking all but whether it is off. tools: what the model may call, if its
+    template knows tools; a model of a server gets none. visitor: for the log; the next reply of the same page and
+    engine reuses the sequence of this one. written: what is there of the reply already; it goes on after that, with up
+    to max_tokens more, and each update has all of it; a server's reply cannot go on, which raises RequestRefused.
     """
     log = ReplyLog(engine.name, visitor, conversation.messages[-1].content if conversation.messages else "")
     with log.write_at_end():
         if isinstance(engine, RemoteEngine) and written:
             raise RequestRefused("A server’s reply cannot go on from here.", "Raise “Longest reply” and regenerate it.")
         if isinstance(engine, RemoteEngine):
-            asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives)
+            asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives, thinking)
             asked = replace(asked, template_note=_NO_TOOLS_ON_SERVERS) if tools else asked
         else:
             chat = visitor.session if visitor else ""
@@ -340,13 +340,15 @@ def _check_room(engine: Engine, prompt: Prompt, written: WrittenReply, text: str
 
 
 def _ask_server(
-    engine: RemoteEngine, conversation: Conversation, sampling: Sampling, max_tokens: int | None, alternatives: int
-) -> _Asked:
+    engine: RemoteEngine, conversation: Conversation, sampling: Sampling, max_tokens: int | None, alternatives: int,
+    thinking: ThinkingChoice,
+) -> _Asked:  # fmt: skip
     """Send the whole conversation: only the server can count its tokens, so it refuses what does not fit."""
     _question_of(conversation)
     system = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
     turns = [{"role": turn.role, "content": turn.content} for turn in as_plain_turns(conversation.messages, ())]
-    stream = engine.start_reply([*system, *turns], sampling, max_tokens, alternatives)
+    thinks = thinking.switch is not False
+    stream = engine.start_reply([*system, *turns], sampling, max_tokens, alternatives, thinks=thinks)
     return _Asked(stream, ReplySplitter(ReplyParser(), may_replace=True), engine.model.context_size)
 
 

@@ -82,7 +82,7 @@ def server_speed(
 
 def _timings_of(engine: RemoteEngine, text: str, tokens: int, step: Step) -> Generator[Step, None, Timings]:
     """Yields while the server writes: the moments at which it can be closed."""
-    with engine.start_reply([{"role": "user", "content": text}], GREEDY, tokens) as stream:
+    with engine.start_reply([{"role": "user", "content": text}], GREEDY, tokens, thinks=False) as stream:
         for event in stream:
             if isinstance(event, Finished):
                 return event.timings

@@ -54,6 +54,7 @@ def test_a_servers_calls_are_carried_out_and_its_answer_is_judged(stand_in: Serv
     assert task["returned"] == 30492 and task["final_answer"] == "It is 30492."
     first, second = stand_in.bodies
     assert first["temperature"] == 0 and len(first["tools"]) == len(second["tools"]) == 5
+    assert first["chat_template_kwargs"] == second["chat_template_kwargs"] == {"enable_thinking": False}
     asked, call, returned = second["messages"]
     assert call["tool_calls"][0]["function"]["name"] == "calculator" and asked["role"] == "user"
     assert returned["tool_call_id"] == call["tool_calls"][0]["id"] and returned["content"] == "30492"
@@ -62,6 +63,8 @@ def test_a_servers_calls_are_carried_out_and_its_answer_is_judged(stand_in: Serv
 def test_a_server_that_calls_nothing_or_breaks_off_a_call_fails_the_task(stand_in: ServerStandIn) -> None:
     _, (task,) = suite(engine(stand_in, "plain"), "tools")
     assert task["problem"] == "no call, where calculator was due" and task["answer"] == "Two and two is four."
+    suite(engine(stand_in, "plain"), "instructions")
+    assert stand_in.bodies[-1]["chat_template_kwargs"] == {"enable_thinking": False}
     figures, _ = suite(engine(stand_in, "calls twice"), "tools")
     assert (figures["passed"], figures["wrong_calls"]) == (0, 1)
     with pytest.raises(RemoteProblem):  # nothing was learnt of the model
@@ -76,7 +79,7 @@ class _Paced:
     def __init__(self, *timings: Timings) -> None:
         self._timings = iter(timings)
 
-    def start_reply(self, *_: Any) -> _Paced:
+    def start_reply(self, *_: Any, thinks: bool) -> _Paced:
         return self
 
     def __enter__(self) -> Iterator[Finished]:

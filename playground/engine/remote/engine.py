@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from playground.engine.protocol import UNKNOWN_ID, Event, Finished, FinishReason, Prefilled, Sampling, Token
@@ -22,6 +23,7 @@ from playground.engine.remote.protocol import (
     CallPart,
     Chunk,
     RemoteModel,
+    RemoteRequest,
     ServerFigures,
     ToolForm,
     Turn,
@@ -61,19 +63,19 @@ class RemoteEngine:
 
     def start_reply(
         self, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None = None, alternatives: int = 0,
-        tools: Sequence[ToolForm] = (),
+        tools: Sequence[ToolForm] = (), *, thinks: bool = True,
     ) -> ReplyStream:  # fmt: skip
-        """Start a reply to these messages, the system prompt first; its events come through the stream.
+        """Start a reply, whose events come through the stream. The parameters are those of protocol.RemoteRequest.
 
-        alternatives: how many of the most likely tokens should come with each token, if the server can. tools: what the
-        model may call; its calls come as text, between the marks that models write.
+        Calls of tools come as text, between the marks that models write.
         """
+        asked = RemoteRequest(turns, sampling, max_tokens, alternatives, tools, thinks)
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         connection = Connection()
 
         def read_reply() -> None:
             try:
-                for event in self._events(connection, turns, sampling, max_tokens, alternatives, tools):
+                for event in self._events(connection, asked):
                     mailbox.put(event)
             except RequestAborted:
                 pass
@@ -94,20 +96,12 @@ class RemoteEngine:
             self._empty_text_tokens = self._client.count_tokens(self.model.id, "") or 0
         return count - self._empty_text_tokens
 
-    def _events(
-        self,
-        connection: Connection,
-        turns: Sequence[Turn],
-        sampling: Sampling,
-        max_tokens: int | None,
-        alternatives: int,
-        tools: Sequence[ToolForm],
-    ) -> Iterator[Event]:
-        server = self._client.server
-        alternatives = 0 if self.model.scores_slowly else alternatives
+    def _events(self, connection: Connection, asked: RemoteRequest) -> Iterator[Event]:
+        server, max_tokens = self._client.server, asked.max_tokens
+        asked = replace(asked, alternatives=0) if self.model.scores_slowly else asked
         reply = RemoteReply(time.monotonic())
         finish = ""
-        for chunk in self._chunks(connection, turns, sampling, max_tokens, alternatives, tools):
+        for chunk in self._chunks(connection, asked):
             connection.raise_if_aborted()
             figures = chunk.figures
             if reply.chunks == 0 and figures.prompt_tokens:
@@ -127,23 +121,17 @@ class RemoteEngine:
             raise gave_up(server, finish)
         yield reply.finish(reason, ended_at, self.count_tokens)
 
-    def _chunks(
-        self,
-        connection: Connection,
-        turns: Sequence[Turn],
-        sampling: Sampling,
-        max_tokens: int | None,
-        alternatives: int,
-        tools: Sequence[ToolForm],
-    ) -> Iterator[Chunk]:
+    def _chunks(self, connection: Connection, asked: RemoteRequest) -> Iterator[Chunk]:
         """The stream of the fullest request that this server takes."""
         kinds = [
-            (extras, scores) for scores in ((True, False) if alternatives else (False,)) for extras in (True, False)
+            (extras, scores)
+            for scores in ((True, False) if asked.alternatives else (False,))
+            for extras in (True, False)
         ]
         left = [kind for kind in kinds if kind not in self._refused] or kinds[-1:]
         for index, (extras, scores) in enumerate(left):
             build_body = full_body if extras else plain_body
-            body = build_body(self.model.id, turns, sampling, max_tokens, alternatives if scores else 0, tools)
+            body = build_body(self.model.id, asked if scores else replace(asked, alternatives=0))
             has_begun = False
             try:
                 for chunk in self._client.stream_chunks(body, connection):

@@ -81,39 +81,51 @@ class RemoteModel:
 # --- requests ---
 
 
-def plain_body(
-    model: str, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int,
-    tools: Sequence[ToolForm] = (),
-) -> dict[str, Any]:  # fmt: skip
+@dataclass(frozen=True)
+class RemoteRequest:
+    """What a server's model is asked.
+
+    turns: the system prompt first. alternatives: how many of the most likely tokens should come with each token, if the
+    server can. tools: what the model may call. thinks: False asks it not to think first, where the server knows that.
+    """
+
+    turns: Sequence[Turn]
+    sampling: Sampling
+    max_tokens: int | None = None
+    alternatives: int = 0
+    tools: Sequence[ToolForm] = ()
+    thinks: bool = True
+
+
+def plain_body(model: str, asked: RemoteRequest) -> dict[str, Any]:
     """What every server understands."""
+    sampling = asked.sampling
     body: dict[str, Any] = {
         "model": model,
-        "messages": [dict(turn) for turn in turns],
+        "messages": [dict(turn) for turn in asked.turns],
         "stream": True,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
     }
-    if max_tokens is not None:
-        body["max_tokens"] = max_tokens
+    if asked.max_tokens is not None:
+        body["max_tokens"] = asked.max_tokens
     if sampling.seed is not None:
         body["seed"] = sampling.seed
-    if alternatives:
-        body |= {"logprobs": True, "top_logprobs": min(alternatives, MOST_ALTERNATIVES)}
-    if tools:
-        body["tools"] = [dict(tool) for tool in tools]
+    if asked.alternatives:
+        body |= {"logprobs": True, "top_logprobs": min(asked.alternatives, MOST_ALTERNATIVES)}
+    if asked.tools:
+        body["tools"] = [dict(tool) for tool in asked.tools]
     return body
 
 
-def full_body(
-    model: str, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None, alternatives: int,
-    tools: Sequence[ToolForm] = (),
-) -> dict[str, Any]:  # fmt: skip
+def full_body(model: str, asked: RemoteRequest) -> dict[str, Any]:
     """What most servers understand: also the other sampling settings, and a request for the server's own figures.
 
     The repeat penalty has two names (llama.cpp's; vLLM's and SGLang's). For figures while the reply is written, vLLM
-    and SGLang have continuous_usage_stats, llama-server has timings_per_token.
+    and SGLang have continuous_usage_stats, llama-server has timings_per_token. All three know the switch for thoughts.
     """
-    body = plain_body(model, turns, sampling, max_tokens, alternatives, tools)
+    sampling = asked.sampling
+    body = plain_body(model, asked)
     body |= {
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
@@ -122,6 +134,8 @@ def full_body(
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         "timings_per_token": True,
     }
+    if not asked.thinks:
+        body["chat_template_kwargs"] = {"enable_thinking": False}
     return body
 
 

@@ -153,7 +153,7 @@ def _raw_reply(
     """As the model wrote it, and whether the tools were given in its own format: a server is given them by the API."""
     if isinstance(engine, RemoteEngine):
         turns, own_format = [write_message(message) for message in messages], True
-        asked = engine.start_reply(turns, GREEDY, most_tokens, tools=TOOLS)
+        asked = engine.start_reply(turns, GREEDY, most_tokens, tools=TOOLS, thinks=False)
     else:
         prompt, own_format = tool_prompt(engine.loaded, messages)
         asked = engine.start_reply(prompt, GREEDY, most_tokens, ("<|im_end|>",), reproducible=True)
