@@ -59,7 +59,7 @@ def test_a_point_shows_its_figures_to_the_pointer_and_the_keyboard() -> None:
 @pytest.mark.parametrize("size", [0, 10**17])
 def test_figures_that_hardly_can_be_are_drawn_all_the_same(divergence: float, size: int) -> None:
     (row,) = result_rows([measured("fidelity", size=size, figures={"kl_divergence": divergence})])
-    assert str(picture([row], 8_000_000_000)).count("<circle") == 1
+    assert str(picture([row], 8_000_000_000)).count("<circle") == 1 and str(table([row])).count("<tbody>") == 1
 
 
 def test_an_import_can_be_removed_by_its_name() -> None:

@@ -251,7 +251,7 @@ def divergence_text(row: ResultRow) -> str:
         return UNKNOWN
     if value == 0:
         return "0"
-    digits = max(2, 2 - math.floor(math.log10(value)))
+    digits = min(2 - _LEAST_POWER, max(2, 2 - math.floor(math.log10(abs(value)))))
     return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
 
 
