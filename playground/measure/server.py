@@ -12,9 +12,10 @@ from contextlib import closing
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from playground.engine.protocol import GREEDY, Finished, Timings
+from playground.engine.protocol import GREEDY, Finished
 from playground.engine.remote.engine import RemoteEngine
 from playground.engine.remote.registry import RemoteLease, ServerRegistry
+from playground.engine.timings import Timings
 from playground.errors import ModelNotFound, RemoteProblem
 from playground.measure.speed import PROSE
 

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from playground.engine.protocol import Finished, Timings
+from playground.engine.protocol import Finished
 from playground.engine.remote.client import ServerClient
 from playground.engine.remote.engine import RemoteEngine
 from playground.engine.remote.protocol import RemoteModel
+from playground.engine.timings import Timings
 from playground.errors import RemoteProblem
 from playground.measure.abilities.suites import run_suite
 from playground.measure.export import export_markdown
