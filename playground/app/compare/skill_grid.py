@@ -23,7 +23,7 @@ from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.runs import Run, Visitor
 from playground.models.model_file import readable_name
 
-_WAITS: Final = "waits"
+_WAITS: Final = "waiting"
 
 
 @dataclass(frozen=True)
