@@ -175,12 +175,13 @@ def speed(tokens_per_second: float | None, *, disturbed: bool = False) -> str:
 
 
 def speed_with_deviation(tokens_per_second: float | None, deviation: float | None, *, disturbed: bool = False) -> str:
-    """A speed and the deviation of its runs, with as many digits: "12.3 ± 0.4 tok/s"."""
+    """A speed and the deviation of its runs, with as many digits, or its first that is not 0: "12.3 ± 0.4 tok/s"."""
     text = speed(tokens_per_second, disturbed=disturbed)
     if tokens_per_second is None or deviation is None:
         return text
     digits = len(text.split()[0].partition(".")[2])
-    return text.replace(" tok/s", f" ± {deviation:,.{digits}f} tok/s", 1)
+    rounded = f"{deviation:,.{digits}f}" if round(deviation, digits) or not deviation else f"{deviation:.1g}"
+    return text.replace(" tok/s", f" ± {rounded} tok/s", 1)
 
 
 def speed_band(slowest: float, fastest: float | None) -> str:

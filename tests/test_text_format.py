@@ -99,6 +99,7 @@ def test_a_speed_has_the_digits_it_deserves(rate: float | None, words: str) -> N
 def test_a_deviation_has_the_digits_of_its_speed() -> None:
     assert speed_with_deviation(12.34, 0.456) == "12.3 ± 0.5 tok/s"
     assert speed_with_deviation(1234.0, 5.6, disturbed=True) == "1,234 ± 6 tok/s (disturbed)"
+    assert speed_with_deviation(400.0, 0.4) == "400 ± 0.4 tok/s" and speed_with_deviation(400.0, 0.0) == "400 ± 0 tok/s"
     assert speed_with_deviation(12.34, None) == "12.3 tok/s" and speed_with_deviation(None, 1.0) == speed(None)
 
 
