@@ -59,9 +59,9 @@
   });
 
   const leavers = [
-    [':is(#chat-send, #chat-stop, #chat-edit, #chat-cancel-edit, #chat-clear, #chat-undo, #chat-regenerate),'
+    [':is(#chat-send, #chat-stop, #chat-edit, #chat-cancel-edit, #chat-clear, #chat-undo, #chat-regenerate, #chat-continue),'
       + ' .gp-starters button', 'chat'],
-    [':is(#compare-send, #compare-stop, #compare-clear, #compare-undo), #compare-examples button, .gp-pane .gp-tools button', 'compare'],
+    [':is(#compare-send, #compare-stop, #compare-clear, #compare-undo), #compare-examples button, .gp-pane-foot button', 'compare'],
   ];
   document.addEventListener('click', event => {
     const tab = leavers.find(([buttons]) => event.target.closest?.(buttons))?.[1];
