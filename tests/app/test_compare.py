@@ -15,6 +15,7 @@ import pytest
 from playground import events
 from playground.app.compare.comparison import BALLOT, CompareRequest, Comparison, PaneSession, growing_answers
 from playground.app.compare.dial import opening_pair, read_download
+from playground.app.compare.further_answers import FurtherAnswers
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import link_query
 from playground.app.compare.updates import (
@@ -111,6 +112,11 @@ def sentence(message: StatusMessage | None) -> str:
 def answers(update: CompareUpdate) -> ComparedAnswers:
     assert isinstance(update.answers, ComparedAnswers)
     return update.answers
+
+
+def further(update: CompareUpdate) -> FurtherAnswers:
+    assert update.further is not None
+    return update.further
 
 
 # --- a comparison ---
@@ -299,8 +305,11 @@ def test_a_level_that_answered_before_comes_back_at_once(service: CompareService
     moved = list(service.swap_levels(READER, comparison, shipped))
     assert [bool(update.panes[1]) for update in moved] == [True]  # A's own answer was kept; nothing ran
     assert answers(moved[0]).names == ("Q4_1 (A)", "Q4_1 (B)")
+    assert [one.name for one in further(moved[0]).answers] == ["Q2_0"]  # what B said before stays in sight
+    assert further(moved[0]).answers[0].text == comparison.panes[1].conversation.messages[-1].content
     back = list(service.swap_levels(READER, last_comparison(moved), BRIEFLY))
     assert len(back) == 1 and last_comparison(back).panes[1].result == comparison.panes[1].result
+    assert further(back[0]).answers == ()
 
 
 def test_a_move_of_b_asks_the_new_level_and_leaves_a_as_it_is(service: CompareService, services: Services) -> None:
@@ -308,6 +317,11 @@ def test_a_move_of_b_asks_the_new_level_and_leaves_a_as_it_is(service: CompareSe
     request = replace(BRIEFLY, choices=(SHIPPED, ModelChoice(MODEL, "Q4_0", 2048)))
     updates = list(service.swap_levels(ANNA, comparison, request))
     assert all(update.panes[0] is None for update in updates[1:-1])
+    beside = [update.further for update in updates if update.further]
+    assert [[one.name for one in further.answers] for further in beside] == [["Q2_0"]] * 2
+    assert [further.is_busy for further in beside] == [True, False]
+    stop = beside[-1].next_stop
+    assert stop and stop.name == "IQ4_NL"  # nothing below Q4_0 is left
     swapped = last_comparison(updates)
     assert swapped.panes[0].result == comparison.panes[0].result and swapped.names == ("Q4_1", "Q4_0")
     assert swapped.panes[1].result

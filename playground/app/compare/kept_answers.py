@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from playground.app.compare.comparison import CompareRequest, PaneSession
@@ -47,9 +47,32 @@ class KeptAnswers:
     def find_answer(
         self, owner: str, request: CompareRequest, choice: ModelChoice, asked: PaneSession
     ) -> PaneSession | None:
-        """What this model answered to the same question with the same settings; None if it was not asked yet."""
+        """What this model answered to the same question with the same settings; None if it was not asked yet.
+
+        What is found counts as the newest from then on.
+        """
+        key = _answer_key(choice, asked, request)
         with self._lock:
-            return self._page(owner).answers.get(_answer_key(choice, asked, request))
+            answers = self._page(owner).answers
+            if key in answers:
+                answers.move_to_end(key)
+            return answers.get(key)
+
+    def find_levels(
+        self, owner: str, request: CompareRequest, like: ModelChoice, asked: PaneSession
+    ) -> list[PaneSession]:
+        """What the levels of one model answered to the same question, the newest first, each level once.
+
+        like: a choice that theirs equal but for the level. An answer with another length limit counts too.
+        """
+        question = _answer_key(like, asked, request)[1:-1]
+        found: dict[str | None, PaneSession] = {}
+        with self._lock:
+            for key, pane in reversed(self._page(owner).answers.items()):
+                choice = pane.choice
+                if choice and key[1:-1] == question and replace(choice, level=like.level) == like:
+                    found.setdefault(choice.level, pane)
+        return list(found.values())
 
     def add_agreement(self, owner: str, first: PaneSession, second: PaneSession, fidelity: Fidelity) -> None:
         with self._lock:

@@ -6,6 +6,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from playground.app.compare.comparison import BALLOT, LETTERS, POSITIONS, Comparison
+from playground.app.compare.dial import DialService
+from playground.app.compare.further_answers import FurtherAnswers, further_answers
 from playground.app.compare.kept_answers import KeptAnswers
 from playground.app.compare.result import ResultFacts
 from playground.app.compare.scoring import ComparisonScoring
@@ -25,9 +27,9 @@ from playground.models.model_file import ModelFile
 class ComparisonResults:
     """Serves the results of all visitors. owner: under which the answers of a page are kept."""
 
-    def __init__(self, scoring: ComparisonScoring, setup: CompareSetup) -> None:
+    def __init__(self, scoring: ComparisonScoring, setup: CompareSetup, dials: DialService) -> None:
         self.kept = KeptAnswers()
-        self._scoring, self._setup = scoring, setup
+        self._scoring, self._setup, self._dials = scoring, setup, dials
 
     def measure_by_itself(
         self, visitor: Visitor, comparison: Comparison, key: str = ""
@@ -69,6 +71,29 @@ class ComparisonResults:
         fidelity = self.kept.find_agreement(owner, first, second)
         return self._setup.result_facts(replace(comparison, noise=noise), fidelity)
 
+    def further(self, comparison: Comparison, owner: str, *, is_busy: bool = False) -> FurtherAnswers:
+        """What other levels answered to the same question. is_busy: A or B is being asked."""
+        return further_answers(comparison, self.kept, self._dials.dial_of, owner, is_busy=is_busy)
+
+    def with_kept_answers(
+        self, owner: str, before: Comparison, asked: Comparison, missing: Sequence[int]
+    ) -> tuple[Comparison, tuple[int, ...]]:
+        """With the answers that are kept, and the positions whose answer is still missing.
+
+        before: whose answers leave these positions now; they are the newest of those kept.
+        """
+        request = asked.request
+        assert request is not None
+        for position in missing:
+            left = before.pane_at(position)
+            if left.choice:
+                self.kept.find_answer(owner, before.request or request, left.choice, left)
+        for position in missing:
+            pane, choice = asked.pane_at(position), request.choices[position]
+            if kept := self.kept.find_answer(owner, request, choice, pane):
+                asked = asked.with_pane_at(position, kept)
+        return asked, tuple(position for position in missing if asked.pane_at(position).result is None)
+
     def at_rest(self, comparison: Comparison, owner: str) -> CompareUpdate:
         """Everything about a comparison in which nothing is under way, with what was measured of it."""
         first, second = (comparison.pane_at(position) for position in POSITIONS)
@@ -76,7 +101,8 @@ class ComparisonResults:
         fidelity = self.kept.find_agreement(owner, first, second)
         update = update_at_rest(replace(comparison, noise=noise), fidelity)
         has_answers = comparison.results is not None
-        return replace(update, result=self.facts(comparison, owner) if has_answers else None)
+        facts = self.facts(comparison, owner) if has_answers else None
+        return replace(update, result=facts, further=self.further(comparison, owner))
 
 
 def reveal_sentence(comparison: Comparison, word: str, tallies: VoteTallies | PlaygroundError) -> str:

@@ -20,6 +20,7 @@ from playground.app.compare.comparison import (
     read_stored_comparison,
 )
 from playground.app.compare.dial import DialService
+from playground.app.compare.further_answers import NOT_ASKED
 from playground.app.compare.results import ComparisonResults, judged_guess, reveal_sentence
 from playground.app.compare.running_panes import RunningPanes
 from playground.app.compare.scoring import MEASURING, ComparisonScoring
@@ -87,7 +88,7 @@ class CompareService:
         self.votes = VoteStore(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
         self.votes.repair_file()
         self.scoring = ComparisonScoring(services, self.runs)
-        self.results = ComparisonResults(self.scoring, self.setup)
+        self.results = ComparisonResults(self.scoring, self.setup, self.dials)
         self._checksums = FileChecksums(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
@@ -161,12 +162,9 @@ class CompareService:
         owner = key or visitor.session
         left, right = (self.setup.complete_choice(request.choices[side], side) for side in POSITIONS)
         request = replace(request, choices=(left, right), blind=False)
-        asked, missing = comparison.revealed().with_levels(request)
-        for position in missing:
-            choice, pane = request.choices[position], asked.pane_at(position)
-            if kept := self.results.kept.find_answer(owner, request, choice, pane):
-                asked = asked.with_pane_at(position, kept)
-        missing = tuple(position for position in missing if asked.pane_at(position).result is None)
+        before = comparison.revealed()
+        asked, missing = before.with_levels(request)
+        asked, missing = self.results.with_kept_answers(owner, before, asked, missing)
         if missing:
             yield from self._run_panes(visitor, asked, request, missing, key)
         else:
@@ -203,7 +201,7 @@ class CompareService:
         self.replies.forget(key)
         emptied = comparison.cleared_for_now()
         problem = Notice("The comparison was cleared. Undo brings it back.") if emptied.replaced else CLEAR
-        return replace(update_at_rest(emptied), problem=problem)
+        return replace(update_at_rest(emptied), problem=problem, further=NOT_ASKED)
 
     def undo_clear(self, comparison: Comparison, key: str = "") -> CompareUpdate:
         """The comparison before it was cleared, but for what was measured beside its answers."""
@@ -344,6 +342,7 @@ class CompareService:
             if has_begun:
                 has_begun(run)
             yield CompareUpdate(comparison, running.states, "busy", problem=CLEAR, answers=CLEAR)
+            yield CompareUpdate(further=self.results.further(comparison, owner, is_busy=True))  # takes a moment
             try:
                 for position in positions:
                     yield from self._prepare_model(running, position, request, run)
@@ -359,7 +358,7 @@ class CompareService:
         update = running.final_update(stopped_by, problem)
         assert update.comparison is not None
         facts = None if update.comparison.is_hidden else self.results.facts(update.comparison, owner)
-        yield replace(update, problem=problem, result=facts)
+        yield replace(update, problem=problem, result=facts, further=self.results.further(update.comparison, owner))
 
     def _prepare_model(
         self, running: RunningPanes, position: int, request: CompareRequest, run: Run

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from playground.app.compare.answer_tokens import AnswerToken, answer_tokens
 from playground.app.compare.comparison import POSITIONS, Comparison
+from playground.app.compare.further_answers import FurtherAnswers
 from playground.app.compare.result import ResultFacts
 from playground.app.messages import CLEAR, CutShortBy, Notice, StatusMessage, log_refusal
 from playground.chat.answer_checks import CheckResult, check_answer
@@ -128,6 +129,7 @@ class CompareUpdate:
     problem: StatusMessage | None = None
     answers: ComparedAnswers | Notice | None = None
     result: ResultFacts | None = None
+    further: FurtherAnswers | None = None
     reveal: str = ""  # after a blind vote, which model was preferred, in a sentence
     tallies: VoteTallies | PlaygroundError | None = None
     has_new_level: bool = False  # a level was made, so there is a new file on the disk
@@ -146,7 +148,8 @@ class CompareUpdate:
         panes = self.comparison.panes if self.comparison else ()
         messages = [message for pane in panes for message in pane.conversation.messages]
         tokens = sum(len(pane.result.tokens) for pane in panes if pane.result)
-        return sum(len(message.content) + len(message.thinking) for message in messages) + 100 * tokens
+        further = sum(len(one.text) for one in self.further.answers) if self.further else 0
+        return sum(len(message.content) + len(message.thinking) for message in messages) + 100 * tokens + further
 
 
 def refused_update(error: PlaygroundError, visitor: Visitor) -> CompareUpdate:

@@ -49,12 +49,12 @@ const keepHeight = () => { if (panes()) panes().style.minHeight = panes().getBou
 const freeHeight = () => { if (panes()) panes().style.minHeight = ''; };
 const asks = '#compare-send, #compare-examples button, #compare-run-recorded, #compare-next-blind, #compare-clear, #compare-undo';
 
-const tell = () => {
+const tell = rest => {
   clearTimeout(resting);
-  resting = setTimeout(() => trigger('input'), REST_MILLISECONDS);
+  resting = setTimeout(() => trigger('input'), rest);
 };
 
-const move = (side, place) => {
+const move = (side, place, rest = REST_MILLISECONDS) => {
   const all = stops(), value = read(props.value), other = value[otherOf(side)];
   if (isLocked() || place < 0 || place >= all.length) return;
   const level = all[place].dataset.level;
@@ -64,7 +64,7 @@ const move = (side, place) => {
   keepHeight();
   props.value = JSON.stringify({...value, [side]: level});
   draw();
-  tell();
+  tell(rest);
 };
 
 // One step further, over the other handle if it stands there.
@@ -115,6 +115,7 @@ element.addEventListener('keydown', event => {
   const other = placeOf(read(props.value)[otherOf(side)]);
   move(side, end === other ? end + (end ? -1 : 1) : end);
 });
+document.addEventListener('gp-move-b', event => { if (sides.includes('b')) move('b', placeOf(event.detail), 0); });  // further.js
 document.addEventListener('click', event => { if (event.target.closest?.(asks)) freeHeight(); });
 document.addEventListener('keydown', event => { if (event.key === 'Enter' && event.target.closest?.('#compare-message')) freeHeight(); });
 draw();

@@ -16,10 +16,11 @@ from markupsafe import Markup
 
 from playground.app.compare.answer_tokens import AnswerToken, Choices
 from playground.app.compare.comparison import LETTERS
+from playground.app.compare.further_answers import FurtherAnswer, FurtherAnswers, WhyNone
 from playground.app.compare.updates import PaneState
 from playground.app.messages import CLEAR
 from playground.engine.protocol import Finished, Token
-from playground.text_format import UNKNOWN, bits, percent, speed
+from playground.text_format import UNKNOWN, about, bits, count, gigabytes, in_gibibytes, percent, speed
 from playground.web.html.answer_tokens import visible_token
 from playground.web.html.chat.markdown_parts import FENCE, MarkdownParts, StyledText
 from playground.web.html.compare import pane_line
@@ -34,6 +35,13 @@ STEPS: Final = (
     (0.0, 3, "B would hardly ever say this"),
 )
 _SIDES: Final = ("a", "b")
+_NO_FURTHER: Final[dict[WhyNone, str]] = {
+    "": "When B moves on, its answer stays here. Up to four levels stand beside each other.",
+    "not asked": "Answers of more levels stand here: up to four beside each other.",
+    "hidden": "More levels show after your vote.",
+    "not one model": "More levels stand here while A and B are levels of one model on this computer.",
+}
+_NO_MORE: Final = "This model has no more levels here."
 
 
 def pane_markup(
@@ -92,6 +100,54 @@ def question_box(text: str, look_for: str = "", *, is_blind: bool = False) -> Ma
     is_blind: the names are hidden now, so the dial shows no letters (theme.css) and does not move.
     """
     return render("panes.html#question", text=text, look_for=look_for, is_blind=is_blind) if text else ""
+
+
+def further_section(further: FurtherAnswers) -> Markup:
+    """What stands beside A and B on a wide screen: answers of other levels, and the level to ask next."""
+    stop = further.next_stop
+    room = _NO_FURTHER[further.why_none] if stop or further.why_none else _NO_MORE
+    return render(
+        "further.html#further",
+        answers=[_further_pane(one) for one in further.answers],
+        is_open=further.why_none != "not asked",
+        room="One more level has room here." if further.answers and stop else room,
+        ask=stop.value if stop else "",
+        ask_name=stop.name if stop else "",
+        is_busy=further.is_busy,
+        made_in=about(stop.make_seconds) if stop and stop.make_seconds is not None else "",
+        end="Every level on the dial has answered." if len(further.answers) > 1 else "",
+    )
+
+
+def _further_pane(one: FurtherAnswer) -> dict[str, Any]:
+    shared = ", while A and B shared the cores" if one.is_shared else ""
+    known = f"How many of A’s words {one.name} would have said too"
+    facts = [
+        ("File", gigabytes(one.file_bytes), in_gibibytes(one.file_bytes)),
+        ("Memory", gigabytes(one.memory_bytes), f"Planned: {in_gibibytes(one.memory_bytes)}"),
+        (
+            "Speed",
+            UNKNOWN if one.speed is None else speed(one.speed),
+            f"Measured while it wrote this answer{shared}",
+        ),
+        (
+            "A’s words too",
+            UNKNOWN if one.agreement is None else percent(one.agreement),
+            f"{known}: it is measured while {one.name} is B" if one.agreement is None else known,
+        ),
+    ]
+    notes = ["" if one.cut_off_at is None else f"cut off at {count(one.cut_off_at)} tokens"]
+    notes += ["speed disturbed" if one.is_disturbed else ""]
+    return {
+        "value": one.value,
+        "name": one.name,
+        "bits": bits(one.bits_per_weight) if one.bits_per_weight else "",
+        "origin": one.requantized_from or "",
+        "runs": plain_runs(one.text or UNKNOWN),
+        "checks": one.checks,
+        "facts": facts,
+        "note": ", ".join(filter(None, notes)).capitalize(),
+    }
 
 
 def recorded_line(model: str, machine: str, date: str, starter: str = "") -> Markup:

@@ -23,7 +23,7 @@ from playground.limits.runs import Visitor
 from playground.web.html.compare import tally_table
 from playground.web.html.compare_result import result_section
 from playground.web.html.page import error_card, status_message
-from playground.web.html.panes import pane_markup, question_box
+from playground.web.html.panes import further_section, pane_markup, question_box
 from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values, what_is_new
@@ -90,6 +90,8 @@ def draw_update(tab: CompareTab, update: CompareUpdate) -> Updates:
         if state is not None:
             both = (names[0] or LETTERS[0], names[1] or LETTERS[1])
             drawn[pane.view] = gr.HTML(rows=pane_markup(state, position, both), value="")
+    if update.further is not None:
+        drawn[tab.further] = gr.HTML(rows=further_section(update.further))
     if update.result is not None:
         answers = update.answers if isinstance(update.answers, ComparedAnswers) else None
         drawn[tab.result] = result_section(update.result, answers, update.reveal)

@@ -10,6 +10,7 @@ import gradio as gr
 
 from playground.app.compare.comparison import BALLOT, LETTERS, USUAL_TOKENS, Comparison
 from playground.app.compare.dial import Dial
+from playground.app.compare.further_answers import NOT_ASKED
 from playground.app.compare.recorded import RecordedExample, load_recorded_example
 from playground.app.compare.updates import CompareOutlook
 from playground.app.model_picker.service import ModelPickerService
@@ -19,7 +20,14 @@ from playground.web.html.compare import outlook_line
 from playground.web.html.compare_result import result_section
 from playground.web.html.dial import dial_rows, dial_value
 from playground.web.html.page import paragraph
-from playground.web.html.panes import headline, pane_markup, pane_switch, question_box, recorded_line
+from playground.web.html.panes import (
+    further_section,
+    headline,
+    pane_markup,
+    pane_switch,
+    question_box,
+    recorded_line,
+)
 from playground.web.model_picker import PickerComponents, build_model_picker
 from playground.web.widgets import ROWS, build_dial, javascript
 
@@ -77,6 +85,7 @@ class CompareTab:
     run_recorded: gr.Button
     question: gr.HTML
     panes: tuple[PaneComponents, PaneComponents]
+    further: gr.HTML  # beside them on a wide screen: what other levels answered
     settings: CompareSettings
     outlook: gr.HTML
     message: gr.Textbox
@@ -115,7 +124,7 @@ class CompareTab:
     def drawn(self) -> list[Any]:
         """What `draw_update` may change."""
         return [
-            self.comparison, *self.growing, self.problem, self.question, self.result,
+            self.comparison, *self.growing, self.problem, self.question, self.further, self.result,
             self.tally, self.send, self.stop, self.undo, self.ballot_column, self.next_blind,
             self.save_markdown, self.save_json, self.dial, self.storage.texts,
         ]  # fmt: skip
@@ -160,6 +169,10 @@ def build_compare_tab(
         _html("switch", pane_switch(), js_on_load=javascript("pane_switch.js"))
         with gr.Row(elem_classes="gp-panes", elem_id="compare-panes"):
             left, right = (_lay_out_pane(pickers[position], example, position) for position in (0, 1))
+            further = gr.HTML(
+                "", html_template=ROWS, js_on_load=javascript("further.js"), apply_default_css=False,
+                rows=further_section(NOT_ASKED), elem_id="compare-further", elem_classes="gp-further-place",
+            )  # fmt: skip
         with gr.Row(elem_classes="gp-recorded-row"):
             recorded = _html("recorded", recorded_line(example.model, example.machine, example.date))
             run_recorded = _button("Run it on this computer", "run-recorded", variant="primary")
@@ -206,10 +219,10 @@ def build_compare_tab(
         )
     return CompareTab(
         comparison=comparison, title=title, dial_model=dial_model, dial=dial, setup=setup, recorded=recorded,
-        run_recorded=run_recorded, question=question, panes=(left, right), settings=settings, outlook=outlook,
-        message=message, send=send, stop=stop, problem=problem, examples=chips, ballot_column=ballot_column,
-        ballot=ballot, guess=guess, next_blind=next_blind, result=result, tally=tally, export_votes=export_votes,
-        undo=undo, clear=clear,
+        run_recorded=run_recorded, question=question, panes=(left, right), further=further, settings=settings,
+        outlook=outlook, message=message, send=send, stop=stop, problem=problem, examples=chips,
+        ballot_column=ballot_column, ballot=ballot, guess=guess, next_blind=next_blind, result=result, tally=tally,
+        export_votes=export_votes, undo=undo, clear=clear,
         save_markdown=save_markdown, save_json=save_json, copy_link=copy_link, link=link, own_address=own_address,
         saved=saved,
         storage=CompareStorage(texts, growing, key),

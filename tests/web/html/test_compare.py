@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from playground.app.compare.comparison import Comparison, PaneSession
+from playground.app.compare.dial import DialStop
+from playground.app.compare.further_answers import NOT_ASKED, FurtherAnswer, FurtherAnswers
 from playground.app.compare.updates import (
     ComparedAnswers,
     CompareOutlook,
@@ -40,7 +42,7 @@ from playground.web.html.compare import (
     preference_sentence,
     tally_table,
 )
-from playground.web.html.panes import disagreement_step, pane_markup
+from playground.web.html.panes import disagreement_step, further_section, pane_markup
 
 LEVELS = ("Q8_0", "Q2_0")
 MB = 10**6
@@ -194,6 +196,42 @@ def test_a_token_can_be_seen(text: str, is_end: bool, shown: str) -> None:
 def test_a_probability_that_was_not_kept_is_not_drawn_as_nothing() -> None:
     assert "not in its top 5" in probability_bar(None, "a")
     assert "under 1%" in probability_bar(0.001, "b")
+
+
+# --- more levels beside A and B ---
+
+FEWER = DialStop("Q2_0", "Q2_0", 62 * MB, 3.4, "", make_seconds=3.2)
+
+
+def test_another_level_stands_there_with_what_is_known_of_it_and_a_dash_for_the_rest() -> None:
+    answer = FurtherAnswer("Q4_0", "Q4_0", "The opposite is **cold**.", 5.3, "Q4_1", 91_700_000, None, 37.1)
+    shown = further_section(FurtherAnswers((answer,), FEWER))
+    text = text_of(shown)
+    assert (
+        "Q4_0 · 5.3 bits · made from Q4_1 The opposite is ** cold ** . File 91.7 MB Memory – Speed 37.1 tok/s" in text
+    )
+    assert "A’s words too –" in text and "One more level has room here." in text
+    assert "Ask another level too: Q2_0 made here first, about 3 s" in text
+    assert 'aria-label="Put into B: Q4_0"' in shown and re.findall('data-level="([^"]*)"', shown) == ["Q4_0", "Q2_0"]
+    known = further_section(FurtherAnswers((replace(answer, agreement=0.43, cut_off_at=128, is_disturbed=True),) * 2))
+    for part in ("A’s words too 43%", "Cut off at 128 tokens, speed disturbed", "Every level on the dial"):
+        assert part in text_of(known)
+    assert "room here" not in known and "Ask another" not in known
+    waiting = further_section(FurtherAnswers((answer,), FEWER, is_busy=True))
+    assert "aria-disabled" in waiting and "aria-disabled" not in shown  # until B has answered
+
+
+def test_an_answer_of_another_level_stays_text() -> None:
+    answer = FurtherAnswer('Q"><b>', "<i>", "<script>alert(1)</script> ```\n<b>\n```", requantized_from="<u>")
+    shown = further_section(FurtherAnswers((answer,)))
+    assert not re.search("<script|<i>|<u>|<b>", shown) and "&lt;script&gt;" in shown
+
+
+def test_no_button_asks_another_level_before_a_question_and_while_blind() -> None:
+    assert "gp-further-open" not in further_section(NOT_ASKED)
+    for further in (NOT_ASKED, FurtherAnswers(why_none="hidden"), FurtherAnswers(why_none="not one model")):
+        assert "<button" not in further_section(further) and "ore levels" in text_of(further_section(further))
+    assert "no more levels" in further_section(FurtherAnswers())
 
 
 # --- the answer, token by token ---

@@ -11,6 +11,7 @@ import gradio as gr
 import pytest
 
 from playground.app.compare.comparison import Comparison, PaneSession
+from playground.app.compare.further_answers import FurtherAnswer, FurtherAnswers
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import LinkedSetup
 from playground.app.compare.updates import CompareUpdate, PaneState, update_at_rest
@@ -143,6 +144,9 @@ def test_every_change_of_an_update_is_an_output(tab: CompareTab) -> None:
     assert set(drawn) <= set(tab.drawn) and drawn[tab.result] == ""
     cleared = CompareUpdate(problem=CLEAR, answers=Notice(""), has_new_level=True)
     assert set(draw_update(tab, cleared)) <= set(tab.drawn)
+    further = CompareUpdate(further=FurtherAnswers((FurtherAnswer("Q4_0", "Q4_0", "Cold."),)))
+    drawn = draw_update(tab, further)
+    assert set(drawn) == {tab.further} <= set(tab.drawn) and "Cold." in drawn[tab.further].props["rows"]
 
 
 def test_a_link_that_names_nothing_changes_nothing(tab: CompareTab) -> None:
