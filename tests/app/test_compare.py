@@ -130,6 +130,8 @@ def test_both_answers_grow_and_end_with_their_speeds(answered: Answered) -> None
         end = pane(updates[-1], position).activity
         assert isinstance(end, Finished) and (end.timings.generation_speed or 0) > 0
     assert updates[-1].phase == "rest"
+    busy = [state.is_busy for update in updates for state in update.panes if state]
+    assert busy[-2:] == [False, False] and all(busy[:-2]), "no pane is asked more before both have ended"
 
 
 def test_a_pane_shows_which_level_its_model_was_made_from(answered: Answered) -> None:

@@ -158,10 +158,11 @@ class RunningPanes:
         return replace(update, panes=(states[0], states[1]))
 
     def _state(self, position: int, progress: _PaneProgress) -> PaneState:
-        state = replace(state_at_rest(self.comparison, position), is_busy=not progress.has_ended)
+        # Busy until all have ended: what is asked of one pane ends the other's answer.
+        state = replace(state_at_rest(self.comparison, position), is_busy=True)
         if state.is_hidden:  # the answer appears when both have ended: its speed would show which model it is
             history = state.history[:-1] if progress.result else state.history
-            return replace(state, history=history, is_busy=True)
+            return replace(state, history=history)
         if progress.failure:
             ended_by: CutShortBy | None = "failure" if progress.has_begun else None
             state = replace(state, activity=progress.last_token, stopped_by=ended_by)

@@ -48,9 +48,10 @@ class PaneState:
     """Everything that one pane shows.
 
     name: of its model, "" before one is chosen; bits_per_weight: of its file. is_hidden: the page must not show the
-    name or any figure; is_busy: whether it still works. was_hidden: the name was hidden until a vote. history: the
-    messages; growing: the reply so far, after them. tokens: of the whole answer, once both have answered. checks: what
-    a program checked of it. activity: what the model does or how its reply ended; stopped_by: who ended it early.
+    name or any figure; is_busy: whether either pane still works. was_hidden: the name was hidden until a vote.
+    history: the messages; growing: the reply so far, after them. tokens: of the whole answer, once both have answered.
+    checks: what a program checked of it. activity: what the model does or how its reply ended; stopped_by: who ended it
+    early.
     """
 
     name: str
