@@ -64,8 +64,8 @@ class PageEvents:
     def _behind(self, button: str) -> list[dict[str, Any]]:
         number = self._number(button)
         chain = [event for event in self._events if [number, "click"] in [list(t) for t in event["targets"]]]
-        while after := [one for one in self._events if one["trigger_after"] == chain[-1]["id"]]:
-            chain += after
+        for event in chain:  # which grows by what each of them is followed by
+            chain += [one for one in self._events if one["trigger_after"] == event["id"]]
         return [event for event in chain if event["backend_fn"]]
 
     def _value(self, part: int, chosen: Mapping[str, object]) -> object:
