@@ -332,6 +332,17 @@ def test_a_move_of_b_asks_the_new_level_and_leaves_a_as_it_is(service: CompareSe
     assert list(service.swap_levels(mover, Comparison(), request)) == []  # nothing was asked yet
 
 
+def test_a_question_before_the_pickers_are_filled_has_all_figures(
+    service: CompareService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.setup, "first_choices", lambda model: (SHIPPED, COARSE))
+    unfilled = replace(BRIEFLY, choices=(ModelChoice(), ModelChoice()))
+    updates = list(service.ask_both(Visitor("early"), Comparison(), SUM, unfilled))
+    facts, request = updates[-1].result, last_comparison(updates).request
+    assert facts and facts.names == ("Q4_1", "Q2_0") and all(facts.file_bytes) and all(facts.memory_bytes)
+    assert request and [choice.level for choice in request.choices] == ["Q4_1", "Q2_0"]
+
+
 # --- blind ---
 
 

@@ -103,6 +103,7 @@ class CompareService:
         key: with which the page finds the answers again, if it is closed or loses its connection; "": they end then.
         """
         try:
+            request = self.setup.complete_request(request)
             asked = self._check_limits(comparison.with_question(text, request, self.limits))
         except PlaygroundError as error:
             yield refused_update(error, visitor)
@@ -114,6 +115,7 @@ class CompareService:
     ) -> Generator[CompareUpdate, None, None]:
         """Another answer of one pane, by the model that is chosen there now."""
         try:
+            request = self.setup.complete_request(request)
             asked = self._check_limits(comparison.without_reply_at(position, request))
         except PlaygroundError as error:
             yield refused_update(error, visitor)

@@ -218,6 +218,14 @@ class CompareSetup:
         model, level = choice.model or first.model, choice.level or first.level
         return replace(choice, model=model, level=level, context_size=context_size)
 
+    def complete_request(self, request: CompareRequest) -> CompareRequest:
+        """The request with both of its choices complete; raises PlaygroundError if there is nothing to choose."""
+        left, right = (
+            choice if choice.model and choice.level else self.complete_choice(choice, side)
+            for side, choice in enumerate(request.choices)
+        )
+        return replace(request, choices=(left, right))
+
     def outlook(self, request: CompareRequest) -> CompareOutlook:
         """What the choices mean for memory and speed, before anything runs."""
         mode = request.mode
