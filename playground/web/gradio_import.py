@@ -1,4 +1,4 @@
-"""Imports of Gradio without what only an editor needs: two seconds of a core less for everybody who waits for the page.
+"""Imports of Gradio without what only an editor needs, which takes a third of the time until the page is imported.
 
 At each import Gradio parses the source of all its components and writes a stub file beside each, which tells editors
 the names of its events. A page needs none.

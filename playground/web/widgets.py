@@ -85,7 +85,8 @@ def kept_js(*names: str, is_one: bool = False) -> str:
 
 def draft_js(name: str, elem_id: str) -> str:
     """The browser's part of a page's opening: the text last written in a box, which its tab keeps from then on."""
-    return f"() => ({javascript('draft.js')})('{name}', '{elem_id}')"
+    functions = f"{javascript('keep.js')}, {javascript('kept.js')}"
+    return f"() => ({javascript('draft.js')})({functions}, '{name}', '{elem_id}')"
 
 
 def change_stamp() -> str:

@@ -162,8 +162,7 @@ class CompareService:
             yield refused_update(RequestRefused("Another level would show which is which.", "Vote first."), visitor)
             return
         owner = key or visitor.session
-        left, right = (self.setup.complete_choice(request.choices[side], side) for side in POSITIONS)
-        request = replace(request, choices=(left, right), blind=False)
+        request = replace(self.setup.complete_request(request), blind=False)
         before = comparison.revealed()
         asked, missing = before.with_levels(request)
         asked, missing = self.results.with_kept_answers(owner, before, asked, missing)
@@ -367,7 +366,7 @@ class CompareService:
     ) -> Iterator[CompareUpdate]:
         """Find or make the model that answers here; an error concerns this pane only."""
         side = running.comparison.shown_order[position]
-        choice = self.setup.complete_choice(request.choices[side], side)
+        choice = request.choices[side]
         try:
             if run.is_stopped():
                 return

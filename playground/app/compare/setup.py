@@ -209,7 +209,7 @@ class CompareSetup:
         first, second = self.first_choices()
         return setup.choices[0] or first, setup.choices[1] or second
 
-    def complete_choice(self, choice: ModelChoice, side: int) -> ModelChoice:
+    def _complete_choice(self, choice: ModelChoice, side: int) -> ModelChoice:
         """The choice with a model and a level, in case the browser sent none because the picker was not filled yet."""
         context_size = choice.context_size or USUAL_CONTEXT
         if choice.model and choice.level:
@@ -219,11 +219,8 @@ class CompareSetup:
         return replace(choice, model=model, level=level, context_size=context_size)
 
     def complete_request(self, request: CompareRequest) -> CompareRequest:
-        """The request with both of its choices complete; raises PlaygroundError if there is nothing to choose."""
-        left, right = (
-            choice if choice.model and choice.level else self.complete_choice(choice, side)
-            for side, choice in enumerate(request.choices)
-        )
+        """The request with both of its choices complete."""
+        left, right = (self._complete_choice(choice, side) for side, choice in enumerate(request.choices))
         return replace(request, choices=(left, right))
 
     def outlook(self, request: CompareRequest) -> CompareOutlook:

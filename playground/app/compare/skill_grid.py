@@ -108,7 +108,7 @@ def _answer(
     asked: tuple[Conversation, Conversation],
     run: Run,
 ) -> Generator[GridUpdate, None, SkillGrid]:
-    choices = [service.setup.complete_choice(request.choices[side], side) for side in (0, 1)]
+    choices = service.setup.complete_request(request).choices
     levels = (choices[0].level or "", choices[1].level or "")
     if choices[0].model != choices[1].model:
         first, second = (f"{readable_name(choice.model or '')} {choice.level}" for choice in choices)
