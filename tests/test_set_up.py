@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import platform
 import shutil
 import site
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.install_llama import without_amx
 from scripts.requirements import requirements
 from scripts.set_up import WITHOUT_NEEDS, by_name, read_packages
 from tests.support.space_process import project_table, pyproject
@@ -126,6 +128,22 @@ def test_an_old_python_can_read_the_set_up_far_enough_to_be_refused() -> None:
 
 def test_requirements_txt_is_what_its_script_writes() -> None:
     assert (PROJECT / "requirements.txt").read_text() == requirements((PROJECT / "pyproject.toml").read_text())
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or shutil.which("c++") is None, reason="builds for x86-64 only")
+def test_a_build_on_a_processor_with_amx_uses_none_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    processors = tmp_path / "cpuinfo"
+    processors.write_text("flags\t\t: avx512f\n")
+    assert without_amx(processors) == {}
+    processors.write_text("flags\t\t: avx512f amx_bf16 amx_tile amx_int8\n")
+    monkeypatch.setenv("CXXFLAGS", "-g")
+    variables = without_amx(processors)
+    if not variables:
+        pytest.skip("this compiler knows no AMX, and so uses none")
+    assert variables["CXXFLAGS"].startswith("-g ") and not variables["CFLAGS"].startswith(" ")
+    command = ["c++", "-march=sapphirerapids", *variables["CXXFLAGS"].split(), "-dM", "-E", "-x", "c++", os.devnull]
+    macros = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "__AVX512F__" in macros and "AMX" not in macros
 
 
 # --- whole installations: with a real wheel on a loopback index, and without a registry ---

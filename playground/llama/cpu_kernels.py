@@ -23,17 +23,15 @@ Kernel = Literal["repacked", "row", "scalar"]
 
 # type -> features of a processor, as llama.cpp names them: with any of these it repacks the weights.
 _REPACKED: Final[dict[TensorType, frozenset[str]]] = {
-    TensorType.Q4_0: frozenset(("AVX2", "DOTPROD", "MATMUL_INT8", "AMX_INT8")),
-    TensorType.Q4_K: frozenset(("AVX2", "DOTPROD", "MATMUL_INT8", "AMX_INT8")),
+    TensorType.Q4_0: frozenset(("AVX2", "DOTPROD", "MATMUL_INT8")),
+    TensorType.Q4_K: frozenset(("AVX2", "DOTPROD", "MATMUL_INT8")),
     TensorType.IQ4_NL: frozenset(("AVX2", "DOTPROD")),
     TensorType.MXFP4: frozenset(("AVX2", "DOTPROD")),
     TensorType.Q2_K: frozenset(("AVX512",)),
-    TensorType.Q5_K: frozenset(("DOTPROD", "MATMUL_INT8", "AMX_INT8")),
-    TensorType.Q6_K: frozenset(("DOTPROD", "MATMUL_INT8", "AMX_INT8")),
-    TensorType.Q8_0: frozenset(("DOTPROD", "MATMUL_INT8", "AMX_INT8")),
+    TensorType.Q5_K: frozenset(("DOTPROD", "MATMUL_INT8")),
+    TensorType.Q6_K: frozenset(("DOTPROD", "MATMUL_INT8")),
+    TensorType.Q8_0: frozenset(("DOTPROD", "MATMUL_INT8")),
     TensorType.Q1_0: frozenset(("DOTPROD", "MATMUL_INT8")),
-    TensorType.Q4_1: frozenset(("AMX_INT8",)),
-    TensorType.IQ4_XS: frozenset(("AMX_INT8",)),
 }
 # type -> features: with none of these it is multiplied without vector instructions.
 _VECTOR: Final[dict[TensorType, frozenset[str]]] = {
@@ -58,10 +56,15 @@ def processor_features() -> frozenset[str]:
     return frozenset(re.findall(r"(\w+) = 1\b", described))
 
 
+def has_amx(features: frozenset[str] | None = None) -> bool:
+    """Whether this build would use AMX. No weights are repacked then (llama/params.py): AMX crashes in most builds."""
+    return "AMX_INT8" in (processor_features() if features is None else features)
+
+
 def kernel_of(kind: TensorType, features: frozenset[str] | None = None) -> Kernel:
     """How llama.cpp multiplies weights of this type on a processor with these features, by default this one."""
     has = processor_features() if features is None else features
-    if "REPACK" in has and kind in _REPACKED and _REPACKED[kind] & has:
+    if "REPACK" in has and not has_amx(has) and kind in _REPACKED and _REPACKED[kind] & has:
         return "repacked"
     return "scalar" if kind in _VECTOR and not _VECTOR[kind] & has else "row"
 

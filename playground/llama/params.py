@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import llama_cpp
 
 from playground.errors import PlaygroundError
+from playground.llama.cpu_kernels import has_amx
 from playground.llama.devices import find_device, ggml_function
 from playground.llama.made_up_devices import is_made_up, make_up_device
 
@@ -212,6 +213,8 @@ def model_parameters(placement: Placement = CPU_ONLY, *, dry: bool = False) -> l
     devices = (ctypes.c_void_p * (len(placement.devices) + 1))(*map(_existing_device, placement.devices), None)
     params.devices = ctypes.addressof(devices)  # type: ignore[assignment]  # a void pointer to the bindings
     params.no_host = placement.is_cpu_only
+    # Most builds by GCC end with SIGSEGV in the first batch of an AMX buffer (scripts/install_llama.py).
+    params.use_extra_bufts = not has_amx()
     split = (ctypes.c_float * llama_cpp.llama_max_devices())(*placement.split)
     params.tensor_split = split
     overrides = _experts_in_ram(placement.experts_in_ram)

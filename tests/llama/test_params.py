@@ -5,6 +5,8 @@ from __future__ import annotations
 import llama_cpp
 import pytest
 
+from playground.gguf.tensors import TensorType
+from playground.llama import cpu_kernels
 from playground.llama.params import (
     ALL_LAYERS,
     CPU_ONLY,
@@ -46,3 +48,12 @@ def test_cpu_only_has_no_device_and_no_drivers_buffers() -> None:
     devices, _, overrides = params.kept_alive
     assert list(devices) == [None] and len(overrides) == 1
     assert params.n_gpu_layers == 0 and params.no_host
+
+
+@pytest.mark.parametrize(("features", "repacks"), [({"AVX2", "REPACK"}, True), ({"AVX2", "REPACK", "AMX_INT8"}, False)])
+def test_a_build_that_would_use_amx_repacks_nothing(
+    features: set[str], repacks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_kernels, "processor_features", lambda: frozenset(features))
+    assert model_parameters(CPU_ONLY).use_extra_bufts == repacks
+    assert (cpu_kernels.kernel_of(TensorType.Q4_0) == "repacked") == repacks
