@@ -16,8 +16,8 @@ from playground.app.services import Services
 from playground.chat.compare import compare
 from playground.chat.comparison import Mode, Pane
 from playground.chat.conversation import Conversation, stream_reply
-from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.models.model_file import ModelFile
 
 ROUNDS = 4

@@ -10,8 +10,8 @@ import time
 
 from benchmarks.bench import STORY, engine_on, median_of, report, starter, tokens_in, turn
 from playground.engine.local.client import LocalEngine
-from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 
 ROUNDS = 4
 CHATS = 8

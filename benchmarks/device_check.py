@@ -33,7 +33,7 @@ import llama_cpp
 import numpy as np
 
 from benchmarks.bench import FILLER, cores, ended, engine_on, starter, turn
-from playground.engine.protocol import GREEDY, DeviceMemory, Finished, Token
+from playground.engine.protocol import DeviceMemory, Finished, Token
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.devices import Device, Devices, read_devices
@@ -46,6 +46,7 @@ from playground.llama.params import (
     context_parameters,
     model_parameters,
 )
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.speed import SpeedTest, measure_speed
 
 CONTEXT: Final = 2048

@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bench import STORY, cores, engine_on, report, starter, turn
-from playground.engine.protocol import GREEDY, Finished
+from playground.engine.protocol import Finished
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.forecast import Forecast, SpeedForecaster
 from playground.text_format import speed
 

@@ -14,9 +14,10 @@ from typing import Any
 import llama_cpp
 
 from benchmarks.bench import STORY, cores, engine_on, median_of, on_device, report, starter, turn
-from playground.engine.protocol import GREEDY, Token
+from playground.engine.protocol import Token
 from playground.llama.devices import read_devices
 from playground.llama.params import ContextParameters, Placement
+from playground.llama.sampling_extras import GREEDY
 
 ROUNDS = 10
 TOKENS = 192

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bench import FILLER, ended, engine_on, made, report, starter, turn
-from playground.engine.protocol import GREEDY
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 
 CONTEXTS = (1024, 4096, 8192)
 MIB = 1024 * 1024

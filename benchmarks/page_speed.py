@@ -17,8 +17,8 @@ import tempfile
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.bench import STORY, ended, engine_on, median_of, on_device, report, starter, turn
-from playground.engine.protocol import Sampling
 from playground.llama.params import ALL_LAYERS, ContextParameters, Placement
+from playground.llama.sampling_extras import Sampling
 
 ROUNDS = 4
 TOKENS = 256

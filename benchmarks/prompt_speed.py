@@ -15,8 +15,8 @@ import llama_cpp
 
 from benchmarks.bench import cores, ended, engine_on, median_of, report, starter
 from playground.engine.local.client import LocalEngine
-from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.speed import prompt_with_tokens
 
 ROUNDS = 7

@@ -9,8 +9,9 @@ import statistics
 
 from benchmarks.bench import FILLER, ended, engine_on, median_of, report, starter, turn
 from playground.engine.local.client import LocalEngine
-from playground.engine.protocol import GREEDY, Finished, Token
+from playground.engine.protocol import Finished, Token
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 
 ROUNDS = 4
 

@@ -23,7 +23,7 @@ from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.prompts import load_comparison_prompts
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.resources import asset
 from playground.settings import load_settings
 

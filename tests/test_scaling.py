@@ -15,8 +15,9 @@ import httpx2
 import pytest
 
 from playground.app.services import Services
-from playground.engine.protocol import GREEDY, Finished, Token
+from playground.engine.protocol import Finished, Token
 from playground.engine.remote.engine import RemoteEngine
+from playground.llama.sampling_extras import GREEDY
 from playground.settings import Settings, load_settings
 from tests.support.playground_process import free_port
 

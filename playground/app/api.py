@@ -42,14 +42,15 @@ from playground.chat.comparison import Pane, PaneResult, PaneUpdate
 from playground.chat.conversation import stream_reply
 from playground.chat.first_difference import first_difference
 from playground.chat.history import HistoryLimits
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.engine.interface import Lease
-from playground.engine.local.pool import LoadStatus
+from playground.engine.local.load_queue import LoadStatus
 from playground.engine.protocol import Queued
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.verdict import judge, largest_context_that_fits
-from playground.limits.runs import Run, Visitor
+from playground.limits.run import Run
+from playground.limits.visitor import Visitor
 from playground.llama.params import ContextParameters
 from playground.machine.disks import disk_read_speed
 from playground.models.hub.names import names_repository, parse_reference

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, check_chat, checked_text
-from playground.engine.protocol import Sampling
 from playground.errors import RequestRefused
 from playground.llama.params import AUTOMATIC, AUTOMATIC_CHOICE, KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
+from playground.llama.sampling_extras import Sampling
 
 LONGEST_REFERENCE: Final = 1000  # characters of a model's name or path
 MOST_SLOTS: Final = 64

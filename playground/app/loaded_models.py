@@ -9,8 +9,8 @@ from typing import Final, Literal
 from playground.app.messages import Notice
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.service import ModelPickerService
-from playground.engine.local.load_queue import LoadTime
-from playground.engine.local.pool import LoadedModel, ModelPool, Waiting
+from playground.engine.local.load_queue import LoadedModel, LoadTime, Waiting
+from playground.engine.local.pool import ModelPool
 from playground.errors import PlaygroundError
 from playground.fit.budget import Budget
 from playground.fit.planner import Planner

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from playground import events
 from playground.errors import BadModelFile, PlaygroundError, RequestRefused
 from playground.limits.run import StoppedBy
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 
 NoticeKind = Literal["info", "good", "warning"]
 CutShortBy = StoppedBy | Literal["failure"]  # what ended a reply before its end; a failure has an error beside it

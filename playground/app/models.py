@@ -20,7 +20,7 @@ from playground.app.model_picker.makeable_levels import MakeableLevels, Quantiza
 from playground.app.services import Services
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, RequestRefused
 from playground.gguf.levels import MAKEABLE_LEVELS, USUAL_LEVELS
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.machine.files import free_disk_bytes
 from playground.measure.forecast import Forecast, SpeedForecaster
 from playground.models.disk_scan import LeftOut

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from playground.chat.comparison import Pane, PaneResult
 from playground.chat.first_difference import FirstDifference
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.engine.protocol import DeviceMemory, Finished, Memory
 from playground.errors import PlaygroundError
 from playground.fit.budget import Budget

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Final, Generic, Protocol, TypeVar
 
-from playground.limits.runs import Run, Visitor
+from playground.limits.run import Run
+from playground.limits.visitor import Visitor
 
 ABSENCE_SECONDS: Final = 20.0  # how long a reply goes on while nobody reads it
 KEPT_SECONDS: Final = 300.0  # how long what came is kept after its end

@@ -21,15 +21,17 @@ from typing import Final, Literal
 from playground.chat.comparison import Mode, Pane, PaneResult, PaneUpdate
 from playground.chat.conversation import stream_reply
 from playground.engine.interface import Lease
-from playground.engine.local.pool import LoadStatus, ModelKey, ModelPool
-from playground.engine.protocol import Sampling, Token
+from playground.engine.local.load_queue import LoadStatus, ModelKey
+from playground.engine.local.pool import ModelPool
+from playground.engine.protocol import Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.remote.registry import ServerRegistry
 from playground.errors import DoesNotFit, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.fit.verdict import budget_after, judge
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import Sampling
 
 # Two models on 4 cores each: about where more cores stop to speed a reply up, because memory sets its pace.
 CORES_FOR_AT_ONCE: Final = 8

@@ -15,12 +15,13 @@ from playground.chat.conversation import Conversation, ReplyUpdate, WrittenReply
 from playground.chat.export import where_it_ran
 from playground.chat.template.message import Message
 from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
-from playground.engine.local.pool import Waiting
-from playground.engine.protocol import FINISH_WORDS, Finished, FinishReason, Memory, Sampling, Token
+from playground.engine.local.load_queue import Waiting
+from playground.engine.protocol import FINISH_WORDS, Finished, FinishReason, Memory, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import Sampling
 from playground.models.model_file import ModelFile
 from playground.text_format import UNKNOWN, counted, gigabytes, gigabytes_apart, seconds, speed
 

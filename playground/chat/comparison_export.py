@@ -24,9 +24,10 @@ from playground.chat.comparison import (
 from playground.chat.conversation import Conversation
 from playground.chat.export import code, one_line, settings_in_words, turn, where_it_ran
 from playground.chat.first_difference import FirstDifference, TokenChoice, first_difference
-from playground.engine.protocol import Finished, Sampling
+from playground.engine.protocol import Finished
 from playground.engine.remote.protocol import RemoteModel
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import Sampling
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
 from playground.models.model_file import ModelFile

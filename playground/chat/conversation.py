@@ -23,12 +23,12 @@ from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
 from playground.chat.thought_marks import PAIRS, Pair, mark_at_end
 from playground.engine.interface import Engine, EventStream
-from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Remark, Sampling, Token
+from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Remark, Token
 from playground.engine.remote.engine import RemoteEngine
 from playground.errors import RequestRefused, TemplateRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.llama.control_tokens import Span
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
+from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 from playground.text_format import counted
 
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from playground.chat.conversation import Conversation
-from playground.chat.template.render import Message
-from playground.engine.protocol import FINISH_WORDS, Finished, Memory, Sampling
+from playground.chat.template.message import Message
+from playground.engine.protocol import FINISH_WORDS, Finished, Memory
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import AUTOMATIC
+from playground.llama.sampling_extras import Sampling
 from playground.text_format import counted
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")

@@ -13,7 +13,7 @@ from playground.engine.protocol import Event, Finished, Prefilled, Token
 from playground.engine.timings import Timings
 from playground.errors import PlaygroundError, RequestRefused
 from playground.events import ReplyFigures, reply_ended
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 
 
 class ReplyLog:

@@ -17,13 +17,14 @@ from typing import Any, Final, get_args
 from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.session import MOST_OTHER_ANSWERS, ChatSession, Instructions, ModelUsed, OtherAnswer
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.built_in import AttachedText
-from playground.engine.protocol import Finished, FinishReason, Sampling
+from playground.engine.protocol import Finished, FinishReason
 from playground.engine.timings import Timings
 from playground.errors import RequestRefused
 from playground.llama.params import KV_TYPES, MOST_CONTEXT, DeviceChoice, KvType
+from playground.llama.sampling_extras import Sampling
 
 SAMPLING_RANGES: Final[dict[str, tuple[float, float]]] = {
     "temperature": (0, 2),

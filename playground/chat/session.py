@@ -17,9 +17,10 @@ from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.template.message import Message, ToolCall
 from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
 from playground.chat.tools.built_in import AttachedText
-from playground.engine.protocol import Finished, Sampling
+from playground.engine.protocol import Finished
 from playground.errors import RequestRefused
 from playground.llama.params import AUTOMATIC_CHOICE, DeviceChoice, KvType
+from playground.llama.sampling_extras import Sampling
 
 NOT_RUN: Final = "The person did not let this call run."
 MOST_OTHER_ANSWERS: Final = 8  # to one question, by other levels

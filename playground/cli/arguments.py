@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playground.app.services import Services
-    from playground.engine.local.pool import LoadStatus, ModelLease
-    from playground.engine.protocol import Sampling
+    from playground.engine.local.lease import ModelLease
+    from playground.engine.local.load_queue import LoadStatus
     from playground.engine.remote.protocol import RemoteModel
     from playground.engine.remote.registry import RemoteLease
     from playground.llama.params import ContextParameters, DeviceChoice
+    from playground.llama.sampling_extras import Sampling
     from playground.models.model_file import ModelFile
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -84,7 +85,7 @@ def add_question_arguments(parser: argparse.ArgumentParser) -> None:
 
 def chosen_sampling(arguments: argparse.Namespace) -> Sampling:
     """The arguments, and the defaults for those that are missing."""
-    from playground.engine.protocol import Sampling
+    from playground.llama.sampling_extras import Sampling
 
     chosen = {"temperature": arguments.temperature, "seed": arguments.seed}
     return Sampling(**{name: value for name, value in chosen.items() if value is not None})

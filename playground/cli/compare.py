@@ -16,7 +16,7 @@ from playground.text_format import counted, percent
 if TYPE_CHECKING:
     from playground.chat.comparison import Pane, PaneResult, PaneUpdate
     from playground.chat.first_difference import FirstDifference, NoDifferenceReason, TokenChoice
-    from playground.chat.template.render import Message
+    from playground.chat.template.message import Message
     from playground.cli.arguments import Commands
     from playground.errors import PlaygroundError
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from playground.engine.protocol import Event, Loaded, Sampling
+from playground.engine.protocol import Event, Loaded
 from playground.engine.remote.engine import RemoteEngine
 from playground.fit.plan import MemoryPlan
 from playground.llama.control_tokens import Span
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
+from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 
 class EventStream(Protocol):

@@ -11,9 +11,7 @@ from typing import Final, Literal
 from playground.engine.timings import Timings
 from playground.llama.control_tokens import Span
 from playground.llama.params import ContextParameters
-from playground.llama.sampling_extras import GREEDY as GREEDY
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
-from playground.llama.sampling_extras import Sampling as Sampling
+from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 Precision = Literal["exact", "16-bit", "top"]  # of kept log-probabilities; engine/local/reference_file.py says more
 FinishReason = Literal["end of text", "length limit", "stop string", "context full", "cancelled"]

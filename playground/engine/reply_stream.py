@@ -13,14 +13,13 @@ from playground.engine.protocol import (
     Failed,
     Finished,
     Generate,
-    Sampling,
     ScoringEnded,
     Token,
     TokenCount,
 )
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
+from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 Mail = Event | PlaygroundError
 

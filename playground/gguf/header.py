@@ -23,7 +23,6 @@ from playground.gguf.other_formats import not_gguf
 from playground.gguf.reader import (
     MIB,
     ByteSource,
-    BytesSource,
     FileSource,
     GgufReader,
     LongArray,
@@ -33,11 +32,6 @@ from playground.gguf.reader import (
     printable,
 )
 from playground.gguf.tensors import TensorInfo, TensorType, aligned, end_of_weights, read_tensors
-
-__all__ = [
-    "REQUANTIZED_FROM", "ByteSource", "BytesSource", "FileSource", "GgufHeader", "LongArray", "TensorInfo", "Value",
-    "check_chat_model", "merge_shards", "read_header", "read_model_header", "write_stand_in",
-]  # fmt: skip
 
 REQUANTIZED_FROM: Final = "gguf_playground.requantized_from"  # our own key, in files that the playground made
 MOST_KEYS: Final = 4096  # real files have 20 to 100

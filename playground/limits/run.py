@@ -1,4 +1,4 @@
-"""A visitor, and one run: something that a visitor has under way, with its time limit and what it holds.
+"""One run: something that a visitor has under way, with its time limit and what it holds.
 
 The code that does the work asks `is_stopped` several times a second. A run whose page is gone may never be asked again,
 because nothing moves its generator on; `Runs` (runs.py) then releases what it holds.
@@ -6,45 +6,21 @@ because nothing moves its generator on; `Runs` (runs.py) then releases what it h
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from playground.errors import RequestRefused
 from playground.limits.limits import Limits
+from playground.limits.visitor import Visitor
 from playground.text_format import spelled_duration
 
-Via = Literal["chat", "compare", "measure", "fit", "models", "learn", "api", ""]  # the tab, or the API for programs
 Work = Literal["reply", "comparison", "load", "making", "control", "scoring", "measurement"]
 StoppedBy = Literal["person", "time", "shutdown", "absence"]
 LAB_WORK: Final[tuple[Work, ...]] = ("making", "control", "scoring", "measurement")
 
 GRACE_SECONDS: Final = 5.0  # for a stopped run to end by itself
-
-
-@dataclass(frozen=True)
-class Visitor:
-    """One session (an open page, or a call of a program), and the tab that a request came from.
-
-    address: the network address, "" where it does not tell visitors apart.
-    """
-
-    session: str
-    address: str = ""
-    via: Via = ""
-
-    @property
-    def person(self) -> str:
-        """By what the limits for each visitor are counted: all sessions at one address are one person."""
-        return self.address or f"session {self.session}"
-
-    @property
-    def short_id(self) -> str:
-        """Identifies the session in the log, without revealing its name or address."""
-        return hashlib.sha256(self.session.encode()).hexdigest()[:8]
 
 
 class Run:

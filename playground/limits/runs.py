@@ -15,13 +15,11 @@ from contextlib import contextmanager
 from typing import Final
 
 from playground.errors import RequestRefused
-from playground.limits.addresses import address_of
 from playground.limits.limits import Limits
-from playground.limits.run import GRACE_SECONDS, LAB_WORK, Run, Via, Visitor, Work
+from playground.limits.run import LAB_WORK, Run, Work
+from playground.limits.visitor import Via, Visitor, address_of
 from playground.settings import Settings
 from playground.text_format import counted
-
-__all__ = ["GRACE_SECONDS", "LAB_WORK", "Run", "Runs", "Via", "Visitor", "Work"]
 
 _LOOK_SECONDS: Final = 1.0  # between two looks for abandoned runs
 _HOUR_SECONDS: Final = 3600.0
@@ -37,7 +35,7 @@ _BUSY_ELSEWHERE: Final = ("This is still busy.", "Wait until it is finished, or 
 class Runs:
     """All runs of all visitors; thread-safe. `close` stops every run and refuses new ones.
 
-    proxies, on_space: how to find a visitor's address, see addresses.py.
+    proxies, on_space: how to find a visitor's address, see visitor.py.
     """
 
     def __init__(

@@ -23,7 +23,9 @@ from typing import Final, Literal
 from playground.chat.comparison import Pane
 from playground.chat.conversation import Conversation, fitting_prompt
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.pool import ModelLease, ModelPool, Waiting
+from playground.engine.local.lease import ModelLease
+from playground.engine.local.load_queue import Waiting
+from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import Scored, TokenScore
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import RequestRefused

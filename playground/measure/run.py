@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from playground import __version__
+from playground.engine.local.lease import ModelLease
 from playground.engine.local.load_queue import Waiting
-from playground.engine.local.pool import ModelLease, ModelPool
+from playground.engine.local.pool import ModelPool
 from playground.engine.remote.registry import ServerRegistry
 from playground.errors import ModelNotFound, PlaygroundError
 from playground.gguf.weight_use import token_work

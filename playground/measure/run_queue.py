@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from playground.errors import PlaygroundError, RequestRefused
-from playground.limits.runs import Run, Runs, Visitor
+from playground.limits.run import Run
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from playground.machine.files import unfinished_file
 from playground.measure.plan import MeasurementPlan
 from playground.measure.run import RunProgress

@@ -12,11 +12,12 @@ from contextlib import closing
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from playground.engine.protocol import GREEDY, Finished
+from playground.engine.protocol import Finished
 from playground.engine.remote.engine import RemoteEngine
 from playground.engine.remote.registry import RemoteLease, ServerRegistry
 from playground.engine.timings import Timings
 from playground.errors import ModelNotFound, RemoteProblem
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.speed import PROSE
 
 Step = tuple[str, float, str]  # as measure/run.py yields them

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Final, Literal
 
-from playground.engine.protocol import GREEDY, Finished
+from playground.engine.protocol import Finished
 from playground.engine.timings import Timings
+from playground.llama.sampling_extras import GREEDY
 
 if TYPE_CHECKING:
     from playground.engine.local.client import LocalEngine

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.pool import ModelLease, ModelPool
+from playground.engine.local.lease import ModelLease
+from playground.engine.local.pool import ModelPool
 from playground.engine.local.reference_file import row_bytes
 from playground.engine.local.scoring import SPARE_DISK_BYTES
 from playground.engine.protocol import BriefScores, Precision, Scored

@@ -16,9 +16,10 @@ from typing import Final
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.gguf.filenames import parse_file_name
-from playground.gguf.header import FileSource, GgufHeader, check_chat_model, merge_shards, read_header
+from playground.gguf.header import GgufHeader, check_chat_model, merge_shards, read_header
 from playground.gguf.kinds import KIND_NAMES, FileKind, no_chat_model
 from playground.gguf.levels import DEFAULT_LEVELS
+from playground.gguf.reader import FileSource
 from playground.models.disk_scan import (
     KINDS_BY_NAME,
     LeftOut,

@@ -18,8 +18,9 @@ from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.fit.budget import Budget
 from playground.fit.planner import Planner
 from playground.gguf.filenames import parse_file_name
-from playground.gguf.header import REQUANTIZED_FROM, FileSource, merge_shards, read_header
+from playground.gguf.header import REQUANTIZED_FROM, merge_shards, read_header
 from playground.gguf.levels import LEVELS, MAKEABLE_LEVELS, Level, nominal_bits
+from playground.gguf.reader import FileSource
 from playground.gguf.tensors import TensorType
 from playground.llama.imatrix import TEXT_TOKENS
 from playground.llama.params import CPU_ONLY, ContextParameters, DeviceChoice, Placement

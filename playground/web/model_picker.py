@@ -20,7 +20,7 @@ from playground.app.model_picker.view import PickerView
 from playground.app.servers import Servers
 from playground.chat.template.thinking import AS_IT_LIKES
 from playground.errors import PlaygroundError
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.text_format import count, gigabytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message

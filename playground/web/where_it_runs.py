@@ -14,7 +14,7 @@ import gradio as gr
 
 from playground.app.model_picker.view import PickerView
 from playground.engine.zerogpu.gpu import ZeroGpu
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.llama.params import ALL_LAYERS, AUTOMATIC, CPU, ZEROGPU, DeviceChoice
 from playground.web.html.page import paragraph
 from playground.web.html.picker import gpu_rows

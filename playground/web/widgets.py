@@ -10,7 +10,7 @@ from typing import Final
 import gradio as gr
 
 from playground.chat.saved_chat import LARGEST_SEED, SAMPLING_RANGES, SHORTEST_REPLY
-from playground.engine.protocol import Sampling
+from playground.llama.sampling_extras import Sampling
 from playground.resources import asset
 from playground.web.streaming import Values
 

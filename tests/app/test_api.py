@@ -14,7 +14,7 @@ from playground.app.api import ApiService
 from playground.app.hub.service import HubService
 from playground.app.services import Services
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.models.hub.client import HubClient
 from playground.settings import load_settings
 from playground.web.api import offer_api

@@ -21,9 +21,10 @@ from playground.app.resumable import ResumableReplies
 from playground.app.services import Services
 from playground.chat.session import ChatSession, Instructions, read_instructions
 from playground.engine.local.load_queue import LoadStatus
-from playground.engine.protocol import GREEDY, Finished
+from playground.engine.protocol import Finished
 from playground.errors import DoesNotFit, RequestRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import GREEDY
 from playground.settings import load_settings
 from tests.support.status_messages import sentence
 

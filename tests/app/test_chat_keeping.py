@@ -16,11 +16,13 @@ from playground.chat.export import as_json, as_markdown
 from playground.chat.history import HistoryLimits
 from playground.chat.saved_chat import ChatSettings, growing_text
 from playground.chat.session import ChatSession, Instructions
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.engine.protocol import Finished
 from playground.errors import RequestRefused
 from playground.limits.limits import Limits
-from playground.limits.runs import Run, Runs, Visitor
+from playground.limits.run import Run
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from tests.support.scripted_engine import TIMINGS
 from tests.support.status_messages import sentence
 

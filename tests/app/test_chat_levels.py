@@ -20,8 +20,8 @@ from playground.chat.conversation import WrittenReply
 from playground.chat.history import HistoryLimits
 from playground.chat.saved_chat import read_saved_chat
 from playground.chat.session import ChatSession
-from playground.engine.protocol import GREEDY
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import GREEDY
 from playground.settings import load_settings
 from tests.support.status_messages import sentence
 

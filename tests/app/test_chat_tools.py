@@ -22,9 +22,9 @@ from playground.chat.export import as_json, as_markdown
 from playground.chat.history import HistoryLimits
 from playground.chat.saved_chat import read_saved_chat
 from playground.chat.session import ChatSession
-from playground.engine.protocol import GREEDY
 from playground.engine.reply_stream import ReplyStream
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import GREEDY
 from playground.settings import load_settings
 from tests.support.gguf_bytes import with_chat_template
 from tests.support.scripted_engine import ScriptedEngine

@@ -32,11 +32,13 @@ from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.first_difference import FirstDifference
-from playground.chat.template.render import Message
-from playground.engine.protocol import GREEDY, Finished, Token
+from playground.chat.template.message import Message
+from playground.engine.protocol import Finished, Token
 from playground.errors import PlaygroundError
 from playground.limits.limits import Limits
-from playground.limits.runs import Runs, Visitor
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import GREEDY
 from playground.models.hub.repository import HubFile, HubLevel, HubModel, Repository
 from playground.models.model_file import ModelFile
 from playground.quantize.quantize import quantize_file

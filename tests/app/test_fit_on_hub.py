@@ -12,7 +12,8 @@ from playground.app.fit import FitChoice, FitService, FitView
 from playground.app.hub.service import HubService
 from playground.app.services import Services
 from playground.fit.budget import Budget
-from playground.gguf.header import FileSource, read_header
+from playground.gguf.header import read_header
+from playground.gguf.reader import FileSource
 from playground.models.hub.client import HubClient, RetryPolicy
 from playground.settings import load_settings
 from tests.support.gguf_bytes import Blob, Slice

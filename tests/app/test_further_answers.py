@@ -15,11 +15,12 @@ from playground.app.model_picker.choice import ModelChoice
 from playground.chat.comparison import PaneResult
 from playground.chat.conversation import Conversation
 from playground.chat.prompts import load_comparison_prompts
-from playground.chat.template.render import Message
-from playground.engine.protocol import GREEDY, Finished, Memory, TokenScore
+from playground.chat.template.message import Message
+from playground.engine.protocol import Finished, Memory, TokenScore
 from playground.engine.timings import Timings
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.fidelity import fidelity_of
 from playground.models.model_file import ModelFile
 

@@ -12,10 +12,11 @@ from playground.app.messages import CLEAR, Notice
 from playground.app.models import InstalledModels, ModelsService
 from playground.app.services import Services
 from playground.engine.interface import Lease
-from playground.engine.local.pool import LoadStatus
+from playground.engine.local.load_queue import LoadStatus
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.limits import Limits
-from playground.limits.runs import Runs, Visitor
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from playground.llama.params import ContextParameters
 from playground.models.hub.download_queue import Download
 from playground.models.hub.repository import HubLevel

@@ -15,11 +15,11 @@ from playground.app.programs.service import NotForThis, ProgramModel, ProgramSer
 from playground.app.services import Services
 from playground.chat.programs.reply import ProgramRequest
 from playground.chat.template.message import Message
-from playground.engine.protocol import GREEDY
 from playground.engine.remote.registry import ServerRegistry
 from playground.errors import PlaygroundError, RequestRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.llama.params import DeviceChoice
+from playground.llama.sampling_extras import GREEDY
 from playground.quantize.quantize import quantize_file
 from playground.servers import RemoteServer
 from playground.settings import load_settings

@@ -24,7 +24,7 @@ from playground.app.services import Services
 from playground.chat.session import ChatSession
 from playground.errors import BadModelFile, DoesNotFit
 from playground.events import LineFormatter
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.settings import Settings, load_settings
 from playground.web.server import password
 from tests.support.log_lines import Log, written

@@ -26,9 +26,10 @@ from playground.chat.comparison import Mode
 from playground.chat.export import as_json, as_markdown
 from playground.chat.first_difference import NoDifference
 from playground.chat.session import ChatSession
-from playground.engine.protocol import GREEDY, Finished
+from playground.engine.protocol import Finished
 from playground.errors import ModelNotFound, RequestRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import GREEDY
 from playground.servers import read_server
 from playground.settings import load_settings
 from playground.web.html.compare import pane_line

@@ -12,7 +12,9 @@ import pytest
 from playground.app.resumable import ABSENCE_SECONDS, KEPT_SECONDS, MOST_ENDED_EACH, ResumableReplies
 from playground.errors import RequestRefused
 from playground.limits.limits import Limits
-from playground.limits.runs import Run, Runs, Visitor
+from playground.limits.run import Run
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 
 BEFORE, AFTER = Visitor("before the reload", "203.0.113.9"), Visitor("after the reload", "203.0.113.9")
 KEY, OTHER_KEY = "0" * 32, "1" * 32

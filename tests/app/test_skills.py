@@ -18,9 +18,9 @@ from playground.app.services import Services
 from playground.chat.history import HistoryLimits
 from playground.chat.saved_chat import read_saved_chat
 from playground.chat.session import ChatSession, Instructions
-from playground.engine.protocol import GREEDY
 from playground.errors import RequestRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import GREEDY
 from playground.settings import load_settings
 from playground.web.html.chat.skills import skill_chips, skill_grid
 

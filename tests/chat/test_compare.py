@@ -17,9 +17,10 @@ from playground.chat.first_difference import first_difference
 from playground.chat.prompts import COMPARISON_KINDS, load_comparison_prompts
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import GREEDY, Prefilled, Sampling
+from playground.engine.protocol import Prefilled
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY, Sampling
 from playground.models.model_file import ModelFile
 from playground.quantize.quantize import quantize_file
 

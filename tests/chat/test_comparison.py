@@ -25,19 +25,11 @@ from playground.chat.comparison_export import (
 )
 from playground.chat.conversation import Conversation
 from playground.chat.first_difference import are_comparable, first_difference, why_no_difference
-from playground.chat.template.render import Message
-from playground.engine.protocol import (
-    UNKNOWN_ID,
-    Alternative,
-    DeviceMemory,
-    Finished,
-    FinishReason,
-    Memory,
-    Sampling,
-    Token,
-)
+from playground.chat.template.message import Message
+from playground.engine.protocol import UNKNOWN_ID, Alternative, DeviceMemory, Finished, FinishReason, Memory, Token
 from playground.fit.plan import MemoryPlan, Part
 from playground.llama.params import ContextParameters, Placement
+from playground.llama.sampling_extras import Sampling
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
 from playground.models.model_file import ModelFile

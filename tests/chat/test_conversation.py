@@ -8,9 +8,10 @@ import pytest
 
 from playground.chat.conversation import Conversation, stream_reply
 from playground.chat.history import HistoryLimits
-from playground.chat.template.render import Message
-from playground.engine.protocol import GREEDY, Finished, FinishReason, Prefilled, Token
+from playground.chat.template.message import Message
+from playground.engine.protocol import Finished, FinishReason, Prefilled, Token
 from playground.errors import ModelStopped, RequestRefused, TemplateRefused
+from playground.llama.sampling_extras import GREEDY
 from tests.support.scripted_engine import ScriptedEngine
 
 HI, HELLO = Message("user", "Hi"), Message("assistant", "Hello!", "A greeting.")

@@ -8,8 +8,9 @@ from dataclasses import replace
 from playground.chat.conversation import Conversation
 from playground.chat.export import Transcript, as_json, as_markdown
 from playground.chat.prompts import load_example_prompts
-from playground.chat.template.render import Message
-from playground.engine.protocol import Finished, Sampling
+from playground.chat.template.message import Message
+from playground.engine.protocol import Finished
+from playground.llama.sampling_extras import Sampling
 from tests.support.scripted_engine import TIMINGS
 
 CODE = "Here:\n\n```python\nprint('#1')\n```\nDone."

@@ -9,11 +9,11 @@ import pytest
 
 from playground.chat.conversation import Conversation, ReplyUpdate, stream_reply
 from playground.chat.prompts import load_example_prompts
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.engine.interface import Engine
 from playground.engine.local.client import loaded_engine
-from playground.engine.protocol import GREEDY
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 
 from playground import events
 from playground.chat.conversation import Conversation, stream_reply
-from playground.engine.protocol import GREEDY
 from playground.errors import ModelStopped, RequestRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import GREEDY
 from tests.support.log_lines import Log, written
 from tests.support.scripted_engine import TIMINGS, ScriptedEngine
 

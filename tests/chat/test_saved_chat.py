@@ -19,10 +19,11 @@ from playground.chat.saved_chat import (
     read_stored_settings,
 )
 from playground.chat.session import ChatSession, Instructions, ModelUsed
-from playground.chat.template.render import Message
-from playground.engine.protocol import Finished, Sampling
+from playground.chat.template.message import Message
+from playground.engine.protocol import Finished
 from playground.errors import RequestRefused
 from playground.llama.params import DeviceChoice
+from playground.llama.sampling_extras import Sampling
 from tests.support.scripted_engine import TIMINGS
 
 LIMITS = HistoryLimits(messages=6, message_characters=1000, all_characters=4000)

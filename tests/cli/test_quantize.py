@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from playground.__main__ import main
-from playground.gguf.header import FileSource, read_header
+from playground.gguf.header import read_header
+from playground.gguf.reader import FileSource
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,6 @@ from playground.engine.protocol import (
     Memory,
     Prefilled,
     Queued,
-    Sampling,
     Score,
     Scored,
     ScoringEnded,
@@ -36,7 +35,7 @@ from playground.engine.protocol import (
 )
 from playground.engine.timings import Timings
 from playground.llama.params import ContextParameters
-from playground.llama.sampling_extras import SamplingExtras, ThinkingLimit
+from playground.llama.sampling_extras import Sampling, SamplingExtras, ThinkingLimit
 
 CERTAIN, IMPOSSIBLE = Alternative(5, "ü", 0.0), Alternative(6, "", float("-inf"))
 COMMANDS: list[Command] = [

@@ -19,7 +19,8 @@ import pytest
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
 from playground.fit.planner import Planner
-from playground.gguf.header import FileSource, read_header, write_stand_in
+from playground.gguf.header import read_header, write_stand_in
+from playground.gguf.reader import FileSource
 from playground.llama.params import ContextParameters
 from playground.models.catalog import Blueprint, load_catalog
 

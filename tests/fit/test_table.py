@@ -22,8 +22,9 @@ from playground.fit.table import (
     table_contexts,
     usable_of,
 )
-from playground.gguf.header import FileSource, read_header
+from playground.gguf.header import read_header
 from playground.gguf.levels import FULL_TABLE_LEVELS, SHORT_TABLE_LEVELS, nominal_bits
+from playground.gguf.reader import FileSource
 from playground.llama.params import ContextParameters
 from playground.models.catalog import CatalogModel, load_catalog
 from playground.models.library import Library

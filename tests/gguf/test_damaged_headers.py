@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from playground.errors import BadModelFile
-from playground.gguf.header import BytesSource, FileSource, read_header
-from playground.gguf.reader import LARGEST_HEADER_BYTES, LARGEST_WINDOW_BYTES
+from playground.gguf.header import read_header
+from playground.gguf.reader import LARGEST_HEADER_BYTES, LARGEST_WINDOW_BYTES, BytesSource, FileSource
 from tests.support.model_bytes import (
     ARCHITECTURE,
     ARRAY,

@@ -11,17 +11,9 @@ import numpy as np
 import pytest
 
 from playground.errors import BadModelFile
-from playground.gguf.header import (
-    BytesSource,
-    FileSource,
-    GgufHeader,
-    LongArray,
-    check_chat_model,
-    merge_shards,
-    read_header,
-    write_stand_in,
-)  # fmt: skip
+from playground.gguf.header import GgufHeader, check_chat_model, merge_shards, read_header, write_stand_in
 from playground.gguf.kinds import embeds_by_last_token
+from playground.gguf.reader import BytesSource, FileSource, LongArray
 from tests.support.model_bytes import (
     ARCHITECTURE,
     ARRAY,

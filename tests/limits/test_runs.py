@@ -8,9 +8,10 @@ from __future__ import annotations
 import pytest
 
 from playground.errors import RequestRefused
-from playground.limits.addresses import address_of
 from playground.limits.limits import Limits
-from playground.limits.runs import GRACE_SECONDS, Runs, Visitor, Work
+from playground.limits.run import GRACE_SECONDS, Work
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor, address_of
 from playground.settings import load_settings
 
 ANNA, BEN = Visitor("a", "198.51.100.1"), Visitor("b", "198.51.100.2")

@@ -12,10 +12,11 @@ import pytest
 from playground.chat.conversation import Conversation
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import GREEDY, Finished
+from playground.engine.protocol import Finished
 from playground.errors import PlaygroundError
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.fidelity import (
     Fidelity,
     FidelityProgress,

@@ -10,12 +10,13 @@ import pytest
 
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import GREEDY, Finished
+from playground.engine.protocol import Finished
 from playground.fit.planner import Planner
 from playground.gguf.tensors import TensorType
 from playground.gguf.weight_use import TokenWork
 from playground.llama.kernel_speed import measure_kernels
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.forecast import Forecast, SpeedForecaster
 
 GB = 10**9

@@ -16,10 +16,10 @@ import pytest
 from playground.app.measure.service import MeasureService, plan_of, store_of
 from playground.app.services import Services
 from playground.engine.local.load_queue import LoadedModel, ModelKey, State, Waiting
-from playground.engine.protocol import GREEDY
 from playground.errors import RequestRefused
 from playground.llama.model import LlamaModel
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.answers.grid import answer_grid
 from playground.measure.export import export_json
 from playground.measure.plan import MeasurementPlan

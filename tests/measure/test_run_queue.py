@@ -10,7 +10,8 @@ import pytest
 
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.limits import Limits
-from playground.limits.runs import Runs, Visitor
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from playground.measure.plan import MeasurementPlan
 from playground.measure.run import RunProgress
 from playground.measure.run_queue import RunQueue

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from playground.engine.local.client import LocalEngine, loaded_engine
-from playground.engine.protocol import GREEDY, Finished
+from playground.engine.protocol import Finished
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prompt_with_tokens, speed_steps
 
 

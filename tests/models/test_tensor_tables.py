@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from playground.gguf.header import FileSource, read_header
+from playground.gguf.header import read_header
+from playground.gguf.reader import FileSource
 from playground.gguf.tensors import TensorType
 from playground.llama.log import LlamaLog
 from playground.models.catalog import CatalogModel, load_catalog

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from playground.errors import BadModelFile, ModelNotFound, PlaygroundError
-from playground.gguf.header import FileSource, GgufHeader, read_header
+from playground.gguf.header import GgufHeader, read_header
+from playground.gguf.reader import FileSource
 from playground.machine.files import unfinished_file
 from playground.quantize.quantize import (
     QuantizationProgress,

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from playground.gguf.header import FileSource, GgufHeader, TensorInfo, read_header
+from playground.gguf.header import GgufHeader, read_header
+from playground.gguf.reader import FileSource
+from playground.gguf.tensors import TensorInfo
 
 _UINT16, _UINT32, _INT32, _BOOL, _STRING = 2, 4, 5, 7, 8  # GGUF's numbers for the types of values
 _ALIGNMENT = 32  # bytes; GGUF's default

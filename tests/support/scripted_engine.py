@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from playground.engine.protocol import Finished, FinishReason, Loaded, Memory, Prefilled, Sampling, Token
+from playground.engine.protocol import Finished, FinishReason, Loaded, Memory, Prefilled, Token
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.engine.timings import Timings
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
+from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 TIMINGS = Timings(0.0, 12, 4, 300.0, 0.34, 512, 12.3, 42.0, 2)
 

@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from playground.engine.protocol import GREEDY, Finished, Remark, Token
+from playground.engine.protocol import Finished, Remark, Token
 from playground.engine.zerogpu.gpu_function import declare_gpu_function
+from playground.llama.sampling_extras import GREEDY
 from tests.support.zerogpu_service import libraries, visitors_token, zerogpu_service
 
 PROMPT = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"

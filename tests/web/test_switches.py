@@ -21,14 +21,15 @@ from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.comparison import PaneResult
 from playground.chat.conversation import Conversation
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.engine.local.memory_reservation import MemoryReservation
-from playground.engine.protocol import GREEDY, Finished, Token
+from playground.engine.protocol import Finished, Token
 from playground.engine.timings import Timings
 from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.budget import Budget
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.models.catalog import load_catalog
 from playground.models.hub.client import HubClient
 from playground.models.hub.names import repository_filter

@@ -20,12 +20,15 @@ from playground.app.model_picker.service import ModelPickerService
 from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.session import ChatSession
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import GREEDY, Queued
+from playground.engine.protocol import Queued
 from playground.limits.limits import Limits
-from playground.limits.runs import GRACE_SECONDS, Runs, Visitor
+from playground.limits.run import GRACE_SECONDS
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import GREEDY
 from playground.settings import load_settings
 from tests.support.status_messages import sentence
 

@@ -23,9 +23,10 @@ from playground.chat.saved_chat import (
     read_stored_settings,
 )
 from playground.chat.session import ChatSession
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.errors import PlaygroundError, RequestRefused
-from playground.limits.runs import Runs, Visitor
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from playground.text_format import counted
 
 TOO_LONG: Final = "too long"  # what a browser keeps in place of a chat for which it has no room

@@ -15,11 +15,14 @@ from playground.app.model_picker.service import ModelPickerService
 from playground.chat.session import ChatSession
 from playground.chat.template.message import Message
 from playground.engine.interface import Lease
-from playground.engine.local.pool import LoadStatus, ModelLease, ModelPool
+from playground.engine.local.lease import ModelLease
+from playground.engine.local.load_queue import LoadStatus
+from playground.engine.local.pool import ModelPool
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.zerogpu.engine import ZeroGpuLease
 from playground.engine.zerogpu.gpu import ZeroGpu
-from playground.limits.runs import Run, Visitor
+from playground.limits.run import Run
+from playground.limits.visitor import Visitor
 from playground.models.model_file import ModelFile
 from playground.settings import Settings
 

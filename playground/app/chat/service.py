@@ -43,7 +43,8 @@ from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import Finished, Queued, Remark, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import DoesNotFit, PlaygroundError, RequestRefused
-from playground.limits.runs import Run, Visitor, Work
+from playground.limits.run import Run, Work
+from playground.limits.visitor import Visitor
 from playground.models.model_file import ModelFile
 from playground.settings import Settings
 

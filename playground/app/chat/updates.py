@@ -10,12 +10,13 @@ from playground.app.messages import CutShortBy, StatusMessage, WorkProgress, log
 from playground.app.model_picker.choice import ModelChoice
 from playground.chat.session import ChatSession
 from playground.chat.speed_trace import SpeedTrace
-from playground.chat.template.render import Message
-from playground.engine.protocol import Event, Memory, Sampling
+from playground.chat.template.message import Message
+from playground.engine.protocol import Event, Memory
 from playground.engine.timings import Timings
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import Sampling
 from playground.text_format import counted
 
 Phase = Literal["rest", "loading", "replying"]

@@ -17,12 +17,13 @@ from playground.chat.comparison import MeasurementNoise, Mode, Pane, PaneResult
 from playground.chat.conversation import Conversation
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.saved_chat import growing_text, read_growing_reply
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.chat.template.thinking import AS_IT_LIKES
-from playground.engine.protocol import GREEDY, Finished, Sampling
+from playground.engine.protocol import Finished
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import RequestRefused
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY, Sampling
 from playground.measure.votes import BALLOT_WORDS, Contestant, Preference, Vote, read_ballot
 from playground.models.model_file import ModelFile
 

@@ -16,7 +16,7 @@ from playground.app.compare.result import ResultFacts
 from playground.app.compare.updates import PaneState, marked_states
 from playground.chat.answer_checks import check_answer
 from playground.chat.prompts import find_comparison_prompt
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.measure.fidelity import Fidelity
 from playground.resources import asset
 

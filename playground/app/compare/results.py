@@ -20,7 +20,7 @@ from playground.app.compare.updates import (
     update_at_rest,
 )
 from playground.errors import PlaygroundError
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.models.model_file import ModelFile
 
 

@@ -11,7 +11,7 @@ from playground.app.compare.updates import CompareUpdate, PanePreparing, PaneSta
 from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, CutShortBy, Notice, StatusMessage, WorkProgress
 from playground.app.model_picker.choice import ModelChoice
 from playground.chat.comparison import Pane, PaneResult, PaneUpdate, TurnsReason
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.engine.protocol import Event, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError

@@ -29,7 +29,9 @@ from playground.chat.comparison import (
     noise_of,
 )
 from playground.errors import PlaygroundError
-from playground.limits.runs import Run, Runs, Visitor
+from playground.limits.run import Run
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from playground.measure.fidelity import Fidelity, FidelityProgress, score_answer
 
 MEASURING: Final = f"{PLACE} measuring"  # what goes on by itself, and ends when the visitor does something

@@ -51,8 +51,8 @@ from playground.chat.history import HistoryLimits, check_chat
 from playground.engine.protocol import Queued
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
-from playground.limits.run import StoppedBy
-from playground.limits.runs import Run, Visitor
+from playground.limits.run import Run, StoppedBy
+from playground.limits.visitor import Visitor
 from playground.measure.votes import Pair, VoteStore
 from playground.models.file_records import FileChecksums
 from playground.models.model_file import ModelFile

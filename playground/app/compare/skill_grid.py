@@ -20,7 +20,8 @@ from playground.chat.history import check_chat, checked_text
 from playground.chat.session import Instructions
 from playground.engine.protocol import Event, Finished, Prefilled, Queued
 from playground.errors import PlaygroundError, RequestRefused
-from playground.limits.runs import Run, Visitor
+from playground.limits.run import Run
+from playground.limits.visitor import Visitor
 from playground.models.model_file import readable_name
 
 _WAITS: Final = "waiting"

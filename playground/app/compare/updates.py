@@ -21,10 +21,10 @@ from playground.chat.comparison import (
 )
 from playground.chat.first_difference import FirstDifference, NoDifference, first_difference, why_no_difference
 from playground.chat.prompts import find_comparison_prompt
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.engine.protocol import Event, Finished
 from playground.errors import PlaygroundError
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.measure.fidelity import Fidelity
 from playground.measure.votes import Pair, Tally
 

@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 
 from playground.errors import PlaygroundError
-from playground.gguf.header import FileSource, read_header
+from playground.gguf.header import read_header
+from playground.gguf.reader import FileSource
 from playground.gguf.rounding import (
     ALL_BITS,
     BLOCK,

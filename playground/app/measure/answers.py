@@ -12,7 +12,8 @@ from typing import Literal
 
 from playground.app.compare.updates import VoteTallies
 from playground.errors import PlaygroundError, RequestRefused
-from playground.limits.runs import Runs, Visitor
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from playground.measure.answers.export import grid_as_json, grid_as_markdown, grid_tallies
 from playground.measure.answers.grid import (
     AnswerGrid,

@@ -19,7 +19,7 @@ from playground.app.services import Services
 from playground.engine.local.reference_file import row_bytes
 from playground.engine.local.scoring import SPARE_DISK_BYTES
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.llama.params import AUTOMATIC, CPU, ContextParameters, DeviceChoice
 from playground.machine.files import free_disk_bytes
 from playground.measure.export import read_export

@@ -15,7 +15,8 @@ from playground.app.model_picker.choice import LevelRow
 from playground.errors import PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
 from playground.gguf.levels import find_level
-from playground.limits.runs import Runs, Visitor
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from playground.llama.cpu_kernels import speed_note
 from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs

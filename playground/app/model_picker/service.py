@@ -22,7 +22,8 @@ from playground.errors import ModelNotFound, PlaygroundError
 from playground.fit.budget import Budget
 from playground.fit.planner import Planner
 from playground.gguf.levels import DEFAULT_LEVELS
-from playground.limits.runs import Runs, Visitor
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from playground.llama.params import ContextParameters
 from playground.measure.forecast import READING_SPEED, SpeedForecaster
 from playground.models.library import Library

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from playground.chat.programs.reply import ReplyPiece
 from playground.engine.protocol import Token
-from playground.limits.runs import Run
+from playground.limits.run import Run
 from playground.llama.params import DeviceChoice
 
 

@@ -20,10 +20,11 @@ from playground.chat.conversation import Conversation
 from playground.chat.first_difference import FirstDifference, first_difference
 from playground.chat.programs.reply import ProgramRequest, ReplyPiece
 from playground.chat.template.message import ToolCall
-from playground.engine.protocol import Finished, Sampling, Token
+from playground.engine.protocol import Finished, Token
 from playground.errors import PlaygroundError, RequestRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.llama.params import DeviceChoice
+from playground.llama.sampling_extras import Sampling
 
 PREFIX: Final = "compare:"
 ALTERNATIVES: Final = 5  # with each token, to tell how probable each model held the other's choice

@@ -18,11 +18,12 @@ from playground.app.programs.pairs import AgentAnswer, AgentPair, AgentPairs, co
 from playground.app.services import Services
 from playground.chat.programs.embeddings import stream_embeddings
 from playground.chat.programs.reply import ProgramRequest, ReplyPiece, stream_choices
+from playground.engine.local.lease import ModelLease
 from playground.engine.local.load_queue import LoadedModel
-from playground.engine.local.pool import ModelLease
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.gguf.kinds import embeds_by_last_token
-from playground.limits.runs import Run, Visitor
+from playground.limits.run import Run
+from playground.limits.visitor import Visitor
 from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters, DeviceChoice, Embeds
 from playground.models.model_file import ModelFile
 

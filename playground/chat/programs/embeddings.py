@@ -9,7 +9,7 @@ from playground.chat.programs.reply import ReplyPiece
 from playground.engine.local.client import LocalEngine
 from playground.engine.protocol import Embedded
 from playground.errors import PlaygroundError, TextTooLong
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 
 
 def stream_embeddings(

@@ -21,10 +21,10 @@ from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.thought_marks import PAIRS, mark_at_end
 from playground.engine.interface import Engine, EventStream
-from playground.engine.protocol import Embedded, Event, Finished, Prefilled, Sampling, Token
+from playground.engine.protocol import Embedded, Event, Finished, Prefilled, Token
 from playground.errors import PromptTooLong, RequestRefused, TemplateRefused
-from playground.limits.runs import Visitor
-from playground.llama.sampling_extras import NO_EXTRAS, SamplingExtras
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 ToolChoice = Literal["auto", "none", "required"]
 

@@ -47,8 +47,6 @@ from playground.machine.disks import disk_read_speed
 
 NO_FILE: Final = Path()  # shares no memory with a loaded model
 
-__all__ = ["NO_FILE", "LoadStatus", "LoadTime", "LoadedModel", "ModelKey", "ModelLease", "ModelPool", "Waiting"]
-
 _REPORT_SECONDS: Final = 0.2  # how often a caller gets the progress of a load, changed or not
 _RETRY_SECONDS: Final = 1.0  # how often a waiting load looks for memory that other programs have freed
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from playground.engine.protocol import UNKNOWN_ID, Event, Finished, FinishReason, Prefilled, Sampling, Token
+from playground.engine.protocol import UNKNOWN_ID, Event, Finished, FinishReason, Prefilled, Token
 from playground.engine.remote.client import Connection, RequestAborted, ServerClient, TooMuchAsked
 from playground.engine.remote.errors import gave_up, interrupted, lost_connection, not_compatible
 from playground.engine.remote.protocol import (
@@ -34,6 +34,7 @@ from playground.engine.remote.protocol import (
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.engine.timings import Timings
 from playground.errors import PlaygroundError, RemoteProblem
+from playground.llama.sampling_extras import Sampling
 
 REQUEST: Final = 1  # each reply has a stream of its own, so the number means nothing
 _LONGEST_REPLY: Final = 4_000_000  # characters

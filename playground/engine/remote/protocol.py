@@ -23,7 +23,8 @@ from pydantic import (
     model_validator,
 )
 
-from playground.engine.protocol import UNKNOWN_ID, Alternative, FinishReason, Sampling
+from playground.engine.protocol import UNKNOWN_ID, Alternative, FinishReason
+from playground.llama.sampling_extras import Sampling
 
 MOST_MODELS: Final = 200  # of one server's list
 LONGEST_MODEL_ID: Final = 300  # characters; some servers call a model by the path of its file

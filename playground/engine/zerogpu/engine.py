@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.pool import ModelLease
+from playground.engine.local.lease import ModelLease
 from playground.engine.pipe import decode_event
 from playground.engine.protocol import (
     Event,

@@ -19,9 +19,10 @@ from playground.chat.template.message import MalformedCall, Message, ToolCall
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.arguments import CallRefused
 from playground.engine.local.client import LocalEngine
-from playground.engine.protocol import GREEDY, Finished, Token
+from playground.engine.protocol import Finished, Token
 from playground.engine.remote.engine import RemoteEngine
 from playground.errors import ModelStopped, PlaygroundError, RemoteProblem
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.abilities.instruction_checks import follows_loosely, follows_strictly
 from playground.measure.abilities.tool_calls import ReadCall, problem_of, read_call, tool_prompt
 from playground.measure.abilities.tools import TOOLS, run_tool

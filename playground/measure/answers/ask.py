@@ -10,7 +10,8 @@ from playground.chat.answer_checks import check_answer
 from playground.chat.conversation import Conversation, stream_reply
 from playground.chat.template.thinking import ThinkingChoice
 from playground.engine.local.client import LocalEngine
-from playground.engine.protocol import GREEDY, Finished
+from playground.engine.protocol import Finished
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.answers.prompts import AnsweredPrompt
 
 AskedAnswer = tuple[dict[str, Any], dict[str, Any]]  # the figures of a Measurement, and its one detail

@@ -18,11 +18,13 @@ from typing import Any
 from playground.chat.conversation import Conversation, fitting_prompt, stream_reply
 from playground.chat.template.thinking import ThinkingChoice
 from playground.engine.local.client import LocalEngine
-from playground.engine.local.pool import ModelLease, ModelPool
-from playground.engine.protocol import GREEDY, Scored, TokenScore
+from playground.engine.local.lease import ModelLease
+from playground.engine.local.pool import ModelPool
+from playground.engine.protocol import Scored, TokenScore
 from playground.engine.remote.registry import ServerRegistry
 from playground.errors import RemoteProblem
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.machine.files import unfinished_file
 from playground.measure.answers.prompts import AnsweredPrompt
 from playground.measure.fidelity import proportion

@@ -14,15 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from playground.errors import BadModelFile, HubProblem
-from playground.gguf.header import (
-    BytesSource,
-    FileSource,
-    GgufHeader,
-    check_chat_model,
-    merge_shards,
-    read_header,
-    write_stand_in,
-)
+from playground.gguf.header import GgufHeader, check_chat_model, merge_shards, read_header, write_stand_in
+from playground.gguf.reader import BytesSource, FileSource
 from playground.machine.files import write_remedy
 from playground.models.hub.client import HubClient, RetryPolicy
 from playground.models.hub.repository import HubFile, HubLevel

@@ -17,7 +17,8 @@ from typing import BinaryIO, Final, Literal, Protocol
 from filelock import FileLock, Timeout
 
 from playground.errors import BadModelFile, HubProblem, PlaygroundError
-from playground.gguf.header import FileSource, GgufHeader, read_header
+from playground.gguf.header import GgufHeader, read_header
+from playground.gguf.reader import FileSource
 from playground.machine.files import DISK_FULL_ERRORS, free_disk_bytes
 from playground.models.hub.cache import RepoCache
 from playground.models.hub.client import CancelToken, HubClient, RetryPolicy

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from playground.app.messages import CutShortBy, WorkProgress
     from playground.chat.session import Instructions
     from playground.chat.speed_trace import SpeedTrace
-    from playground.chat.template.render import Message
+    from playground.chat.template.message import Message
 
 _ORIGINAL: Final = "<!--written:"  # begins the comment that holds a message as it was written
 CURVE_WIDTH, CURVE_HEIGHT = 64, 20  # pixels

@@ -21,7 +21,7 @@ from playground.app.services import Services
 from playground.engine.local.load_queue import State
 from playground.engine.protocol import FinishReason
 from playground.events import Fields
-from playground.limits.runs import Work
+from playground.limits.run import Work
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -20,7 +20,8 @@ import gradio as gr
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from playground.limits.runs import Runs, Via, Visitor
+from playground.limits.runs import Runs
+from playground.limits.visitor import Via, Visitor
 from playground.machine.malloc import release_free_pages
 from playground.web.gradio_private import (
     forget_session,

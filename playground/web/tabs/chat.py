@@ -19,8 +19,8 @@ from playground.app.model_picker.choice import ModelChoice
 from playground.chat.export import as_json, as_markdown
 from playground.chat.saved_chat import growing_text
 from playground.chat.session import ChatSession
-from playground.chat.template.render import Message
-from playground.limits.runs import Visitor
+from playground.chat.template.message import Message
+from playground.limits.visitor import Visitor
 from playground.web.html.loaded_models import loaded_models_card
 from playground.web.html.page import status_message
 from playground.web.html.reply import (

@@ -26,7 +26,7 @@ from playground.app.resumable import read_key
 from playground.chat.saved_chat import ChatSettings
 from playground.chat.session import ChatSession
 from playground.errors import RequestRefused
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.web.html.page import notice, status_message
 from playground.web.model_picker import nothing_new, picker_views
 from playground.web.server.sessions import visitor_of

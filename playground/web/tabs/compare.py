@@ -18,8 +18,8 @@ from playground.app.compare.setup import LinkedSetup
 from playground.app.compare.updates import ComparedAnswers, CompareUpdate, PaneState
 from playground.app.resumable import read_key
 from playground.chat.prompts import ComparisonPrompt, find_comparison_prompt
-from playground.engine.protocol import Sampling
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
+from playground.llama.sampling_extras import Sampling
 from playground.web.html.compare import tally_table
 from playground.web.html.compare_result import result_section
 from playground.web.html.page import error_card, status_message

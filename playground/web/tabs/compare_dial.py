@@ -18,7 +18,7 @@ from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.service import CompareService
 from playground.app.compare.setup import CompareSetup
 from playground.app.messages import log_refusal
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.models.model_file import readable_name
 from playground.web.html.compare import outlook_line, tally_table
 from playground.web.html.dial import dial_rows, dial_value, no_dial

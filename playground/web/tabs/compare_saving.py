@@ -12,7 +12,7 @@ from playground.app.compare.service import CompareService
 from playground.app.compare.setup import link_query
 from playground.app.messages import WorkProgress, log_refusal
 from playground.errors import PlaygroundError
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.web.html.page import error_card, status_message
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.compare_layout import CompareTab

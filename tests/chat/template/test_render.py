@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from playground.chat.template.render import ChatTemplate, Message, chat_template
+from playground.chat.template.message import Message
+from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.template.thinking import ThinkingChoice
 from playground.errors import TemplateRefused
-from playground.gguf.header import FileSource, read_header
+from playground.gguf.header import read_header
+from playground.gguf.reader import FileSource
 
 SYSTEM = Message("system", "Be brief.")
 HI = Message("user", "Hi")

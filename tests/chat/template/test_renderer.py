@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from playground.chat.template.render import ChatTemplate, Message
+from playground.chat.template.message import Message
+from playground.chat.template.render import ChatTemplate
 from playground.chat.template.renderer_process import MODULE, TemplateLimits, TemplateRenderer
 from playground.errors import PlaygroundError, TemplateRefused
 from playground.machine.child_process import ChildProcess

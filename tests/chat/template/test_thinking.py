@@ -12,8 +12,9 @@ from playground.chat.conversation import Conversation, ReplyUpdate, stream_reply
 from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice, thinking_choices
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.protocol import GREEDY, Loaded
+from playground.engine.protocol import Loaded
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 
 OPENS_THOUGHTS = (
     "{% for message in messages %}{{ '<|im_start|>' ~ message.role ~ '\\n' ~ message.content ~ '<|im_end|>\\n' }}"

@@ -10,14 +10,16 @@ import psutil
 import pytest
 
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.local.pool import ModelLease, ModelPool
-from playground.engine.protocol import GREEDY, Finished, Token
+from playground.engine.local.lease import ModelLease
+from playground.engine.local.pool import ModelPool
+from playground.engine.protocol import Finished, Token
 from playground.errors import DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.budget import Budget
 from playground.fit.planner import PlacedPlan, Planner
 from playground.fit.verdict import judge
 from playground.llama.devices import DeviceReader, read_devices
 from playground.llama.params import ALL_LAYERS, ContextParameters, DeviceChoice
+from playground.llama.sampling_extras import GREEDY
 from tests.conftest import GPU, ONLY_ON_STAND_INS, Gpus
 
 RAM = 8 << 30

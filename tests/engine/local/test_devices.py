@@ -10,12 +10,13 @@ import pytest
 
 from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.protocol import GREEDY, Finished, Token
+from playground.engine.protocol import Finished, Token
 from playground.errors import DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.devices import read_devices
 from playground.llama.params import ALL_LAYERS, CPU_ONLY, MOST_CONTEXT, ContextParameters, Placement
+from playground.llama.sampling_extras import GREEDY
 from tests.conftest import GPU, ONLY_ON_STAND_INS, Gpus
 
 MIB = 1 << 20

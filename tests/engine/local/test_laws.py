@@ -12,9 +12,10 @@ import pytest
 
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.protocol import GREEDY, Event, Finished, Prefilled, Queued, Sampling, Token
+from playground.engine.protocol import Event, Finished, Prefilled, Queued, Token
 from playground.errors import BadModelFile, ModelStopped, PlaygroundError
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY, Sampling
 
 QUESTIONS = [
     "What is 2+2?",

@@ -18,14 +18,16 @@ import pytest
 
 from playground.engine.local.client import WORKER
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.local.load_queue import PooledModel
+from playground.engine.local.lease import ModelLease
+from playground.engine.local.load_queue import LoadStatus, ModelKey, PooledModel
 from playground.engine.local.memory_reservation import MemoryReservation
-from playground.engine.local.pool import LoadStatus, ModelKey, ModelLease, ModelPool
-from playground.engine.protocol import GREEDY, Finished, Token
+from playground.engine.local.pool import ModelPool
+from playground.engine.protocol import Finished, Token
 from playground.errors import BadModelFile, DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.machine.memory import read_process_memory
 
 SMALL = ContextParameters(512, slots=1)

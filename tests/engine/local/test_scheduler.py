@@ -10,8 +10,8 @@ import pytest
 from playground.engine.local.eta import REMEMBERED, EtaEstimator
 from playground.engine.local.prompt_pieces import CPU_PIECES, GPU_PIECES
 from playground.engine.local.scheduler import Scheduler
-from playground.engine.protocol import GREEDY, Failed, Finished, Generate, Prefilled, Queued, Token
-from playground.llama.sampling_extras import SamplingExtras, ThinkingLimit
+from playground.engine.protocol import Failed, Finished, Generate, Prefilled, Queued, Token
+from playground.llama.sampling_extras import GREEDY, SamplingExtras, ThinkingLimit
 from tests.support.scripted_decoder import ScriptedDecoder
 
 E = TypeVar("E")

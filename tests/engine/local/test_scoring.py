@@ -17,7 +17,6 @@ from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.local.reference_file import kl_divergence
 from playground.engine.local.scoring import Scorer, chunks, divide_text
 from playground.engine.protocol import (
-    GREEDY,
     BriefScores,
     Event,
     Failed,
@@ -31,6 +30,7 @@ from playground.engine.protocol import (
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
 from playground.llama.params import SCORED_ROWS, ContextParameters
+from playground.llama.sampling_extras import GREEDY
 
 LETTERS = "abcdefghij"
 PROSE = ("The ferry leaves at six, when the lamps are still lit. " * 12).strip()

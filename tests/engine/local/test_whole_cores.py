@@ -10,8 +10,9 @@ import pytest
 
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.protocol import Finished, Sampling, Scored, Token
+from playground.engine.protocol import Finished, Scored, Token
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import Sampling
 
 STORY = "The ferry leaves at six, when the lamps along the quay are still lit and the gulls are asleep. " * 25
 WARM = Sampling(temperature=1.0, seed=3)

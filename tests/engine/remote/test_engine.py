@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from playground.engine.protocol import GREEDY, UNKNOWN_ID, Event, Finished, Prefilled, Sampling, Token
+from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Prefilled, Token
 from playground.engine.remote.client import ServerClient
 from playground.engine.remote.engine import RemoteEngine, RemoteReply
 from playground.engine.remote.protocol import Chunk, RemoteModel
 from playground.engine.remote.registry import FRESH_SECONDS, ServerRegistry
 from playground.errors import PlaygroundError, RemoteProblem, RequestRefused
+from playground.llama.sampling_extras import GREEDY, Sampling
 from playground.servers import RemoteServer, read_server
 from tests.support.server_process import ALIAS, ServerProcess
 from tests.support.server_process import KEY as SERVER_KEY

@@ -10,12 +10,13 @@ import pytest
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.pipe import encode_event
-from playground.engine.protocol import GREEDY, Event, Failed, Finished, Remark, Token
+from playground.engine.protocol import Event, Failed, Finished, Remark, Token
 from playground.engine.zerogpu.engine import ZeroGpuEngine
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.engine.zerogpu.gpu_function import GpuFunction, GpuJob
 from playground.errors import PlaygroundError
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from tests.support.scripted_engine import TIMINGS
 from tests.support.zerogpu_service import libraries
 

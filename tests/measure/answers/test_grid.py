@@ -11,7 +11,8 @@ import pytest
 from playground.app.compare.updates import VoteTallies
 from playground.app.measure.answers import AnswerGrids
 from playground.errors import RequestRefused
-from playground.limits.runs import Runs, Visitor
+from playground.limits.runs import Runs
+from playground.limits.visitor import Visitor
 from playground.measure.answers.export import grid_as_json, grid_as_markdown
 from playground.measure.answers.grid import answer_grid, ballot_papers, equal_answers
 from playground.measure.answers.prompts import MOST_PROMPTS, our_prompts, prompt_lines, prompts_digest

@@ -14,7 +14,8 @@ import pytest
 from huggingface_hub import constants
 
 from playground.errors import BadModelFile, HubProblem
-from playground.gguf.header import FileSource, read_header
+from playground.gguf.header import read_header
+from playground.gguf.reader import FileSource
 from playground.models.hub.client import HubClient, RetryPolicy
 from playground.models.hub.errors import HubRequest, describe_error
 from playground.models.hub.headers import HubHeaders

@@ -18,7 +18,8 @@ from filelock import FileLock
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from playground.errors import ModelNotFound, PlaygroundError
-from playground.gguf.header import FileSource, read_header
+from playground.gguf.header import read_header
+from playground.gguf.reader import FileSource
 from playground.models.hub.cache import RepoCache
 from playground.models.hub.client import CancelToken, HubClient
 from playground.models.hub.download_queue import Download, DownloadQueue, _SpeedMeter

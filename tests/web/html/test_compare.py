@@ -26,11 +26,12 @@ from playground.app.compare.updates import (
 )
 from playground.chat.comparison import MeasurementNoise, PaneResult
 from playground.chat.conversation import Conversation
-from playground.chat.template.render import Message
-from playground.engine.protocol import GREEDY, Alternative, Finished, Memory, Token, TokenScore
+from playground.chat.template.message import Message
+from playground.engine.protocol import Alternative, Finished, Memory, Token, TokenScore
 from playground.engine.timings import Timings
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
+from playground.llama.sampling_extras import GREEDY
 from playground.measure.fidelity import Fidelity, fidelity_of
 from playground.measure.votes import Contestant, Pair, Tally
 from playground.models.model_file import ModelFile

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from playground.app.chat.updates import ContextUse, LoadReport, ReplyDetails
 from playground.app.messages import WorkProgress
 from playground.chat.speed_trace import MOST_POINTS, SpeedTrace
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.engine.protocol import (
     FINISH_SENTENCES,
     FINISH_WORDS,

@@ -18,7 +18,7 @@ from playground.app.services import Services
 from playground.chat.conversation import Conversation
 from playground.chat.saved_chat import growing_text
 from playground.chat.session import ChatSession, Instructions
-from playground.chat.template.render import Message
+from playground.chat.template.message import Message
 from playground.chat.template.thinking import ThinkingChoice
 from playground.engine.protocol import Token
 from playground.fit.budget import Budget

@@ -16,10 +16,9 @@ from playground.app.programs.calls import LoadChoice
 from playground.chat.history import HistoryLimits, check_message_count, checked_text
 from playground.chat.programs.reply import ProgramRequest, ToolChoice
 from playground.chat.template.message import Message, ToolCall
-from playground.engine.protocol import Sampling
 from playground.errors import RequestRefused
 from playground.llama.params import AUTOMATIC, MOST_CONTEXT, DeviceChoice
-from playground.llama.sampling_extras import SamplingExtras
+from playground.llama.sampling_extras import Sampling, SamplingExtras
 
 MOST_STOPS: Final = 16
 MOST_TOOLS: Final = 128

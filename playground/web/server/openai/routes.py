@@ -24,7 +24,7 @@ from playground.app.programs.service import ProgramModel, ProgramService
 from playground.chat.history import HistoryLimits
 from playground.chat.programs.reply import ProgramRequest
 from playground.errors import PlaygroundError
-from playground.limits.runs import Visitor
+from playground.limits.visitor import Visitor
 from playground.settings import Settings
 from playground.web.server.openai.answers import AnswerForm, ChatForm, CompletionForm
 from playground.web.server.openai.bodies import ChatBody, CommonBody, CompletionBody

@@ -1,10 +1,37 @@
-"""Finds the network address that tells one visitor from another."""
+"""Who a visitor is: one session of the page or of a program, and the network address that tells people apart."""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+from dataclasses import dataclass
+from typing import Literal
+
+Via = Literal["chat", "compare", "measure", "fit", "models", "learn", "api", ""]  # the tab, or the API for programs
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """One session (an open page, or a call of a program), and the tab that a request came from.
+
+    address: the network address, "" where it does not tell visitors apart.
+    """
+
+    session: str
+    address: str = ""
+    via: Via = ""
+
+    @property
+    def person(self) -> str:
+        """By what the limits for each visitor are counted: all sessions at one address are one person."""
+        return self.address or f"session {self.session}"
+
+    @property
+    def short_id(self) -> str:
+        """Identifies the session in the log, without revealing its name or address."""
+        return hashlib.sha256(self.session.encode()).hexdigest()[:8]
 
 
 def address_of(peer: str | None, forwarded_for: str, *, proxies: int = 0, on_space: bool = False) -> str:
