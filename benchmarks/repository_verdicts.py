@@ -27,8 +27,6 @@ from tests.support.gguf_bytes import Blob, Slice
 from tests.support.hub_stand_in import HubStandIn, Request
 from tests.support.playground_process import PlaygroundProcess
 
-ROOT = Path(__file__).resolve().parent.parent
-
 TARGET_SECONDS = 1.5
 ROUNDS = 5
 LEVELS = ("Q2_K", "Q3_K_M", "Q4_0", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "BF16", "F16")

@@ -32,8 +32,6 @@ from benchmarks.open_page import API, page_client, read_layout
 from benchmarks.soak_visitors import MOST_MESSAGE_CHARACTERS, Outcome, Visitor
 from tests.support.playground_process import PlaygroundProcess
 
-ROOT = Path(__file__).resolve().parent.parent
-
 SETTINGS: Final[Mapping[str, str]] = {
     "PLAYGROUND_METRICS": "true",
     "PLAYGROUND_PROXIES": "1",  # each visitor comes from an address of their own

@@ -35,6 +35,7 @@ from playground.llama.sampling_extras import Sampling
 
 # Two models on 4 cores each: about where more cores stop to speed a reply up, because memory sets its pace.
 CORES_FOR_AT_ONCE: Final = 8
+_ALTERNATIVES: Final = 5  # of each token, to tell how probable each model held the other's choice
 _SEEDS: Final = 1_000_000  # enough to choose from, and short enough to be typed again
 
 
@@ -47,7 +48,6 @@ def compare(
     *,
     mode: Mode,
     interval_seconds: float,
-    alternatives: int = 5,
     remotes: ServerRegistry | None = None,
     visitor: Visitor | None = None,
 ) -> Generator[PaneUpdate, None, None]:
@@ -65,7 +65,6 @@ def compare(
         seeded(sampling),
         max_tokens,
         interval_seconds,
-        alternatives,
         visitor,
     )
     all_panes = range(len(panes))
@@ -112,7 +111,6 @@ class _PaneRunner:
     sampling: Sampling
     max_tokens: int | None
     interval_seconds: float
-    alternatives: int
     visitor: Visitor | None
 
     def run_in_turn(self, indices: Iterable[int]) -> Generator[PaneUpdate, None, None]:
@@ -245,7 +243,7 @@ class _PaneRunner:
             more,
             thinking=self.panes[index].thinking,
             reproducible=True,
-            alternatives=self.alternatives,
+            alternatives=_ALTERNATIVES,
             interval_seconds=self.interval_seconds,
             visitor=self.visitor,
             written=before.written if before else None,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal, get_args
+from typing import Any, Literal
 
 from playground.chat.answer_checks import AnswerCheck
 from playground.resources import read_toml
 
 ComparisonKind = Literal["instructions", "tools", "arithmetic", "facts", "long context", "code"]
-COMPARISON_KINDS: Final[tuple[ComparisonKind, ...]] = get_args(ComparisonKind)
 
 
 @dataclass(frozen=True)

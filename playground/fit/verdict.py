@@ -206,10 +206,10 @@ def budget_after(budget: Budget, plans: Iterable[MemoryPlan]) -> Budget:
 
 
 def largest_context_that_fits(
-    plan_at: Callable[[int], MemoryPlan], trained_context: int, budget: Budget | int, smallest: int = SMALLEST_CONTEXT
+    plan_at: Callable[[int], MemoryPlan], trained_context: int, budget: Budget | int
 ) -> int | None:
-    """The largest context in tokens, at most the trained one, whose plan is not refused; None where not even `smallest`
-    is.
+    """The largest context in tokens, at most the trained one, whose plan is not refused; None where not even the
+    smallest is.
 
     Found by asking, about ten times: compute buffers grow in steps, so a line through two answers would be wrong. The
     answer is itself asked. Between two sizes that both pass, all are taken to pass.
@@ -218,7 +218,7 @@ def largest_context_that_fits(
     def fits(context: int) -> bool:
         return not judge(plan_at(context), budget).is_refused
 
-    smallest = min(smallest, trained_context)
+    smallest = min(SMALLEST_CONTEXT, trained_context)
     if fits(trained_context):
         return trained_context
     if not fits(smallest):

@@ -47,14 +47,14 @@ def measure_memory_bandwidth(threads: int) -> float | None:
 
 
 def measure_kernels(
-    threads: int, types: Sequence[TensorType], seconds: float = PROBE_SECONDS, weight_bytes: int = _WEIGHT_BYTES
+    threads: int, types: Sequence[TensorType], weight_bytes: int = _WEIGHT_BYTES
 ) -> dict[TensorType, float]:
     """Bytes of weights per second that all cores together multiply, by type. weight_bytes: of all matrices of a type.
 
     Never raises: a type that fails or takes too long is missing.
     """
     found: dict[TensorType, float] = {}
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PROBE_SECONDS
     with ChildProcess(_MODULE) as child:
         names = [kind.name for kind in types]
         child.send_line(json.dumps({"threads": threads, "types": names, "weight_bytes": weight_bytes}).encode())

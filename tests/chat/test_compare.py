@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,7 +15,7 @@ from playground.chat.compare import compare, residency, seeded, usual_mode
 from playground.chat.comparison import Mode, Pane, PaneResult, PaneUpdate
 from playground.chat.conversation import Conversation
 from playground.chat.first_difference import first_difference
-from playground.chat.prompts import COMPARISON_KINDS, load_comparison_prompts
+from playground.chat.prompts import ComparisonKind, load_comparison_prompts
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
 from playground.engine.protocol import Prefilled
@@ -292,6 +293,6 @@ def test_few_cores_are_not_split() -> None:
 
 def test_the_prompts_cover_what_quantization_harms() -> None:
     prompts = load_comparison_prompts()
-    assert {prompt.kind for prompt in prompts} == set(COMPARISON_KINDS)
+    assert {prompt.kind for prompt in prompts} == set(get_args(ComparisonKind))
     assert len({prompt.title for prompt in prompts}) == len(prompts)
     assert all(prompt.text and prompt.look_for and len(prompt.title) <= 30 for prompt in prompts)

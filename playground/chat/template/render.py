@@ -172,11 +172,6 @@ class ChatTemplate:
         return (CHATML_END_OF_TURN,) if self.is_fallback else ()
 
     @property
-    def can_switch_thinking(self) -> bool:
-        """Whether `thinking` changes anything."""
-        return any(switch in self._names for switch in THINKING_SWITCHES)
-
-    @property
     def takes_tools(self) -> bool:
         """Whether the template writes out the functions that the model may call."""
         return "tools" in self._names

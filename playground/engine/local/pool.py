@@ -160,19 +160,18 @@ class ModelPool:
 
     # --- what is loaded ---
 
-    def usable_bytes_for(self, path: Path = NO_FILE, *, idle_gives_way: bool = True, all_give_way: bool = False) -> int:
-        """Bytes that a load of this file can use: what is free, and what idle models would give back.
-
-        path: NO_FILE for a model that is not on this disk. all_give_way: and models in use, once they are idle.
-        """
+    def usable_bytes_for(self, path: Path = NO_FILE, *, idle_gives_way: bool = True) -> int:
+        """Bytes of this computer's own memory that a load of this file can use, as `budget_for` counts them."""
         with self._changed:
             holding = [model for model in self._models.values() if model.holds_memory]
-        return self._memory.usable_beside(
-            path.absolute(), holding, idle_gives_way=idle_gives_way, all_give_way=all_give_way
-        )
+        return self._memory.usable_beside(path.absolute(), holding, idle_gives_way=idle_gives_way, all_give_way=False)
 
     def budget_for(self, path: Path = NO_FILE, *, idle_gives_way: bool = True, all_give_way: bool = False) -> Budget:
-        """As `usable_bytes_for`, with the memory of each GPU."""
+        """What a load of this file can use, of this computer's memory and of each GPU's.
+
+        path: NO_FILE for a model that is not on this disk. idle_gives_way: idle models may be unloaded for it.
+        all_give_way: models in use, too, once they are idle.
+        """
         with self._changed:
             holding = [model for model in self._models.values() if model.holds_memory]
         return self._memory.budget_beside(

@@ -67,7 +67,7 @@ class ScoredModel(Protocol):
     def beginning(self) -> tuple[int, ...]: ...
     def tokenize(self, text: str, literal: Sequence[Span] = (), *, plain: bool = False) -> list[int]: ...
     def token_to_piece(self, token: int) -> bytes: ...
-    def scoring_context(self, tokens: int) -> Any: ...
+    def scoring_context(self, tokens: int) -> ReadingContext: ...
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,9 @@ class Window:
 class Scorer:
     """Serves scoring requests one after the other. Call `run_step`, which reads one chunk, while `is_busy`."""
 
-    def __init__(
-        self, model: ScoredModel, emit: Callable[[Event], None], clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+    def __init__(self, model: ScoredModel, emit: Callable[[Event], None]) -> None:
         self._model = model
         self._emit = emit
-        self._clock = clock
         self._queue: deque[Score] = deque()
         self._current: Score | None = None
         self._steps: Any = None
@@ -109,7 +106,7 @@ class Scorer:
     def cancel_request(self, number: int) -> None:
         """End a request, queued or running. An unknown one is ignored."""
         if self._current and self._current.request == number:
-            self._end(ScoringEnded(number, True, self._clock() - self._started, self._file_bytes))
+            self._end(ScoringEnded(number, True, time.perf_counter() - self._started, self._file_bytes))
         for command in tuple(self._queue):
             if command.request == number:
                 self._queue.remove(command)
@@ -120,13 +117,13 @@ class Scorer:
         self._threads = threads
         if self._current is None:
             self._current = self._queue.popleft()
-            self._started, self._file_bytes = self._clock(), 0
+            self._started, self._file_bytes = time.perf_counter(), 0
             self._steps = self._score_text(self._current)
         number = self._current.request
         try:
             self._emit(next(self._steps))
         except StopIteration:
-            self._end(ScoringEnded(number, False, self._clock() - self._started, self._file_bytes))
+            self._end(ScoringEnded(number, False, time.perf_counter() - self._started, self._file_bytes))
         except PlaygroundError as error:
             self._end(Failed(number, error.problem, error.remedy))
         except OSError as error:

@@ -43,9 +43,9 @@ class GpuJob:
 GpuFunction = Callable[[GpuJob], Generator[bytes, None, None]]
 
 
-def is_zerogpu(environ: Mapping[str, str] = os.environ) -> bool:
+def is_zerogpu() -> bool:
     """Whether this is a ZeroGPU Space."""
-    return environ.get("SPACES_ZERO_GPU", "").lower() in TRUE
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in TRUE
 
 
 def declare_gpu_function() -> GpuFunction:

@@ -37,6 +37,7 @@ TIMEOUT_SECONDS: Final = 10  # for an answer, and between two pieces of a body: 
 WINDOW_BYTES: Final = 16 * 1024**3  # storage refuses to send more than 50 GB at once; larger files come in windows
 LONGEST_BACKOFF_SECONDS: Final = 8
 _LONGEST_SEARCH: Final = 200  # characters
+_MOST_FOUND: Final = 20  # repositories of one search
 _SEARCH_FIELDS: Final = ["downloads", "likes", "gated", "tags", "gguf"]
 _PAGE_TYPES: Final = ("text/html", "application/xhtml+xml", "application/json", "text/xml", "application/xml")
 _PAGE: Final = re.compile(rb"\s*<(?:!doctype|html|head|body|script|\?xml)", re.IGNORECASE)
@@ -64,9 +65,6 @@ class CancelToken:
                 # The plain shutdown: that of a TLS socket would free it while another thread reads from it.
                 with suppress(OSError):
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-    def is_cancelled(self) -> bool:
-        return self._event.is_set()
 
     def raise_if_cancelled(self) -> None:
         if self._event.is_set():
@@ -156,10 +154,10 @@ class HubClient:
         """The address of a repository's page."""
         return f"{self.endpoint}/{check_repo_name(repo)}"
 
-    def search_repositories(self, words: str, limit: int = 20) -> tuple[FoundRepository, ...]:
+    def search_repositories(self, words: str) -> tuple[FoundRepository, ...]:
         """GGUF repositories whose names contain the words, the most downloaded first."""
         query: dict[str, str | int | list[str]]
-        query = {"filter": "gguf", "sort": "downloads", "limit": limit, "expand": _SEARCH_FIELDS}
+        query = {"filter": "gguf", "sort": "downloads", "limit": _MOST_FOUND, "expand": _SEARCH_FIELDS}
         if words := " ".join(words.split())[:_LONGEST_SEARCH]:
             query["search"] = words
 
@@ -167,7 +165,7 @@ class HubClient:
             url = f"{self.endpoint}/api/models"
             response = get_session().get(url, params=query, headers=self._headers(), timeout=TIMEOUT_SECONDS)
             hf_raise_for_status(response)
-            rows = response.json()[:limit]
+            rows = response.json()[:_MOST_FOUND]
             return [_found_repository(ModelInfo(**row)) for row in rows]  # type: ignore[no-untyped-call]
 
         found = self._ask(search, self._request())

@@ -129,31 +129,28 @@ class Repository:
             sentences.append(f"Left out: {names}. {reason}")
         return " ".join(sentences)
 
-    def resolve_level(
-        self, level: str | None = None, *, path: str | None = None, base_name: str | None = None
-    ) -> HubLevel:
+    def resolve_level(self, level: str | None = None, *, path: str | None = None) -> HubLevel:
         """One level: that of a file's path or name, that of a name, or the recommended one. Raises ModelNotFound."""
-        offered = [found for found in self.levels if base_name in (None, found.base_name)]
         if path is not None:
-            fitting = self._with_file(offered, path)
+            fitting = self._with_file(path)
         elif level is not None:
-            fitting = _with_name(offered, level)
+            fitting = _with_name(self.levels, level)
         else:
-            usual = recommended_level(offered)
+            usual = recommended_level(self.levels)
             fitting = [usual] if usual else []
         if fitting:
             return fitting[0]
-        names = ", ".join(dict.fromkeys(found.level for found in offered)) or "none"
+        names = ", ".join(dict.fromkeys(found.level for found in self.levels)) or "none"
         raise ModelNotFound(f"{self.id} does not offer {path or level or 'a GGUF model'}.", f"Its levels are: {names}.")
 
-    def _with_file(self, offered: Sequence[HubLevel], path: str) -> list[HubLevel]:
+    def _with_file(self, path: str) -> list[HubLevel]:
         """The levels with that file, by its path, else by its name alone. Raises ModelNotFound for one left out."""
         same_tests: tuple[Callable[[str], bool], ...] = (
             lambda other: other == path,
             lambda other: PurePosixPath(other).name.lower() == path.lower(),
         )
         for is_same in same_tests:
-            if fitting := [found for found in offered if any(is_same(file.path) for file in found.files)]:
+            if fitting := [found for found in self.levels if any(is_same(file.path) for file in found.files)]:
                 if len(fitting) > 1:
                     paths = ", ".join(found.files[0].path for found in fitting)
                     raise ModelNotFound(

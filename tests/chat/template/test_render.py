@@ -160,11 +160,9 @@ def test_a_template_that_objects_is_quoted_in_its_own_words() -> None:
 
 
 def test_thinking_can_be_switched_off_where_the_template_knows_the_switch() -> None:
-    assert ChatTemplate(QWEN_3, "", "").can_switch_thinking
     assert render(QWEN_3, HI).endswith("<|im_start|>assistant\n")
     assert render(QWEN_3, HI, thinking=True).endswith("<|im_start|>assistant\n")
     assert render(QWEN_3, HI, thinking=False).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
-    assert not ChatTemplate(LLAMA_3, "", "").can_switch_thinking
 
 
 def test_earlier_thoughts_are_not_sent_back_unless_the_template_asks_for_them() -> None:
