@@ -112,9 +112,8 @@ class LoadedModels:
         value = _BETWEEN.join(
             (choice.model or "", choice.level or "", str(context.context_size), context.kv_type, context.device.text)
         )
-        can_join = context == self._picker.context_parameters(
-            self.read_button(value)
-        )  # another number of slots is another model
+        # With another number of slots than the page's it is another model than the button would choose.
+        can_join = context == self._picker.context_parameters(self.read_button(value))
         return LoadedModelRow(
             title, context.context_size, model.users, model.state == "loading", value if can_join else "", is_selected
         )

@@ -200,9 +200,8 @@ class Library:
 
     def path_for_level(self, base_name: str, level: str) -> Path:
         """The path for a level made here; its folder need not exist yet."""
-        folder = (
-            re.sub(r"[/\\:\x00-\x1f]", "_", base_name).lstrip(".") or "model"
-        )  # unchanged otherwise, so that its levels stay one model
+        # Changed no more than it must be, so that its levels stay one model.
+        folder = re.sub(r"[/\\:\x00-\x1f]", "_", base_name).lstrip(".") or "model"
         return self._settings.data_dir / "models" / folder / f"{folder}-{level}.gguf"
 
     @property
@@ -224,9 +223,7 @@ class Library:
         yield from ((model, "dropped here", None) for model in whole(self.dropped_folder))
         for cache in hub_caches():
             for repo, snapshots in cached_repositories(cache):
-                names: set[Path] = (
-                    set()
-                )  # an older snapshot's file is shown only where the newer ones have none of that name
+                names: set[Path] = set()  # an older snapshot's file counts only where no newer one has that name
                 for snapshot in snapshots:
                     for model in whole(snapshot, repo.rpartition("/")[2]):
                         name = model.shards[0].relative_to(snapshot)

@@ -84,9 +84,8 @@ from playground.web.widgets import javascript
 
 MAX_TEXT_UPLOAD: Final = "2mb"  # of a file with instructions, where no model file may be dropped
 LAST_MESSAGES_SECONDS: Final = 5.0  # for what is under way to end by itself when the playground ends
-MOST_EVENTS_WAITING: Final = (
-    10_000  # without a number Gradio lets one wait on a ZeroGPU Space, and a page begins with more
-)
+# Without a number Gradio lets one event wait on a ZeroGPU Space, and a page begins with more.
+MOST_EVENTS_WAITING: Final = 10_000
 HEAD_SECONDS: Final = 30  # from one look at the free memory to the next
 QUICK_EVENTS_AT_ONCE: Final = 16  # redraws and the like; replies have no limit here, the engine queues them itself
 

@@ -20,9 +20,8 @@ from contextlib import contextmanager
 from typing import Final, Literal, Protocol
 
 TURN_SECONDS: Final = 2.0  # how long a model decodes before the next one has its turn
-ALL_CORES_TURN_SECONDS: Final = (
-    0.2  # if turns have all cores: short enough to look simultaneous, long enough for a step
-)
+# If turns have all cores: short enough to look simultaneous, long enough for a step.
+ALL_CORES_TURN_SECONDS: Final = 0.2
 
 Change = Literal["add", "add with all cores", "remove", "close"]
 
