@@ -21,7 +21,7 @@ PACKAGE = PROJECT / "playground"
 TESTS = PROJECT / "tests"
 
 FLOORS = (  # from the ground up; rooms of one floor may use each other, but not in a circle
-    ("errors", "events", "settings", "servers", "resources", "text_format", "limits", "gguf", "machine"),
+    ("errors", "events", "settings", "servers", "resources", "steps", "text_format", "limits", "gguf", "machine"),
     ("models", "llama"),
     ("fit",),
     ("engine",),

@@ -55,6 +55,7 @@ from playground.llama.params import ContextParameters
 from playground.machine.disks import disk_read_speed
 from playground.models.hub.names import names_repository, parse_reference
 from playground.models.model_file import ModelFile
+from playground.steps import Steps
 from playground.text_format import replace_surrogates
 
 State = Literal["waiting", "loading", "writing", "done", "failed"]
@@ -295,14 +296,12 @@ def _check(run: Run) -> None:
 
 def _loaded(loading: Generator[LoadStatus, None, Lease], run: Run) -> Generator[StreamedReply, None, Lease]:
     nothing = reply_record(_NOTHING, None, None, None, None)
-    while True:
-        _check(run)
-        try:
-            progress = next(loading)
-        except StopIteration as end:
-            lease: Lease = end.value
-            return lease
-        yield {**nothing, "state": "waiting" if progress.waiting else "loading"}
+    _check(run)
+    with Steps(loading) as steps:
+        for progress in steps:
+            yield {**nothing, "state": "waiting" if progress.waiting else "loading"}
+            _check(run)
+        return steps.result
 
 
 def _compared(panes: Sequence[Pane], updates: Iterator[PaneUpdate], run: Run) -> Iterator[StreamedComparison]:

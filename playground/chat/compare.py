@@ -32,6 +32,7 @@ from playground.fit.planner import Planner
 from playground.fit.verdict import budget_after, judge
 from playground.limits.visitor import Visitor
 from playground.llama.sampling_extras import Sampling
+from playground.steps import Steps
 
 # Two models on 4 cores each: about where more cores stop to speed a reply up, because memory sets its pace.
 CORES_FOR_AT_ONCE: Final = 8
@@ -178,17 +179,11 @@ class _PaneRunner:
         else:
             assert key is not None
             loading = self.pool.lease_model(key.path, key.context, wait_for_memory=wait_for_memory)
-        try:
-            while True:
-                try:
-                    progress = next(loading)
-                except StopIteration as end:
-                    lease: Lease = end.value
-                    break
+        with Steps[LoadStatus, Lease](loading) as steps:
+            for progress in steps:
                 yield from self._report_unloaded(in_memory)
                 yield PaneUpdate(index, loading=progress.fraction, waiting=progress.waiting)
-        finally:
-            loading.close()
+            lease = steps.result
         try:
             yield from self._report_unloaded(in_memory)
         except GeneratorExit:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from playground.cli.arguments import add_device_arguments, chosen_device, lease_file, repeats
 from playground.cli.output import ProgressLine, Report, format_table
 from playground.settings import Settings
+from playground.steps import Steps
 
 if TYPE_CHECKING:
     from playground.app.services import Services
@@ -52,13 +53,10 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         for model in arguments.models:
             with _leased(services, model, context) as lease:
                 for suite in arguments.suite or ABILITIES:
-                    work = run_suite(suite, lease.engine, arguments.tasks, f"{model} {suite}")
-                    while True:
-                        try:
-                            line.show(next(work)[0])
-                        except StopIteration as end:
-                            figures, details = end.value
-                            break
+                    with Steps(run_suite(suite, lease.engine, arguments.tasks, f"{model} {suite}")) as work:
+                        for step, _, _ in work:
+                            line.show(step)
+                        figures, details = work.result
                     interval = [figures.pop("interval_low"), figures.pop("interval_high")]
                     row = {"model": model, "suite": suite, **figures, "interval": interval, "details": details}
                     rows.append(row)

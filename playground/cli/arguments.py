@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from playground.cli.output import ProgressLine
+from playground.steps import Steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,11 +162,7 @@ def lease_file(services: Services, path: Path, context: ContextParameters) -> It
 
 
 def _finish_load(loading: Generator[LoadStatus, None, Lease]) -> Lease:
-    with ProgressLine() as line:
-        while True:
-            try:
-                status = next(loading)
-            except StopIteration as end:
-                lease: Lease = end.value
-                return lease
+    with ProgressLine() as line, Steps(loading) as steps:
+        for status in steps:
             line.show(f"Loading {status.fraction:4.0%}")
+        return steps.result

@@ -14,7 +14,7 @@ import math
 import tempfile
 import uuid
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, variance
@@ -32,6 +32,7 @@ from playground.errors import RequestRefused
 from playground.llama.control_tokens import Span
 from playground.llama.params import ContextParameters
 from playground.machine.files import unfinished_file
+from playground.steps import Steps
 
 __all__ = [
     "Fidelity",
@@ -225,14 +226,10 @@ def _lease_model(
     pool: ModelPool, subject: ScoredModel, phase: FidelityPhase
 ) -> Generator[FidelityProgress, None, ModelLease]:
     path, context = _place(subject)
-    with closing(pool.lease_model(path, context, wait_for_memory=True)) as loading:
-        while True:
-            try:
-                progress = next(loading)
-            except StopIteration as end:
-                lease: ModelLease = end.value
-                return lease
+    with Steps(pool.lease_model(path, context, wait_for_memory=True)) as loading:
+        for progress in loading:
             yield FidelityProgress(phase, progress.fraction, waiting=progress.waiting)
+        return loading.result
 
 
 def _place(subject: ScoredModel) -> tuple[Path, ContextParameters]:

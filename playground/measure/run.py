@@ -41,6 +41,7 @@ from playground.models.library import Library
 from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress
+from playground.steps import Steps
 
 _DIGEST_CHUNK: Final = 8 << 20
 _WAIT_SECONDS: Final = 0.2  # between two looks whether another model still decodes
@@ -122,17 +123,15 @@ class MeasurementRun:
         self, work: Generator[Step, None, Any], clock: _Clock, spent: float, cost: float, reading: ReferenceReading
     ) -> Generator[RunProgress, None, Any]:
         """The result of one piece of work, or the error that it ended with."""
-        with closing(work) as steps:
-            while True:
-                try:
-                    stage, share, waiting = next(steps)
-                except StopIteration as end:
-                    return end.value
-                except PlaygroundError as error:
-                    self._release()  # a process that has died is not used for the next item
-                    return error
-                done = spent + share * cost
-                yield RunProgress(stage, done / clock.whole, clock.seconds_left(done), waiting, reading.disk_bytes)
+        try:
+            with Steps(work) as steps:
+                for stage, share, waiting in steps:
+                    done = spent + share * cost
+                    yield RunProgress(stage, done / clock.whole, clock.seconds_left(done), waiting, reading.disk_bytes)
+                return steps.result
+        except PlaygroundError as error:
+            self._release()  # a process that has died is not used for the next item
+            return error
 
     # --- one item ---
 
@@ -239,14 +238,10 @@ class MeasurementRun:
         """The answer to one prompt of the set."""
         prompts = plan.asked_prompts()
         stage = f"{item.level} answers prompt {item.part} of {len(prompts)}"
-        with closing(ask_prompt(lease.engine, item.part, prompts[item.part - 1], plan.most_reply_tokens)) as asking:
-            while True:
-                try:
-                    next(asking)
-                except StopIteration as end:
-                    figures, detail = end.value
-                    break
+        with Steps(ask_prompt(lease.engine, item.part, prompts[item.part - 1], plan.most_reply_tokens)) as asking:
+            for _ in asking:
                 yield stage, 0.0, ""
+            figures, detail = asking.result
         return replace(
             found, figures=figures, details=[detail], settings={"prompts": len(prompts)},
             text=plan.prompts_name or OUR_PROMPTS, text_digest=prompts_digest(prompts),
@@ -348,15 +343,11 @@ class MeasurementRun:
         if self._lease is not None and self._leased == wanted and self._lease.engine.is_alive:
             return self._lease
         self._release()
-        with closing(self._pool.lease_model(file.path, context, wait_for_memory=True)) as loading:
-            while True:
-                try:
-                    status = next(loading)
-                except StopIteration as end:
-                    lease: ModelLease = end.value
-                    self._lease, self._leased = lease, wanted
-                    return lease
+        with Steps(self._pool.lease_model(file.path, context, wait_for_memory=True)) as loading:
+            for status in loading:
                 yield f"{stage}: loading", 0.0, why_it_waits(status.waiting)
+            self._lease, self._leased = loading.result, wanted
+            return loading.result
 
     def _release(self) -> None:
         if self._lease is not None:

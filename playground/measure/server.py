@@ -8,7 +8,6 @@ and its quantization are known to its owner only.
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing
 from statistics import fmean, stdev
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from playground.engine.timings import Timings
 from playground.errors import ModelNotFound, RemoteProblem
 from playground.llama.sampling_extras import GREEDY
 from playground.measure.speed import PROSE
+from playground.steps import Steps
 
 Step = tuple[str, float, str]  # as measure/run.py yields them
 _LETTERS_A_TOKEN: Final = 4.5  # of English prose, for a prompt of about the wanted length
@@ -36,13 +36,10 @@ def lease_server_model(servers: ServerRegistry, reference: str) -> RemoteLease:
     model = servers.find_model(reference)
     if model is None:
         raise no_such_model(reference)
-    with closing(servers.lease_model(model)) as leasing:
-        while True:
-            try:
-                next(leasing)
-            except StopIteration as end:
-                lease: RemoteLease = end.value
-                return lease
+    with Steps(servers.lease_model(model)) as leasing:
+        for _ in leasing:
+            pass
+        return leasing.result
 
 
 def server_speed(

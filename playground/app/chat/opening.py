@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing
 from dataclasses import dataclass, replace
 
 from playground.app.chat.updates import ChatUpdate
@@ -25,6 +24,7 @@ from playground.limits.run import Run
 from playground.limits.visitor import Visitor
 from playground.models.model_file import ModelFile
 from playground.settings import Settings
+from playground.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,13 @@ class ModelOpener:
         return OpenedModel(model, lease) if model and lease else None
 
     def _make(self, choice: ModelChoice, run: Run) -> Generator[ChatUpdate, None, ModelFile | RemoteModel | None]:
-        model: ModelFile | RemoteModel | None
         was_made = False
-        with closing(self._picker.prepare_model(choice, run.is_stopped, run.visitor)) as making:
-            try:
-                while True:
-                    progress = next(making)
-                    was_made = True
-                    run.restart_wait()  # the making has a time limit of its own
-                    yield ChatUpdate(progress=quantization_progress(choice.level, progress))
-            except StopIteration as end:
-                model = end.value
+        with Steps(self._picker.prepare_model(choice, run.is_stopped, run.visitor)) as making:
+            for progress in making:
+                was_made = True
+                run.restart_wait()  # the making has a time limit of its own
+                yield ChatUpdate(progress=quantization_progress(choice.level, progress))
+            model = making.result
         if was_made and model:
             yield ChatUpdate(has_new_level=True)
         return model
@@ -82,16 +78,15 @@ class ModelOpener:
             loading = _on_zerogpu(here, zerogpu, run.visitor) if zerogpu else here
             stage = f"Loading {model.display_name} · {model.level}"
         run.close_if_abandoned(loading)
-        with closing(loading):
-            while not run.is_stopped():
-                try:
-                    status = next(loading)
-                except StopIteration as end:
-                    lease: Lease = end.value
-                    return lease
+        if run.is_stopped():
+            return None
+        with Steps[LoadStatus, Lease](loading) as steps:
+            for status in steps:
                 waits = self._loaded_models.waiting_sentence(status.waiting)
                 yield ChatUpdate(progress=WorkProgress(waits) if waits else WorkProgress(stage, status.fraction))
-        return None
+                if run.is_stopped():
+                    return None
+            return steps.result
 
 
 def _on_zerogpu(
@@ -104,16 +99,11 @@ def _on_zerogpu(
 def at_place_of_reply(
     session: ChatSession, before: Message | None, opening: Generator[ChatUpdate, None, OpenedModel | None]
 ) -> Generator[ChatUpdate, None, OpenedModel | None]:
-    """How far the making or the load is, told where the reply will stand."""
-    try:
-        while True:
-            update = next(opening)
+    """The updates of `opening`, with its progress in the place where the reply will stand."""
+    with Steps(opening) as updates:
+        for update in updates:
             if isinstance(update.progress, WorkProgress):
                 growing = before or Message("assistant", "")
                 update = replace(update, session=session, growing=growing, opening=update.progress, progress=None)
             yield update
-    except StopIteration as end:
-        opened: OpenedModel | None = end.value
-        return opened
-    finally:
-        opening.close()
+        return updates.result

@@ -56,6 +56,7 @@ from playground.limits.visitor import Visitor
 from playground.measure.votes import Pair, VoteStore
 from playground.models.file_records import FileChecksums
 from playground.models.model_file import ModelFile
+from playground.steps import Steps
 
 STOP_SECONDS: Final = 5.0  # for what a page had under way to end, before its next work begins
 _TEXTS_ONLY: Final = (
@@ -382,17 +383,9 @@ class CompareService:
         self, running: RunningPanes, position: int, choice: ModelChoice, run: Run
     ) -> Generator[CompareUpdate, None, ModelFile | RemoteModel | None]:
         """The chosen model, made first if it is not on the disk; None if it was stopped."""
-        making = self.picker.prepare_model(choice, run.is_stopped, run.visitor)
         source, shown_at = "", 0.0
-        with closing(making):
-            while True:
-                try:
-                    step = next(making)
-                except StopIteration as end:
-                    file: ModelFile | RemoteModel | None = end.value
-                    if file and source:
-                        yield CompareUpdate(has_new_level=True)
-                    return file
+        with Steps(self.picker.prepare_model(choice, run.is_stopped, run.visitor)) as making:
+            for step in making:
                 run.restart_wait()  # a quantization has a time limit of its own
                 source = source or self._source_level(choice)
                 now = time.monotonic()
@@ -403,6 +396,10 @@ class CompareService:
                         progress = replace(progress, stage=f"{progress.stage} from the {source} file")
                     running.set_note(position, progress)
                     yield CompareUpdate(panes=running.states)
+            file = making.result
+        if file and source:
+            yield CompareUpdate(has_new_level=True)
+        return file
 
     def _source_level(self, choice: ModelChoice) -> str:
         try:

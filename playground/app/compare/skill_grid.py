@@ -23,6 +23,7 @@ from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.run import Run
 from playground.limits.visitor import Visitor
 from playground.models.model_file import readable_name
+from playground.steps import Steps
 
 _WAITS: Final = "waiting"
 
@@ -120,15 +121,12 @@ def _answer(
     yield GridUpdate(grid)
     panes: list[Pane] = []
     for row, choice in enumerate(choices):
-        with closing(service.picker.prepare_model(choice, run.is_stopped, run.visitor)) as making:
-            try:
-                while True:
-                    step = next(making)
-                    run.restart_wait()
-                    grid = grid.with_cell(2 * row, GridCell(state=f"making {choice.level}: {step.fraction:.0%}"))
-                    yield GridUpdate(grid)
-            except StopIteration as end:
-                file = end.value
+        with Steps(service.picker.prepare_model(choice, run.is_stopped, run.visitor)) as making:
+            for step in making:
+                run.restart_wait()
+                grid = grid.with_cell(2 * row, GridCell(state=f"making {choice.level}: {step.fraction:.0%}"))
+                yield GridUpdate(grid)
+            file = making.result
         if file is None or run.is_stopped():
             return _stopped(grid)
         context = service.setup.context(file, choice)

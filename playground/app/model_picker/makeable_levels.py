@@ -21,6 +21,7 @@ from playground.llama.cpu_kernels import speed_note
 from playground.models.model_file import ModelFile
 from playground.quantize.jobs import QuantizationJobs
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile, QuantizedSize
+from playground.steps import Steps
 
 NO_SUMMARY: Final = "There is no description of this level."
 
@@ -101,11 +102,11 @@ def quantization_updates(
     """Updates for a page from the making of a level, whose generator returns None when it was stopped."""
     yield QuantizationUpdate(quantization_progress(level, None), is_busy=True)
     try:
-        with closing(work) as making:
-            while True:
-                yield QuantizationUpdate(quantization_progress(level, next(making)), is_busy=True)
-    except StopIteration as end:
-        if end.value is None:
+        with Steps(work) as making:
+            for progress in making:
+                yield QuantizationUpdate(quantization_progress(level, progress), is_busy=True)
+            made = making.result
+        if made is None:
             yield QuantizationUpdate(Notice("Stopped. Nothing was kept."))
         else:
             yield QuantizationUpdate(CLEAR, is_made=True)

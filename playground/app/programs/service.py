@@ -26,6 +26,7 @@ from playground.limits.run import Run
 from playground.limits.visitor import Visitor
 from playground.llama.params import AUTOMATIC_CHOICE, ContextParameters, DeviceChoice, Embeds
 from playground.models.model_file import ModelFile
+from playground.steps import Steps
 
 INTERVAL_SECONDS: Final = 0.05  # between two pieces of a reply
 _NOTHING: Final = ReplyPiece()
@@ -244,15 +245,12 @@ class ProgramService:
     def _loaded(self, file: ModelFile, context: ContextParameters, run: Run) -> Generator[ReplyPiece, None, ModelLease]:
         loading = self._services.pool.lease_model(file.path, context, wait_for_memory=True)
         run.close_if_abandoned(loading)
-        with closing(loading):
-            while True:
-                _check(run)
-                try:
-                    next(loading)
-                except StopIteration as end:
-                    lease: ModelLease = end.value
-                    return lease
+        _check(run)
+        with Steps(loading) as steps:
+            for _ in steps:
                 yield _NOTHING
+                _check(run)
+            return steps.result
 
     def _context(self, file: ModelFile, choice: LoadChoice) -> ContextParameters | None:
         """As the model is loaded where it is wanted: with the size asked for, else the largest; None if it is not."""

@@ -29,6 +29,7 @@ from playground.measure.abilities.tools import TOOLS, run_tool
 from playground.measure.results import What
 from playground.measure.votes import wilson_interval
 from playground.resources import asset, read_toml
+from playground.steps import Steps
 
 Step = tuple[str, float, str]  # as measure/run.py yields them
 Task = Mapping[str, Any]
@@ -62,14 +63,10 @@ def run_suite(
         step = f"{stage}: task {number + 1} of {len(tasks)}", number / len(tasks), ""
         yield step
         try:
-            with closing(_ASK[what](engine, task, most_tokens or _MOST_TOKENS[what])) as asking:
-                while True:
-                    try:
-                        next(asking)
-                    except StopIteration as end:
-                        result = end.value
-                        break
+            with Steps(_ASK[what](engine, task, most_tokens or _MOST_TOKENS[what])) as asking:
+                for _ in asking:
                     yield step
+                result = asking.result
         except (ModelStopped, RemoteProblem):
             raise
         except PlaygroundError as error:
