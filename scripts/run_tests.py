@@ -38,9 +38,15 @@ def main(pytest_arguments: list[str]) -> int:
         say(f"Browser tests are skipped: no Chromium was found, and {missing}.")
     if pytest_arguments:
         return run_pytest(*pytest_arguments)
-    # One process a core for the tests without a model: two models at once on few cores are slower than one by one.
-    codes = [run_pytest("-m", "fast", "-n", "logical"), run_pytest("-m", "not fast")]
+    # A whole file goes to one process: its tests share a playground, a browser or a model.
+    several = ["-n", str(processes_with_models()), "--dist", "loadfile", "--no-loadscope-reorder"]
+    codes = [run_pytest("-m", "fast", "-n", "logical"), run_pytest("-m", "not fast", *several)]
     return next((code for code in codes if code), 0)
+
+
+def processes_with_models() -> int:
+    """One for each core that can be theirs alone (tests/conftest.py), four at most: each needs 2 GB of memory."""
+    return min(len(os.sched_getaffinity(0)), 4) if hasattr(os, "sched_getaffinity") else 0
 
 
 def run_pytest(*arguments: str) -> int:

@@ -27,6 +27,20 @@ ONLY_ON_STAND_INS: Final = pytest.mark.skipif(
     bool(REAL_GPU), reason="a stand-in computes as the CPU does, or is killed"
 )
 
+
+def pytest_configure() -> None:
+    """Gives each of several test processes cores of its own, and so to the models and browsers that it starts.
+
+    llama.cpp's threads spin while they wait for each other: two models on the same cores would be slower than one
+    after the other.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        number, count = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[number % len(cores) :: count])
+
+
 RINGS: Final = ("llama", "process", "browser", "soak")
 
 
@@ -44,6 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.device)
         if not any(item.get_closest_marker(ring) for ring in RINGS):
             item.add_marker(pytest.mark.fast)
+    items.sort(key=lambda item: not item.get_closest_marker("browser"))  # the longest files begin first
 
 
 @pytest.fixture(scope="session")

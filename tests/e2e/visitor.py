@@ -27,7 +27,7 @@ _KEEP_ONCE = """kept => {
   if (sessionStorage.getItem('kept-before')) return;
   for (const [name, text] of Object.entries({...kept, 'kept-before': 'yes'})) sessionStorage.setItem(name, text);
 }"""
-PATIENCE_SECONDS = 30  # for what a slow computer may take; nothing waits so long when all is well
+PATIENCE_SECONDS = 60  # for what a slow computer may take; nothing waits so long when all is well
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
