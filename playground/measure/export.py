@@ -13,7 +13,8 @@ from dataclasses import fields
 from typing import Any, Final, get_args
 
 from playground.errors import RequestRefused
-from playground.measure.results import Measurement, ResultRow, What
+from playground.measure.profile import SpeedRow, profile_rows, profile_sentences
+from playground.measure.results import ABILITIES, Measurement, ResultRow, What
 from playground.measure.votes import plain_cell
 from playground.text_format import UNKNOWN, gigabytes, one_line
 
@@ -32,18 +33,26 @@ _COLUMNS: Final[tuple[tuple[str, What, str], ...]] = (
     ("top_token_agreement_error", "fidelity", "top_token_agreement_error"),
     ("pp_tokens_per_second", "speed", "pp_tokens_per_second"),
     ("pp_deviation", "speed", "pp_deviation"),
+    ("pp_disturbed", "speed", "pp_disturbed"),
     ("tg_tokens_per_second", "speed", "tg_tokens_per_second"),
     ("tg_deviation", "speed", "tg_deviation"),
+    ("tg_disturbed", "speed", "tg_disturbed"),
     ("memory_resident", "speed", "memory_resident"),
     ("same_words_as_server", "server", "same_words"),
     ("same_words_as_server_error", "server", "same_words_error"),
     ("instructions_passed", "instructions", "passed"),
     ("instructions_passed_loosely", "instructions", "passed_loosely"),
     ("instructions_items", "instructions", "items"),
+    ("instructions_interval_low", "instructions", "interval_low"),
+    ("instructions_interval_high", "instructions", "interval_high"),
     ("tools_passed", "tools", "passed"),
     ("tools_items", "tools", "items"),
+    ("tools_interval_low", "tools", "interval_low"),
+    ("tools_interval_high", "tools", "interval_high"),
     ("reasoning_passed", "reasoning", "passed"),
     ("reasoning_items", "reasoning", "items"),
+    ("reasoning_interval_low", "reasoning", "interval_low"),
+    ("reasoning_interval_high", "reasoning", "interval_high"),
 )
 _TYPES: Final[dict[str, Any]] = {
     "size": int, "threads": int, "seconds": (int, float), "settings": dict, "versions": dict, "figures": dict,
@@ -66,13 +75,16 @@ def export_csv(rows: Sequence[ResultRow]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     facts = ["source", "model", "level", "k_type", "v_type", "size", "bits_per_weight"]
-    writer.writerow([*facts, *(name for name, _, _ in _COLUMNS), "device"])
-    for row in rows:
+    profiles = [_profile_cells(row) for row in rows]
+    tests = list(dict.fromkeys(name for cells in profiles for name in cells))
+    writer.writerow([*facts, *(name for name, _, _ in _COLUMNS), "device", *tests])
+    for row, profile in zip(rows, profiles, strict=True):
         key = row.key
         names = [plain_cell(word) for word in (key.source, key.model, key.level, key.k_type, key.v_type)]
-        figures = [row.figure(what, name) for _, what, name in _COLUMNS]
         device = row.by_what["speed"].device if "speed" in row.by_what else ""
-        cells = [*names, row.size or None, row.own.bits_per_weight, *figures, plain_cell(device)]
+        figures = [_figure_cell(name, row.figure(what, figure)) for name, what, figure in _COLUMNS]
+        found = [_figure_cell(name, profile.get(name)) for name in tests]
+        cells = [*names, row.size or None, row.own.bits_per_weight, *figures, plain_cell(device), *found]
         writer.writerow(["" if cell is None else cell for cell in cells])
     return text.getvalue()
 
@@ -85,7 +97,7 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        names = [one_line(word, 120).replace("|", "\\|") for word in (row.key.model, row.key.name)]
+        names = [_cell(word) for word in (row.key.model, row.key.name)]
         share = row.figure("fidelity", "top_token_agreement")
         cells = [
             *names,
@@ -94,12 +106,68 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
             _with_error(row.figure("fidelity", "perplexity"), row.figure("fidelity", "perplexity_error"), 3),
             _with_error(row.divergence, row.figure("fidelity", "kl_divergence_error"), 5),
             UNKNOWN if share is None else f"{share:.1%}",
-            _with_error(row.speed, row.figure("speed", "tg_deviation"), 1),
-            *(score(row, what) for what in ("instructions", "tools", "reasoning")),
+            _rate(row.speed, row.figure("speed", "tg_deviation"), disturbed=bool(row.figure("speed", "tg_disturbed"))),
+            *(score_with_interval(row, what) for what in ABILITIES),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- {sentence}" for sentence in conditions(rows))]
+    lines += ["", *(f"- {sentence}" for sentence in conditions(rows)), *_profile_lines(rows)]
     return "\n".join(lines)
+
+
+def _figure_cell(name: str, value: float | None) -> float | str | None:
+    return ("yes" if value else "no") if name.endswith("_disturbed") and value is not None else value
+
+
+def _profile_cells(row: ResultRow) -> dict[str, float | None]:
+    """How the speed holds, by column: each test with its deviation, and what the memory gives.
+
+    The names: `reply_after_1024_2_threads`, `reply_4_chats_2_threads`, `prompt_after_0_2_threads`.
+    """
+    found = row.by_what.get("profile")
+    cells: dict[str, float | None] = {}
+    for each in profile_rows(found.figures) if found else ():
+        what = f"{each.concurrent}_chats" if each.concurrent > 1 else f"after_{each.depth}"
+        name = f"{'prompt' if each.kind == 'prompt' else 'reply'}_{what}_{each.threads}_threads"
+        if name not in cells:  # the last one is repeated, to see whether the computer became slower
+            cells |= {name: each.tokens_per_second, f"{name}_deviation": each.deviation}
+            cells[f"{name}_disturbed"] = float(each.disturbed)
+    for name in ("memory_bandwidth", "read_bytes") if cells else ():
+        cells[name] = row.figure("profile", name)
+    return cells
+
+
+def _profile_lines(rows: Sequence[ResultRow]) -> list[str]:
+    """How the speed holds as a table of its own, a column for each level, and what it says; none if not measured."""
+    speeds: dict[str, dict[tuple[str, int], SpeedRow]] = {}
+    said = []
+    several = len({row.key.model for row in rows}) > 1
+    for row in rows:
+        figures = row.by_what["profile"].figures if "profile" in row.by_what else {}
+        name = _cell(" ".join([*([row.key.model] if several else []), row.key.name, row.key.source]).strip())
+        for each in profile_rows(figures):  # the last one is repeated, to see whether the computer became slower
+            speeds.setdefault(name, {}).setdefault((each.test, each.threads), each)
+        if sentences := profile_sentences(figures):
+            said.append(f"- {name}: {' '.join(sentences)}")
+    if not speeds:
+        return []
+    lines = ["", f"| Speed in tok/s | Threads | {' | '.join(speeds)} |", f"| --- | ---: |{' ---: |' * len(speeds)}"]
+    for test, threads in dict.fromkeys(key for tests in speeds.values() for key in tests):
+        found = [tests.get((test, threads)) for tests in speeds.values()]
+        cells = [
+            _rate(each.tokens_per_second, each.deviation, disturbed=each.disturbed) if each else UNKNOWN
+            for each in found
+        ]
+        lines.append(f"| {test} | {threads} | {' | '.join(cells)} |")
+    return [*lines, "", *said]
+
+
+def _rate(speed: float | None, deviation: float | None, *, disturbed: bool) -> str:
+    return _with_error(speed, deviation, 1) + (" (disturbed)" if disturbed else "")
+
+
+def _cell(text: str) -> str:
+    """Of a Markdown table; it may come from a stranger's file."""
+    return one_line(text, 120).replace("|", "\\|")
 
 
 def conditions(rows: Sequence[ResultRow]) -> list[str]:
@@ -129,6 +197,14 @@ def score(row: ResultRow, what: What) -> str:
     """`38 of 40`, or a dash."""
     passed, items = row.figure(what, "passed"), row.figure(what, "items")
     return UNKNOWN if passed is None or items is None else f"{passed:.0f} of {items:.0f}"
+
+
+def score_with_interval(row: ResultRow, what: What) -> str:
+    """`38 of 43 (75% to 95%)`, with the Wilson interval; of instructions also how many are followed loosely."""
+    low, high = row.figure(what, "interval_low"), row.figure(what, "interval_high")
+    interval = "" if low is None or high is None else f" ({low:.0%} to {high:.0%})"
+    loosely = row.figure(what, "passed_loosely")
+    return score(row, what) + interval + ("" if loosely is None else f", loosely {loosely:.0f}")
 
 
 def _number(value: float | None, digits: int) -> str:

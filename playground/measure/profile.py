@@ -161,6 +161,13 @@ class SpeedRow:
     deviation: float | None
     disturbed: bool
 
+    @property
+    def test(self) -> str:
+        """What was done: "writes a reply after 1,024 tokens", "writes a reply, 4 chats at once"."""
+        what = "reads a prompt" if self.kind == "prompt" else "writes a reply"
+        after = f" after {self.depth:,} tokens" if self.depth else ""
+        return f"{what}{after}{f', {self.concurrent} chats at once' if self.concurrent > 1 else ''}"
+
 
 def profile_rows(figures: Mapping[str, Any]) -> list[SpeedRow]:
     """What can be read of the tests."""

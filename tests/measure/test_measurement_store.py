@@ -169,3 +169,13 @@ def test_csv_and_markdown_have_every_level_and_no_formula() -> None:
     assert line["level"] == "'=1+1" and float(line["kl_divergence"]) == 0.02 and line["tg_tokens_per_second"] == ""
     text = export_markdown(rows)
     assert "| Fox-1B | =1+1 |" in text and "0.02000 ± 0.00100" in text and "against Fox-1B Q8_0 over six texts" in text
+
+
+def test_csv_and_markdown_have_the_interval_of_a_score_and_mark_a_disturbed_speed() -> None:
+    tools = {"passed": 38, "items": 43, "interval_low": 0.755, "interval_high": 0.949}
+    speed = {"tg_tokens_per_second": 20.0, "tg_deviation": 2.5, "tg_disturbed": True}
+    rows = result_rows([measured("Q4_0", 0.5, 0, "tools", **tools), measured("Q4_0", 0.5, 0, "speed", **speed)])
+    (line,) = csv.DictReader(io.StringIO(export_csv(rows)))
+    assert (line["tools_interval_low"], line["tools_interval_high"], line["tg_disturbed"]) == ("0.755", "0.949", "yes")
+    text = export_markdown(rows)
+    assert "38 of 43 (76% to 95%)" in text and "20.0 ± 2.5 (disturbed)" in text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Any
 
 import pytest
 
+from playground.measure.export import export_csv, export_markdown
 from playground.measure.profile import (
     ProfilePlan,
     limit_share,
@@ -106,3 +109,26 @@ def test_the_profile_is_drawn_with_every_figure_as_text() -> None:
     assert ">writes a reply after 4,000 tokens</td><td>2</td><td>15.0 ± 0.5 tok/s</td>" in markup
     assert ">writes a reply, 4 chats at once</td>" in markup
     assert len(replies_by_depth(profile_rows(figures(*tests)), 2)) == 2
+
+
+def test_csv_and_markdown_have_every_test_of_a_profile() -> None:
+    tests = [speed_test(20), speed_test(15, depth=4000, disturbed=True), speed_test(50, concurrent=4)]
+    threads = [speed_test(12, threads=1), speed_test(19)]
+    rows = result_rows(
+        [
+            measured("Q8_0", 1, 0, "profile", **figures(*tests, *threads)),
+            measured("Q4_0", 0.5, 0, "profile", **figures(speed_test(30))),
+        ]
+    )
+    first, second = csv.DictReader(io.StringIO(export_csv(rows)))
+    assert (first["reply_after_0_2_threads"], second["reply_after_0_2_threads"]) == ("20.0", "30.0")
+    assert (first["reply_4_chats_2_threads"], first["reply_after_0_1_threads"]) == ("50.0", "12.0")
+    assert (first["reply_after_4000_2_threads_deviation"], first["reply_after_4000_2_threads_disturbed"]) == (
+        "0.5",
+        "yes",
+    )
+    assert second["reply_4_chats_2_threads"] == "" and first["memory_bandwidth"] == "25000000000.0"
+    text = export_markdown(rows)
+    assert "| Speed in tok/s | Threads | Q8_0 | Q4_0 |" in text
+    assert "| writes a reply after 4,000 tokens | 2 | 15.0 ± 0.5 (disturbed) | \N{EN DASH} |" in text
+    assert "- Q8_0: After 4,000 tokens of context a reply is written 25% slower" in text

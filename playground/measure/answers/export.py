@@ -75,12 +75,12 @@ def _figures(answer: GridAnswer | None) -> str:
 
 
 def answer_figures(answer: GridAnswer) -> list[str]:
-    """`24 tokens`, `31.2 tok/s`, and how the answer ended if it was cut off."""
+    """`24 tokens`, `31.2 tok/s (disturbed)`, and how the answer ended if it was cut off."""
     figures = []
     if answer.tokens is not None:
         figures.append(counted(answer.tokens, "token"))
     if answer.tokens_per_second is not None:
-        figures.append(speed(answer.tokens_per_second))
+        figures.append(speed(answer.tokens_per_second, disturbed=answer.disturbed))
     reasons: dict[str, FinishReason] = {reason: reason for reason in FINISH_WORDS}
     if answer.finish_reason != "end of text" and answer.finish_reason in reasons:
         figures.append(FINISH_WORDS[reasons[answer.finish_reason]])

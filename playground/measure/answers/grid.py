@@ -19,13 +19,17 @@ from playground.measure.votes import Contestant, Vote, read_ballot
 
 @dataclass(frozen=True)
 class GridAnswer:
-    """One answer. tokens, tokens_per_second: None where unknown. checks: (what was wanted, whether it is there)."""
+    """One answer. tokens, tokens_per_second: None where unknown. checks: (what was wanted, whether it is there).
+
+    disturbed: something else had the cores while it was written.
+    """
 
     text: str
     tokens: int | None = None
     tokens_per_second: float | None = None
     finish_reason: str = ""
     checks: tuple[tuple[str, bool], ...] = ()
+    disturbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ def _answer_of(measurement: Measurement) -> GridAnswer:
         float(rate) if isinstance(rate, int | float) else None,
         str(detail.get("finish_reason", "")),
         tuple((str(each.get("label", "")), bool(each.get("passed"))) for each in checks),
+        bool(measurement.figures.get("disturbed")),
     )
 
 

@@ -122,6 +122,14 @@ def test_the_grid_marks_where_an_answer_leaves_the_first(grids: AnswerGrids) -> 
     assert "&lt;b&gt;Hot" in markup and "<b>Hot" not in markup
 
 
+def test_the_speed_of_an_answer_says_when_the_computer_was_disturbed() -> None:
+    figures = {"tokens": 3, "tokens_per_second": 20.0, "disturbed": True}
+    grid = answer_grid([answered("Q8_0", 1, "Cold.", figures=figures), answered("Q4_0", 1, "Warm.")], "Fox-1B")
+    assert grid
+    for text in (str(answers_grid(grid, VoteTallies((), None, ""))), grid_as_markdown(grid, ())):
+        assert text.count("20.0 tok/s (disturbed)") == 1 and text.count("20.0 tok/s") == 2
+
+
 @pytest.mark.parametrize(
     ("one", "other", "common"),
     [("It is red.", "It is blue.", "It is "), ("It is", "It isn't", "It "), ("A b", "A b c", "A b"), ("x", "y", "")],

@@ -47,20 +47,18 @@ def speed_profile(rows: Sequence[ResultRow]) -> Markup | str:
                 "chats": _chats_text(figures),
                 "limit": UNKNOWN if (share := limit_share(figures, replies[0])) is None else percent(share),
                 "sentences": profile_sentences(figures),
-                "tests": [_test(each) for each in profile_rows(figures)],
+                "tests": [
+                    (
+                        each.test,
+                        f"{each.threads:,}",
+                        speed_with_deviation(each.tokens_per_second, each.deviation, disturbed=each.disturbed),
+                    )
+                    for each in profile_rows(figures)
+                ],
             }
             for row, figures, replies in lines
         ],
     )
-
-
-def _test(row: SpeedRow) -> tuple[str, str, str]:
-    """What was measured, with how many threads, and how fast it was."""
-    what = "reads a prompt" if row.kind == "prompt" else "writes a reply"
-    after = f" after {row.depth:,} tokens" if row.depth else ""
-    chats = f", {row.concurrent} chats at once" if row.concurrent > 1 else ""
-    found = speed_with_deviation(row.tokens_per_second, row.deviation, disturbed=row.disturbed)
-    return f"{what}{after}{chats}", f"{row.threads:,}", found
 
 
 def _reply_text(replies: Sequence[SpeedRow], depth: int) -> str:

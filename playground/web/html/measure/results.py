@@ -12,7 +12,7 @@ from markupsafe import Markup
 from playground.app.measure.service import LevelChoice, RunEstimate, RunView
 from playground.chat.template.message import MalformedCall
 from playground.measure.abilities.paired import compare_paired
-from playground.measure.export import conditions, score
+from playground.measure.export import conditions, score_with_interval
 from playground.measure.results import (
     ABILITIES,
     ResultRow,
@@ -326,9 +326,9 @@ def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
         ("Reply", _speed(row, "tg")),
         ("Prompt", _speed(row, "pp")),
         ("Memory", gigabytes(None if memory is None else int(memory))),
-        ("Instructions", _score(row, "instructions")),
-        ("Tool calls", _score(row, "tools")),
-        ("Reasoning", _score(row, "reasoning")),
+        ("Instructions", score_with_interval(row, "instructions")),
+        ("Tool calls", score_with_interval(row, "tools")),
+        ("Reasoning", score_with_interval(row, "reasoning")),
     ]
 
 
@@ -339,14 +339,6 @@ def _speed(row: ResultRow, short: str) -> str:
         row.figure("speed", f"{short}_tokens_per_second"), row.figure("speed", f"{short}_deviation"),
         disturbed=bool(found and found.figures.get(f"{short}_disturbed")),
     )  # fmt: skip
-
-
-def _score(row: ResultRow, what: What) -> str:
-    """`38 of 43 (75% to 95%)`, with the Wilson interval; of instructions also how many are followed loosely."""
-    low, high = row.figure(what, "interval_low"), row.figure(what, "interval_high")
-    interval = "" if low is None or high is None else f" ({low:.0%} to {high:.0%})"
-    loosely = row.figure(what, "passed_loosely")
-    return score(row, what) + interval + ("" if loosely is None else f", loosely {loosely:.0f}")
 
 
 # --- the answers ---
@@ -371,7 +363,7 @@ def answers(row: ResultRow, reference: ResultRow | None) -> Markup:
         tasks = sorted(found.details, key=lambda task: (bool(task.get("passed")), int(task.get("task", 0))))
         shown = [{"flipped": task.get("task") in flipped, **_task(task)} for task in tasks]
         title = {"instructions": "Instructions", "tools": "Tool calls", "reasoning": "Reasoning"}[what]
-        suites.append({"title": title, "score": _score(row, what), "compared": compared, "tasks": shown})
+        suites.append({"title": title, "score": score_with_interval(row, what), "compared": compared, "tasks": shown})
     return render("measure.html#answers", name=row.key.name, suites=suites)
 
 
