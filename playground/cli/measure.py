@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from playground.settings import Settings
 from playground.text_format import about
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from playground.app.services import Services
     from playground.cli.arguments import Commands
@@ -49,8 +50,10 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
         help="what each level costs in quality, memory and speed",
         description="Measures every level and keeps the results; an interrupted run of the same is continued.",
     )
-    parser.add_argument("models", metavar="MODEL", nargs="+")
-    parser.add_argument("--levels", metavar="L,L", help="the levels, here or to be made (default: all on this disk)")
+    parser.add_argument("models", metavar="MODEL", nargs="+", help="of MODEL:LEVEL, only this level")
+    parser.add_argument(
+        "--levels", metavar="L,L", help="of each MODEL: the levels, here or to be made (default: all on this disk)"
+    )
     parser.add_argument("--what", type=whats, default=["speed", "fidelity"], metavar="W,W", help=", ".join(_WHATS))
     parser.add_argument("--reference", metavar="L", help="the level to measure against (default: the largest)")
     parser.add_argument("--kv", type=kv_types, default=[("f16", "f16")], metavar="T,T", help="such as f16,q8_0/q4_0")
@@ -78,7 +81,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     names: list[str] = []
     with Services(settings) as services, ProgressLine() as line:
         store = store_of(settings)
-        for plan in _plans(services, arguments):
+        for plan in plans_of_models(_plans(services, arguments)):
             names.append(plan.model)
             problems = _carry_out(services, store, plan, line)
             failed += [f"{plan.model} {item}: {why}" for item, why in problems.items()]
@@ -122,6 +125,15 @@ def _plans(services: Services, arguments: argparse.Namespace) -> Iterator[Measur
             prompts=prompts, server_model=arguments.server_model or "", deepest=arguments.deepest,
             most_chats=arguments.chats,
         )  # fmt: skip
+
+
+def plans_of_models(plans: Iterable[MeasurementPlan]) -> list[MeasurementPlan]:
+    """One for each model, with all levels that were named of it."""
+    merged: dict[str, MeasurementPlan] = {}
+    for plan in plans:
+        levels = merged[plan.model].levels if plan.model in merged else ()
+        merged[plan.model] = replace(plan, levels=(*levels, *plan.levels)).checked()
+    return list(merged.values())
 
 
 def _carry_out(

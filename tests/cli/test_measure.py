@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from playground.__main__ import main
+from playground.cli.measure import plans_of_models
+from playground.measure.plan import MeasurementPlan
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +54,10 @@ def test_misuse_is_told(wrong: list[str], capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit) as end:
         main(["measure", "starter", *wrong])
     assert end.value.code == 2 and wrong[1] in capsys.readouterr().err
+
+
+def test_levels_that_are_named_one_by_one_make_one_run_of_each_model() -> None:
+    fox = [MeasurementPlan("fox", (level,), ("fidelity",), reference="Q8_0") for level in ("Q8_0", "Q4_0", "Q8_0")]
+    owl = MeasurementPlan("owl", ("Q6_K",), ("fidelity",), reference="Q6_K")
+    both, other = plans_of_models([fox[0], owl, *fox[1:]])
+    assert (both.model, both.levels, both.reference, other) == ("fox", ("Q8_0", "Q4_0"), "Q8_0", owl)

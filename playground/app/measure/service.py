@@ -240,10 +240,15 @@ class MeasureService:
             self._memory_of(plan, files, choices), bool(short), tuple(choice.level for choice in to_make),
         )  # fmt: skip
 
-    def same_for(self, plan: MeasurementPlan, model: str) -> MeasurementPlan:
-        """The same measurements of another model: its levels on this disk, against the largest of them."""
-        here = tuple(choice.level for choice in self.levels(model) if choice.is_here)[:USUAL_LEVELS]
-        return replace(plan, model=model, levels=here, reference=here[0] if plan.reference and here else "")
+    def same_for(self, plan: MeasurementPlan, model: str, levels: Sequence[str]) -> MeasurementPlan:
+        """The same measurements of levels of another model, against its largest on this disk.
+
+        Raises RequestRefused where no level is chosen.
+        """
+        if not levels:
+            raise RequestRefused(f"No level of {model[:100]} is chosen.", "Choose one, or leave the model out.")
+        here = [choice.level for choice in self.levels(model) if choice.is_here]
+        return replace(plan, model=model, levels=tuple(levels), reference=here[0] if plan.reference and here else "")
 
     def estimate_runs(self, plans: Sequence[MeasurementPlan]) -> RunEstimate:
         """What these runs will take, one after the other. Raises as `check_plan` does."""

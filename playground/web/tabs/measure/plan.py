@@ -20,7 +20,7 @@ from playground.web.html.models import part_title
 from playground.web.html.page import paragraph
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
-from playground.web.tabs.measure.choice import MeasureChoice, words_in
+from playground.web.tabs.measure.choice import MeasureChoice, levels_of, read_choice, words_in
 from playground.web.widgets import markup_place
 
 _WHAT_CHOICES: Final[list[tuple[str, What]]] = [
@@ -49,6 +49,7 @@ class PlanPart:
     whats: gr.CheckboxGroup
     reference: gr.Dropdown
     others: gr.Dropdown  # more models; hidden where there is one
+    other_levels: gr.CheckboxGroup  # of them; hidden where none is chosen
     server_model: gr.Dropdown  # hidden where no server is known
     where: gr.Radio  # hidden where there is no GPU
     kv_types: gr.Dropdown
@@ -61,25 +62,32 @@ class PlanPart:
     @property
     def choice(self) -> list[Any]:
         """What `draw_plan` may change."""
-        of_model = [self.model, self.levels, self.whats, self.others, self.reference, self.server_model, self.where]
-        return [*of_model, self.estimate]
+        of_models = [self.model, self.levels, self.others, self.other_levels, self.reference, self.server_model]
+        return [*of_models, self.whats, self.where, self.estimate]
 
     @property
     def boxes(self) -> list[Any]:
-        """Those in which a person chooses, but for the model and the files."""
-        chosen = [self.levels, self.whats, self.reference, self.others, self.server_model, self.kv_types]
+        """Those in which a person chooses, but for the models and the files."""
+        chosen = [self.levels, self.other_levels, self.whats, self.reference, self.server_model, self.kv_types]
         return [*chosen, self.deepest, self.chats, self.where]
 
     @property
     def inputs(self) -> set[Any]:
         """What `read_plan` reads."""
-        return {self.model, *self.boxes, self.text, self.prompts}
+        return {self.model, self.others, *self.boxes, self.text, self.prompts}
 
 
 def build_plan_part() -> PlanPart:
     gr.HTML(part_title("What a level costs"), apply_default_css=False)
     model = gr.Dropdown([], label="Model", interactive=True, elem_id="measure-model")
     levels = gr.CheckboxGroup([], label="Levels", interactive=True, elem_id="measure-levels")
+    others = gr.Dropdown(
+        [], multiselect=True, label="More models", visible=False, interactive=True, elem_id="measure-others",
+        info="The same is measured of each, in a run of its own, against its largest level.",
+    )  # fmt: skip
+    other_levels = gr.CheckboxGroup(
+        [], label="Levels of these models", visible=False, interactive=True, elem_id="measure-other-levels"
+    )
     whats = gr.CheckboxGroup(
         _WHAT_CHOICES, value=["fidelity", "speed"], label="Measure", interactive=True, elem_id="measure-what"
     )
@@ -87,11 +95,6 @@ def build_plan_part() -> PlanPart:
         reference = gr.Dropdown(
             [], label="Reference", info="The level that the others are compared with.", interactive=True,
             elem_id="measure-reference",
-        )  # fmt: skip
-        others = gr.Dropdown(
-            [], multiselect=True, label="More models", visible=False, interactive=True,
-            info="Each is measured with its levels on this disk, in a run of its own.",
-            elem_id="measure-others",
         )  # fmt: skip
         server_model = gr.Dropdown(
             [], label="Server’s model", visible=False, interactive=True, elem_id="measure-server-model",
@@ -128,8 +131,9 @@ def build_plan_part() -> PlanPart:
         )  # fmt: skip
     told = markup_place("measure-estimate")
     return PlanPart(
-        model=model, levels=levels, whats=whats, reference=reference, others=others, server_model=server_model,
-        where=where, kv_types=kv_types, deepest=deepest, chats=chats, text=text, prompts=prompts, estimate=told,
+        model=model, levels=levels, whats=whats, reference=reference, others=others, other_levels=other_levels,
+        server_model=server_model, where=where, kv_types=kv_types, deepest=deepest, chats=chats, text=text,
+        prompts=prompts, estimate=told,
     )  # fmt: skip
 
 
@@ -159,7 +163,7 @@ def read_plans(part: PlanPart, service: MeasureService, values: Values) -> list[
     """The plan of the chosen model, and the same for each of the others. Raises as `read_plan` does."""
     plan = read_plan(part, values)
     others = [name for name in words_in(values[part.others]) if name != plan.model]
-    return [plan, *(service.same_for(plan, name) for name in others)]
+    return [plan, *(service.same_for(plan, name, levels_of(name, values[part.other_levels])) for name in others)]
 
 
 def _kv_pair(text: str) -> KvPair:
@@ -186,11 +190,20 @@ def _read_text(path: object) -> tuple[str, str]:
         raise RequestRefused(f"{file.name[:80]} is not a text in UTF-8.", "Save it as UTF-8 first.") from error
 
 
+def choice_of(part: PlanPart, service: MeasureService, values: Values, *, other_model: bool = False) -> MeasureChoice:
+    """What can be chosen, and what stays chosen. other_model: the model was chosen just now, so no level of it yet."""
+    return read_choice(
+        service, values[part.model], None if other_model else values[part.levels], values[part.server_model],
+        values[part.others], values[part.other_levels],
+    )  # fmt: skip
+
+
 def draw_plan(part: PlanPart, service: MeasureService, values: Values, choice: MeasureChoice) -> Updates:
     """The boxes with what can be chosen now, and what the chosen run will take."""
     will_be = {
         **values, part.model: choice.model, part.levels: choice.chosen, part.reference: choice.reference,
         part.server_model: choice.server_model, part.others: choice.chosen_others,
+        part.other_levels: choice.chosen_other_levels,
     }  # fmt: skip
     return {**draw_choice(part, choice), **draw_estimate(part, service, will_be)}
 
@@ -202,6 +215,9 @@ def draw_choice(part: PlanPart, choice: MeasureChoice) -> Updates:
         part.reference: gr.Dropdown(choices=choice.here, value=choice.reference),
         part.whats: gr.CheckboxGroup(choices=[*_WHAT_CHOICES, *([_SERVER_CHOICE] if choice.server_models else [])]),
         part.others: gr.Dropdown(choices=choice.others, value=choice.chosen_others, visible=bool(choice.others)),
+        part.other_levels: gr.CheckboxGroup(
+            choices=choice.other_levels, value=choice.chosen_other_levels, visible=bool(choice.other_levels)
+        ),
         part.server_model: gr.Dropdown(
             choices=choice.server_models, value=choice.server_model, visible=bool(choice.server_models)
         ),

@@ -22,8 +22,7 @@ from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.measure.answers import AnswersPart, build_answers_part, draw_answers, wire_answers_part
-from playground.web.tabs.measure.choice import read_choice
-from playground.web.tabs.measure.plan import PlanPart, build_plan_part, draw_estimate, draw_plan, read_plans
+from playground.web.tabs.measure.plan import PlanPart, build_plan_part, choice_of, draw_estimate, draw_plan, read_plans
 from playground.web.widgets import button_rows, markup_place, save_file_js
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -151,9 +150,7 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
     part = tab.plan
 
     def open_tab(values: Values) -> Updates:
-        choice = read_choice(
-            service, values[part.model], values[part.levels], values[part.server_model], values[part.others]
-        )
+        choice = choice_of(part, service, values)
         return {
             **draw_plan(part, service, values, choice),
             **draw_runs(tab, service),
@@ -164,7 +161,7 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
     def choose_model(values: Values) -> Updates:
         if str(values[tab.drawn]).startswith(f"{values[part.model]} ["):
             return {tab.message: gr.skip()}  # a box of choices reports also when a person only leaves it
-        choice = read_choice(service, values[part.model], None, values[part.server_model], values[part.others])
+        choice = choice_of(part, service, values, other_model=True)
         return {
             **draw_plan(part, service, values, choice),
             **draw_results(tab, service, choice.model),
@@ -172,6 +169,9 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
             tab.answers: "",
             tab.message: "",
         }
+
+    def choose_others(values: Values) -> Updates:
+        return draw_plan(part, service, values, choice_of(part, service, values))
 
     def choose(values: Values) -> Updates:
         return draw_estimate(part, service, values)
@@ -246,6 +246,7 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
         [*part.choice, *tab.results, *tab.grid.all, tab.answers, tab.message],
         trigger_mode="always_last", **_QUIET,
     )  # fmt: skip
+    part.others.input(choose_others, part.inputs, part.choice, trigger_mode="always_last", **_QUIET)
     gr.on(
         [*(box.input for box in part.boxes), part.text.change, part.prompts.change], choose, part.inputs,
         part.estimate, trigger_mode="always_last", **_QUIET,
