@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import statistics
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from playground.app.services import Services
 from playground.cli.arguments import add_device_arguments, chosen_device
@@ -27,6 +30,12 @@ from playground.settings import load_settings
 
 STORY = "Tell me a long story about a fox who learns to read. Describe every place that it visits."
 FILLER = "The fox went on, over the hill and along the river, and met somebody new. "
+
+
+def run_main(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a benchmark. SIGTERM ends it as Ctrl-C does, so that each `with` ends what it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    sys.exit(main())
 
 
 def cores() -> int:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.bench import STORY, made, median_of, report, services
+from benchmarks.bench import STORY, made, median_of, report, run_main, services
 from playground.app.services import Services
 from playground.chat.compare import compare
 from playground.chat.comparison import Mode, Pane
@@ -73,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

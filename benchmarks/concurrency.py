@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from benchmarks.bench import STORY, engine_on, median_of, report, starter, tokens_in, turn
+from benchmarks.bench import STORY, engine_on, median_of, report, run_main, starter, tokens_in, turn
 from playground.engine.local.client import LocalEngine
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
@@ -41,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -20,7 +20,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from typing import Final, NamedTuple
 import llama_cpp
 import numpy as np
 
-from benchmarks.bench import FILLER, cores, ended, engine_on, starter, turn
+from benchmarks.bench import FILLER, cores, ended, engine_on, run_main, starter, turn
 from playground.engine.protocol import DeviceMemory, Finished, Token
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
@@ -48,6 +47,7 @@ from playground.llama.params import (
 )
 from playground.llama.sampling_extras import GREEDY
 from playground.measure.speed import SpeedTest, measure_speed
+from tests.support.ended_with_parent import ended_with_parent
 
 CONTEXT: Final = 2048
 PROMPT: Final = 512
@@ -237,7 +237,8 @@ def llama_bench(path: Path, gpu: Device) -> dict[str, float]:
     if not (program := shutil.which("llama-bench")):
         return {}
     command = [program, "-m", str(path), "-ngl", "999", "-dev", gpu.name, "-p", str(PROMPT), "-n", str(GENERATE)]
-    answer = subprocess.run([*command, "-fa", "1", "-o", "json"], capture_output=True, text=True, check=False)
+    asked = ended_with_parent([*command, "-fa", "1", "-o", "json"])
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
     if answer.returncode:
         print(f"llama-bench failed: {answer.stderr.strip()[-200:]}")
         return {}
@@ -246,4 +247,4 @@ def llama_bench(path: Path, gpu: Device) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

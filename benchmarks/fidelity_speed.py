@@ -20,13 +20,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.bench import cores, engine_on, made, report, services, starter
+from benchmarks.bench import cores, engine_on, made, report, run_main, services, starter
 from playground.app.services import Services
 from playground.engine.local.client import LocalEngine
 from playground.engine.protocol import BriefScores, Scored
 from playground.llama.params import ContextParameters
 from playground.measure.text_fidelity import ReferenceReading, TokenFigures, fidelity_figures
 from playground.measure.texts import MeasuredText, six_texts
+from tests.support.ended_with_parent import ended_with_parent
 
 TOKENS = 4096
 WINDOW = 512
@@ -74,7 +75,8 @@ def tool_passes(tool: Path, reference: Path, level: Path, text: Path, base: Path
     usual = [str(tool), "-f", str(text), "-c", str(WINDOW), "-t", str(cores()), "--kl-divergence-base", str(base)]
     started = time.perf_counter()
     for arguments in (["-m", str(reference)], ["-m", str(level), "--kl-divergence"]):
-        done = subprocess.run([*usual, *arguments], capture_output=True, text=True, check=True)
+        command = ended_with_parent([*usual, *arguments])
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     return time.perf_counter() - started, done.stdout + done.stderr
 
 
@@ -168,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

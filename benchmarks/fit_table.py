@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.bench import median_of, report
+from benchmarks.bench import median_of, report, run_main
 from playground.fit.planner import Planner
 from playground.fit.subjects import FitSubject, catalogue_subjects
 from playground.fit.table import FitTable, LevelSize, fit_table, table_contexts
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.bench import STORY, cores, engine_on, report, starter, turn
+from benchmarks.bench import STORY, cores, engine_on, report, run_main, starter, turn
 from playground.engine.protocol import Finished
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
@@ -65,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

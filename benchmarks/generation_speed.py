@@ -13,7 +13,7 @@ from typing import Any
 
 import llama_cpp
 
-from benchmarks.bench import STORY, cores, engine_on, median_of, on_device, report, starter, turn
+from benchmarks.bench import STORY, cores, engine_on, median_of, on_device, report, run_main, starter, turn
 from playground.engine.protocol import Token
 from playground.llama.devices import read_devices
 from playground.llama.params import ContextParameters, Placement
@@ -70,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -21,8 +21,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from benchmarks.bench import run_main
 from benchmarks.device_check import Row, find_gpu
 from playground.llama.devices import read_devices
+from tests.support.ended_with_parent import ended_with_parent
 
 BENCHMARKS: Final = ("generation_speed", "page_speed")
 _RATIO: Final = re.compile(r"^  ratio ([\d.]+), target", re.MULTILINE)
@@ -92,7 +94,7 @@ def main() -> int:
 def run(module: list[str], **variables: str) -> str:
     """What `python -m` prints, which is shown as it comes."""
     print(f"\n==> {' '.join(module)}", flush=True)
-    command = [sys.executable, "-m", *module]
+    command = ended_with_parent([sys.executable, "-m", *module])
     text = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables}) as process:
         assert process.stdout
@@ -109,4 +111,4 @@ def outcomes(text: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

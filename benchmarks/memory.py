@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.bench import FILLER, ended, engine_on, made, report, starter, turn
+from benchmarks.bench import FILLER, ended, engine_on, made, report, run_main, starter, turn
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -6,19 +6,18 @@ the browser take from llama.cpp on the same machine.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
+from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.bench import STORY, ended, engine_on, median_of, on_device, report, starter, turn
+from benchmarks.bench import STORY, ended, engine_on, median_of, on_device, report, run_main, starter, turn
 from playground.llama.params import ALL_LAYERS, ContextParameters, Placement
 from playground.llama.sampling_extras import Sampling
+from tests.support.playground_process import PlaygroundProcess
 
 ROUNDS = 4
 TOKENS = 256
@@ -58,37 +57,31 @@ def choose_where(page: Page, placement: Placement) -> None:
 
 def main() -> None:
     browser_path = next(path for name in BROWSERS if (path := shutil.which(name)))
-    command = [sys.executable, "-m", "playground", "serve", "--port", "7878", "--no-browser"]
     context = on_device(starter(), ContextParameters(4096))
-    with tempfile.TemporaryDirectory() as folder, engine_on(starter(), context) as engine:
-        environment = {"PLAYGROUND_DATA_DIR": folder, "PLAYGROUND_MAX_REPLY_TOKENS": str(TOKENS)}
-        app = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
-        try:
-            assert app.stdout
-            next(line for line in app.stdout if "is open at" in line)
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES)
-                page = browser.new_page()
-                page.goto("http://127.0.0.1:7878/")
-                page.get_by_role("tab", name="Chat", exact=True).click()
-                page.locator("#chat-level input:checked").first.wait_for(state="attached", timeout=60_000)
-                choose_where(page, context.placement)
-                alone: list[float] = []
-                shown: list[float] = []
-                for number in range(ROUNDS):
-                    sampling = Sampling(temperature=0.3, seed=number)
-                    timings = ended(list(engine.start_reply(turn(STORY), sampling, max_tokens=TOKENS))).timings
-                    assert timings.generation_speed
-                    alone.append(timings.generation_speed)
-                    shown.append(speed_on_the_page(page))
-                browser.close()
-        finally:
-            app.terminate()
-            app.wait(timeout=30)
+    variables = {"PLAYGROUND_MAX_REPLY_TOKENS": str(TOKENS)}
+    with (
+        tempfile.TemporaryDirectory() as home,
+        PlaygroundProcess(Path(home), variables) as playground,
+        engine_on(starter(), context) as engine,
+        sync_playwright() as playwright,
+    ):
+        page = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES).new_page()
+        page.goto(playground.address)
+        page.get_by_role("tab", name="Chat", exact=True).click()
+        page.locator("#chat-level input:checked").first.wait_for(state="attached", timeout=60_000)
+        choose_where(page, context.placement)
+        alone: list[float] = []
+        shown: list[float] = []
+        for number in range(ROUNDS):
+            sampling = Sampling(temperature=0.3, seed=number)
+            timings = ended(list(engine.start_reply(turn(STORY), sampling, max_tokens=TOKENS))).timings
+            assert timings.generation_speed
+            alone.append(timings.generation_speed)
+            shown.append(speed_on_the_page(page))
     ratio = statistics.median(page_speed / own for page_speed, own in zip(shown, alone, strict=True))
     rows = [("engine alone, tok/s", median_of(alone)), ("on the page, tok/s", median_of(shown))]
     report("The page's cost", rows, ratio, ">= 0.85")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from openai import AsyncOpenAI, OpenAIError
 
-from benchmarks.bench import report
+from benchmarks.bench import report, run_main
 from tests.support.playground_process import PlaygroundProcess
 
 CLIENTS = 24
@@ -100,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

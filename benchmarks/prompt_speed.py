@@ -13,7 +13,7 @@ from typing import Any
 
 import llama_cpp
 
-from benchmarks.bench import cores, ended, engine_on, median_of, report, starter
+from benchmarks.bench import cores, ended, engine_on, median_of, report, run_main, starter
 from playground.engine.local.client import LocalEngine
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
@@ -78,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -21,7 +21,7 @@ import httpx2
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.bench import median_of, report, starter
+from benchmarks.bench import median_of, report, run_main, starter
 from tests.e2e.visitor import CHROMIUM_FLAGS
 from tests.support.gguf_bytes import Blob, Slice
 from tests.support.hub_stand_in import HubStandIn, Request
@@ -148,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 
-from benchmarks.bench import FILLER, ended, engine_on, median_of, report, starter, turn
+from benchmarks.bench import FILLER, ended, engine_on, median_of, report, run_main, starter, turn
 from playground.engine.local.client import LocalEngine
 from playground.engine.protocol import Finished, Token
 from playground.llama.params import ContextParameters
@@ -48,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,7 +25,7 @@ from typing import Final
 import httpx2
 import psutil
 
-from benchmarks.bench import report
+from benchmarks.bench import report, run_main
 from benchmarks.census import Census, busy_seconds, count, gauges, workers
 from benchmarks.open_page import API, page_client, read_layout
 from benchmarks.soak_visitors import MOST_MESSAGE_CHARACTERS, Outcome, Visitor
@@ -244,4 +243,4 @@ def _print_report(soak: Soak, asked: argparse.Namespace, before: Leftover, after
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

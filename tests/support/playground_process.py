@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from playground.engine.local.client import WORKER
+from tests.support.ended_with_parent import ended_with_parent
 
 OPEN = re.compile(r"The playground is open at (\S+)")
 START_SECONDS = 90  # Gradio alone takes 3 s to import, and many times that where all cores are busy
@@ -54,7 +55,7 @@ class PlaygroundProcess:
         self.address = ""
         usual = [sys.executable, "-m", "playground", "serve", "--port", str(self.port), "--no-browser"]
         self.process = subprocess.Popen(
-            [*within, *(command or usual)],
+            ended_with_parent([*within, *(command or usual)]),
             cwd=folder,
             env={**environment(home), "PLAYGROUND_PORT": str(self.port), **(variables or {})},
             stdin=subprocess.DEVNULL,

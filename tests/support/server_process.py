@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 
+from tests.support.ended_with_parent import ended_with_parent
 from tests.support.playground_process import free_port
 
 ALIAS = "smollm2-on-a-server"
@@ -32,8 +33,9 @@ class ServerProcess:
             "--interrupt_requests": "False",  # else a second request ends the first one's reply
             "--api_key": KEY,
         }
+        command = [sys.executable, "-m", "llama_cpp.server"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llama_cpp.server", *(part for pair in options.items() for part in pair)],
+            ended_with_parent([*command, *(part for pair in options.items() for part in pair)]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
