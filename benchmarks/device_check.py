@@ -36,7 +36,6 @@ from playground.engine.protocol import DeviceMemory, Finished, Token
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.devices import Device, Devices, read_devices
-from playground.llama.imatrix import declare_tensor_functions, measure_importance
 from playground.llama.params import (
     ALL_LAYERS,
     CPU_ONLY,
@@ -45,6 +44,7 @@ from playground.llama.params import (
     context_parameters,
     model_parameters,
 )
+from playground.llama.quantizer.imatrix import declare_tensor_functions, measure_importance
 from playground.llama.sampling_extras import GREEDY
 from playground.measure.speed import SpeedTest, measure_speed
 from tests.support.ended_with_parent import ended_with_parent

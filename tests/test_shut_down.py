@@ -27,7 +27,7 @@ pytestmark = pytest.mark.process
 
 SOON_SECONDS: Final = 60  # for what another process does in a moment
 REPO: Final = "owner/Copy-GGUF"
-QUANTIZER: Final = "playground.llama.quantizer"
+QUANTIZER: Final = "playground.llama.quantizer.process"
 LEVEL: Final = {  # which takes a second or two
     "models-make-model": STARTER_CHOICE["chat-model"],
     "models-make-level": "Q2_K",

@@ -22,9 +22,9 @@ from playground.gguf.header import REQUANTIZED_FROM, merge_shards, read_header
 from playground.gguf.levels import LEVELS, MAKEABLE_LEVELS, Level, nominal_bits
 from playground.gguf.reader import FileSource
 from playground.gguf.tensors import TensorType
-from playground.llama.imatrix import TEXT_TOKENS
 from playground.llama.params import CPU_ONLY, ContextParameters, DeviceChoice, Placement
-from playground.llama.quantizer import Fallback
+from playground.llama.quantizer.imatrix import TEXT_TOKENS
+from playground.llama.quantizer.process import Fallback
 from playground.machine.files import unfinished_file
 from playground.quantize.quantizer_process import QuantizerProcess
 from playground.resources import asset

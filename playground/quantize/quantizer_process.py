@@ -13,10 +13,10 @@ from playground.machine.child_process import ChildProcess, describe_exit
 
 
 class QuantizerProcess:
-    """One `python -m playground.llama.quantizer`; a `with` resource, killed at its end even while it works."""
+    """One `python -m playground.llama.quantizer.process`; a `with` resource, killed at its end even while it works."""
 
     def __init__(self) -> None:
-        self._process = ChildProcess("playground.llama.quantizer")
+        self._process = ChildProcess("playground.llama.quantizer.process")
 
     def __enter__(self) -> QuantizerProcess:
         return self

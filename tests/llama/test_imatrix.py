@@ -11,8 +11,8 @@ import pytest
 from playground.errors import PlaygroundError
 from playground.gguf.header import read_header
 from playground.gguf.reader import FileSource
-from playground.llama.imatrix import _Sums, declare_tensor_functions, measure_importance
 from playground.llama.params import ALL_LAYERS, Placement
+from playground.llama.quantizer.imatrix import _Sums, declare_tensor_functions, measure_importance
 from playground.quantize.quantize import QuantizationProgress, QuantizedFile, estimate_level, quantize_file
 from tests.conftest import ONLY_ON_STAND_INS, Gpus
 

@@ -316,7 +316,8 @@ def test_names_with_spaces_and_letters_of_the_world_are_files_like_any_other(tin
 def test_a_quantizer_that_is_killed_is_an_error_that_says_so(tiny: Path, tmp_path: Path) -> None:
     work = quantize_file(tiny, "Q8_0", tmp_path / "made" / "Tiny-Q8_0.gguf", threads=1)
     next(work)
-    (child,) = (child for child in psutil.Process().children() if "playground.llama.quantizer" in child.cmdline())
+    children = psutil.Process().children()
+    (child,) = (child for child in children if "playground.llama.quantizer.process" in child.cmdline())
     child.kill()
     with pytest.raises(PlaygroundError, match="memory ran out"):
         list(work)

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 ASKS_FOR_DEVICES: Final = "playground.llama.devices"
 OPENS_MODELS: Final = (
-    ASKS_FOR_DEVICES, "playground.fit.planner_worker", "playground.engine.local.worker", "playground.llama.quantizer",
-    "benchmarks.generation_speed", "benchmarks.device_check",
+    ASKS_FOR_DEVICES, "playground.fit.planner_worker", "playground.engine.local.worker",
+    "playground.llama.quantizer.process", "benchmarks.generation_speed", "benchmarks.device_check",
 )  # fmt: skip
 MIB: Final = 1 << 20
 GPUS: Final = (1, 2)  # ggml-backend.h's enum ggml_backend_dev_type

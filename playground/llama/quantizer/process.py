@@ -1,8 +1,8 @@
 """Runs llama.cpp's quantizer in a process of its own, and reads its log.
 
-`python -m playground.llama.quantizer` reads orders from standard input and writes answers to standard output, each one
-JSON object on a line; quantize/quantize.py is the other side and decides about disks, names and sentences. The process
-ends when its orders end, so at the latest with its parent, and removes the file that it was writing.
+`python -m playground.llama.quantizer.process` reads orders from standard input and writes answers to standard output,
+each one JSON object on a line; quantize/quantize.py is the other side and decides about disks, names and sentences. The
+process ends when its orders end, so at the latest with its parent, and removes the file that it was writing.
 
     {"order": "plan", "source": path, "shards": [path], "file_type": 7, "notes": {key: text}, "keep_mxfp4": [tensor]}
         -> {"is": "planned", "size": bytes, "weights": bytes, "main_type": "q8_0", "bits_per_weight": 8.5,
@@ -40,8 +40,13 @@ from llama_cpp._ggml import libggml
 from playground.errors import PlaygroundError
 from playground.gguf.tensors import TensorType
 from playground.llama.devices import device_backends
-from playground.llama.imatrix import Importance, ImportanceNotMeasured, declare_tensor_functions, measure_importance
 from playground.llama.params import Placement
+from playground.llama.quantizer.imatrix import (
+    Importance,
+    ImportanceNotMeasured,
+    declare_tensor_functions,
+    measure_importance,
+)
 from playground.machine.child_process import open_child_pipes
 from playground.machine.files import remove_if_unlocked
 

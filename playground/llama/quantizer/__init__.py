@@ -1,0 +1,1 @@
+"""llama.cpp's quantizer in a process of its own, with its log and its importance matrix."""
