@@ -24,7 +24,7 @@ from playground.gguf.reader import FileSource
 from playground.gguf.tensors import TensorType
 from playground.llama.params import CPU_ONLY, ContextParameters, DeviceChoice, Placement
 from playground.llama.quantizer.imatrix import TEXT_TOKENS
-from playground.llama.quantizer.process import Fallback
+from playground.llama.quantizer.log import Fallback
 from playground.machine.files import unfinished_file
 from playground.quantize.quantizer_process import QuantizerProcess
 from playground.resources import asset
