@@ -13,7 +13,8 @@ from playground.llama.control_tokens import Span
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
-Precision = Literal["exact", "16-bit", "top"]  # of kept log-probabilities; engine/local/reference_file.py says more
+# Of kept log-probabilities; engine/local/scoring/reference_file.py says more.
+Precision = Literal["exact", "16-bit", "top"]
 FinishReason = Literal["end of text", "length limit", "stop string", "context full", "cancelled"]
 
 # For people, on the page and in the terminal.
@@ -129,7 +130,7 @@ class Score:
     window: the most tokens that are read together; None reads the whole text together.
     literal: spans of the prompt, as in Generate.
     brief: send BriefScores instead of a TokenScore for each token; needed for another precision than "exact".
-    precision: how exactly the file keeps the log-probabilities, see engine/local/reference_file.py.
+    precision: how exactly the file keeps the log-probabilities, see engine/local/scoring/reference_file.py.
     """
 
     request: int

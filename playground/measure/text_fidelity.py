@@ -25,8 +25,8 @@ from typing import Any
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.lease import ModelLease
 from playground.engine.local.pool import ModelPool
-from playground.engine.local.reference_file import row_bytes
-from playground.engine.local.scoring import SPARE_DISK_BYTES
+from playground.engine.local.scoring.reference_file import row_bytes
+from playground.engine.local.scoring.scorer import SPARE_DISK_BYTES
 from playground.engine.protocol import BriefScores, Precision, Scored
 from playground.llama.params import ContextParameters
 from playground.machine.files import free_disk_bytes, unfinished_file

@@ -16,8 +16,8 @@ from playground.app.compare.dial import levels_that_differ
 from playground.app.measure.answers import AnswerGrids
 from playground.app.model_picker.makeable_levels import MakeableLevels
 from playground.app.services import Services
-from playground.engine.local.reference_file import row_bytes
-from playground.engine.local.scoring import SPARE_DISK_BYTES
+from playground.engine.local.scoring.reference_file import row_bytes
+from playground.engine.local.scoring.scorer import SPARE_DISK_BYTES
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.visitor import Visitor
 from playground.llama.params import AUTOMATIC, CPU, ContextParameters, DeviceChoice
@@ -108,7 +108,7 @@ class RunEstimate:
 
     seconds: from the speed that was measured of this model before. disk_bytes: of the reference's scores, for the time
     of the run. made_bytes: of levels that are made first, which stay. memory_bytes: of the largest level with its
-    context. is_short_of_disk: the scores will be kept in a shorter form, see engine/local/reference_file.py.
+    context. is_short_of_disk: the scores will be kept in a shorter form, see engine/local/scoring/reference_file.py.
     """
 
     items: int

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 
 from playground.engine.local.embedder import Embedder
 from playground.engine.local.scheduler import Scheduler
-from playground.engine.local.scoring import Scorer
+from playground.engine.local.scoring.scorer import Scorer
 from playground.engine.pipe import decode_command, encode_event
 from playground.engine.protocol import (
     Cancel,

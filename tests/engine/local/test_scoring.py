@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from playground.engine.local.client import LocalEngine, loaded_engine
-from playground.engine.local.reference_file import kl_divergence
-from playground.engine.local.scoring import Scorer, chunks, divide_text
+from playground.engine.local.scoring.reference_file import kl_divergence
+from playground.engine.local.scoring.scorer import Scorer, chunks, divide_text
 from playground.engine.protocol import (
     BriefScores,
     Event,

@@ -25,8 +25,8 @@ from typing import Any, BinaryIO, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from playground.engine.local.reference_file import compare_row, kl_divergence, pack_row, row_bytes
 from playground.engine.local.request import TextStream
+from playground.engine.local.scoring.reference_file import compare_row, kl_divergence, pack_row, row_bytes
 from playground.engine.protocol import (
     Alternative,
     BriefScores,
