@@ -74,10 +74,10 @@ def services() -> Iterator[Services]:
         yield opened
 
 
-def made(level: str, folder: Path) -> Path:
-    """A level of the starter, made here."""
-    target = folder / f"SmolLM2-135M-Instruct-{level}.gguf"
-    (*_, last) = quantize_file(starter(), level, target, cores())
+def made(level: str, folder: Path, source: Path | None = None) -> Path:
+    """A level of a model, made here; of the starter if no source is named. Raises PlaygroundError where none can be."""
+    name = source.stem if source else "SmolLM2-135M-Instruct"
+    (*_, last) = quantize_file(source or starter(), level, folder / f"{name}-{level}.gguf", cores())
     assert isinstance(last, QuantizedFile)
     return last.path
 

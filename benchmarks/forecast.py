@@ -1,20 +1,23 @@
 """Forecast against measurement: how often a model's speed lies in the band that was forecast for it.
 
 Each file is forecast as one that is not here, then written with in a chat's way (128 tokens, the fastest of three
-replies, so that a short disturbance does not count). Twice: from the processor alone, and from the other files'
-measured speeds. The files: the starter and those named on the command line.
+replies, so that a short disturbance does not count). Three times: from the processor alone, from the measured speeds of
+the other models, and from those of all other files, so also of other levels of the same model. The files: the starter,
+those named on the command line, and the levels of each that are named with --levels, which are made first.
 
-    python -m benchmarks.forecast ~/models/*.gguf
+    python -m benchmarks.forecast ~/models/*.gguf --levels Q8_0,Q6_K,Q5_K_M,Q4_0,Q3_K_M,Q2_K
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.bench import STORY, cores, engine_on, report, run_main, starter, turn
+from benchmarks.bench import STORY, cores, engine_on, made, report, run_main, starter, turn
 from playground.engine.protocol import Finished
+from playground.errors import PlaygroundError
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
 from playground.measure.forecast import Forecast, SpeedForecaster
@@ -36,32 +39,54 @@ def measured_speed(path: Path) -> float:
     return max(speeds)
 
 
-def lies_in(band: Forecast | None, value: float) -> bool:
-    return band is not None and band.low <= value <= band.high
+def with_levels(source: Path, levels: Sequence[str], folder: Path) -> list[Path]:
+    """The file, and its levels; those that cannot be made of it are named and left out."""
+    files = [source]
+    for level in levels:
+        if source.stem.upper().endswith(level):
+            continue
+        try:
+            files.append(made(level, folder, source))
+        except PlaygroundError as error:
+            print(f"{source.name} as {level}: {error}", flush=True)
+    return files
+
+
+def band_of(path: Path, others: Mapping[Path, float], folder: Path) -> Forecast | None:
+    """What is forecast for a file by one that has measured the others."""
+    forecaster = SpeedForecaster(folder / "speeds.json", cores())
+    for other, rate in others.items():
+        forecaster.forecast_file(other, wait=True)
+        forecaster.record_reply(other, "CPU", cores(), TOKENS, TOKENS, rate)
+    return forecaster.forecast_file(path, wait=True)
 
 
 def main() -> None:
-    files = [starter(), *map(Path, sys.argv[1:])]
-    measured = {path: measured_speed(path) for path in files}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--levels", default="")
+    arguments = parser.parse_args()
+    levels = [level for level in arguments.levels.upper().split(",") if level]
     rows: list[tuple[str, str]] = []
-    hits = 0
-    for path in files:
-        with tempfile.TemporaryDirectory() as folder:
-            forecaster = SpeedForecaster(Path(folder) / "speeds.json", cores())
-            alone = forecaster.forecast_file(path, wait=True)
-            for other in files:
-                if other != path:
-                    forecaster.forecast_file(other, wait=True)
-                    forecaster.record_reply(other, "CPU", cores(), TOKENS, TOKENS, measured[other])
-            taught = forecaster.forecast_file(path, wait=True)
-        found = [lies_in(band, measured[path]) for band in (alone, taught)]
-        hits += sum(found)
-        bands = ", ".join(
-            f"{band.low:.1f} to {band.high:.1f} ({'in' if hit else 'OUTSIDE'})" if band else "none"
-            for band, hit in zip((alone, taught), found, strict=True)
-        )
-        rows.append((path.name, f"{speed(measured[path])}; {bands}"))
-    report("Forecast: alone, then from the other models", rows, hits / (2 * len(files)), ">= 0.9")
+    hits = cases = 0
+    with tempfile.TemporaryDirectory() as name:
+        models = [with_levels(source, levels, Path(name)) for source in (starter(), *arguments.files)]
+        files = [path for model in models for path in model]
+        measured = {path: measured_speed(path) for path in files}
+        for model in models:
+            for path in model:
+                of_others = {other: rate for other, rate in measured.items() if other not in model}
+                of_all = {other: rate for other, rate in measured.items() if other != path}
+                said = []
+                for others in [{}, *([of_others] if of_others else []), *([of_all] if of_all != of_others else [])]:
+                    with tempfile.TemporaryDirectory() as folder:
+                        band = band_of(path, others, Path(folder))
+                    hit = band is not None and band.low <= measured[path] <= band.high
+                    said.append(f"{band.low:.1f} to {band.high:.1f} ({'in' if hit else 'OUTSIDE'})" if band else "none")
+                    hits, cases = hits + hit, cases + 1
+                rows.append((path.name, f"{speed(measured[path])}; {', '.join(said)}"))
+                print(*rows[-1], flush=True)
+    report("Forecast: alone, from the other models, from their levels and its own", rows, hits / cases, ">= 0.9")
 
 
 if __name__ == "__main__":
