@@ -5,6 +5,7 @@ engine/pipe.py writes them to a pipe, and reads them from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -56,7 +57,7 @@ class TokenScore:
 
     The other fields are None or empty if the text is not compared with a reference model:
     reference_logprob, reference_top: the same two of the reference.
-    kl_divergence: KL(reference || model) over the whole vocabulary, in nats.
+    kl_divergence: KL(reference || model) over the whole vocabulary, in nats; from a server at least so much, see Score.
     agrees: whether both find the same token most likely.
     """
 
@@ -120,6 +121,11 @@ class Generate:
     written: tuple[int, ...] = ()
 
 
+# The byte of a text at which a server's token begins, and what it found most likely there: the id (UNKNOWN_ID where it
+# sends none), the text and the log-probability of each token.
+SentTop = tuple[int, Sequence[tuple[int, str, float]]]
+
+
 @dataclass(frozen=True)
 class Score:
     """Score `continuation` after `prompt`, token by token.
@@ -131,6 +137,8 @@ class Score:
     literal: spans of the prompt, as in Generate.
     brief: send BriefScores instead of a TokenScore for each token; needed for another precision than "exact".
     precision: how exactly the file keeps the log-probabilities, see engine/local/scoring/reference_file.py.
+    sent_tops: what a server sent of the places of the continuation. Where a token begins at the same byte, its
+        TokenScore has the divergence from that, which is at most that over the whole vocabulary.
     """
 
     request: int
@@ -142,6 +150,7 @@ class Score:
     literal: tuple[Span, ...] = ()
     brief: bool = False
     precision: Precision = "exact"
+    sent_tops: tuple[SentTop, ...] = ()
 
 
 @dataclass(frozen=True)

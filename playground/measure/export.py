@@ -40,6 +40,8 @@ _COLUMNS: Final[tuple[tuple[str, What, str], ...]] = (
     ("memory_resident", "speed", "memory_resident"),
     ("same_words_as_server", "server", "same_words"),
     ("same_words_as_server_error", "server", "same_words_error"),
+    ("kl_from_server_at_least", "server", "kl_at_least"),
+    ("kl_from_server_at_least_error", "server", "kl_at_least_error"),
     ("instructions_passed", "instructions", "passed"),
     ("instructions_passed_loosely", "instructions", "passed_loosely"),
     ("instructions_items", "instructions", "items"),
@@ -91,16 +93,16 @@ def export_csv(rows: Sequence[ResultRow]) -> str:
 
 def export_markdown(rows: Sequence[ResultRow]) -> str:
     """A table for a model card, and under it how it was measured."""
-    lines = [
-        "| Model | Level | Size | Bits per weight | Perplexity | KL divergence | Same top token | Reply tok/s "
-        "| Instructions | Tool calls | Reasoning |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    has_server = any("server" in row.by_what for row in rows)
+    headings = ["Size", "Bits per weight", "Perplexity", "KL divergence", "Same top token", "Reply tok/s"]
+    headings += ["Instructions", "Tool calls", "Reasoning"]
+    headings += ["Same as the server", "KL from the server"] if has_server else []
+    lines = [f"| Model | Level | {' | '.join(headings)} |", f"| --- | --- |{' ---: |' * len(headings)}"]
     for row in rows:
-        names = [_cell(word) for word in (row.key.model, row.key.name)]
-        share = row.figure("fidelity", "top_token_agreement")
+        share, same = row.figure("fidelity", "top_token_agreement"), row.figure("server", "same_words")
         cells = [
-            *names,
+            _cell(row.key.model),
+            _cell(row.key.name),
             gigabytes(row.size or None),
             _number(row.own.bits_per_weight, 2),
             _with_error(row.figure("fidelity", "perplexity"), row.figure("fidelity", "perplexity_error"), 3),
@@ -109,6 +111,8 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
             _rate(row.speed, row.figure("speed", "tg_deviation"), disturbed=bool(row.figure("speed", "tg_disturbed"))),
             *(score_with_interval(row, what) for what in ABILITIES),
         ]
+        if has_server:
+            cells += [UNKNOWN if same is None else f"{same:.1%}", divergence_from_server(row)]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {sentence}" for sentence in conditions(rows)), *_profile_lines(rows)]
     return "\n".join(lines)
@@ -205,6 +209,12 @@ def score_with_interval(row: ResultRow, what: What) -> str:
     interval = "" if low is None or high is None else f" ({low:.0%} to {high:.0%})"
     loosely = row.figure(what, "passed_loosely")
     return score(row, what) + interval + ("" if loosely is None else f", loosely {loosely:.0f}")
+
+
+def divergence_from_server(row: ResultRow) -> str:
+    """`at least 0.0123 ± 0.0011`, since a server sends only the most likely tokens; a dash where it sends none."""
+    value, error = row.figure("server", "kl_at_least"), row.figure("server", "kl_at_least_error")
+    return UNKNOWN if value is None else f"at least {_with_error(value, error, 4)}"
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -296,7 +296,25 @@ def test_levels_are_compared_with_the_words_of_a_servers_model(services: Service
         assert [task["answer"] for task in each.details] == ["Two and two is four."] * 2
         assert each.figures["tokens"] == sum(task["tokens"] for task in each.details) == 12
         assert sum(task["same"] for task in each.details) == pytest.approx(12 * each.figures["same_words"])
-        assert "kl_divergence" not in each.figures
+        assert "kl_at_least" not in each.figures  # it sends no probabilities
+
+
+def test_a_server_that_sends_its_likely_tokens_gives_a_lower_bound(services: Services, store: MeasurementStore) -> None:
+    with ServerStandIn() as server:
+        server.models = {"data": [{"id": "scores"}]}
+        services.remotes.add_server(read_server("sender", server.url, KEY))
+        plan = replace(
+            plan_for(services, "speed", levels=("Q4_1",)), whats=("server",), server_model="scores@sender",
+            prompts_name="two", prompts=("A?", "B?"),
+        )  # fmt: skip
+        run = store.find_run(carry_out(services, store, plan.checked()))
+        assert run and not any(run.finished.values()), run
+        assert [body["top_logprobs"] for path, _, body in server.asked if path.endswith("/chat/completions")] == [
+            20,
+            20,
+        ]
+    figures = store.measurements()[-1].figures
+    assert figures["kl_tokens"] == figures["tokens"] == 4 and figures["kl_at_least"] > figures["kl_at_least_error"] > 0
 
 
 def test_a_server_that_is_gone_is_named(services: Services, store: MeasurementStore) -> None:

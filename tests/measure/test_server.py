@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from playground.engine.protocol import Finished
+from playground.engine.protocol import Alternative, Finished, Token
 from playground.engine.remote.client import ServerClient
 from playground.engine.remote.engine import RemoteEngine
 from playground.engine.remote.protocol import RemoteModel
 from playground.engine.timings import Timings
 from playground.errors import RemoteProblem
 from playground.measure.abilities.suites import run_suite
+from playground.measure.answers.server_words import sent_tops
 from playground.measure.export import export_markdown
 from playground.measure.plan import MeasurementPlan
 from playground.measure.results import What, result_rows
@@ -126,3 +127,33 @@ def test_a_plan_with_a_servers_model_measures_that_too_where_it_can() -> None:
     assert own == ["speed", "tools"] and len(plan.items()) == 6
     without = replace(plan, whats=("speed", "tools"))
     assert not any(map(without.is_of_server, without.items()))
+
+
+def written(*texts: str) -> list[Token]:
+    """Each of them the most likely by far."""
+    return [
+        Token(1, text, -1, place, 10.0, None, -0.1, (Alternative(-1, text, -0.1),)) for place, text in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "texts", "places"),
+    [
+        ("Schön, is it?", ("Sch", "ön", ",", " is", " it?"), {0: "Sch", 3: "ön", 6: ",", 7: " is", 10: " it?"}),
+        ("It is.", ("\n\n", "It", " is."), {0: "It", 2: " is."}),
+        ("It is.", ("<think>", "Hm.", "</think>", "It is."), {}),
+    ],
+)
+def test_what_a_server_sends_is_known_by_the_byte_of_its_answer(
+    answer: str, texts: tuple[str, ...], places: dict[int, str]
+) -> None:
+    found = sent_tops(answer, written(*texts))
+    assert {byte: top[0][1] for byte, top in found} == places
+
+
+def test_a_divergence_from_a_server_is_marked_as_a_lower_bound() -> None:
+    found = measured("Q4_0", 0.5, 0, "server", same_words=0.9, kl_at_least=0.0123, kl_at_least_error=0.001)
+    rows = result_rows([found, measured("Q2_0", 0.2, 0, "server", same_words=0.5)])
+    shown, text = str(table(rows)), export_markdown(rows)
+    assert "<td>at least 0.0123 ± 0.0010</td>" in shown
+    assert "| 90.0% | at least 0.0123 ± 0.0010 |" in text and "| 50.0% | \N{EN DASH} |" in text

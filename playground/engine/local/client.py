@@ -33,6 +33,7 @@ from playground.engine.protocol import (
     Precision,
     Score,
     ScoringEnded,
+    SentTop,
     SetThreads,
     ThreadsSet,
     TokenCount,
@@ -155,6 +156,7 @@ class LocalEngine(ReplyStarter):
         literal: Sequence[Span] = (),
         brief: bool = False,
         precision: Precision = "exact",
+        sent_tops: Sequence[SentTop] = (),
     ) -> ReplyStream:
         """Score a text token by token: Scored events, then ScoringEnded. The parameters are those of protocol.Score.
 
@@ -163,7 +165,10 @@ class LocalEngine(ReplyStarter):
         number = next(self._request_numbers)
         stream = self._open_mailbox(number, all_cores=False)  # its fixed chunks give the same scores with any number
         text = continuation if isinstance(continuation, str) else tuple(continuation)
-        command = Score(number, prompt, text, str(path), against_reference, window, tuple(literal), brief, precision)
+        command = Score(
+            number, prompt, text, str(path), against_reference, window, tuple(literal), brief, precision,
+            tuple(sent_tops),
+        )  # fmt: skip
         self._child.send_line(encode_command(command))
         return stream
 

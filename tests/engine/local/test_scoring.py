@@ -17,6 +17,7 @@ from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.local.scoring.reference_file import kl_divergence
 from playground.engine.local.scoring.scorer import Scorer, chunks, divide_text
 from playground.engine.protocol import (
+    UNKNOWN_ID,
     BriefScores,
     Event,
     Failed,
@@ -24,6 +25,7 @@ from playground.engine.protocol import (
     Score,
     Scored,
     ScoringEnded,
+    SentTop,
     Token,
     TokenScore,
 )
@@ -91,12 +93,13 @@ def scored(
     *,
     against_reference: bool = False,
     window: int | None = None,
+    sent_tops: tuple[SentTop, ...] = (),
 ) -> list[Event]:
     """All that a scorer says to one request."""
     path.touch()
     events: list[Event] = []
     scorer = Scorer(model, events.append)
-    scorer.add_request(Score(1, prompt, continuation, str(path), against_reference, window))
+    scorer.add_request(Score(1, prompt, continuation, str(path), against_reference, window, sent_tops=sent_tops))
     while scorer.is_busy:
         scorer.run_step(threads=1)
     return events
@@ -180,6 +183,16 @@ def test_the_divergence_is_that_of_the_whole_vocabulary(tmp_path: Path) -> None:
     for score in scores_of(scored(LetterModel(0.4), tmp_path / "file", "abc", against_reference=True)):
         assert score.kl_divergence == pytest.approx(expected, rel=1e-5)
         assert score.reference_logprob == pytest.approx(math.log(0.7)) and score.logprob == pytest.approx(math.log(0.4))
+
+
+def test_what_a_server_sends_gives_a_lower_bound_of_the_divergence(tmp_path: Path) -> None:
+    top = [(UNKNOWN_ID, "b", math.log(0.7)), (UNKNOWN_ID, "\ufffd", math.log(0.1))]
+    tops = ((0, top), (1, [(2, "c", math.log(0.4))]), (2, [(7, "d", math.log(0.7))]), (4, [(-1, "fox", -1.0)]))
+    scores = scores_of(scored(LetterModel(0.4), tmp_path / "file", "bcdef", prompt="a", sent_tops=tops))
+    first, second, *others = (score.kl_divergence for score in scores)
+    assert first == pytest.approx(0.7 * math.log(0.7 / 0.4) + 0.3 * math.log(0.3 / 0.6), rel=1e-5)
+    assert second == pytest.approx(0, abs=1e-6)
+    assert others == [None, None, None]  # another id, nothing sent, no token of this vocabulary
 
 
 def test_a_rounding_error_is_no_negative_divergence() -> None:

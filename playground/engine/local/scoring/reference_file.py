@@ -107,12 +107,19 @@ def compare_row(packed: bytes, row: Logprobs, target: int, precision: Precision)
         divergence = _sum_of(probabilities, reference, row)
     else:
         entries = np.frombuffer(packed, _ENTRY, offset=_FACTS.itemsize)
-        own = row[entries["token"]]
-        divergence = _sum_of(np.exp(entries["logprob"]), entries["logprob"], own)
-        rest, own_rest = float(facts["rest"]), 1.0 - float(np.exp(own.astype(np.float64)).sum())
-        if rest > 1e-6:
-            divergence += rest * float(np.log(rest / max(own_rest, 1e-9)))
+        divergence = top_divergence(entries["token"], entries["logprob"], float(facts["rest"]), row)
     return RowComparison(float(facts["target"]), max(0.0, divergence), agrees)
+
+
+def top_divergence(tokens: npt.NDArray[np.int32], reference: Logprobs, rest: float, candidate: Logprobs) -> float:
+    """The divergence where only some tokens of the reference are known, and `rest`, the probability of all others.
+
+    All others count as one, so it is at most that over the whole vocabulary. It may be below zero by a rounding error.
+    """
+    own = candidate[tokens]
+    divergence = _sum_of(np.exp(reference), reference, own)
+    own_rest = 1.0 - float(np.exp(own.astype(np.float64)).sum())
+    return divergence + (rest * float(np.log(rest / max(own_rest, 1e-9))) if rest > 1e-6 else 0.0)
 
 
 def kl_divergence(reference: Logprobs, candidate: Logprobs) -> float:

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from playground.engine.local.request import TextStream
 from playground.engine.local.scoring.reference_file import compare_row, kl_divergence, pack_row, row_bytes
+from playground.engine.local.scoring.sent_tops import SentTops
 from playground.engine.protocol import (
     Alternative,
     BriefScores,
@@ -139,6 +140,7 @@ class Scorer:
         texts = TextStream()
         done, total = 0, sum(len(window.tokens) - 1 for window in windows)
         last = windows[-1], len(windows[-1].tokens) - 1
+        sent = self._sent_tops(command, windows[0])
         with (
             self._open_file(command, windows) as file,
             closing(self._model.scoring_context(max(len(window.tokens) for window in windows) - 1)) as context,
@@ -157,7 +159,7 @@ class Scorer:
                         yield Scored(command.request, done, total, (), brief)
                         continue
                     reference = self._write_or_read_rows(command, file, rows)
-                    scores = [self._score(*rest, texts) for rest in zip(targets, rows, reference, strict=True)]
+                    scores = [self._score(*rest, texts, sent) for rest in zip(targets, rows, reference, strict=True)]
                     if scores and (window, stop) == last:
                         scores[-1] = replace(scores[-1], text=scores[-1].text + texts.finish_text())
                     yield Scored(command.request, done, total, tuple(scores))
@@ -226,9 +228,20 @@ class Scorer:
 
     # --- one token ---
 
-    def _score(self, token: int, row: Logprobs, reference: Logprobs | None, texts: TextStream) -> TokenScore:
+    def _sent_tops(self, command: Score, window: Window) -> SentTops:
+        """What a server sent of the text, which is read in one window."""
+        pieces = b"".join(map(self._model.token_to_piece, window.tokens[window.first_scored :]))
+        length = len(command.continuation.encode()) if isinstance(command.continuation, str) else len(pieces)
+        model = self._model
+        return SentTops(command.sent_tops, model.token_to_piece, model.vocabulary_size, length - len(pieces))
+
+    def _score(
+        self, token: int, row: Logprobs, reference: Logprobs | None, texts: TextStream, sent: SentTops
+    ) -> TokenScore:
         text = texts.add_bytes(self._model.token_to_piece(token))
-        score = TokenScore(token, text, float(row[token]), self._most_likely(row))
+        score = TokenScore(
+            token, text, float(row[token]), self._most_likely(row), kl_divergence=sent.divergence_at(token, row)
+        )
         if reference is None:
             return score
         return replace(

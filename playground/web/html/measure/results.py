@@ -12,7 +12,7 @@ from markupsafe import Markup
 from playground.app.measure.service import LevelChoice, RunEstimate, RunView
 from playground.chat.template.message import MalformedCall
 from playground.measure.abilities.paired import compare_paired
-from playground.measure.export import conditions, score_with_interval
+from playground.measure.export import conditions, divergence_from_server, score_with_interval
 from playground.measure.results import (
     ABILITIES,
     ResultRow,
@@ -322,6 +322,7 @@ def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
         ("largest", number("fidelity", "kl_maximum", 3)),
         ("Same top token", share("fidelity", "top_token_agreement")),
         *([("Same as the server", share("server", "same_words"))] if with_server else []),
+        *([("KL from the server", divergence_from_server(row))] if with_server else []),
         ("Perplexity", number("fidelity", "perplexity", 3)),
         ("Reply", _speed(row, "tg")),
         ("Prompt", _speed(row, "pp")),

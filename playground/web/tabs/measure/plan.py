@@ -99,8 +99,8 @@ def build_plan_part() -> PlanPart:
         server_model = gr.Dropdown(
             [], label="Server’s model", visible=False, interactive=True, elem_id="measure-server-model",
             info="It answers prompts, and each level says where it would have written another word. Its own "
-            "speed and abilities are measured where those of the levels are. A server sends no probabilities "
-            "of a whole vocabulary, so there is no KL divergence.",
+            "speed and abilities are measured where those of the levels are. It sends only its twenty most likely "
+            "tokens, so the KL divergence from it is a lower bound.",
         )  # fmt: skip
         kv_types = gr.Dropdown(
             _KV_CHOICES, value=["f16/f16"], multiselect=True, label="KV cache", interactive=True,
