@@ -42,7 +42,8 @@ class ScoringContext:
     ) -> LogProbabilities:
         """Evaluate tokens from `position` on; natural log-probabilities of what follows each one from first_wanted on.
 
-        Shape (len(tokens) - first_wanted, vocabulary). At most as many tokens as the context has scored rows.
+        Shape (len(tokens) - first_wanted, vocabulary): llama.cpp's own memory, which holds them until the next call or
+        the close. At most as many tokens as the context has scored rows.
         """
         llama_cpp.llama_set_n_threads(self._context, threads, threads)
         batch = self._batch
@@ -55,14 +56,12 @@ class ScoringContext:
             batch.logits[row] = row >= first_wanted
         if (code := llama_cpp.llama_decode(self._context, batch)) != 0:
             raise PlaygroundError(f"llama.cpp could not read a piece of the text (code {code}).", "Try again.")
-        pointers = [llama_cpp.llama_get_logits_ith(self._context, row) for row in range(first_wanted, len(tokens))]
-        scores = np.empty((len(pointers), self._vocabulary_size), dtype=np.float32)
-
-        def fill_row(place: int) -> None:
-            scores[place] = log_softmax(np.ctypeslib.as_array(pointers[place], (self._vocabulary_size,)))
-
+        count = len(tokens) - first_wanted
+        if not count:
+            return np.empty((0, self._vocabulary_size), np.float32)
+        scores = np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), (count, self._vocabulary_size))
         with ThreadPoolExecutor(threads) as workers:
-            for _ in workers.map(fill_row, range(len(pointers))):
+            for _ in workers.map(_become_log_probabilities, scores):
                 pass
         return scores
 
@@ -77,3 +76,9 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> LogProbabilities:
     """Natural log-probabilities of one row of logits; the sum is taken in double precision."""
     shifted = logits - logits.max()
     return np.asarray(shifted - np.log(np.exp(shifted).sum(dtype=np.float64)), dtype=np.float32)
+
+
+def _become_log_probabilities(logits: npt.NDArray[np.float32]) -> None:
+    """The same as `log_softmax`, in the place of the logits."""
+    logits -= logits.max()
+    logits -= np.float32(np.log(np.exp(logits).sum(dtype=np.float64)))
