@@ -95,9 +95,9 @@ class Fidelity:
 
 
 def measure_fidelity(
-    pool: ModelPool, reference: ScoredModel, candidate: ScoredModel, text: str, *, folder: Path | None = None
+    pool: ModelPool, reference: ScoredModel, candidates: Sequence[ScoredModel], text: str, *, folder: Path | None = None
 ) -> Iterator[FidelityProgress | Fidelity]:
-    """Compare the two models on a text. Yields FidelityProgress, and the Fidelity at the end.
+    """Compare models with a reference, which reads the text once. Yields FidelityProgress, and a Fidelity for each.
 
     Closing the iterator stops the work and deletes the temporary file, as does any error.
     folder: for the temporary file, which takes 4 bytes for each token of the text times each of the vocabulary (200 MB
@@ -105,7 +105,7 @@ def measure_fidelity(
     Raises RequestRefused for an empty text or different vocabularies, PlaygroundError for a full disk, and what loading
     a model raises.
     """
-    return _compared(pool, reference, candidate, _Text(text), folder)
+    return _compared(pool, reference, candidates, _Text(text), folder)
 
 
 def score_answer(
@@ -122,7 +122,7 @@ def score_answer(
     prompt: what the model was given, or the conversation that ends with the question. answer: preferably its token ids,
     because the same text can be tokenized in several ways. The rest as for `measure_fidelity`.
     """
-    return _compared(pool, one, other, _Answer(prompt, answer if isinstance(answer, str) else tuple(answer)), folder)
+    return _compared(pool, one, [other], _Answer(prompt, answer if isinstance(answer, str) else tuple(answer)), folder)
 
 
 def mean_with_error(values: Sequence[float]) -> Statistic:
@@ -200,18 +200,20 @@ class _Answer:
 
 
 def _compared(
-    pool: ModelPool, reference: ScoredModel, candidate: ScoredModel, what: _Text | _Answer, folder: Path | None
-) -> Iterator[FidelityProgress | Fidelity]:
-    tokens: list[TokenScore] = []
-    for subject in (reference, candidate):
+    pool: ModelPool, reference: ScoredModel, candidates: Sequence[ScoredModel], what: _Text | _Answer,
+    folder: Path | None,
+) -> Iterator[FidelityProgress | Fidelity]:  # fmt: skip
+    for subject in (reference, *candidates):
         _place(subject)  # before anything is loaded
     with _temporary_file(folder) as path:
         with (yield from _lease_model(pool, reference, "loading the reference")) as lease:
             reading = what.reading(lease.engine)
             yield from _read(pool, lease, reading, path, "reading the reference", [])
-        with (yield from _lease_model(pool, candidate, "loading the candidate")) as lease:
-            yield from _read(pool, lease, reading, path, "reading the candidate", tokens)
-    yield fidelity_of(tokens)
+        for candidate in candidates:
+            tokens: list[TokenScore] = []
+            with (yield from _lease_model(pool, candidate, "loading the candidate")) as lease:
+                yield from _read(pool, lease, reading, path, "reading the candidate", tokens)
+            yield fidelity_of(tokens)
 
 
 @contextmanager

@@ -35,9 +35,12 @@ def text(tmp_path: Path) -> str:
 def test_a_model_against_itself_is_told_in_one_json_object(
     capsys: pytest.CaptureFixture[str], text: str, tmp_path: Path
 ) -> None:
-    assert main(["fidelity", "starter", "starter", "--text", text, "--json"]) == 0
+    assert main(["fidelity", "starter", "starter", "starter", "--text", text, "--json"]) == 0
     printed = capsys.readouterr()
     record = json.loads(printed.out)
+    first, second = record.pop("rows")
+    assert first == second == {"model": "starter", **record}
+    assert record["kl_median"] == record["kl_99"] == record["kl_99_error"] == record["kl_maximum"] == 0
     assert printed.out.count("\n") == 1 and printed.err == ""
     assert (record["kl_divergence"], record["kl_divergence_error"]) == (0, 0)
     assert (record["top_token_agreement"], record["top_token_agreement_error"]) == (1, 0)
