@@ -77,15 +77,15 @@ def export_csv(rows: Sequence[ResultRow]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     facts = ["source", "model", "level", "k_type", "v_type", "size", "bits_per_weight"]
-    profiles = [_profile_cells(row) for row in rows]
-    tests = list(dict.fromkeys(name for cells in profiles for name in cells))
-    writer.writerow([*facts, *(name for name, _, _ in _COLUMNS), "device", *tests])
-    for row, profile in zip(rows, profiles, strict=True):
+    varying = [_category_cells(row) | _profile_cells(row) for row in rows]
+    others = list(dict.fromkeys(name for cells in varying for name in cells))
+    writer.writerow([*facts, *(name for name, _, _ in _COLUMNS), "device", *map(plain_cell, others)])
+    for row, own in zip(rows, varying, strict=True):
         key = row.key
         names = [plain_cell(word) for word in (key.source, key.model, key.level, key.k_type, key.v_type)]
         device = row.by_what["speed"].device if "speed" in row.by_what else ""
         figures = [_figure_cell(name, row.figure(what, figure)) for name, what, figure in _COLUMNS]
-        found = [_figure_cell(name, profile.get(name)) for name in tests]
+        found = [_figure_cell(name, own.get(name)) for name in others]
         cells = [*names, row.size or None, row.own.bits_per_weight, *figures, plain_cell(device), *found]
         writer.writerow(["" if cell is None else cell for cell in cells])
     return text.getvalue()
@@ -105,8 +105,8 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
             _cell(row.key.name),
             gigabytes(row.size or None),
             _number(row.own.bits_per_weight, 2),
-            _with_error(row.figure("fidelity", "perplexity"), row.figure("fidelity", "perplexity_error"), 3),
-            _with_error(row.divergence, row.figure("fidelity", "kl_divergence_error"), 5),
+            with_error(row.figure("fidelity", "perplexity"), row.figure("fidelity", "perplexity_error"), 3),
+            with_error(row.divergence, row.figure("fidelity", "kl_divergence_error"), 5),
             UNKNOWN if share is None else f"{share:.1%}",
             _rate(row.speed, row.figure("speed", "tg_deviation"), disturbed=bool(row.figure("speed", "tg_disturbed"))),
             *(score_with_interval(row, what) for what in ABILITIES),
@@ -114,12 +114,46 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
         if has_server:
             cells += [UNKNOWN if same is None else f"{same:.1%}", divergence_from_server(row)]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- {sentence}" for sentence in conditions(rows)), *_profile_lines(rows)]
+    lines += ["", *(f"- {sentence}" for sentence in conditions(rows)), *_category_lines(rows), *_profile_lines(rows)]
     return "\n".join(lines)
 
 
 def _figure_cell(name: str, value: float | None) -> float | str | None:
     return ("yes" if value else "no") if name.endswith("_disturbed") and value is not None else value
+
+
+def category_figures(row: ResultRow) -> dict[str, dict[str, float | None]]:
+    """The figures of fidelity for each kind of text, by its name; {} where it was not measured."""
+    found = row.by_what.get("fidelity")
+    names = ("tokens", *(name for figure in _OF_A_CATEGORY[1:] for name in (figure, f"{figure}_error")))
+    return {
+        one_line(each["category"], 80): {name: value if _is_number(value := each.get(name)) else None for name in names}
+        for each in (found.figures.get("categories", []) if found else [])
+    }
+
+
+def _category_cells(row: ResultRow) -> dict[str, float | None]:
+    """Those figures by column: `kl_divergence_of_code`, `kl_divergence_error_of_code`."""
+    return {
+        f"{name}_of_{category}": value
+        for category, figures in category_figures(row).items()
+        for name, value in figures.items()
+    }
+
+
+def _category_lines(rows: Sequence[ResultRow]) -> list[str]:
+    """The KL divergence by kind of text, a table of its own; none where only one text was read."""
+    found = {row.key: category_figures(row) for row in rows}
+    names = list(dict.fromkeys(name for of_row in found.values() for name in of_row))
+    if len(names) < 2:
+        return []
+    lines = ["", f"| KL divergence | {' | '.join(map(_cell, names))} |", f"| --- |{' ---: |' * len(names)}"]
+    for row in rows:
+        if of_row := found[row.key]:
+            figures = [of_row.get(name, {}) for name in names]
+            cells = [with_error(each.get("kl_divergence"), each.get("kl_divergence_error"), 5) for each in figures]
+            lines.append(f"| {_cell(f'{row.key.model} {row.key.name}')} | {' | '.join(cells)} |")
+    return lines
 
 
 def _profile_cells(row: ResultRow) -> dict[str, float | None]:
@@ -166,7 +200,7 @@ def _profile_lines(rows: Sequence[ResultRow]) -> list[str]:
 
 
 def _rate(speed: float | None, deviation: float | None, *, disturbed: bool) -> str:
-    return _with_error(speed, deviation, 1) + (" (disturbed)" if disturbed else "")
+    return with_error(speed, deviation, 1) + (" (disturbed)" if disturbed else "")
 
 
 def _cell(text: str) -> str:
@@ -214,14 +248,15 @@ def score_with_interval(row: ResultRow, what: What) -> str:
 def divergence_from_server(row: ResultRow) -> str:
     """`at least 0.0123 ± 0.0011`, since a server sends only the most likely tokens; a dash where it sends none."""
     value, error = row.figure("server", "kl_at_least"), row.figure("server", "kl_at_least_error")
-    return UNKNOWN if value is None else f"at least {_with_error(value, error, 4)}"
+    return UNKNOWN if value is None else f"at least {with_error(value, error, 4)}"
 
 
 def _number(value: float | None, digits: int) -> str:
     return UNKNOWN if value is None else f"{value:,.{digits}f}"
 
 
-def _with_error(value: float | None, error: float | None, digits: int) -> str:
+def with_error(value: float | None, error: float | None, digits: int) -> str:
+    """`0.0123 ± 0.0004`, or a dash."""
     return _number(value, digits) + ("" if error is None else f" ± {error:,.{digits}f}")
 
 

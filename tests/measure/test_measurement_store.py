@@ -179,3 +179,17 @@ def test_csv_and_markdown_have_the_interval_of_a_score_and_mark_a_disturbed_spee
     assert (line["tools_interval_low"], line["tools_interval_high"], line["tg_disturbed"]) == ("0.755", "0.949", "yes")
     text = export_markdown(rows)
     assert "38 of 43 (76% to 95%)" in text and "20.0 ± 2.5 (disturbed)" in text
+
+
+def test_every_export_and_the_table_have_the_figures_of_each_kind_of_text() -> None:
+    of_code = {
+        "category": "code", "tokens": 800, "perplexity": 7.25, "perplexity_error": 0.5, "kl_divergence": 0.03,
+        "kl_divergence_error": 0.002, "top_token_agreement": 0.91, "top_token_agreement_error": "=1+1",
+    }  # fmt: skip
+    rows = result_rows([measured("Q4_0", 0.5, 0.02, categories=[of_code, {**of_code, "category": "=science"}])])
+    (line,) = csv.DictReader(io.StringIO(export_csv(rows)))
+    assert (line["kl_divergence_of_code"], line["kl_divergence_error_of_=science"]) == ("0.03", "0.002")
+    assert line["top_token_agreement_error_of_code"] == ""
+    assert "| Fox-1B Q4_0 | 0.03000 ± 0.00200 | 0.03000 ± 0.00200 |" in export_markdown(rows)
+    shown = str(table(rows))
+    assert "<td>code</td><td>800</td><td>7.250 ± 0.500</td><td>0.03000 ± 0.00200</td><td>91.0%</td>" in shown

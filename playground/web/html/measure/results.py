@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,13 @@ from markupsafe import Markup
 from playground.app.measure.service import LevelChoice, RunEstimate, RunView
 from playground.chat.template.message import MalformedCall
 from playground.measure.abilities.paired import compare_paired
-from playground.measure.export import conditions, divergence_from_server, score_with_interval
+from playground.measure.export import (
+    category_figures,
+    conditions,
+    divergence_from_server,
+    score_with_interval,
+    with_error,
+)
 from playground.measure.results import (
     ABILITIES,
     ResultRow,
@@ -292,11 +298,23 @@ def table(rows: Sequence[ResultRow]) -> Markup | str:
             "is_efficient": row.key.on_any_device in efficient,
             "cells": _cells(row, with_server=any("server" in each.by_what for each in rows)),
             "has_answers": any(row.by_what.get(what) for what in ABILITIES),
-            "categories": row.by_what["fidelity"].figures.get("categories", []) if "fidelity" in row.by_what else [],
+            "categories": [_category(*each) for each in category_figures(row).items()],
         }
         for number, row in enumerate(rows)
     ]
     return render("measure.html#table", lines=lines, conditions=conditions(rows), imports=imports_of(rows))
+
+
+def _category(name: str, figures: Mapping[str, float | None]) -> list[str]:
+    """The cells of a kind of text."""
+    tokens, share, error = (figures[key] for key in ("tokens", "top_token_agreement", "top_token_agreement_error"))
+    return [
+        name,
+        UNKNOWN if tokens is None else f"{tokens:,.0f}",
+        with_error(figures["perplexity"], figures["perplexity_error"], 3),
+        with_error(figures["kl_divergence"], figures["kl_divergence_error"], 5),
+        UNKNOWN if share is None else f"{share:.1%}" + ("" if error is None else f" ± {error:.1%}"),
+    ]
 
 
 def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
