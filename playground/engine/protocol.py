@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from playground.engine.timings import Timings
 from playground.llama.control_tokens import Span
-from playground.llama.params import ContextParameters
+from playground.llama.params import SCORED_ROWS, ContextParameters
 from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 # Of kept log-probabilities; engine/local/scoring/reference_file.py says more.
@@ -137,6 +137,7 @@ class Score:
     literal: spans of the prompt, as in Generate.
     brief: send BriefScores instead of a TokenScore for each token; needed for another precision than "exact".
     precision: how exactly the file keeps the log-probabilities, see engine/local/scoring/reference_file.py.
+    rows: how many tokens are read at once. The last digits depend on it, so it is the same for both.
     sent_tops: what a server sent of the places of the continuation. Where a token begins at the same byte, its
         TokenScore has the divergence from that, which is at most that over the whole vocabulary.
     """
@@ -150,6 +151,7 @@ class Score:
     literal: tuple[Span, ...] = ()
     brief: bool = False
     precision: Precision = "exact"
+    rows: int = SCORED_ROWS
     sent_tops: tuple[SentTop, ...] = ()
 
 

@@ -312,12 +312,12 @@ class LlamaModel:
         """Natural log-probabilities over the vocabulary after batch row `row`, before any sampling: (vocabulary,)."""
         return log_softmax(self._logits(row))
 
-    def scoring_context(self, tokens: int) -> ScoringContext:
-        """A temporary context beside this one, for a text of so many tokens; the caller closes it.
+    def scoring_context(self, tokens: int, rows: int) -> ScoringContext:
+        """A temporary context beside this one, for a text of so many tokens, `rows` at once; the caller closes it.
 
         Raises PlaygroundError when llama.cpp cannot make it, usually for lack of memory.
         """
-        chosen = ContextParameters.for_scoring(tokens, self._kv_type, self._placement, self._v_type)
+        chosen = ContextParameters.for_scoring(tokens, self._kv_type, self._placement, self._v_type, rows)
         return ScoringContext(self._model, self.vocabulary_size, chosen)
 
     def _logits(self, row: int) -> npt.NDArray[np.float32]:

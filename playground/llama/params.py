@@ -32,7 +32,10 @@ BATCH_TOKENS: Final = 256  # most tokens in one llama_decode; 512 are no faster 
 # computed at once, which decides how large the buffers are. Several GPUs work on the pieces of one call in turn.
 GPU_BATCH_TOKENS: Final = 2048
 GPU_MICRO_BATCH_TOKENS: Final = 512
-SCORED_ROWS: Final = 64  # tokens in one llama_decode when every one of them is scored; each takes a row of logits
+# Tokens in one llama_decode when every one of them is scored; each takes a row of logits. More are faster where a model
+# is so small that its threads mostly wait for each other.
+SCORED_ROWS: Final = 64
+MOST_SCORED_ROWS: Final = 256
 MOST_CONTEXT: Final = 16_777_216  # tokens; llama.cpp's own bookkeeping for more takes long, even in a dry run
 CONTEXT_STEP: Final = 256  # llama.cpp rounds a context up to a multiple of this
 ALL_LAYERS: Final = -1
@@ -177,9 +180,10 @@ class ContextParameters:
         kv_type: KvType = "f16",
         placement: Placement = CPU_ONLY,
         v_type: KvType | None = None,
+        rows: int = SCORED_ROWS,
     ) -> ContextParameters:
-        """The temporary context in which one text of so many tokens is scored."""
-        return cls(tokens, kv_type, slots=1, scored_rows=SCORED_ROWS, placement=placement, v_type=v_type)
+        """The temporary context in which one text of so many tokens is scored, `rows` at once."""
+        return cls(tokens, kv_type, slots=1, scored_rows=rows, placement=placement, v_type=v_type)
 
     @classmethod
     def for_embedding(cls, tokens: int, embeds: Embeds = "at once") -> ContextParameters:

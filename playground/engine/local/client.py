@@ -44,7 +44,7 @@ from playground.errors import BadModelFile, DoesNotFit, ModelStopped, Playground
 from playground.events import model_died
 from playground.llama.control_tokens import Span
 from playground.llama.log import abort_message
-from playground.llama.params import ContextParameters, Placement
+from playground.llama.params import SCORED_ROWS, ContextParameters, Placement
 from playground.machine.child_process import ChildProcess, describe_exit
 
 WORKER: Final = "playground.engine.local.worker"
@@ -156,6 +156,7 @@ class LocalEngine(ReplyStarter):
         literal: Sequence[Span] = (),
         brief: bool = False,
         precision: Precision = "exact",
+        rows: int = SCORED_ROWS,
         sent_tops: Sequence[SentTop] = (),
     ) -> ReplyStream:
         """Score a text token by token: Scored events, then ScoringEnded. The parameters are those of protocol.Score.
@@ -166,7 +167,7 @@ class LocalEngine(ReplyStarter):
         stream = self._open_mailbox(number, all_cores=False)  # its fixed chunks give the same scores with any number
         text = continuation if isinstance(continuation, str) else tuple(continuation)
         command = Score(
-            number, prompt, text, str(path), against_reference, window, tuple(literal), brief, precision,
+            number, prompt, text, str(path), against_reference, window, tuple(literal), brief, precision, rows,
             tuple(sent_tops),
         )  # fmt: skip
         self._child.send_line(encode_command(command))

@@ -80,7 +80,7 @@ class LetterModel:
     def token_to_piece(self, token: int) -> bytes:
         return self.letters[token].encode()
 
-    def scoring_context(self, tokens: int) -> LetterContext:
+    def scoring_context(self, tokens: int, rows: int) -> LetterContext:
         self.contexts.append(LetterContext(self.share))
         return self.contexts[-1]
 
@@ -114,7 +114,7 @@ def scores_of(events: Iterable[Event]) -> list[TokenScore]:
 
 @pytest.mark.parametrize("length", [1, 2, SCORED_ROWS, SCORED_ROWS + 1, 10 * SCORED_ROWS + 1, 1000])
 def test_chunks_cover_the_text_and_none_is_a_single_token_after_others(length: int) -> None:
-    pieces = chunks(length)
+    pieces = chunks(length, SCORED_ROWS)
     assert pieces[0][0] == 0 and pieces[-1][1] == length
     assert all(one[1] == other[0] for one, other in pairwise(pieces))
     assert all(2 <= stop - start <= SCORED_ROWS or length == 1 for start, stop in pieces)

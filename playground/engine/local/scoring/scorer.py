@@ -40,7 +40,6 @@ from playground.engine.protocol import (
 )
 from playground.errors import PlaygroundError, RequestRefused
 from playground.llama.control_tokens import Span
-from playground.llama.params import SCORED_ROWS
 from playground.text_format import gigabytes
 
 TOP: Final = 5  # alternatives in each TokenScore
@@ -68,7 +67,7 @@ class ScoredModel(Protocol):
     def beginning(self) -> tuple[int, ...]: ...
     def tokenize(self, text: str, literal: Sequence[Span] = (), *, plain: bool = False) -> list[int]: ...
     def token_to_piece(self, token: int) -> bytes: ...
-    def scoring_context(self, tokens: int) -> ReadingContext: ...
+    def scoring_context(self, tokens: int, rows: int) -> ReadingContext: ...
 
 
 @dataclass(frozen=True)
@@ -141,13 +140,14 @@ class Scorer:
         done, total = 0, sum(len(window.tokens) - 1 for window in windows)
         last = windows[-1], len(windows[-1].tokens) - 1
         sent = self._sent_tops(command, windows[0])
+        longest = max(len(window.tokens) for window in windows)
         with (
             self._open_file(command, windows) as file,
-            closing(self._model.scoring_context(max(len(window.tokens) for window in windows) - 1)) as context,
+            closing(self._model.scoring_context(longest - 1, command.rows)) as context,
         ):
             for window in windows:
                 context.clear_kv_cache()
-                for start, stop in chunks(len(window.tokens) - 1):
+                for start, stop in chunks(len(window.tokens) - 1, command.rows):
                     first = min(max(start, window.first_scored - 1), stop)
                     rows = context.read_log_probabilities(
                         window.tokens[start:stop], start, first - start, self._threads
@@ -296,13 +296,13 @@ def divide_text(model: ScoredModel, command: Score) -> list[Window]:
     return windows
 
 
-def chunks(length: int) -> list[tuple[int, int]]:
-    """The pieces [start, stop) in which `length` tokens are read, always the same.
+def chunks(length: int, rows: int) -> list[tuple[int, int]]:
+    """The pieces [start, stop) of up to `rows` in which `length` tokens are read, always the same.
 
     A single token never stands alone after others: llama.cpp would divide its attention among the threads, and the last
     digits would depend on their number.
     """
-    borders = [*range(0, length, SCORED_ROWS), length]
+    borders = [*range(0, length, rows), length]
     if length > 1 and borders[-1] - borders[-2] == 1:
         borders[-2] -= 1
     return list(pairwise(borders))
