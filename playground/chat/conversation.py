@@ -12,9 +12,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from playground.chat.history import HistoryLimits, checked_text, read_history, write_message
+from playground.chat.history import HistoryLimits, checked_text, read_history, write_message, write_turn
 from playground.chat.programs.reply_splitter import ReplyPart, ReplySplitter
-from playground.chat.programs.tool_formats import formats_of
+from playground.chat.programs.tool_formats import HERMES, formats_of
 from playground.chat.reasoning import ReplyParser
 from playground.chat.reply_log import ReplyLog
 from playground.chat.template.marking import controls_spelled
@@ -32,7 +32,6 @@ from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 from playground.text_format import counted
 
 REPLY_ROOM_TOKENS: Final = 256  # kept free for a reply, or a quarter of a small context
-_NO_TOOLS_ON_SERVERS: Final = "Tools are offered to models on this computer only, not to those of a server."
 _NO_TOOLS_NOTE: Final = "This model's chat template knows no tools, so the model was offered none."
 
 
@@ -228,7 +227,7 @@ def stream_reply(
     Yields an update for each event, or, with interval_seconds, about that often with all events since then, if any.
     Raises RequestRefused if even the last question does not fit, TemplateRefused, and what the engine raises. Remote
     engines ignore reproducible, and of thinking all but whether it is off. tools: what the model may call, if its
-    template knows tools; a model of a server gets none. visitor: for the log; the next reply of the same page and
+    template knows tools; a server decides that itself. visitor: for the log; the next reply of the same page and
     engine reuses the sequence of this one. written: what is there of the reply already; it goes on after that, with up
     to max_tokens more, and each update has all of it; a server's reply cannot go on, which raises RequestRefused.
     """
@@ -237,8 +236,7 @@ def stream_reply(
         if isinstance(engine, RemoteEngine) and written:
             raise RequestRefused("A server’s reply cannot go on from here.", "Raise “Longest reply” and regenerate it.")
         if isinstance(engine, RemoteEngine):
-            asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives, thinking)
-            asked = replace(asked, template_note=_NO_TOOLS_ON_SERVERS) if tools else asked
+            asked = _ask_server(engine, conversation, sampling, max_tokens, alternatives, thinking, tools)
         else:
             chat = visitor.session if visitor else ""
             settings = _LocalSettings(max_tokens, thinking, reproducible, alternatives, chat, tools)
@@ -341,15 +339,20 @@ def _check_room(engine: Engine, prompt: Prompt, written: WrittenReply, text: str
 
 def _ask_server(
     engine: RemoteEngine, conversation: Conversation, sampling: Sampling, max_tokens: int | None, alternatives: int,
-    thinking: ThinkingChoice,
+    thinking: ThinkingChoice, tools: Sequence[Tool],
 ) -> _Asked:  # fmt: skip
-    """Send the whole conversation: only the server can count its tokens, so it refuses what does not fit."""
+    """Send the whole conversation: only the server can count its tokens, so it refuses what does not fit.
+
+    Where no tools are offered, earlier calls and their results are sent as text: some servers refuse them otherwise.
+    """
     _question_of(conversation)
     system = [{"role": "system", "content": conversation.system}] if conversation.system.strip() else []
-    turns = [{"role": turn.role, "content": turn.content} for turn in as_plain_turns(conversation.messages, ())]
+    messages = conversation.messages if tools else as_plain_turns(conversation.messages, ())
+    turns = [*system, *map(write_turn, messages)]
     thinks = thinking.switch is not False
-    stream = engine.start_reply([*system, *turns], sampling, max_tokens, alternatives, thinks=thinks)
-    return _Asked(stream, ReplySplitter(ReplyParser(), may_replace=True), engine.model.context_size)
+    stream = engine.start_reply(turns, sampling, max_tokens, alternatives, tools, thinks=thinks)
+    splitter = ReplySplitter(ReplyParser(), (HERMES,), tools, may_replace=True)
+    return _Asked(stream, splitter, engine.model.context_size)
 
 
 def fitting_prompt(

@@ -17,6 +17,7 @@ _ROLES: Final[dict[Any, Literal["system", "user", "assistant", "tool"]]] = {
     "tool": "tool",
 }
 _MOST_CALLS: Final = 32  # in one reply
+_TURN_FIELDS: Final = ("role", "content", "tool_calls", "tool_call_id")
 _LONGEST_NAME: Final = 200  # characters of a tool's name, of a call's id and of what is wrong with one
 _SHORTER: Final = "Shorten it, or start a new chat."
 _NEW_CHAT: Final = "Reload the page, or start a new chat."
@@ -181,6 +182,11 @@ def write_message(message: Message) -> dict[str, Any]:
             {"text": call.text, "reason": call.reason, "place": call.place} for call in message.malformed_calls
         ]
     return written | ({"tool_call_id": message.answers} if message.role == "tool" else {})
+
+
+def write_turn(message: Message) -> dict[str, Any]:
+    """A message as a server takes it: without what only the playground knows of it."""
+    return {name: value for name, value in write_message(message).items() if name in _TURN_FIELDS}
 
 
 def _read_text(content: object, name: str, limits: HistoryLimits) -> str:

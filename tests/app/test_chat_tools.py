@@ -17,17 +17,21 @@ from playground.app.chat.updates import ChatRequest, ChatUpdate, ToolUse
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.service import ModelPickerService
+from playground.app.servers import Servers
 from playground.app.services import Services
 from playground.chat.export import as_json, as_markdown
 from playground.chat.history import HistoryLimits
 from playground.chat.saved_chat import read_saved_chat
 from playground.chat.session import ChatSession
+from playground.engine.remote.registry import ServerRegistry
 from playground.engine.reply_stream import ReplyStream
 from playground.limits.visitor import Visitor
 from playground.llama.sampling_extras import GREEDY
+from playground.servers import read_server
 from playground.settings import load_settings
 from tests.support.gguf_bytes import with_chat_template
 from tests.support.scripted_engine import ScriptedEngine
+from tests.support.server_stand_in import KEY, ServerStandIn
 from tests.support.status_messages import sentence
 
 ANNA = Visitor("a")
@@ -73,31 +77,29 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield services
 
 
-def service_of(services: Services) -> ChatService:
-    picker = ModelPickerService(services.library, services.planner, services.pool.budget_for, 4, runs=services.runs)
+def service_of(services: Services, remotes: ServerRegistry | None = None) -> ChatService:
+    picker = ModelPickerService(
+        services.library, services.planner, services.pool.budget_for, 4, runs=services.runs, servers=Servers(remotes)
+    )
     return ChatService(services.settings, services.pool, picker, LoadedModels(services.pool, services.planner, picker))
 
 
 class Chat:
-    """A chat of one person with a model that writes what the test says."""
+    """A chat of one person with the chosen model."""
 
-    def __init__(self, services: Services, monkeypatch: pytest.MonkeyPatch, *replies: str, template: str) -> None:
-        self.engine = ScriptedReplies(chat_template=template, replies=list(replies))
-
-        def lease_model(*arguments: Any, **named: Any) -> Generator[None, None, ScriptedLease]:
-            yield from ()
-            return ScriptedLease(self.engine)
-
-        monkeypatch.setattr(services.pool, "lease_model", lease_model)
-        self.service = service_of(services)
+    def __init__(self, service: ChatService, choice: ModelChoice) -> None:
+        self.service, self._choice = service, choice
         self.session = ChatSession()
         self.last = ChatUpdate()
 
     def ask(self, text: str, tools: ToolUse) -> None:
-        self._read(self.service.send_message(ANNA, self.session, text, _request(tools)))
+        self._read(self.service.send_message(ANNA, self.session, text, self._request(tools)))
 
     def answer(self, *, allow: bool, tools: ToolUse = "ask") -> None:
-        self._read(self.service.answer_calls(ANNA, self.session, _request(tools), allow=allow))
+        self._read(self.service.answer_calls(ANNA, self.session, self._request(tools), allow=allow))
+
+    def _request(self, tools: ToolUse) -> ChatRequest:
+        return ChatRequest(self._choice, sampling=GREEDY, max_tokens=40, tools=tools)
 
     def _read(self, updates: Iterator[ChatUpdate]) -> None:
         for self.last in updates:
@@ -108,16 +110,42 @@ class Chat:
         return [(message.role, message.content) for message in self.session.conversation.messages]
 
 
-def _request(tools: ToolUse) -> ChatRequest:
-    return ChatRequest(STARTER, sampling=GREEDY, max_tokens=40, tools=tools)
+class ScriptedChat(Chat):
+    """With a model that writes what the test says."""
+
+    def __init__(self, services: Services, monkeypatch: pytest.MonkeyPatch, *replies: str, template: str) -> None:
+        self.engine = ScriptedReplies(chat_template=template, replies=list(replies))
+
+        def lease_model(*arguments: Any, **named: Any) -> Generator[None, None, ScriptedLease]:
+            yield from ()
+            return ScriptedLease(self.engine)
+
+        monkeypatch.setattr(services.pool, "lease_model", lease_model)
+        super().__init__(service_of(services), STARTER)
 
 
 @pytest.fixture
 def start(services: Services, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def start(*replies: str, template: str = KNOWS_TOOLS) -> Chat:
-        return Chat(services, monkeypatch, *replies, template=template)
+    def start(*replies: str, template: str = KNOWS_TOOLS) -> ScriptedChat:
+        return ScriptedChat(services, monkeypatch, *replies, template=template)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[ServerStandIn]:
+    with ServerStandIn() as server:
+        yield server
+
+
+@pytest.fixture
+def start_with_server(services: Services, stand_in: ServerStandIn) -> Iterator[Any]:
+    """A chat with a model of a server, which behaves as its name says."""
+    remotes = ServerRegistry((read_server("attic", stand_in.url, KEY),))
+    remotes.list_servers()
+    remotes.wait_for_lists(10)
+    yield lambda model: Chat(service_of(services, remotes), ModelChoice(f"{model}@attic", "on attic"))
+    remotes.close()
 
 
 def test_a_call_waits_for_the_person_and_its_result_goes_on_with_the_reply(start: Any) -> None:
@@ -185,6 +213,40 @@ def test_a_model_whose_template_knows_no_tools_gets_none_and_says_so(start: Any)
     chat = start(SUM, template="{% for m in messages %}{{ m.content }}{% endfor %}")
     chat.ask("What is 12 times 12?", "allowed")
     assert "knows no tools" in sentence(chat.last.problem) and "calculator" not in chat.engine.prompts[0]
+
+
+def test_the_calls_of_a_server_s_model_wait_for_the_person_and_go_back_as_calls(
+    start_with_server: Any, stand_in: ServerStandIn
+) -> None:
+    chat = start_with_server("calls without numbers")
+    chat.ask("What is 12 times 12, and which day is it?", "ask")
+    assert [call.name for call in chat.session.pending_calls] == ["calculator", "date"]
+    assert [tool["function"]["name"] for tool in stand_in.bodies[-1]["tools"]][:2] == ["calculator", "date"]
+    chat.answer(allow=True)
+    assert [role for role, _ in chat.turns] == ["user", "assistant", "tool", "tool", "assistant"]
+    assert chat.turns[2] == ("tool", "144") and chat.turns[-1][1].startswith("It is")
+    _, calling, result, _ = stand_in.bodies[-1]["messages"]
+    assert calling["tool_calls"][0]["function"] == {"name": "calculator", "arguments": '{"expression": "12*12"}'}
+    assert result == {"role": "tool", "content": "144", "tool_call_id": calling["tool_calls"][0]["id"]}
+    chat.ask("Thank you.", "off")
+    assert "tools" not in stand_in.bodies[-1]
+    assert {turn["role"] for turn in stand_in.bodies[-1]["messages"]} == {"user", "assistant"}
+
+
+def test_a_malformed_call_of_a_server_s_model_is_shown_as_what_it_is(start_with_server: Any) -> None:
+    chat = start_with_server("calls wrongly")
+    chat.ask("What is 12 times 12?", "allowed")
+    (malformed,) = chat.session.conversation.messages[-1].malformed_calls
+    assert malformed.text[malformed.place or 0 :].startswith("*12") and not chat.session.pending_calls
+
+
+def test_a_server_that_takes_no_tools_is_quoted_and_answers_without_them(start_with_server: Any) -> None:
+    chat = start_with_server("knows no tools")
+    chat.ask("What is 12 times 12?", "ask")
+    said = sentence(chat.last.problem)
+    assert "this model does not support tools" in said and "switch them off" in said
+    chat.ask("What is 12 times 12?", "off")
+    assert chat.turns[-1] == ("assistant", "Two and two is four.")
 
 
 def test_a_chat_with_calls_is_saved_exported_and_opened_again(start: Any) -> None:

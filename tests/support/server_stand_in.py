@@ -30,8 +30,10 @@ def thought(text: str) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {"reasoning_content": text}, "finish_reason": None}]}
 
 
-def called(arguments: str, name: str = "", index: int = 0) -> dict[str, Any]:
-    call = {"index": index, "function": {"name": name, "arguments": arguments} if name else {"arguments": arguments}}
+def called(arguments: str, name: str = "", index: int | None = 0, id: str = "") -> dict[str, Any]:
+    call: dict[str, Any] = {"function": {"name": name, "arguments": arguments} if name else {"arguments": arguments}}
+    call |= {"id": id} if id else {}
+    call |= {} if index is None else {"index": index}
     return {"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}
 
 
@@ -59,6 +61,12 @@ STREAMS: dict[str, list[dict[str, Any] | str]] = {
         piece(finish="tool_calls"),
     ],
     "calls twice": [called("", "now"), called('{"da', "weekday", 1), piece(finish="length")],
+    "calls without numbers": [
+        called('{"expression": "12*12"}', "calculator", None, "a"),
+        called("{}", "date", None, "b"),
+        piece(finish="tool_calls"),
+    ],
+    "calls wrongly": [called('{"expression": 12*12}', "calculator"), piece(finish="tool_calls")],
     "scores": [scored("Four", -0.25, ("Five", -1.5)), scored(".", -0.01, ("!", -4.6)), piece(finish="stop")],
     "scores nonsense": [
         piece("Four", choice={"logprobs": {"content": [{"token": 4, "logprob": "high"}, "x", None]}}),
@@ -91,7 +99,9 @@ class ServerStandIn:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-        self.models: Any = {"data": [{"id": name, "max_model_len": 2048} for name in (*STREAMS, *REFUSALS)]}
+        self.models: Any = {
+            "data": [{"id": name, "max_model_len": 2048} for name in (*STREAMS, *REFUSALS, "knows no tools")]
+        }
         self.left = threading.Event()
         self.go_on = threading.Event()  # when set, the model "waits" writes the rest of its answer
         self.hold = threading.Event()  # while a list of models is asked for: answered when set
@@ -144,9 +154,11 @@ class ServerStandIn:
                     self._stream([piece(f"It is {last['content']}."), piece(finish="stop")])
                 elif name in STREAMS:
                     self._stream(STREAMS[name])
+                elif name == "knows no tools" and "tools" in body:
+                    self._json(400, {"error": {"message": "this model does not support tools"}})
                 elif name == "simple" and ("top_k" in body or "logprobs" in body):
                     self._json(400, {"error": {"message": "Unrecognized request argument supplied: top_k"}})
-                elif name == "simple":
+                elif name in ("simple", "knows no tools"):
                     self._stream(WELL)
                 elif name == "stumbles over scores" and "logprobs" in body:
                     self._stream([], end=False)

@@ -18,7 +18,7 @@ from typing import Final
 
 from playground.engine.protocol import UNKNOWN_ID, Event, Finished, FinishReason, Prefilled, Token
 from playground.engine.remote.client import Connection, RequestAborted, ServerClient, TooMuchAsked
-from playground.engine.remote.errors import gave_up, interrupted, lost_connection, not_compatible
+from playground.engine.remote.errors import gave_up, interrupted, lost_connection, not_compatible, tools_refused
 from playground.engine.remote.protocol import (
     CallPart,
     Chunk,
@@ -140,10 +140,12 @@ class RemoteEngine:
                     yield chunk
                 self._refused |= frozenset(left[:index])
                 return
-            except TooMuchAsked:
+            except TooMuchAsked as refusal:
                 connection.raise_if_aborted()
-                if has_begun or index == len(left) - 1:
+                if has_begun or (index == len(left) - 1 and not asked.tools):
                     raise
+                if index == len(left) - 1:
+                    raise tools_refused(refusal) from refusal
 
 
 class RemoteReply:
@@ -166,7 +168,7 @@ class RemoteReply:
         self._arrivals = 0  # moments at which something came
         self._arrived_at = started_at
         self._is_reasoning = False
-        self._call: int | None = None  # the call under way
+        self._call: CallPart | None = None  # the first part of the call under way
         self._has_arguments = False
         self._cut = ""  # how a server writes the first bytes of a character, at the end of the text so far
 
@@ -279,9 +281,9 @@ class RemoteReply:
 
     def _with_call_marks(self, part: CallPart) -> str:
         text = ""
-        if part.index != self._call:
+        if self._call is None or part.index != self._call.index or part.id not in ("", self._call.id):
             text = f'{self._end_of_call()}<tool_call>\n{{"name": {json.dumps(part.function.name)}, "arguments": '
-            self._call, self._has_arguments = part.index, False
+            self._call, self._has_arguments = part, False
         self._has_arguments = self._has_arguments or bool(part.function.arguments)
         return text + part.function.arguments
 

@@ -120,6 +120,13 @@ def describe_refusal(
     return RemoteProblem(f"{name} refused the request (error {status}{words}).", "Change it, or ask its owner.")
 
 
+def tools_refused(refusal: PlaygroundError) -> RemoteProblem:
+    """The same refusal of a request with tools, which not every server takes."""
+    return RemoteProblem(
+        refusal.problem, "The tools may be the reason: switch them off, or start the server so that it takes tools."
+    )
+
+
 def is_too_long(said: str) -> bool:
     """Whether a server's words mean that the prompt does not fit into its context."""
     return bool(_TOO_LONG.search(said))

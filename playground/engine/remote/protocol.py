@@ -202,9 +202,13 @@ class _CalledFunction(_ServerJson):
 
 
 class CallPart(_ServerJson):
-    """A part of a call of a function. index: of the call in the reply. The name comes with its first part."""
+    """A part of a call of a function. index: of the call in the reply; some servers leave it out.
+
+    The name and an id come with its first part.
+    """
 
     index: _Count = 0
+    id: _Text = ""
     function: _CalledFunction = _CalledFunction()
 
 
