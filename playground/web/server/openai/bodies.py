@@ -6,10 +6,11 @@ Unknown fields are ignored, as llama-server does; a field that would change the 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from playground.app.api_values import LONGEST_REFERENCE, MOST_LAYERS
 from playground.app.programs.calls import LoadChoice
@@ -24,6 +25,7 @@ MOST_STOPS: Final = 16
 MOST_TOOLS: Final = 128
 MOST_ALTERNATIVES: Final = 20
 MOST_CHOICES: Final = 8
+_FUNCTION_NAME: Final = re.compile(r"[\w.:/-]{1,128}")
 _SEEDS: Final = (1 << 32) - 1  # with the highest number of 32 bits, llama.cpp draws a seed itself
 _ROLES: Final[dict[str, Literal["system", "user", "assistant", "tool"]]] = {
     "system": "system",
@@ -34,17 +36,32 @@ _ROLES: Final[dict[str, Literal["system", "user", "assistant", "tool"]]] = {
 }
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A JSON object of a request. A field that is null counts as left out: many programs send all that they know."""
+
     model_config = ConfigDict(extra="ignore")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return {name: part for name, part in value.items() if part is not None} if isinstance(value, dict) else value
 
-class TextPart(_Body):
+
+def _all_tokens(value: Any) -> Any:
+    """As many as are allowed, for -1, which llama-server takes for that."""
+    return MOST_CONTEXT if value == -1 else value
+
+
+MostTokens = Annotated[int | None, BeforeValidator(_all_tokens), Field(ge=1, le=MOST_CONTEXT)]
+
+
+class TextPart(Body):
     type: Literal["text", "input_text", "output_text", "refusal"]
     text: str = ""
     refusal: str = ""
 
 
-class CalledFunction(_Body):
+class CalledFunction(Body):
     name: str = Field(min_length=1, max_length=256)
     arguments: str = "{}"
 
@@ -54,12 +71,12 @@ class CalledFunction(_Body):
         return json.dumps(value) if isinstance(value, dict) else value
 
 
-class CallBody(_Body):
+class CallBody(Body):
     id: str = Field("", max_length=256)
     function: CalledFunction
 
 
-class MessageBody(_Body):
+class MessageBody(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
     reasoning_content: str | None = None
@@ -86,31 +103,39 @@ class MessageBody(_Body):
         return Message(_ROLES[self.role], text, thinking, calls, self.tool_call_id or "")
 
 
-class FunctionBody(_Body):
-    name: str = Field(min_length=1, max_length=256)
+class FunctionBody(Body):
+    name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
 
+    @field_validator("name")
+    @classmethod
+    def _is_plain(cls, value: str) -> str:
+        """A name stands between the marks of a call, which it must not contain."""
+        if not _FUNCTION_NAME.fullmatch(value):
+            raise ValueError("a name has up to 128 letters, digits and any of _ - . : /")
+        return value
 
-class ToolBody(_Body):
+
+class ToolBody(Body):
     type: Literal["function"] = "function"
     function: FunctionBody
 
 
-class NamedFunction(_Body):
+class NamedFunction(Body):
     name: str
 
 
-class NamedTool(_Body):
+class NamedTool(Body):
     type: Literal["function"] = "function"
     function: NamedFunction
 
 
-class SchemaBody(_Body):
+class SchemaBody(Body):
     json_schema: dict[str, Any] | bool | None = Field(None, alias="schema")
 
 
-class ResponseFormat(_Body):
+class ResponseFormat(Body):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaBody | None = None
     bare_schema: dict[str, Any] | None = Field(None, alias="schema")  # llama-server's way with json_object
@@ -124,21 +149,21 @@ class ResponseFormat(_Body):
         return json.dumps(schema if isinstance(schema, dict) and schema else {"type": "object"})
 
 
-class StreamOptions(_Body):
+class StreamOptions(Body):
     include_usage: bool = False
 
 
-class TemplateSwitches(_Body):
+class TemplateSwitches(Body):
     enable_thinking: bool | None = None
 
 
-class CommonBody(_Body):
+class CommonBody(Body):
     """The fields of both kinds of completion."""
 
     model: str = Field("", max_length=LONGEST_REFERENCE + 300)
     stream: bool = False
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1, le=MOST_CONTEXT)
+    max_tokens: MostTokens = None
     temperature: float | None = Field(None, ge=0, le=10, allow_inf_nan=False)
     top_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=0, le=1_000_000)
@@ -221,7 +246,7 @@ def sampling_of(seed: int | None = None, **chosen: float | int | None) -> Sampli
 
 class ChatBody(CommonBody):
     messages: list[MessageBody] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(None, ge=1, le=MOST_CONTEXT)
+    max_completion_tokens: MostTokens = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MOST_ALTERNATIVES)
     response_format: ResponseFormat | None = None

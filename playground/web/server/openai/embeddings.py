@@ -6,7 +6,7 @@ import base64
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from playground.app.api_values import LONGEST_REFERENCE
 from playground.chat.history import HistoryLimits, checked_text
@@ -14,14 +14,13 @@ from playground.chat.programs.reply import ReplyPiece
 from playground.engine.protocol import Embedded
 from playground.llama.params import MOST_CONTEXT
 from playground.web.server.openai.answers import AnswerForm, Json
+from playground.web.server.openai.bodies import Body
 
 MOST_TEXTS: Final = 2048  # of one request, as with OpenAI
 
 
-class EmbeddingBody(BaseModel):
+class EmbeddingBody(Body):
     """Only texts: the numbers of tokens belong to one vocabulary, and programs send those of another model."""
-
-    model_config = ConfigDict(extra="ignore")
 
     model: str = Field("", max_length=LONGEST_REFERENCE)
     input: str | Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)]
