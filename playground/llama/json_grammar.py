@@ -35,10 +35,20 @@ def grammar_of_schema(text: str) -> str:
             raise ValueError("it is not a JSON object")
         return str(json_schema_to_gbnf(json.dumps(_usable(schema))))
     except (ValueError, AssertionError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        words = " ".join(str(error).split())[:200] or type(error).__name__
         raise PlaygroundError(
-            f"This JSON schema cannot be made into a grammar: {words.rstrip('.')}.", "Use a simpler schema."
+            f"This JSON schema cannot be made into a grammar: {_words_of(error)}.", "Use a simpler schema."
         ) from None
+
+
+def _words_of(error: Exception) -> str:
+    """What is wrong with the schema. Python's own words for a fault inside the converter say nothing of it."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or has too many parts"
+    if isinstance(error, KeyError):
+        return f"it refers to {str(error)[:100]}, which is not in it"
+    if isinstance(error, TypeError | AttributeError | IndexError):
+        return "a part of it has the wrong type"
+    return " ".join(str(error).split())[:200].rstrip(".") or "it is not understood"
 
 
 def _usable(schema: Any) -> Any:

@@ -76,6 +76,8 @@ def test_a_bias_forbids_a_token(model: LlamaModel) -> None:
         (SamplingExtras(grammar="this is none"), "cannot read the grammar"),
         (SamplingExtras(grammar='root ::= root "a" | "b"'), "cannot read the grammar"),
         (SamplingExtras(json_schema='{"type": "hiccup"}'), "cannot be made into a grammar"),
+        (SamplingExtras(json_schema='{"properties": [1]}'), "a part of it has the wrong type"),
+        (SamplingExtras(json_schema='{"$defs": {"a": {"$ref": "#/$defs/b"}}, "$ref": "#/$defs/a"}'), "is not in it"),
         (SamplingExtras(json_schema="[1]"), "cannot be made into a grammar"),
         (SamplingExtras(json_schema='{"$ref": "https://example.com/schema"}'), "cannot be made into a grammar"),
         (SamplingExtras(json_schema='{"type": "string", "pattern": "^(?=a)b$"}'), "cannot be made into a grammar"),
