@@ -328,6 +328,7 @@ class Finished:
     text: the last piece of text, if characters were held back.
     end: the token that ended the text, which is not part of the reply, and `top` its alternatives. Only if the request
         asked for alternatives.
+    stop: the stop string that ended it, which is not part of the reply either.
     """
 
     request: int
@@ -337,6 +338,7 @@ class Finished:
     memory: Memory | None = None
     end: Alternative | None = None
     top: tuple[Alternative, ...] = ()
+    stop: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ PlaygroundError; web/server/openai/ gives them the form that programs expect.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from playground.app.messages import log_refusal
@@ -17,9 +18,10 @@ from playground.app.programs.calls import AS_LOADED, LoadChoice, ProgramCall, Pr
 from playground.app.programs.pairs import AgentAnswer, AgentPair, AgentPairs, comparable, read_pair
 from playground.app.services import Services
 from playground.chat.programs.embeddings import stream_embeddings
-from playground.chat.programs.reply import ProgramRequest, ReplyPiece, stream_choices
+from playground.chat.programs.reply import ProgramRequest, ReplyPiece, count_prompt, stream_choices
 from playground.engine.local.lease import ModelLease
 from playground.engine.local.load_queue import LoadedModel
+from playground.engine.protocol import Prefilled
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.gguf.kinds import embeds_by_last_token
 from playground.limits.run import Run
@@ -30,6 +32,8 @@ from playground.steps import Steps
 
 INTERVAL_SECONDS: Final = 0.05  # between two pieces of a reply
 _NOTHING: Final = ReplyPiece()
+
+Work = Callable[[Run], Generator[ReplyPiece, None, None]]
 
 
 class StoppedHere(PlaygroundError):
@@ -131,28 +135,27 @@ class ProgramService:
 
         choice: what it leaves open is as with the loaded model, or as in the settings.
         """
-        try:
+        with _refusals_logged(visitor):
             if models := read_pair(model):
                 yield from self._reply_of_pair(visitor, models, request, choice)
             else:
                 yield from self._reply(visitor, model, request, choice)
-        except PlaygroundError as error:
-            log_refusal(error, visitor)
-            raise
 
     def embed(
         self, visitor: Visitor, model: str, texts: Sequence[str], choice: LoadChoice = AS_LOADED
     ) -> Generator[ReplyPiece, None, None]:
         """The vectors of the texts, in their order, in pieces as those of a reply."""
-        try:
+        with _refusals_logged(visitor):
             file = self.find_embedding_model(model)
-            number = self.calls.next_number()
-            with self.runs.start_run(visitor, "reply", f"program {number}") as run:
-                call = ProgramCall(number, file.name, texts[0][:200], run)
-                yield from self._followed(call, self._embedded(file, texts, choice, run))
-        except PlaygroundError as error:
-            log_refusal(error, visitor)
-            raise
+            yield from self._run(visitor, file, texts[0], partial(self._embedded, file, texts, choice))
+
+    def count_prompt(
+        self, visitor: Visitor, model: str, request: ProgramRequest, choice: LoadChoice = AS_LOADED
+    ) -> Generator[ReplyPiece, None, None]:
+        """One piece at the end says how many tokens the prompt has. The model is loaded for it: it alone can count."""
+        with _refusals_logged(visitor):
+            file = self.find_model(model)
+            yield from self._run(visitor, file, request.question, partial(self._counted, file, request, choice))
 
     def _reply_of_pair(
         self, visitor: Visitor, models: tuple[str, str], request: ProgramRequest, choice: LoadChoice
@@ -188,29 +191,30 @@ class ProgramService:
             )  # fmt: skip
         most = self.runs.limits.reply_tokens
         request = replace(request, max_tokens=min(request.max_tokens or most, most))
+        work = partial(self._answered, file, request, choice, answer)
+        yield from self._run(visitor, file, request.question, work, request.choices)
+
+    def _run(
+        self, visitor: Visitor, file: ModelFile, about: str, work: Work, choices: int = 1
+    ) -> Generator[ReplyPiece, None, None]:
+        """The pieces of a work within the visitor's share. It is in the list meanwhile, where a person can stop it."""
         number = self.calls.next_number()
         with self.runs.start_run(visitor, "reply", f"program {number}") as run:
-            call = ProgramCall(number, file.name, request.question[:200], run, request.choices)
-            yield from self._followed(call, self._answered(file, request, choice, run, answer))
-
-    def _followed(
-        self, call: ProgramCall, pieces: Generator[ReplyPiece, None, None]
-    ) -> Generator[ReplyPiece, None, None]:
-        """The pieces, with their call in the list; they end where a person stops it."""
-        with self.calls.listed(call):
-            for piece in pieces:
-                call.add_piece(piece)
-                yield piece
-                if not call.is_whole:
-                    _check(call.run)
+            call = ProgramCall(number, file.name, about[:200], run, choices)
+            with self.calls.listed(call):
+                for piece in work(run):
+                    call.add_piece(piece)
+                    yield piece
+                    if not call.is_whole:
+                        _check(run)
 
     def _answered(
         self,
         file: ModelFile,
         request: ProgramRequest,
         choice: LoadChoice,
-        run: Run,
         answer: AgentAnswer | None,
+        run: Run,
     ) -> Generator[ReplyPiece, None, None]:
         context = self._context(file, choice) or self._new_context(file, choice)
         lease = yield from self._loaded(file, context, run)
@@ -225,6 +229,14 @@ class ProgramService:
                     if piece.prefilled or piece.tokens:
                         run.begin_work()
                     yield piece
+
+    def _counted(
+        self, file: ModelFile, request: ProgramRequest, choice: LoadChoice, run: Run
+    ) -> Generator[ReplyPiece, None, None]:
+        context = self._context(file, choice) or self._new_context(file, choice)
+        with (yield from self._loaded(file, context, run)) as lease:
+            tokens = count_prompt(lease.engine, request)
+        yield ReplyPiece(prefilled=Prefilled(request=0, done=0, total=tokens, cached=0))
 
     def _embedded(
         self, file: ModelFile, texts: Sequence[str], choice: LoadChoice, run: Run
@@ -283,6 +295,15 @@ def _runs_on(model: LoadedModel, device: DeviceChoice | None) -> bool:
     if device is None or model.key.context.device == device:
         return True
     return device.is_cpu and model.plan is not None and model.plan.context.placement.is_cpu_only
+
+
+@contextmanager
+def _refusals_logged(visitor: Visitor) -> Iterator[None]:
+    try:
+        yield
+    except PlaygroundError as error:
+        log_refusal(error, visitor)
+        raise
 
 
 def _no_such_model(name: str) -> ModelNotFound:

@@ -154,7 +154,7 @@ def stream_program_reply(
     with log.write_at_end():
         prepared = _prepare(engine, request)
         rendered = prepared.rendered
-        tokens, size = engine.count_tokens(rendered.text, rendered.literal), engine.loaded.context_size
+        tokens, size = _count(engine, rendered), engine.loaded.context_size
         if tokens >= size:
             raise PromptTooLong(tokens, size)
         if not tokens:
@@ -171,6 +171,15 @@ def stream_program_reply(
             prepared.extras,
         )
         yield from _followed(stream, prepared.reading, log, interval_seconds)
+
+
+def count_prompt(engine: Engine, request: ProgramRequest) -> int:
+    """How many tokens the prompt of this request has; it may be longer than the context. Raises TemplateRefused."""
+    return _count(engine, _prepare(engine, request).rendered)
+
+
+def _count(engine: Engine, rendered: RenderedPrompt) -> int:
+    return engine.count_tokens(rendered.text, rendered.literal)
 
 
 def _followed(

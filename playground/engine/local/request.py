@@ -178,7 +178,7 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop_strings = [string for string in stop if string]
         self._held = ""
-        self.is_stopped = False
+        self.stopped_by = ""  # the stop string that was reached
 
     def go_on_after(self, data: bytes) -> None:
         """These bytes were written before: a character may begin in them."""
@@ -193,13 +193,13 @@ class TextStream:
         return self._release("", is_last=True)
 
     def _release(self, text: str, *, is_last: bool) -> str:
-        if self.is_stopped:
+        if self.stopped_by:
             return ""
         self._held += text
-        found = [start for string in self._stop_strings if (start := self._held.find(string)) >= 0]
+        found = [(start, string) for string in self._stop_strings if (start := self._held.find(string)) >= 0]
         if found:
-            self.is_stopped = True
-            released, self._held = self._held[: min(found)], ""
+            start, self.stopped_by = min(found)
+            released, self._held = self._held[:start], ""
             return released
         keep = 0 if is_last else max((overlap_at_end(self._held, string) for string in self._stop_strings), default=0)
         split = len(self._held) - keep

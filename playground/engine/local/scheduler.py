@@ -275,7 +275,7 @@ class Scheduler:
                 piece=self._token_text(token) if request.command.alternatives > 0 else "",
             )
         )
-        if request.text.is_stopped:
+        if request.text.stopped_by:
             self._finish(slot, request, "stop string")
         elif request.generated == request.command.max_tokens:
             self._finish(slot, request, "length limit")
@@ -352,7 +352,7 @@ class Scheduler:
         top: tuple[Alternative, ...] = (),
     ) -> None:
         text, timings = request.text.finish_text(), request.timings(self._clock(), self.threads)
-        self._emit(Finished(request.number, reason, timings, text, end=end, top=top))
+        self._emit(Finished(request.number, reason, timings, text, end=end, top=top, stop=request.text.stopped_by))
         request.close()
 
     def _free_cells(self) -> None:

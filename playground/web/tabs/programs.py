@@ -13,7 +13,7 @@ import gradio as gr
 from playground.app.programs.service import ProgramService
 from playground.settings import Settings
 from playground.web.html.programs import agent_pairs, connect_card, program_calls
-from playground.web.server.openai.routes import PREFIX
+from playground.web.server.openai.errors import PREFIX
 from playground.web.server.sessions import visitor_of
 from playground.web.widgets import button_rows, javascript
 

@@ -32,7 +32,7 @@ def test_a_stop_string_across_tokens_ends_the_text_before_it() -> None:
     stream = TextStream(["<|end|>"])
     assert stream.add_bytes(b"fine <|e") == "fine "
     assert stream.add_bytes(b"nd|> and more") == ""
-    assert stream.is_stopped
+    assert stream.stopped_by
     assert stream.finish_text() == ""
 
 

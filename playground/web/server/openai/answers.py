@@ -13,7 +13,6 @@ from playground.chat.programs.reply import ReplyPiece
 from playground.chat.template.message import ToolCall
 from playground.engine.protocol import Alternative, Finished, FinishReason, Token
 from playground.engine.timings import Timings
-from playground.web.server.openai.errors import ApiError
 
 FINGERPRINT: Final = f"gguf-playground-{__version__}"
 _LEAST_LOGPROB: Final = -9999.0  # OpenAI's number for a token that cannot be; JSON knows no infinity
@@ -103,10 +102,8 @@ class AnswerForm:
         """A chunk as a server-sent event."""
         return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
 
-    def error_body(self, error: ApiError) -> Json:
-        return error.body
-
-    def first_chunks(self) -> list[Json]:
+    def first_chunks(self, first: ReplyPiece) -> list[Json]:
+        """first: the first piece, which `chunks` gets as well."""
         return []
 
     def chunks(self, piece: ReplyPiece) -> list[Json]:
@@ -124,7 +121,7 @@ class ChatForm(AnswerForm):
     object = "chat.completion.chunk"
     id_prefix = "chatcmpl"
 
-    def first_chunks(self) -> list[Json]:
+    def first_chunks(self, first: ReplyPiece) -> list[Json]:
         return [self._delta(one, {"role": "assistant", "content": None}) for one in self._choices]
 
     def chunks(self, piece: ReplyPiece) -> list[Json]:
@@ -183,7 +180,7 @@ class CompletionForm(AnswerForm):
         super().__init__(model, top, choices)
         self._echo = echo
 
-    def first_chunks(self) -> list[Json]:
+    def first_chunks(self, first: ReplyPiece) -> list[Json]:
         return [self.chunk([self._part(one, self._echo, ())]) for one in self._choices] if self._echo else []
 
     def chunks(self, piece: ReplyPiece) -> list[Json]:

@@ -1,6 +1,7 @@
 """Errors in OpenAI's form: {"error": {"message": …, "type": …, "param": …, "code": …}}, each with its status.
 
-A client repeats a request by itself after 408, 409, 429 and 500 or more, unless `x-should-retry` says otherwise.
+At /v1/messages they have Anthropic's form: {"type": "error", "error": {"type": …, "message": …}}. A client repeats a
+request by itself after 408, 409, 429 and 500 or more, unless `x-should-retry` says otherwise.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ from playground.errors import (
     TextTooLong,
 )
 
+PREFIX: Final = "/v1"
+_ANTHROPIC: Final = f"{PREFIX}/messages"
+_ANTHROPIC_TYPES: Final = {
+    401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 503: "overloaded_error",
+    500: "api_error",
+}  # fmt: skip
 _BUSY: Final = ("max_replies", "max_replies_per_visitor")
 _LATE: Final = ("max_wait_seconds", "max_reply_seconds")
 
@@ -38,12 +45,19 @@ class ApiError(Exception):
         kind = "invalid_request_error" if status < 429 else "rate_limit_error" if status == 429 else "server_error"
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
 
-    def response(self, body: dict[str, Any] | None = None) -> JSONResponse:
-        """body: in another form than OpenAI's."""
+    def body_for(self, path: str) -> dict[str, Any]:
+        """In the form of the interface that has this path."""
+        if not path.startswith(_ANTHROPIC):
+            return self.body
+        inside = self.body["error"]
+        kind = _ANTHROPIC_TYPES.get(self.status, inside["type"])
+        return {"type": "error", "error": {"type": kind, "message": inside["message"]}}
+
+    def response(self, path: str = PREFIX) -> JSONResponse:
         headers = {"x-should-retry": "true" if self.retry else "false"}
         if self.status in (429, 503):
             headers["retry-after"] = "5"
-        return JSONResponse(body or self.body, self.status, headers)
+        return JSONResponse(self.body_for(path), self.status, headers)
 
 
 def api_error(error: Exception) -> ApiError:

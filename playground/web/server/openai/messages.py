@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from playground.chat.history import HistoryLimits, check_message_count, checked_text
 from playground.chat.programs.reply import ProgramRequest, ReplyPiece, ToolChoice
 from playground.chat.template.message import Message, ToolCall
 from playground.llama.params import MOST_CONTEXT
 from playground.web.server.openai.answers import AnswerForm, Json
-from playground.web.server.openai.bodies import MOST_STOPS, MOST_TOOLS, CommonBody, FunctionBody
-from playground.web.server.openai.errors import ApiError
+from playground.web.server.openai.bodies import MOST_STOPS, MOST_TOOLS, Body, CommonBody, FunctionBody
 
 _REASONS: Final = {"length": "max_tokens", "tool_calls": "tool_use"}
 _CHOICES: Final[dict[str, ToolChoice]] = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
-_ERRORS: Final = {401: "authentication_error", 404: "not_found_error", 503: "overloaded_error", 500: "api_error"}
 
 
-class Block(BaseModel):
+class Block(Body):
     """A part of a message. content: of a tool's result."""
 
     type: Literal["text", "thinking", "redacted_thinking", "tool_use", "tool_result"]
@@ -33,7 +31,7 @@ class Block(BaseModel):
     content: str | list[Block] = ""
 
 
-class Turn(BaseModel):
+class Turn(Body):
     role: Literal["user", "assistant"]
     content: str | list[Block]
 
@@ -53,18 +51,19 @@ class MessagesTool(FunctionBody):
     parameters: dict[str, Any] = Field(alias="input_schema")
 
 
-class Choice(BaseModel):
+class Choice(Body):
     type: Literal["auto", "any", "tool", "none"] = "auto"
     name: str = ""
 
 
-class Thinking(BaseModel):
+class Thinking(Body):
     type: Literal["enabled", "disabled", "adaptive"]
 
 
-class MessagesBody(CommonBody):
+class CountBody(CommonBody):
+    """A request whose prompt is to be counted."""
+
     messages: list[Turn] = Field(min_length=1)
-    max_tokens: int = Field(ge=1, le=MOST_CONTEXT)
     system: str | list[Block] = ""
     stop_sequences: list[str] = Field(default_factory=list, max_length=MOST_STOPS)
     tools: list[MessagesTool] = Field(default_factory=list, max_length=MOST_TOOLS)
@@ -88,6 +87,10 @@ class MessagesBody(CommonBody):
         )
 
 
+class MessagesBody(CountBody):
+    max_tokens: int = Field(ge=1, le=MOST_CONTEXT)
+
+
 def _text(content: str | list[Block]) -> str:
     return content if isinstance(content, str) else "\n".join(one.text for one in content if one.type == "text")
 
@@ -101,16 +104,18 @@ class MessagesForm(AnswerForm):
     _open = ""  # the kind of the block under way
     _blocks = 0
 
+    def __init__(self, body: MessagesBody) -> None:
+        super().__init__(body.model, None)
+        self._stops = frozenset(filter(None, body.stop_sequences))
+
     def written(self, chunk: Json) -> str:
         return f"event: {chunk['type']}\n{super().written(chunk)}"
 
-    def error_body(self, error: ApiError) -> Json:
-        inside = error.body["error"]
-        kind = _ERRORS.get(error.status, inside["type"])
-        return {"type": "error", "error": {"type": kind, "message": inside["message"]}}
-
-    def first_chunks(self) -> list[Json]:
-        return [{"type": "message_start", "message": self._message([], None)}]
+    def first_chunks(self, first: ReplyPiece) -> list[Json]:
+        message = self._message([])
+        if read := first.prefilled:
+            message["usage"] |= {"input_tokens": read.total - read.cached, "cache_read_input_tokens": read.cached}
+        return [{"type": "message_start", "message": message}]
 
     def chunks(self, piece: ReplyPiece) -> list[Json]:
         made: list[Json] = []
@@ -133,12 +138,14 @@ class MessagesForm(AnswerForm):
     def _closed(self) -> list[Json]:
         if not self._open:
             return []
+        stop = [{"type": "content_block_stop", "index": self._blocks}]
+        if self._open == "thinking":  # agents expect that thoughts are signed
+            stop = [*self._delta(_written("thinking", ""), {"type": "signature_delta", "signature": ""}), *stop]
         self._open, self._blocks = "", self._blocks + 1
-        return [{"type": "content_block_stop", "index": self._blocks - 1}]
+        return stop
 
     def last_chunks(self, *, wants_usage: bool) -> list[Json]:
-        delta = {"stop_reason": self._reason, "stop_sequence": None}
-        end: Json = {"type": "message_delta", "delta": delta, "usage": self._usage}
+        end: Json = {"type": "message_delta", "delta": self._end, "usage": self._usage}
         return [*self._closed(), end, {"type": "message_stop"}]
 
     def whole(self) -> Json:
@@ -146,14 +153,15 @@ class MessagesForm(AnswerForm):
         texts = (("thinking", reply.thinking), ("text", reply.text))
         blocks = [_written(kind, text) for kind, text in texts if text]
         blocks += [_called(call, json.loads(call.arguments)) for call in reply.calls]
-        return {**self._message(blocks, self._reason), "timings": self.timings}
+        return {**self._message(blocks), "timings": self.timings}
 
     @property
-    def _reason(self) -> str:
+    def _end(self) -> Json:
+        """Why the reply ended. A stop string of the chat template is the end of a turn."""
         (reply,) = self._choices
-        if reply.finished and reply.finished.reason == "stop string":
-            return "stop_sequence"
-        return _REASONS.get(reply.finish_reason or "", "end_turn")
+        stop = reply.finished.stop if reply.finished and reply.finished.stop in self._stops else None
+        reason = "stop_sequence" if stop else reply.finish_reason and _REASONS.get(reply.finish_reason, "end_turn")
+        return {"stop_reason": reason, "stop_sequence": stop}
 
     @property
     def _usage(self) -> Json:
@@ -164,11 +172,24 @@ class MessagesForm(AnswerForm):
             "output_tokens": usage["completion_tokens"],
         }  # fmt: skip
 
-    def _message(self, blocks: list[Json], reason: str | None) -> Json:
+    def _message(self, blocks: list[Json]) -> Json:
         return {
             "id": self._head["id"], "type": "message", "role": "assistant", "model": self._head["model"],
-            "content": blocks, "stop_reason": reason, "stop_sequence": None, "usage": self._usage,
+            "content": blocks, **self._end, "usage": self._usage,
         }  # fmt: skip
+
+
+class CountForm(AnswerForm):
+    """How many tokens a prompt has."""
+
+    object = id_prefix = "count"
+    _tokens = 0
+
+    def add(self, piece: ReplyPiece) -> None:
+        self._tokens = piece.prefilled.total if piece.prefilled else self._tokens
+
+    def whole(self) -> Json:
+        return {"input_tokens": self._tokens}
 
 
 def _written(kind: str, text: str) -> Json:

@@ -22,19 +22,18 @@ from playground import events
 from playground.app.programs.calls import LoadChoice
 from playground.app.programs.service import ProgramModel, ProgramService
 from playground.chat.history import HistoryLimits
-from playground.chat.programs.reply import ProgramRequest
+from playground.chat.programs.reply import ProgramRequest, ReplyPiece
 from playground.errors import PlaygroundError
 from playground.limits.visitor import Visitor
 from playground.settings import Settings
 from playground.web.server.openai.answers import AnswerForm, ChatForm, CompletionForm
 from playground.web.server.openai.bodies import ChatBody, CommonBody, CompletionBody
 from playground.web.server.openai.embeddings import EmbeddingBody, EmbeddingForm
-from playground.web.server.openai.errors import ApiError, api_error
-from playground.web.server.openai.messages import MessagesBody, MessagesForm
+from playground.web.server.openai.errors import PREFIX, ApiError, api_error
+from playground.web.server.openai.messages import CountBody, CountForm, MessagesBody, MessagesForm
 from playground.web.server.openai.reply_thread import ReplyThread
 from playground.web.server.password import WRONG_GUESS_SECONDS
 
-PREFIX: Final = "/v1"
 WAIT_SECONDS: Final = 10.0  # for the first news of a reply, and between two signs of life in a stream
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -49,6 +48,7 @@ def openai_routes(service: ProgramService, settings: Settings) -> list[BaseRoute
         "chat/completions": ("POST", api.complete_chat),
         "completions": ("POST", api.complete_text),
         "messages": ("POST", api.answer_messages),
+        "messages/count_tokens": ("POST", api.count_tokens),
         "embeddings": ("POST", api.embed),
     }
     listed: list[BaseRoute] = [
@@ -66,14 +66,14 @@ class OpenAiApi:
         self._limits = HistoryLimits.of(settings)
 
     def checked(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint behind the check of the key, with errors in OpenAI's form."""
+        """The endpoint behind the check of the key, with errors in the form of its interface."""
 
         async def answer(request: Request) -> Response:
             try:
                 await self._check_access(request)
                 return await endpoint(request)
             except (ApiError, ValidationError, PlaygroundError) as error:
-                return api_error(error).response()
+                return api_error(error).response(request.url.path)
 
         return answer
 
@@ -139,13 +139,15 @@ class OpenAiApi:
         return ReplyAnswer(reply, form, is_stream=body.stream, wants_usage=body.wants_usage)
 
     async def answer_messages(self, request: Request) -> Response:
-        form = MessagesForm("", None)
-        try:
-            body = MessagesBody.model_validate_json(await _json_body(request))
-            return self._answer(request, body, MessagesForm(body.model, None), body.request(self._limits))
-        except (ApiError, ValidationError, PlaygroundError) as error:
-            known = api_error(error)
-            return known.response(form.error_body(known))
+        body = MessagesBody.model_validate_json(await _json_body(request))
+        return self._answer(request, body, MessagesForm(body), body.request(self._limits))
+
+    async def count_tokens(self, request: Request) -> Response:
+        body = CountBody.model_validate_json(await _json_body(request))
+        asked = body.request(self._limits)
+        _check_model(body.model)
+        pieces = self._service.count_prompt(self._visitor(request), body.model, asked, body.load_choice)
+        return ReplyAnswer(ReplyThread(pieces), CountForm(body.model, None))
 
     async def embed(self, request: Request) -> Response:
         body = EmbeddingBody.model_validate_json(await _json_body(request))
@@ -200,14 +202,14 @@ class ReplyAnswer(Response):
                 self._form.add(piece)
             response = JSONResponse(self._form.whole())
         except Exception as error:  # of any kind: it is the answer
-            response = self._refusal(error)
+            response = api_error(error).response(scope["path"])
         await response(scope, receive, send)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             piece = await self._reply.next_piece(WAIT_SECONDS)
         except Exception as error:
-            await self._refusal(error)(scope, receive, send)
+            await api_error(error).response(scope["path"])(scope, receive, send)
             return
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -216,7 +218,7 @@ class ReplyAnswer(Response):
             await send({"type": "http.response.body", "body": text.encode(), "more_body": not is_last})
 
         try:
-            for chunk in self._form.first_chunks():
+            for chunk in self._form.first_chunks(piece or ReplyPiece()):
                 await send_text(self._form.written(chunk))
             while piece is not None:
                 self._form.add(piece)
@@ -226,9 +228,5 @@ class ReplyAnswer(Response):
             for chunk in self._form.last_chunks(wants_usage=self._wants_usage):
                 await send_text(self._form.written(chunk))
         except Exception as error:
-            await send_text(self._form.written(self._form.error_body(api_error(error))))
+            await send_text(self._form.written(api_error(error).body_for(scope["path"])))
         await send_text(self._form.ending, is_last=True)
-
-    def _refusal(self, error: Exception) -> JSONResponse:
-        known = api_error(error)
-        return known.response(self._form.error_body(known))
