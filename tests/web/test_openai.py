@@ -17,6 +17,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
+from playground.web.server.request_filter import MAX_BODY_BYTES
 from tests.support.playground_process import PlaygroundProcess
 
 pytestmark = pytest.mark.process
@@ -166,6 +167,12 @@ def test_an_agent_that_speaks_anthropics_interface_is_answered(running: Playgrou
     asked, answered = called["usage"], ask(messages=talk, tools=[tool]).json()["usage"]
     assert answered["cache_read_input_tokens"] > 0
     assert sum(answered.values()) - answered["output_tokens"] > sum(asked.values()) - asked["output_tokens"]
+    counted = httpx.post(
+        f"{running.address}/v1/messages/count_tokens", json={"model": "starter", "messages": SUM},
+        headers={"x-api-key": KEY}, timeout=60,
+    )  # fmt: skip
+    usage = whole["usage"]
+    assert counted.json() == {"input_tokens": usage["input_tokens"] + usage["cache_read_input_tokens"]}
     refused = ask(max_tokens=0)
     assert refused.status_code == 400 and refused.json()["error"]["type"] == "invalid_request_error"
 
@@ -215,6 +222,31 @@ def test_what_cannot_be_served_is_an_error_of_openais_form(
         True,
     )
     assert words in error["message"]
+
+
+def test_bodies_that_are_too_much_or_no_json_are_errors_of_the_same_form(running: PlaygroundProcess) -> None:
+    def refusal(content: bytes, path: str = "chat/completions") -> tuple[int, Any]:
+        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+        answer = httpx.post(f"{running.address}/v1/{path}", content=content, headers=headers, timeout=60)
+        return answer.status_code, answer.json()
+
+    huge = b'{"model": "starter", "messages": "' + b"x" * MAX_BODY_BYTES + b'"}'
+    status, body = refusal(huge)
+    assert status == 413 and f"{MAX_BODY_BYTES:,} bytes" in body["error"]["message"]
+    status, body = refusal(huge, "messages")
+    assert (status, body["type"], body["error"]["type"]) == (413, "error", "request_too_large")
+    deep = b'{"model": "starter", "messages": [{"role": "user", "content": "x"}], "json_schema": '
+    many = json.dumps({"model": "starter", "messages": SUM * 10_000}).encode()
+    for content, words in (
+        (b"\xff\xfe{}", "The body"),
+        (b"", "The body"),
+        (b'{"model": "starter", "messages": [{"role": "user", "content": "\xff"}]}', "The body"),
+        (b'{"model": "starter", "messages": [{"role": "user", "content": "\\ud83d"}]}', "The body"),
+        (deep + b'{"items": ' * 5000 + b"1" + b"}" * 5001, "The body"),
+        (many, "messages"),
+    ):
+        status, body = refusal(content)
+        assert status == 400 and words in body["error"]["message"], body
 
 
 def test_only_a_program_with_the_key_is_served(running: PlaygroundProcess, client: OpenAI) -> None:

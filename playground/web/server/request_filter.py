@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
@@ -24,6 +25,7 @@ from playground import events
 from playground.settings import Settings
 from playground.web.mcp import with_own_address
 from playground.web.server.calls import pass_on_call
+from playground.web.server.openai.errors import PREFIX, ApiError
 from playground.web.server.password import is_bearer
 from playground.web.server.uploads import UPLOADS, RejectedRequest, Uploads
 
@@ -37,6 +39,7 @@ OPEN: Final = frozenset((
 PASSWORD_CHECKED_HERE: Final = frozenset(("mcp", "metrics"))  # Gradio asks for no password there
 SHUT: Final = frozenset(("monitoring", "svelte", "custom_component"))  # outside the API
 MAX_BODY_BYTES: Final = 12 << 20  # the longest chat that a browser may have kept, in escapes, and the rest of an event
+BODY_SECONDS: Final = 60.0  # in which a body has to arrive: each one that is under way takes memory
 MAX_DEPTH: Final = 64  # of lists in lists
 
 _NO_REMOTE_PARTS: Final = (
@@ -100,8 +103,7 @@ class RequestFilter:
         except RejectedRequest as rejected:
             if rejected.status != 404:  # programs that try addresses are not worth a line in the log
                 events.refused("", "http", rejected.setting, str(rejected))
-            answer = JSONResponse({"detail": str(rejected)}, rejected.status)
-            await answer(scope, receive, send_with_headers)
+            await _rejection(rejected, str(scope["path"]))(scope, receive, send_with_headers)
 
     def _check_host(self, scope: Scope) -> None:
         """Another web page can make its own name mean this computer, and call the playground through a browser.
@@ -139,15 +141,25 @@ class RequestFilter:
         await self._app(scope, receive, send)
 
 
+def _rejection(rejected: RejectedRequest, path: str) -> JSONResponse:
+    """Programs at /v1 read errors in the form of their interface."""
+    if path.startswith(f"{PREFIX}/"):
+        return ApiError(rejected.status, str(rejected), rejected.setting or "bad_request").response(path)
+    return JSONResponse({"detail": str(rejected)}, rejected.status)
+
+
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
     try:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > MAX_BODY_BYTES:
-                raise RejectedRequest(413, f"A request may have {MAX_BODY_BYTES:,} bytes.")
+        with anyio.fail_after(BODY_SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_BODY_BYTES:
+                    raise RejectedRequest(413, f"A request may have {MAX_BODY_BYTES:,} bytes.")
     except ClientDisconnect:
         raise RejectedRequest(400, "The request broke off.") from None
+    except TimeoutError:
+        raise RejectedRequest(408, f"The request did not arrive within {BODY_SECONDS:g} seconds.") from None
     return bytes(body)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import anyio
 import gradio as gr
 import pytest
 from gradio.events import api
@@ -17,8 +18,10 @@ from gradio_client import Client
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from playground.settings import load_settings
+from playground.web.server import request_filter
 from playground.web.server.request_filter import MAX_BODY_BYTES, RequestFilter, response_headers
 from tests.support.playground_process import PlaygroundProcess
 
@@ -195,6 +198,27 @@ def test_every_answer_forbids_parts_from_elsewhere_and_tells_nobody_where_a_link
 
 def test_a_space_may_be_shown_inside_the_hubs_own_page() -> None:
     assert "frame-ancestors" not in response_headers(load_settings(on_space=True))["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "form"), [("/v1/chat/completions", "error"), ("/v1/messages", "error"), ("/gradio_api/call/x", "detail")]
+)
+def test_a_body_that_does_not_arrive_is_given_up_in_the_words_of_its_interface(
+    monkeypatch: pytest.MonkeyPatch, path: str, form: str
+) -> None:
+    monkeypatch.setattr(request_filter, "BODY_SECONDS", 0.01)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError("it sleeps for ever")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [(b"host", b"127.0.0.1")]}
+    anyio.run(RequestFilter(PlainTextResponse("never"), load_settings()), scope, receive, send)
+    assert sent[0]["status"] == 408 and "did not arrive within" in str(json.loads(sent[1]["body"])[form])
 
 
 # --- the password ---
