@@ -73,6 +73,10 @@ def snippets(address: str, key: str, model: str) -> list[tuple[str, str]]:
             '"What is 2+2?"}]\n)\nprint(reply.choices[0].message.content)',
         ),
         ("Environment variables that most programs read", f"OPENAI_BASE_URL={address}\nOPENAI_API_KEY={key}"),
+        (
+            "Programs that speak Anthropic’s interface, such as Claude Code",
+            f"ANTHROPIC_BASE_URL={address.removesuffix('/v1')}\nANTHROPIC_AUTH_TOKEN={key}\nANTHROPIC_MODEL={model}",
+        ),
         ("aider", f"OPENAI_API_BASE={address} OPENAI_API_KEY={key} aider --model 'openai/{model}'"),
         (
             "llm: a file extra-openai-models.yaml in the folder that `llm logs path` names",
