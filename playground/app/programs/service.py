@@ -33,7 +33,7 @@ from playground.steps import Steps
 INTERVAL_SECONDS: Final = 0.05  # between two pieces of a reply
 _NOTHING: Final = ReplyPiece()
 
-Work = Callable[[Run], Generator[ReplyPiece, None, None]]
+ReplyWork = Callable[[Run], Generator[ReplyPiece, None, None]]
 
 
 class StoppedHere(PlaygroundError):
@@ -195,7 +195,7 @@ class ProgramService:
         yield from self._run(visitor, file, request.question, work, request.choices)
 
     def _run(
-        self, visitor: Visitor, file: ModelFile, about: str, work: Work, choices: int = 1
+        self, visitor: Visitor, file: ModelFile, about: str, work: ReplyWork, choices: int = 1
     ) -> Generator[ReplyPiece, None, None]:
         """The pieces of a work within the visitor's share. It is in the list meanwhile, where a person can stop it."""
         number = self.calls.next_number()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+from pydantic import ValidationError
 
 from playground.app.programs.service import StoppedHere
 from playground.errors import (
@@ -14,9 +18,31 @@ from playground.errors import (
     RequestRefused,
     TemplateRefused,
 )
+from playground.web.server.openai.bodies import ChatBody
 from playground.web.server.openai.errors import api_error
 
+SUM = [{"role": "user", "content": "What is 2+2?"}]
 SENTENCE = "It needs 5.3 GiB, and 4.0 GiB are free. Choose a smaller level."
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "words"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type", "'text'"),
+        ({"messages": [7]}, "messages.0", "send a JSON object"),
+        ({"messages": [{"role": "user"}]}, "messages.0", "a message has to have a content"),
+        ({"messages": SUM, "tool_choice": {"type": "function"}}, "tool_choice.function", "Field required"),
+        ({"messages": SUM, "stop": 5}, "stop", "valid string"),
+        ([], None, "The body: send a JSON object."),
+    ],
+)
+def test_of_the_forms_that_a_field_may_have_the_one_that_is_meant_is_told(
+    body: Any, place: str | None, words: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        ChatBody.model_validate_json(json.dumps(body))
+    error = api_error(refused.value).body["error"]
+    assert error["param"] == place and words in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,9 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
-        return {name: part for name, part in value.items() if part is not None} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            raise ValueError("send a JSON object")
+        return {name: part for name, part in value.items() if part is not None}
 
 
 def _all_tokens(value: Any) -> Any:

@@ -6,6 +6,7 @@ request by itself after 408, 409, 429 and 500 or more, unless `x-should-retry` s
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -30,6 +31,8 @@ _ANTHROPIC_TYPES: Final = {
     401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 503: "overloaded_error",
     500: "api_error",
 }  # fmt: skip
+# Pydantic's names of the forms that a field may have, which stand in the place of an error.
+_FORM: Final = re.compile(r"[A-Z]|str$|bool$|list\[|dict\[|constrained-|function-|literal\[")
 _BUSY: Final = ("max_replies", "max_replies_per_visitor")
 _LATE: Final = ("max_wait_seconds", "max_reply_seconds")
 
@@ -65,9 +68,11 @@ def api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if not str(part)[:1].isupper())
-        return ApiError(400, f"{place or 'The body'}: {first['msg']}.", "invalid_value", place or None)
+        found = error.errors(include_url=False, include_input=False)
+        innermost = max(found, key=lambda one: len(one["loc"]))  # of the forms that a field may have, the one meant
+        place = ".".join(str(part) for part in innermost["loc"] if not _FORM.match(str(part)))
+        words = innermost["msg"].removeprefix("Value error, ")
+        return ApiError(400, f"{place or 'The body'}: {words}.", "invalid_value", place or None)
     if not isinstance(error, PlaygroundError):
         return ApiError(500, f"The playground failed: {type(error).__name__}.", "internal_error")
     text = str(error)
