@@ -69,7 +69,9 @@ class ProgramRequest:
 
     @property
     def offered_tools(self) -> tuple[Tool, ...]:
-        """The functions that the model is told of. Raises RequestRefused for the choice of one that is not there."""
+        """The functions that the model is told of. Raises RequestRefused if a call is demanded and none can be made."""
+        if not self.tools and (self.only_tool or self.tool_choice == "required"):
+            raise RequestRefused("tool_choice demands a call, and no tools are given.", "Send tools, or leave it out.")
         if self.tool_choice == "none" or not self.tools:
             return ()
         if not self.only_tool:
@@ -81,7 +83,7 @@ class ProgramRequest:
 
     @property
     def must_call(self) -> bool:
-        return bool(self.tools) and (self.tool_choice == "required" or bool(self.only_tool))
+        return self.tool_choice == "required" or bool(self.only_tool)
 
 
 @dataclass(frozen=True)

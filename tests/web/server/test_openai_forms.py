@@ -11,6 +11,7 @@ from playground.chat.history import HistoryLimits
 from playground.chat.programs.reply import ProgramRequest, ReplyPiece
 from playground.engine.protocol import Finished, FinishReason, Prefilled
 from playground.engine.timings import Timings
+from playground.errors import RequestRefused
 from playground.llama.params import MOST_CONTEXT
 from playground.web.server.openai.bodies import ChatBody, CompletionBody
 from playground.web.server.openai.messages import CountBody, MessagesBody, MessagesForm
@@ -56,6 +57,17 @@ def test_a_function_whose_name_could_not_be_told_from_the_marks_of_a_call_is_ref
         {"type": "function", "function": {"name": name}} for name in ("weather", "mcp__notes-2", "a.b:c/d", "größe")
     ]
     assert len(chat(tools=usual).tools) == 4
+
+
+def test_a_call_that_is_demanded_without_a_function_to_call_is_refused() -> None:
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        assert chat(tools=tools, tool_choice=choice).offered_tools
+        with pytest.raises(RequestRefused, match="no tools are given"):
+            assert chat(tool_choice=choice).offered_tools
+    assert chat(tools=tools, tool_choice="none").offered_tools == () == chat().offered_tools
+    with pytest.raises(RequestRefused, match="not among the tools"):
+        assert chat(tools=tools, tool_choice={"type": "function", "function": {"name": "clock"}}).offered_tools
 
 
 def test_tokens_are_counted_without_a_bound_for_the_reply() -> None:
