@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 
 def main(extras: "list[str]") -> None:
+    if {"-h", "--help"} & set(extras):
+        print(__doc__.strip())
+        return
     check_python()
     sys.path.insert(0, str(PROJECT))  # the parts of the set-up that need a newer Python
     from scripts.install_llama import Asked, CannotInstall
@@ -49,12 +52,24 @@ def main(extras: "list[str]") -> None:
 def set_up(extras: "list[str]", asked: "Asked") -> None:
     installed = what_is_installed()
     packages = read_packages()
+    check_extras(extras, packages)
     same_packages = installed.get("fingerprint") == fingerprint()
     if same_packages and set(extras) <= set(installed.get("extras", ())) and asked.is_met_by(installed["llama_cpp"]):
         return
     check_venv_module()
     say_what_changes(installed, packages)
-    install(sorted(set(extras) | set(installed.get("extras", ()))), packages, asked, installed)
+    still_there = set(installed.get("extras", ())) & packages.keys()  # an extra may have been removed since
+    install(sorted(set(extras) | still_there), packages, asked, installed)
+
+
+def check_extras(extras: "list[str]", packages: "dict[str, list[str]]") -> None:
+    known = sorted(packages.keys() - {"", *WITHOUT_NEEDS.values()})
+    for extra in extras:
+        if extra not in known:
+            stop(
+                f"There is no extra named {extra!r}: pyproject.toml has {', '.join(known)}.",
+                "For example: python3 scripts/set_up.py starter test",
+            )
 
 
 def check_python() -> None:

@@ -77,6 +77,25 @@ def test_a_compiler_that_cannot_compile_is_none(checkout: Path, tmp_path: Path) 
     assert done.returncode == 1 and "No working C++ compiler" in done.stderr
 
 
+@pytest.mark.parametrize("extra", ["--list", "starer", "", "checkers"])
+def test_an_unknown_extra_is_named_beside_those_that_exist(checkout: Path, extra: str) -> None:
+    done = set_up(checkout, "starter", extra)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"no extra named {extra!r}" in done.stderr and "mcp, metrics, starter, test" in done.stderr
+
+
+def test_help_says_how_the_set_up_is_called(checkout: Path) -> None:
+    done = set_up(checkout, "--help")
+    assert done.returncode == 0 and "set_up.py starter test" in done.stdout
+
+
+def test_an_extra_that_was_removed_since_the_last_set_up_is_no_mistake(checkout: Path, tmp_path: Path) -> None:
+    pretend_installed(checkout, ["starter", "gone"])
+    (tmp_path / "nothing").mkdir()
+    done = set_up(checkout, "test", PATH=str(tmp_path / "nothing"), CXX="", CC="")
+    assert "KeyError" not in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("change", ["nothing", "code", "the linter's options"])
 def test_a_set_up_that_has_nothing_to_do_does_nothing_and_says_nothing(checkout: Path, change: str) -> None:
     pretend_installed(checkout, ["starter", "test"])
