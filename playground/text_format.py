@@ -92,6 +92,12 @@ def bits(bits_per_weight: float | None) -> str:
     return f"{UNKNOWN if bits_per_weight is None else f'{bits_per_weight:.1f}'} bits"
 
 
+def share_of_16_bits(bits_per_weight: float | None) -> str:
+    """The size of a file beside the unquantized one: "31% of its size at 16 bits."; "" where nothing is saved."""
+    is_smaller = bits_per_weight is not None and bits_per_weight < 15.9
+    return f"{percent(bits_per_weight / 16)} of its size at 16 bits." if bits_per_weight and is_smaller else ""
+
+
 # --- file names ---
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from markupsafe import Markup
 
 from playground.app.compare.dial import Dial, DialStop
-from playground.text_format import about, bits, gigabytes, in_gibibytes
+from playground.text_format import about, bits, gigabytes, in_gibibytes, share_of_16_bits
 from playground.web.html.templates import render
 
 _BAR_PIXELS: Final = 40  # of the largest level
@@ -64,7 +64,9 @@ def _drawn(stop: DialStop, largest: int, bar_pixels: int = _BAR_PIXELS) -> dict[
     else:
         mark, where = f"+ {about(stop.make_seconds).removeprefix('about ')}", f"made here in {about(stop.make_seconds)}"
     size = gigabytes(stop.size)
-    origin = f" Made from {stop.made_from}, so it cannot be better." if stop.made_from else ""
+    share = share_of_16_bits(stop.bits_per_weight)
+    origin = f"Made from {stop.made_from}, so it cannot be better." if stop.made_from else ""
+    summary = (stop.summary, f"{size} ({in_gibibytes(stop.size)}), {where}.", share, origin)
     return {
         "value": stop.value,
         "download": stop.download,
@@ -75,5 +77,5 @@ def _drawn(stop: DialStop, largest: int, bar_pixels: int = _BAR_PIXELS) -> dict[
         "is_here": stop.is_here,
         "height": max(_LEAST_PIXELS, round(bar_pixels * stop.size / largest)),
         "text": f"{stop.name}, {bits(stop.bits_per_weight)} per weight, {size}, {where}",
-        "summary": f"{stop.summary} {size} ({in_gibibytes(stop.size)}), {where}.{origin}",
+        "summary": " ".join(filter(None, summary)),
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from playground.app.model_picker.choice import ContextStep, LevelRow
-from playground.text_format import count, gigabytes, pages, short_tokens
+from playground.text_format import count, gigabytes, pages, share_of_16_bits, short_tokens
 from playground.web.html.memory import verdict_chip
 from playground.web.html.templates import render
 
@@ -50,7 +50,8 @@ def whole_name(name: str) -> Markup | str:
 
 def level_row(row: LevelRow, is_chosen: bool, group: str) -> Markup:
     """One level as a radio button of `group`."""
-    return render("picker.html#level_row", row=row, group=group, is_chosen=is_chosen, chip=verdict_chip(row.verdict))
+    chip, share = verdict_chip(row.verdict), share_of_16_bits(row.bits_per_weight)
+    return render("picker.html#level_row", row=row, group=group, is_chosen=is_chosen, chip=chip, share=share)
 
 
 def context_steps(steps: Sequence[ContextStep], chosen: int, group: str) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +28,14 @@ def a_row(name: str = "Q4_K_M", verdict: Verdict | None = None, **parts: Any) ->
 
 def test_a_level_shows_its_size_bits_summary_and_verdict() -> None:
     row = level_rows([a_row(verdict=FITS, recommended=True)], "Q4_K_M", "chat-level")
-    assert "Q4_K_M 4.60 GB · 4.8 bits ✓ Fits Recommended The usual choice." in text_of(row)
+    assert "Q4_K_M 4.60 GB · 4.8 bits ✓ Fits Recommended The usual choice. 30% of its size at 16 bits." in text_of(row)
+
+
+def test_the_share_of_the_original_is_that_of_the_file_and_silent_where_nothing_is_saved() -> None:
+    of_a_small_model = replace(a_row("Q2_K"), bits_per_weight=5.1)
+    assert "32% of its size at 16 bits" in text_of(level_rows([of_a_small_model], "", "g"))
+    for bits_per_weight in (None, 16.0, 32.0):
+        assert "of its size" not in level_rows([replace(a_row("F16"), bits_per_weight=bits_per_weight)], "", "g")
 
 
 def test_a_note_of_a_level_is_shown() -> None:
