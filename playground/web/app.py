@@ -188,9 +188,10 @@ def build_app(
         wire_models_tab(page, models, models_service, ChatTarget(tabs, chat.picker, picker_service), compare_target)
         keep_pickers_current((chat.picker, left, right), picker_service, [models.models_changed])
         offer_api(ApiService(services, models_service.hub), sessions.forget_soon)
-        page.load(draw_head, None, head, show_progress="hidden", api_visibility="private")
         clock = gr.Timer(HEAD_SECONDS)
-        clock.tick(draw_head, None, head, show_progress="hidden", api_visibility="private")
+        # With each tab, too: what Chat, Fit and Models plan with is read when they open, and stands below the strip.
+        looks = [page.load, clock.tick, tabs.select]
+        gr.on(looks, draw_head, None, head, show_progress="hidden", api_visibility="private")
         for part, name in ((compare_tab, "compare"), (chat_tab, "chat")):
             names = f"() => ({javascript('address_tab.js')})({javascript('write_address.js')}, '{name}')"
             part.select(js=names, show_progress="hidden", api_visibility="private")
