@@ -17,7 +17,7 @@ from playground.models.hub.client import FoundRepository
 from playground.models.hub.download_queue import Download, DownloadState
 from playground.models.hub.repository import HubLevel, Repository
 from playground.models.model_file import ModelFile
-from playground.text_format import about, bits, count, gigabytes, gigabytes_apart, parameters, percent
+from playground.text_format import about, bits, count, counted, gigabytes, gigabytes_apart, parameters, percent
 from playground.web.html.page import empty_state, error_card
 from playground.web.html.picker import level_row
 from playground.web.html.templates import render
@@ -115,8 +115,8 @@ def search_results(view: SearchView) -> str:
 def _found_facts(found: FoundRepository) -> list[str]:
     facts = [
         parameters(found.parameter_count),
-        f"{count(found.downloads)} downloads",
-        f"{count(found.likes)} likes",
+        counted(found.downloads, "download"),
+        counted(found.likes, "like"),
         found.licence or "",
         "licence must be accepted first" if found.gated else "",
     ]

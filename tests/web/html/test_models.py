@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from playground.app.first_models import CatalogueRow, CatalogueView
 from playground.app.hub.view import HubView, SearchView
 from playground.app.model_picker.choice import LevelRow
 from playground.app.models import InstalledModelRow, InstalledModelsView, MakeableView
@@ -16,6 +17,7 @@ from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.gguf.tensors import TensorType
 from playground.llama.params import ContextParameters
+from playground.models.catalog import load_catalog
 from playground.models.disk_scan import LeftOut
 from playground.models.hub.client import FoundRepository
 from playground.models.hub.download_queue import Download, DownloadState
@@ -24,6 +26,7 @@ from playground.models.model_file import ModelFile, Origin
 from playground.quantize.quantize import QuantizedSize
 from playground.web.html.models import (
     downloads,
+    first_model_cards,
     hub_facts,
     hub_levels,
     installed_models,
@@ -104,6 +107,17 @@ def test_a_level_that_can_be_made_is_told_with_its_exact_size() -> None:
     assert makeable_facts(MakeableView()).startswith("Nothing to make yet")
 
 
+# --- the first models ---
+
+
+@pytest.mark.parametrize(("file_size", "is_explained"), [(2 * GB, True), (GB, False)])
+def test_a_card_whose_memory_is_less_than_its_file_says_why(file_size: int, is_explained: bool) -> None:
+    plan = MemoryPlan(ContextParameters(8192), GB, 0, MB, 0, MB, 0, MB)
+    card = CatalogueRow(load_catalog()[0], "Q4_K_M", file_size, plan=plan, role="small")
+    shown = text_of(first_model_cards(CatalogueView((card,)), may_download=True))
+    assert ("1.00 GB answers do not read all of the file" in shown) == is_explained
+
+
 # --- on the Hub ---
 
 
@@ -111,7 +125,7 @@ def test_a_search_shows_repositories_and_leaves_out_what_is_unknown() -> None:
     known = FoundRepository("a/b", 9000, 12, "apache-2.0", False, 134_515_008)
     text = text_of(search_results(SearchView("fox", (known, FoundRepository("c/d", 1, 0, None, True)))))
     assert "a/b 135M · 9,000 downloads · 12 likes · apache-2.0 Open" in text
-    assert "c/d 1 downloads · 0 likes · licence must be accepted first Open" in text
+    assert "c/d 1 download · 0 likes · licence must be accepted first Open" in text
 
 
 def test_a_search_without_a_result_says_so_and_an_empty_one_says_nothing() -> None:
