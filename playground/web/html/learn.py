@@ -101,13 +101,15 @@ def _panel(rounded: RoundedBlock, tensor: RoundedTensor, reach: float, tallest: 
 
 def _facts(rounded: RoundedBlock, tensor: RoundedTensor) -> tuple[tuple[str, str], ...]:
     steps = "65,536, spread wide" if rounded.step_count is None else f"{rounded.step_count}, evenly spaced"
-    own = "none: each weight has its own" if rounded.scale is None else f"{rounded.scale:.5f} from one to the next"
+    own = (
+        "none: each weight has its own" if rounded.scale is None else f"{rounded.scale:.5f} from one value to the next"
+    )
     return (
         ("Values a weight can take", steps),
         ("Scale of the block", own),
         ("Stored bits per weight", bits_text(rounded.bits_per_weight)),
-        ("Rounding error of the block", f"{percent(rounded.error)} of the weights"),
-        ("Rounding error of the tensor", f"{percent(tensor.error)} of the weights"),
+        ("Rounding error of the block", f"{percent(rounded.error)} of a typical weight"),
+        ("Rounding error of the tensor", f"{percent(tensor.error)} of a typical weight"),
     )
 
 
