@@ -126,7 +126,7 @@ def _read_message(entry: object, number: int, limits: HistoryLimits) -> Message:
 
 def _listed(calls: object, name: str) -> list[Any] | tuple[Any, ...]:
     if not isinstance(calls, list | tuple) or len(calls) > _MOST_CALLS:
-        _refuse_form(f"the tool calls of {name.lower()} are no list of up to {_MOST_CALLS}")
+        _refuse_form(f"the tool calls of {name.lower()} are not a list of up to {_MOST_CALLS}")
     return calls
 
 
@@ -143,7 +143,7 @@ def _read_call(data: object, name: str, limits: HistoryLimits) -> ToolCall:
 
 def _read_malformed(data: object, name: str, limits: HistoryLimits) -> MalformedCall:
     if not isinstance(data, Mapping):
-        _refuse_form(f"a malformed call of {name.lower()} is no object")
+        _refuse_form(f"a malformed call of {name.lower()} is not an object")
     text, place = checked_text(data.get("text"), f"{name}: a malformed call", limits), data.get("place")
     is_place = isinstance(place, int) and not isinstance(place, bool) and 0 <= place <= len(text)
     reason = _short_text(data.get("reason", ""), f"{name}: the reason of a malformed call")

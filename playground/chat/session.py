@@ -334,14 +334,14 @@ def read_instructions(path: Path, limits: HistoryLimits) -> Instructions:
         raise RequestRefused("The file is not here any more.", "Choose it again.") from error
     if len(raw) > most_bytes:
         raise RequestRefused(
-            f"{path.name} is too long: instructions may have {limits.message_characters:,} characters.",
+            f"{path.name} is too long: a skill may have {limits.message_characters:,} characters.",
             "Shorten it.",
             setting="max_message_characters",
         )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RequestRefused(f"{path.name} is not a text in UTF-8.", "Attach a text or Markdown file.") from error
+        raise RequestRefused(f"{path.name} is not a text in UTF-8.", "Choose a text or Markdown file.") from error
     if not text.strip() or "\x00" in text:
-        raise RequestRefused(f"{path.name} contains no text.", "Attach a text or Markdown file.")
+        raise RequestRefused(f"{path.name} contains no text.", "Choose a text or Markdown file.")
     return Instructions(path.name, checked_text(text, path.name, limits))

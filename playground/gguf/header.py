@@ -290,7 +290,7 @@ def _alignment(metadata: Mapping[str, Value]) -> int:
     alignment = metadata.get(Keys.General.ALIGNMENT, GGUF_DEFAULT_ALIGNMENT)
     assert isinstance(alignment, int)  # by _check_standard_keys
     if alignment == 0 or alignment & (alignment - 1):
-        raise made_elsewhere(f"its alignment is {alignment}, which is no power of two")
+        raise made_elsewhere(f"its alignment is {alignment}, which is not a power of two")
     return alignment
 
 

@@ -90,8 +90,8 @@ def test_a_question_whose_reply_is_gone_comes_back_with_what_was_written(keeping
         keeping, stored=ASKED.to_stored_text(), growing=growing_text(Message("assistant", "It is", "Hm.")), key=KEY
     )
     assert texts(update.session) == ["What is 2+2?", "It is"]
-    assert "so the reply has no end. What had come is kept" in sentence(update.problem)
-    assert update.session and "so the reply has no end" in as_json(update.session.transcript())
+    assert "so the end of the reply is missing. What had come is kept" in sentence(update.problem)
+    assert update.session and "so the end of the reply is missing" in as_json(update.session.transcript())
 
 
 def test_a_question_whose_reply_had_not_begun_comes_back(keeping: ChatKeeping) -> None:

@@ -114,8 +114,8 @@ def test_what_is_switched_off_is_a_line(compare: CompareService, services: Servi
 
 
 def test_a_file_that_is_no_model_is_a_line_where_a_visitor_gave_it(records: Log) -> None:
-    log_file_refusal(BadModelFile("holiday.gguf is no GGUF model."), ANNA)
-    assert only_refusal(records)["why"] == "holiday.gguf is no GGUF model."
+    log_file_refusal(BadModelFile("holiday.gguf is not a GGUF model."), ANNA)
+    assert only_refusal(records)["why"] == "holiday.gguf is not a GGUF model."
 
 
 def test_what_has_a_line_of_its_own_is_no_refusal(records: Log) -> None:

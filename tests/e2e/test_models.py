@@ -177,7 +177,7 @@ def test_a_dropped_model_is_kept_and_what_is_none_is_refused(visit: Visitor, sta
     broken = tmp_path / "Broken-Q4_1.gguf"
     broken.write_bytes(b"no model at all")
     page.locator("#models-drop input[type=file]").set_input_files(broken)
-    expect(page.get_by_text("Broken-Q4_1.gguf is no GGUF model").first).to_be_visible()
+    expect(page.get_by_text("Broken-Q4_1.gguf is not a GGUF model").first).to_be_visible()
     broken.write_bytes(b"GGUF, and nothing after it")
     page.locator("#models-drop input[type=file]").set_input_files(broken)
     expect(page.locator("#models-said")).to_contain_text("version")

@@ -142,7 +142,7 @@ def test_what_was_written_outlives_the_server(server: ServerStandIn, visit: Visi
         expect(page.get_by_text(LOST)).to_be_hidden()
         expect(page.get_by_test_id("user")).to_have_text(QUESTION)
         expect(page.get_by_test_id("bot")).to_have_text("Well,")
-        expect(page.locator("#chat-problem")).to_contain_text("so the reply has no end")
+        expect(page.locator("#chat-problem")).to_contain_text("so the end of the reply is missing")
         expect(page.get_by_label("Your message")).to_have_value(DRAFT)
         expect(page.locator("#chat-level")).to_contain_text("runs on slow")
         page.get_by_role("button", name="Sampling settings").click()

@@ -31,7 +31,7 @@ from playground.text_format import counted
 
 TOO_LONG: Final = "too long"  # what a browser keeps in place of a chat for which it has no room
 _LINKED: Final = "chat"  # what a link asks for of Chat, and the beginning of the other names
-_LOST: Final = "The page was away for too long, or the playground was restarted, so the reply has no end."
+_LOST: Final = "The page was away for too long, or the playground was restarted, so the end of the reply is missing."
 
 
 @dataclass(frozen=True)

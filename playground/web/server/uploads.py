@@ -209,7 +209,8 @@ class _PartCheck:
             return
         if ending != MODEL_ENDING:
             if self._size > MAX_TEXT_BYTES:
-                raise RejectedRequest(413, f"{self._name or 'That file'} is too large for instructions.")
+                name, most = self._name or "That file", gigabytes(MAX_TEXT_BYTES)
+                raise RejectedRequest(413, f"{name} is too large: a text or a chat may have {most} here.")
             return
         if self._size > self._max_model_bytes:
             raise RejectedRequest(
@@ -221,7 +222,7 @@ class _PartCheck:
             self._beginning += data[start : min(end, start + len(MAGIC))]
             if not MAGIC.startswith(self._beginning[: len(MAGIC)]):
                 raise RejectedRequest(
-                    415, f"{self._name} is no GGUF model: it does not begin as one. Choose another file."
+                    415, f"{self._name} is not a GGUF model: its first bytes are not those of one. Choose another file."
                 )
 
 

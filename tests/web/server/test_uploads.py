@@ -90,13 +90,13 @@ def test_what_does_not_begin_as_a_model_is_ended_at_its_first_bytes(running: Pla
     connection = connection_for(running, UNLIKELY_BYTES.bit_length() * MIB)
     connection.send(head_of("Fake-Q4_0.gguf") + b"<html>" + bytes(1000))  # and no more: the rest never comes
     answer = connection.getresponse()
-    assert answer.status == 415 and "Fake-Q4_0.gguf is no GGUF model" in answer.read().decode()
+    assert answer.status == 415 and "Fake-Q4_0.gguf is not a GGUF model" in answer.read().decode()
 
 
 @pytest.mark.usefixtures("nothing_left")
 def test_instructions_keep_their_own_bound_beside_models_of_gigabytes(running: PlaygroundProcess) -> None:
     status, text = upload(running, ("long.md", b"x" * 2_100_000))
-    assert status == 413 and text == "long.md is too large for instructions."
+    assert status == 413 and text == "long.md is too large: a text or a chat may have 2.00 MB here."
     assert upload(running, ("Tiny-Q4_0.gguf", MODEL), ("long.txt", b"x" * 2_100_000))[0] == 413
 
 
