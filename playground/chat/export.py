@@ -175,6 +175,12 @@ def _figures(end: Finished) -> str:
 
 def _closed(text: str) -> str:
     """The text, with an open code block closed: a reply that was cut short may end in one."""
+    fence, text = open_fence(text), text.strip("\n")
+    return f"{text}\n{fence}" if fence else text
+
+
+def open_fence(text: str) -> str:
+    """The mark of the code block in which a text ends; "" where it ends outside of one."""
     fence = ""
     for line in text.split("\n"):
         match = _FENCE.match(line)
@@ -185,8 +191,7 @@ def _closed(text: str) -> str:
             fence = marks if marks[0] == "~" or "`" not in rest else ""
         elif marks.startswith(fence) and not rest.strip():
             fence = ""
-    text = text.strip("\n")
-    return f"{text}\n{fence}" if fence else text
+    return fence
 
 
 def _fenced(text: str) -> str:

@@ -3,7 +3,7 @@
 // is shown from another text, as `<!--written:BASE64:LENGTH-->` (web/html/reply.py).
 () => {
   const typed = /<pre class="gp-typed">[\s\S]*?<\/pre>\n?/g;
-  const heading = /<div class="gp-answer-of">[^<]*<\/div>\n*/g;  // of one of two answers side by side
+  const heading = /<div class="gp-answer-of">[^<]*<\/div>\n*|\n*<div class="gp-answer-figures"[^>]*><\/div>/g;  // around an answer
   const written = /<!--written:([A-Za-z0-9+\/=]*):(\d+)-->/;
 
   const asTyped = text => text.replace(heading, '').replace(typed, markup =>

@@ -7,12 +7,13 @@ on the page moves while a reply streams. It is drawn several times a second: abo
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from playground.chat.export import where_it_ran
+from playground.chat.export import open_fence, where_it_ran
 from playground.chat.markdown_escape import escape_markdown
 from playground.chat.speed_trace import READING_SPEED
 from playground.engine.protocol import FINISH_SENTENCES, FINISH_WORDS, Event, Finished, Prefilled, Queued, Remark, Token
@@ -234,17 +235,19 @@ def chatbot_messages(
     growing: Message | None = None,
     opening: WorkProgress | None = None,
     pair: AnswerPair | None = None,
+    ends: Mapping[int, Finished] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """The messages as gr.Chatbot takes them: questions as typed, thoughts folded.
 
     growing: the reply being written. opening: what it waits for before it begins, told in its place. pair: what
-    another level answered; both answers are then the last two messages, which chat.css puts side by side.
+    another level answered; both answers are then the last two messages, which chat.css puts side by side. ends: how
+    whole replies ended, by their index among the messages: each keeps its figures below it.
     """
     turns: list[dict[str, Any]] = []
     all_of_it = [*messages, *([growing] if growing else [])]
     newest = all_of_it.pop() if pair and all_of_it and all_of_it[-1].role == "assistant" else None
     for place, message in enumerate(all_of_it):
-        turns += _thought(message, growing) + _said(message, growing) + _call_cards(all_of_it, place)
+        turns += _thought(message, growing) + _said(message, growing, ends.get(place)) + _call_cards(all_of_it, place)
     opening_line = ""
     if opening:
         done = "" if opening.fraction is None else percent(opening.fraction)
@@ -252,9 +255,13 @@ def chatbot_messages(
     if pair:
         turns += _thought(pair.other, growing, f" of {pair.other_level}")
         turns += _thought(newest, growing, f" of {pair.level}") if newest else []
-        turns.append(_answer_of(pair.other_level, _shown(pair.other.content, is_whole=True, is_marked=True)))
+        other = _shown(pair.other.content, is_whole=True, is_marked=True) + _figures_below(
+            pair.other_end, pair.other.content
+        )
+        turns.append(_answer_of(pair.other_level, other))
         is_whole = newest is not growing
         text = _shown(newest.content, is_whole=is_whole, is_marked=is_whole) if newest else ""
+        text += _figures_below(ends.get(len(messages) - 1), newest.content) if is_whole and newest else ""
         turns.append(_answer_of(pair.level, opening_line or text))
     elif opening:
         turns.append({"role": "assistant", "content": _as_part(opening_line)})
@@ -263,11 +270,12 @@ def chatbot_messages(
 
 @dataclass(frozen=True)
 class AnswerPair:
-    """Whose the two answers are that stand side by side. other: the answer before, by other_level."""
+    """Whose the two answers are that stand side by side. other: the answer before, by other_level, and how it ended."""
 
     level: str
     other_level: str
     other: Message
+    other_end: Finished | None = None
 
 
 def _thought(message: Message, growing: Message | None, whose: str = "") -> list[dict[str, Any]]:
@@ -279,7 +287,7 @@ def _thought(message: Message, growing: Message | None, whose: str = "") -> list
     return [{"role": "assistant", "content": thought, "metadata": {"title": title, "status": status}}]
 
 
-def _said(message: Message, growing: Message | None) -> list[dict[str, Any]]:
+def _said(message: Message, growing: Message | None, end: Finished | None) -> list[dict[str, Any]]:
     content = message.content
     for malformed in message.malformed_calls:
         content = content.replace(malformed.text, "", 1).strip()  # its card stands for it
@@ -287,7 +295,20 @@ def _said(message: Message, growing: Message | None) -> list[dict[str, Any]]:
         return []
     is_typed = message.role == "user"
     text = as_typed(content) if is_typed else _shown(content, is_whole=message is not growing)
-    return [{"role": message.role, "content": _as_part(text)}]
+    return [{"role": message.role, "content": _as_part(text + _figures_below(end, content))}]
+
+
+def _figures_below(end: Finished | None, text: str) -> str:
+    """`12.3 tok/s · 512 tokens · 0.34 s to first token · finished` as the last line of an answer.
+
+    "" without an end, and for a text that was cut off inside a code block, of which it would become a line.
+    """
+    if end is None or open_fence(text):
+        return ""
+    timings = end.timings
+    parts = [speed(timings.generation_speed, disturbed=timings.disturbed), counted(timings.generated_tokens, "token")]
+    parts += [_to_first_token(timings.time_to_first_token, None), end_in_words(end)]
+    return "\n\n" + render("reply.html#answer_figures", figures=" · ".join(parts))
 
 
 def _answer_of(level: str, markdown: str) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
         drawn[tab.progress] = status_message(update.progress)
     if update.session:
         messages = update.session.conversation.messages
-        drawn[tab.log] = chatbot_messages(messages, update.growing, update.opening, answer_pair(update))
+        pair, ends = answer_pair(update), dict(update.session.finished)
+        drawn[tab.log] = chatbot_messages(messages, update.growing, update.opening, pair, ends)
         begins = update.phase == "replying"
         if update.growing is None or update.phase is not None:  # a slow page gets the question with the first words
             drawn |= _draw_session(tab, update.session) | draw_tools(tab.tool_controls, update.session, update.phase)
@@ -133,8 +134,10 @@ def answer_pair(update: ChatUpdate) -> AnswerPair | None:
         return None
     newest, other = session.model, session.beside.model
     if newest.title and other.title and newest.title != other.title:
-        return AnswerPair(f"{newest.title} {newest.level}", f"{other.title} {other.level}", session.beside.reply)
-    return AnswerPair(newest.level, other.level, session.beside.reply)
+        names = (f"{newest.title} {newest.level}", f"{other.title} {other.level}")
+    else:
+        names = (newest.level, other.level)
+    return AnswerPair(*names, session.beside.reply, session.beside.finished)
 
 
 def _draw_keeping(tab: ChatTab, update: ChatUpdate) -> Updates:

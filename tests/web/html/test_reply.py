@@ -31,6 +31,7 @@ from playground.engine.timings import Timings
 from playground.fit.plan import MemoryPlan
 from playground.llama.params import ContextParameters
 from playground.web.html.reply import (
+    AnswerPair,
     as_typed,
     chatbot_messages,
     context_gauge,
@@ -184,6 +185,28 @@ def test_thoughts_are_folded_once_the_answer_begins() -> None:
     assert thinking["metadata"]["status"] == "pending"
     (_, thought, answer) = chatbot_messages([question], replace(thoughts, content="4"))
     assert thought["metadata"]["status"] == "done" and answer["content"]["text"] == "4"
+
+
+def test_each_answer_keeps_its_figures_below_it_and_a_growing_one_has_none() -> None:
+    chat = [Message("user", "2+2?"), Message("assistant", "4"), Message("user", "3+3?")]
+    ends = {1: Finished(1, "end of text", timings())}
+    _, first, _, growing = chatbot_messages(chat, Message("assistant", "6"), ends=ends)
+    figures = "12.3 tok/s · 512 tokens · 0.34 s to first token · finished"
+    assert first["content"]["text"] == f'4\n\n<div class="gp-answer-figures" data-figures="{figures}"></div>'
+    assert growing["content"]["text"] == "6"
+
+
+def test_two_answers_side_by_side_have_the_figures_of_their_own() -> None:
+    pair = AnswerPair("Q2_0", "Q4_1", Message("assistant", "4"), Finished(1, "length limit", timings()))
+    chat = [Message("user", "2+2?"), Message("assistant", "5")]
+    _, other, newest = chatbot_messages(chat, pair=pair, ends={1: Finished(1, "end of text", timings())})
+    assert "cut off at 512 tokens" in other["content"]["text"] and "· finished" in newest["content"]["text"]
+
+
+def test_figures_are_no_line_of_a_code_block_that_was_cut_off() -> None:
+    cut = Message("assistant", "Run:\n```python\nprint(")
+    (shown,) = chatbot_messages([cut], ends={0: Finished(1, "length limit", timings())})
+    assert "gp-answer-figures" not in shown["content"]["text"]
 
 
 def test_a_reply_is_shown_without_its_markup() -> None:
