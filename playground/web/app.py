@@ -54,6 +54,7 @@ from playground.web.gradio_private import (
 from playground.web.html.page import page_head, theme_switch
 from playground.web.mcp import check_mcp, prepare_tools
 from playground.web.model_picker import keep_pickers_current
+from playground.web.server.error_page import ErrorPages
 from playground.web.server.first_view import FirstView, FirstViewMiddleware, Properties
 from playground.web.server.health import check_metrics, health_routes
 from playground.web.server.openai.routes import openai_routes
@@ -286,7 +287,7 @@ def _launch_page(
             auth_message=SIGN_IN_MESSAGE,
             app_kwargs={
                 "routes": routes,
-                "middleware": [Middleware(RequestFilter, settings), *watchers],
+                "middleware": [Middleware(ErrorPages), Middleware(RequestFilter, settings), *watchers],
             },
             **launch_look(),
         )

@@ -31,7 +31,7 @@ def test_a_level_shows_its_size_bits_summary_and_verdict() -> None:
     assert "Q4_K_M 4.60 GB · 4.8 bits ✓ Fits Recommended The usual choice. 30% of its size at 16 bits." in text_of(row)
 
 
-def test_the_share_of_the_original_is_that_of_the_file_and_silent_where_nothing_is_saved() -> None:
+def test_a_level_says_what_share_of_16_bits_its_own_file_has() -> None:
     of_a_small_model = replace(a_row("Q2_K"), bits_per_weight=5.1)
     assert "32% of its size at 16 bits" in text_of(level_rows([of_a_small_model], "", "g"))
     for bits_per_weight in (None, 16.0, 32.0):
