@@ -183,6 +183,7 @@ def _position(position: int) -> str:
 def reply_details(details: ReplyDetails) -> Markup:
     """A folded table: how the prompt was read, the times, the memory predicted beside measured."""
     timings, plan, memory = details.timings, details.plan, details.memory
+    share = timings.core_share
     facts = (
         ("Prompt", counted(timings.prompt_tokens, "token")),
         ("of these from the KV cache", count(timings.cached_tokens)),
@@ -194,7 +195,7 @@ def reply_details(details: ReplyDetails) -> Markup:
         ("Total time", seconds(timings.total_seconds)),
         *([("Ran on", where_it_ran(plan, memory))] if plan and memory and memory.devices else []),
         ("CPU threads", count(timings.threads)),
-        ("Share of their time", UNKNOWN if timings.core_share is None else percent(timings.core_share)),
+        ("They had the processor", UNKNOWN if share is None else f"{percent(share)} of the time"),
     )
     return render("reply.html#details", facts=facts, memory=memory_rows(plan, memory) if plan and memory else None)
 

@@ -192,7 +192,7 @@ def test_each_answer_keeps_its_figures_below_it_and_a_growing_one_has_none() -> 
     ends = {1: Finished(1, "end of text", timings())}
     _, first, _, growing = chatbot_messages(chat, Message("assistant", "6"), ends=ends)
     figures = "12.3 tok/s · 512 tokens · 0.34 s to first token · finished"
-    assert first["content"]["text"] == f'4\n\n<div class="gp-answer-figures" data-figures="{figures}"></div>'
+    assert first["content"]["text"] == f'4\n\n<div class="gp-answer-figures" title="{figures}"></div>'
     assert growing["content"]["text"] == "6"
 
 
@@ -248,5 +248,5 @@ def test_a_disturbed_speed_says_so_while_it_grows_and_at_its_end() -> None:
         )
         assert "Something else had the processor" in line
     details = text_of(reply_details(ReplyDetails(finished.timings, None, None)))
-    assert "12.3 tok/s (disturbed)" in details and "Share of their time 60%" in details
+    assert "12.3 tok/s (disturbed)" in details and "They had the processor 60% of the time" in details
     assert "disturbed" not in live_line(Finished(1, "end of text", replace(timings(), core_share=0.95)))
