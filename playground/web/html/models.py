@@ -18,7 +18,7 @@ from playground.models.hub.download_queue import Download, DownloadState
 from playground.models.hub.repository import HubLevel, Repository
 from playground.models.model_file import ModelFile
 from playground.text_format import about, bits, count, counted, gigabytes, gigabytes_apart, parameters, percent
-from playground.web.html.page import empty_state, error_card
+from playground.web.html.page import empty_state, notice
 from playground.web.html.picker import level_row
 from playground.web.html.templates import render
 
@@ -106,7 +106,7 @@ def _seconds(card: CatalogueRow, view: CatalogueView) -> float | None:
 def search_results(view: SearchView) -> str:
     """Repositories to open, the most downloaded first; "" before anything was searched for."""
     if view.error is not None:
-        return error_card(view.error)
+        return notice(str(view.error))  # calm: a box that searches while one types is no place for an alarm
     if not view.found:
         return render("models.html#nothing_found") if view.words else ""
     return render("models.html#search_results", found=[(found, _found_facts(found)) for found in view.found])

@@ -131,7 +131,8 @@ def test_a_search_shows_repositories_and_leaves_out_what_is_unknown() -> None:
 def test_a_search_without_a_result_says_so_and_an_empty_one_says_nothing() -> None:
     assert "No GGUF model matches these words." in search_results(SearchView("fox"))
     assert search_results(SearchView("")) == ""
-    assert "gp-error" in search_results(SearchView("fox", error=PlaygroundError("No connection.", "")))
+    refused = search_results(SearchView("fox", error=PlaygroundError("No connection.", "Models here work.")))
+    assert text_of(refused) == "No connection. Models here work." and "gp-error" not in refused
 
 
 def test_the_facts_of_a_level_say_what_they_rest_on() -> None:
