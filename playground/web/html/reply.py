@@ -309,7 +309,9 @@ def _figures_below(end: Finished | None, text: str) -> str:
     timings = end.timings
     parts = [speed(timings.generation_speed, disturbed=timings.disturbed), counted(timings.generated_tokens, "token")]
     parts += [_to_first_token(timings.time_to_first_token, None), end_in_words(end)]
-    return "\n\n" + render("reply.html#answer_figures", figures=" · ".join(parts))
+    return (
+        f"\n\n{render('reply.html#answer_figures', figures=' · '.join(parts))}"  # text: Markup would escape the answer
+    )
 
 
 def _answer_of(level: str, markdown: str) -> dict[str, Any]:

@@ -188,11 +188,12 @@ def test_thoughts_are_folded_once_the_answer_begins() -> None:
 
 
 def test_each_answer_keeps_its_figures_below_it_and_a_growing_one_has_none() -> None:
-    chat = [Message("user", "2+2?"), Message("assistant", "4"), Message("user", "3+3?")]
+    chat = [Message("user", "2+2?"), Message("assistant", '4, "**<5**"'), Message("user", "3+3?")]
     ends = {1: Finished(1, "end of text", timings())}
     _, first, _, growing = chatbot_messages(chat, Message("assistant", "6"), ends=ends)
     figures = "12.3 tok/s · 512 tokens · 0.34 s to first token · finished"
-    assert first["content"]["text"] == f'4\n\n<div class="gp-answer-figures" title="{figures}"></div>'
+    without = chatbot_messages(chat)[1]["content"]["text"]
+    assert first["content"]["text"] == f'{without}\n\n<div class="gp-answer-figures" title="{figures}"></div>'
     assert growing["content"]["text"] == "6"
 
 
