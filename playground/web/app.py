@@ -183,7 +183,7 @@ def build_app(
         )  # fmt: skip
         wire_measure_tab(page, measure, measure_service)
         wire_fit_tab(fit, fit_service, tabs, chat, picker_service, models.hub.wanted)
-        wire_learn_tab(page, learn_tab, learn, tabs, LearnService(services))
+        wire_learn_tab(page, learn_tab, learn, tabs, LearnService(services, picker_service.usual_model))
         left, right = (pane.picker for pane in compare.panes)
         compare_target = CompareTarget((left, right), compare_service.setup.first_choices)
         wire_models_tab(page, models, models_service, ChatTarget(tabs, chat.picker, picker_service), compare_target)

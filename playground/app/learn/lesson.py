@@ -6,6 +6,7 @@ Everything is read from the file or planned by llama.cpp; nothing is loaded.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,13 +59,14 @@ class Lesson:
 
 
 class LearnService:
-    """Answers for all visitors. Thread-safe."""
+    """Answers for all visitors. usual_model: chooses the one that a page opens with. Thread-safe."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, usual_model: Callable[[Mapping[str, Sequence[ModelFile]]], str]) -> None:
         self._services = services
+        self._usual_model = usual_model
 
     def lesson(self) -> Lesson | None:
-        """Of the model that is loaded, else of the first one on this computer; None where there is none."""
+        """Of the model that is loaded, else of the one that a page opens with; None where there is none."""
         file = self._file_at_hand()
         if file is None:
             return None
@@ -87,7 +89,8 @@ class LearnService:
         files = self._services.library.files()
         loaded = [model.key.path for model in self._services.pool.loaded_models() if model.state == "ready"]
         found = [file for path in reversed(loaded) for file in files if file.path.absolute() == path]
-        return next(iter([*found, *files]), None)
+        models = self._services.library.models()
+        return found[0] if found else models[self._usual_model(models)][0] if models else None
 
     def _block(self, chosen: ModelFile) -> tuple[BlockLesson | None, str]:
         """Of the model's largest file whose tensors can be read as numbers, and its level."""

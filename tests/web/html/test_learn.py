@@ -19,6 +19,7 @@ from playground.resources import asset, read_toml
 from playground.settings import load_settings
 from playground.web.html.learn import TABS, lesson_page, picture
 from playground.web.tabs.learn import open_tab
+from tests.support.gguf_bytes import small_model
 
 SECTIONS = read_toml("learn.toml")["section"]
 USED = [section["picture"] for section in SECTIONS if "picture" in section]
@@ -33,9 +34,18 @@ def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def lesson(services: Services) -> Lesson:
     """Of the starter, the only model here."""
-    lesson = LearnService(services).lesson()
+    lesson = LearnService(services, lambda models: next(iter(models))).lesson()
     assert lesson is not None
     return lesson
+
+
+@pytest.mark.parametrize("usual", ["Fox-1B", "Owl-1B"])
+def test_the_lesson_is_of_the_model_that_the_page_opens_with(tmp_path: Path, usual: str) -> None:
+    for name in ("Fox-1B", "Owl-1B"):
+        (tmp_path / f"{name}-F32.gguf").write_bytes(small_model())
+    with Services(load_settings(data_dir=tmp_path / "data", model_dirs=(tmp_path,))) as services:
+        lesson = LearnService(services, lambda models: usual).lesson()
+    assert lesson is not None and lesson.model.replace(" ", "-") == usual
 
 
 def test_every_section_can_be_tried_in_a_tab_that_exists_and_says_which() -> None:
