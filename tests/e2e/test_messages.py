@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from playground.engine.timings import Timings
 from tests.chat.test_markdown_escape import HIGHLIGHTED
 from tests.e2e.visitor import Visitor, without_dice
 
@@ -20,14 +21,18 @@ LANGUAGES = sorted(
         *("extend", "insertBefore", "DFS", "constructor", "__proto__", "toString", "hasOwnProperty", "valueOf", "日本"),
     }
 )
+ENDED = {"finish_reason": "end of text", "timings": Timings(0.0, 9, 0, 90.0, 0.1, 9, 12.3, 1.0, 2).to_json()}
 CODE = '#include <vector>\nint sum(int a, int b) { return a + b; }  // "$$x$$"\n<?php echo 1; ?>\n'
 
 
 def show_chat(
     visit: Visitor, messages: Sequence[tuple[str, str]], thinking: str = "", width: int = 1280, height: int = 900
 ) -> Page:
-    """The page with this chat, which it kept in a visit before; the last message must be a word of its own."""
-    turns = [{"role": role, "content": content} for role, content in messages]
+    """The page with this chat, which it kept in a visit before; the last message must be a word of its own.
+
+    Each answer has ended, so that its figures stand below it.
+    """
+    turns = [{"role": role, "content": content, **(ENDED if role == "assistant" else {})} for role, content in messages]
     if thinking:
         turns[-1]["thinking"] = thinking
     page = visit(width, height, kept={"gguf-playground-chat": json.dumps({"system": "", "messages": turns})})
