@@ -382,7 +382,7 @@ def test_a_vote_names_both_and_is_counted(service: CompareService) -> None:
     shipped = 0 if file and file.level == "Q4_1" else 1
     sizes = [one.size if isinstance(one := comparison.pane_at(side).file, ModelFile) else 0 for side in (0, 1)]
     smaller = "AB"[sizes.index(min(sizes))]
-    update = service.cast_vote(ANNA, comparison, BALLOT[shipped], guess=smaller)
+    update = service.voting.cast_vote(ANNA, comparison, BALLOT[shipped], guess=smaller)
     assert f"Your guess was right: {smaller} has fewer bits. 1 of 1 right so far." in update.reveal
     assert update.comparison and update.comparison.cleared().guesses == (1, 1)
     assert pane(update, shipped).was_hidden and pane(update, shipped).name == "Q4_1"
@@ -391,12 +391,12 @@ def test_a_vote_names_both_and_is_counted(service: CompareService) -> None:
     tally = next(tally for tally in update.tallies.tallies if tally.pair == update.tallies.current)
     assert (tally.first, tally.second) == (1, 0)
     assert update.comparison and not update.comparison.may_vote
-    assert "nothing to vote on" in sentence(service.cast_vote(ANNA, update.comparison, "Tie").problem)
+    assert "nothing to vote on" in sentence(service.voting.cast_vote(ANNA, update.comparison, "Tie").problem)
 
 
 def test_a_word_that_is_no_vote_is_refused(service: CompareService) -> None:
     comparison = asked(service, replace(BRIEFLY, blind=True))
-    assert "That is not a vote." in sentence(service.cast_vote(ANNA, comparison, "C better").problem)
+    assert "That is not a vote." in sentence(service.voting.cast_vote(ANNA, comparison, "C better").problem)
 
 
 def test_the_names_show_even_if_the_vote_cannot_be_kept(service: CompareService) -> None:
@@ -406,7 +406,7 @@ def test_the_names_show_even_if_the_vote_cannot_be_kept(service: CompareService)
     service.votes.path.parent.parent.mkdir(exist_ok=True)
     service.votes.path.parent.write_text("in the way")
     try:
-        update = service.cast_vote(ANNA, comparison, "Tie")
+        update = service.voting.cast_vote(ANNA, comparison, "Tie")
     finally:
         service.votes.path.parent.unlink()
         service.votes.path = good

@@ -10,8 +10,8 @@ import pytest
 from playground.app.compare.comparison import Comparison, PaneSession
 from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.result import NotCompared, ResultFacts, next_step, result_sentence, result_tiles
-from playground.app.compare.results import reveal_sentence
 from playground.app.compare.updates import VoteTallies
+from playground.app.compare.voting import reveal_sentence
 from playground.models.model_file import ModelFile
 
 MIB = 1 << 20

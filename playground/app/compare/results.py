@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
-from playground.app.compare.comparison import BALLOT, LETTERS, POSITIONS, Comparison
+from playground.app.compare.comparison import POSITIONS, Comparison
 from playground.app.compare.dial import DialService
 from playground.app.compare.further_answers import FurtherAnswers, further_answers
 from playground.app.compare.kept_answers import KeptAnswers
@@ -14,14 +14,11 @@ from playground.app.compare.scoring import ComparisonScoring
 from playground.app.compare.setup import CompareSetup
 from playground.app.compare.updates import (
     CompareUpdate,
-    VoteTallies,
     compare_answers,
     marked_states,
     update_at_rest,
 )
-from playground.errors import PlaygroundError
 from playground.limits.visitor import Visitor
-from playground.models.model_file import ModelFile
 
 
 class ComparisonResults:
@@ -103,46 +100,3 @@ class ComparisonResults:
         has_answers = comparison.results is not None
         facts = self.facts(comparison, owner) if has_answers else None
         return replace(update, result=facts, further=self.further(comparison, owner))
-
-
-def reveal_sentence(comparison: Comparison, word: str, tallies: VoteTallies | PlaygroundError) -> str:
-    """`You preferred B: Q2_0, the smaller one. Q8_0 1, Q2_0 3 so far.`"""
-    names = comparison.names
-    if word in BALLOT[:2]:
-        chosen = BALLOT.index(word)
-        said = f"You preferred {LETTERS[chosen]}: {names[chosen]}{_which(comparison, chosen)}."
-    else:
-        said = f"A was {names[0]}, B was {names[1]}."
-    if isinstance(tallies, PlaygroundError) or tallies.current is None:
-        return said
-    tally = next((one for one in tallies.tallies if one.pair == tallies.current), None)
-    if tally is None:
-        return said
-    first, second = tally.pair.first, tally.pair.second
-    is_one = first.model == second.model
-    shown = [one.level if is_one else f"{one.model} {one.level}" for one in (first, second)]
-    return f"{said} So far: {shown[0]} {tally.first}, {shown[1]} {tally.second}."
-
-
-def _which(comparison: Comparison, chosen: int) -> str:
-    """`, the smaller one`; of two models `, the smaller file`, which may be the one with more bits per weight."""
-    own, other = (comparison.pane_at(position).file for position in (chosen, 1 - chosen))
-    if not isinstance(own, ModelFile) or not isinstance(other, ModelFile) or own.size == other.size:
-        return ""
-    size = "smaller" if own.size < other.size else "larger"
-    return f", the {size} {'one' if own.base_name == other.base_name else 'file'}"
-
-
-def judged_guess(comparison: Comparison, guess: str, bits: Sequence[float | None]) -> tuple[Comparison, str]:
-    """The comparison with its score, and `Your guess was right: B has fewer bits. 2 of 3 right so far.`
-
-    bits: per weight, of A and B. Nothing is said of a guess that cannot be judged.
-    """
-    first, second = bits
-    if guess not in LETTERS or first is None or second is None or first == second:
-        return comparison, ""
-    fewer = LETTERS[0] if first < second else LETTERS[1]
-    guessed = comparison.with_guess(guess == fewer)
-    right, made = guessed.guesses
-    verdict = "right" if guess == fewer else "wrong"
-    return guessed, f"Your guess was {verdict}: {fewer} has fewer bits. {right} of {made} right so far."

@@ -21,19 +21,19 @@ from playground.app.compare.comparison import (
 )
 from playground.app.compare.dial import DialService
 from playground.app.compare.further_answers import NOT_ASKED
-from playground.app.compare.results import ComparisonResults, judged_guess, reveal_sentence
+from playground.app.compare.results import ComparisonResults
 from playground.app.compare.running_panes import RunningPanes
 from playground.app.compare.scoring import MEASURING, ComparisonScoring
 from playground.app.compare.setup import CompareSetup
 from playground.app.compare.updates import (
     PLACE,
     CompareUpdate,
-    VoteTallies,
     refused_update,
     update_at_rest,
 )
+from playground.app.compare.voting import BlindVoting
 from playground.app.loaded_models import LoadedModels
-from playground.app.messages import CLEAR, Notice, StatusMessage, log_refusal
+from playground.app.messages import CLEAR, Notice, log_refusal
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.makeable_levels import quantization_progress
 from playground.app.model_picker.service import ModelPickerService
@@ -53,7 +53,7 @@ from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError, RequestRefused
 from playground.limits.run import Run, StoppedBy
 from playground.limits.visitor import Visitor
-from playground.measure.votes import Pair, VoteStore
+from playground.measure.votes import VoteStore
 from playground.models.file_records import FileChecksums
 from playground.models.model_file import ModelFile
 from playground.steps import Steps
@@ -90,6 +90,7 @@ class CompareService:
         self.votes.repair_file()
         self.scoring = ComparisonScoring(services, self.runs)
         self.results = ComparisonResults(self.scoring, self.setup, self.dials)
+        self.voting = BlindVoting(self.votes, self.runs, self.setup, self.results, self.replies.forget)
         self._checksums = FileChecksums(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
@@ -212,44 +213,6 @@ class CompareService:
     def reveal_names(self, comparison: Comparison, key: str = "") -> CompareUpdate:
         """Blind mode was switched off: both panes go back to where they were chosen."""
         return self.results.at_rest(comparison.revealed(), key)
-
-    def cast_vote(
-        self, visitor: Visitor, comparison: Comparison, word: str, key: str = "", guess: str = ""
-    ) -> CompareUpdate:
-        """Keep the vote and show the names; they also show if the vote cannot be kept.
-
-        guess: "A" or "B", the side that was thought to have fewer bits; anything else for none.
-        """
-        self.replies.forget(key)  # or a reload would bring the names back hidden, for a second vote
-        try:
-            vote = comparison.read_vote(word)
-        except PlaygroundError as error:
-            return refused_update(error, visitor)
-        problem: StatusMessage = CLEAR
-        try:
-            self.runs.add_result(visitor)
-            self.votes.add_vote(vote)
-        except PlaygroundError as error:
-            log_refusal(error, visitor)
-            problem = error
-        voted = replace(comparison, voted=vote.preference)
-        bits = [self.setup.bits_per_weight(file) if (file := voted.pane_at(p).file) else None for p in POSITIONS]
-        voted, guessed = judged_guess(voted, guess, bits)
-        tallies = self.read_tallies(voted)
-        update = self.results.at_rest(voted, key or visitor.session)
-        reveal = " ".join(filter(None, (reveal_sentence(voted, word, tallies), guessed)))
-        return replace(update, problem=problem, tallies=tallies, reveal=reveal)
-
-    def read_tallies(self, comparison: Comparison | None = None) -> VoteTallies | PlaygroundError:
-        """The votes until now; if they cannot be read, why."""
-        try:
-            tallies = tuple(self.votes.tallies())
-        except PlaygroundError as error:
-            return error
-        pair = None
-        if comparison and not comparison.is_hidden and all(pane.file for pane in comparison.panes):
-            pair = Pair.in_order(comparison.panes[0].contestant, comparison.panes[1].contestant)
-        return VoteTallies(tallies, pair, self.votes.set_aside)
 
     def save_comparison(self, comparison: Comparison, form: Literal["markdown", "json"]) -> Iterator[float | str]:
         """The whole comparison as a text: yields the done fraction of the checksums, then the text.

@@ -313,7 +313,7 @@ def _wire_work(tab: CompareTab, work: _PageWork, streaming: Streaming) -> None:
 def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
     def voting(word: str) -> Callable[..., Updates]:
         def vote(request: gr.Request, comparison: Comparison, key: str, guess: str | None) -> Updates:
-            update = service.cast_vote(visitor(request), comparison, word, key or "", guess or "")
+            update = service.voting.cast_vote(visitor(request), comparison, word, key or "", guess or "")
             return draw_update(tab, update) | {tab.guess: None}
 
         return vote

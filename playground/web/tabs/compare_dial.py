@@ -62,7 +62,7 @@ def wire_dial(
         drawn |= {tab.dial_model: names}
         if any(picker.redraws.is_chosen(str(request.session_hash)) for picker in pickers):
             drawn = {}  # the visitor was quicker
-        drawn |= {tab.tally: tally_table(service.read_tallies())}
+        drawn |= {tab.tally: tally_table(service.voting.read_tallies())}
         drawn |= {tab.recorded: _recorded_line(service.setup, first.model)}
         yield drawn | draw_link(setup, is_own=whose == "own")
         yield from fill_pickers(pickers, service.picker, request, (first, second), "opening")
