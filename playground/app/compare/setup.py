@@ -27,6 +27,7 @@ from playground.chat.history import HistoryLimits, checked_text
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.fit.plan import MemoryPlan
+from playground.llama.log import printable
 from playground.llama.params import AUTOMATIC_CHOICE, KV_TYPES, ContextParameters
 from playground.measure.fidelity import Fidelity
 from playground.models.model_file import ModelFile
@@ -127,7 +128,9 @@ def _read_choice(
         return None
     model, _, level = named.rpartition(":")
     if level not in offered.get(model, frozenset()):
-        problems.append(f"The link asks for {named[:120]}, which is not on this computer and cannot be made here.")
+        problems.append(
+            f"The link asks for {printable(named[:120])}, which is not on this computer and cannot be made here."
+        )
         return None
     kv_type = query.get(f"{side}_kv")
     size, device = query.get(f"{side}_context"), query.get(f"{side}_device")
