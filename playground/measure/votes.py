@@ -144,8 +144,8 @@ class VoteStore(DatabaseFile):
         super().__init__(path, _SCHEMA, "The vote database")
         self._most = most
 
-    def add_vote(self, vote: Vote) -> None:
-        """Store a vote. Raises RequestRefused for an invalid one, and if the database is full."""
+    def add_vote(self, vote: Vote) -> int:
+        """Store a vote; returns its number. Raises RequestRefused for an invalid one, and if the database is full."""
         if vote.preference not in PREFERENCES or vote.shown_as_a not in ("first", "second"):
             raise RequestRefused("That is not a vote.", "Choose A, B, tie or both bad.")
         first, second = vote.pair.first, vote.pair.second
@@ -159,7 +159,13 @@ class VoteStore(DatabaseFile):
                     "The operator of this playground can export the votes; a new database then starts empty.",
                     setting="max_results",
                 )
-            database.execute(f"INSERT INTO votes ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(row))})", row)
+            insert = f"INSERT INTO votes ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(row))})"
+            return database.execute(insert, row).lastrowid or 0
+
+    def remove_vote(self, number: int) -> None:
+        """Take a vote back. One that is not there any more, as after damage of the file, is no error."""
+        with self.open_database("Your vote could not be taken back", write=True) as database, database:
+            database.execute("DELETE FROM votes WHERE id = ?", (number,))
 
     def tallies(self) -> list[Tally]:
         """Every pair with votes, the most votes first."""

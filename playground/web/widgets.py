@@ -28,7 +28,7 @@ def radio_rows(rows: str, elem_id: str, value: str = "") -> gr.HTML:
     Native radio buttons, so arrow keys, screen readers and thumbs work as everywhere. The browser may send any text as
     `value`: look it up, never trust it.
     """
-    return _rows(rows, elem_id, "radio_rows.js", value)
+    return _rows(rows, elem_id, "radio_rows.js", value=value)
 
 
 def button_rows(rows: str, elem_id: str) -> gr.HTML:
@@ -39,9 +39,12 @@ def button_rows(rows: str, elem_id: str) -> gr.HTML:
     return _rows(rows, elem_id, "button_rows.js")
 
 
-def key_rows(elem_id: str) -> gr.HTML:
-    """As `button_rows`; a button with a `data-key` is also pressed by that key, wherever the focus is but in a box."""
-    return _rows("", elem_id, "vote_sheet.js")
+def key_rows(elem_id: str, *more: str) -> gr.HTML:
+    """As `button_rows`; a button with a `data-key` is also pressed by that key, wherever the focus is but in a box.
+
+    more: the names of scripts that run beside its own.
+    """
+    return _rows("", elem_id, "vote_sheet.js", *more)
 
 
 def build_dial(value: str, rows: str, elem_id: str, elem_class: str) -> gr.HTML:
@@ -57,11 +60,11 @@ def markup_place(elem_id: str, value: str = "") -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, elem_id=elem_id)
 
 
-def _rows(rows: str, elem_id: str, script: str, value: str = "") -> gr.HTML:
+def _rows(rows: str, elem_id: str, *scripts: str, value: str = "") -> gr.HTML:
     return gr.HTML(
         value,
         html_template=ROWS,
-        js_on_load=javascript(script),
+        js_on_load="\n".join(map(javascript, scripts)),
         apply_default_css=False,
         rows=rows,
         elem_id=elem_id,

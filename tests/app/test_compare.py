@@ -376,7 +376,7 @@ def test_a_model_that_fails_in_a_blind_comparison_says_so_in_its_own_pane(servic
     assert "Choose another one from the list." in sentence(pane(last, 1).note)
 
 
-def test_a_vote_names_both_and_is_counted(service: CompareService) -> None:
+def test_a_vote_names_both_and_is_counted_until_it_is_taken_back(service: CompareService) -> None:
     comparison = asked(service, replace(BRIEFLY, blind=True))
     file = comparison.pane_at(0).file
     shipped = 0 if file and file.level == "Q4_1" else 1
@@ -392,6 +392,13 @@ def test_a_vote_names_both_and_is_counted(service: CompareService) -> None:
     assert (tally.first, tally.second) == (1, 0)
     assert update.comparison and not update.comparison.may_vote
     assert "nothing to vote on" in sentence(service.voting.cast_vote(ANNA, update.comparison, "Tie").problem)
+
+    back = service.voting.take_back_vote(ANNA, update.comparison)
+    assert back.comparison and back.comparison.may_vote and back.comparison.guesses == (0, 0)
+    assert pane(back, shipped).name == "" and "does not count" in sentence(back.problem)
+    assert service.votes.tally(tally.pair).count == 0
+    again = service.voting.take_back_vote(ANNA, back.comparison)
+    assert "There is no vote to take back." in sentence(again.problem)
 
 
 def test_a_word_that_is_no_vote_is_refused(service: CompareService) -> None:

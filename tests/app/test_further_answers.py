@@ -148,7 +148,7 @@ def test_the_next_smaller_level_is_asked_and_then_a_larger_one(
 def test_nothing_shows_before_a_question_while_blind_and_for_two_models() -> None:
     kept, comparison = kept_levels("Q8_0", "Q4_0"), comparison_of("Q8_0", "Q2_0")
     assert found(Comparison(), kept) == FurtherAnswers(why_none="not asked")
-    assert found(replace(comparison, blind=True), kept) == FurtherAnswers(why_none="hidden")
+    assert found(replace(comparison, blind=True), kept) == FurtherAnswers(is_blind=True, why_none="hidden")
     assert names(found(replace(comparison, blind=True, voted="first"), kept)) == ["Q4_0"]
     other = replace(comparison.panes[1], choice=ModelChoice("n", "Q2_0", 4096))
     two = replace(comparison, panes=(comparison.panes[0], other))

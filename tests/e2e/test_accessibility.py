@@ -99,7 +99,7 @@ def walk_through_compare(page: Page, checker: Checker) -> None:
     expect(page.locator("#compare-ballot")).to_be_visible(timeout=MAKING_MILLISECONDS)
     checker.check(page, "a blind ballot")
     page.get_by_role("button", name="A better").click()
-    expect(page.locator("#compare-result")).to_contain_text("You preferred A")
+    expect(page.locator("#compare-ballot")).to_contain_text("You preferred A")
     page.get_by_role("button", name="Blind votes").click()
     expect(page.locator("#compare-tally")).to_contain_text("preferred in")
     checker.check(page, "after a vote")

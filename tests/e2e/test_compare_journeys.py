@@ -59,7 +59,7 @@ def level(page: Page, side: str) -> str:
     return page.get_by_role("slider", name=f"Level of {side}").get_attribute("aria-valuetext") or ""
 
 
-def test_one_click_shows_four_bits_beside_eight_and_the_dial_takes_b_further_down(compare: Page) -> None:
+def test_one_click_shows_four_bits_beside_eight_and_the_dial_goes_on_to_four_levels(compare: Page) -> None:
     assert level(compare, "A").startswith("Q8_0, 8.5 bits") and level(compare, "B").startswith("Q4_0, 5.3 bits")
     expect(compare.locator("#compare-dial")).to_contain_text("Q2_K to Q6_K are left out")
     compare.locator("#compare-example-1").click()
@@ -104,12 +104,27 @@ def test_one_click_shows_four_bits_beside_eight_and_the_dial_takes_b_further_dow
     compare.keyboard.press("Escape")
     expect(first.locator(".gp-top-five")).to_have_count(0)
 
+    compare.set_viewport_size({"width": 1600, "height": 900})  # room for four
+    further = compare.locator("#compare-further")
+    expect(further.get_by_role("article", name="Answer of Q2_0")).to_contain_text("61.9 MB")
+    further.get_by_role("button", name="Ask another level too: IQ4_NL").click()
+    expect(second.locator(".gp-pane-head")).to_contain_text("IQ4_NL", timeout=MAKING_MILLISECONDS)
+    wait_for_result(compare)
+    expect(further.get_by_role("article")).to_have_count(2)
+    further.get_by_role("button", name="Put into B: Q2_0").press("Enter")
+    expect(second.locator(".gp-check-no")).to_contain_text("cold")  # kept, too
+    assert level(compare, "B").startswith("Q2_0")
+    expect(further.get_by_role("button", name=re.compile("Put into B: (IQ4_NL|Q4_0)"))).to_have_count(2)
+    compare.set_viewport_size({"width": 1280, "height": 800})
+
     compare.locator("#compare-clear").click()
-    expect(compare.locator("#compare-question")).not_to_contain_text("opposite")
+    compare.evaluate("window.shifted = 0")
+    expect(compare.locator("#compare-question")).to_contain_text("No question yet")
     compare.locator("#compare-undo").click()
     wait_for_result(compare)
     expect(compare.locator("#compare-question")).to_contain_text("opposite")
     expect(compare.locator("#compare-undo")).to_be_hidden()
+    assert compare.evaluate("window.shifted") < LARGEST_SHIFT, compare.evaluate("window.shifts")
 
 
 def test_a_press_on_a_level_moves_b_and_a_dragged_handle_moves_a_also_after_a_reload(
@@ -158,19 +173,23 @@ def test_running_at_the_same_time_says_that_cores_are_shared(compare: Page) -> N
     expect(compare.locator("#compare-result")).to_contain_text("both shared the cores")
 
 
-def test_a_blind_vote_hides_the_names_until_it_is_given(compare: Page) -> None:
+def test_a_blind_vote_by_key_hides_the_names_and_can_be_taken_back(compare: Page) -> None:
     compare.get_by_label("Blind").check()
     briefly(compare)
     ask(compare, "What is 2+2?")
     expect(compare.locator("#compare-ballot")).to_be_visible(timeout=MAKING_MILLISECONDS)
     for side in ("a", "b"):
         assert not re.search(r"Q8_0|Q4_0|tok/s", compare.locator(f"#compare-pane-{side}").inner_text())
-    compare.get_by_role("button", name="A better").click()
+    ballot = compare.locator("#compare-ballot")
+    compare.keyboard.press("2")
     expect(compare.locator("#compare-pane-a")).to_contain_text(re.compile("was Q[84]_0"))
-    expect(compare.locator("#compare-ballot")).not_to_be_visible()
-    expect(compare.locator("#compare-result")).to_contain_text(
-        re.compile("You preferred A: Q[84]_0, the (smaller|larger) one. So far: ")
-    )
+    expect(ballot).to_contain_text(re.compile("You preferred B: Q[84]_0, the (smaller|larger) one. So far: "))
+    compare.keyboard.press("u")
+    expect(ballot.get_by_role("button", name="A better")).to_be_visible()
+    assert not re.search(r"Q8_0|Q4_0|tok/s", compare.locator("#compare-pane-a").inner_text())
+    ballot.get_by_role("button", name="A better").click()
+    expect(ballot).to_contain_text("You preferred A")
+    expect(compare.locator("#compare-result .gp-tile").last).to_contain_text(re.compile(r"\d+% of A’s words"))
     compare.get_by_role("button", name="Blind votes").click()
     expect(compare.locator("#compare-tally")).to_contain_text(re.compile("preferred in [01] of 1"))
 
@@ -189,7 +208,7 @@ def test_a_browser_that_is_busy_meanwhile_loses_no_update(compare: Page) -> None
 def test_a_stop_leaves_both_panes_ready(compare: Page) -> None:
     set_longest_reply(compare, 2048)  # the story is still being written when Stop is pressed
     ask(compare, "Write a long story about a fox.")
-    expect(compare.locator("#compare-pane-a .gp-live-writes")).to_be_visible(timeout=MAKING_MILLISECONDS)
+    expect(compare.locator("#compare-pane-a .gp-live-writes")).to_contain_text("tok/s", timeout=MAKING_MILLISECONDS)
     compare.locator("#compare-stop").click()
     expect(compare.locator("#compare-pane-a")).to_contain_text("stopped by you")
     expect(compare.locator("#compare-send")).to_be_visible()

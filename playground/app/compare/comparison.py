@@ -98,13 +98,16 @@ class Comparison:
 
     request: of the last question. noise: survives "Clear", because it is a property of the computer; so do the guesses
     of which side has fewer bits: how many were right, and how many there were. replaced: the comparison before it was
-    cleared, until the next question.
+    cleared, until the next question. vote_number: of the vote in the store, None if it could not be kept;
+    guessed_right: whether the guess that came with the vote was, None if there was none.
     """
 
     panes: tuple[PaneSession, PaneSession] = (PaneSession(), PaneSession())
     shown_order: tuple[int, int] = (0, 1)
     blind: bool = False
     voted: Preference | None = None
+    vote_number: int | None = None
+    guessed_right: bool | None = None
     request: CompareRequest | None = None
     noise: MeasurementNoise = field(default_factory=MeasurementNoise)
     replaced: Comparison | None = None
@@ -243,12 +246,21 @@ class Comparison:
 
     def revealed(self) -> Comparison:
         """With nothing hidden, and both panes where they were chosen."""
-        return replace(self, shown_order=(0, 1), blind=False, voted=None)
+        return replace(self, shown_order=(0, 1), blind=False, voted=None, vote_number=None, guessed_right=None)
 
     def with_guess(self, is_right: bool) -> Comparison:
         """One more guess of which side has fewer bits."""
         right, made = self.guesses
-        return replace(self, guesses=(right + is_right, made + 1))
+        return replace(self, guesses=(right + is_right, made + 1), guessed_right=is_right)
+
+    def without_vote(self) -> Comparison:
+        """As it was before the vote. Raises RequestRefused if there is no vote, or an answer has gone since."""
+        if self.voted is None or not all(pane.result for pane in self.panes):
+            raise RequestRefused("There is no vote to take back.", "Ask both models something with names hidden.")
+        right, made = self.guesses
+        if self.guessed_right is not None:
+            right, made = right - self.guessed_right, made - 1
+        return replace(self, voted=None, vote_number=None, guesses=(right, made), guessed_right=None)
 
     def read_vote(self, word: str) -> Vote:
         """The vote that a word of `BALLOT` means; raises RequestRefused if there is nothing to vote on."""

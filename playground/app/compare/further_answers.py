@@ -51,13 +51,14 @@ class FurtherAnswer:
 class FurtherAnswers:
     """The newest answers of other levels, from many bits to few.
 
-    next_stop: the level to ask next, None once all have answered. is_busy: not before A and B have answered. why_none:
-    why there cannot be any answers now.
+    next_stop: the level to ask next, None once all have answered. is_busy: not before A and B have answered. is_blind:
+    of a blind comparison, also after the vote. why_none: why there cannot be any answers now.
     """
 
     answers: tuple[FurtherAnswer, ...] = ()
     next_stop: DialStop | None = None
     is_busy: bool = False
+    is_blind: bool = False
     why_none: WhyNone = ""
 
 
@@ -77,7 +78,7 @@ def further_answers(
     if comparison.is_empty or request is None:
         return NOT_ASKED
     if comparison.is_hidden:
-        return FurtherAnswers(why_none="hidden")
+        return FurtherAnswers(is_blind=True, why_none="hidden")
     first, second = (_choice_at(comparison, request, position) for position in POSITIONS)
     dial = dial_of(second.model)
     places = {stop.value: place for place, stop in enumerate(dial.usable_stops)}
@@ -93,6 +94,7 @@ def further_answers(
         tuple(_answer_of(comparison, others[level], kept, owner) for level in shown),
         next_stop(dial, second.level, {first.level, second.level, *others}),
         is_busy,
+        comparison.blind,
     )
 
 

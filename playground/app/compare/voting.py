@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from playground.app.compare.comparison import BALLOT, LETTERS, POSITIONS, Comparison
 from playground.app.compare.results import ComparisonResults
 from playground.app.compare.setup import CompareSetup
 from playground.app.compare.updates import CompareUpdate, VoteTallies, refused_update
-from playground.app.messages import CLEAR, StatusMessage, log_refusal
+from playground.app.messages import CLEAR, Notice, StatusMessage, log_refusal
 from playground.errors import PlaygroundError
 from playground.limits.runs import Runs
 from playground.limits.visitor import Visitor
 from playground.measure.votes import Pair, VoteStore
 from playground.models.model_file import ModelFile
+
+_TAKEN_BACK: Final = "Your vote was taken back and does not count. Vote as you meant to."
 
 
 class BlindVoting:
@@ -44,19 +47,31 @@ class BlindVoting:
         except PlaygroundError as error:
             return refused_update(error, visitor)
         problem: StatusMessage = CLEAR
+        number = None
         try:
             self._runs.add_result(visitor)
-            self._store.add_vote(vote)
+            number = self._store.add_vote(vote)
         except PlaygroundError as error:
             log_refusal(error, visitor)
             problem = error
-        voted = replace(comparison, voted=vote.preference)
+        voted = replace(comparison, voted=vote.preference, vote_number=number)
         bits = [self._setup.bits_per_weight(file) if (file := voted.pane_at(p).file) else None for p in POSITIONS]
         voted, guessed = judged_guess(voted, guess, bits)
         tallies = self.read_tallies(voted)
         update = self._results.at_rest(voted, key or visitor.session)
         reveal = " ".join(filter(None, (reveal_sentence(voted, word, tallies), guessed)))
         return replace(update, problem=problem, tallies=tallies, reveal=reveal)
+
+    def take_back_vote(self, visitor: Visitor, comparison: Comparison, key: str = "") -> CompareUpdate:
+        """The last vote does not count any more, and both answers can be voted on again, with their names hidden."""
+        try:
+            hidden = comparison.without_vote()
+            if comparison.vote_number is not None:
+                self._store.remove_vote(comparison.vote_number)
+        except PlaygroundError as error:
+            return refused_update(error, visitor)
+        update = self._results.at_rest(hidden, key or visitor.session)
+        return replace(update, problem=Notice(_TAKEN_BACK), tallies=self.read_tallies(hidden))
 
     def read_tallies(self, comparison: Comparison | None = None) -> VoteTallies | PlaygroundError:
         """The votes until now; if they cannot be read, why."""

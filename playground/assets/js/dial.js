@@ -5,7 +5,8 @@
 // A handle moves by mouse and touch (press a level, or drag the handle) and by arrow keys, Home and End. The handle that
 // was used last moves to a pressed level: B, until A is taken. What moves shows at once; `input` comes when the handle
 // has rested for a moment, so that a way along the dial asks nothing of the levels in between. From level to level the
-// panes keep the height of their longest answer, so that nothing below them moves; the next question frees it.
+// panes keep the height of their longest answer, so that nothing below them moves, and so does what is cleared, until it
+// is brought back or the next question frees it.
 const REST_MILLISECONDS = 350;
 const read = text => { try { return JSON.parse(text) || {}; } catch { return {}; } };
 const sides = Object.keys(read(props.value));
@@ -44,10 +45,18 @@ const draw = () => {
   }
 };
 
-const panes = () => element.closest('#compare')?.querySelector('#compare-panes');
-const keepHeight = () => { if (panes()) panes().style.minHeight = panes().getBoundingClientRect().height + 'px'; };
-const freeHeight = () => { if (panes()) panes().style.minHeight = ''; };
-const asks = '#compare-send, #compare-examples button, #compare-run-recorded, #compare-next-blind, #compare-clear, #compare-undo';
+const tab = () => element.closest('#compare');  // null above a chat
+const kept = () => tab() ? [tab(), ...tab().querySelectorAll('#compare-question, #compare-panes')] : [];
+const keepHeights = () => {
+  const heights = kept().map(part => part.getBoundingClientRect().height);
+  kept().forEach((part, place) => { part.style.minHeight = heights[place] + 'px'; });
+};
+// What stands below the answers stays where it is while the next ones are written.
+const freeHeights = () => {
+  kept().forEach(part => { part.style.minHeight = ''; });
+  if (tab()) tab().style.minHeight = `max(100dvh - 72px, ${tab().getBoundingClientRect().height}px)`;
+};
+const asks = '#compare-send, #compare-examples button, #compare-run-recorded, #compare-ballot .gp-ballot-next';
 
 const tell = rest => {
   clearTimeout(resting);
@@ -60,8 +69,8 @@ const move = (side, place, rest = REST_MILLISECONDS) => {
   const level = all[place].dataset.level;
   if (level === other || level === value[side]) return;
   active = side;
-  element.closest('#compare')?.classList.add('gp-waits');
-  keepHeight();
+  tab()?.classList.add('gp-waits', ...(tab().querySelector('.gp-pane-recorded, .gp-question-none') ? [] : ['gp-asked']));
+  keepHeights();
   props.value = JSON.stringify({...value, [side]: level});
   draw();
   tell(rest);
@@ -116,7 +125,10 @@ element.addEventListener('keydown', event => {
   move(side, end === other ? end + (end ? -1 : 1) : end);
 });
 document.addEventListener('gp-move-b', event => { if (sides.includes('b')) move('b', placeOf(event.detail), 0); });  // further.js
-document.addEventListener('click', event => { if (event.target.closest?.(asks)) freeHeight(); });
-document.addEventListener('keydown', event => { if (event.key === 'Enter' && event.target.closest?.('#compare-message')) freeHeight(); });
+document.addEventListener('click', event => {
+  if (event.target.closest?.(asks)) freeHeights();
+  if (event.target.closest?.('#compare-clear')) keepHeights();
+});
+document.addEventListener('keydown', event => { if (event.key === 'Enter' && event.target.closest?.('#compare-message')) freeHeights(); });
 draw();
 watch(['value', 'rows'], draw);

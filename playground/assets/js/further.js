@@ -2,22 +2,23 @@
 // level, which the dial does (dial.js).
 //
 // They have their room from the press that asks the first question, and after a reload from the start: so the panes have
-// their width before an answer comes, and nothing moves by itself.
-const asks = '#compare-send, #compare-examples button, #compare-run-recorded, #compare-next-blind';
+// their width before an answer comes, and nothing moves by itself. Two answers that are voted on blind have all the room.
+const asks = '#compare-send, #compare-examples button, #compare-run-recorded, #compare-ballot .gp-ballot-next';
 const tab = () => element.closest('#compare');
-const openRoom = () => tab()?.classList.add('gp-asked');
+const openRoom = isBlind => tab()?.classList.toggle('gp-asked', !isBlind);
+const isBlind = asking => asking?.matches('.gp-ballot-next') || !!tab()?.querySelector('#compare-blind input')?.checked;
 const hasQuestion = () => !!tab()?.querySelector('#compare-message textarea')?.value.trim();
 let kind = '';  // of the button that has the focus, for after a redraw
 
 try {
-  if (sessionStorage.getItem('gguf-playground-comparison')) openRoom();
+  if (sessionStorage.getItem('gguf-playground-comparison')) openRoom(false);
 } catch { /* the storage is off */ }
 document.addEventListener('click', event => {
   const asking = event.target.closest?.(asks);
-  if (asking && (asking.id !== 'compare-send' || hasQuestion())) openRoom();
+  if (asking && (asking.id !== 'compare-send' || hasQuestion())) openRoom(isBlind(asking));
 }, true);  // before the box is emptied
 document.addEventListener('keydown', event => {
-  if (event.key === 'Enter' && event.target.closest?.('#compare-message') && hasQuestion()) openRoom();
+  if (event.key === 'Enter' && event.target.closest?.('#compare-message') && hasQuestion()) openRoom(isBlind());
 }, true);
 
 element.addEventListener('click', event => {

@@ -13,9 +13,10 @@ const onKey = event => {
   if (!element.isConnected) return document.removeEventListener('keydown', onKey);
   if (event.defaultPrevented || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest?.('input, textarea, select, [contenteditable=true]')) return;
-  const button = [...element.querySelectorAll('button[data-key]')].find(each => each.dataset.key === event.key);
+  const key = event.key?.toLowerCase();
+  const button = [...element.querySelectorAll('button[data-key]')].find(each => each.dataset.key === key);
   if (!button || button.offsetParent === null) return;
   event.preventDefault();
-  press(button);
+  button.click();
 };
 document.addEventListener('keydown', onKey);

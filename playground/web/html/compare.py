@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from markupsafe import Markup
+
+from playground.app.compare.comparison import BALLOT, Comparison
 from playground.app.compare.updates import (
     ComparedAnswers,
     CompareOutlook,
@@ -41,6 +44,8 @@ _SHARED: Final = {
     "server": "Both wrote at the same time on one server, where each may have slowed the other down. These speeds may "
     "not be what each model reaches alone, so none is highlighted.",
 }
+NEXT_QUESTION: Final = "next question"  # what a press on a ballot means, beside the words of BALLOT
+TAKE_BACK: Final = "take back"
 _TIMES_FROM: Final = 1.5  # from this ratio on, "times as fast" reads better than a per cent
 
 
@@ -122,6 +127,15 @@ def _noise_in_words(noise: MeasurementNoise) -> str:
 
 
 # --- votes ---
+
+
+def ballot_sheet(comparison: Comparison, reveal: str = "") -> Markup | str:
+    """Which answer is better; after the vote, what was preferred and what comes next. reveal: that, in a sentence."""
+    if comparison.may_vote:
+        return render("compare.html#ballot", words=list(enumerate(BALLOT, 1)))
+    if comparison.voted is None:
+        return ""
+    return render("compare.html#vote_cast", sentence=reveal, next_question=NEXT_QUESTION, take_back=TAKE_BACK)
 
 
 def tally_table(votes: VoteTallies | PlaygroundError) -> str:

@@ -15,16 +15,16 @@ from playground.web.html.templates import render
 _WHY: Final = ("size", "context", "figures", "loss")  # the section of Learn that is behind each tile
 
 
-def result_section(facts: ResultFacts, answers: ComparedAnswers | None = None, reveal: str = "") -> Markup:
+def result_section(facts: ResultFacts, answers: ComparedAnswers | None = None) -> Markup:
     """The result; before anything was asked, the tiles say what is known of the pair.
 
-    answers: for the details; None without them. reveal: after a blind vote, which model was preferred.
+    answers: for the details; None without them.
     """
     details = differences_table(answers) + first_difference_section(answers) if answers else ""
     return render(
         "compare_result.html#result",
-        sentence=reveal or result_sentence(facts),
-        next_step=result_sentence(facts) if reveal else next_step(facts),
+        sentence=result_sentence(facts),
+        next_step=next_step(facts),
         tiles=[_drawn(tile, why) for tile, why in zip(result_tiles(facts), _WHY, strict=True)],
         details=details,
     )

@@ -19,6 +19,7 @@ from playground.app.compare.comparison import LETTERS
 from playground.app.compare.further_answers import FurtherAnswer, FurtherAnswers, WhyNone
 from playground.app.compare.updates import PaneState
 from playground.app.messages import CLEAR
+from playground.chat.prompts import ComparisonPrompt
 from playground.engine.protocol import Finished, Token
 from playground.text_format import UNKNOWN, about, bits, count, gigabytes, in_gibibytes, percent, speed
 from playground.web.html.answer_tokens import visible_token
@@ -47,12 +48,19 @@ _NO_MORE: Final = "This model has no more levels here."
 def pane_markup(
     state: PaneState, position: int, names: tuple[str, str] = LETTERS, *, is_recorded: bool = False
 ) -> Markup:
-    """One pane as it is now. names: of A and B, for the panel of a token."""
+    """One pane as it is now. names: of A and B, for the panel of a token.
+
+    What the model does stands in the place of the first word, and how its answer ended below that once both have ended:
+    a line below a growing answer would move.
+    """
     answer = state.answer
     text = answer.content if answer else ""
     activity = state.activity
     has_figures = isinstance(activity, Token | Finished) and not state.is_hidden
     may_repeat = isinstance(activity, Finished) and not state.is_busy and not is_recorded
+    note = "" if state.note == CLEAR else status_message(state.note)
+    line = "" if is_recorded else note or pane_line(state)
+    is_first = not text and (state.is_busy or not isinstance(activity, Finished))
     buttons = []
     if may_repeat and state.is_cut_off:
         buttons.append(("continue", "Continue"))
@@ -71,8 +79,9 @@ def pane_markup(
         thinking=answer.thinking if answer else "",
         runs=_runs(state.tokens, position, names) if state.tokens else plain_runs(text),
         checks=state.checks,
-        line="" if is_recorded else pane_line(state),
-        note="" if state.note == CLEAR else status_message(state.note),
+        begins=line if is_first else "",
+        ends="" if is_first or (state.is_busy and not note) else line,
+        is_writing=state.is_busy and has_figures and not isinstance(activity, Finished),
         buttons=buttons,
         is_recorded=is_recorded,
     )
@@ -94,12 +103,13 @@ def pane_switch() -> Markup:
     return render("panes.html#pane_switch")
 
 
-def question_box(text: str, look_for: str = "", *, is_blind: bool = False) -> Markup | str:
-    """The question that both panes answer; nothing before the first. look_for: what a good answer has in it.
+def question_box(text: str, prompt: ComparisonPrompt | None = None, *, is_blind: bool = False) -> Markup:
+    """The question that both panes answer; before the first, where to find one. prompt: the example that it is.
 
     is_blind: the names are hidden now, so the dial shows no letters (theme.css) and does not move.
     """
-    return render("panes.html#question", text=text, look_for=look_for, is_blind=is_blind) if text else ""
+    look_for, title = (prompt.look_for, prompt.title) if prompt else ("", "")
+    return render("panes.html#question", text=text, look_for=look_for, title=title, is_blind=is_blind)
 
 
 def further_section(further: FurtherAnswers) -> Markup:
@@ -109,7 +119,7 @@ def further_section(further: FurtherAnswers) -> Markup:
     return render(
         "further.html#further",
         answers=[_further_pane(one) for one in further.answers],
-        is_open=further.why_none != "not asked",
+        is_open=further.why_none != "not asked" and not further.is_blind,  # two answers have all the room
         room="One more level has room here." if further.answers and stop else room,
         ask=stop.value if stop else "",
         ask_name=stop.name if stop else "",

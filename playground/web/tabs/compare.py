@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.compare.comparison import BALLOT, LETTERS, USUAL_TOKENS, CompareRequest, Comparison, growing_answers
+from playground.app.compare.comparison import LETTERS, USUAL_TOKENS, CompareRequest, Comparison, growing_answers
 from playground.app.compare.dial import read_dial
 from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.service import CompareService
@@ -20,7 +20,7 @@ from playground.app.resumable import read_key
 from playground.chat.prompts import ComparisonPrompt, find_comparison_prompt
 from playground.limits.visitor import Visitor
 from playground.llama.sampling_extras import Sampling
-from playground.web.html.compare import tally_table
+from playground.web.html.compare import NEXT_QUESTION, TAKE_BACK, ballot_sheet, tally_table
 from playground.web.html.compare_result import result_section
 from playground.web.html.page import error_card, status_message
 from playground.web.html.panes import further_section, pane_markup, question_box
@@ -94,7 +94,7 @@ def draw_update(tab: CompareTab, update: CompareUpdate) -> Updates:
         drawn[tab.further] = gr.HTML(rows=further_section(update.further))
     if update.result is not None:
         answers = update.answers if isinstance(update.answers, ComparedAnswers) else None
-        drawn[tab.result] = result_section(update.result, answers, update.reveal)
+        drawn[tab.result] = result_section(update.result, answers)
     elif update.answers is not None:
         drawn[tab.result] = ""
     if update.tallies is not None:
@@ -109,10 +109,9 @@ def draw_update(tab: CompareTab, update: CompareUpdate) -> Updates:
 def _draw_question(tab: CompareTab, comparison: Comparison) -> Updates:
     """The question of a comparison, in the place of the recorded example."""
     prompt = find_comparison_prompt(comparison.question, comparison.panes[0].conversation.system)
-    look_for = prompt.look_for if prompt else ""
     return {
         tab.storage.texts: comparison.to_stored_text(),
-        tab.question: question_box(comparison.question, look_for, is_blind=comparison.is_hidden),
+        tab.question: question_box(comparison.question, prompt, is_blind=comparison.is_hidden),
     }
 
 
@@ -127,8 +126,9 @@ def _draw_phase(tab: CompareTab, update: CompareUpdate) -> Updates:
     has_answers = not is_busy and comparison.results is not None
     for button in (tab.save_markdown, tab.save_json):
         drawn[button] = gr.Button(interactive=has_answers)
-    drawn[tab.ballot_column] = gr.Column(visible=not is_busy and comparison.may_vote)
-    drawn[tab.next_blind] = gr.Button(visible=not is_busy and comparison.voted is not None)
+    drawn[tab.ballot_column] = gr.Column(visible=not is_busy and (comparison.may_vote or comparison.voted is not None))
+    drawn[tab.ballot] = gr.HTML(rows=ballot_sheet(comparison, update.reveal), value="")
+    drawn[tab.guess] = gr.Radio(value=None, visible=comparison.may_vote)
     return drawn
 
 
@@ -163,7 +163,7 @@ def wire_compare_tab(
     work = _PageWork(tab, service, visitor)
     _wire_storage(page, tab, service, streaming, visitor)
     _wire_work(tab, work, streaming)
-    _wire_votes(tab, service, visitor)
+    _wire_quick(tab, service, work)
     wire_saving(tab, service, visitor, partial(read_request, tab))
     wire_dial(page, tab, service, visitor, partial(read_request, tab), partial(draw_link, tab, tabs), tabs)
 
@@ -234,7 +234,7 @@ class _PageWork:
         tab, facts = self._tab, self._service.setup.pair_facts(comparison, asked)
         empty = [PaneState(name=name) for name in facts.names]
         views = {pane.view: gr.HTML(rows=pane_markup(empty[n], n)) for n, pane in enumerate(tab.panes)}
-        return {tab.result: result_section(facts), tab.question: "", **views}
+        return {tab.result: result_section(facts), tab.question: question_box(""), **views}
 
     def run_recorded(self, request: gr.Request, values: Values) -> Iterator[Updates]:
         """The question of the recorded example on this computer; the starter gets one that it can answer."""
@@ -253,8 +253,30 @@ class _PageWork:
         prompt = prompts[(places[0] + 1) % len(prompts)] if places else prompts[0]
         yield from self.ask_example(prompt, request, {**values, self._tab.settings.blind: True})
 
+    def use_ballot(self, request: gr.Request, values: Values) -> Iterator[Updates]:
+        """A vote, the last vote taken back, or the next blind question."""
+        tab, pressed = self._tab, str(values[self._tab.ballot] or "")
+        yield {tab.ballot: gr.HTML(value="")}
+        if pressed == NEXT_QUESTION:
+            yield from self.ask_next_blind(request, values)
+            return
+        voting, guess = self._service.voting, str(values[tab.guess] or "")
+
+        def vote(visitor: Visitor, comparison: Comparison, key: str) -> Generator[CompareUpdate, None, None]:
+            if pressed == TAKE_BACK:
+                yield voting.take_back_vote(visitor, comparison, key)
+            else:
+                yield voting.cast_vote(visitor, comparison, pressed, key, guess)
+
+        yield from self._run(request, values, values[tab.comparison], vote, {})
+
     def stop(self, request: gr.Request) -> None:
         self._service.stop_comparison(self._visitor(request))
+
+    def end(self, request: gr.Request) -> None:
+        """What is under way ends, and draws nothing any more."""
+        self._turns.begin_redraw(str(request.session_hash))
+        self._service.stop_what_runs(self._visitor(request))
 
     def _run(
         self,
@@ -306,32 +328,30 @@ def _wire_work(tab: CompareTab, work: _PageWork, streaming: Streaming) -> None:
         streaming.wire([pane.view.input], press, {*inputs, pane.view}, outputs, tab.growing)
     streaming.wire([tab.dial.input], work.move, inputs, outputs, tab.growing, newest_wins=True)
     streaming.wire([tab.run_recorded.click], work.run_recorded, inputs, outputs, tab.growing)
-    streaming.wire([tab.next_blind.click], work.ask_next_blind, inputs, outputs, tab.growing)
+    with_ballot = {*inputs, tab.ballot, tab.guess}
+    streaming.wire([tab.ballot.input], work.use_ballot, with_ballot, outputs, tab.growing, newest_wins=True)
     tab.stop.click(work.stop, **_QUICK)
 
 
-def _wire_votes(tab: CompareTab, service: CompareService, visitor: VisitorOf) -> None:
-    def voting(word: str) -> Callable[..., Updates]:
-        def vote(request: gr.Request, comparison: Comparison, key: str, guess: str | None) -> Updates:
-            update = service.voting.cast_vote(visitor(request), comparison, word, key or "", guess or "")
-            return draw_update(tab, update) | {tab.guess: None}
+def _wire_quick(tab: CompareTab, service: CompareService, work: _PageWork) -> None:
+    """What takes no time: blind mode switched off, and a comparison cleared or brought back."""
 
-        return vote
-
-    def switch_blind(is_on: bool, comparison: Comparison, key: str) -> Updates:
+    def switch_blind(request: gr.Request, is_on: bool, comparison: Comparison, key: str) -> Updates:
         if is_on or not comparison.blind:
+            return {tab.problem: ""}
+        if comparison.is_hidden and not comparison.may_vote:
+            work.stop(request)  # what is being written ends, and then shows its names
             return {tab.problem: ""}
         return draw_update(tab, service.reveal_names(comparison, key or ""))
 
-    def clear(comparison: Comparison, key: str) -> Updates:
+    def clear(request: gr.Request, comparison: Comparison, key: str) -> Updates:
+        work.end(request)
         return draw_update(tab, service.clear_comparison(comparison, key or ""))
 
     def undo(comparison: Comparison, key: str) -> Updates:
         return draw_update(tab, service.undo_clear(comparison, key or ""))
 
     kept = [tab.comparison, tab.storage.key]
-    for button, word in zip(tab.ballot, BALLOT, strict=True):
-        button.click(voting(word), [*kept, tab.guess], [*tab.drawn, tab.guess], **_QUICK)
     tab.settings.blind.input(switch_blind, [tab.settings.blind, *kept], tab.drawn, **_QUICK)
     tab.clear.click(clear, kept, tab.drawn, **_QUICK)
     tab.undo.click(undo, kept, tab.drawn, **_QUICK)

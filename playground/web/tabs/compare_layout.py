@@ -8,18 +8,17 @@ from typing import Any, Final
 
 import gradio as gr
 
-from playground.app.compare.comparison import BALLOT, LETTERS, USUAL_TOKENS, Comparison
+from playground.app.compare.comparison import LETTERS, USUAL_TOKENS, Comparison
 from playground.app.compare.dial import Dial
 from playground.app.compare.further_answers import NOT_ASKED
 from playground.app.compare.recorded import RecordedExample, load_recorded_example
 from playground.app.compare.updates import CompareOutlook
 from playground.app.model_picker.service import ModelPickerService
 from playground.chat.comparison import Mode
-from playground.chat.prompts import ComparisonPrompt
+from playground.chat.prompts import ComparisonPrompt, find_comparison_prompt
 from playground.web.html.compare import outlook_line
 from playground.web.html.compare_result import result_section
 from playground.web.html.dial import dial_rows, dial_value
-from playground.web.html.page import paragraph
 from playground.web.html.panes import (
     further_section,
     headline,
@@ -29,7 +28,7 @@ from playground.web.html.panes import (
     recorded_line,
 )
 from playground.web.model_picker import PickerComponents, build_model_picker
-from playground.web.widgets import ROWS, build_dial, javascript
+from playground.web.widgets import ROWS, build_dial, javascript, key_rows
 
 _UNFOLD_JS: Final = """() => {
   const isOpen = document.querySelector('#compare-setup').classList.toggle('gp-open');
@@ -94,9 +93,8 @@ class CompareTab:
     problem: gr.HTML
     examples: list[tuple[gr.Button, ComparisonPrompt]]
     ballot_column: gr.Column
-    ballot: list[gr.Button]
+    ballot: gr.HTML  # the four words, and after a vote what comes next
     guess: gr.Radio  # which side has fewer bits
-    next_blind: gr.Button
     result: gr.HTML
     tally: gr.HTML
     export_votes: gr.Button
@@ -125,7 +123,7 @@ class CompareTab:
         """What `draw_update` may change."""
         return [
             self.comparison, *self.growing, self.problem, self.question, self.further, self.result,
-            self.tally, self.send, self.stop, self.undo, self.ballot_column, self.next_blind,
+            self.tally, self.send, self.stop, self.undo, self.ballot_column, self.ballot, self.guess,
             self.save_markdown, self.save_json, self.dial, self.storage.texts,
         ]  # fmt: skip
 
@@ -165,7 +163,8 @@ def build_compare_tab(
         with gr.Row(elem_classes="gp-ask"):
             chips = _lay_out_examples(examples)
             blind = gr.Checkbox(label="Blind: hide which is which, then vote", elem_id="compare-blind")
-        question = _html("question", question_box(example.question, example.look_for))
+        asked = find_comparison_prompt(example.question, "")
+        question = _html("question", question_box(example.question, asked), js_on_load=javascript("chips.js"))
         _html("switch", pane_switch(), js_on_load=javascript("pane_switch.js"))
         with gr.Row(elem_classes="gp-panes", elem_id="compare-panes"):
             left, right = (_lay_out_pane(pickers[position], example, position) for position in (0, 1))
@@ -180,12 +179,9 @@ def build_compare_tab(
             guess = gr.Radio(
                 list(LETTERS), label="A guess, if you like: which one has fewer bits?", elem_id="compare-guess"
             )
-            gr.HTML(paragraph("Which answer is better?", "gp-ballot-question"), apply_default_css=False)
-            with gr.Row(elem_classes="gp-ballot-row"):
-                ballot = [gr.Button(word, elem_id=f"compare-vote-{n}") for n, word in enumerate(BALLOT, 1)]
+            ballot = key_rows("compare-ballot-sheet", "ballot.js")
         problem = _html("problem")
         result = _html("result", result_section(example.facts), js_on_load=javascript("result.js"))
-        next_blind = _button("Next blind question", "next-blind", visible=False, elem_classes="gp-next")
         with gr.Row(elem_classes="gp-input", elem_id="compare-input"):
             message = gr.Textbox(
                 label="One question for both", show_label=False, placeholder="Ask both your own question …", lines=1,
@@ -221,7 +217,7 @@ def build_compare_tab(
         comparison=comparison, title=title, dial_model=dial_model, dial=dial, setup=setup, recorded=recorded,
         run_recorded=run_recorded, question=question, panes=(left, right), further=further, settings=settings,
         outlook=outlook, message=message, send=send, stop=stop, problem=problem, examples=chips,
-        ballot_column=ballot_column, ballot=ballot, guess=guess, next_blind=next_blind, result=result, tally=tally,
+        ballot_column=ballot_column, ballot=ballot, guess=guess, result=result, tally=tally,
         export_votes=export_votes, undo=undo, clear=clear,
         save_markdown=save_markdown, save_json=save_json, copy_link=copy_link, link=link, own_address=own_address,
         saved=saved,

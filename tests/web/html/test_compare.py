@@ -37,6 +37,7 @@ from playground.measure.votes import Contestant, Pair, Tally
 from playground.models.model_file import ModelFile
 from playground.web.html.answer_tokens import first_difference_section, probability_bar, visible_token
 from playground.web.html.compare import (
+    ballot_sheet,
     differences_table,
     outlook_line,
     pane_line,
@@ -131,6 +132,16 @@ def test_a_hidden_pane_shows_nothing_that_gives_it_away() -> None:
     state = state_at_rest(Comparison((session("Q8_0", result()), session("Q2_0", result())), blind=True), 0)
     shown = pane_markup(state, 0) + pane_markup(replace(state, is_busy=True), 0)
     assert not re.search(r"Q8|Q2|Q4|tok/s", shown)
+
+
+def test_a_ballot_has_a_key_for_each_word_and_after_the_vote_a_way_back() -> None:
+    asked = Comparison((session("Q8_0", result()), session("Q2_0", result())), blind=True)
+    assert re.findall(r"<kbd>(\d)</kbd> ([^<]+)", ballot_sheet(asked)) == [
+        ("1", "A better"), ("2", "B better"), ("3", "Tie"), ("4", "Both bad")
+    ]  # fmt: skip
+    cast = ballot_sheet(replace(asked, voted="first"), "You preferred A.")
+    assert text_of(cast) == "You preferred A. N Next blind question U Take the vote back"
+    assert ballot_sheet(replace(asked, blind=False)) == ""
 
 
 def test_after_the_vote_the_pane_says_what_it_was() -> None:
