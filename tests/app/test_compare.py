@@ -16,8 +16,8 @@ from playground import events
 from playground.app.compare.comparison import BALLOT, CompareRequest, Comparison, PaneSession, growing_answers
 from playground.app.compare.dial import opening_pair, read_download
 from playground.app.compare.further_answers import FurtherAnswers
+from playground.app.compare.link import link_query
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import link_query
 from playground.app.compare.updates import (
     ComparedAnswers,
     CompareOutlook,

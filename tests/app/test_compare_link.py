@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from playground.app.compare.setup import LinkedSetup, read_link_query
+from playground.app.compare.link import LinkedSetup, read_link_query
 from playground.app.model_picker.choice import ModelChoice
 from playground.chat.history import HistoryLimits
 from playground.settings import load_settings

@@ -14,8 +14,8 @@ import pytest
 from playground.app.chat.service import ChatService
 from playground.app.chat.updates import ChatRequest
 from playground.app.compare.comparison import CompareRequest, Comparison
+from playground.app.compare.link import link_query
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import link_query
 from playground.app.compare.updates import ComparedAnswers, CompareUpdate
 from playground.app.loaded_models import LoadedModels
 from playground.app.model_picker.choice import ModelChoice

@@ -18,7 +18,7 @@ from playground.app.chat.keeping import KeptChat
 from playground.app.chat.service import ChatService
 from playground.app.chat.tools import read_tool_use
 from playground.app.chat.updates import ChatUpdate, ToolUse
-from playground.app.compare.setup import SIDES
+from playground.app.compare.link import SIDES
 from playground.app.messages import Notice
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.view import PickerView, what_replaced

@@ -12,9 +12,9 @@ import gradio as gr
 
 from playground.app.compare.comparison import LETTERS, USUAL_TOKENS, CompareRequest, Comparison, growing_answers
 from playground.app.compare.dial import read_dial
+from playground.app.compare.link import LinkedSetup
 from playground.app.compare.recorded import load_recorded_example
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import LinkedSetup
 from playground.app.compare.updates import ComparedAnswers, CompareUpdate, PaneState
 from playground.app.resumable import read_key
 from playground.chat.prompts import ComparisonPrompt, find_comparison_prompt

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal
 import gradio as gr
 
 from playground.app.compare.comparison import CompareRequest, Comparison
+from playground.app.compare.link import link_query
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import link_query
 from playground.app.messages import WorkProgress, log_refusal
 from playground.errors import PlaygroundError
 from playground.limits.visitor import Visitor

@@ -12,8 +12,8 @@ import pytest
 
 from playground.app.compare.comparison import Comparison, PaneSession
 from playground.app.compare.further_answers import FurtherAnswer, FurtherAnswers
+from playground.app.compare.link import LinkedSetup
 from playground.app.compare.service import CompareService
-from playground.app.compare.setup import LinkedSetup
 from playground.app.compare.updates import CompareUpdate, PaneState, update_at_rest
 from playground.app.loaded_models import LoadedModels
 from playground.app.messages import CLEAR, Notice, WorkProgress

@@ -1,0 +1,127 @@
+"""The set-up of a comparison in the page's address: what a link asks for.
+
+Anybody may write a link, so every model and level is looked up among those on offer, never used as a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, get_args
+from urllib.parse import urlencode
+
+from playground.app.compare.comparison import CompareRequest
+from playground.app.model_picker.choice import ModelChoice
+from playground.chat.comparison import Mode
+from playground.chat.history import HistoryLimits, checked_text
+from playground.errors import RequestRefused
+from playground.llama.log import printable
+from playground.llama.params import AUTOMATIC_CHOICE, KV_TYPES
+
+SIDES: Final = ("left", "right")  # the pickers, in a link
+LONGEST_LINK: Final = 16_000  # characters: browsers and proxies accept little more
+
+
+@dataclass(frozen=True)
+class LinkedSetup:
+    """What a link asks for; None for what it does not mention.
+
+    problems: what was ignored, in sentences; refusals: those of them that are due to a limit. opens_compare: False
+    where it was copied while Chat was at work.
+    """
+
+    choices: tuple[ModelChoice | None, ModelChoice | None] = (None, None)
+    prompt: str = ""
+    system: str = ""
+    mode: Mode | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    problems: tuple[str, ...] = ()
+    refusals: tuple[RequestRefused, ...] = ()
+    opens_compare: bool = True
+
+    @property
+    def has_choices(self) -> bool:
+        return any(self.choices)
+
+
+def link_query(request: CompareRequest, prompt: str) -> str:
+    """The query that opens this set-up again, such as `left=SmolLM2-135M-Instruct%3AQ8_0&left_context=4096&…`."""
+    fields: dict[str, str] = {}
+    for side, choice in zip(SIDES, request.choices, strict=True):
+        if choice.model and choice.level:
+            fields[side] = f"{choice.model}:{choice.level}"
+        if choice.context_size:
+            fields[f"{side}_context"] = str(choice.context_size)
+        if choice.kv_type != "f16":
+            fields[f"{side}_kv"] = choice.kv_type
+        if choice.device != AUTOMATIC_CHOICE:
+            fields[f"{side}_device"] = choice.device.text
+        if choice.thinking.text:
+            fields[f"{side}_thinking"] = choice.thinking.text
+    fields["mode"] = request.mode
+    fields["temperature"] = f"{request.sampling.temperature:g}"
+    if request.sampling.seed is not None:
+        fields["seed"] = str(request.sampling.seed)
+    if request.system.strip():
+        fields["system"] = request.system.strip()
+    if prompt.strip():
+        fields["prompt"] = prompt.strip()
+    if sum(map(len, fields.values())) > LONGEST_LINK:
+        raise RequestRefused("This set-up is too long for a link.", "Shorten the question, or save the comparison.")
+    return urlencode(fields)
+
+
+def read_link_query(
+    query: Mapping[str, str], offered: Mapping[str, frozenset[str]], limits: HistoryLimits
+) -> LinkedSetup:
+    """The set-up in the query of a link. offered: the levels that can be chosen, by model."""
+    problems: list[str] = []
+    refusals: list[RequestRefused] = []
+    left, right = (_read_choice(side, query, offered, problems) for side in SIDES)
+    mode = query.get("mode")
+    temperature = _read_number(query.get("temperature", ""))
+    seed = query.get("seed", "")
+    texts = {}
+    for name in ("prompt", "system"):
+        try:
+            texts[name] = checked_text(query.get(name, "")[: LONGEST_LINK + 1], f"The {name} of the link", limits)
+        except RequestRefused as error:
+            refusals.append(error)
+            problems.append(str(error))
+    return LinkedSetup(
+        choices=(left, right),
+        prompt=texts.get("prompt", ""),
+        system=texts.get("system", ""),
+        mode=next((known for known in get_args(Mode) if known == mode), None),
+        temperature=temperature if temperature is not None and 0 <= temperature <= 2 else None,
+        seed=int(seed) if seed.isascii() and seed.isdigit() and len(seed) < 10 else None,
+        problems=tuple(problems),
+        refusals=tuple(refusals),
+        opens_compare=query.get("tab") != "chat",
+    )
+
+
+def _read_choice(
+    side: str, query: Mapping[str, str], offered: Mapping[str, frozenset[str]], problems: list[str]
+) -> ModelChoice | None:
+    named = query.get(side, "")
+    if not named:
+        return None
+    model, _, level = named.rpartition(":")
+    if level not in offered.get(model, frozenset()):
+        problems.append(
+            f"The link asks for {printable(named[:120])}, which is not on this computer and cannot be made here."
+        )
+        return None
+    kv_type = query.get(f"{side}_kv")
+    size, device = query.get(f"{side}_context"), query.get(f"{side}_device")
+    thinking = query.get(f"{side}_thinking")
+    return ModelChoice.read(model, level, size, kv_type if kv_type in KV_TYPES else "f16", device, thinking)
+
+
+def _read_number(text: str) -> float | None:
+    try:
+        return float(text) if len(text) < 10 else None
+    except ValueError:
+        return None
