@@ -438,11 +438,11 @@ def test_a_saved_comparison_holds_both_answers_and_the_files_digests(
 
 
 def test_a_link_opens_the_same_set_up_again(service: CompareService) -> None:
-    request = replace(BRIEFLY, mode="at once", system="Be brief.")
+    request = replace(BRIEFLY, mode="at once", system="Be brief.", max_tokens=512, blind=True)
     setup = service.setup.read_link(dict(parse_qsl(link_query(request, "Why?"))))
     assert setup.choices == request.choices
     assert (setup.prompt, setup.system, setup.mode, setup.temperature) == ("Why?", "Be brief.", "at once", 0)
-    assert setup.problems == ()
+    assert (setup.max_tokens, setup.blind, setup.follows_up, setup.problems) == (512, True, True, ())
 
 
 def test_a_link_to_what_is_not_here_says_so_and_opens_the_usual(service: CompareService) -> None:

@@ -23,7 +23,8 @@ def opened(**query: str) -> LinkedSetup:
         ("left_context", "-5"), ("left_context", "99999999999999999999"), ("left_context", "1e9"), ("left_kv", "q3_9"),
         ("left_device", "<script>alert(1)</script>"), ("left_device", "layers:-4"), ("left_thinking", "९९"),
         ("mode", "both"), ("temperature", "nan"), ("temperature", "1e400"), ("temperature", "-1"), ("seed", "²"),
-        ("seed", "-1"), ("seed", "1" * 40), ("third", "Fox-1B:Q4_0"), ("blind", "yes"),
+        ("seed", "-1"), ("seed", "1" * 40), ("third", "Fox-1B:Q4_0"), ("blind", "on"),
+        ("follow_up", "no"), ("max_tokens", "-1"), ("max_tokens", "9" * 30),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_leaves_the_rest_of_the_set_up_as_it_is(name: str, value: str) -> None:

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Final, get_args
 from urllib.parse import urlencode
 
-from playground.app.compare.comparison import CompareRequest
+from playground.app.compare.comparison import USUAL_TOKENS, CompareRequest
 from playground.app.model_picker.choice import ModelChoice
 from playground.chat.comparison import Mode
 from playground.chat.history import HistoryLimits, checked_text
+from playground.chat.saved_chat import SHORTEST_REPLY
 from playground.errors import RequestRefused
 from playground.llama.log import printable
 from playground.llama.params import AUTOMATIC_CHOICE, KV_TYPES
 
 SIDES: Final = ("left", "right")  # the pickers, in a link
+YES: Final = "yes"  # of what is switched on
 LONGEST_LINK: Final = 16_000  # characters: browsers and proxies accept little more
 
 
@@ -36,6 +38,9 @@ class LinkedSetup:
     mode: Mode | None = None
     temperature: float | None = None
     seed: int | None = None
+    max_tokens: int | None = None
+    blind: bool | None = None
+    follows_up: bool | None = None
     problems: tuple[str, ...] = ()
     refusals: tuple[RequestRefused, ...] = ()
     opens_compare: bool = True
@@ -63,6 +68,9 @@ def link_query(request: CompareRequest, prompt: str) -> str:
     fields["temperature"] = f"{request.sampling.temperature:g}"
     if request.sampling.seed is not None:
         fields["seed"] = str(request.sampling.seed)
+    if request.max_tokens != USUAL_TOKENS:
+        fields["max_tokens"] = str(request.max_tokens)
+    fields |= {name: YES for name, is_on in (("blind", request.blind), ("follow_up", request.follows_up)) if is_on}
     if request.system.strip():
         fields["system"] = request.system.strip()
     if prompt.strip():
@@ -81,7 +89,7 @@ def read_link_query(
     left, right = (_read_choice(side, query, offered, problems) for side in SIDES)
     mode = query.get("mode")
     temperature = _read_number(query.get("temperature", ""))
-    seed = query.get("seed", "")
+    seed, most = query.get("seed", ""), query.get("max_tokens", "")
     texts = {}
     for name in ("prompt", "system"):
         try:
@@ -95,7 +103,10 @@ def read_link_query(
         system=texts.get("system", ""),
         mode=next((known for known in get_args(Mode) if known == mode), None),
         temperature=temperature if temperature is not None and 0 <= temperature <= 2 else None,
-        seed=int(seed) if seed.isascii() and seed.isdigit() and len(seed) < 10 else None,
+        seed=int(seed) if _is_number(seed) else None,
+        max_tokens=max(SHORTEST_REPLY, int(most)) if _is_number(most) else None,
+        blind=True if query.get("blind") == YES else None,
+        follows_up=True if query.get("follow_up") == YES else None,
         problems=tuple(problems),
         refusals=tuple(refusals),
         opens_compare=query.get("tab") != "chat",
@@ -118,6 +129,11 @@ def _read_choice(
     size, device = query.get(f"{side}_context"), query.get(f"{side}_device")
     thinking = query.get(f"{side}_thinking")
     return ModelChoice.read(model, level, size, kv_type if kv_type in KV_TYPES else "f16", device, thinking)
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a whole number of a usual size."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _read_number(text: str) -> float | None:

@@ -5,7 +5,10 @@
 // their width before an answer comes, and nothing moves by itself. Two answers that are voted on blind have all the room.
 const asks = '#compare-send, #compare-examples button, #compare-run-recorded, #compare-ballot .gp-ballot-next';
 const tab = () => element.closest('#compare');
-const openRoom = isBlind => tab()?.classList.toggle('gp-asked', !isBlind);
+const openRoom = isBlind => {
+  tab()?.classList.toggle('gp-asked', !isBlind);
+  if (isBlind) element.querySelector('.gp-further-open')?.classList.remove('gp-further-open');
+};
 const isBlind = asking => asking?.matches('.gp-ballot-next') || !!tab()?.querySelector('#compare-blind input')?.checked;
 const hasQuestion = () => !!tab()?.querySelector('#compare-message textarea')?.value.trim();
 let kind = '';  // of the button that has the focus, for after a redraw

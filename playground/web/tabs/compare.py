@@ -140,7 +140,11 @@ def draw_link(tab: CompareTab, tabs: gr.Tabs, setup: LinkedSetup, *, is_own: boo
     if not setup.has_choices and not setup.problems:
         return {}
     settings = tab.settings
-    wanted = ((settings.mode, setup.mode), (settings.temperature, setup.temperature), (settings.seed, setup.seed))
+    most = setup.max_tokens and min(setup.max_tokens, int(settings.max_tokens.maximum))
+    wanted = (
+        (settings.mode, setup.mode), (settings.temperature, setup.temperature), (settings.seed, setup.seed),
+        (settings.max_tokens, most), (settings.blind, setup.blind), (settings.follows_up, setup.follows_up),
+    )  # fmt: skip
     opened: Updates = {} if is_own else {tab.message: setup.prompt}
     if setup.opens_compare and not is_own:
         opened[tabs] = gr.Tabs(selected="compare")

@@ -95,7 +95,7 @@ def wire_dial(
             return outlook | names | {tab.dial: gr.HTML(rows=rows)}
         return outlook | names | {tab.dial: gr.HTML(rows=rows, value=dial_value(first.level, second.level))}
 
-    opened = [tabs, tab.message, settings.system, settings.mode, settings.temperature, settings.seed, tab.problem]
+    opened = [tabs, tab.message, tab.problem, *settings.linked]
     drawn_at_opening = [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded]
     drawn_at_opening += [*pickers[0].outputs, *pickers[1].outputs]
     filled = page.load(open_tab, tab.own_address, drawn_at_opening, js=javascript("whose_address.js"), **_PRIVATE)

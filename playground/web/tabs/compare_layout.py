@@ -58,6 +58,13 @@ class CompareSettings:
     blind: gr.Checkbox
     follows_up: gr.Checkbox
 
+    @property
+    def linked(self) -> list[Any]:
+        """What the page's address has, in the order in which address.js takes it."""
+        return [
+            self.mode, self.temperature, self.seed, self.system, self.max_tokens, self.blind, self.follows_up
+        ]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class CompareStorage:

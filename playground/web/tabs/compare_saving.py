@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import gradio as gr
 
-from playground.app.compare.comparison import CompareRequest, Comparison
+from playground.app.compare.comparison import USUAL_TOKENS, CompareRequest, Comparison
 from playground.app.compare.link import link_query
 from playground.app.compare.service import CompareService
 from playground.app.messages import WorkProgress, log_refusal
@@ -90,12 +90,12 @@ def wire_saving(
 
 def _wire_link(tab: CompareTab, make_link: Callable[..., Updates]) -> None:
     """The button that copies a link, which goes when the set-up changes, and the page's address, which follows it."""
-    settings = tab.settings
-    shared: list[Any] = [settings.mode, settings.temperature, settings.seed, settings.system]
+    shared = tab.settings.linked
     pickers = [pane.picker for pane in tab.panes]
     chosen = [part for picker in pickers for part in (picker.model, picker.level, *picker.settings)]
     values = [tab.message, tab.dial_model, tab.dial, *shared, tab.storage.texts, *chosen]
-    set_up = f"(...values) => ({javascript('address.js')})({javascript('device_text.js')}, ...values)"
+    fixed = f"{javascript('device_text.js')}, {USUAL_TOKENS}"
+    set_up = f"(...values) => ({javascript('address.js')})({fixed}, ...values)"
 
     def js(function: str, *arguments: str) -> str:
         return f"(...values) => ({function})({', '.join((set_up, *arguments))}, ...values)"
