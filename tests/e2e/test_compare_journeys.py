@@ -155,7 +155,7 @@ def test_a_press_on_a_level_moves_b_and_a_dragged_handle_moves_a_also_after_a_re
 
 def test_two_different_models_are_one_click_away(compare: Page) -> None:
     expect(compare.locator("#left-model")).to_be_hidden()
-    compare.get_by_role("button", name="Two different models").click()
+    compare.get_by_role("button", name="Other models or settings").click()
     for group in ("left", "right"):
         expect(compare.locator(f"#{group}-model")).to_be_visible()
         expect(compare.locator(f"#{group}-level")).to_contain_text("Q4_1")

@@ -176,7 +176,7 @@ def test_a_comparison_goes_on_after_a_reload(running: PlaygroundProcess, server:
     server.go_on.clear()
     page = visit(at=running.address)
     page.get_by_role("tab", name="Compare", exact=True).click()
-    page.get_by_role("button", name="Two different models").click()
+    page.get_by_role("button", name="Other models or settings").click()
     for group, model in (("left", "waits, runs on slow"), ("right", "plain, runs on slow")):
         choose(page, model, group)
     page.get_by_label("One question for both").fill(QUESTION)

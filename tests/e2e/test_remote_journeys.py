@@ -50,7 +50,7 @@ def test_a_server_is_entered_used_and_compared_and_its_key_is_not_kept(page: Pag
 
     page.get_by_role("tab", name="Compare").click()
     expect(page.locator("#left-fold")).to_contain_text("Q8_0")
-    page.get_by_role("button", name="Two different models").click()
+    page.get_by_role("button", name="Other models or settings").click()
     page.locator("#left-level").get_by_text("Q4_1", exact=True).click()
     expect(page.locator("#left-fold")).to_contain_text("Q4_1")
     choose(page, "right", MODEL)

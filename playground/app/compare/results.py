@@ -91,6 +91,15 @@ class ComparisonResults:
                 asked = asked.with_pane_at(position, kept)
         return asked, tuple(position for position in missing if asked.pane_at(position).result is None)
 
+    def with_marks(self, update: CompareUpdate, owner: str) -> CompareUpdate:
+        """With the tokens marked by how unlikely B finds them, if that was measured of these two answers before."""
+        comparison = update.comparison
+        if comparison is None or comparison.results is None:
+            return update
+        first, second = (comparison.pane_at(position) for position in POSITIONS)
+        fidelity = self.kept.find_agreement(owner, first, second)
+        return replace(update, panes=marked_states(comparison, fidelity)) if fidelity else update
+
     def at_rest(self, comparison: Comparison, owner: str) -> CompareUpdate:
         """Everything about a comparison in which nothing is under way, with what was measured of it."""
         first, second = (comparison.pane_at(position) for position in POSITIONS)

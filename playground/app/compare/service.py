@@ -320,7 +320,7 @@ class CompareService:
                 problem, stopped_by = run.interruption or problem, run.stopped_by
         if problem:
             log_refusal(problem, visitor)
-        update = running.final_update(stopped_by, problem)
+        update = self.results.with_marks(running.final_update(stopped_by, problem), owner)
         assert update.comparison is not None
         facts = None if update.comparison.is_hidden else self.results.facts(update.comparison, owner)
         yield replace(update, problem=problem, result=facts, further=self.results.further(update.comparison, owner))

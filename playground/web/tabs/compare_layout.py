@@ -162,7 +162,7 @@ def build_compare_tab(
                     service.model_names(), label="Model", filterable=True, interactive=True,
                     elem_id="compare-model",
                 )  # fmt: skip
-                two_models = _button("Two different models …", "two-models", elem_classes="gp-link")
+                two_models = _button("Other models or settings …", "two-models", elem_classes="gp-link")
             dial = build_dial(dial_value(None, None), dial_rows(Dial()), "compare-dial", "gp-dial-place")
         with gr.Row(elem_classes="gp-setup", elem_id="compare-setup") as setup:
             pickers = [build_model_picker(service, group) for group in GROUPS]
