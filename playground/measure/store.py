@@ -151,6 +151,14 @@ class MeasurementStore(DatabaseFile):
                 "INSERT OR REPLACE INTO answer_votes VALUES (?, ?, ?, ?, ?, ?)", (voter, prompts, *ballot, preference)
             )
 
+    def remove_answer_vote(self, voter: str, prompts: str, ballot: VotedPair) -> None:
+        """The vote on two answers is taken back."""
+        with self.open_database("Your vote could not be taken back", write=True) as database, database:
+            database.execute(
+                "DELETE FROM answer_votes WHERE voter = ? AND prompts = ? AND prompt = ? AND first = ? AND second = ?",
+                (voter, prompts, *ballot),
+            )
+
     def answer_votes(self, voter: str, prompts: str) -> dict[VotedPair, str]:
         """What somebody preferred of a set of prompts, by prompt and the names of both columns."""
         with self.open_database(_READ) as database:

@@ -144,8 +144,8 @@ class VoteStore(DatabaseFile):
         super().__init__(path, _SCHEMA, "The vote database")
         self._most = most
 
-    def add_vote(self, vote: Vote) -> int:
-        """Store a vote; returns its number. Raises RequestRefused for an invalid one, and if the database is full."""
+    def add_vote(self, vote: Vote) -> None:
+        """Store a vote. Raises RequestRefused for an invalid one, and if the database is full."""
         if vote.preference not in PREFERENCES or vote.shown_as_a not in ("first", "second"):
             raise RequestRefused("That is not a vote.", "Choose A, B, tie or both bad.")
         first, second = vote.pair.first, vote.pair.second
@@ -160,12 +160,15 @@ class VoteStore(DatabaseFile):
                     setting="max_results",
                 )
             insert = f"INSERT INTO votes ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(row))})"
-            return database.execute(insert, row).lastrowid or 0
+            database.execute(insert, row)
 
-    def remove_vote(self, number: int) -> None:
-        """Take a vote back. One that is not there any more, as after damage of the file, is no error."""
+    def remove_vote(self, vote: Vote) -> None:
+        """Take a vote back: the newest that is equal to it, if there still is one."""
+        first, second = vote.pair.first, vote.pair.second
+        row = (first.model, first.level, second.model, second.level, vote.preference, vote.shown_as_a)
+        equal = " AND ".join(f"{column} = ?" for column in _COLUMNS[1:])
         with self.open_database("Your vote could not be taken back", write=True) as database, database:
-            database.execute("DELETE FROM votes WHERE id = ?", (number,))
+            database.execute(f"DELETE FROM votes WHERE id = (SELECT max(id) FROM votes WHERE {equal})", row)
 
     def tallies(self) -> list[Tally]:
         """Every pair with votes, the most votes first."""

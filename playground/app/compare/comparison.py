@@ -98,7 +98,7 @@ class Comparison:
 
     request: of the last question. noise: survives "Clear", because it is a property of the computer; so do the guesses
     of which side has fewer bits: how many were right, and how many there were. replaced: the comparison before it was
-    cleared, until the next question. vote_number: of the vote in the store, None if it could not be kept;
+    cleared, until the next question. kept_vote: as it is in the store, None if it could not be kept;
     guessed_right: whether the guess that came with the vote was, None if there was none.
     """
 
@@ -106,7 +106,7 @@ class Comparison:
     shown_order: tuple[int, int] = (0, 1)
     blind: bool = False
     voted: Preference | None = None
-    vote_number: int | None = None
+    kept_vote: Vote | None = None
     guessed_right: bool | None = None
     request: CompareRequest | None = None
     noise: MeasurementNoise = field(default_factory=MeasurementNoise)
@@ -246,7 +246,7 @@ class Comparison:
 
     def revealed(self) -> Comparison:
         """With nothing hidden, and both panes where they were chosen."""
-        return replace(self, shown_order=(0, 1), blind=False, voted=None, vote_number=None, guessed_right=None)
+        return replace(self, shown_order=(0, 1), blind=False, voted=None, kept_vote=None, guessed_right=None)
 
     def with_guess(self, is_right: bool) -> Comparison:
         """One more guess of which side has fewer bits."""
@@ -260,7 +260,7 @@ class Comparison:
         right, made = self.guesses
         if self.guessed_right is not None:
             right, made = right - self.guessed_right, made - 1
-        return replace(self, voted=None, vote_number=None, guesses=(right, made), guessed_right=None)
+        return replace(self, voted=None, kept_vote=None, guesses=(right, made), guessed_right=None)
 
     def read_vote(self, word: str) -> Vote:
         """The vote that a word of `BALLOT` means; raises RequestRefused if there is nothing to vote on."""

@@ -47,14 +47,15 @@ class BlindVoting:
         except PlaygroundError as error:
             return refused_update(error, visitor)
         problem: StatusMessage = CLEAR
-        number = None
+        kept = None
         try:
             self._runs.add_result(visitor)
-            number = self._store.add_vote(vote)
+            self._store.add_vote(vote)
+            kept = vote
         except PlaygroundError as error:
             log_refusal(error, visitor)
             problem = error
-        voted = replace(comparison, voted=vote.preference, vote_number=number)
+        voted = replace(comparison, voted=vote.preference, kept_vote=kept)
         bits = [self._setup.bits_per_weight(file) if (file := voted.pane_at(p).file) else None for p in POSITIONS]
         voted, guessed = judged_guess(voted, guess, bits)
         tallies = self.read_tallies(voted)
@@ -66,8 +67,8 @@ class BlindVoting:
         """The last vote does not count any more, and both answers can be voted on again, with their names hidden."""
         try:
             hidden = comparison.without_vote()
-            if comparison.vote_number is not None:
-                self._store.remove_vote(comparison.vote_number)
+            if comparison.kept_vote:
+                self._store.remove_vote(comparison.kept_vote)
         except PlaygroundError as error:
             return refused_update(error, visitor)
         update = self._results.at_rest(hidden, key or visitor.session)

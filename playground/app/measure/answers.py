@@ -85,6 +85,22 @@ class AnswerGrids:
         self._votes.add_vote(vote)
         return self.sheet(model, visitor)
 
+    def take_back_vote(self, model: str, visitor: Visitor, number: int) -> VotingSheet:
+        """The last vote does not count any more; returns the sheet with its two answers. Raises as `sheet` does.
+
+        number: how many were voted, so that a second press takes nothing more back.
+        """
+        sheet = self.sheet(model, visitor)
+        voted = self._store.answer_votes(visitor.address, sheet.grid.digest)
+        given = [paper for paper in ballot_papers(sheet.grid, visitor.address) if paper.key in voted]
+        if not given or number != sheet.voted:
+            return sheet
+        last = given[-1]
+        self._store.remove_answer_vote(visitor.address, sheet.grid.digest, last.key)
+        if vote := last.vote_of(voted[last.key]):
+            self._votes.remove_vote(vote)
+        return self.sheet(model, visitor)
+
     def tallies(self, grid: AnswerGrid) -> VoteTallies | PlaygroundError:
         """The votes on the grid's levels; if they cannot be read, why."""
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from playground.measure.results import HERE, Measurement, RowKey
 from playground.measure.store import VotedPair
-from playground.measure.votes import Contestant, Vote, read_ballot
+from playground.measure.votes import BALLOT_WORDS, Contestant, Vote, read_ballot
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,10 @@ class BallotPaper:
     def vote(self, word: str) -> Vote:
         """What a word of BALLOT_WORDS means, as a vote like Compare’s. Raises RequestRefused for another word."""
         return read_ballot(word, (self.pair[0].contestant, self.pair[1].contestant))
+
+    def vote_of(self, preference: str) -> Vote | None:
+        """The vote with this preference, as the store has it; None for what is none."""
+        return next((vote for vote in map(self.vote, BALLOT_WORDS) if vote.preference == preference), None)
 
 
 def answer_grid(measurements: Iterable[Measurement], model: str) -> AnswerGrid | None:

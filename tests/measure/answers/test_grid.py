@@ -85,6 +85,22 @@ def test_only_different_answers_are_voted_on_and_a_vote_goes_on_where_it_was(gri
     assert "All pairs are voted on" in voting_sheet(sheet, tallies)
 
 
+def test_the_last_vote_of_a_sheet_can_be_taken_back_and_then_the_one_before_it(grids: AnswerGrids) -> None:
+    first = grids.sheet("Fox-1B", ANNA)
+    second = grids.cast_vote("Fox-1B", ANNA, "A better", 0)
+    grids.cast_vote("Fox-1B", ANNA, "Both bad", 1)
+    back = grids.take_back_vote("Fox-1B", ANNA, 2)
+    assert (back.voted, back.paper) == (1, second.paper)
+    assert grids.take_back_vote("Fox-1B", ANNA, 2).voted == 1, "a second press"
+    tallies = grids.tallies(back.grid)
+    assert isinstance(tallies, VoteTallies)
+    assert [(tally.decided, tally.both_bad) for tally in tallies.tallies] == [(1, 0)]
+    assert "Take the last vote back" in voting_sheet(back, tallies)
+    back = grids.take_back_vote("Fox-1B", ANNA, 1)
+    assert (back.voted, back.paper) == (0, first.paper) and grids.take_back_vote("Fox-1B", ANNA, 0).voted == 0
+    assert "Take the last vote back" not in voting_sheet(back, tallies)
+
+
 def test_the_sides_of_the_papers_are_mixed_but_fixed() -> None:
     grid = answer_grid([answered(f"Q{bits}_0", n, f"{bits} {n}") for bits in (8, 4) for n in range(1, 30)], "Fox-1B")
     assert grid

@@ -78,14 +78,16 @@ def wire_answers_part(part: AnswersPart, model: gr.Dropdown, grids: AnswerGrids,
     """Voting and saving; the tab draws the grid when it opens, and when answers arrive."""
 
     def act(request: gr.Request, values: Values) -> Updates:
-        """`blind`, `read`, or `vote 2 17`: the second word of the ballot, after 17 votes."""
+        """`blind`, `read`, `vote 2 17`: the second word of the ballot, after 17 votes, or `back 18`: the last of 18."""
         word, *numbers = str(values[part.shown]).split(" ")
         name = str(values[model] or "")
         if word == "read":
             return {**draw_answers(part, grids, name), part.message: ""}
         visitor = visitor_of(request, runs, "measure")
         try:
-            if word == "vote" and len(numbers) == 2 and all(each.isdecimal() and len(each) < 8 for each in numbers):
+            if word == "back" and len(numbers) == 1 and numbers[0].isdecimal() and len(numbers[0]) < 8:
+                sheet = grids.take_back_vote(name, visitor, int(numbers[0]))
+            elif word == "vote" and len(numbers) == 2 and all(each.isdecimal() and len(each) < 8 for each in numbers):
                 choice = int(numbers[0])
                 chosen = BALLOT_WORDS[choice - 1] if 0 < choice <= len(BALLOT_WORDS) else ""
                 sheet = grids.cast_vote(name, visitor, chosen, int(numbers[1]))
