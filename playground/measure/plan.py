@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from playground.errors import RequestRefused
 from playground.llama.params import KV_TYPES, KvType
+from playground.machine.cpus import read_processors
 from playground.measure.answers.prompts import AnsweredPrompt, our_prompts, own_prompts
 from playground.measure.profile import ProfilePlan
 from playground.measure.results import ABILITIES, WHATS, What
@@ -23,9 +25,18 @@ CONTEXT_TOKENS: Final = 4096  # in which abilities and speed are measured
 LEAST_DEPTH: Final = 1024
 MOST_DEPTH: Final = 1 << 20
 MOST_CHATS: Final = 64  # as many slots as a loaded model may have
-_READING_SHARE: Final = 0.1  # of the time of a written token that a read one takes; for estimates only
+# For estimates only: a token that is read takes this share of one that is written, by one core; with more cores reading
+# becomes faster, and writing hardly. Where all are scored and compared, it is twice that. Of the starter on two cores.
+_READING_SHARE_OF_A_CORE: Final = 0.42
+_SCORING: Final = 2.0
 _TOKENS_OF_A_REPLY: Final = 90
 _ITEMS_OF_A_SUITE: Final[Mapping[What, int]] = {"instructions": 65, "tools": 43, "reasoning": 22}
+
+
+@lru_cache(maxsize=1)
+def reading_share() -> float:
+    """Of the time of a written token, what one of a prompt takes on this computer."""
+    return _READING_SHARE_OF_A_CORE / read_processors().usable
 
 
 @dataclass(frozen=True)
@@ -139,19 +150,19 @@ class MeasurementPlan:
     def written_tokens(self, what: What) -> float:
         """About how many tokens an item writes; those that it reads count for what they cost beside them."""
         if what == "fidelity":
-            return sum(len(each.text) for each in self.texts()) / 3.5 * _READING_SHARE
+            return sum(len(each.text) for each in self.texts()) / 3.5 * reading_share() * _SCORING
         if what == "speed":
-            return (self.repeats + 1) * (self.generated_tokens + self.prompt_tokens * _READING_SHARE)
+            return (self.repeats + 1) * (self.generated_tokens + self.prompt_tokens * reading_share())
         if what == "profile":
             profile = ProfilePlan(self.deepest, self.most_chats)
-            return profile.written_tokens + profile.read_tokens * _READING_SHARE
+            return profile.written_tokens + profile.read_tokens * reading_share()
         if what == "answers":  # of one prompt
             return _TOKENS_OF_A_REPLY
         if what == "server":
-            return len(self.asked_prompts()) * 2 * _TOKENS_OF_A_REPLY * _READING_SHARE
+            return len(self.asked_prompts()) * 2 * _TOKENS_OF_A_REPLY * reading_share() * _SCORING
         assert what in ABILITIES
         tasks = min(_ITEMS_OF_A_SUITE[what], self.most_tasks or 1000)
-        return tasks * (_TOKENS_OF_A_REPLY + 300 * _READING_SHARE)
+        return tasks * (_TOKENS_OF_A_REPLY + 300 * reading_share())
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
