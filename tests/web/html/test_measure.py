@@ -48,6 +48,23 @@ def test_instructions_have_their_strict_and_their_loose_score() -> None:
     assert "38 of 65 (46% to 70%), loosely 44" in str(answers(rows[0], None))
 
 
+def test_tasks_that_passed_as_before_are_folded_away() -> None:
+    def suite(level: str, *passed: bool) -> Measurement:
+        tasks = [{"task": number, "passed": each, "prompt": f"Task {number}"} for number, each in enumerate(passed, 1)]
+        return measured("tools", level=level, figures={"passed": sum(passed), "items": 3}, details=tasks)
+
+    reference, row = result_rows([suite("Q8_0", True, False, True), suite("Q4_0", True, True, False)])
+    open_ones, _, folded = str(answers(row, reference)).partition("1 more task passed")
+    assert "Task 3" in open_ones and "Task 2 <b>flipped</b>" in open_ones
+    assert "Task 1" in folded and "Task 1" not in open_ones
+
+
+def test_a_divergence_that_is_exactly_nothing_is_a_plain_0() -> None:
+    figures = {"kl_divergence": 0.0, "kl_median": 0.0, "kl_99": 8.22, "kl_99_error": 0.274, "kl_maximum": 0.0001234}
+    shown = str(table(result_rows([measured("fidelity", figures=figures)])))
+    assert shown.count("<td>0</td>") == 2 and "<td>8.22 ± 0.27</td><td>0.000123</td>" in shown
+
+
 def test_a_point_shows_its_figures_to_the_pointer_and_the_keyboard() -> None:
     figures = {"kl_divergence": 0.0123, "top_token_agreement": 0.94}
     (row,) = result_rows([measured("fidelity", size=400_000_000, figures=figures)])

@@ -250,9 +250,9 @@ def figures_in_words(row: ResultRow) -> str:
     return ", ".join(parts)
 
 
-def divergence_text(row: ResultRow) -> str:
-    """`0.0123 ± 0.0004`; exactly `0` only for nothing."""
-    value, error = row.divergence, row.figure("fidelity", "kl_divergence_error")
+def divergence_text(row: ResultRow, name: str = "kl_divergence") -> str:
+    """`0.0123 ± 0.0004`, of the mean or of another figure of the divergence; exactly `0` only for nothing."""
+    value, error = row.figure("fidelity", name), row.figure("fidelity", f"{name}_error")
     if value is None:
         return UNKNOWN
     if value == 0:
@@ -335,19 +335,19 @@ def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
     return [
         ("Size", gigabytes(row.size or None)),
         ("KL divergence", divergence_text(row)),
-        ("median", number("fidelity", "kl_median", 5)),
-        ("99 %", number("fidelity", "kl_99", 4)),
-        ("largest", number("fidelity", "kl_maximum", 3)),
         ("Same top token", share("fidelity", "top_token_agreement")),
-        *([("Same as the server", share("server", "same_words"))] if with_server else []),
-        *([("KL from the server", divergence_from_server(row))] if with_server else []),
-        ("Perplexity", number("fidelity", "perplexity", 3)),
         ("Reply", _speed(row, "tg")),
         ("Prompt", _speed(row, "pp")),
         ("Memory", gigabytes(None if memory is None else int(memory))),
         ("Instructions", score_with_interval(row, "instructions")),
         ("Tool calls", score_with_interval(row, "tools")),
         ("Reasoning", score_with_interval(row, "reasoning")),
+        *([("Same as the server", share("server", "same_words"))] if with_server else []),
+        *([("KL from the server", divergence_from_server(row))] if with_server else []),
+        ("Perplexity", number("fidelity", "perplexity", 3)),
+        ("KL median", divergence_text(row, "kl_median")),
+        ("KL 99 %", divergence_text(row, "kl_99")),
+        ("KL largest", divergence_text(row, "kl_maximum")),
     ]
 
 
@@ -382,7 +382,13 @@ def answers(row: ResultRow, reference: ResultRow | None) -> Markup:
         tasks = sorted(found.details, key=lambda task: (bool(task.get("passed")), int(task.get("task", 0))))
         shown = [{"flipped": task.get("task") in flipped, **_task(task)} for task in tasks]
         title = {"instructions": "Instructions", "tools": "Tool calls", "reasoning": "Reasoning"}[what]
-        suites.append({"title": title, "score": score_with_interval(row, what), "compared": compared, "tasks": shown})
+        folded = [task for task in shown if task["passed"] and not task["flipped"]]
+        suites.append(
+            {
+                "title": title, "score": score_with_interval(row, what), "compared": compared,
+                "tasks": [task for task in shown if task not in folded], "folded": folded,
+            }
+        )  # fmt: skip
     return render("measure.html#answers", name=row.key.name, suites=suites)
 
 

@@ -82,13 +82,13 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
         with gr.Column(elem_classes="gp-measure-main"):
             drawing = markup_place("measure-picture", paragraph("Reading the measurements …"))
             figures = button_rows("", "measure-table")
+            given = markup_place("measure-answers")
             profile = markup_place("measure-profile")
             with gr.Row(visible=False, elem_classes="gp-measure-buttons") as saving:
                 exports = tuple(
                     gr.Button(f"Save as {form}", size="sm", scale=0, elem_id=f"measure-save-{form.lower()}")
                     for form, _, _ in _FORMS
                 )
-            given = markup_place("measure-answers")
             grid = build_answers_part()
             drop = gr.File(
                 label="Add somebody else’s JSON export", file_types=[".json"], height=112, visible=is_local,
