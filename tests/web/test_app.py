@@ -81,6 +81,12 @@ def test_a_file_of_this_computer_cannot_be_fetched(running: PlaygroundProcess) -
         assert refusal.value.code in (403, 404)
 
 
+def test_figures_and_probes_are_not_there_unless_asked_for(running: PlaygroundProcess) -> None:
+    for name in ("livez", "readyz", "healthz", "metrics"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            fetch(f"{running.address}/gradio_api/{name}")
+
+
 # --- how it starts ---
 
 
@@ -109,28 +115,12 @@ def test_the_file_of_the_page_shows_what_is_here_when_it_is_asked_for(tmp_path: 
         assert ("Fox 1B", "Fox-1B") in box["props"]["choices"]
 
 
-# --- how it ends ---
-
-
-def load_the_starter(process: PlaygroundProcess) -> None:
-    PageEvents(process.address).press("chat-load", STARTER_CHOICE)
-
-
-def test_sigterm_ends_the_playground_and_every_process_it_started(starter: Path, tmp_path: Path) -> None:
-    with PlaygroundProcess(tmp_path / "home") as process:
-        load_the_starter(process)
-        (model,) = process.models()
-        started = psutil.Process(process.pid).children(recursive=True)
-        assert model in started
-        assert process.end() == 0
-        assert "Ending the playground." in process.output
-        gone, alive = psutil.wait_procs(started, timeout=20)
-        assert not alive and len(gone) == len(started)
+# --- how it ends; in good order: tests/test_shut_down.py ---
 
 
 def test_a_killed_playground_leaves_no_model_behind(starter: Path, tmp_path: Path) -> None:
     with PlaygroundProcess(tmp_path / "home") as process:
-        load_the_starter(process)
+        PageEvents(process.address).press("chat-load", STARTER_CHOICE)
         started = psutil.Process(process.pid).children(recursive=True)
         assert started
         process.process.kill()

@@ -49,14 +49,6 @@ def test_liveness_and_readiness_are_public_and_figures_need_the_password(tmp_pat
         assert 'playground_memory_bytes{kind="usable"} ' in fetch(f"{api}/metrics", "open sesame")
 
 
-@pytest.mark.process
-def test_none_of_them_is_there_unless_asked_for(tmp_path: Path) -> None:
-    with PlaygroundProcess(tmp_path) as process:
-        for name in ("livez", "readyz", "healthz", "metrics"):
-            with pytest.raises(urllib.error.HTTPError, match="404"):
-                fetch(f"{process.address}/gradio_api/{name}")
-
-
 def test_the_page_on_hosting_lists_every_figure_with_its_kind(tmp_path: Path) -> None:
     with Services(load_settings(data_dir=tmp_path)) as services:
         found = Metrics(services).text().decode()
