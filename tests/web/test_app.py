@@ -17,8 +17,9 @@ import pytest
 from playground.app.services import Services
 from playground.errors import PlaygroundError
 from playground.settings import load_settings
-from playground.web.app import build_app, serving
+from playground.web.app import serving
 from playground.web.gradio_private import lighter_event_script
+from playground.web.page import build_page
 from playground.web.server.first_view import FirstView
 from playground.web.server.sessions import Sessions
 from playground.web.streaming import Streaming
@@ -106,7 +107,7 @@ def test_the_file_of_the_page_shows_what_is_here_when_it_is_asked_for(tmp_path: 
     view, folder = FirstView(), tmp_path / "folder"
     folder.mkdir()
     with Services(load_settings(data_dir=tmp_path / "data", model_dirs=(folder,))) as services:
-        page = build_app(services, Streaming(), Sessions(), first_view=view)
+        page = build_page(services, Streaming(), Sessions(), first_view=view)
         assert page.title == "GGUF playground"
         box = next(part for part in page.config["components"] if part["props"].get("elem_id") == "compare-model")
         assert ("Fox 1B", "Fox-1B") not in box["props"]["choices"]
