@@ -118,8 +118,8 @@ def _with_safe_language(line: str) -> str:
 
 # --- text ---
 
-# What a Chatbot is told to render. The invisible separator (U+2063) is no part of what models write, so that Gradio
-# takes nothing for a formula that is code or money; in a copied message the formula has its usual delimiters.
+# The delimiters between which a Chatbot renders formulas. Models do not write the invisible separator (U+2063), so
+# Gradio takes no code or money for a formula; in a copied message the formula has its usual delimiters.
 LATEX_DELIMITERS: Final[list[dict[str, str | bool]]] = [
     {"left": "\\[\u2063", "right": "\u2063\\]", "display": True},
     {"left": "\\(\u2063", "right": "\u2063\\)", "display": False},
@@ -199,7 +199,7 @@ def _is_indented_code(text: str, at: int) -> bool:
 
 
 def _marked_formula(formula: re.Match[str]) -> str:
-    r"""Its text between the delimiters that Gradio renders. `<` becomes `\lt`, lest it begin a tag."""
+    r"""Its text between the delimiters that Gradio renders. `<` becomes `\lt`, so that it begins no tag."""
     kind = LATEX_DELIMITERS[1 if formula["inline"] else 0]
     source = formula["display"] or formula["inline"] or formula["dollars"] or formula["environment"]
     source = re.sub(r"<(?=[A-Za-z/!?])", r"\\lt ", source.replace("\u2063", "")).replace("![", "!{}[")

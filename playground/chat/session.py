@@ -269,7 +269,7 @@ class ChatSession:
         """This chat, from which one can go back to the other."""
         return replace(self, replaced=None if other.is_empty else replace(other.without_editing(), replaced=None))
 
-    # --- on paper ---
+    # --- as text ---
 
     def transcript(self) -> Transcript:
         model = self.model

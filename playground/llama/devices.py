@@ -122,7 +122,7 @@ class DeviceReader:
             return replace(self._known, all=tuple(_with_own_memory(device) for device in self._known.all))
 
     def expire(self) -> None:
-        """Something took or gave back a GPU's memory: the next answer is read anew."""
+        """Something took or gave back a GPU's memory: the next answer is read again."""
         self._read_at = -FRESH_SECONDS
 
     def close(self) -> None:

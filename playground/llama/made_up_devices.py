@@ -123,9 +123,9 @@ def _register(name: bytes, cpu_pointer: int, cpu: _DeviceStruct) -> None:
     def tell_memory(_: int, free: Any, total: Any) -> None:
         free[0] = total[0] = _MEMORY
 
-    def tell_properties(_: int, told: Any) -> None:
-        told[0].name = told[0].description = name
-        told[0].type, told[0].memory_free, told[0].memory_total = _GPU, _MEMORY, _MEMORY
+    def write_properties(_: int, properties: Any) -> None:
+        properties[0].name = properties[0].description = name
+        properties[0].type, properties[0].memory_free, properties[0].memory_total = _GPU, _MEMORY, _MEMORY
 
     def init_backend(_: int, parameters: int) -> int:
         pointer: int = init_cpu(cpu_pointer, parameters)
@@ -137,7 +137,7 @@ def _register(name: bytes, cpu_pointer: int, cpu: _DeviceStruct) -> None:
     device.get_name = device.get_description = name_of
     device.get_memory = _callback(None, [_Pointer, _Size, _Size], tell_memory)
     device.get_type = _callback(ctypes.c_int, [_Pointer], lambda _: _GPU)
-    device.get_props = _callback(None, [_Pointer, ctypes.POINTER(DeviceProperties)], tell_properties)
+    device.get_props = _callback(None, [_Pointer, ctypes.POINTER(DeviceProperties)], write_properties)
     device.init_backend = _callback(_Pointer, [_Pointer, _Pointer], init_backend)
     device.get_buffer_type = _callback(_Pointer, [_Pointer], lambda _: ctypes.addressof(buffers))
     device.buffer_from_host_ptr = None

@@ -189,8 +189,8 @@ class ChatService:
 
     def unload_model(self, choice: ModelChoice) -> ChatUpdate:
         """Give the memory of the chosen model back, unless somebody uses it."""
-        told = self.loaded_models.unload_selected(choice)
-        return ChatUpdate(progress=told, loaded_models=self.loaded_models.view(choice))
+        outcome = self.loaded_models.unload_selected(choice)
+        return ChatUpdate(progress=outcome, loaded_models=self.loaded_models.view(choice))
 
     def stop_work(self, visitor: Visitor) -> None:
         """End the reply or the load that this page has under way, within one update."""

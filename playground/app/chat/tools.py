@@ -52,7 +52,7 @@ class ToolRunner:
             time.sleep(_LOOK_SECONDS)
 
     def offered(self, session: ChatSession, use: ToolUse) -> tuple[Tool, ...]:
-        """The tools that a model is told of."""
+        """The tools that a model is offered."""
         if use == "off":
             return ()
         built_in = built_in_tools(session.attached)

@@ -134,7 +134,7 @@ class Comparison:
 
     @property
     def results(self) -> tuple[PaneResult, PaneResult] | None:
-        """Of A and B; None while one is missing, or while nobody may know which is whose."""
+        """Of A and B; None while one is missing, or while their names are hidden."""
         first, second = (self.pane_at(position).result for position in POSITIONS)
         return None if self.is_hidden or first is None or second is None else (first, second)
 

@@ -129,7 +129,7 @@ class CompareService:
     ) -> Generator[CompareUpdate, None, None]:
         """The answer of one pane goes on from where it stopped, up to twice its length.
 
-        A server writes its answer anew with that much room, since it cannot be asked to go on.
+        A server writes its whole answer again, since it cannot be asked to go on.
         """
         pane = comparison.pane_at(position)
         written = pane.result.finished.timings.generated_tokens if pane.result else None

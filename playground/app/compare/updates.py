@@ -203,7 +203,7 @@ def state_at_rest(comparison: Comparison, position: int) -> PaneState:
 
 
 def compare_answers(comparison: Comparison) -> ComparedAnswers | None:
-    """None until both have answered, and while nobody may know which answer is whose."""
+    """None until both have answered, and while their names are hidden."""
     results = comparison.results
     if results is None:
         return None

@@ -104,7 +104,7 @@ class LevelChoice:
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What a run will take, told before it begins. None is what cannot be known yet.
+    """What a run will take, estimated before it begins. None is what cannot be known yet.
 
     seconds: from the speed that was measured of this model before. disk_bytes: of the reference's scores, for the time
     of the run. made_bytes: of levels that are made first, which stay. memory_bytes: of the largest level with its
@@ -252,14 +252,14 @@ class MeasureService:
 
     def estimate_runs(self, plans: Sequence[MeasurementPlan]) -> RunEstimate:
         """What these runs will take, one after the other. Raises as `check_plan` does."""
-        told = [self.estimate(plan) for plan in plans]
-        seconds = [each.seconds for each in told if each.seconds is not None]
-        memory = [each.memory_bytes for each in told if each.memory_bytes is not None]
+        estimates = [self.estimate(plan) for plan in plans]
+        seconds = [each.seconds for each in estimates if each.seconds is not None]
+        memory = [each.memory_bytes for each in estimates if each.memory_bytes is not None]
         return RunEstimate(
-            sum(each.items for each in told), sum(seconds) if len(seconds) == len(told) else None,
-            max(each.disk_bytes for each in told), sum(each.made_bytes for each in told),
-            max(memory) if len(memory) == len(told) else None, any(each.is_short_of_disk for each in told),
-            tuple(level for each in told for level in each.to_make),
+            sum(each.items for each in estimates), sum(seconds) if len(seconds) == len(estimates) else None,
+            max(each.disk_bytes for each in estimates), sum(each.made_bytes for each in estimates),
+            max(memory) if len(memory) == len(estimates) else None, any(each.is_short_of_disk for each in estimates),
+            tuple(level for each in estimates for level in each.to_make),
         )  # fmt: skip
 
     def _seconds_of(self, plan: MeasurementPlan, choices: Mapping[str, LevelChoice]) -> float | None:

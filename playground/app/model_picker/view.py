@@ -51,7 +51,7 @@ class PickerView:
 
 
 def what_replaced(wanted: ModelChoice, view: PickerView, wanted_by: Literal["chat", "link"] = "chat") -> str:
-    """What of a wanted choice is not to be had, and what is chosen instead, in a sentence; "" if all of it is."""
+    """What of a wanted choice is not available, and what is chosen instead, in a sentence; "" if all of it is."""
     got, is_link = view.choice, wanted_by == "link"
     if wanted.model is not None and wanted.model != got.model:
         model = one_line(wanted.model, _LONGEST_NAME)

@@ -71,7 +71,7 @@ class ToolServers:
             return
         with self._lock:
             if self._loop is None:
-                logging.getLogger("mcp").setLevel(logging.CRITICAL)  # what a server says wrong is told in a sentence
+                logging.getLogger("mcp").setLevel(logging.CRITICAL)  # a sentence on the page reports it
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="MCP servers")
                 self._thread.start()

@@ -21,7 +21,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class ServerTool:
-    """A tool of a server. name: as the server calls it; tool: as a model is told of it, under a name of its own."""
+    """A tool of a server. name: as the server calls it; tool: as a model is offered it, under a name of its own."""
 
     server: str
     name: str

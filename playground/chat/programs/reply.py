@@ -1,6 +1,6 @@
 """One reply for a program: from its messages and functions to pieces of thoughts, answer and calls.
 
-Unlike the page's chats, nothing is left out of a conversation that is too long: a program is told so, and decides.
+Unlike the page's chats, nothing is left out of a conversation that is too long: a program gets an error, and decides.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ProgramRequest:
 
     @property
     def offered_tools(self) -> tuple[Tool, ...]:
-        """The functions that the model is told of. Raises RequestRefused if a call is demanded and none can be made."""
+        """The functions that the model is offered. Raises RequestRefused if a call is demanded and none can be made."""
         if not self.tools and (self.only_tool or self.tool_choice == "required"):
             raise RequestRefused("tool_choice demands a call, and no tools are given.", "Send tools, or leave it out.")
         if self.tool_choice == "none" or not self.tools:

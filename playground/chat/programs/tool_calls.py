@@ -93,7 +93,7 @@ class ToolCallParser:
             keep = 0 if final else max((overlap_at_end(self._held, one.opener) for one in self.formats), default=0)
             ready = self._held[: len(self._held) - keep]
             if not final or self._has_calls:
-                ready = ready.rstrip()  # white space around calls belongs to nobody
+                ready = ready.rstrip()  # white space around calls is no part of the text
             self._held = "" if final else self._held[len(ready) :]
             return parsed + self._as_text(ready)
 

@@ -88,7 +88,7 @@ class ChatTemplate:
 
         tools: the functions that the model may call; a template that knows none gets them as text.
 
-        thinking: what the template is told of it. A template without a system
+        thinking: as the template takes it. A template without a system
         role gets the system text in front of the first message, and one that insists on alternating roles gets
         neighbours of the same role as one message.
         """

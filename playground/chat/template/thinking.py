@@ -1,4 +1,4 @@
-"""How much a model may think before it answers: what its chat template can be told, and a bound that is kept anyway.
+"""How much a model may think before it answers: what its chat template knows of that, and a bound that is kept anyway.
 
 Qwen 3, SmolLM3, GLM, Granite and others take a switch; gpt-oss and others take an effort. A bound counts the tokens of
 the thoughts while they are written, and then writes the mark that closes them.

@@ -1,4 +1,4 @@
-"""A loaded model whose replies ZeroGPU's GPU writes, and the processor where the GPU is not to be had.
+"""A loaded model whose replies ZeroGPU's GPU writes, and the processor where no GPU is lent.
 
 The model stays loaded on the processor as well: it counts the tokens of prompts, and takes over at once when the quota
 is gone, nobody lends a GPU, or the call fails before its first token.

@@ -34,7 +34,7 @@ class ImportanceNotMeasured(Exception):
 def measure_importance(
     path: str, text: str, threads: int, tell: Callable[[float], None], placement: Placement = CPU_ONLY
 ) -> Importance:
-    """Let the model at `path` read the text where `placement` says; `tell` hears the fraction that is read.
+    """Let the model at `path` read the text where `placement` says; `tell` is called with the fraction that is read.
 
     Raises ImportanceNotMeasured, and PlaygroundError when a device is not there.
     """
@@ -139,7 +139,7 @@ class _Sums:
 
 
 class ImportanceReader:
-    """Hears of every node of a graph, wants the multiplications by weights, and sums up their inputs."""
+    """Called for every node of a graph: asks for the multiplications by weights, and sums up their inputs."""
 
     def __init__(self) -> None:
         self._sums: dict[str, _Sums] = {}

@@ -31,9 +31,9 @@ _MOST_LINES: Final = 16  # possible values that are drawn as lines
 
 def lesson_page(lesson: Lesson | None = None) -> Markup:
     """The whole tab. lesson: of the model at hand."""
-    told = read_toml("learn.toml")
-    sections = [_section(section, lesson) for section in told["section"]]
-    return render("learn.html#lesson", lead=told["lead"], sections=sections)
+    text = read_toml("learn.toml")
+    sections = [_section(section, lesson) for section in text["section"]]
+    return render("learn.html#lesson", lead=text["lead"], sections=sections)
 
 
 def picture(name: str, lesson: Lesson | None = None) -> Markup:

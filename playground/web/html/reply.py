@@ -240,7 +240,7 @@ def chatbot_messages(
 ) -> list[dict[str, Any]]:
     """The messages as gr.Chatbot takes them: questions as typed, thoughts folded.
 
-    growing: the reply being written. opening: what it waits for before it begins, told in its place. pair: what
+    growing: the reply being written. opening: what it waits for before it begins, shown in its place. pair: what
     another level answered; both answers are then the last two messages, which chat.css puts side by side. ends: how
     whole replies ended, by their index among the messages: each keeps its figures below it.
     """

@@ -148,7 +148,7 @@ class _Gauges(Collector):
         yield _gauge("build_info", "The version that runs.", "version", {__version__: 1})
 
     def _devices(self) -> Iterator[Metric]:
-        """Layers of loaded models on each device, and the memory of each GPU as it was read last: nobody is asked."""
+        """Layers of loaded models on each device, and the memory of each GPU as it was read last."""
         devices = [device for device in self._services.devices.known.all if device.is_gpu or device.kind == "CPU"]
         plans = [model.plan for model in self._services.pool.loaded_models() if model.state == "ready" and model.plan]
         layers = GaugeMetricFamily(

@@ -133,7 +133,7 @@ def _draw_phase(tab: CompareTab, update: CompareUpdate) -> Updates:
 
 
 def draw_link(tab: CompareTab, tabs: gr.Tabs, setup: LinkedSetup, *, is_own: bool = False) -> Updates:
-    """What a link sets on a new page, with a message for what it asked for in vain.
+    """What a link sets on a new page, with a message for what of it is not here.
 
     is_own: it is the address that the page wrote itself, before a reload. What was open and typed comes back otherwise.
     """

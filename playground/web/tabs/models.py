@@ -174,7 +174,7 @@ def draw_makeable(tab: ModelsTab, service: ModelsService, model: object, level: 
 
 
 def draw_change(tab: ModelsTab, service: ModelsService, message: str = "") -> Updates:
-    """What is on this disk after a change, which the other tabs hear of."""
+    """What is on this disk after a change, which redraws the pickers of the other tabs."""
     return draw_installed(tab, service, message) | {tab.models_changed: change_stamp()}
 
 

@@ -62,18 +62,18 @@ def level_choices(levels: Sequence[LevelChoice]) -> list[tuple[str, str]]:
     ]
 
 
-def estimate(told: RunEstimate) -> Markup:
+def estimate(run: RunEstimate) -> Markup:
     """What a run will take, in figures, before it begins."""
     facts = [
-        ("Measurements", f"{told.items:,}"),
-        ("Time", about(told.seconds) if told.seconds else "known once a speed was measured here"),
-        ("Memory at most", UNKNOWN if told.memory_bytes is None else f"about {gigabytes(told.memory_bytes)}"),
+        ("Measurements", f"{run.items:,}"),
+        ("Time", about(run.seconds) if run.seconds else "known once a speed was measured here"),
+        ("Memory at most", UNKNOWN if run.memory_bytes is None else f"about {gigabytes(run.memory_bytes)}"),
     ]
-    if told.disk_bytes:
-        short = ", in the shorter form: the disk has no room for all of it" if told.is_short_of_disk else ""
-        facts.append(("Disk while it runs", f"up to {gigabytes(told.disk_bytes)}{short}"))
-    if told.to_make:
-        facts.append(("Made first and kept", f"{', '.join(told.to_make)} ({gigabytes(told.made_bytes)})"))
+    if run.disk_bytes:
+        short = ", in the shorter form: the disk has no room for all of it" if run.is_short_of_disk else ""
+        facts.append(("Disk while it runs", f"up to {gigabytes(run.disk_bytes)}{short}"))
+    if run.to_make:
+        facts.append(("Made first and kept", f"{', '.join(run.to_make)} ({gigabytes(run.made_bytes)})"))
     return render("measure.html#estimate", facts=facts)
 
 

@@ -57,7 +57,7 @@ def build_answers_part() -> AnswersPart:
 
 
 def draw_answers(part: AnswersPart, grids: AnswerGrids, model: object, drawn: object = None) -> Updates:
-    """The grid of a model; {} where the page shows it already. An unreadable store is told by the table above."""
+    """The grid of a model; {} where the page shows it already. The table above reports an unreadable store."""
     try:
         grid = grids.grid(str(model or ""))
     except PlaygroundError:
