@@ -19,6 +19,7 @@ from playground.chat.conversation import Conversation, stream_reply
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
 from playground.models.model_file import ModelFile
+from playground.steps import Steps
 
 ROUNDS = 4
 TOKENS = 96
@@ -39,14 +40,9 @@ def compare_seconds(opened: Services, files: list[ModelFile], mode: Mode) -> tup
 def single_chats_seconds(opened: Services, files: list[ModelFile]) -> float:
     started = time.perf_counter()
     for file in files:
-        loading = opened.pool.lease_model(file.path, CONTEXT)
-        try:
-            while True:
-                next(loading)
-        except StopIteration as end:
-            with end.value as lease:
-                for _ in stream_reply(lease.engine, QUESTION, GREEDY, TOKENS, reproducible=True, alternatives=5):
-                    pass
+        with Steps(opened.pool.lease_model(file.path, CONTEXT)).finish() as lease:
+            for _ in stream_reply(lease.engine, QUESTION, GREEDY, TOKENS, reproducible=True, alternatives=5):
+                pass
     return time.perf_counter() - started
 
 

@@ -27,6 +27,7 @@ from playground.engine.protocol import BriefScores, Scored
 from playground.llama.params import ContextParameters
 from playground.measure.text_fidelity import ReferenceReading, TokenFigures, fidelity_figures
 from playground.measure.texts import MeasuredText, six_texts
+from playground.steps import Steps
 from tests.support.ended_with_parent import ended_with_parent
 
 TOKENS = 4096
@@ -85,14 +86,7 @@ def own_passes(opened: Services, reference: Path, level: Path, text: str, folder
     started = time.perf_counter()
     with ReferenceReading(opened.pool, texts_of(text), folder) as reading:
         for number, path in enumerate((reference, level)):
-            loading = opened.pool.lease_model(path, SMALL)
-            while True:
-                try:
-                    next(loading)
-                except StopIteration as end:
-                    lease = end.value
-                    break
-            with lease:
+            with Steps(opened.pool.lease_model(path, SMALL)).finish() as lease:
                 for _ in reading.read_level(lease) if number else reading.read_reference(lease):
                     pass
             opened.pool.unload_idle_models()

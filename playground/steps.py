@@ -26,6 +26,12 @@ class Steps(Generic[S, R]):
     def __iter__(self) -> Iterator[S]:
         self.result = yield from self._work
 
+    def finish(self) -> R:
+        """The result, after all steps."""
+        for _ in self:
+            pass
+        return self.result
+
     def __enter__(self) -> Steps[S, R]:
         return self
 

@@ -36,10 +36,7 @@ def lease_server_model(servers: ServerRegistry, reference: str) -> RemoteLease:
     model = servers.find_model(reference)
     if model is None:
         raise no_such_model(reference)
-    with Steps(servers.lease_model(model)) as leasing:
-        for _ in leasing:
-            pass
-        return leasing.result
+    return Steps(servers.lease_model(model)).finish()
 
 
 def server_speed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from huggingface_hub import constants
 from playground.app.messages import CLEAR, Notice
 from playground.app.models import InstalledModels, ModelsService
 from playground.app.services import Services
-from playground.engine.interface import Lease
-from playground.engine.local.load_queue import LoadStatus
 from playground.errors import ModelNotFound, PlaygroundError, RequestRefused
 from playground.limits.limits import Limits
 from playground.limits.runs import Runs
@@ -21,6 +18,7 @@ from playground.llama.params import ContextParameters
 from playground.models.hub.download_queue import Download
 from playground.models.hub.repository import HubLevel
 from playground.settings import load_settings
+from playground.steps import Steps
 from tests.app.conftest import FOX
 from tests.support.gguf_bytes import small_model, split_model
 from tests.support.hub_stand_in import HubStandIn
@@ -57,15 +55,6 @@ def arrived(tmp_path: Path, name: str, content: bytes) -> str:
 
 def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
-
-
-def lease_of(loading: Generator[LoadStatus, None, Lease]) -> Lease:
-    while True:
-        try:
-            next(loading)
-        except StopIteration as end:
-            lease: Lease = end.value
-            return lease
 
 
 def never() -> bool:
@@ -138,7 +127,7 @@ def test_a_model_was_last_used_when_it_was_loaded_and_never_before(
     service: ModelsService, services: Services, starter: Path
 ) -> None:
     assert service.installed_models.view().rows[0].last_used is None
-    leased = lease_of(services.pool.lease_model(starter, ContextParameters(512, slots=1)))
+    leased = Steps(services.pool.lease_model(starter, ContextParameters(512, slots=1))).finish()
     leased.release()
     assert service.installed_models.view().rows[0].last_used
     with Services(services.settings) as again:

@@ -24,6 +24,7 @@ from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY, Sampling
 from playground.models.model_file import ModelFile
 from playground.quantize.quantize import quantize_file
+from playground.steps import Steps
 
 CONTEXT = ContextParameters(1024, slots=2)
 QUESTION = Conversation().with_question("What is 2+2?")
@@ -140,14 +141,8 @@ def test_another_visitors_chat_on_the_same_engine_changes_nothing(
     pool: ModelPool, planner: Planner, panes: list[Pane]
 ) -> None:
     before = results_of(updates_of(pool, planner, panes))
-    opening = pool.lease_model(file_of(panes[0]).path, CONTEXT)
-    while True:
-        try:
-            next(opening)
-        except StopIteration as end:
-            lease = end.value
-            break
-    with lease, lease.engine.start_reply("<|im_start|>user\nTell me a story", GREEDY, 40) as chat:
+    opening = Steps(pool.lease_model(file_of(panes[0]).path, CONTEXT))
+    with opening.finish() as lease, lease.engine.start_reply("<|im_start|>user\nTell me a story", GREEDY, 40) as chat:
         beside = results_of(updates_of(pool, planner, panes))
         assert len(list(chat)) > 1
     assert texts_of(beside) == texts_of(before)

@@ -27,6 +27,7 @@ from playground.measure.fidelity import (
     score_answer,
 )
 from playground.quantize.quantize import quantize_file
+from playground.steps import Steps
 
 TEXT = (
     "Rivers carry more than water. In a dry summer this one brings down about forty kilograms of sand each second; in "
@@ -143,14 +144,8 @@ def test_closing_it_midway_leaves_no_file_and_an_engine_that_answers(
             break
     news.close()
     assert not (tmp_path / "scores").exists()
-    opening = pool.lease_model(starter, CONTEXT)
-    while True:
-        try:
-            next(opening)
-        except StopIteration as end:
-            with end.value as lease:
-                assert isinstance(list(lease.engine.start_reply("One, two,", GREEDY, 2))[-1], Finished)
-            return
+    with Steps(pool.lease_model(starter, CONTEXT)).finish() as lease:
+        assert isinstance(list(lease.engine.start_reply("One, two,", GREEDY, 2))[-1], Finished)
 
 
 def test_an_error_leaves_no_file_either(pool: ModelPool, starter: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from playground.llama.kernel_speed import measure_kernels
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
 from playground.measure.forecast import Forecast, SpeedForecaster
+from playground.steps import Steps
 
 GB = 10**9
 SPEEDS = {TensorType.Q4_K: 40.0 * GB, TensorType.Q8_0: 40.0 * GB, TensorType.Q2_0: 1.0 * GB}
@@ -140,14 +141,7 @@ def test_a_reply_that_was_alone_is_reported_and_others_are_not(starter: Path) ->
     cores = CpuShares(1)
     with Planner() as planner:
         pool = ModelPool(cores, planner, lambda: 4 << 30, on_reply=lambda _, timings: reported.append(timings.threads))
-        loading = pool.lease_model(starter, ContextParameters(1024, slots=2))
-        while True:
-            try:
-                next(loading)
-            except StopIteration as end:
-                lease = end.value
-                break
-        with lease:
+        with Steps(pool.lease_model(starter, ContextParameters(1024, slots=2))).finish() as lease:
             alone = list(lease.engine.start_reply("Once", GREEDY, max_tokens=4))
             both = [lease.engine.start_reply(prompt, GREEDY, max_tokens=24) for prompt in ("One", "Two")]
             ends = [event for stream in both for event in stream if isinstance(event, Finished)]

@@ -29,6 +29,7 @@ from playground.measure.run import MeasurementRun, RunProgress, why_it_waits
 from playground.measure.store import MeasurementStore
 from playground.servers import read_server
 from playground.settings import load_settings
+from playground.steps import Steps
 from tests.measure.test_measurement_store import measured
 from tests.support.server_stand_in import KEY, ServerStandIn
 
@@ -170,15 +171,9 @@ def test_a_killed_process_fails_its_item_alone_and_the_run_can_go_on(
 def test_a_speed_waits_until_nothing_else_writes(services: Services, store: MeasurementStore) -> None:
     plan = plan_for(services, "speed", levels=("Q4_1",))
     context = MeasurementRun._context(plan, plan.items()[0])
-    loading = services.pool.lease_model(services.library.find_file("starter").path, context)
-    while True:
-        try:
-            next(loading)
-        except StopIteration as end:
-            lease = end.value
-            break
+    loading = Steps(services.pool.lease_model(services.library.find_file("starter").path, context))
     with (
-        lease,
+        loading.finish() as lease,
         lease.engine.start_reply("A long story. ", GREEDY, 2000) as reply,
     ):
         next(reply)

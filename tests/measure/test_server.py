@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from playground.measure.plan import MeasurementPlan
 from playground.measure.results import What, result_rows
 from playground.measure.server import server_speed
 from playground.servers import read_server
+from playground.steps import Steps
 from playground.web.html.measure.results import table
 from tests.measure.test_measurement_store import measured
 from tests.support.scripted_engine import TIMINGS
@@ -37,16 +38,8 @@ def engine(stand_in: ServerStandIn, model: str) -> RemoteEngine:
     return RemoteEngine(ServerClient(read_server("box", stand_in.url, KEY), 30), RemoteModel("box", model))
 
 
-def result_of(work: Generator[Any, None, Any]) -> Any:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-
-
 def suite(engine: RemoteEngine, what: What) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    figures, details = result_of(run_suite(what, engine, 1, "Measuring", 20))
+    figures, details = Steps(run_suite(what, engine, 1, "Measuring", 20)).finish()
     return figures, details
 
 
@@ -91,7 +84,7 @@ class _Paced:
 
 
 def speeds_of(*timings: Timings) -> dict[str, Any]:
-    found: dict[str, Any] = result_of(server_speed(cast(RemoteEngine, _Paced(*timings)), 64, 16, 2, "Measuring"))
+    found: dict[str, Any] = Steps(server_speed(cast(RemoteEngine, _Paced(*timings)), 64, 16, 2, "Measuring")).finish()
     return found
 
 

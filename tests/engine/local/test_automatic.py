@@ -20,6 +20,7 @@ from playground.fit.verdict import judge
 from playground.llama.devices import DeviceReader, read_devices
 from playground.llama.params import ALL_LAYERS, ContextParameters, DeviceChoice
 from playground.llama.sampling_extras import GREEDY
+from playground.steps import Steps
 from tests.conftest import GPU, ONLY_ON_STAND_INS, Gpus
 
 RAM = 8 << 30
@@ -85,13 +86,7 @@ def test_two_devices_share_the_layers_by_their_free_memory(gpus: Gpus, starter: 
 
 
 def lease(pool: ModelPool, path: Path, choice: DeviceChoice) -> ModelLease:
-    loading = pool.lease_model(path, ContextParameters(512, device=choice))
-    while True:
-        try:
-            next(loading)
-        except StopIteration as end:
-            leased: ModelLease = end.value
-            return leased
+    return Steps(pool.lease_model(path, ContextParameters(512, device=choice))).finish()
 
 
 @contextmanager

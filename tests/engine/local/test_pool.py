@@ -29,6 +29,7 @@ from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
 from playground.machine.memory import read_process_memory
+from playground.steps import Steps
 
 SMALL = ContextParameters(512, slots=1)
 OTHER = ContextParameters(768, slots=1)
@@ -81,12 +82,7 @@ def _command_line(process: psutil.Process) -> list[str]:
 
 def finish(opening: Loading) -> ModelLease:
     """The lease at the end of a load."""
-    while True:
-        try:
-            next(opening)
-        except StopIteration as end:
-            lease: ModelLease = end.value
-            return lease
+    return Steps(opening).finish()
 
 
 def started(opening: Loading) -> psutil.Process:

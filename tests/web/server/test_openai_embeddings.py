@@ -28,6 +28,7 @@ from playground.engine.protocol import Embed, Embedded, EmbeddingEnded, Event
 from playground.events import LineFormatter
 from playground.llama.model import Aborted
 from playground.settings import load_settings
+from playground.steps import Steps
 from playground.web.server.openai.routes import openai_routes
 from tests.support.embedding_model import write_embedding_model
 from tests.support.log_lines import Log, written
@@ -141,13 +142,8 @@ async def ask_and_leave(app: Starlette, body: bytes, has_begun: Callable[[], boo
 def process_of(pool: ModelPool) -> int:
     """Of the only model that is loaded."""
     (loaded,) = pool.loaded_models()
-    leasing = pool.lease_model(loaded.key.path, loaded.key.context)
-    while True:
-        try:
-            next(leasing)
-        except StopIteration as end:
-            with end.value as lease:
-                return int(lease.engine.pid)
+    with Steps(pool.lease_model(loaded.key.path, loaded.key.context)).finish() as lease:
+        return lease.engine.pid
 
 
 async def until(is_so: Callable[[], bool]) -> None:
