@@ -1,1 +1,1 @@
-"""Conversations with a model, and side by side."""
+"""Conversations: prompts by chat templates, replies with thoughts and calls of tools, models side by side."""

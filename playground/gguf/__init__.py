@@ -1,1 +1,1 @@
-"""What a model file says of itself; pure."""
+"""What a model file says about itself, read without its weights."""

@@ -1,1 +1,1 @@
-"""The one door to llama.cpp."""
+"""The only place that imports llama.cpp: models, sampling, devices, quantization, its log."""

@@ -1,1 +1,1 @@
-"""What this computer has."""
+"""What this computer has, with every limit on it; and child processes, files, ports."""

@@ -1,1 +1,1 @@
-"""Measures what quantization costs."""
+"""Measures what quantization costs: fidelity, speed, abilities, votes; keeps and compares the results."""

@@ -1,1 +1,1 @@
-"""Where model files come from."""
+"""Model files: on this disk, in the catalogue, on the Hugging Face Hub."""

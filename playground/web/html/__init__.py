@@ -1,1 +1,1 @@
-"""Records to markup for the page."""
+"""Draws records as markup, with the autoescaped templates of assets/templates/."""

@@ -1,1 +1,1 @@
-"""Draws what only the chat shows beside its messages."""
+"""Draws skills, and Markdown whose words carry marks."""
