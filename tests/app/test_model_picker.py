@@ -35,14 +35,26 @@ NAME = "SmolLM2-135M-Instruct"
 STARTER = ModelChoice(NAME, "Q4_1", 2048)
 
 
+@pytest.fixture(scope="module")
+def services(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """For tests that leave the models as they are."""
+    with Services(load_settings(data_dir=tmp_path_factory.mktemp("data"))) as services:
+        yield services
+
+
 @pytest.fixture
-def services(starter: Path, tmp_path: Path) -> Iterator[Services]:
+def own_services(starter: Path, tmp_path: Path) -> Iterator[Services]:
+    """For a test that adds models."""
     with Services(load_settings(data_dir=tmp_path / "data")) as services:
         yield services
 
 
 @pytest.fixture
 def picker(services: Services) -> ModelPickerService:
+    return picker_over(services)
+
+
+def picker_over(services: Services) -> ModelPickerService:
     return ModelPickerService(
         services.library, services.planner, services.pool.budget_for, 4, services.quantization_jobs
     )
@@ -86,21 +98,23 @@ def test_a_drawing_asks_once_how_much_memory_is_free_and_a_dial_never(services: 
     assert len(asked) == 1
 
 
-def test_the_largest_comfortable_model_comes_before_the_starter(services: Services, starter: Path) -> None:
+def test_the_largest_comfortable_model_comes_before_the_starter(own_services: Services, starter: Path) -> None:
     """Three copies of the starter: one that is comfortable, one slower than reading, and one too large to be."""
 
     def speeds(threads: int, types: Sequence[TensorType]) -> dict[TensorType, float]:
         return dict.fromkeys(types, 5e10)
 
-    forecaster = SpeedForecaster(services.settings.data_dir / "speeds.json", 2, speeds)
-    folder = services.library.dropped_folder
+    forecaster = SpeedForecaster(own_services.settings.data_dir / "speeds.json", 2, speeds)
+    folder = own_services.library.dropped_folder
     folder.mkdir(parents=True)
     for name, extra in (("Good-1B-Q4_1", 0), ("Slow-2B-Q4_1", 1 << 20), ("Large-3B-Q4_1", 1 << 40)):
         with (folder / f"{name}.gguf").open("wb") as copy:
             copy.write(starter.read_bytes())
             copy.truncate(copy.tell() + extra)
     forecaster.record_reply(folder / "Slow-2B-Q4_1.gguf", "CPU", 2, 64, 100, 3.0)
-    picker = ModelPickerService(services.library, services.planner, services.pool.budget_for, 4, forecaster=forecaster)
+    picker = ModelPickerService(
+        own_services.library, own_services.planner, own_services.pool.budget_for, 4, forecaster=forecaster
+    )
     last = list(picker.views(ModelChoice()))[-1]
     assert last.choice.model == "Good-1B"
     assert last.levels[0].forecast is not None
@@ -126,13 +140,13 @@ def test_where_the_gpu_is_short_the_reason_names_a_level_that_would_fit_whole(gp
     )
 
 
-def test_the_experts_of_so_many_layers_are_in_ram_as_chosen(gpus: Gpus, services: Services) -> None:
+def test_the_experts_of_so_many_layers_are_in_ram_as_chosen(gpus: Gpus, own_services: Services) -> None:
     blueprint = next(model.blueprint for model in load_catalog() if model.keeps_mxfp4)
-    services.library.dropped_folder.mkdir(parents=True)
-    write_stand_in(services.library.dropped_folder / "Fox-20B-MXFP4.gguf", blueprint, blueprint.tensors)
+    own_services.library.dropped_folder.mkdir(parents=True)
+    write_stand_in(own_services.library.dropped_folder / "Fox-20B-MXFP4.gguf", blueprint, blueprint.tensors)
     gpus(12 * 1024, 8 * 1024)
     budget = Budget.of(64 << 30, read_devices())
-    picker = ModelPickerService(services.library, services.planner, lambda path: budget, 4)
+    picker = ModelPickerService(own_services.library, own_services.planner, lambda path: budget, 4)
     on_second = ModelChoice("Fox-20B", device=DeviceChoice("rpc1", experts_in_ram=20))
     views = list(picker.views(on_second))
     assert views[0].has_experts is None and views[-1].has_experts
@@ -167,9 +181,10 @@ def test_a_level_without_a_fast_kernel_here_is_marked(picker: ModelPickerService
     assert not any("slower" in note or "Slow" in note for note in row_of(last, "Q4_0").notes)
 
 
-def test_experts_that_stay_mxfp4_are_told_at_every_other_level(picker: ModelPickerService, services: Services) -> None:
+def test_experts_that_stay_mxfp4_are_told_at_every_other_level(own_services: Services) -> None:
+    picker = picker_over(own_services)
     blueprint = next(model.blueprint for model in load_catalog() if model.keeps_mxfp4)
-    folder = services.library.dropped_folder
+    folder = own_services.library.dropped_folder
     folder.mkdir(parents=True)
     for level in ("Q8_0", "MXFP4"):
         write_stand_in(folder / f"Fox-20B-{level}.gguf", blueprint, blueprint.tensors)
@@ -180,12 +195,13 @@ def test_experts_that_stay_mxfp4_are_told_at_every_other_level(picker: ModelPick
 
 @pytest.mark.parametrize("length", [0, 2**31, 2**32 - 1])
 def test_an_impossible_context_is_a_row_with_a_sentence_beside_the_others(
-    services: Services, picker: ModelPickerService, starter: Path, length: int
+    own_services: Services, starter: Path, length: int
 ) -> None:
+    picker = picker_over(own_services)
     key = b"llama.context_length"
     content = starter.read_bytes()
     at = content.index(key) + len(key) + 4  # after the type of the value
-    odd = services.library.path_for_level(NAME, "Q5_0")
+    odd = own_services.library.path_for_level(NAME, "Q5_0")
     odd.parent.mkdir(parents=True)
     odd.write_bytes(content[:at] + length.to_bytes(4, "little") + content[at + 4 :])
     chosen = list(picker.views(ModelChoice(NAME, "Q5_0")))[-1]
@@ -251,7 +267,8 @@ def test_levels_that_can_be_made_are_listed_with_exact_size_and_bits(picker: Mod
     assert "Made from the Q4_1 file" in low.notes[0]
 
 
-def test_a_level_that_can_be_made_is_planned_as_it_will_be(picker: ModelPickerService) -> None:
+def test_a_level_that_can_be_made_is_planned_as_it_will_be(own_services: Services) -> None:
+    picker = picker_over(own_services)
     planned = list(picker.views(ModelChoice(NAME, "Q2_0", 4096)))[-1]
     assert planned.to_make and planned.to_make.size == row_of(planned, "Q2_0").size
     updates = list(picker.make_level(planned.choice))
@@ -271,9 +288,8 @@ def test_a_stopped_quantization_says_so_and_can_be_started_again(picker: ModelPi
     assert "Q8_0" in [row.name for row in list(picker.views(ModelChoice()))[-1].makeable]
 
 
-def test_a_level_that_is_made_while_the_picker_is_drawn_counts_as_here(
-    picker: ModelPickerService,
-) -> None:
+def test_a_level_that_is_made_while_the_picker_is_drawn_counts_as_here(own_services: Services) -> None:
+    picker = picker_over(own_services)
     wanted = ModelChoice(NAME, "Q2_0")
     views = picker.views(wanted)
     assert next(views).to_make
