@@ -1,7 +1,7 @@
 # From nothing but Python 3.10+ and a package registry; where there is no prebuilt llama.cpp, a C++ compiler as well:
 #   make run         install into .venv and open the playground
 #   make test        install what the tests need; lint, check types, run every test
-#   make test-fast   the tests that need neither a model, a playground nor a browser: a minute on 2 cores
+#   make test-fast   the tests that need neither a model, a playground nor a browser: some minutes on 2 cores
 #   make lint        what `make test` checks before the tests
 #   make fix         format, and write the files that are generated
 #   make space-check prove what can be proven of a Hugging Face Space without one
