@@ -65,14 +65,14 @@ class Services:
         self.pool = ModelPool(
             cores,
             self.planner,
-            lambda: self.memory().usable,
-            settings.idle_seconds,
-            settings.turn_seconds,
-            self.last_used.record_load,
-            RENDERER.start_in_background,  # so that the first prompt need not wait for its process
-            self.devices,
-            self._record_speed,
-            GpuMargin(settings.gpu_margin_bytes, settings.gpu_margin_share),
+            usable_bytes=lambda: self.memory().usable,
+            idle_seconds=settings.idle_seconds,
+            turn_seconds=settings.turn_seconds,
+            on_loaded=self.last_used.record_load,
+            on_load_started=RENDERER.start_in_background,  # so that the first prompt need not wait for its process
+            devices=self.devices,
+            on_reply=self._record_speed,
+            gpu_margin=GpuMargin(settings.gpu_margin_bytes, settings.gpu_margin_share),
         )
         self._resources.callback(RENDERER.close)
         self._resources.callback(self.pool.close)
@@ -94,11 +94,11 @@ class Services:
         tokens = timings.generated_tokens or 0
         self.forecaster.record_reply(
             engine.path,
-            engine.context.placement.name,
-            timings.threads,
-            tokens,
-            (timings.prompt_tokens or 0) + tokens,
-            timings.generation_speed,
+            device=engine.context.placement.name,
+            threads=timings.threads,
+            tokens=tokens,
+            context_used=(timings.prompt_tokens or 0) + tokens,
+            tokens_per_second=timings.generation_speed,
         )
 
     @cached_property

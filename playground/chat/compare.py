@@ -59,14 +59,14 @@ def compare(
     reports. Closing the generator stops all panes and leaves the engines ready. visitor: who asked, for the log.
     """
     runner = _PaneRunner(
-        pool,
-        planner,
-        remotes or ServerRegistry(),
-        panes,
-        seeded(sampling),
-        max_tokens,
-        interval_seconds,
-        visitor,
+        pool=pool,
+        planner=planner,
+        remotes=remotes or ServerRegistry(),
+        panes=panes,
+        sampling=seeded(sampling),
+        max_tokens=max_tokens,
+        interval_seconds=interval_seconds,
+        visitor=visitor,
     )
     all_panes = range(len(panes))
     return runner.run_in_turn(all_panes) if mode == "in turn" else runner.run_at_once(all_panes)

@@ -260,16 +260,16 @@ def _followed(asked: _Asked, log: ReplyLog, interval_seconds: float | None) -> G
             log.answer = so_far.answer
             log.tool_calls, log.malformed_calls = len(so_far.calls), len(so_far.malformed)
             yield ReplyUpdate(
-                so_far.thinking,
-                so_far.answer,
-                tuple(events),
-                asked.left_out,
-                asked.prompt_tokens,
-                asked.context_size,
-                asked.template_note,
-                where,
-                so_far.calls,
-                so_far.malformed,
+                thinking=so_far.thinking,
+                answer=so_far.answer,
+                events=tuple(events),
+                left_out=asked.left_out,
+                prompt_tokens=asked.prompt_tokens,
+                context_size=asked.context_size,
+                template_note=asked.template_note,
+                where=where,
+                calls=so_far.calls,
+                malformed=so_far.malformed,
             )
     finally:
         stream.close()
@@ -310,9 +310,17 @@ def _ask_here(
     limit = settings.thinking.limit(opener, pairs)
     extras = SamplingExtras(thinking=limit) if limit else NO_EXTRAS
     stream = engine.start_reply(
-        text, sampling, settings.max_tokens, template.stop_strings, settings.reproducible, settings.alternatives,
-        settings.chat, literal, extras, written=written.tokens if written else (),
-    )  # fmt: skip
+        text,
+        sampling,
+        settings.max_tokens,
+        stop=template.stop_strings,
+        reproducible=settings.reproducible,
+        alternatives=settings.alternatives,
+        chat=settings.chat,
+        literal=literal,
+        extras=extras,
+        written=written.tokens if written else (),
+    )
     note = template.note_for(has_system=bool(conversation.system.strip()))
     if settings.tools and not offered:
         note = f"{note} {_NO_TOOLS_NOTE}".strip()

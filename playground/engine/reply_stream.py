@@ -113,9 +113,18 @@ class ReplyStarter(ABC):
         written: Sequence[int] = (),
     ) -> ReplyStream:
         """Start a reply, whose events come through the stream. The parameters are those of protocol.Generate."""
-        number, spans = self._next_request(), tuple(literal)
         command = Generate(
-            number, prompt, sampling, max_tokens, stop, reproducible, alternatives, chat, spans, extras, tuple(written)
+            self._next_request(),
+            prompt,
+            sampling,
+            max_tokens,
+            stop,
+            reproducible=reproducible,
+            alternatives=alternatives,
+            chat=chat,
+            literal=tuple(literal),
+            extras=extras,
+            written=tuple(written),
         )
         return self._begin_reply(command)
 

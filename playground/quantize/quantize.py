@@ -283,16 +283,16 @@ def _plan(process: QuantizerProcess, model: _Source, level: str, uses_imatrix: b
     if answer["needs_imatrix"] and not uses_imatrix:
         return _plan(process, model, level, uses_imatrix=True)
     return QuantizedSize(
-        _makeable_level(level).name,
-        answer["size"],
-        answer["weights"],
-        answer["bits_per_weight"],
-        TensorType[answer["main_type"].upper()],
-        answer["tensors"],
-        _fallbacks(answer),
-        model.origin,
-        uses_imatrix,
-        bool(model.mxfp4),
+        level=_makeable_level(level).name,
+        size=answer["size"],
+        weight_bytes=answer["weights"],
+        bits_per_weight=answer["bits_per_weight"],
+        main_type=TensorType[answer["main_type"].upper()],
+        tensor_count=answer["tensors"],
+        fallbacks=_fallbacks(answer),
+        requantized_from=model.origin,
+        uses_imatrix=uses_imatrix,
+        keeps_mxfp4=bool(model.mxfp4),
     )
 
 

@@ -83,10 +83,16 @@ class TabServices:
     def over(cls, services: Services, programs: ProgramService) -> TabServices:
         settings = services.settings
         picker = ModelPickerService(
-            services.library, services.planner, services.pool.budget_for, settings.slots,
-            services.quantization_jobs if settings.allow_quantize else None, services.runs,
-            Servers(services.remotes, may_add=settings.may_add_remotes), services.zerogpu, services.forecaster,
-        )  # fmt: skip
+            services.library,
+            services.planner,
+            services.pool.budget_for,
+            settings.slots,
+            quantization_jobs=services.quantization_jobs if settings.allow_quantize else None,
+            runs=services.runs,
+            servers=Servers(services.remotes, may_add=settings.may_add_remotes),
+            zerogpu=services.zerogpu,
+            forecaster=services.forecaster,
+        )
         loaded_models = LoadedModels(services.pool, services.planner, picker)
         tools = ToolRunner(services.tool_servers)
         models = ModelsService(services)
@@ -178,7 +184,18 @@ def _lay_out(services: Services, work: TabServices) -> PageParts:
         with gr.Tab("Learn", id="learn") as learn_tab:
             learn = build_learn_tab()
     return PageParts(
-        head, tabs, compare_tab, compare, skill_grid, chat_tab, chat, measure, fit, models, learn_tab, learn
+        head=head,
+        tabs=tabs,
+        compare_tab=compare_tab,
+        compare=compare,
+        skill_grid=skill_grid,
+        chat_tab=chat_tab,
+        chat=chat,
+        measure=measure,
+        fit=fit,
+        models=models,
+        learn_tab=learn_tab,
+        learn=learn,
     )
 
 

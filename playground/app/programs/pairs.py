@@ -64,9 +64,16 @@ class AgentAnswer:
         if self.finished is None:
             return None
         return PaneResult(
-            Conversation(), self.finished, None, self.finished.memory, tuple(self.tokens), sampling, "in turn", 0,
-            self.vocabulary_size,
-        )  # fmt: skip
+            conversation=Conversation(),
+            finished=self.finished,
+            plan=None,
+            measured=self.finished.memory,
+            tokens=tuple(self.tokens),
+            sampling=sampling,
+            mode="in turn",
+            left_out=0,
+            vocabulary_size=self.vocabulary_size,
+        )
 
 
 @dataclass

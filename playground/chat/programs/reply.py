@@ -165,12 +165,11 @@ def stream_program_reply(
             rendered.text,
             request.sampling,
             request.max_tokens,
-            prepared.stop,
-            request.reproducible,
-            request.alternatives,
-            "",
-            rendered.literal,
-            prepared.extras,
+            stop=prepared.stop,
+            reproducible=request.reproducible,
+            alternatives=request.alternatives,
+            literal=rendered.literal,
+            extras=prepared.extras,
         )
         yield from _followed(stream, prepared.reading, log, interval_seconds)
 

@@ -369,11 +369,11 @@ class ModelPool:
         events.model_loaded(
             path.name,
             context.context_size,
-            engine.loaded.seconds,
-            plan.total,
-            context.placement.name,
-            sum(device.layers for device in devices) or None,
-            " + ".join(dict.fromkeys(device.backend for device in devices)) or None,
+            seconds=engine.loaded.seconds,
+            plan_bytes=plan.total,
+            device=context.placement.name,
+            gpu_layers=sum(device.layers for device in devices) or None,
+            backend=" + ".join(dict.fromkeys(device.backend for device in devices)) or None,
         )
         self._on_loaded(path)
         self._expire_free_memory()

@@ -276,7 +276,17 @@ class _DownloadJob:
         note = transfer.note if self.state == "running" else self.note
         speed = self.meter.speed(transfer.bytes_received) if state == "downloading" else None
         left = (total - done) / speed if speed else None
-        return Download(self.level.key, self.level, state, done, total, speed, left, note, self._path)
+        return Download(
+            self.level.key,
+            self.level,
+            state,
+            bytes_done=done,
+            bytes_total=total,
+            speed=speed,
+            seconds_left=left,
+            note=note,
+            path=self._path,
+        )
 
 
 class _SpeedMeter:
