@@ -7,7 +7,7 @@ dictionaries: Gradio reads an endpoint's fields from them, and the playground's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from playground.chat.comparison import Pane, PaneResult
 from playground.chat.first_difference import FirstDifference
@@ -25,7 +25,7 @@ from playground.machine.memory import MachineMemory
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
 
-USUAL_CONTEXT = 4096  # tokens, or the most that the model was trained for: if no other is chosen
+USUAL_CONTEXT: Final = 4096  # tokens, or the most that the model was trained for: if no other is chosen
 
 
 class DeviceRecord(TypedDict):

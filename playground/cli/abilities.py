@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import AbstractContextManager
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from playground.cli.arguments import add_device_arguments, chosen_device, lease_file, repeats
@@ -48,18 +49,19 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.measure.results import ABILITIES
 
     context = ContextParameters(CONTEXT_TOKENS, slots=1, device=chosen_device(arguments))
+    suites = arguments.suite or ABILITIES
     rows: list[dict[str, Any]] = []
     with Services(settings) as services, ProgressLine() as line:
-        for model in arguments.models:
-            with _leased(services, model, context) as lease:
-                for suite in arguments.suite or ABILITIES:
-                    with Steps(run_suite(suite, lease.engine, arguments.tasks, f"{model} {suite}")) as work:
-                        for step, _, _ in work:
-                            line.show(step)
-                        figures, details = work.result
-                    interval = [figures.pop("interval_low"), figures.pop("interval_high")]
-                    row = {"model": model, "suite": suite, **figures, "interval": interval, "details": details}
-                    rows.append(row)
+        for model, suite in product(arguments.models, suites):
+            with (
+                _leased(services, model, context) as lease,
+                Steps(run_suite(suite, lease.engine, arguments.tasks, f"{model} {suite}")) as work,
+            ):
+                for step, _, _ in work:
+                    line.show(step)
+                figures, details = work.result
+            interval = [figures.pop("interval_low"), figures.pop("interval_high")]
+            rows.append({"model": model, "suite": suite, **figures, "interval": interval, "details": details})
     table = [["MODEL", "SUITE", "PASSED", "SHARE", "95 % INTERVAL"]]
     table += [
         [

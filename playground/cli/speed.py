@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from playground.cli.output import ProgressLine, Report, format_table
 from playground.settings import Settings
 
 if TYPE_CHECKING:
+    from playground.app.services import Services
     from playground.cli.arguments import Commands
-    from playground.measure.speed import SpeedResult
+    from playground.measure.speed import SpeedResult, SpeedTest
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
@@ -41,8 +42,14 @@ def thread_counts(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.services import Services
-    from playground.llama.params import ContextParameters
-    from playground.measure.speed import SpeedTest, measure_speed
+
+    with Services(settings) as services, ProgressLine() as line:
+        rows = [row for model in arguments.models for row in _measured(model, arguments, services, line)]
+    return _report(rows, several_threads=len(arguments.threads or ()) > 1)
+
+
+def _tests(arguments: argparse.Namespace) -> list[SpeedTest]:
+    from playground.measure.speed import SpeedTest
 
     tests = []
     for depth in arguments.depth:
@@ -52,23 +59,26 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         ]
         if arguments.concurrent > 1 and not depth:
             tests.append(SpeedTest("reply", arguments.generate, arguments.concurrent))
+    return tests
+
+
+def _measured(model: str, arguments: argparse.Namespace, services: Services, line: ProgressLine) -> Iterator[_Row]:
+    """Every test of one model, with each number of threads."""
+    from playground.llama.params import ContextParameters
+    from playground.measure.speed import measure_speed
+
+    pool, tests = services.pool, _tests(arguments)
     context = ContextParameters(
         max(test.context_size for test in tests), slots=arguments.concurrent, device=chosen_device(arguments)
     )
-    rows: list[_Row] = []
-    with Services(settings) as services, ProgressLine() as line:
-        pool = services.pool
-        for model in arguments.models:
-            path = services.library.find_file(model).path
-            with lease_file(services, path, context) as lease:
-                for threads, test in product(arguments.threads or [pool.cores], tests):
-                    result = None
-                    with pool.decoding_with(threads):
-                        for result in measure_speed(lease.engine, test, arguments.repeat):
-                            line.show(f"{model} {result.test.name}: run {len(result.runs)} of {arguments.repeat}")
-                    if result is not None:
-                        rows.append(_Row(model, lease.plan.context.placement.name, threads, result))
-    return _report(rows, several_threads=len(arguments.threads or ()) > 1)
+    with lease_file(services, services.library.find_file(model).path, context) as lease:
+        for threads, test in product(arguments.threads or [pool.cores], tests):
+            result: SpeedResult | None = None
+            with pool.decoding_with(threads):
+                for result in measure_speed(lease.engine, test, arguments.repeat):
+                    line.show(f"{model} {result.test.name}: run {len(result.runs)} of {arguments.repeat}")
+            if result is not None:
+                yield _Row(model, lease.plan.context.placement.name, threads, result)
 
 
 @dataclass(frozen=True)
