@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
-from gradio import blocks, http_server, networking, route_utils, routes, utils
+from gradio import blocks, http_server, networking, routes, utils
 from gradio.state_holder import StateHolder
 from gradio.utils import SpacesReloader, get_upload_folder
 from gradio_client import Client
@@ -47,8 +47,6 @@ _OF_ITS_SESSIONS: Final = ("session_data", "time_last_used", "lock")
 _PAGE_TEMPLATE: Final = "frontend/index.html"
 _END_OF_HEAD: Final = "</head>"
 _LINK_TAG: Final = re.compile(r"<meta\s+(?:property=\"og:|name=\"twitter:)[^>]*>")
-_EVENT_ENDED: Final = re.compile(r"\.stage===`complete`\)\{(?P<set>(?P<state>\w+)=`closed`),")
-_STREAM_ENDED: Final = re.compile(r"\w+\.connection_type===`stream`&&\((?P<state>\w+)=`closed`\)")
 _OF_ITS_TOOLS: Final = ("_client_instance", "local_url", "postprocess_output_data")
 
 
@@ -283,23 +281,6 @@ def describe_no_sessions() -> None:
 
     describe.only_of_the_page = True  # type: ignore[attr-defined]
     blocks.BlocksConfig.config_for_block = staticmethod(describe)  # type: ignore[method-assign, assignment]
-
-
-def lighter_event_script() -> tuple[str, str] | None:
-    """The address below the page's and the text of Gradio's script for events, which then does less at each of them.
-
-    Gradio's script looks up all components in which an event ever reported whenever any event takes a step, and takes
-    each input of an event that has ended for one, which only an event that streams its inputs needs. A page that has
-    just opened has some 40, so that each token costs its browser three times as much.
-    None where the installed Gradio has no such script: its own then serves.
-    """
-    _check(route_utils, ("BUILD_PATH_LIB",))
-    for file in sorted(Path(route_utils.BUILD_PATH_LIB).glob("Blocks-*.js")):
-        text = file.read_text(encoding="utf-8")
-        ended, of_a_stream = _EVENT_ENDED.search(text), _STREAM_ENDED.search(text)
-        if ended and of_a_stream and ended["state"] == of_a_stream["state"]:
-            return f"/assets/{file.name}", text[: ended.start("set")] + of_a_stream[0] + text[ended.end("set") :]
-    return None
 
 
 def keep_no_analytics(page: gr.Blocks) -> None:

@@ -18,7 +18,7 @@ from playground.app.services import Services
 from playground.errors import PlaygroundError
 from playground.settings import load_settings
 from playground.web.app import serving
-from playground.web.gradio_private import lighter_event_script
+from playground.web.gradio_scripts import lighter_scripts
 from playground.web.page import build_page
 from playground.web.server.first_view import FirstView
 from playground.web.server.sessions import Sessions
@@ -50,9 +50,9 @@ def test_the_page_asks_nothing_of_the_internet(running: PlaygroundProcess) -> No
     assert "fonts.googleapis.com" not in page and "google-analytics" not in page
 
 
-def test_the_browser_gets_the_lighter_script_for_events(running: PlaygroundProcess) -> None:
-    address, text = lighter_event_script() or ("", "")
-    assert fetch(f"{running.address}{address}") == text
+def test_the_browser_gets_the_lighter_scripts(running: PlaygroundProcess) -> None:
+    scripts = lighter_scripts()
+    assert scripts == {address: fetch(f"{running.address}{address}") for address in scripts}
 
 
 def test_a_shared_link_shows_a_title_a_sentence_and_a_picture(running: PlaygroundProcess) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import gradio as gr
 import pytest
-from gradio import networking, route_utils, utils
+from gradio import networking, utils
 from gradio.state_holder import SessionState
 
 from playground.errors import PlaygroundError
@@ -21,7 +19,6 @@ from playground.web.gradio_private import (
     check_gradio,
     describe_no_sessions,
     keep_rows_of_shut_tabs,
-    lighter_event_script,
     send_updates_whole,
     spare_outputs_that_stay,
     wait_for_a_slow_start,
@@ -144,18 +141,6 @@ def test_a_page_is_described_and_no_session_of_it() -> None:
     page = a_page()
     assert [part["type"] for part in page.get_config_file()["components"]] == ["button"]
     assert list(SessionState(page).components) == []
-
-
-def test_the_lighter_script_differs_only_in_what_an_event_that_ends_does() -> None:
-    script = lighter_event_script()
-    assert script, "the script of this Gradio has other words"
-    address, text = script
-    original = Path(route_utils.BUILD_PATH_LIB, address.removeprefix("/assets/")).read_text(encoding="utf-8")
-    ended = "stage===`complete`){"
-    was, now = (whole.split(ended)[1].split(",")[0] for whole in (original, text))
-    assert text == original.replace(ended + was, ended + now)
-    assert re.fullmatch(r"\w+=`closed`", was)
-    assert re.fullmatch(rf"\w+\.connection_type===`stream`&&\({re.escape(was)}\)", now)
 
 
 async def cycles_of_the_event_loop(count: int = 1000) -> None:

@@ -10,7 +10,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from playground.resources import asset
-from playground.web.gradio_private import lighter_event_script, replace_link_tags
+from playground.web.gradio_private import replace_link_tags
+from playground.web.gradio_scripts import lighter_scripts
 from playground.web.html.templates import render
 
 PICTURE: Final = "link_card.png"  # in assets/, written by scripts/take_pictures.py
@@ -36,16 +37,18 @@ _TAGS: Final = (
 
 
 def page_file_routes() -> list[BaseRoute]:
-    """The routes of the picture, which the page then names in its tags, and of its lighter script for events."""
+    """The routes of the picture, which the page then names in its tags, and of the scripts that have less to do."""
     theme = Markup(asset("js/theme.js").read_text(encoding="utf-8"))
     replace_link_tags(render("page_file.html#head", title=TITLE, tags=_TAGS, fonts=_FONTS, theme=theme))
 
     def picture(request: Request) -> Response:
         return FileResponse(asset(PICTURE), media_type="image/png")
 
-    script = lighter_event_script()
+    return [Route(f"/{PICTURE}", picture), *(_script_route(*script) for script in lighter_scripts().items())]
 
-    def event_script(request: Request) -> Response:
-        return Response(script[1] if script else "", media_type="text/javascript", headers=_KEPT_FOR_AN_HOUR)
 
-    return [Route(f"/{PICTURE}", picture), *([Route(script[0], event_script)] if script else [])]
+def _script_route(address: str, text: str) -> Route:
+    def script(request: Request) -> Response:
+        return Response(text, media_type="text/javascript", headers=_KEPT_FOR_AN_HOUR)
+
+    return Route(address, script)
