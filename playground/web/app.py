@@ -23,6 +23,7 @@ from playground.errors import PlaygroundError
 from playground.machine.malloc import limit_malloc_arenas
 from playground.settings import Settings
 from playground.web.gradio_private import (
+    no_server_yet,
     open_no_second_port,
     wait_for_a_slow_start,
 )
@@ -67,7 +68,8 @@ def serving(settings: Settings, *, open_browser: bool = False) -> Iterator[str]:
         streaming, sessions, programs = Streaming(), Sessions(), ProgramService(services)
         first_view = FirstView()
         try:
-            page = build_page(services, streaming, sessions, programs, first_view)
+            with no_server_yet():
+                page = build_page(services, streaming, sessions, programs, first_view)
         except OSError as error:  # Gradio makes a folder for itself
             raise PlaygroundError(
                 f"The page cannot be built: {error}.", "Set TMPDIR to a folder that can be written to."
