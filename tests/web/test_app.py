@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import socket
@@ -53,6 +54,14 @@ def test_the_page_asks_nothing_of_the_internet(running: PlaygroundProcess) -> No
 def test_the_browser_gets_the_lighter_scripts(running: PlaygroundProcess) -> None:
     scripts = lighter_scripts()
     assert scripts == {address: fetch(f"{running.address}{address}") for address in scripts}
+
+
+def test_the_pages_file_comes_packed_to_a_browser_that_unpacks_it(running: PlaygroundProcess) -> None:
+    asked = urllib.request.Request(running.address, headers={"Accept-Encoding": "gzip, br"})
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        packed = answer.read()
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "GGUF playground" in gzip.decompress(packed).decode() and len(packed) < len(fetch(running.address)) / 5
 
 
 def test_a_shared_link_shows_a_title_a_sentence_and_a_picture(running: PlaygroundProcess) -> None:
