@@ -29,7 +29,7 @@ from playground.web.redraws import Chooser, PageValues, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.where_it_runs import WhereItRuns, build_where_it_runs, wire_where_it_runs
-from playground.web.widgets import change_stamp, javascript, radio_rows
+from playground.web.widgets import change_stamp, hidden_text, javascript, radio_rows
 
 KV_CHOICES: Final = [
     ("f16: full precision", "f16"),
@@ -194,7 +194,7 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                 make = gr.Button("Make", variant="primary", visible=False, elem_id=f"{group}-make")
                 making = gr.HTML("", apply_default_css=False, elem_id=f"{group}-making")
                 stop_making = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{group}-stop-making")
-                models_changed = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id=f"{group}-news")
+                models_changed = hidden_text(f"{group}-news")
             context = radio_rows("", f"{group}-context")
             memory = gr.HTML(
                 memory_bar_empty("The memory that the model needs shows here before it loads."),

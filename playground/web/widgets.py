@@ -60,6 +60,15 @@ def markup_place(elem_id: str, value: str = "") -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, elem_id=elem_id)
 
 
+def hidden_text(elem_id: str) -> gr.Textbox:
+    """A text that events pass on and nobody sees.
+
+    Gradio measures a box that grows with its text whenever that changes, for which the browser lays out the page; one
+    with as many lines as it may have is left alone.
+    """
+    return gr.Textbox(visible="hidden", lines=2, max_lines=2, elem_classes="gp-never", elem_id=elem_id)
+
+
 def _rows(rows: str, elem_id: str, *scripts: str, value: str = "") -> gr.HTML:
     return gr.HTML(
         value,

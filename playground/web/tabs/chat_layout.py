@@ -20,7 +20,14 @@ from playground.web.html.page import empty_state
 from playground.web.html.reply import context_gauge, live_line
 from playground.web.model_picker import PickerComponents, build_model_picker
 from playground.web.tabs.tools.controls import ToolControls, build_tool_question, build_tool_settings
-from playground.web.widgets import SamplingControls, build_dial, build_sampling_controls, button_rows, javascript
+from playground.web.widgets import (
+    SamplingControls,
+    build_dial,
+    build_sampling_controls,
+    button_rows,
+    hidden_text,
+    javascript,
+)
 
 LOAD: Final = "Load"
 UNLOAD: Final = "In memory · Unload"  # the same button, while the chosen model is loaded
@@ -235,4 +242,4 @@ def _html(name: str, value: str = "") -> gr.HTML:
 
 
 def _never_shown(name: str) -> gr.Textbox:
-    return gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id=f"chat-{name}")
+    return hidden_text(f"chat-{name}")

@@ -28,7 +28,7 @@ from playground.web.html.panes import (
     recorded_line,
 )
 from playground.web.model_picker import PickerComponents, build_model_picker
-from playground.web.widgets import ROWS, build_dial, javascript, key_rows
+from playground.web.widgets import ROWS, build_dial, hidden_text, javascript, key_rows
 
 _UNFOLD_JS: Final = """() => {
   const isOpen = document.querySelector('#compare-setup').classList.toggle('gp-open');
@@ -217,8 +217,7 @@ def build_compare_tab(
             tally = _html("tally")
             export_votes = _button("Save the votes as CSV", "export-votes")
         saved, texts, growing, key, own_address = (
-            gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id=f"compare-{name}")
-            for name in ("saved", "kept", "growing", "key", "own-address")
+            hidden_text(f"compare-{name}") for name in ("saved", "kept", "growing", "key", "own-address")
         )
     return CompareTab(
         comparison=comparison, title=title, dial_model=dial_model, dial=dial, setup=setup, recorded=recorded,

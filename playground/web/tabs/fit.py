@@ -41,7 +41,7 @@ from playground.web.model_picker import fill_pickers
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.chat_layout import ChatTab
-from playground.web.widgets import button_rows, markup_place
+from playground.web.widgets import button_rows, hidden_text, markup_place
 
 KV_CHOICES: Final = [("f16", "f16"), ("q8_0: half", "q8_0"), ("q4_0: a quarter", "q4_0")]
 
@@ -160,7 +160,7 @@ def build_fit_tab(tab: gr.Tab, service: FitService) -> FitTab:
             to_models = gr.Button("Open Models", visible=False, size="sm", elem_id="fit-to-models")
             repo = gr.State("")
             kv = markup_place("fit-kv-sum")
-            drawn_model = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="fit-drawn-model")
+            drawn_model = hidden_text("fit-drawn-model")
     return FitTab(
         tab=tab, model=model, computer=computer, gpu_gb=gpu_gb, memory=memory, other_gb=other_gb, computer_line=line,
         kv_type=kv_type, chats=chats, levels=levels, level=level, context=context, headline=headline, answer=answer,

@@ -25,7 +25,7 @@ from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.models_first import ChatTarget, FirstPart, lay_out_catalogue, lay_out_first, wire_first
 from playground.web.tabs.models_hub import HubPart, draw_downloads, lay_out_hub, wire_hub
-from playground.web.widgets import button_rows, change_stamp, javascript, markup_place
+from playground.web.widgets import button_rows, change_stamp, hidden_text, javascript, markup_place
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -95,7 +95,7 @@ def build_models_tab(tab: gr.Tab, settings: Settings) -> ModelsTab:
             making = _lay_out_making(settings)
         with gr.Column(elem_classes="gp-models-part"):
             first = lay_out_catalogue(cards, message)
-    models_changed = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="models-news")
+    models_changed = hidden_text("models-news")
     return ModelsTab(
         tab=tab, installed=installed, making=making, hub=hub, first=first, models_changed=models_changed
     )  # fmt: skip

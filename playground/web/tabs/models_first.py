@@ -23,7 +23,7 @@ from playground.web.redraws import PageValues, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.models_hub import HubPart, draw_downloads
-from playground.web.widgets import button_rows, change_stamp, markup_place
+from playground.web.widgets import button_rows, change_stamp, hidden_text, markup_place
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -77,7 +77,7 @@ def lay_out_catalogue(cards: gr.HTML, message: gr.HTML) -> FirstPart:
     """The rest of the catalogue, inside the column that is open."""
     gr.HTML(part_title("More models"), apply_default_css=False)
     rows = button_rows("", "models-catalogue")
-    arrived = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="models-arrived")
+    arrived = hidden_text("models-arrived")
     return FirstPart(cards=cards, message=message, rows=rows, awaited=gr.State(""), arrived=arrived)
 
 

@@ -25,7 +25,7 @@ from playground.web.html.models import (
 from playground.web.html.page import error_card, notice, status_message
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
-from playground.web.widgets import button_rows, javascript, markup_place, radio_rows
+from playground.web.widgets import button_rows, hidden_text, javascript, markup_place, radio_rows
 
 BUSY_SECONDS: Final = 0.4  # between two looks at the downloads while one runs: progress moves twice a second
 IDLE_SECONDS: Final = 5.0  # and while none runs: another visitor may start one
@@ -73,7 +73,7 @@ def lay_out_hub() -> HubPart:
             show_label=False, container=False, max_lines=1, max_length=1000, elem_id="models-search",
         )  # fmt: skip
         find = gr.Button("Find", variant="primary", scale=0, elem_id="models-find")
-    wanted = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="models-wanted")
+    wanted = hidden_text("models-wanted")
     results = button_rows("", "models-results")
     repo = gr.State("")
     message = markup_place("models-download-said")

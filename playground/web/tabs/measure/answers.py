@@ -17,7 +17,7 @@ from playground.web.html.measure.answers import answers_grid, voting_sheet
 from playground.web.html.page import error_card
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
-from playground.web.widgets import key_rows, markup_place, save_file_js
+from playground.web.widgets import hidden_text, key_rows, markup_place, save_file_js
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _FORMS: Final[tuple[tuple[Literal["Markdown", "JSON"], str, str], ...]] = (
@@ -52,7 +52,7 @@ def build_answers_part() -> AnswersPart:
             gr.Button(f"Answers as {form}", size="sm", scale=0, elem_id=f"measure-grid-save-{form.lower()}")
             for form, _, _ in _FORMS
         )
-    saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="measure-grid-saved")
+    saved = hidden_text("measure-grid-saved")
     return AnswersPart(shown, message, saving, saves, saved, gr.State(False), gr.State(""))
 
 

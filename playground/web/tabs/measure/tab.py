@@ -23,7 +23,7 @@ from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.measure.answers import AnswersPart, build_answers_part, draw_answers, wire_answers_part
 from playground.web.tabs.measure.plan import PlanPart, build_plan_part, choice_of, draw_estimate, draw_plan, read_plans
-from playground.web.widgets import button_rows, markup_place, save_file_js
+from playground.web.widgets import button_rows, hidden_text, markup_place, save_file_js
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _BUSY_SECONDS, _IDLE_SECONDS = 1.0, 5.0  # between two looks at the runs
@@ -94,7 +94,7 @@ def build_measure_tab(tab: gr.Tab, service: MeasureService) -> MeasureTab:
                 label="Add somebody else’s JSON export", file_types=[".json"], height=112, visible=is_local,
                 elem_id="measure-import",
             )  # fmt: skip
-    saved = gr.Textbox(visible="hidden", elem_classes="gp-never", elem_id="measure-saved")
+    saved = hidden_text("measure-saved")
     return MeasureTab(
         tab=tab, plan=plan, start=start, message=message, runs=rows, picture=drawing, table=figures, profile=profile,
         answers=given, grid=grid, saving=saving, exports=exports, drop=drop, saved=saved, timer=gr.Timer(_IDLE_SECONDS),
