@@ -146,6 +146,11 @@ class ReplyUpdate:
         return Message("assistant", self.answer, self.thinking, self.calls, malformed_calls=self.malformed)
 
     @property
+    def characters(self) -> int:
+        """The length of the reply so far."""
+        return len(self.thinking) + len(self.answer)
+
+    @property
     def missing_answer(self) -> str:
         """Why a finished reply has no answer, and what to try; empty if it has one, or if a person stopped it."""
         return missing_answer(self.message, self.finished)

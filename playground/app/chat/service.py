@@ -25,6 +25,7 @@ from playground.app.chat.updates import (
     ReplyDetails,
     refused_update,
 )
+from playground.app.drawing_pace import DrawingPace
 from playground.app.loaded_models import LoadedModels
 from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, Notice, log_refusal
 from playground.app.model_picker.choice import ModelChoice
@@ -322,7 +323,7 @@ class ChatService:
         )
         run.close_if_abandoned(updates)
         token: Token | None = None
-        trace = SpeedTrace()
+        trace, pace = SpeedTrace(), DrawingPace(self._interval_seconds)
         written = goal.written or NOTHING_WRITTEN
         try:
             with closing(updates):
@@ -336,7 +337,7 @@ class ChatService:
                         return _finished(lease, session, update, goal, written, ReplyActivity(token, trace=trace))
                     if run.is_stopped():
                         break
-                    if update.event:
+                    if update.event and (not update.last_token or pace.is_due(update.characters)):
                         context = _context_use(session, token, update) if token else None
                         activity = ReplyActivity(update.event, load_seconds=lease.load_seconds, trace=trace)
                         yield ChatUpdate(session, update.message, activity=activity, context=context)

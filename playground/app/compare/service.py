@@ -32,6 +32,7 @@ from playground.app.compare.updates import (
     update_at_rest,
 )
 from playground.app.compare.voting import BlindVoting
+from playground.app.drawing_pace import DrawingPace
 from playground.app.loaded_models import LoadedModels
 from playground.app.messages import CLEAR, Notice, log_refusal
 from playground.app.model_picker.choice import ModelChoice
@@ -385,7 +386,7 @@ class CompareService:
             visitor=run.visitor,
         )
         run.close_if_abandoned(updates)
-        shown_at = 0.0
+        pace = DrawingPace(self._interval_seconds)
         with closing(updates):
             for update in updates:
                 running.apply_update(update, self.loaded_models.waiting_sentence(update.waiting))
@@ -397,8 +398,7 @@ class CompareService:
                     run.begin_work()
                 if run.is_stopped():
                     return
-                now, reply = time.monotonic(), update.reply
+                reply = update.reply
                 is_edge = reply is None or reply.has_first_token or reply.finished
-                if is_edge or now - shown_at >= self._interval_seconds:
-                    shown_at = now
+                if pace.is_due(reply.characters if reply else 0) or is_edge:
                     yield CompareUpdate(panes=running.states)
