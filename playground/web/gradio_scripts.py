@@ -13,6 +13,8 @@ from typing import Final
 
 from gradio import route_utils
 
+SCRIPTS: Final = Path(route_utils.BUILD_PATH_LIB)  # the folder of Gradio's scripts and styles, at /assets/
+
 
 @dataclass(frozen=True)
 class ScriptChange:
@@ -62,14 +64,13 @@ CHANGES: Final = (
 
 
 def lighter_scripts() -> dict[str, str]:
-    """The texts of the scripts that are changed, by their addresses below the page's."""
-    folder, texts = Path(route_utils.BUILD_PATH_LIB), dict[str, str]()
+    """The texts of the scripts that are changed, by the names of their files."""
+    texts = dict[str, str]()
     for change in CHANGES:
-        for file in sorted(folder.glob(f"{change.file}-*.js")):
-            address = f"/assets/{file.name}"
-            text = texts.get(address) or file.read_text(encoding="utf-8")
+        for file in sorted(SCRIPTS.glob(f"{change.file}-*.js")):
+            text = texts.get(file.name) or file.read_text(encoding="utf-8")
             if changed := _changed(text, change):
-                texts[address] = changed
+                texts[file.name] = changed
     return texts
 
 

@@ -19,7 +19,7 @@ from playground.app.services import Services
 from playground.errors import PlaygroundError
 from playground.settings import load_settings
 from playground.web.app import serving
-from playground.web.gradio_scripts import lighter_scripts
+from playground.web.gradio_scripts import SCRIPTS, lighter_scripts
 from playground.web.page import build_page
 from playground.web.server.first_view import FirstView
 from playground.web.server.sessions import Sessions
@@ -53,7 +53,23 @@ def test_the_page_asks_nothing_of_the_internet(running: PlaygroundProcess) -> No
 
 def test_the_browser_gets_the_lighter_scripts(running: PlaygroundProcess) -> None:
     scripts = lighter_scripts()
-    assert scripts == {address: fetch(f"{running.address}{address}") for address in scripts}
+    assert scripts == {name: fetch(f"{running.address}/assets/{name}") for name in scripts}
+
+
+def test_a_script_is_gradios_and_comes_packed_to_a_browser_that_unpacks_it(running: PlaygroundProcess) -> None:
+    file = next(file for file in sorted(SCRIPTS.glob("*.js")) if file.name not in lighter_scripts())
+    address = f"{running.address}/assets/{file.name}"
+    with urllib.request.urlopen(urllib.request.Request(address, headers={"Accept-Encoding": "br, gzip"})) as answer:
+        packed = answer.read()
+    assert (answer.headers["content-encoding"], answer.headers["cache-control"]) == ("gzip", "max-age=86400")
+    assert gzip.decompress(packed).decode() == fetch(address) == file.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "..%2Findex.html", "..%2f..%2f..%2f__init__.py"])
+def test_no_other_file_is_served_as_a_script(running: PlaygroundProcess, name: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        fetch(f"{running.address}/assets/{name}")
+    assert 400 <= refusal.value.code < 500
 
 
 def test_the_pages_file_comes_packed_to_a_browser_that_unpacks_it(running: PlaygroundProcess) -> None:

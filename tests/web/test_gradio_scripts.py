@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
-from gradio import route_utils
 from playwright._impl._driver import compute_driver_executable
 
-from playground.web.gradio_scripts import CHANGES, ScriptChange, lighter_scripts
+from playground.web.gradio_scripts import CHANGES, SCRIPTS, ScriptChange, lighter_scripts
 
-FOLDER = Path(route_utils.BUILD_PATH_LIB)
 LOOK_UPS = """
 const tree = {id: 0, children: [{id: 1}, {id: 2, children: [{id: 3, children: []}, {id: 4}]}, {id: 5, children: null}]};
 const other = {id: 0, children: [{id: 3, of: 'another page'}]};
@@ -26,7 +23,7 @@ console.log(JSON.stringify(both));
 
 def original_of(change: ScriptChange) -> str:
     (text,) = (
-        text for file in FOLDER.glob(f"{change.file}-*.js") if change.place.search(text := file.read_text("utf-8"))
+        text for file in SCRIPTS.glob(f"{change.file}-*.js") if change.place.search(text := file.read_text("utf-8"))
     )
     return text
 
@@ -47,9 +44,9 @@ def test_with_the_changes_taken_back_the_scripts_are_gradios() -> None:
         "statustracker": [(r"\w+\?\.isConnected&&", "")],
     }
     scripts = lighter_scripts()
-    assert sorted(address.split("/")[-1].split("-")[0] for address in scripts) == sorted([*differences, "core"])
-    for address, text in scripts.items():
-        file = FOLDER / address.removeprefix("/assets/")
+    assert sorted(name.split("-")[0] for name in scripts) == sorted([*differences, "core"])
+    for name, text in scripts.items():
+        file = SCRIPTS / name
         for ours, gradios in differences.get(file.name.split("-")[0], []):
             text = re.sub(ours, gradios, text)
         if not file.name.startswith("core"):  # what it looks up is compared below

@@ -11,8 +11,8 @@ from starlette.routing import BaseRoute, Route
 
 from playground.resources import asset
 from playground.web.gradio_private import replace_link_tags
-from playground.web.gradio_scripts import lighter_scripts
 from playground.web.html.templates import render
+from playground.web.server.page_scripts import page_scripts_route
 
 PICTURE: Final = "link_card.png"  # in assets/, written by scripts/take_pictures.py
 WIDTH, HEIGHT = 1200, 630  # pixels, the size that the readers of these tags ask for
@@ -21,7 +21,6 @@ DESCRIPTION: Final = (
     "How few bits can a language model lose before it stops making sense? Put two quantization levels side by side, "
     "and see their memory, speed and answers."
 )
-_KEPT_FOR_AN_HOUR: Final = {"cache-control": "max-age=3600"}
 _FONTS: Final = ("IBMPlexSans-Regular", "IBMPlexSans-Bold", "IBMPlexMono-Regular", "IBMPlexMono-Bold")
 _TAGS: Final = (
     ("og:type", "website"),
@@ -37,18 +36,11 @@ _TAGS: Final = (
 
 
 def page_file_routes() -> list[BaseRoute]:
-    """The routes of the picture, which the page then names in its tags, and of the scripts that have less to do."""
+    """The routes of the picture, which the page then names in its tags, and of the page's scripts."""
     theme = Markup(asset("js/theme.js").read_text(encoding="utf-8"))
     replace_link_tags(render("page_file.html#head", title=TITLE, tags=_TAGS, fonts=_FONTS, theme=theme))
 
     def picture(request: Request) -> Response:
         return FileResponse(asset(PICTURE), media_type="image/png")
 
-    return [Route(f"/{PICTURE}", picture), *(_script_route(*script) for script in lighter_scripts().items())]
-
-
-def _script_route(address: str, text: str) -> Route:
-    def script(request: Request) -> Response:
-        return Response(text, media_type="text/javascript", headers=_KEPT_FOR_AN_HOUR)
-
-    return Route(address, script)
+    return [Route(f"/{PICTURE}", picture), page_scripts_route()]
