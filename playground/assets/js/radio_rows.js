@@ -40,7 +40,7 @@ const restore = () => {
     same?.focus({preventScroll: true});
   }
   radios().forEach(radio => { radio.checked = radio.value === props.value; });
-  scrollToChosen();
+  requestAnimationFrame(scrollToChosen);  // where the browser lays the page out anyway, once for all lists
 };
 
 element.addEventListener('change', event => {
