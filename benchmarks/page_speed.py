@@ -25,6 +25,11 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
+def find_browser() -> str:
+    """The path of the Chromium that is installed."""
+    return next(path for name in BROWSERS if (path := shutil.which(name)))
+
+
 def speed_on_the_page(page: Page) -> float:
     page.get_by_role("textbox", name="Message").fill(STORY)
     page.keyboard.press("Enter")
@@ -56,7 +61,6 @@ def choose_where(page: Page, placement: Placement) -> None:
 
 
 def main() -> None:
-    browser_path = next(path for name in BROWSERS if (path := shutil.which(name)))
     context = on_device(starter(), ContextParameters(4096))
     variables = {"PLAYGROUND_MAX_REPLY_TOKENS": str(TOKENS)}
     with (
@@ -65,7 +69,7 @@ def main() -> None:
         engine_on(starter(), context) as engine,
         sync_playwright() as playwright,
     ):
-        page = playwright.chromium.launch(executable_path=browser_path, args=SWITCHES).new_page()
+        page = playwright.chromium.launch(executable_path=find_browser(), args=SWITCHES).new_page()
         page.goto(playground.address)
         page.get_by_role("tab", name="Chat", exact=True).click()
         page.locator("#chat-level input:checked").first.wait_for(state="attached", timeout=60_000)
