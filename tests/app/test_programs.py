@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from playground.app.programs.calls import LoadChoice
-from playground.app.programs.pairs import AgentPair
+from playground.app.programs.pairs import AgentAnswer, AgentPair
 from playground.app.programs.service import NotForThis, ProgramModel, ProgramService, StoppedHere
 from playground.app.services import Services
 from playground.chat.programs.reply import ProgramRequest
@@ -80,6 +80,14 @@ def test_an_agents_run_on_two_models_says_where_they_part_and_what_they_called(s
     assert "Both called the same functions with the same arguments." in agent_pairs([calls])
     with pytest.raises(RequestRefused, match="names two models"):
         list(service.reply(AGENT, "compare:starter", SUM))
+
+
+@pytest.mark.parametrize(("problem", "is_warned"), [("", False), ("It does not fit.", True)])
+def test_an_answer_that_is_awaited_is_no_warning_and_one_that_failed_is(problem: str, is_warned: bool) -> None:
+    pair = AgentPair(1, AGENT, "Hi", ProgramRequest(), AgentAnswer("A", "Hello."), AgentAnswer("B"), problem=problem)
+    shown = agent_pairs([pair])
+    assert ("gp-shelf-note" in shown) == is_warned and ("waits for its turn" in shown) != is_warned
+    assert problem in shown and "Hello." in shown
 
 
 def test_what_programs_ask_is_shown_to_its_own_visitor_alone(services: Services, service: ProgramService) -> None:

@@ -79,7 +79,7 @@ def snippets(address: str, key: str, model: str) -> list[tuple[str, str]]:
         ),
         ("aider", f"OPENAI_API_BASE={address} OPENAI_API_KEY={key} aider --model 'openai/{model}'"),
         (
-            "llm: a file extra-openai-models.yaml in the folder that `llm logs path` names",
+            "llm: a file extra-openai-models.yaml in the folder that “llm logs path” names",
             f"- model_id: playground\n  model_name: '{model}'\n  api_base: {address}\n  supports_tools: true",
         ),
     ]
@@ -110,15 +110,16 @@ def agent_pairs(pairs: Sequence[AgentPair]) -> Markup:
 def _pair(pair: AgentPair) -> dict[str, Any]:
     difference = pair.difference
     same = difference.common_text if difference else ""
-    waits = "" if pair.is_whole else pair.problem or "It waits for its turn or for memory, or is being written."
+    second = _side(pair.second, same, has_parted=difference is not None)
+    if not pair.is_whole:
+        waits = "" if pair.problem else "It waits for its turn or for memory, or is being written."
+        second |= {"note": pair.problem, "waits": waits}
     return {
         "number": pair.number,
         "asked": pair.asked[:300],
         "verdict": _verdict(pair),
         "first": _side(pair.first, same, has_parted=difference is not None),
-        "second": {**_side(pair.second, same, has_parted=difference is not None), "note": waits}
-        if waits
-        else _side(pair.second, same, has_parted=difference is not None),
+        "second": second,
     }
 
 
@@ -157,4 +158,5 @@ def _side(answer: AgentAnswer, same: str, *, has_parted: bool) -> dict[str, Any]
         "rest": text[common:],
         "calls": [f"{call.name}({call.arguments})" for call in answer.calls],
         "note": f"{malformed}, given back as text." if malformed else "",
+        "waits": "",
     }
