@@ -163,6 +163,12 @@ def test_two_different_models_are_one_click_away(compare: Page) -> None:
         expect(compare.locator(f"#{group}-context")).to_contain_text("4K")
     compare.locator("#right-level").get_by_text("Q4_1", exact=True).click()
     expect(compare.get_by_role("slider", name="Level of B")).to_have_attribute("aria-valuetext", re.compile("Q4_1"))
+    memory = compare.locator("#right-memory .gp-memory-head b").first
+    expect(compare.locator("#right-fold")).to_contain_text("Q4_1")
+    needed = memory.inner_text()
+    compare.locator('#compare-dial [data-level="Q2_0"]').click()  # the picker follows the dial
+    expect(compare.locator("#right-fold")).to_contain_text("Q2_0")
+    expect(memory).not_to_have_text(needed)
 
 
 def test_running_at_the_same_time_says_that_cores_are_shared(compare: Page) -> None:

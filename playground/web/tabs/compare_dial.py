@@ -23,7 +23,7 @@ from playground.models.model_file import readable_name
 from playground.web.html.compare import outlook_line, tally_table
 from playground.web.html.dial import dial_rows, dial_value, no_dial
 from playground.web.html.panes import recorded_line
-from playground.web.model_picker import fill_pickers, wire_choices
+from playground.web.model_picker import fill_pickers, wire_choices, wire_redraw
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.compare_layout import CompareTab
 from playground.web.widgets import javascript
@@ -106,7 +106,9 @@ def wire_dial(
     looked_at: set[Any] = {tab.dial_model, *(picker.drawn_model for picker in pickers)}
     tab.dial_model.input(choose_model, looked_at, [tab.dial, *both], trigger_mode="always_last", **_PRIVATE)
     levels = [picker.level for picker in pickers]
-    tab.dial.input(None, tab.dial, levels, js=_TO_PICKERS_JS, **_PRIVATE)
+    moved = tab.dial.input(None, tab.dial, levels, js=_TO_PICKERS_JS, **_PRIVATE)
+    for picker in pickers:
+        wire_redraw(picker, service.picker, moved)  # its memory, and what to expect of both, are those of the new level
     gr.on([level.input for level in levels], None, levels, tab.dial, js=_FROM_PICKERS_JS, **_PRIVATE)
     triggers = [pickers[0].line.change, pickers[1].line.change, settings.mode.input]
     inputs = {tab.comparison, *tab.request_inputs}
