@@ -35,6 +35,7 @@ from playground.limits.visitor import Visitor
 from playground.measure.fidelity import Fidelity, FidelityProgress, score_answer
 
 MEASURING: Final = f"{PLACE} measuring"  # what goes on by itself, and ends when the visitor does something
+STOP_SECONDS: Final = 5.0  # for what a page had under way to end, before its next work begins
 LONGEST_REPEAT_SECONDS: Final = 30.0  # an answer that took longer is not written again by itself
 
 
@@ -67,6 +68,7 @@ class ComparisonScoring:
         if not (first.pane and second.pane and first.result):
             return None
         fidelity: Fidelity | None = None
+        self._runs.wait_until_free(visitor, MEASURING, STOP_SECONDS)  # the one before it was stopped, and is ending
         try:
             with self._runs.start_run(visitor, "scoring", MEASURING) as run:
                 scoring: Generator[FidelityProgress | Fidelity, None, None] = score_answer(  # type: ignore[assignment]

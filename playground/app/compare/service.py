@@ -23,7 +23,7 @@ from playground.app.compare.dial import DialService
 from playground.app.compare.further_answers import NOT_ASKED
 from playground.app.compare.results import ComparisonResults
 from playground.app.compare.running_panes import RunningPanes
-from playground.app.compare.scoring import MEASURING, ComparisonScoring
+from playground.app.compare.scoring import MEASURING, STOP_SECONDS, ComparisonScoring
 from playground.app.compare.setup import CompareSetup
 from playground.app.compare.updates import (
     PLACE,
@@ -59,7 +59,6 @@ from playground.models.file_records import FileChecksums
 from playground.models.model_file import ModelFile
 from playground.steps import Steps
 
-STOP_SECONDS: Final = 5.0  # for what a page had under way to end, before its next work begins
 _TEXTS_ONLY: Final = (
     "The questions and answers of this comparison are back, without their figures and names: the page was away for too "
     "long, or the playground was restarted."
