@@ -33,7 +33,7 @@ class ComparisonResults:
     ) -> Generator[CompareUpdate, None, None]:
         """After both answers: how far B agrees with A's, then the noise of the speeds, each unless it is known.
 
-        Ends without a word when the visitor does something else.
+        Ends when the visitor does something else.
         """
         if comparison.results is None:
             return  # also while the names are hidden
@@ -49,6 +49,8 @@ class ComparisonResults:
             yield CompareUpdate(result=facts, answers=compare_answers(comparison))
             fidelity = yield from self._scoring.score_by_itself(visitor, comparison)
             if fidelity is None:
+                facts = replace(self.facts(comparison, owner), agreement_note="not measured this time")
+                yield CompareUpdate(result=facts, answers=compare_answers(comparison))
                 return
             self.kept.add_agreement(owner, first, second, fidelity)
             panes = marked_states(comparison, fidelity)

@@ -24,7 +24,7 @@ from playground.engine.protocol import Finished, Token
 from playground.text_format import UNKNOWN, about, bits, count, gigabytes, in_gibibytes, percent, speed
 from playground.web.html.answer_tokens import visible_token
 from playground.web.html.chat.markdown_parts import FENCE, MarkdownParts, StyledText
-from playground.web.html.compare import pane_line
+from playground.web.html.compare import pane_line, plain_line
 from playground.web.html.page import status_message
 from playground.web.html.templates import render
 
@@ -42,6 +42,7 @@ _NO_FURTHER: Final[dict[WhyNone, str]] = {
     "hidden": "More levels show after your vote.",
     "not one model": "More levels stand here while A and B are levels of one model on this computer.",
 }
+_NO_ANSWER: Final = "It ended without an answer."
 _NO_MORE: Final = "This model has no more levels here."
 
 
@@ -60,6 +61,7 @@ def pane_markup(
     may_repeat = isinstance(activity, Finished) and not state.is_busy and not is_recorded
     note = "" if state.note == CLEAR else status_message(state.note)
     line = "" if is_recorded else note or pane_line(state)
+    ended_empty = not text and may_repeat and not state.is_hidden
     is_first = not text and (state.is_busy or not isinstance(activity, Finished))
     buttons = []
     if may_repeat and state.is_cut_off:
@@ -79,7 +81,7 @@ def pane_markup(
         thinking=answer.thinking if answer else "",
         runs=_runs(state.tokens, position, names) if state.tokens else plain_runs(text),
         checks=state.checks,
-        begins=line if is_first else "",
+        begins=line if is_first else plain_line(_NO_ANSWER, "rests") if ended_empty else "",
         ends="" if is_first or (state.is_busy and not note) else line,
         is_writing=state.is_busy and has_figures and not isinstance(activity, Finished),
         buttons=buttons,
