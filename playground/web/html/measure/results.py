@@ -43,7 +43,7 @@ from playground.web.html.page import empty_state
 from playground.web.html.templates import render
 from playground.web.html.tools.cards import around_wrong_letter
 
-NOTHING_YET: Final = "Choose levels on the left and press Measure: each one becomes a point here."
+NOTHING_YET: Final = "Choose levels and press Measure: each one becomes a point here."
 STATES: Final = {
     "queued": "Waits", "running": "Running", "done": "Done", "stopped": "Stopped", "failed": "Done, with failures",
 }  # fmt: skip
