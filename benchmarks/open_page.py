@@ -65,21 +65,25 @@ class PageLayout:
 class Request:
     """Something a visitor has begun, perhaps by pressing twice: how many updates came, and the last values.
 
-    last_values: what the page shows after each of its events has ended, as JSON.
+    last_values: what the page shows after each of its events has ended, as JSON. has_reply: an update said that a
+    reply has ended.
     """
 
     updates: int = 0
+    has_reply: bool = False
     last_values: list[str] = field(default_factory=list)
     presses: int = 0
     _ended: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def note_update(self) -> None:
+    def note_update(self, values: str) -> None:
         self.updates += 1
+        self.has_reply |= "Reply ended: " in values
         self._changed.set()
 
     def note_values(self, values: str) -> None:
         self.last_values.append(values)
+        self.has_reply |= "Reply ended: " in values
         self._changed.set()
 
     def note_end(self) -> None:
@@ -192,7 +196,7 @@ class OpenPage:
                 self._stream = self._start(self._listen())
             while (message := await mailbox.get()) is not _OVER:
                 if message["msg"] in ("process_generating", "process_streaming"):
-                    request.note_update()
+                    request.note_update(json.dumps(message.get("output")))
                 elif message["msg"] == "process_completed":
                     if not message.get("success"):
                         raise Broken(f"event {body['fn_index']}: {json.dumps(message.get('output'))[:300]}")

@@ -162,7 +162,7 @@ def _outcome_of(what: str, request: Request, way: Way) -> Outcome:
     problem = _ERROR.search(values)
     if "broken: " in values:
         return Outcome(what, "lost", values[values.index("broken: ") :][:300])
-    if "Reply ended: " in values:
+    if request.has_reply:
         return Outcome(what, "answered")
     if problem:
         return Outcome(what, "refused", problem[1])

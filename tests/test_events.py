@@ -166,7 +166,7 @@ def test_a_visit_to_the_real_playground_leaves_a_line_for_each_event(visit: Visi
     assert 0 < reply["tokens"] <= 16 and reply["visitor"] == too_long["visitor"] and reply["via"] == "chat"
     assert (too_long["via"], too_long["setting"]) == ("chat", "max_message_characters")
     assert too_much["via"] == "api" and "slots" in too_much["why"]
-    assert no_model["via"] == "upload" and "no GGUF model" in no_model["why"]
+    assert no_model["via"] == "upload" and "is not a GGUF model" in no_model["why"]
 
 
 @pytest.mark.process

@@ -258,8 +258,14 @@ def test_b_reads_a_s_answer_by_itself_and_the_result_says_how_far_it_agrees(
     assert all(update.comparison is None for update in updates)  # it never writes over what the visitor does
     again = [update.result for update in service.results.measure_by_itself(READER, comparison) if update.result]
     assert again == []  # it is known
-    last = list(service.regenerate_answer(READER, comparison, 1, BRIEFLY))[-1]
-    assert all(token.is_scored for token in pane(last, 0).tokens)  # B has answered anew: the marks stay
+
+
+def test_the_marks_stay_when_b_answers_anew(service: CompareService) -> None:
+    scored = Visitor("scored")
+    asked_once = last_comparison(list(service.ask_both(scored, Comparison(), SUM, BRIEFLY)))
+    assert list(service.results.measure_by_itself(scored, asked_once))
+    last = list(service.regenerate_answer(scored, asked_once, 1, BRIEFLY))[-1]
+    assert all(token.is_scored for token in pane(last, 0).tokens)
 
 
 def test_a_model_agrees_wholly_with_itself(service: CompareService) -> None:

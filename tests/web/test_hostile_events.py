@@ -162,6 +162,7 @@ def test_an_event_that_takes_an_upload_takes_no_other_file_and_deletes_none(
 
 
 IN_EACH = (
+    "playground/web/server/error_page.py",
     "playground/web/server/first_view.py",
     "playground/web/server/request_filter.py",
     "playground/web/server/sessions.py",
