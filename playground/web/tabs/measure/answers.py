@@ -102,7 +102,8 @@ def wire_answers_part(part: AnswersPart, model: gr.Dropdown, grids: AnswerGrids,
             part.message: "",
         }  # fmt: skip
 
-    part.shown.input(act, {part.shown, model}, [*part.all, part.message], **_QUIET)
+    # A key that is pressed while the vote before it is still under way counts, too; a vote names the pair it is on.
+    part.shown.input(act, {part.shown, model}, [*part.all, part.message], trigger_mode="multiple", **_QUIET)
     for button, (form, name, media_type) in zip(part.saves, _FORMS, strict=True):
         save = button.click(_exported_as(form, part, grids), model, [part.saved, part.message], queue=False, **_QUIET)
         save.success(None, part.saved, None, js=save_file_js(name, media_type))
