@@ -284,8 +284,9 @@ class Build:
         self._folder = folder
         self._log = folder / "build.log"
         folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "CMAKE_ARGS": " ".join(flags), **without_amx()}
-        cache = _cache_for(python, [*flags, *without_amx().values()])
+        compiler_flags = without_amx()
+        environment = {**os.environ, "CMAKE_ARGS": " ".join(flags), **compiler_flags}
+        cache = _cache_for(python, [*flags, *compiler_flags.values()])
         command: list[str | Path] = [
             python, "-m", "pip", "--disable-pip-version-check", "wheel", "--verbose", "--no-deps",
             "--no-binary", PACKAGE, "--wheel-dir", folder, f"{PACKAGE}=={version}",

@@ -4,8 +4,9 @@ Fewer bits are less to read for each token, and so usually more speed. The excep
 fast kernel for. Its fast kernels work on repacked weights, in an order that suits the processor; where there is none
 for a type, a row at a time is multiplied, and for a few types without vector instructions.
 
-Source: llama.cpp 0c1e57098, which llama-cpp-python 0.3.36 builds: ggml/src/ggml-cpu/repack.cpp, amx/common.h and
-arch-fallback.h. A test compares the table with what the installed llama.cpp repacks.
+Source: llama.cpp 0c1e57098, which llama-cpp-python 0.3.36 builds: ggml/src/ggml-cpu/repack.cpp and arch-fallback.h.
+What its amx/common.h repacks is left out, since no AMX is used (`has_amx`). A test compares the table with what the
+installed llama.cpp repacks.
 """
 
 from __future__ import annotations

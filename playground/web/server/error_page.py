@@ -48,8 +48,9 @@ def _is_from_a_browser(scope: Scope) -> bool:
 
 
 def _is_error(start: Message) -> bool:
-    is_json = Headers(raw=start.get("headers", [])).get("content-type", "").startswith("application/json")
-    return start["status"] >= 400 and is_json
+    headers = Headers(raw=start.get("headers", []))
+    is_json = headers.get("content-type", "").startswith("application/json")
+    return start["status"] >= 400 and is_json and "content-encoding" not in headers
 
 
 async def _send_page(held: list[Message], home: str, send: Send) -> None:

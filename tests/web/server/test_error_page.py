@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +23,11 @@ async def refuse(request: Request) -> Response:
     return JSONResponse({"detail": REASON}, 421, {"x-frame-options": "SAMEORIGIN"})
 
 
+async def refuse_packed(request: Request) -> Response:
+    body = gzip.compress(json.dumps({"detail": REASON}).encode())
+    return Response(body, 421, {"content-encoding": "gzip"}, "application/json")
+
+
 async def answer_oddly(request: Request) -> Response:
     return JSONResponse(["no detail"], 500)
 
@@ -35,6 +43,7 @@ async def as_json(request: Request, error: Exception) -> Response:
 @pytest.fixture
 def client() -> TestClient:
     routes = [Route("/", answer), Route("/refused", refuse), Route("/odd", answer_oddly)]
+    routes.append(Route("/packed", refuse_packed))
     return TestClient(ErrorPages(Starlette(routes=routes, exception_handlers={HTTPException: as_json})))
 
 
@@ -54,6 +63,10 @@ def test_a_refusal_is_shown_with_its_reason_and_under_the_same_headers(client: T
 def test_programs_get_the_json_and_what_is_there_is_as_it_was(client: TestClient) -> None:
     assert client.get("/refused").json() == {"detail": REASON}
     assert client.get("/", headers=BROWSER).text == "the page"
+
+
+def test_an_error_that_was_packed_on_the_way_can_still_be_read(client: TestClient) -> None:
+    assert client.get("/packed", headers=BROWSER).json() == {"detail": REASON}
 
 
 def test_behind_a_proxy_the_way_back_leads_to_where_the_page_is() -> None:
