@@ -127,7 +127,8 @@ element.addEventListener('keydown', event => {
 document.addEventListener('gp-move-b', event => { if (sides.includes('b')) move('b', placeOf(event.detail), 0); });  // further.js
 document.addEventListener('click', event => {
   if (event.target.closest?.(asks)) freeHeights();
-  if (event.target.closest?.('#compare-clear')) keepHeights();
+  if (event.target.closest?.('#compare-clear')) { keepHeights(); tab()?.classList.add('gp-clears'); }
+  if (event.target.closest?.('#compare-undo')) tab()?.classList.add('gp-undoes');
 });
 document.addEventListener('keydown', event => { if (event.key === 'Enter' && event.target.closest?.('#compare-message')) freeHeights(); });
 draw();

@@ -37,6 +37,8 @@ _GROWING: Final = "gguf-playground-comparison-growing"
 _DRAFT: Final = "gguf-playground-comparison-draft"
 _KEY: Final = "gguf-playground-comparison-key"
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
+_TAKEN_AWAY_JS: Final = """() => requestAnimationFrame(() => requestAnimationFrame(
+  () => document.querySelector('#compare').classList.remove('gp-clears', 'gp-undoes')))"""
 _QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
 
 VisitorOf = Callable[[gr.Request], Visitor]
@@ -357,5 +359,5 @@ def _wire_quick(tab: CompareTab, service: CompareService, work: _PageWork) -> No
 
     kept = [tab.comparison, tab.storage.key]
     tab.settings.blind.input(switch_blind, [tab.settings.blind, *kept], tab.drawn, **_QUICK)
-    tab.clear.click(clear, kept, tab.drawn, **_QUICK)
-    tab.undo.click(undo, kept, tab.drawn, **_QUICK)
+    for button, work_of in ((tab.clear, clear), (tab.undo, undo)):
+        button.click(work_of, kept, tab.drawn, **_QUICK).then(None, js=_TAKEN_AWAY_JS)
