@@ -44,8 +44,8 @@ _STEP_SECONDS: Final = 0.3e-3
 _WEIGHTS_FACTOR: Final = 1.05
 
 # From which to which multiple of a forecast the speed may lie: without any measured model, with one, and on a GPU.
-_FROM_BANDWIDTH: Final = (0.75, 1.15)
-_FROM_MODELS: Final = (0.85, 1.15)
+_FROM_BANDWIDTH: Final = (0.75, 1.25)
+_FROM_MODELS: Final = (0.8, 1.2)
 _FROM_MODELS_ON_GPU: Final = (0.7, 1.25)
 _FEWEST_TOKENS: Final = 32  # of a reply whose speed counts
 _MOST_TOKENS: Final = 2048  # of prompt and reply together: a longer context is slower by itself
