@@ -54,11 +54,13 @@ def record(model: Path, levels: list[str], title: str, machine: str) -> str:
             comparison = Comparison()
             for update in service.ask_both(VISITOR, comparison, prompt.text, request):
                 comparison = update.comparison or comparison
-            for _ in service.results.measure_by_itself(VISITOR, comparison):
+            for _ in service.measurements.measure_by_itself(VISITOR, comparison):
                 pass
-            fidelity = service.results.kept.find_agreement(VISITOR.session, *comparison.panes)
+            fidelity = service.measurements.kept.find_agreement(VISITOR.session, *comparison.panes)
             assert fidelity is not None, "B could not read A's answer"
-            facts = replace(service.results.facts(comparison, VISITOR.session), can_go_lower=False, is_recorded=True)
+            facts = replace(
+                service.measurements.facts(comparison, VISITOR.session), can_go_lower=False, is_recorded=True
+            )
             if facts.not_compared == "busy":
                 facts = replace(facts, speeds=(None, None))
             day = date.today()

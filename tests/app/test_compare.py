@@ -249,33 +249,33 @@ def test_b_reads_a_s_answer_by_itself_and_the_result_says_how_far_it_agrees(
     comparison, _ = answered
     logged: list[tuple[str, str]] = []
     with events.subscribed(lambda event, facts: logged.append((event, facts.get("outcome", "")))):
-        updates = list(service.results.measure_by_itself(READER, comparison))
+        updates = list(service.measurements.measure_by_itself(READER, comparison))
     assert ("scoring", "done") in logged
     facts = [update.result for update in updates if update.result][-1]
     assert facts.agreement is not None and facts.agreement < 1 and (facts.kl_divergence or 0) > 0
     states = [update.panes for update in updates if update.panes[0]][-1]
     assert states[0] and all(token.is_scored and token.top_b for token in states[0].tokens)
     assert all(update.comparison is None for update in updates)  # it never writes over what the visitor does
-    again = [update.result for update in service.results.measure_by_itself(READER, comparison) if update.result]
+    again = [update.result for update in service.measurements.measure_by_itself(READER, comparison) if update.result]
     assert again == []  # it is known
 
 
 def test_the_marks_stay_when_b_answers_anew(service: CompareService) -> None:
     scored = Visitor("scored")
     asked_once = last_comparison(list(service.ask_both(scored, Comparison(), SUM, BRIEFLY)))
-    assert list(service.results.measure_by_itself(scored, asked_once))
+    assert list(service.measurements.measure_by_itself(scored, asked_once))
     last = list(service.regenerate_answer(scored, asked_once, 1, BRIEFLY))[-1]
     assert all(token.is_scored for token in pane(last, 0).tokens)
 
 
 def test_a_model_agrees_wholly_with_itself(service: CompareService) -> None:
     comparison = asked(service, replace(BRIEFLY, choices=(SHIPPED, SHIPPED)))
-    facts = [one.result for one in service.results.measure_by_itself(ANNA, comparison) if one.result][-1]
+    facts = [one.result for one in service.measurements.measure_by_itself(ANNA, comparison) if one.result][-1]
     assert (facts.agreement, facts.kl_divergence, facts.is_same) == (1, 0, True)
 
 
 def test_what_goes_on_by_itself_ends_for_the_next_question(service: CompareService, answered: Answered) -> None:
-    measuring = service.results.measure_by_itself(Visitor("b"), answered[0])
+    measuring = service.measurements.measure_by_itself(Visitor("b"), answered[0])
     next(update for update in measuring if update == CompareUpdate())
     service.stop_what_runs(Visitor("b"))
     (last,) = [update for update in measuring if update != CompareUpdate()]

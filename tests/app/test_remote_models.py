@@ -235,7 +235,7 @@ def test_a_server_s_answer_has_a_speed_and_no_memory(compared: CompareUpdate) ->
 def test_what_a_server_does_not_send_cannot_be_compared(comparison: CompareService, compared: CompareUpdate) -> None:
     assert answers(compared).first_difference == NoDifference("tokens not shown", 0)
     assert compared.comparison
-    (update,) = comparison.results.measure_by_itself(ANN, compared.comparison)
+    (update,) = comparison.measurements.measure_by_itself(ANN, compared.comparison)
     assert update.result and update.result.agreement_note == "a server cannot be asked"
 
 

@@ -151,7 +151,7 @@ def test_where_nothing_is_measured_no_control_and_no_scoring_begins(shut: Servic
     pane = PaneSession(result.conversation, file, ContextParameters(512), result=result)
     answered = Comparison((pane, pane), request=CompareRequest((ModelChoice("m", "Q8_0"), ModelChoice("m", "Q8_0"))))
     assert not service.scoring.is_worth_repeating(answered)
-    (update,) = service.results.measure_by_itself(Visitor("page", "page"), answered)
+    (update,) = service.measurements.measure_by_itself(Visitor("page", "page"), answered)
     assert update.result and update.result.agreement_note == "not measured here"
 
 

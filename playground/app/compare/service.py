@@ -21,7 +21,7 @@ from playground.app.compare.comparison import (
 )
 from playground.app.compare.dial import DialService
 from playground.app.compare.further_answers import NOT_ASKED
-from playground.app.compare.results import ComparisonResults
+from playground.app.compare.measurements import ComparisonMeasurements
 from playground.app.compare.running_panes import RunningPanes
 from playground.app.compare.scoring import MEASURING, STOP_SECONDS, ComparisonScoring
 from playground.app.compare.setup import CompareSetup
@@ -89,8 +89,8 @@ class CompareService:
         self.votes = VoteStore(services.settings.data_dir / "votes.sqlite", services.settings.max_results)
         self.votes.repair_file()
         self.scoring = ComparisonScoring(services, self.runs)
-        self.results = ComparisonResults(self.scoring, self.setup, self.dials)
-        self.voting = BlindVoting(self.votes, self.runs, self.setup, self.results, self.replies.forget)
+        self.measurements = ComparisonMeasurements(self.scoring, self.setup, self.dials)
+        self.voting = BlindVoting(self.votes, self.runs, self.setup, self.measurements, self.replies.forget)
         self._checksums = FileChecksums(services.settings.data_dir / "digests.json")
         self._services = services
         self._interval_seconds = 1 / services.settings.updates_per_second
@@ -167,11 +167,11 @@ class CompareService:
         request = replace(self.setup.complete_request(request), blind=False)
         before = comparison.revealed()
         asked, missing = before.with_levels(request)
-        asked, missing = self.results.with_kept_answers(owner, before, asked, missing)
+        asked, missing = self.measurements.with_kept_answers(owner, before, asked, missing)
         if missing:
             yield from self._run_panes(visitor, asked, request, missing, key)
         else:
-            yield replace(self.results.at_rest(asked, owner), problem=CLEAR)
+            yield replace(self.measurements.at_rest(asked, owner), problem=CLEAR)
 
     def stop_what_runs(self, visitor: Visitor) -> None:
         """End what this page has under way, and return when it has ended: the next thing begins at once."""
@@ -208,11 +208,11 @@ class CompareService:
 
     def undo_clear(self, comparison: Comparison, key: str = "") -> CompareUpdate:
         """The comparison before it was cleared, but for what was measured beside its answers."""
-        return replace(self.results.at_rest(comparison.replaced or comparison, key), problem=CLEAR)
+        return replace(self.measurements.at_rest(comparison.replaced or comparison, key), problem=CLEAR)
 
     def reveal_names(self, comparison: Comparison, key: str = "") -> CompareUpdate:
         """Blind mode was switched off: both panes go back to where they were chosen."""
-        return self.results.at_rest(comparison.revealed(), key)
+        return self.measurements.at_rest(comparison.revealed(), key)
 
     def save_comparison(self, comparison: Comparison, form: Literal["markdown", "json"]) -> Iterator[float | str]:
         """The whole comparison as a text: yields the done fraction of the checksums, then the text.
@@ -307,7 +307,7 @@ class CompareService:
             if has_begun:
                 has_begun(run)
             yield CompareUpdate(comparison, running.states, "busy", problem=CLEAR, answers=CLEAR)
-            yield CompareUpdate(further=self.results.further(comparison, owner, is_busy=True))  # takes a moment
+            yield CompareUpdate(further=self.measurements.further(comparison, owner, is_busy=True))  # takes a moment
             try:
                 for position in positions:
                     yield from self._prepare_model(running, position, request, run)
@@ -320,10 +320,12 @@ class CompareService:
                 problem, stopped_by = run.interruption or problem, run.stopped_by
         if problem:
             log_refusal(problem, visitor)
-        update = self.results.with_marks(running.final_update(stopped_by, problem), owner)
+        update = self.measurements.with_marks(running.final_update(stopped_by, problem), owner)
         assert update.comparison is not None
-        facts = None if update.comparison.is_hidden else self.results.facts(update.comparison, owner)
-        yield replace(update, problem=problem, result=facts, further=self.results.further(update.comparison, owner))
+        facts = None if update.comparison.is_hidden else self.measurements.facts(update.comparison, owner)
+        yield replace(
+            update, problem=problem, result=facts, further=self.measurements.further(update.comparison, owner)
+        )
 
     def _prepare_model(
         self, running: RunningPanes, position: int, request: CompareRequest, run: Run
@@ -392,7 +394,7 @@ class CompareService:
                 if update.failed:
                     log_refusal(update.failed, run.visitor)
                 if update.result:
-                    self.results.kept.add_answer(owner, request, running.pane_of(update))
+                    self.measurements.kept.add_answer(owner, request, running.pane_of(update))
                 if update.reply and update.reply.event and not isinstance(update.reply.event, Queued):
                     run.begin_work()
                 if run.is_stopped():

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from playground.app.compare.comparison import BALLOT, LETTERS, POSITIONS, Comparison
-from playground.app.compare.results import ComparisonResults
+from playground.app.compare.measurements import ComparisonMeasurements
 from playground.app.compare.setup import CompareSetup
 from playground.app.compare.updates import CompareUpdate, VoteTallies, refused_update
 from playground.app.messages import CLEAR, Notice, StatusMessage, log_refusal
@@ -28,10 +28,10 @@ class BlindVoting:
         store: VoteStore,
         runs: Runs,
         setup: CompareSetup,
-        results: ComparisonResults,
+        measurements: ComparisonMeasurements,
         forget_reply: Callable[[str], None],
     ) -> None:
-        self._store, self._runs, self._setup, self._results = store, runs, setup, results
+        self._store, self._runs, self._setup, self._measurements = store, runs, setup, measurements
         self._forget_reply = forget_reply
 
     def cast_vote(
@@ -59,7 +59,7 @@ class BlindVoting:
         bits = [self._setup.bits_per_weight(file) if (file := voted.pane_at(p).file) else None for p in POSITIONS]
         voted, guessed = judged_guess(voted, guess, bits)
         tallies = self.read_tallies(voted)
-        update = self._results.at_rest(voted, key or visitor.session)
+        update = self._measurements.at_rest(voted, key or visitor.session)
         reveal = " ".join(filter(None, (reveal_sentence(voted, word, tallies), guessed)))
         return replace(update, problem=problem, tallies=tallies, reveal=reveal)
 
@@ -71,7 +71,7 @@ class BlindVoting:
                 self._store.remove_vote(comparison.kept_vote)
         except PlaygroundError as error:
             return refused_update(error, visitor)
-        update = self._results.at_rest(hidden, key or visitor.session)
+        update = self._measurements.at_rest(hidden, key or visitor.session)
         return replace(update, problem=Notice(_TAKEN_BACK), tallies=self.read_tallies(hidden))
 
     def read_tallies(self, comparison: Comparison | None = None) -> VoteTallies | PlaygroundError:

@@ -312,7 +312,7 @@ class _PageWork:
         if not is_at_rest or not is_newest():
             yield {tab.growing[0]: gr.skip()}
             return
-        with closing(self._service.results.measure_by_itself(visitor, comparison, key)) as measured:
+        with closing(self._service.measurements.measure_by_itself(visitor, comparison, key)) as measured:
             for update in measured:
                 if not is_newest():
                     break

@@ -1,4 +1,7 @@
-"""The result of a comparison: what is kept of it, and what is measured by itself after both answers."""
+"""What is known of a comparison beyond its two answers: measured by itself after them, or kept from before.
+
+The words and tiles that the page shows of it are in result.py.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ from playground.app.compare.updates import (
 from playground.limits.visitor import Visitor
 
 
-class ComparisonResults:
-    """Serves the results of all visitors. owner: under which the answers of a page are kept."""
+class ComparisonMeasurements:
+    """Serves the measurements of all visitors. owner: under which the answers of a page are kept."""
 
     def __init__(self, scoring: ComparisonScoring, setup: CompareSetup, dials: DialService) -> None:
         self.kept = KeptAnswers()
