@@ -22,7 +22,7 @@ from playground.errors import RequestRefused
 from playground.limits.visitor import Visitor
 from playground.llama.sampling_extras import GREEDY
 from playground.settings import load_settings
-from playground.web.html.chat.skills import skill_chips, skill_grid
+from playground.web.html.skills import skill_chips, skill_grid
 
 LIMITS = HistoryLimits()
 PIRATE = Instructions("pirate.md", "Answer as a pirate.")

@@ -21,7 +21,7 @@ from playground.text_format import UNKNOWN, about, count, counted, percent, seco
 from playground.web.html.memory import memory_rows, predicted_beside_measured
 from playground.web.html.page import notice
 from playground.web.html.templates import render
-from playground.web.html.tools.cards import call_card, calls_as_text, malformed_card, results_of
+from playground.web.html.tool_cards import call_card, calls_as_text, malformed_card, results_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup

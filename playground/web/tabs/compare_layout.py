@@ -16,10 +16,8 @@ from playground.app.compare.updates import CompareOutlook
 from playground.app.model_picker.service import ModelPickerService
 from playground.chat.comparison import Mode
 from playground.chat.prompts import ComparisonPrompt, find_comparison_prompt
-from playground.web.html.compare import outlook_line
-from playground.web.html.compare_result import result_section
-from playground.web.html.dial import dial_rows, dial_value
-from playground.web.html.panes import (
+from playground.web.html.compare.figures import outlook_line
+from playground.web.html.compare.panes import (
     further_section,
     headline,
     pane_markup,
@@ -27,6 +25,8 @@ from playground.web.html.panes import (
     question_box,
     recorded_line,
 )
+from playground.web.html.compare.result import result_section
+from playground.web.html.dial import dial_rows, dial_value
 from playground.web.model_picker import PickerComponents, build_model_picker
 from playground.web.widgets import ROWS, build_dial, hidden_text, javascript, key_rows
 

@@ -23,8 +23,8 @@ from playground.app.compare.skill_grid import ask_with_and_without
 from playground.app.messages import CLEAR
 from playground.chat.session import ChatSession, read_instructions
 from playground.errors import PlaygroundError, RequestRefused
-from playground.web.html.chat.skills import skill_chips, skill_grid
 from playground.web.html.page import paragraph, status_message
+from playground.web.html.skills import skill_chips, skill_grid
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values

@@ -35,8 +35,8 @@ from playground.llama.sampling_extras import GREEDY
 from playground.measure.fidelity import Fidelity, fidelity_of
 from playground.measure.votes import Contestant, Pair, Tally
 from playground.models.model_file import ModelFile
-from playground.web.html.answer_tokens import first_difference_section, probability_bar, visible_token
-from playground.web.html.compare import (
+from playground.web.html.compare.answer_tokens import first_difference_section, probability_bar, visible_token
+from playground.web.html.compare.figures import (
     ballot_sheet,
     differences_table,
     outlook_line,
@@ -44,7 +44,7 @@ from playground.web.html.compare import (
     preference_sentence,
     tally_table,
 )
-from playground.web.html.panes import disagreement_step, further_section, pane_markup
+from playground.web.html.compare.panes import disagreement_step, further_section, pane_markup
 
 LEVELS = ("Q8_0", "Q2_0")
 MB = 10**6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from playground.web.html.chat.markdown_parts import MarkdownParts
+from playground.web.html.compare.markdown_parts import MarkdownParts
 
 
 def parts(text: str) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from playground.chat.session import NOT_RUN, ChatSession
 from playground.chat.template.message import MalformedCall, Message, ToolCall
 from playground.engine.protocol import Finished
 from playground.web.html.reply import chatbot_messages
-from playground.web.html.tools.cards import asked_line
+from playground.web.html.tool_cards import asked_line
 from tests.support.scripted_engine import TIMINGS
 
 CALL = ToolCall("calculator", '{"expression": "2*3 <b> $$x$$\\n\\n_a_"}', "a1")

@@ -41,7 +41,7 @@ from playground.text_format import (
 )
 from playground.web.html.page import empty_state
 from playground.web.html.templates import render
-from playground.web.html.tools.cards import around_wrong_letter
+from playground.web.html.tool_cards import around_wrong_letter
 
 NOTHING_YET: Final = "Choose levels and press Measure: each one becomes a point here."
 STATES: Final = {

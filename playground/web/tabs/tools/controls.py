@@ -11,7 +11,7 @@ import gradio as gr
 from playground.app.chat.tools import read_tool_use
 from playground.app.chat.updates import Phase, ToolUse
 from playground.chat.session import ChatSession
-from playground.web.html.tools.cards import asked_line, attached_line
+from playground.web.html.tool_cards import asked_line, attached_line
 from playground.web.streaming import Updates, Values
 
 _CHOICES: Final = (("Off", "off"), ("Ask before each call", "ask"), ("Run without asking", "allowed"))

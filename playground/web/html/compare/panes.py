@@ -22,9 +22,9 @@ from playground.app.messages import CLEAR
 from playground.chat.prompts import ComparisonPrompt
 from playground.engine.protocol import Finished, Token
 from playground.text_format import UNKNOWN, about, bits, count, gigabytes, in_gibibytes, percent, speed
-from playground.web.html.answer_tokens import visible_token
-from playground.web.html.chat.markdown_parts import FENCE, MarkdownParts, StyledText
-from playground.web.html.compare import pane_line, plain_line
+from playground.web.html.compare.answer_tokens import visible_token
+from playground.web.html.compare.figures import pane_line, plain_line
+from playground.web.html.compare.markdown_parts import FENCE, MarkdownParts, StyledText
 from playground.web.html.page import status_message
 from playground.web.html.templates import render
 

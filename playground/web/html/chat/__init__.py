@@ -1,1 +1,0 @@
-"""Draws skills, and Markdown whose words carry marks."""
