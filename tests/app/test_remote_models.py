@@ -32,7 +32,7 @@ from playground.limits.visitor import Visitor
 from playground.llama.sampling_extras import GREEDY
 from playground.servers import read_server
 from playground.settings import load_settings
-from playground.web.html.compare.figures import pane_line
+from playground.web.html.compare.panes import pane_line
 from tests.support.server_process import ALIAS, KEY, ServerProcess
 from tests.support.server_stand_in import KEY as STAND_IN_KEY
 from tests.support.server_stand_in import ServerStandIn

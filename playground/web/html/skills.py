@@ -12,7 +12,7 @@ from playground.app.compare.comparison import LETTERS
 from playground.app.compare.skill_grid import GridCell, SkillGrid
 from playground.engine.protocol import Finished
 from playground.text_format import UNKNOWN, count, counted, seconds, speed
-from playground.web.html.compare.panes import plain_runs
+from playground.web.html.compare.answer_tokens import plain_runs
 from playground.web.html.reply import end_in_words
 from playground.web.html.templates import render
 

@@ -20,9 +20,9 @@ from playground.app.resumable import read_key
 from playground.chat.prompts import ComparisonPrompt, find_comparison_prompt
 from playground.limits.visitor import Visitor
 from playground.llama.sampling_extras import Sampling
-from playground.web.html.compare.figures import NEXT_QUESTION, TAKE_BACK, ballot_sheet, tally_table
 from playground.web.html.compare.panes import further_section, pane_markup, question_box
 from playground.web.html.compare.result import result_section
+from playground.web.html.compare.votes import NEXT_QUESTION, TAKE_BACK, ballot_sheet, tally_table
 from playground.web.html.page import error_card, status_message
 from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of

@@ -20,8 +20,9 @@ from playground.app.compare.setup import CompareSetup
 from playground.app.messages import log_refusal
 from playground.limits.visitor import Visitor
 from playground.models.model_file import readable_name
-from playground.web.html.compare.figures import outlook_line, tally_table
+from playground.web.html.compare.figures import outlook_line
 from playground.web.html.compare.panes import recorded_line
+from playground.web.html.compare.votes import tally_table
 from playground.web.html.dial import dial_rows, dial_value, no_dial
 from playground.web.model_picker import fill_pickers, wire_choices, wire_redraw
 from playground.web.streaming import Updates, Values

@@ -35,16 +35,11 @@ from playground.llama.sampling_extras import GREEDY
 from playground.measure.fidelity import Fidelity, fidelity_of
 from playground.measure.votes import Contestant, Pair, Tally
 from playground.models.model_file import ModelFile
-from playground.web.html.compare.answer_tokens import first_difference_section, probability_bar, visible_token
-from playground.web.html.compare.figures import (
-    ballot_sheet,
-    differences_table,
-    outlook_line,
-    pane_line,
-    preference_sentence,
-    tally_table,
-)
-from playground.web.html.compare.panes import disagreement_step, further_section, pane_markup
+from playground.web.html.compare.answer_tokens import disagreement_step, visible_token
+from playground.web.html.compare.figures import differences_table, outlook_line
+from playground.web.html.compare.first_difference import first_difference_section, probability_bar
+from playground.web.html.compare.panes import further_section, pane_line, pane_markup
+from playground.web.html.compare.votes import ballot_sheet, preference_sentence, tally_table
 
 LEVELS = ("Q8_0", "Q2_0")
 MB = 10**6

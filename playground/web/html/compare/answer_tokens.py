@@ -1,86 +1,28 @@
-"""Draws the first difference of two answers: both sentences up to it, and how probable each model held both tokens."""
+"""Draws an answer token by token, as runs of text and of code.
+
+The first difference is marked in both answers, and the tokens of A's answer are underlined by how unlikely B finds
+them. The panel with the top fives is made by pane.js from the JSON that each token carries.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from markupsafe import Markup
+from playground.app.compare.answer_tokens import AnswerToken, Choices
+from playground.text_format import UNKNOWN, percent
+from playground.web.html.compare.markdown_parts import FENCE, MarkdownParts, StyledText
 
-from playground.app.compare.updates import ComparedAnswers
-from playground.chat.first_difference import NoDifference
-from playground.text_format import UNKNOWN, counted, percent
-from playground.web.html.templates import render
-
-_SHOWN_BEFORE: Final = 220  # characters of the common text: enough to read the sentence
+# How probable B finds a token of A: (at least, step of disagreement, in words).
+STEPS: Final = (
+    (0.5, 0, "B would probably say the same"),
+    (0.2, 1, "B finds it possible"),
+    (0.05, 2, "B finds it unlikely"),
+    (0.0, 3, "B would hardly ever say this"),
+)
 _VISIBLE: Final = {"\n": "⏎", "\t": "⇥", "\r": "⏎"}
-
-
-# --- the first difference ---
-
-
-def first_difference_section(answers: ComparedAnswers) -> str:
-    """Both sentences up to the first different token, with the probabilities of both tokens in both models."""
-    difference = answers.first_difference
-    hints = []
-    if answers.is_random:
-        hints.append(
-            "The temperature is above 0, so chance also makes answers differ. At 0 a model always takes its likeliest "
-            "token."
-        )
-    if isinstance(difference, NoDifference):
-        summary = _no_difference_in_words(difference)
-        return render("answer_tokens.html#first_difference", summary=summary, before="", names=(), rows=(), hints=hints)
-    if answers.by_text:
-        hints.insert(0, "A server does not send token ids, so tokens are compared by their text.")
-    before = difference.common_text[-_SHOWN_BEFORE:]
-    first, second = difference.choices
-    # a server seldom reports the probability of an end: then it is unknown, not small
-    unknown = [UNKNOWN if answers.by_text and choice.is_end else "not in its top 5" for choice in difference.choices]
-    rows = [
-        {
-            "letter": letter,
-            "side": side,
-            "word": visible_token(choice.text, is_end=choice.is_end),
-            "probabilities": [probability_bar(a, "a", text), probability_bar(b, "b", text)],
-        }
-        for letter, side, choice, (a, b), text in zip(
-            "AB",
-            "ab",
-            difference.choices,
-            ((first.own, second.other), (first.other, second.own)),
-            unknown,
-            strict=True,
-        )
-    ]
-    return render(
-        "answer_tokens.html#first_difference",
-        summary=f"Identical for {counted(difference.common_tokens, 'token')}, then:"
-        if difference.common_tokens
-        else "Different from the first token on:",
-        before=before if len(before) == len(difference.common_text) else f"… {before}",
-        names=answers.names,
-        rows=rows,
-        hints=hints,
-    )
-
-
-def _no_difference_in_words(difference: NoDifference) -> str:
-    same = counted(difference.common_tokens, "token")
-    return {
-        "identical": f"Identical answers ({same}).",
-        "cut off": f"Identical until one of them was cut off ({same}).",
-        "different vocabularies": "The models use different vocabularies, so tokens cannot be compared.",
-        "tokens not shown": "The server sends neither the probabilities of its tokens nor where one ends and the next "
-        "begins, so tokens cannot be compared.",
-    }[difference.reason]
-
-
-def probability_bar(share: float | None, side: str, unknown: str = "not in its top 5") -> Markup:
-    """A probability as a small bar and a figure. side: "a" or "b"; unknown: the text if there is no probability."""
-    if share is None:
-        return render("answer_tokens.html#probability", share=None, text=unknown, side=side)
-    width = f"{100 * min(max(share, 0.0), 1.0):.1f}"
-    return render("answer_tokens.html#probability", share=width, text=percent(share), side=side)
 
 
 def visible_token(text: str, *, is_end: bool = False) -> str:
@@ -91,3 +33,114 @@ def visible_token(text: str, *, is_end: bool = False) -> str:
         return "(part of a character)"
     shown = "".join(_VISIBLE.get(character, character) for character in text)
     return f"␣{shown[1:]}" if shown.startswith(" ") and not shown.strip() else shown.strip(" ")
+
+
+@dataclass
+class _Run:
+    """Consecutive tokens that are all text, or all within a code fence."""
+
+    is_code: bool
+    tokens: list[dict[str, Any]] = field(default_factory=list)
+
+
+def plain_runs(text: str) -> list[_Run]:
+    """A text without tokens, in the same parts."""
+    runs, styles, start = [], MarkdownParts(text), 0
+    for number, part in enumerate(text.split(FENCE)):
+        is_code = number % 2 == 1
+        shown = f"{FENCE}{part}{FENCE}" if is_code and number < text.count(FENCE) else part
+        if is_code and number == text.count(FENCE):  # not closed yet
+            shown = f"{FENCE}{part}"
+        parts = [StyledText(shown)] if is_code else styles.parts(start, start + len(part))
+        runs.append(_Run(is_code, [{"parts": parts, "top": ""}]))
+        start += len(part) + len(FENCE)
+    return runs
+
+
+def token_runs(tokens: Sequence[AnswerToken], position: int, names: tuple[str, str]) -> list[_Run]:
+    runs: list[_Run] = []
+    entry = _entry_place(tokens)
+    written = ""
+    styles = MarkdownParts("".join(token.text for token in tokens))
+    first_texts = _texts_at_difference(tokens)
+    for place, token in enumerate(tokens):
+        was_code = written.count(FENCE) % 2 == 1
+        parts = styles.parts(len(written), len(written) + len(token.text))
+        written += token.text
+        is_code = was_code or written.count(FENCE) % 2 == 1
+        if not runs or runs[-1].is_code != is_code:
+            runs.append(_Run(is_code))
+        parts = [StyledText(token.text)] if is_code else parts
+        drawn = _drawn_token(token, position, names, parts, is_entry=place == entry, near=first_texts)
+        runs[-1].tokens.append(drawn)
+    return runs
+
+
+def _entry_place(tokens: Sequence[AnswerToken]) -> int:
+    """Where Tab enters the answer: at the first difference, else at its beginning."""
+    return next((place for place, token in enumerate(tokens) if token.is_first_difference), 0)
+
+
+def _texts_at_difference(tokens: Sequence[AnswerToken]) -> set[str]:
+    """The likeliest texts of both models at the first difference, to see whether only a space tells them apart."""
+    token = next((token for token in tokens if token.is_first_difference), None)
+    if token is None:
+        return set()
+    return {token.text} | {top[0][0] for top in (token.top_a, token.top_b) if top}
+
+
+def _drawn_token(
+    token: AnswerToken,
+    position: int,
+    names: tuple[str, str],
+    parts: list[StyledText],
+    *,
+    is_entry: bool,
+    near: set[str],
+) -> dict[str, Any]:
+    step = disagreement_step(token.in_b) if position == 0 and token.is_scored and token.in_b is not None else 0
+    sentence = _sentence(token, position)
+    facts = {
+        "said": sentence,
+        "a": list(_choices(token.top_a)),
+        "b": list(_choices(token.top_b)),
+        "names": names,
+    }
+    text = token.text
+    if token.is_first_difference and len({one.strip() for one in near}) < len(near) and text.startswith(" "):
+        text = f"␣{text[1:]}"  # the space is the difference
+    elif token.is_first_difference and not text.strip():
+        text = text.replace(" ", "␣").replace("\n", "⏎\n") or "∅"
+    return {
+        "parts": parts if text == token.text else [StyledText(text)],
+        "step": step,
+        "is_first": token.is_first_difference,
+        "is_entry": is_entry,
+        "sentence": sentence,
+        "top": json.dumps(facts, ensure_ascii=False) if token.top_a or token.top_b else "",
+    }
+
+
+def _sentence(token: AnswerToken, position: int) -> str:
+    known = zip("AB", (token.in_a, token.in_b), strict=True)
+    shares = [f"{letter}: {percent(share)}" for letter, share in known if share is not None]
+    said = f"“{visible_token(token.text)}” {', '.join(shares) or UNKNOWN}."
+    if token.is_first_difference:
+        return f"{said} Here the answers differ for the first time."
+    if position == 0 and token.is_scored and token.in_b is not None:
+        return f"{said} {STEPS[disagreement_step(token.in_b)][2]}."
+    return said
+
+
+def disagreement_step(probability: float) -> int:
+    """How much B disagrees with a token of this probability: 0 not at all, 3 most."""
+    return next(step for least, step, _ in STEPS if probability >= least)
+
+
+def _choices(top: Choices) -> Iterator[tuple[str, float, str]]:
+    """(token, probability, the same in words), as pane.js reads them; spaces show where they tell two apart."""
+    stripped = [text.strip() for text, _ in top]
+    for text, share in top:
+        is_ambiguous = stripped.count(text.strip()) > 1
+        shown = f"␣{text[1:]}" if is_ambiguous and text.startswith(" ") else visible_token(text)
+        yield shown, round(share, 4), percent(share)

@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from playground.app.compare.result import ResultFacts, Tile, next_step, result_sentence, result_tiles
 from playground.app.compare.updates import ComparedAnswers
-from playground.web.html.compare.answer_tokens import first_difference_section
 from playground.web.html.compare.figures import differences_table
+from playground.web.html.compare.first_difference import first_difference_section
 from playground.web.html.templates import render
 
 _WHY: Final = ("size", "context", "figures", "loss")  # the section of Learn that is behind each tile

@@ -15,9 +15,9 @@ from playground.measure.answers.export import answer_figures
 from playground.measure.answers.grid import AnswerGrid, GridAnswer, ballot_papers
 from playground.measure.votes import BALLOT_WORDS
 from playground.text_format import counted, gigabytes
-from playground.web.html.compare.figures import tally_table
+from playground.web.html.compare.answer_tokens import plain_runs
 from playground.web.html.compare.markdown_parts import MarkdownParts
-from playground.web.html.compare.panes import plain_runs
+from playground.web.html.compare.votes import tally_table
 from playground.web.html.templates import render
 
 _WORD_END: Final = re.compile(r".*\s", re.DOTALL)
