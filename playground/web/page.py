@@ -42,21 +42,21 @@ from playground.web.server.first_view import FirstView, Properties
 from playground.web.server.sessions import Sessions
 from playground.web.server.uploads import CLEANING_SECONDS, KEPT_SECONDS
 from playground.web.streaming import Streaming, never_empty
-from playground.web.tabs.chat import wire_chat_tab
-from playground.web.tabs.chat_dial import wire_chat_dial
-from playground.web.tabs.chat_keeping import wire_chat_keeping
-from playground.web.tabs.chat_layout import ChatTab, build_chat_tab
-from playground.web.tabs.compare import read_request, wire_compare_tab
-from playground.web.tabs.compare_dial import first_properties, wire_downloads
-from playground.web.tabs.compare_layout import CompareTab, build_compare_tab
+from playground.web.tabs.chat.dial import wire_chat_dial
+from playground.web.tabs.chat.keeping import wire_chat_keeping
+from playground.web.tabs.chat.layout import ChatTab, build_chat_tab
+from playground.web.tabs.chat.tab import wire_chat_tab
+from playground.web.tabs.chat.tool_wiring import wire_chat_tools
+from playground.web.tabs.compare.dial import first_properties, wire_downloads
+from playground.web.tabs.compare.layout import CompareTab, build_compare_tab
+from playground.web.tabs.compare.tab import read_request, wire_compare_tab
 from playground.web.tabs.fit import FitTab, build_fit_tab, wire_fit_tab
 from playground.web.tabs.learn import build_learn_tab, wire_learn_tab
 from playground.web.tabs.measure.tab import MeasureTab, build_measure_tab, wire_measure_tab
-from playground.web.tabs.models import CompareTarget, ModelsTab, build_models_tab, wire_models_tab
-from playground.web.tabs.models_first import ChatTarget
+from playground.web.tabs.models.first_models import ChatTarget
+from playground.web.tabs.models.tab import CompareTarget, ModelsTab, build_models_tab, wire_models_tab
 from playground.web.tabs.programs import build_agent_pairs, build_programs_panel
 from playground.web.tabs.skills import SkillGridPanel, build_skill_grid, wire_shelf, wire_skill_grid
-from playground.web.tabs.tools.wiring import wire_chat_tools
 from playground.web.widgets import javascript
 
 # Without a number Gradio lets one event wait on a ZeroGPU Space, and a page begins with more.

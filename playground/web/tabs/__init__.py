@@ -1,1 +1,1 @@
-"""The page's tabs, one file each."""
+"""The page's tabs: a file each, or a folder where one would be long."""

@@ -40,7 +40,7 @@ from playground.web.html.page import empty_state, status_message
 from playground.web.model_picker import fill_pickers
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
-from playground.web.tabs.chat_layout import ChatTab
+from playground.web.tabs.chat.layout import ChatTab
 from playground.web.widgets import button_rows, hidden_text, markup_place
 
 KV_CHOICES: Final = [("f16", "f16"), ("q8_0: half", "q8_0"), ("q4_0: a quarter", "q4_0")]

@@ -28,9 +28,9 @@ from playground.web.html.skills import skill_chips, skill_grid
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values
-from playground.web.tabs.chat import draw_update
-from playground.web.tabs.chat_layout import ChatTab
-from playground.web.tabs.compare_layout import CompareTab
+from playground.web.tabs.chat.layout import ChatTab
+from playground.web.tabs.chat.tab import draw_update
+from playground.web.tabs.compare.layout import CompareTab
 from playground.web.widgets import javascript
 
 _SHELF: Final = "gguf-playground-skills"  # the name of the shelf in the browser's storage

@@ -26,8 +26,8 @@ from playground.chat.template.thinking import ThinkingChoice
 from playground.llama.params import DeviceChoice
 from playground.settings import load_settings
 from playground.web.streaming import Streaming
-from playground.web.tabs.compare import draw_link, draw_update, read_request, wire_compare_tab
-from playground.web.tabs.compare_layout import CompareTab, build_compare_tab
+from playground.web.tabs.compare.layout import CompareTab, build_compare_tab
+from playground.web.tabs.compare.tab import draw_link, draw_update, read_request, wire_compare_tab
 
 
 @pytest.fixture(scope="module")

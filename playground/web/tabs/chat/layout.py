@@ -1,4 +1,4 @@
-"""The components of the Chat tab and where they stand. tabs/chat.py draws into them and wires them."""
+"""The components of the Chat tab and where they stand. tab.py draws into them and wires them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from playground.web.html.dial import level_value, slim_dial_rows
 from playground.web.html.page import empty_state
 from playground.web.html.reply import context_gauge, live_line
 from playground.web.model_picker import PickerComponents, build_model_picker
-from playground.web.tabs.tools.controls import ToolControls, build_tool_question, build_tool_settings
+from playground.web.tabs.chat.tool_controls import ToolControls, build_tool_question, build_tool_settings
 from playground.web.widgets import (
     SamplingControls,
     build_dial,

@@ -26,7 +26,7 @@ from playground.web.html.compare.votes import tally_table
 from playground.web.html.dial import dial_rows, dial_value, no_dial
 from playground.web.model_picker import fill_pickers, wire_choices, wire_redraw
 from playground.web.streaming import Updates, Values
-from playground.web.tabs.compare_layout import CompareTab
+from playground.web.tabs.compare.layout import CompareTab
 from playground.web.widgets import javascript
 
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}

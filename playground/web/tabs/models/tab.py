@@ -1,6 +1,6 @@
 """The Models tab: what is on this disk, and levels made of it.
 
-Above it are the search, in models_hub.py, and good first models, in models_first.py, as is the catalogue below.
+Above it are the search, in hub.py, and good first models, in first_models.py, as is the catalogue below.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from playground.web.model_picker import PickerComponents, fill_pickers
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values
-from playground.web.tabs.models_first import ChatTarget, FirstPart, lay_out_catalogue, lay_out_first, wire_first
-from playground.web.tabs.models_hub import HubPart, draw_downloads, lay_out_hub, wire_hub
+from playground.web.tabs.models.first_models import ChatTarget, FirstPart, lay_out_catalogue, lay_out_first, wire_first
+from playground.web.tabs.models.hub import HubPart, draw_downloads, lay_out_hub, wire_hub
 from playground.web.widgets import button_rows, change_stamp, hidden_text, javascript, markup_place
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}

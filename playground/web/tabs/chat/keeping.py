@@ -32,8 +32,8 @@ from playground.web.model_picker import nothing_new, picker_views
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, what_is_new
-from playground.web.tabs.chat import draw_update
-from playground.web.tabs.chat_layout import ChatTab
+from playground.web.tabs.chat.layout import ChatTab
+from playground.web.tabs.chat.tab import draw_update
 from playground.web.widgets import draft_js, javascript, keep_js, kept_js
 
 _CHAT: Final = "gguf-playground-chat"  # the names of what the tab's storage holds

@@ -1,4 +1,4 @@
-"""The components of the Compare tab and where they stand. tabs/compare.py draws into them and wires them."""
+"""The components of the Compare tab and where they stand. tab.py draws into them and wires them."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from playground.chat.session import ChatSession
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, Values
-from playground.web.tabs.chat import draw_update, read_request
-from playground.web.tabs.chat_layout import ChatTab
+from playground.web.tabs.chat.layout import ChatTab
+from playground.web.tabs.chat.tab import draw_update, read_request
 
 _QUICK: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 

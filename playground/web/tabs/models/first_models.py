@@ -22,7 +22,7 @@ from playground.web.model_picker import PickerComponents, fill_pickers
 from playground.web.redraws import PageValues, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
-from playground.web.tabs.models_hub import HubPart, draw_downloads
+from playground.web.tabs.models.hub import HubPart, draw_downloads
 from playground.web.widgets import button_rows, change_stamp, hidden_text, markup_place
 
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}

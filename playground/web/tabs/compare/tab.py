@@ -27,9 +27,9 @@ from playground.web.html.page import error_card, status_message
 from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values, what_is_new
-from playground.web.tabs.compare_dial import wire_dial
-from playground.web.tabs.compare_layout import CompareTab
-from playground.web.tabs.compare_saving import wire_saving
+from playground.web.tabs.compare.dial import wire_dial
+from playground.web.tabs.compare.layout import CompareTab
+from playground.web.tabs.compare.saving import wire_saving
 from playground.web.widgets import change_stamp, draft_js, keep_js, kept_js
 
 _TEXTS: Final = "gguf-playground-comparison"  # the names of what the storage of the browser's tab holds

@@ -15,7 +15,7 @@ from playground.errors import PlaygroundError
 from playground.limits.visitor import Visitor
 from playground.web.html.page import error_card, status_message
 from playground.web.streaming import Updates, Values
-from playground.web.tabs.compare_layout import CompareTab
+from playground.web.tabs.compare.layout import CompareTab
 from playground.web.widgets import javascript, save_file_js
 
 # Browsers give a page the clipboard only on a safe address; the link also shows, to be copied by hand.

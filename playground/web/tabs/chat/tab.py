@@ -1,6 +1,6 @@
 """The Chat tab at work: reads its components, draws updates into them, and wires every event.
 
-What comes back after a reload, a clear or a mistake is in chat_keeping.py.
+What comes back after a reload, a clear or a mistake is in keeping.py.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from playground.web.model_picker import nothing_new, picker_views, wire_choices
 from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values
-from playground.web.tabs.chat_layout import LOAD, UNLOAD, ChatTab
-from playground.web.tabs.tools.controls import draw_tools
+from playground.web.tabs.chat.layout import LOAD, UNLOAD, ChatTab
+from playground.web.tabs.chat.tool_controls import draw_tools
 from playground.web.widgets import change_stamp, save_file_js
 
 _SENDABLE_JS: Final = "text => ({__type__: 'update', interactive: text.trim() !== ''})"

@@ -18,8 +18,8 @@ from playground.chat.session import ChatSession
 from playground.web.html.dial import slim_dial_rows
 from playground.web.model_picker import fill_pickers, wire_redraw
 from playground.web.streaming import Updates, Values
-from playground.web.tabs.chat import draw_update
-from playground.web.tabs.chat_layout import ChatTab
+from playground.web.tabs.chat.layout import ChatTab
+from playground.web.tabs.chat.tab import draw_update
 
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}

@@ -1,1 +1,0 @@
-"""Tools in the Chat tab: their components, and what happens when they are used."""
