@@ -6,13 +6,12 @@ traceback in the middle of a visit.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import functools
 import inspect
 import re
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
@@ -26,6 +25,7 @@ from gradio_client import Client
 from jinja2 import ChoiceLoader, DictLoader
 
 from playground.errors import PlaygroundError
+from playground.web.waiting_loop import WaitingLoop
 
 WRITTEN_FOR: Final = "6.31"
 _OF_A_PAGE: Final = (
@@ -331,42 +331,6 @@ def rest_while_idle(page: gr.Blocks) -> None:
 
     queue.push = push_and_wake  # type: ignore[method-assign]
     queue.start_processing = waiting.run  # type: ignore[method-assign]
-
-
-class WaitingLoop:
-    """Runs an endless coroutine that sleeps and looks, but goes on after a sleep only when there is something to do.
-
-    loop: makes the coroutine. is_idle: whether it would find nothing. `wake` is for the thread of its event loop.
-    """
-
-    def __init__(self, loop: Callable[[], Coroutine[Any, Any, None]], is_idle: Callable[[], bool]) -> None:
-        self._loop, self._is_idle = loop, is_idle
-        self._woken = asyncio.Event()
-
-    def wake(self) -> None:
-        self._woken.set()
-
-    async def run(self) -> None:
-        await self
-
-    async def _wait(self) -> None:
-        """Until something wakes it; looks once a second all the same, so that nothing can be missed for longer."""
-        self._woken.clear()
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), 1)
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        steps = self._loop()
-        try:
-            while True:
-                yield steps.send(None)  # what the loop waits for, which is mostly its sleep
-                while self._is_idle():
-                    yield from self._wait().__await__()
-        except StopIteration:
-            return
-        except BaseException as error:  # such as the end of the server
-            steps.throw(error)
-            raise
 
 
 # --- sessions: Gradio has no public way to ask for them or to end one ---

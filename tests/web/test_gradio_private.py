@@ -15,7 +15,6 @@ from gradio.state_holder import SessionState
 from playground.errors import PlaygroundError
 from playground.web.gradio_private import (
     WRITTEN_FOR,
-    WaitingLoop,
     check_gradio,
     describe_no_sessions,
     keep_rows_of_shut_tabs,
@@ -23,6 +22,7 @@ from playground.web.gradio_private import (
     spare_outputs_that_stay,
     wait_for_a_slow_start,
 )
+from playground.web.waiting_loop import WaitingLoop
 
 
 def a_page() -> gr.Blocks:
