@@ -78,6 +78,8 @@ def test_an_agents_run_on_two_models_says_where_they_part_and_what_they_called(s
     calls = answered(service, "compare:starter|starter", WEATHER_IN_PARIS)
     assert calls.same_calls is True and [name for name, _ in calls.first.called] == ["weather"]
     assert "Both called the same functions with the same arguments." in agent_pairs([calls])
+    one = replace(calls, second=replace(calls.second, calls=(), text="I cannot tell."))
+    assert "Only the first called a function. The answers differ." in agent_pairs([one])
     with pytest.raises(RequestRefused, match="names two models"):
         list(service.reply(AGENT, "compare:starter", SUM))
 

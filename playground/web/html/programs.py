@@ -126,20 +126,26 @@ def _pair(pair: AgentPair) -> dict[str, Any]:
 def _verdict(pair: AgentPair) -> str:
     if not pair.is_whole:
         return "The second answer is not there." if pair.problem else "The second answer is on its way."
-    calls = {
-        True: "Both called the same functions with the same arguments.",
-        False: "They called different functions, or with other arguments.",
-        None: "No function was called.",
-    }[pair.same_calls]
+    calls = _calls_compared(pair)
     difference = pair.difference
     if difference is None:
         same = pair.first.text == pair.second.text and pair.first.called == pair.second.called
-        return f"{calls} {'The answers are the same.' if same else 'Their tokens cannot be compared one by one.'}"
+        return f"{calls} The answers {'are the same' if same else 'differ'}."
     mine, theirs = difference.choices
     return (
         f"{calls} The answers part after {counted(difference.common_tokens, 'token')}: “{mine.text.strip()}” and "
         f"“{theirs.text.strip()}”."
     )
+
+
+def _calls_compared(pair: AgentPair) -> str:
+    if pair.same_calls:
+        return "Both called the same functions with the same arguments."
+    if pair.first.calls and pair.second.calls:
+        return "They called different functions, or with other arguments."
+    if pair.first.calls:
+        return "Only the first called a function."
+    return "Only the second called a function." if pair.second.calls else "No function was called."
 
 
 def _side(answer: AgentAnswer, same: str, *, has_parted: bool) -> dict[str, Any]:
