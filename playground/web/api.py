@@ -29,21 +29,34 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
 
     ended: called with the session of each call that has ended. Gradio makes one for every call, a copy of the page.
     """
+    endpoints = Endpoints(service)
+    for quick in (endpoints.machine, endpoints.levels, endpoints.plan):
+        api(_endpoint(service, ended, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
+    api(_endpoint(service, ended, endpoints.chat, StreamedReply), api_name="chat", concurrency_limit=None)
+    api(_endpoint(service, ended, endpoints.compare, StreamedComparison), api_name="compare", concurrency_limit=None)
 
-    def machine(request: gr.Request) -> MachineRecord:
+
+class Endpoints:
+    """The endpoints as programs see them: Gradio publishes their names, parameters and descriptions."""
+
+    def __init__(self, service: ApiService) -> None:
+        self._service = service
+
+    def machine(self, request: gr.Request) -> MachineRecord:
         """What this computer has for a model: memory in bytes, cores, and what limits them."""
-        return service.machine()
+        return self._service.machine()
 
-    def levels(model: str, request: gr.Request, context: int | None = None) -> LevelsRecord:
+    def levels(self, model: str, request: gr.Request, context: int | None = None) -> LevelsRecord:
         """The quantization levels of a model, each with its size and whether it fits this computer.
 
         Args:
             model: "starter", the name of a model here, or a repository of the Hugging Face Hub as owner/repo.
             context: the context size in tokens that the verdicts are for; left out, 4096.
         """
-        return service.levels(model, context)
+        return self._service.levels(model, context)
 
     def plan(
+        self,
         model: str,
         request: gr.Request,
         context: int | None = None,
@@ -64,9 +77,10 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
             gpu_layers: how many layers are on the GPU; left out, as many as fit.
             cpu_moe: of how many layers the experts stay in RAM, for a mixture of experts; left out, as few as possible.
         """
-        return service.plan(model, context, kv_type, slots, device, gpu_layers, cpu_moe)
+        return self._service.plan(model, context, kv_type, slots, device, gpu_layers, cpu_moe)
 
     def chat(
+        self,
         prompt: str,
         request: gr.Request,
         model: str = "starter",
@@ -95,13 +109,14 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
             gpu_layers: how many layers are on the GPU; left out, as many as fit.
             cpu_moe: of how many layers the experts stay in RAM, for a mixture of experts; left out, as few as possible.
         """
-        yield from service.chat(
-            visitor_of(request, service.runs, "api"), model, prompt=prompt, system=system, history=history,
+        yield from self._service.chat(
+            visitor_of(request, self._service.runs, "api"), model, prompt=prompt, system=system, history=history,
             context=context, max_tokens=max_tokens, temperature=temperature, seed=seed, device=device,
             gpu_layers=gpu_layers, cpu_moe=cpu_moe,
         )  # fmt: skip
 
     def compare(
+        self,
         prompt: str,
         model_a: str,
         model_b: str,
@@ -130,15 +145,10 @@ def offer_api(service: ApiService, ended: Callable[[str], None]) -> None:
             device_a: where model_a runs: "auto", "cpu", or the name of a GPU as machine gives it; left out, auto.
             device_b: where model_b runs.
         """
-        yield from service.compare(
-            visitor_of(request, service.runs, "api"), (model_a, model_b), at_once, (device_a, device_b),
+        yield from self._service.compare(
+            visitor_of(request, self._service.runs, "api"), (model_a, model_b), at_once, (device_a, device_b),
             prompt=prompt, system=system, context=context, max_tokens=max_tokens, temperature=temperature, seed=seed,
         )  # fmt: skip
-
-    for quick in (machine, levels, plan):
-        api(_endpoint(service, ended, quick), api_name=quick.__name__, concurrency_limit=QUESTIONS_AT_ONCE)
-    api(_endpoint(service, ended, chat, StreamedReply), api_name="chat", concurrency_limit=None)
-    api(_endpoint(service, ended, compare, StreamedComparison), api_name="compare", concurrency_limit=None)
 
 
 def _endpoint(
