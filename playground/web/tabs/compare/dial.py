@@ -35,56 +35,54 @@ _FROM_PICKERS_JS: Final = "(a, b) => JSON.stringify({a: a || '', b: b || ''})"
 _TWO_MODELS: Final = "Two different models are compared. Choose one model to move along its levels."
 
 
-def wire_dial(
-    page: gr.Blocks,
-    tab: CompareTab,
-    service: CompareService,
-    visitor: Callable[[gr.Request], Visitor],
-    read: Callable[[Values], CompareRequest],
-    draw_link: Callable[..., Updates],
-    tabs: gr.Tabs,
-) -> None:
-    """The dial and the pickers filled when the page opens, by its link if it has one, and kept in step after that."""
-    settings = tab.settings
-    pickers = [pane.picker for pane in tab.panes]
+class _DialWork:
+    """What the dial and the pickers draw, when the page opens and when one of them changes."""
 
-    def dial_updates(model: str | None, first: str | None, second: str | None) -> Updates:
-        rows, value = dial_rows(service.dials.dial_of(model)), dial_value(first, second)
-        return {tab.dial: gr.HTML(rows=rows, value=value)}
+    def __init__(
+        self,
+        tab: CompareTab,
+        service: CompareService,
+        visitor: Callable[[gr.Request], Visitor],
+        read: Callable[[Values], CompareRequest],
+        draw_link: Callable[..., Updates],
+    ) -> None:
+        self._tab, self._service, self._visitor, self._read, self._draw_link = tab, service, visitor, read, draw_link
+        self._pickers = [pane.picker for pane in tab.panes]
 
-    def open_tab(request: gr.Request, whose: str) -> Iterator[Updates]:
+    def open_tab(self, request: gr.Request, whose: str) -> Iterator[Updates]:
+        tab, service = self._tab, self._service
         setup = service.setup.read_link(dict(request.query_params))
         for refusal in setup.refusals:
-            log_refusal(refusal, visitor(request))
+            log_refusal(refusal, self._visitor(request))
         first, second = service.setup.choices_to_open(setup)
         names = gr.Dropdown(choices=service.picker.model_names(), value=first.model)
         is_one = first.model == second.model
-        drawn = dial_updates(first.model, first.level, second.level) if is_one else _two_models(tab)
+        drawn = self._drawn_dial(first.model, first.level, second.level) if is_one else _two_models(tab)
         drawn |= {tab.dial_model: names}
-        if any(picker.redraws.is_chosen(str(request.session_hash)) for picker in pickers):
+        if any(picker.redraws.is_chosen(str(request.session_hash)) for picker in self._pickers):
             drawn = {}  # the visitor was quicker
         drawn |= {tab.tally: tally_table(service.voting.read_tallies())}
         drawn |= {tab.recorded: _recorded_line(service.setup, first.model)}
-        yield drawn | draw_link(setup, is_own=whose == "own")
-        yield from fill_pickers(pickers, service.picker, request, (first, second), "opening")
+        yield drawn | self._draw_link(setup, is_own=whose == "own")
+        yield from fill_pickers(self._pickers, service.picker, request, (first, second), "opening")
 
-    def choose_model(request: gr.Request, values: Values) -> Iterator[Updates]:
+    def choose_model(self, request: gr.Request, values: Values) -> Iterator[Updates]:
         """One model for both sides, with the pair of levels that shows most; nothing if it was only looked at."""
-        chosen = values[tab.dial_model]
+        service, pickers, chosen = self._service, self._pickers, values[self._tab.dial_model]
         if all(values[picker.drawn_model] == chosen for picker in pickers):
             return
         choices = service.setup.first_choices(chosen if isinstance(chosen, str) else None)
         # Both at once, before either is filled: who asks meanwhile compares one model, not the new one with the old.
         names = service.picker.model_names()
         both_models = {picker.model: gr.Dropdown(choices=names, value=choices[0].model) for picker in pickers}
-        yield dial_updates(choices[0].model, choices[0].level, choices[1].level) | both_models
+        yield self._drawn_dial(choices[0].model, choices[0].level, choices[1].level) | both_models
         yield from fill_pickers(pickers, service.picker, request, choices)
 
-    def follow_pickers(values: Values) -> Updates:
+    def follow_pickers(self, values: Values) -> Updates:
         """The dial of the pickers' model. Its levels are written only where it cannot have them: of another model."""
-        compare_request = read(values)
-        outlook = {tab.outlook: outlook_line(service.setup.outlook(compare_request))}
-        first, second = (picker.read_choice(values) for picker in pickers)
+        tab, service = self._tab, self._service
+        outlook = {tab.outlook: outlook_line(service.setup.outlook(self._read(values)))}
+        first, second = (picker.read_choice(values) for picker in self._pickers)
         names = {tab.dial_model: gr.Dropdown(choices=service.picker.model_names())}
         if first.model != second.model:
             return outlook | names | _two_models(tab)
@@ -96,16 +94,33 @@ def wire_dial(
             return outlook | names | {tab.dial: gr.HTML(rows=rows)}
         return outlook | names | {tab.dial: gr.HTML(rows=rows, value=dial_value(first.level, second.level))}
 
+    def _drawn_dial(self, model: str | None, first: str | None, second: str | None) -> Updates:
+        rows, value = dial_rows(self._service.dials.dial_of(model)), dial_value(first, second)
+        return {self._tab.dial: gr.HTML(rows=rows, value=value)}
+
+
+def wire_dial(
+    page: gr.Blocks,
+    tab: CompareTab,
+    service: CompareService,
+    visitor: Callable[[gr.Request], Visitor],
+    read: Callable[[Values], CompareRequest],
+    draw_link: Callable[..., Updates],
+    tabs: gr.Tabs,
+) -> None:
+    """The dial and the pickers filled when the page opens, by its link if it has one, and kept in step after that."""
+    settings, pickers = tab.settings, [pane.picker for pane in tab.panes]
+    work = _DialWork(tab, service, visitor, read, draw_link)
     opened = [tabs, tab.message, tab.problem, *settings.linked]
     drawn_at_opening = [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded]
     drawn_at_opening += [*pickers[0].outputs, *pickers[1].outputs]
-    filled = page.load(open_tab, tab.own_address, drawn_at_opening, js=javascript("whose_address.js"), **_PRIVATE)
+    filled = page.load(work.open_tab, tab.own_address, drawn_at_opening, js=javascript("whose_address.js"), **_PRIVATE)
     filled.then(None, js="() => { window.compareIsOpen = true; }")  # nothing redraws by itself any more
     for picker in pickers:
         wire_choices(picker, service.picker)
     both = [*pickers[0].outputs, *pickers[1].outputs]
     looked_at: set[Any] = {tab.dial_model, *(picker.drawn_model for picker in pickers)}
-    tab.dial_model.input(choose_model, looked_at, [tab.dial, *both], trigger_mode="always_last", **_PRIVATE)
+    tab.dial_model.input(work.choose_model, looked_at, [tab.dial, *both], trigger_mode="always_last", **_PRIVATE)
     levels = [picker.level for picker in pickers]
     moved = tab.dial.input(None, tab.dial, levels, js=_TO_PICKERS_JS, **_PRIVATE)
     for picker in pickers:
@@ -114,7 +129,7 @@ def wire_dial(
     triggers = [pickers[0].line.change, pickers[1].line.change, settings.mode.input]
     inputs = {tab.comparison, *tab.request_inputs}
     outputs = [tab.outlook, tab.dial, tab.dial_model]
-    gr.on(triggers, follow_pickers, inputs, outputs, trigger_mode="always_last", **_PRIVATE)
+    gr.on(triggers, work.follow_pickers, inputs, outputs, trigger_mode="always_last", **_PRIVATE)
 
 
 def first_properties(tab: CompareTab, setup: CompareSetup, names: list[tuple[str, str]]) -> dict[Any, dict[str, Any]]:
