@@ -61,7 +61,7 @@ class _DialWork:
         drawn |= {tab.dial_model: names}
         if any(picker.redraws.is_chosen(str(request.session_hash)) for picker in self._pickers):
             drawn = {}  # the visitor was quicker
-        drawn |= {tab.tally: tally_table(service.voting.read_tallies())}
+        drawn |= {tab.votes.tally: tally_table(service.voting.read_tallies())}
         drawn |= {tab.recorded: _recorded_line(service.setup, first.model)}
         yield drawn | self._draw_link(setup, is_own=whose == "own")
         yield from fill_pickers(self._pickers, service.picker, request, (first, second), "opening")
@@ -112,9 +112,11 @@ def wire_dial(
     settings, pickers = tab.settings, [pane.picker for pane in tab.panes]
     work = _DialWork(tab, service, visitor, read, draw_link)
     opened = [tabs, tab.message, tab.problem, *settings.linked]
-    drawn_at_opening = [*opened, tab.tally, tab.dial, tab.dial_model, tab.recorded]
+    drawn_at_opening = [*opened, tab.votes.tally, tab.dial, tab.dial_model, tab.recorded]
     drawn_at_opening += [*pickers[0].outputs, *pickers[1].outputs]
-    filled = page.load(work.open_tab, tab.own_address, drawn_at_opening, js=javascript("whose_address.js"), **_PRIVATE)
+    filled = page.load(
+        work.open_tab, tab.storage.own_address, drawn_at_opening, js=javascript("whose_address.js"), **_PRIVATE
+    )
     filled.then(None, js="() => { window.compareIsOpen = true; }")  # nothing redraws by itself any more
     for picker in pickers:
         wire_choices(picker, service.picker)

@@ -67,15 +67,40 @@ class CompareSettings:
 
 
 @dataclass(frozen=True)
+class CompareVotes:
+    """A blind vote, and those until now. column: all that shows while one can vote, and what comes next after it."""
+
+    column: gr.Column
+    ballot: gr.HTML  # the four words, and after a vote what comes next
+    guess: gr.Radio  # which side has fewer bits
+    tally: gr.HTML
+    export: gr.Button
+
+
+@dataclass(frozen=True)
+class CompareTools:
+    """The quiet buttons below the box for a question. link: shown once it was copied."""
+
+    undo: gr.Button
+    clear: gr.Button
+    save_markdown: gr.Button
+    save_json: gr.Button
+    copy_link: gr.Button
+    link: gr.Textbox
+
+
+@dataclass(frozen=True)
 class CompareStorage:
     """Hidden parts through which texts go to the storage of the browser's tab and back.
 
     texts: of both conversations. growing: the answers that are being written. key: finds these on the server.
+    own_address: "own" where the page's address is the one that this browser tab wrote itself.
     """
 
     texts: gr.Textbox
     growing: gr.Textbox
     key: gr.Textbox
+    own_address: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -86,7 +111,6 @@ class CompareTab:
     title: gr.HTML
     dial_model: gr.Dropdown
     dial: gr.HTML
-    setup: gr.Column
     recorded: gr.HTML
     run_recorded: gr.Button
     question: gr.HTML
@@ -99,19 +123,9 @@ class CompareTab:
     stop: gr.Button
     problem: gr.HTML
     examples: list[tuple[gr.Button, ComparisonPrompt]]
-    ballot_column: gr.Column
-    ballot: gr.HTML  # the four words, and after a vote what comes next
-    guess: gr.Radio  # which side has fewer bits
+    votes: CompareVotes
     result: gr.HTML
-    tally: gr.HTML
-    export_votes: gr.Button
-    undo: gr.Button
-    clear: gr.Button
-    save_markdown: gr.Button
-    save_json: gr.Button
-    copy_link: gr.Button
-    link: gr.Textbox
-    own_address: gr.Textbox  # "own" where the page's address is the one that this browser tab wrote itself
+    tools: CompareTools
     saved: gr.Textbox
     storage: CompareStorage
 
@@ -128,10 +142,11 @@ class CompareTab:
     @property
     def drawn(self) -> list[Any]:
         """What `draw_update` may change."""
+        votes, tools = self.votes, self.tools
         return [
             self.comparison, *self.growing, self.problem, self.question, self.further, self.result,
-            self.tally, self.send, self.stop, self.undo, self.ballot_column, self.ballot, self.guess,
-            self.save_markdown, self.save_json, self.dial, self.storage.texts,
+            votes.tally, self.send, self.stop, tools.undo, votes.column, votes.ballot, votes.guess,
+            tools.save_markdown, tools.save_json, self.dial, self.storage.texts,
         ]  # fmt: skip
 
     @property
@@ -156,17 +171,7 @@ def build_compare_tab(
     with gr.Column(elem_classes="gp-compare", elem_id="compare"):
         comparison = gr.State(Comparison(), time_to_live=tab_seconds)
         title = _html("title", headline())
-        with gr.Row(elem_classes="gp-dial", elem_id="compare-dial-row"):
-            with gr.Column(elem_classes="gp-dial-model"):
-                dial_model = gr.Dropdown(
-                    service.model_names(), label="Model", filterable=True, interactive=True,
-                    elem_id="compare-model",
-                )  # fmt: skip
-                two_models = _button("Other models or settings …", "two-models", elem_classes="gp-link")
-            dial = build_dial(dial_value(None, None), dial_rows(Dial()), "compare-dial", "gp-dial-place")
-        with gr.Row(elem_classes="gp-setup", elem_id="compare-setup") as setup:
-            pickers = [build_model_picker(service, group) for group in GROUPS]
-        two_models.click(None, js=_UNFOLD_JS)
+        dial_model, dial, pickers = _lay_out_models(service)
         with gr.Row(elem_classes="gp-ask"):
             chips = _lay_out_examples(examples)
             blind = gr.Checkbox(label="Blind: hide which is which, then vote", elem_id="compare-blind")
@@ -175,18 +180,14 @@ def build_compare_tab(
         _html("switch", pane_switch(), js_on_load=javascript("pane_switch.js"))
         with gr.Row(elem_classes="gp-panes", elem_id="compare-panes"):
             left, right = (_lay_out_pane(pickers[position], example, position) for position in (0, 1))
-            further = gr.HTML(
-                "", html_template=ROWS, js_on_load=javascript("further.js"), apply_default_css=False,
-                rows=further_section(NOT_ASKED), elem_id="compare-further", elem_classes="gp-further-place",
+            further = _html(
+                "further", html_template=ROWS, js_on_load=javascript("further.js"), rows=further_section(NOT_ASKED),
+                elem_classes="gp-further-place",
             )  # fmt: skip
         with gr.Row(elem_classes="gp-recorded-row"):
             recorded = _html("recorded", recorded_line(example.model, example.machine, example.date))
             run_recorded = _button("Run it on this computer", "run-recorded", variant="primary")
-        with gr.Column(visible=False, elem_classes="gp-ballot", elem_id="compare-ballot") as ballot_column:
-            guess = gr.Radio(
-                list(LETTERS), label="A guess, if you like: which one has fewer bits?", elem_id="compare-guess"
-            )
-            ballot = key_rows("compare-ballot-sheet", "ballot.js")
+        column, ballot, guess = _lay_out_ballot()
         problem = _html("problem")
         result = _html("result", result_section(example.facts), js_on_load=javascript("result.js"))
         with gr.Row(elem_classes="gp-input", elem_id="compare-input"):
@@ -197,15 +198,7 @@ def build_compare_tab(
             send = gr.Button("Ask both", variant="primary", elem_id="compare-send", scale=0)
             stop = gr.Button("Stop", variant="stop", elem_id="compare-stop", scale=0, visible=False)
     with gr.Column(elem_classes="gp-compare gp-compare-more"):
-        with gr.Row(elem_classes="gp-tools"):
-            undo = _button("Undo", "undo", visible=False)
-            clear = _button("Clear", "clear")
-            save_markdown = _button("Save as Markdown", "save-markdown", interactive=False)
-            save_json = _button("Save as JSON", "save-json", interactive=False)
-            copy_link = _button("Copy link", "copy-link")
-        link = gr.Textbox(
-            visible=False, label="Link to this set-up", interactive=False, elem_id="compare-link", max_lines=1
-        )
+        tools = _lay_out_tools()
         with gr.Row(elem_classes="gp-how"):
             mode = gr.Radio(MODES, value=usual_mode, label="Run", elem_id="compare-mode")
             follows_up = gr.Checkbox(
@@ -215,20 +208,31 @@ def build_compare_tab(
         settings = _lay_out_settings(most_tokens, mode, blind, follows_up)
         with gr.Accordion("Blind votes", open=False, elem_id="compare-votes", elem_classes="gp-more"):
             tally = _html("tally")
-            export_votes = _button("Save the votes as CSV", "export-votes")
-        saved, texts, growing, key, own_address = (
-            hidden_text(f"compare-{name}") for name in ("saved", "kept", "growing", "key", "own-address")
-        )
+            export = _button("Save the votes as CSV", "export-votes")
+        saved, *kept = (hidden_text(f"compare-{name}") for name in ("saved", "kept", "growing", "key", "own-address"))
     return CompareTab(
-        comparison=comparison, title=title, dial_model=dial_model, dial=dial, setup=setup, recorded=recorded,
+        comparison=comparison, title=title, dial_model=dial_model, dial=dial, recorded=recorded,
         run_recorded=run_recorded, question=question, panes=(left, right), further=further, settings=settings,
         outlook=outlook, message=message, send=send, stop=stop, problem=problem, examples=chips,
-        ballot_column=ballot_column, ballot=ballot, guess=guess, result=result, tally=tally,
-        export_votes=export_votes, undo=undo, clear=clear,
-        save_markdown=save_markdown, save_json=save_json, copy_link=copy_link, link=link, own_address=own_address,
-        saved=saved,
-        storage=CompareStorage(texts, growing, key),
+        votes=CompareVotes(column, ballot, guess, tally, export), result=result, tools=tools, saved=saved,
+        storage=CompareStorage(*kept),
     )  # fmt: skip
+
+
+def _lay_out_models(service: ModelPickerService) -> tuple[gr.Dropdown, gr.HTML, list[PickerComponents]]:
+    """One model and the dial of its levels; folded below it, a picker for each side."""
+    with gr.Row(elem_classes="gp-dial", elem_id="compare-dial-row"):
+        with gr.Column(elem_classes="gp-dial-model"):
+            dial_model = gr.Dropdown(
+                service.model_names(), label="Model", filterable=True, interactive=True,
+                elem_id="compare-model",
+            )  # fmt: skip
+            two_models = _button("Other models or settings …", "two-models", elem_classes="gp-link")
+        dial = build_dial(dial_value(None, None), dial_rows(Dial()), "compare-dial", "gp-dial-place")
+    with gr.Row(elem_classes="gp-setup", elem_id="compare-setup"):
+        pickers = [build_model_picker(service, group) for group in GROUPS]
+    two_models.click(None, js=_UNFOLD_JS)
+    return dial_model, dial, pickers
 
 
 def _lay_out_pane(picker: PickerComponents, example: RecordedExample, position: int) -> PaneComponents:
@@ -245,6 +249,29 @@ def _lay_out_examples(prompts: Sequence[ComparisonPrompt]) -> list[tuple[gr.Butt
     """One row of questions, by what quantization harms."""
     with gr.Row(elem_classes="gp-chips", elem_id="compare-examples"):
         return [(_button(prompt.title, f"example-{number}"), prompt) for number, prompt in enumerate(prompts, 1)]
+
+
+def _lay_out_ballot() -> tuple[gr.Column, gr.HTML, gr.Radio]:
+    """The column that shows while one can vote, with the ballot and the guess."""
+    with gr.Column(visible=False, elem_classes="gp-ballot", elem_id="compare-ballot") as column:
+        guess = gr.Radio(
+            list(LETTERS), label="A guess, if you like: which one has fewer bits?", elem_id="compare-guess"
+        )
+        ballot = key_rows("compare-ballot-sheet", "ballot.js")
+    return column, ballot, guess
+
+
+def _lay_out_tools() -> CompareTools:
+    with gr.Row(elem_classes="gp-tools"):
+        undo = _button("Undo", "undo", visible=False)
+        clear = _button("Clear", "clear")
+        save_markdown = _button("Save as Markdown", "save-markdown", interactive=False)
+        save_json = _button("Save as JSON", "save-json", interactive=False)
+        copy_link = _button("Copy link", "copy-link")
+    link = gr.Textbox(
+        visible=False, label="Link to this set-up", interactive=False, elem_id="compare-link", max_lines=1
+    )
+    return CompareTools(undo, clear, save_markdown, save_json, copy_link, link)
 
 
 def _lay_out_settings(most_tokens: int, mode: gr.Radio, blind: gr.Checkbox, follows_up: gr.Checkbox) -> CompareSettings:

@@ -70,19 +70,19 @@ def wire_saving(
         comparison: Comparison = values[tab.comparison]
         try:
             query = link_query(read(values), values[tab.message] or comparison.question)
-            return {tab.link: gr.Textbox(query, visible=True)}
+            return {tab.tools.link: gr.Textbox(query, visible=True)}
         except PlaygroundError as error:
-            return {tab.link: gr.Textbox("", visible=False)} | problem(request, error)
+            return {tab.tools.link: gr.Textbox("", visible=False)} | problem(request, error)
 
     forms: tuple[tuple[gr.Button, Literal["markdown", "json"], str, str], ...] = (
-        (tab.save_markdown, "markdown", "comparison.md", "text/markdown"),
-        (tab.save_json, "json", "comparison.json", "application/json"),
+        (tab.tools.save_markdown, "markdown", "comparison.md", "text/markdown"),
+        (tab.tools.save_json, "json", "comparison.json", "application/json"),
     )
     saved = [tab.saved, tab.problem]
     for button, form, name, media_type in forms:
         done = button.click(saving(form), tab.comparison, saved, concurrency_limit=None, **_PRIVATE)
         done.then(None, tab.saved, None, js=save_file_js(name, media_type))
-    tab.export_votes.click(export_votes, None, saved, **_QUICK).then(
+    tab.votes.export.click(export_votes, None, saved, **_QUICK).then(
         None, tab.saved, None, js=save_file_js("votes.csv", "text/csv")
     )
     _wire_link(tab, make_link)
@@ -111,9 +111,9 @@ def _wire_link(tab: CompareTab, make_link: Callable[..., Updates]) -> None:
     ]  # fmt: skip
     for events, is_touched in ((by_a_person, "true"), (later, "false")):
         follow = js(javascript("compare_link.js"), javascript("write_address.js"), is_touched)
-        gr.on(events, None, values, tab.link, js=follow, **_PRIVATE)
+        gr.on(events, None, values, tab.tools.link, js=follow, **_PRIVATE)
     inputs = {tab.comparison, tab.message, *tab.request_inputs}
-    tab.copy_link.click(None, values, None, js=js(_LINK_PRESSED_JS), **_PRIVATE)
-    tab.copy_link.click(make_link, inputs, [tab.link, tab.problem], **_QUICK).then(
-        None, [tab.link, *values], tab.link, js=js(_SHOW_LINK_JS)
+    tab.tools.copy_link.click(None, values, None, js=js(_LINK_PRESSED_JS), **_PRIVATE)
+    tab.tools.copy_link.click(make_link, inputs, [tab.tools.link, tab.problem], **_QUICK).then(
+        None, [tab.tools.link, *values], tab.tools.link, js=js(_SHOW_LINK_JS)
     )

@@ -100,7 +100,7 @@ def draw_update(tab: CompareTab, update: CompareUpdate) -> Updates:
     elif update.answers is not None:
         drawn[tab.result] = ""
     if update.tallies is not None:
-        drawn[tab.tally] = tally_table(update.tallies)
+        drawn[tab.votes.tally] = tally_table(update.tallies)
     if update.has_new_level:
         drawn[tab.panes[0].picker.models_changed] = change_stamp()
     if update.phase is not None:
@@ -124,13 +124,14 @@ def _draw_phase(tab: CompareTab, update: CompareUpdate) -> Updates:
     comparison = update.comparison
     if comparison is None:
         return drawn
-    drawn[tab.undo] = gr.Button(visible=not is_busy and comparison.replaced is not None)
+    drawn[tab.tools.undo] = gr.Button(visible=not is_busy and comparison.replaced is not None)
     has_answers = not is_busy and comparison.results is not None
-    for button in (tab.save_markdown, tab.save_json):
+    for button in (tab.tools.save_markdown, tab.tools.save_json):
         drawn[button] = gr.Button(interactive=has_answers)
-    drawn[tab.ballot_column] = gr.Column(visible=not is_busy and (comparison.may_vote or comparison.voted is not None))
-    drawn[tab.ballot] = gr.HTML(rows=ballot_sheet(comparison, update.reveal), value="")
-    drawn[tab.guess] = gr.Radio(value=None, visible=comparison.may_vote)
+    may_vote, has_voted = comparison.may_vote, comparison.voted is not None
+    drawn[tab.votes.column] = gr.Column(visible=not is_busy and (may_vote or has_voted))
+    drawn[tab.votes.ballot] = gr.HTML(rows=ballot_sheet(comparison, update.reveal), value="")
+    drawn[tab.votes.guess] = gr.Radio(value=None, visible=may_vote)
     return drawn
 
 
@@ -261,12 +262,12 @@ class _PageWork:
 
     def use_ballot(self, request: gr.Request, values: Values) -> Iterator[Updates]:
         """A vote, the last vote taken back, or the next blind question."""
-        tab, pressed = self._tab, str(values[self._tab.ballot] or "")
-        yield {tab.ballot: gr.HTML(value="")}
+        votes, pressed = self._tab.votes, str(values[self._tab.votes.ballot] or "")
+        yield {votes.ballot: gr.HTML(value="")}
         if pressed == NEXT_QUESTION:
             yield from self.ask_next_blind(request, values)
             return
-        voting, guess = self._service.voting, str(values[tab.guess] or "")
+        voting, guess = self._service.voting, str(values[votes.guess] or "")
 
         def vote(visitor: Visitor, comparison: Comparison, key: str) -> Generator[CompareUpdate, None, None]:
             if pressed == TAKE_BACK:
@@ -274,7 +275,7 @@ class _PageWork:
             else:
                 yield voting.cast_vote(visitor, comparison, pressed, key, guess)
 
-        yield from self._run(request, values, values[tab.comparison], vote, {})
+        yield from self._run(request, values, values[self._tab.comparison], vote, {})
 
     def stop(self, request: gr.Request) -> None:
         self._service.stop_comparison(self._visitor(request))
@@ -334,8 +335,8 @@ def _wire_work(tab: CompareTab, work: _PageWork, streaming: Streaming) -> None:
         streaming.wire([pane.view.input], press, {*inputs, pane.view}, outputs, tab.growing)
     streaming.wire([tab.dial.input], work.move, inputs, outputs, tab.growing, newest_wins=True)
     streaming.wire([tab.run_recorded.click], work.run_recorded, inputs, outputs, tab.growing)
-    with_ballot = {*inputs, tab.ballot, tab.guess}
-    streaming.wire([tab.ballot.input], work.use_ballot, with_ballot, outputs, tab.growing, newest_wins=True)
+    with_ballot = {*inputs, tab.votes.ballot, tab.votes.guess}
+    streaming.wire([tab.votes.ballot.input], work.use_ballot, with_ballot, outputs, tab.growing, newest_wins=True)
     tab.stop.click(work.stop, **_QUICK)
 
 
@@ -359,5 +360,5 @@ def _wire_quick(tab: CompareTab, service: CompareService, work: _PageWork) -> No
 
     kept = [tab.comparison, tab.storage.key]
     tab.settings.blind.input(switch_blind, [tab.settings.blind, *kept], tab.drawn, **_QUICK)
-    for button, work_of in ((tab.clear, clear), (tab.undo, undo)):
+    for button, work_of in ((tab.tools.clear, clear), (tab.tools.undo, undo)):
         button.click(work_of, kept, tab.drawn, **_QUICK).then(None, js=_TAKEN_AWAY_JS)
