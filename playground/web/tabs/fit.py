@@ -302,7 +302,7 @@ def wire_fit_tab(
         if action.chat is None:
             yield updates
             return
-        yield updates | {tabs: gr.Tabs(selected="chat"), chat.progress: ""}
+        yield updates | {tabs: gr.Tabs(selected="chat"), chat.loading.progress: ""}
         yield from fill_pickers([chat.picker], picker, request, [action.chat])
 
     def open_models(repo: str) -> Updates:
@@ -325,6 +325,7 @@ def wire_fit_tab(
     )
     tab.rows.input(
         open_cell, tab.inputs | {tab.rows},
-        [tabs, tab.rows, tab.cell_notice, tab.to_models, tab.repo, *chat.picker.outputs, chat.progress], **quiet,
+        [tabs, tab.rows, tab.cell_notice, tab.to_models, tab.repo, *chat.picker.outputs, chat.loading.progress],
+        **quiet,
     )  # fmt: skip
     tab.to_models.click(open_models, tab.repo, [tabs, wanted_repo], **quiet)

@@ -158,7 +158,7 @@ def _wire_kept_settings(tab: ChatTab, opened: Any) -> None:
     kept.then(None, tools, None, js=keep_tool_use)
     tools.change(None, tools, None, js=keep_tool_use, **_PRIVATE)
     by_a_person = [
-        *picker.changes, tab.dial.input, tab.loaded_models.input, tab.send.click, tab.message.submit,
+        *picker.changes, tab.dial.input, tab.loading.loaded_models.input, tab.send.click, tab.message.submit,
         *(example.click for example in tab.examples),
     ]  # fmt: skip
     gr.on(by_a_person, None, values, None, js=follow("true"), **_PRIVATE)

@@ -34,6 +34,17 @@ UNLOAD: Final = "In memory · Unload"  # the same button, while the chosen model
 
 
 @dataclass(frozen=True)
+class LoadControls:
+    """Loading the chosen model before a question does, and the models in memory. anyway: where it does not fit."""
+
+    load: gr.Button
+    progress: gr.HTML
+    cancel: gr.Button
+    anyway: gr.Button
+    loaded_models: gr.HTML
+
+
+@dataclass(frozen=True)
 class ChatTools:
     """The quiet buttons below the message box."""
 
@@ -72,11 +83,7 @@ class ChatTab:
     """The components of the tab. pencils: which message is to be edited, by its number among the person's own."""
 
     picker: PickerComponents
-    load: gr.Button
-    cancel_load: gr.Button
-    load_anyway: gr.Button
-    progress: gr.HTML
-    loaded_models: gr.HTML
+    loading: LoadControls
     sampling: SamplingControls
     session: gr.State
     dial: gr.HTML
@@ -109,15 +116,17 @@ class ChatTab:
     @property
     def growing(self) -> list[Any]:
         """What changes several times a second while a level is made, a model loads or a reply is written."""
-        return [self.log, self.live, self.gauge, self.progress, self.picker.models_changed, self.storage.growing]
+        shown = [self.log, self.live, self.gauge, self.loading.progress]
+        return [*shown, self.picker.models_changed, self.storage.growing]
 
     @property
     def outputs(self) -> list[Any]:
         """What `draw_update` may change."""
-        buttons = [self.load, self.cancel_load, self.load_anyway, self.send, self.stop, self.cancel_edit]
+        loading = self.loading
+        buttons = [loading.load, loading.cancel, loading.anyway, self.send, self.stop, self.cancel_edit]
         buttons += [self.keep_other, self.keep_newest]
         texts = [self.details, self.problem, self.not_restored, self.attached]
-        others = [self.session, self.loaded_models, self.storage.chat]
+        others = [self.session, loading.loaded_models, self.storage.chat]
         return [*self.growing, *buttons, *vars(self.tools).values(), *self.tool_controls.outputs, *texts, *others]
 
 
@@ -127,11 +136,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
         with gr.Column(elem_classes="gp-side"):
             picker = build_model_picker(service, "chat")
             with picker.actions:
-                load = _button(LOAD, "load")
-                progress = _html("progress")
-                cancel_load = _button("Cancel", "cancel-load", variant="stop", visible=False)
-                load_anyway = _button("Load anyway", "load-anyway", variant="stop", visible=False)
-                loaded_models = button_rows("", "chat-residents")
+                loading = _build_load_controls()
             sampling = build_sampling_controls(settings.max_reply_tokens)
             tool_settings = build_tool_settings(tool_servers)
         with gr.Column(elem_classes="gp-chat"):
@@ -176,21 +181,10 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
             )
             details = _html("details")
             saved = _never_shown("saved")
-            storage = TabStorage(
-                chat=_never_shown("kept"),
-                growing=_never_shown("growing"),
-                key=_never_shown("key"),
-                settings=_never_shown("settings"),
-                own_address=_never_shown("own-address"),
-                shelf=_never_shown("shelf"),
-            )
+            storage = _build_storage()
     return ChatTab(
         picker=picker,
-        load=load,
-        cancel_load=cancel_load,
-        load_anyway=load_anyway,
-        progress=progress,
-        loaded_models=loaded_models,
+        loading=loading,
         sampling=sampling,
         session=session,
         dial=dial,
@@ -214,6 +208,27 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
         details=details,
         saved=saved,
         storage=storage,
+    )
+
+
+def _build_load_controls() -> LoadControls:
+    return LoadControls(
+        load=_button(LOAD, "load"),
+        progress=_html("progress"),
+        cancel=_button("Cancel", "cancel-load", variant="stop", visible=False),
+        anyway=_button("Load anyway", "load-anyway", variant="stop", visible=False),
+        loaded_models=button_rows("", "chat-residents"),
+    )
+
+
+def _build_storage() -> TabStorage:
+    return TabStorage(
+        chat=_never_shown("kept"),
+        growing=_never_shown("growing"),
+        key=_never_shown("key"),
+        settings=_never_shown("settings"),
+        own_address=_never_shown("own-address"),
+        shelf=_never_shown("shelf"),
     )
 
 

@@ -85,9 +85,9 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
     if update.problem:
         drawn[tab.problem] = status_message(update.problem)
     if isinstance(update.progress, LoadReport):
-        drawn[tab.progress] = load_report(update.progress)
+        drawn[tab.loading.progress] = load_report(update.progress)
     elif update.progress:
-        drawn[tab.progress] = status_message(update.progress)
+        drawn[tab.loading.progress] = status_message(update.progress)
     if update.session:
         messages = update.session.conversation.messages
         pair, ends = answer_pair(update), dict(update.session.finished)
@@ -103,14 +103,14 @@ def draw_update(tab: ChatTab, update: ChatUpdate) -> Updates:
         drawn[tab.picker.models_changed] = change_stamp()
     load_button: dict[str, Any] = {}
     if update.loaded_models is not None:
-        drawn[tab.loaded_models] = gr.HTML(value="", rows=loaded_models_card(update.loaded_models))
+        drawn[tab.loading.loaded_models] = gr.HTML(value="", rows=loaded_models_card(update.loaded_models))
         load_button["value"] = UNLOAD if update.loaded_models.has_selected else LOAD
     if update.phase:
         load_button |= {"visible": update.phase != "loading", "interactive": update.phase == "rest"}
     if load_button:
-        drawn[tab.load] = gr.Button(**load_button)
+        drawn[tab.loading.load] = gr.Button(**load_button)
     if update.may_load_anyway is not None:
-        drawn[tab.load_anyway] = gr.Button(visible=update.may_load_anyway)
+        drawn[tab.loading.anyway] = gr.Button(visible=update.may_load_anyway)
     if update.phase:
         drawn |= _draw_phase(tab, update)
     return drawn
@@ -152,7 +152,7 @@ def _draw_keeping(tab: ChatTab, update: ChatUpdate) -> Updates:
 def _draw_phase(tab: ChatTab, update: ChatUpdate) -> Updates:
     tools, busy = tab.tools, update.phase != "rest"
     drawn: Updates = {
-        tab.cancel_load: gr.Button(visible=update.phase == "loading"),
+        tab.loading.cancel: gr.Button(visible=update.phase == "loading"),
         tab.send: gr.Button(visible=not busy),
         tab.stop: gr.Button(visible=update.phase == "replying"),
     }
@@ -175,7 +175,7 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming
     """Every event of the tab. Several generators may run side by side: the pool and the engine guard the models."""
     # Must come before the picker's listeners: the page runs an event's listeners in turn, and after the redraw this
     # would remove what a Load that was pressed meanwhile has shown.
-    gr.on([*tab.picker.changes, tab.dial.input], None, None, tab.progress, js="() => ''")
+    gr.on([*tab.picker.changes, tab.dial.input], None, None, tab.loading.progress, js="() => ''")
     wire_choices(tab.picker, service.picker)
     visitor = partial(visitor_of, runs=service.runs, via="chat")
     _wire_replies(tab, service, streaming, visitor)
@@ -248,17 +248,17 @@ def _wire_replies(tab: ChatTab, service: ChatService, streaming: Streaming, visi
     streaming.wire([tab.tools.go_on.click], go_on, inputs, tab.outputs, tab.growing)
     moved = {*inputs, tab.dial, tab.storage.growing}
     streaming.wire([tab.dial.input], move_dial, moved, tab.outputs, tab.growing, newest_wins=True)
-    gr.on([tab.stop.click, tab.cancel_load.click], stop, **_QUICK)
+    gr.on([tab.stop.click, tab.loading.cancel.click], stop, **_QUICK)
     tab.message.change(None, tab.message, tab.send, js=_SENDABLE_JS)
 
 
 def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming, visitor: VisitorOf) -> None:
     """Loading a model, and the list of models that are loaded."""
-    picker = tab.picker
-    inputs = {*picker.inputs, tab.load}
+    picker, loading = tab.picker, tab.loading
+    inputs = {*picker.inputs, loading.load}
 
     def load(allow_unfit: bool, request: gr.Request, values: Values) -> Iterator[Updates]:
-        if values[tab.load] == UNLOAD and not allow_unfit:
+        if values[loading.load] == UNLOAD and not allow_unfit:
             yield draw_update(tab, service.unload_model(picker.read_choice(values)))
             return
         for update in service.load_model(visitor(request), picker.read_choice(values), allow_unfit=allow_unfit):
@@ -276,14 +276,14 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
             yield picker.choice_updates(view) | draw_loaded_models(view.choice)
         yield nothing_new(picker)
 
-    streaming.wire([tab.load.click], partial(load, False), inputs, tab.outputs, tab.growing)
-    streaming.wire([tab.load_anyway.click], partial(load, True), inputs, tab.outputs, tab.growing)
+    streaming.wire([loading.load.click], partial(load, False), inputs, tab.outputs, tab.growing)
+    streaming.wire([loading.anyway.click], partial(load, True), inputs, tab.outputs, tab.growing)
     gr.on(
-        [page.load, picker.line.change], list_loaded_models, picker.inputs, [tab.loaded_models, tab.load],
+        [page.load, picker.line.change], list_loaded_models, picker.inputs, [loading.loaded_models, loading.load],
         trigger_mode="always_last", **_QUICK,
     )  # fmt: skip
-    chosen = [*picker.outputs, tab.loaded_models, tab.load]
-    tab.loaded_models.input(choose_loaded_model, tab.loaded_models, chosen, **_PRIVATE)
+    chosen = [*picker.outputs, loading.loaded_models, loading.load]
+    loading.loaded_models.input(choose_loaded_model, loading.loaded_models, chosen, **_PRIVATE)
 
 
 def _wire_tools(tab: ChatTab, service: ChatService, visitor: VisitorOf) -> None:
