@@ -1,8 +1,7 @@
 """The catalogue on the Models tab: three good first models for this computer, and all others, each with a forecast.
 
 The three: a small one, the largest that writes faster than people read and leaves memory to other programs, and the
-largest that fits. A plan is asked for
-these alone; the rest of the catalogue is judged when its repository is opened.
+largest that fits. A plan is asked for these alone; the rest of the catalogue is judged when its repository is opened.
 """
 
 from __future__ import annotations

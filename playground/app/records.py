@@ -1,7 +1,7 @@
 """Records for programs: the same keys in the command line's --json and in the API. Keys are stable.
 
-Sizes are bytes, times seconds, lengths tokens; None is what cannot be known. Typed
-dictionaries: Gradio reads an endpoint's fields from them, and the playground's own facts need no check on the way out.
+Sizes are bytes, times seconds, lengths tokens; None is what cannot be known. Typed dictionaries: Gradio reads an
+endpoint's fields from them, and the playground's own facts need no check on the way out.
 """
 
 from __future__ import annotations

@@ -1,21 +1,23 @@
-"""The panes that answer now: applies the updates of `compare` to the comparison and to what each pane shows."""
+"""The panes that answer now: runs them, and applies their updates to the comparison and to what each pane shows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from playground.app.compare.comparison import LETTERS, POSITIONS, Comparison, PaneSession
+from playground.app.compare.comparison import LETTERS, POSITIONS, CompareRequest, Comparison, PaneSession
 from playground.app.compare.updates import CompareUpdate, PanePreparing, PaneState, state_at_rest, update_at_rest
 from playground.app.messages import CLEAR, CUT_SHORT_SENTENCES, CutShortBy, Notice, StatusMessage, WorkProgress
 from playground.app.model_picker.choice import ModelChoice
-from playground.chat.comparison import Pane, PaneResult, PaneUpdate, TurnsReason
+from playground.app.services import Services
+from playground.chat.compare import compare
+from playground.chat.comparison import Mode, Pane, PaneResult, PaneUpdate, TurnsReason
 from playground.chat.template.message import Message
 from playground.engine.protocol import Event, Token
 from playground.engine.remote.protocol import RemoteModel
 from playground.errors import PlaygroundError
-from playground.limits.run import StoppedBy
+from playground.limits.run import Run, StoppedBy
 from playground.llama.params import ContextParameters
 from playground.models.model_file import ModelFile
 
@@ -33,6 +35,25 @@ class _PaneProgress:
     @property
     def has_ended(self) -> bool:
         return self.result is not None or self.failure is not None
+
+
+def run_panes(
+    services: Services, panes: Sequence[Pane], request: CompareRequest, run: Run, mode: Mode
+) -> Generator[PaneUpdate, None, None]:
+    """The updates of the panes' answers, which end with the run."""
+    updates = compare(
+        services.pool,
+        services.planner,
+        panes,
+        request.sampling,
+        request.max_tokens,
+        mode=mode,
+        interval_seconds=1 / services.settings.updates_per_second,
+        remotes=services.remotes,
+        visitor=run.visitor,
+    )
+    run.close_if_abandoned(updates)
+    return updates
 
 
 class RunningPanes:

@@ -13,13 +13,13 @@ from typing import Final
 
 from playground import events
 from playground.app.compare.comparison import POSITIONS, CompareRequest, Comparison
+from playground.app.compare.running_panes import run_panes
 from playground.app.compare.updates import (
     PLACE,
     CompareUpdate,
 )
 from playground.app.messages import log_refusal
 from playground.app.services import Services
-from playground.chat.compare import compare
 from playground.chat.comparison import (
     LEAST_TOKENS,
     MeasurementNoise,
@@ -44,7 +44,6 @@ class ComparisonScoring:
 
     def __init__(self, services: Services, runs: Runs) -> None:
         self._services, self._runs = services, runs
-        self._interval_seconds = 1 / services.settings.updates_per_second
 
     def why_no_agreement(self, comparison: Comparison) -> str:
         """Why B cannot read A's answer, in a few words; "" if it can."""
@@ -123,18 +122,7 @@ class ComparisonScoring:
         Yields updates that change nothing, so that it can be stopped between them.
         """
         results: list[PaneResult] = []
-        updates = compare(
-            self._services.pool,
-            self._services.planner,
-            [pane],
-            request.sampling,
-            request.max_tokens,
-            mode="in turn",
-            interval_seconds=self._interval_seconds,
-            remotes=self._services.remotes,
-            visitor=run.visitor,
-        )
-        run.close_if_abandoned(updates)
+        updates = run_panes(self._services, [pane], request, run, "in turn")
         with closing(updates):
             for update in updates:
                 if run.is_stopped():

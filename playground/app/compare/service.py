@@ -22,7 +22,7 @@ from playground.app.compare.comparison import (
 from playground.app.compare.dial import DialService
 from playground.app.compare.further_answers import NOT_ASKED
 from playground.app.compare.measurements import ComparisonMeasurements
-from playground.app.compare.running_panes import RunningPanes
+from playground.app.compare.running_panes import RunningPanes, run_panes
 from playground.app.compare.scoring import MEASURING, STOP_SECONDS, ComparisonScoring
 from playground.app.compare.setup import CompareSetup
 from playground.app.compare.updates import (
@@ -40,7 +40,7 @@ from playground.app.model_picker.makeable_levels import quantization_progress
 from playground.app.model_picker.service import ModelPickerService
 from playground.app.resumable import ResumableReplies
 from playground.app.services import Services
-from playground.chat.compare import compare, usual_mode
+from playground.chat.compare import usual_mode
 from playground.chat.comparison import Pane, PaneUpdate
 from playground.chat.comparison_export import (
     SavedComparison,
@@ -251,19 +251,7 @@ class CompareService:
         self, panes: Sequence[Pane], request: CompareRequest, run: Run
     ) -> Generator[PaneUpdate, None, None]:
         """The answers of any number of panes, one after the other."""
-        updates = compare(
-            self._services.pool,
-            self._services.planner,
-            panes,
-            request.sampling,
-            request.max_tokens,
-            mode="in turn",
-            interval_seconds=self._interval_seconds,
-            remotes=self._services.remotes,
-            visitor=run.visitor,
-        )
-        run.close_if_abandoned(updates)
-        return updates
+        return run_panes(self._services, panes, request, run, "in turn")
 
     def _check_limits(self, comparison: Comparison) -> Comparison:
         """Raises RequestRefused for too long texts and for too long a reply."""
@@ -375,18 +363,7 @@ class CompareService:
     def _stream_answers(
         self, running: RunningPanes, request: CompareRequest, run: Run, owner: str
     ) -> Iterator[CompareUpdate]:
-        updates = compare(
-            self._services.pool,
-            self._services.planner,
-            running.ready_panes,
-            request.sampling,
-            request.max_tokens,
-            mode=request.mode,
-            interval_seconds=self._interval_seconds,
-            remotes=self._services.remotes,
-            visitor=run.visitor,
-        )
-        run.close_if_abandoned(updates)
+        updates = run_panes(self._services, running.ready_panes, request, run, request.mode)
         pace = DrawingPace(self._interval_seconds)
         with closing(updates):
             for update in updates:
