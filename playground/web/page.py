@@ -37,7 +37,7 @@ from playground.web.gradio_private import (
     wrap_generators,
 )
 from playground.web.html.page import page_head, theme_switch
-from playground.web.model_picker import keep_pickers_current
+from playground.web.model_picker.picker import keep_pickers_current
 from playground.web.server.first_view import FirstView, Properties
 from playground.web.server.sessions import Sessions
 from playground.web.server.uploads import CLEANING_SECONDS, KEPT_SECONDS

@@ -37,7 +37,7 @@ from playground.web.html.fit import (
 )
 from playground.web.html.fit_chart import memory_chart
 from playground.web.html.page import empty_state, status_message
-from playground.web.model_picker import fill_pickers
+from playground.web.model_picker.picker import fill_pickers
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.chat.layout import ChatTab

@@ -25,7 +25,7 @@ from playground.fit.budget import Budget
 from playground.llama.params import DeviceChoice
 from playground.settings import load_settings
 from playground.web.html.reply import as_typed
-from playground.web.model_picker import picker_views, redrawing, wire_choices
+from playground.web.model_picker.picker import picker_views, redrawing, wire_choices
 from playground.web.tabs.chat.layout import ChatTab, build_chat_tab
 from playground.web.tabs.chat.tab import draw_update, read_request
 

@@ -16,7 +16,7 @@ from playground.app.chat.service import ChatService
 from playground.app.compare.dial import DialService
 from playground.chat.session import ChatSession
 from playground.web.html.dial import slim_dial_rows
-from playground.web.model_picker import fill_pickers, wire_redraw
+from playground.web.model_picker.picker import fill_pickers, wire_redraw
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.chat.layout import ChatTab
 from playground.web.tabs.chat.tab import draw_update

@@ -28,7 +28,7 @@ from playground.chat.session import ChatSession
 from playground.errors import RequestRefused
 from playground.limits.visitor import Visitor
 from playground.web.html.page import notice, status_message
-from playground.web.model_picker import nothing_new, picker_views
+from playground.web.model_picker.picker import nothing_new, picker_views
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, what_is_new

@@ -18,7 +18,7 @@ from playground.settings import Settings
 from playground.web.html.dial import level_value, slim_dial_rows
 from playground.web.html.page import empty_state
 from playground.web.html.reply import context_gauge, live_line
-from playground.web.model_picker import PickerComponents, build_model_picker
+from playground.web.model_picker.picker import PickerComponents, build_model_picker
 from playground.web.tabs.chat.tool_controls import ToolControls, build_tool_question, build_tool_settings
 from playground.web.widgets import (
     SamplingControls,

@@ -32,7 +32,7 @@ from playground.web.html.reply import (
     load_report,
     reply_details,
 )
-from playground.web.model_picker import nothing_new, picker_views, wire_choices
+from playground.web.model_picker.picker import nothing_new, picker_views, wire_choices
 from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values

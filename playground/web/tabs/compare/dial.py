@@ -24,7 +24,7 @@ from playground.web.html.compare.figures import outlook_line
 from playground.web.html.compare.panes import recorded_line
 from playground.web.html.compare.votes import tally_table
 from playground.web.html.dial import dial_rows, dial_value, no_dial
-from playground.web.model_picker import fill_pickers, wire_choices, wire_redraw
+from playground.web.model_picker.picker import fill_pickers, wire_choices, wire_redraw
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.compare.layout import CompareTab
 from playground.web.widgets import javascript

@@ -27,7 +27,7 @@ from playground.web.html.compare.panes import (
 )
 from playground.web.html.compare.result import result_section
 from playground.web.html.dial import dial_rows, dial_value
-from playground.web.model_picker import PickerComponents, build_model_picker
+from playground.web.model_picker.picker import PickerComponents, build_model_picker
 from playground.web.widgets import ROWS, build_dial, hidden_text, javascript, key_rows
 
 _UNFOLD_JS: Final = """() => {

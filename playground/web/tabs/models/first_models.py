@@ -18,7 +18,7 @@ from playground.app.model_picker.service import ModelPickerService
 from playground.app.models import ModelsService
 from playground.web.html.models import catalogue, first_model_cards, part_title
 from playground.web.html.page import paragraph, status_message
-from playground.web.model_picker import PickerComponents, fill_pickers
+from playground.web.model_picker.picker import PickerComponents, fill_pickers
 from playground.web.redraws import PageValues, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values

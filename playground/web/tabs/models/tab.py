@@ -19,7 +19,7 @@ from playground.settings import Settings
 from playground.text_format import gigabytes
 from playground.web.html.models import installed_models, makeable_choices, makeable_facts, part_title
 from playground.web.html.page import error_card, notice, paragraph, status_message
-from playground.web.model_picker import PickerComponents, fill_pickers
+from playground.web.model_picker.picker import PickerComponents, fill_pickers
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
 from playground.web.streaming import Updates, Values

@@ -25,10 +25,10 @@ from playground.text_format import count, gigabytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
+from playground.web.model_picker.where_it_runs import WhereItRuns, build_where_it_runs, wire_where_it_runs
 from playground.web.redraws import Chooser, PageValues, Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
-from playground.web.where_it_runs import WhereItRuns, build_where_it_runs, wire_where_it_runs
 from playground.web.widgets import change_stamp, hidden_text, javascript, radio_rows
 
 KV_CHOICES: Final = [
