@@ -1,4 +1,4 @@
-"""The model picker that Chat and Compare show: model, level, context size, memory plan, and a form for servers.
+"""The model picker that Chat and Compare show: model, level, context size, memory plan.
 
 Three parts: lay out, react, wire. What a choice means is worked out in app/model_picker/service.py.
 """
@@ -12,19 +12,17 @@ from typing import Any, Final, Literal
 
 import gradio as gr
 
-from playground.app.messages import Notice, log_refusal
 from playground.app.model_picker.choice import ModelChoice
 from playground.app.model_picker.makeable_levels import QuantizationUpdate
 from playground.app.model_picker.service import ModelPickerService
 from playground.app.model_picker.view import PickerView
-from playground.app.servers import Servers
 from playground.chat.template.thinking import AS_IT_LIKES
-from playground.errors import PlaygroundError
 from playground.limits.visitor import Visitor
 from playground.text_format import count, gigabytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
 from playground.web.html.picker import context_steps, level_rows, picker_line, whole_name
+from playground.web.model_picker.server_form import ServerForm, build_server_form, wire_server_form
 from playground.web.model_picker.where_it_runs import WhereItRuns, build_where_it_runs, wire_where_it_runs
 from playground.web.redraws import Chooser, PageValues, Redraws
 from playground.web.server.sessions import visitor_of
@@ -47,17 +45,6 @@ _THINKING_NAMES: Final = {
 _BOUND: Final = "A limit ends the thoughts after so many tokens; the answer follows."
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _REDRAW: Final[dict[str, Any]] = {**_QUIET, "trigger_mode": "always_last"}
-
-
-@dataclass(frozen=True)
-class ServerForm:
-    """The components in which a person enters an OpenAI-compatible server."""
-
-    address: gr.Textbox
-    name: gr.Textbox
-    key: gr.Textbox
-    add: gr.Button
-    message: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -220,7 +207,7 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
                     elem_id=f"{group}-thinking",
                 )
             where = build_where_it_runs(group, on_zerogpu=on_zerogpu)
-            server = _build_server_form(group) if service.servers.may_add else None
+            server = build_server_form(group) if service.servers.may_add else None
     return PickerComponents(
         group=group,
         line=line,
@@ -240,24 +227,6 @@ def build_model_picker(service: ModelPickerService, group: str) -> PickerCompone
         actions=actions,
         server=server,
     )
-
-
-def _build_server_form(group: str) -> ServerForm:
-    with gr.Accordion("Connect a server", open=False, elem_classes="gp-more", elem_id=f"{group}-server"):
-        address = gr.Textbox(
-            label="Address",
-            info="Any OpenAI-compatible server: llama-server, vLLM, SGLang, LM Studio …",
-            placeholder="http://192.168.1.20:8000/v1",
-            max_lines=1,
-            elem_id=f"{group}-server-address",
-        )
-        name = gr.Textbox(
-            label="Name (optional)", placeholder="such as workshop", max_lines=1, elem_id=f"{group}-server-name"
-        )
-        key = gr.Textbox(label="API key (optional)", type="password", max_lines=1, elem_id=f"{group}-server-key")
-        add = gr.Button("Connect", elem_id=f"{group}-server-add")
-        message = gr.HTML("", apply_default_css=False, elem_id=f"{group}-server-said")
-    return ServerForm(address=address, name=name, key=key, add=add, message=message)
 
 
 # --- react ---
@@ -364,7 +333,7 @@ def wire_choices(picker: PickerComponents, service: ModelPickerService) -> None:
     wire_where_it_runs(picker.where, service.zerogpu, visitor)
     _wire_making(picker, service, visitor)
     if picker.server:
-        _wire_server_form(picker.server, service.servers, visitor, picker.models_changed)
+        wire_server_form(picker.server, service.servers, visitor, picker.models_changed)
 
 
 def wire_redraw(picker: PickerComponents, service: ModelPickerService, after: Any) -> None:
@@ -412,27 +381,3 @@ def _wire_making(picker: PickerComponents, service: ModelPickerService, visitor:
     picker.make.click(make, picker.inputs, outputs, concurrency_limit=None, **_QUIET)
     picker.stop_making.click(stop, queue=False, **_QUIET)
     gr.on([picker.model.input, picker.level.input], None, None, picker.making, js="() => ''")
-
-
-def _wire_server_form(
-    form: ServerForm, servers: Servers, visitor: Callable[..., Visitor], models_changed: gr.Textbox
-) -> None:
-    """Adds the server. The key leaves the page's field as soon as it was taken, and nothing sends it back."""
-
-    def add(request: gr.Request, values: Values) -> Updates:
-        name, address, key = (str(values[part] or "") for part in (form.name, form.address, form.key))
-        try:
-            success = servers.add_server(name, address, key)
-        except PlaygroundError as error:
-            log_refusal(error, visitor(request))
-            return {form.message: status_message(error)}
-        emptied = dict.fromkeys((form.key, form.name, form.address), "")
-        return {form.message: status_message(Notice(success, "good")), models_changed: change_stamp(), **emptied}
-
-    gr.on(
-        [form.add.click, form.key.submit, form.address.submit],
-        add,
-        {form.address, form.name, form.key},
-        [form.message, form.key, form.name, form.address, models_changed],
-        **_QUIET,
-    )
