@@ -10,6 +10,7 @@ import time
 
 from benchmarks.bench import STORY, engine_on, median_of, report, run_main, starter, tokens_in, turn
 from playground.engine.local.client import LocalEngine
+from playground.engine.protocol import ReplyRequest
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
 
@@ -21,7 +22,7 @@ TOKENS = 128
 def total_speed(engine: LocalEngine, chats: int, round_number: int) -> float:
     started = time.perf_counter()
     streams = [
-        engine.start_reply(turn(f"{STORY} Round {round_number}, chat {chat}."), GREEDY, max_tokens=TOKENS)
+        engine.start_reply(ReplyRequest(turn(f"{STORY} Round {round_number}, chat {chat}."), GREEDY, max_tokens=TOKENS))
         for chat in range(chats)
     ]
     tokens = sum(tokens_in(list(stream)) for stream in streams)

@@ -32,7 +32,7 @@ import llama_cpp
 import numpy as np
 
 from benchmarks.bench import FILLER, cores, ended, engine_on, run_main, starter, turn
-from playground.engine.protocol import DeviceMemory, Finished, Token
+from playground.engine.protocol import DeviceMemory, Finished, ReplyRequest, Token
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
 from playground.llama.devices import Device, Devices, read_devices
@@ -121,7 +121,7 @@ def memory_rows(path: Path, gpu: Device, plans: dict[str, MemoryPlan]) -> Iterat
     texts: dict[str, str] = {}
     for name, plan in plans.items():
         with engine_on(path, plan.context) as engine:
-            events = list(engine.start_reply(turn(FILLER * 2), GREEDY, max_tokens=16))
+            events = list(engine.start_reply(ReplyRequest(turn(FILLER * 2), GREEDY, max_tokens=16)))
         texts[name] = "".join(event.text for event in events if isinstance(event, Token | Finished))
         end = ended(events)
         assert end.memory is not None

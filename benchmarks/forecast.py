@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.bench import STORY, cores, engine_on, made, report, run_main, starter, turn
-from playground.engine.protocol import Finished
+from playground.engine.protocol import Finished, ReplyRequest
 from playground.errors import PlaygroundError
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
@@ -33,7 +33,7 @@ def measured_speed(path: Path) -> float:
         speeds = [
             event.timings.generation_speed or 0.0
             for number in range(REPLIES)
-            for event in engine.start_reply(turn(f"{STORY} Chapter {number}."), GREEDY, max_tokens=TOKENS)
+            for event in engine.start_reply(ReplyRequest(turn(f"{STORY} Chapter {number}."), GREEDY, max_tokens=TOKENS))
             if isinstance(event, Finished)
         ]
     return max(speeds)

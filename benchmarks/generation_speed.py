@@ -14,7 +14,7 @@ from typing import Any
 import llama_cpp
 
 from benchmarks.bench import STORY, cores, engine_on, median_of, on_device, report, run_main, starter, turn
-from playground.engine.protocol import Token
+from playground.engine.protocol import ReplyRequest, Token
 from playground.llama.devices import read_devices
 from playground.llama.params import ContextParameters, Placement
 from playground.llama.sampling_extras import GREEDY
@@ -53,7 +53,7 @@ def main() -> None:
     with engine_on(path, context) as engine:
 
         def engine_speed(prompt: str) -> float:
-            stream = engine.start_reply(prompt, GREEDY, max_tokens=TOKENS)
+            stream = engine.start_reply(ReplyRequest(prompt, GREEDY, max_tokens=TOKENS))
             return tokens_per_second(event for event in stream if isinstance(event, Token))
 
         def peer_speed(prompt: str) -> float:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bench import FILLER, ended, engine_on, made, report, run_main, starter, turn
+from playground.engine.protocol import ReplyRequest
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
@@ -22,7 +23,7 @@ def filled(path: Path, context: ContextParameters) -> int:
     with engine_on(path, context) as engine:
         per_filler = engine.count_tokens(FILLER * 10) / 10
         repeats = int((context.context_size - 60) / per_filler)
-        end = ended(list(engine.start_reply(turn(FILLER * repeats), GREEDY, max_tokens=None)))
+        end = ended(list(engine.start_reply(ReplyRequest(turn(FILLER * repeats), GREEDY, max_tokens=None))))
     assert end.memory is not None
     return end.memory.resident
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.bench import STORY, ended, engine_on, median_of, on_device, report, run_main, starter, turn
+from playground.engine.protocol import ReplyRequest
 from playground.llama.params import ALL_LAYERS, ContextParameters, Placement
 from playground.llama.sampling_extras import Sampling
 from tests.support.playground_process import PlaygroundProcess
@@ -78,7 +79,7 @@ def main() -> None:
         shown: list[float] = []
         for number in range(ROUNDS):
             sampling = Sampling(temperature=0.3, seed=number)
-            timings = ended(list(engine.start_reply(turn(STORY), sampling, max_tokens=TOKENS))).timings
+            timings = ended(list(engine.start_reply(ReplyRequest(turn(STORY), sampling, max_tokens=TOKENS)))).timings
             assert timings.generation_speed
             alone.append(timings.generation_speed)
             shown.append(speed_on_the_page(page))

@@ -15,6 +15,7 @@ import llama_cpp
 
 from benchmarks.bench import cores, ended, engine_on, median_of, report, run_main, starter
 from playground.engine.local.client import LocalEngine
+from playground.engine.protocol import ReplyRequest
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
 from playground.measure.speed import prompt_with_tokens
@@ -48,7 +49,7 @@ class OneBatch:
 
 
 def chat_speed(engine: LocalEngine, text: str) -> float:
-    with engine.start_reply(text, GREEDY, max_tokens=1, chat="speed") as stream:
+    with engine.start_reply(ReplyRequest(text, GREEDY, max_tokens=1, chat="speed")) as stream:
         speed = ended(list(stream)).timings.prompt_speed
     assert speed is not None
     return speed

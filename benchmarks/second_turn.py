@@ -9,7 +9,7 @@ import statistics
 
 from benchmarks.bench import FILLER, ended, engine_on, median_of, report, run_main, starter, turn
 from playground.engine.local.client import LocalEngine
-from playground.engine.protocol import Finished, Token
+from playground.engine.protocol import Finished, ReplyRequest, Token
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
 
@@ -22,7 +22,7 @@ def first_turn(number: int) -> str:
 
 def wait_seconds(engine: LocalEngine, prompt: str) -> tuple[float, int]:
     """(time to first token, tokens that had to be read)"""
-    timings = ended(list(engine.start_reply(prompt, GREEDY, max_tokens=8))).timings
+    timings = ended(list(engine.start_reply(ReplyRequest(prompt, GREEDY, max_tokens=8)))).timings
     assert timings.time_to_first_token is not None
     return timings.time_to_first_token, (timings.prompt_tokens or 0) - (timings.cached_tokens or 0)
 
@@ -32,7 +32,7 @@ def main() -> None:
     fresh: list[float] = []
     with engine_on(starter(), ContextParameters(8192, slots=1)) as engine:
         for number in range(ROUNDS):
-            events = list(engine.start_reply(first_turn(number), GREEDY, max_tokens=32))
+            events = list(engine.start_reply(ReplyRequest(first_turn(number), GREEDY, max_tokens=32)))
             answer = "".join(event.text for event in events if isinstance(event, Token | Finished))
             question = f"{answer}<|im_end|>\n{turn('And then?')}"
             seconds, read_now = wait_seconds(engine, first_turn(number) + question)

@@ -17,6 +17,7 @@ import pytest
 from playground.app.services import Services
 from playground.engine.protocol import Finished, Token
 from playground.engine.remote.engine import RemoteEngine
+from playground.engine.remote.protocol import RemoteRequest
 from playground.llama.sampling_extras import GREEDY
 from playground.settings import Settings, load_settings
 from tests.support.playground_process import free_port
@@ -107,7 +108,10 @@ def test_two_visitors_are_served_at_once_by_workers_that_serve_one_each(hall: Ha
     with Services(hall.settings) as services:
         engine = engine_of(services)
         assert engine.model.id == "smollm2-135m-q4_1"
-        with engine.start_reply(QUESTION, GREEDY, 600) as one, engine.start_reply(QUESTION, GREEDY, 600) as other:
+        with (
+            engine.start_reply(RemoteRequest(QUESTION, GREEDY, 600)) as one,
+            engine.start_reply(RemoteRequest(QUESTION, GREEDY, 600)) as other,
+        ):
             assert isinstance(next(one), Token)
             assert isinstance(next(other), Token)
             assert one.is_open and other.is_open
@@ -120,5 +124,5 @@ def test_a_worker_that_dies_takes_no_more_than_its_own_reply(hall: Hall) -> None
         hall.workers[0].kill()
         hall.workers[0].wait()
         for _ in range(2):
-            *_, last = engine.start_reply(QUESTION, GREEDY, 4)
+            *_, last = engine.start_reply(RemoteRequest(QUESTION, GREEDY, 4))
             assert isinstance(last, Finished)

@@ -23,8 +23,9 @@ from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.template.thinking import AS_IT_LIKES, ThinkingChoice
 from playground.chat.thought_marks import PAIRS, Pair, mark_at_end
 from playground.engine.interface import Engine, EventStream
-from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Remark, Token
+from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Remark, ReplyRequest, Token
 from playground.engine.remote.engine import RemoteEngine
+from playground.engine.remote.protocol import RemoteRequest
 from playground.errors import RequestRefused, TemplateRefused
 from playground.limits.visitor import Visitor
 from playground.llama.control_tokens import Span
@@ -315,16 +316,18 @@ def _ask_here(
     limit = settings.thinking.limit(opener, pairs)
     extras = SamplingExtras(thinking=limit) if limit else NO_EXTRAS
     stream = engine.start_reply(
-        text,
-        sampling,
-        settings.max_tokens,
-        stop=template.stop_strings,
-        reproducible=settings.reproducible,
-        alternatives=settings.alternatives,
-        chat=settings.chat,
-        literal=literal,
-        extras=extras,
-        written=written.tokens if written else (),
+        ReplyRequest(
+            text,
+            sampling,
+            settings.max_tokens,
+            stop=template.stop_strings,
+            reproducible=settings.reproducible,
+            alternatives=settings.alternatives,
+            chat=settings.chat,
+            literal=literal,
+            extras=extras,
+            written=written.tokens if written else (),
+        )
     )
     note = template.note_for(has_system=bool(conversation.system.strip()))
     if settings.tools and not offered:
@@ -363,7 +366,7 @@ def _ask_server(
     messages = conversation.messages if tools else as_plain_turns(conversation.messages, ())
     turns = [*system, *map(write_turn, messages)]
     thinks = thinking.switch is not False
-    stream = engine.start_reply(turns, sampling, max_tokens, alternatives, tools, thinks=thinks)
+    stream = engine.start_reply(RemoteRequest(turns, sampling, max_tokens, alternatives, tools, thinks))
     splitter = ReplySplitter(ReplyParser(), (HERMES,), tools, may_replace=True)
     return _Asked(stream, splitter, engine.model.context_size)
 

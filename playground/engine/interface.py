@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from playground.engine.protocol import Event, Loaded
+from playground.engine.protocol import Event, Loaded, ReplyRequest
 from playground.engine.remote.engine import RemoteEngine
 from playground.fit.plan import MemoryPlan
 from playground.llama.control_tokens import Span
-from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 
 class EventStream(Protocol):
@@ -33,19 +32,7 @@ class Engine(Protocol):
     @property
     def name(self) -> str: ...
     def count_tokens(self, text: str, literal: Sequence[Span] = ()) -> int: ...
-    def start_reply(
-        self,
-        prompt: str,
-        sampling: Sampling,
-        max_tokens: int | None = None,
-        stop: tuple[str, ...] = (),
-        reproducible: bool = False,
-        alternatives: int = 0,
-        chat: str = "",
-        literal: Sequence[Span] = (),
-        extras: SamplingExtras = NO_EXTRAS,
-        written: Sequence[int] = (),
-    ) -> EventStream: ...
+    def start_reply(self, asked: ReplyRequest) -> EventStream: ...
 
 
 class Lease(Protocol):

@@ -95,8 +95,8 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Generate:
-    """Continue `prompt`.
+class ReplyRequest:
+    """What an engine over llama.cpp is asked: to continue `prompt`.
 
     max_tokens: None for as many as the context holds.
     reproducible: decode alone, in fixed chunks, with all cores, so that the same request gives the same text.
@@ -108,7 +108,6 @@ class Generate:
     written: the tokens of the reply that are there already; it goes on after them, as if it had never stopped.
     """
 
-    request: int
     prompt: str
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
@@ -119,6 +118,12 @@ class Generate:
     literal: tuple[Span, ...] = ()
     extras: SamplingExtras = NO_EXTRAS
     written: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generate:
+    request: int
+    asked: ReplyRequest
 
 
 # The byte of a text at which a server's token begins, and what it found most likely there: the id (UNKNOWN_ID where it
@@ -134,7 +139,7 @@ class Score:
     path: a file of log-probabilities over the whole vocabulary. against_reference False writes it, True reads it and
         compares.
     window: the most tokens that are read together; None reads the whole text together.
-    literal: spans of the prompt, as in Generate.
+    literal: spans of the prompt, as in ReplyRequest.
     brief: send BriefScores instead of a TokenScore for each token; needed for another precision than "exact".
     precision: how exactly the file keeps the log-probabilities, see engine/local/scoring/reference_file.py.
     rows: how many tokens are read at once. The last digits depend on it, so it is the same for both.

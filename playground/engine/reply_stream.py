@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from playground.engine.protocol import (
     EmbeddingEnded,
@@ -13,13 +13,12 @@ from playground.engine.protocol import (
     Failed,
     Finished,
     Generate,
+    ReplyRequest,
     ScoringEnded,
     Token,
     TokenCount,
 )
 from playground.errors import PlaygroundError
-from playground.llama.control_tokens import Span
-from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 Mail = Event | PlaygroundError
 
@@ -99,34 +98,9 @@ class ReplyStream:
 class ReplyStarter(ABC):
     """An engine that speaks the commands of protocol.py."""
 
-    def start_reply(
-        self,
-        prompt: str,
-        sampling: Sampling,
-        max_tokens: int | None = None,
-        stop: tuple[str, ...] = (),
-        reproducible: bool = False,
-        alternatives: int = 0,
-        chat: str = "",
-        literal: Sequence[Span] = (),
-        extras: SamplingExtras = NO_EXTRAS,
-        written: Sequence[int] = (),
-    ) -> ReplyStream:
-        """Start a reply, whose events come through the stream. The parameters are those of protocol.Generate."""
-        command = Generate(
-            self._next_request(),
-            prompt,
-            sampling,
-            max_tokens,
-            stop,
-            reproducible=reproducible,
-            alternatives=alternatives,
-            chat=chat,
-            literal=tuple(literal),
-            extras=extras,
-            written=tuple(written),
-        )
-        return self._begin_reply(command)
+    def start_reply(self, asked: ReplyRequest) -> ReplyStream:
+        """Start a reply, whose events come through the stream."""
+        return self._begin_reply(Generate(self._next_request(), asked))
 
     @abstractmethod
     def _next_request(self) -> int:

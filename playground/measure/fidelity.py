@@ -167,7 +167,7 @@ def fidelity_of(tokens: Sequence[TokenScore]) -> Fidelity:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What both models read. window: tokens read together; None for all. literal: as in protocol.Generate."""
+    """What both models read. window: tokens read together; None for all. literal: as in protocol.ReplyRequest."""
 
     prompt: str
     continuation: str | tuple[int, ...]

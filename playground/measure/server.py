@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from playground.engine.protocol import Finished
 from playground.engine.remote.engine import RemoteEngine
+from playground.engine.remote.protocol import RemoteRequest
 from playground.engine.remote.registry import RemoteLease, ServerRegistry
 from playground.engine.timings import Timings
 from playground.errors import ModelNotFound, RemoteProblem
@@ -78,7 +79,7 @@ def server_speed(
 
 def _timings_of(engine: RemoteEngine, text: str, tokens: int, step: Step) -> Generator[Step, None, Timings]:
     """Yields while the server writes: the moments at which it can be closed."""
-    with engine.start_reply([{"role": "user", "content": text}], GREEDY, tokens, thinks=False) as stream:
+    with engine.start_reply(RemoteRequest([{"role": "user", "content": text}], GREEDY, tokens, thinks=False)) as stream:
         for event in stream:
             if isinstance(event, Finished):
                 return event.timings

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Final, Literal
 
-from playground.engine.protocol import Finished
+from playground.engine.protocol import Finished, ReplyRequest
 from playground.engine.timings import Timings
 from playground.llama.sampling_extras import GREEDY
 
@@ -167,7 +167,7 @@ def _work(engine: LocalEngine, prompt: str, max_tokens: int, concurrent: int = 1
     found: list[Timings] = []
     with ExitStack() as streams:
         replies = [
-            streams.enter_context(engine.start_reply(prompt, GREEDY, max_tokens, chat=f"speed {number}"))
+            streams.enter_context(engine.start_reply(ReplyRequest(prompt, GREEDY, max_tokens, chat=f"speed {number}")))
             for number in range(concurrent)
         ]
         for reply in replies:

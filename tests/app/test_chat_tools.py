@@ -23,6 +23,7 @@ from playground.chat.export import as_json, as_markdown
 from playground.chat.history import HistoryLimits
 from playground.chat.saved_chat import read_saved_chat
 from playground.chat.session import ChatSession
+from playground.engine.protocol import ReplyRequest
 from playground.engine.remote.registry import ServerRegistry
 from playground.engine.reply_stream import ReplyStream
 from playground.limits.visitor import Visitor
@@ -50,9 +51,9 @@ class ScriptedReplies(ScriptedEngine):
 
     replies: list[str] = field(default_factory=list)
 
-    def start_reply(self, *arguments: Any, **named: Any) -> ReplyStream:
+    def start_reply(self, asked: ReplyRequest) -> ReplyStream:
         self.pieces = tuple(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
-        return super().start_reply(*arguments, **named)
+        return super().start_reply(asked)
 
 
 @dataclass

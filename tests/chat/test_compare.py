@@ -18,7 +18,7 @@ from playground.chat.first_difference import first_difference
 from playground.chat.prompts import ComparisonKind, load_comparison_prompts
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import Prefilled
+from playground.engine.protocol import Prefilled, ReplyRequest
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY, Sampling
@@ -142,7 +142,10 @@ def test_another_visitors_chat_on_the_same_engine_changes_nothing(
 ) -> None:
     before = results_of(updates_of(pool, planner, panes))
     opening = Steps(pool.lease_model(file_of(panes[0]).path, CONTEXT))
-    with opening.finish() as lease, lease.engine.start_reply("<|im_start|>user\nTell me a story", GREEDY, 40) as chat:
+    with (
+        opening.finish() as lease,
+        lease.engine.start_reply(ReplyRequest("<|im_start|>user\nTell me a story", GREEDY, 40)) as chat,
+    ):
         beside = results_of(updates_of(pool, planner, panes))
         assert len(list(chat)) > 1
     assert texts_of(beside) == texts_of(before)

@@ -9,7 +9,7 @@ import pytest
 from playground.chat.conversation import Conversation, stream_reply
 from playground.chat.history import HistoryLimits
 from playground.chat.template.message import Message
-from playground.engine.protocol import Finished, FinishReason, Prefilled, Token
+from playground.engine.protocol import Finished, FinishReason, Prefilled, ReplyRequest, Token
 from playground.errors import ModelStopped, RequestRefused, TemplateRefused
 from playground.llama.sampling_extras import GREEDY
 from tests.support.scripted_engine import ScriptedEngine
@@ -80,13 +80,14 @@ def test_the_prompt_holds_the_system_text_and_the_request_what_was_asked_for() -
     assert engine.prompts == [
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     ]
-    assert engine.requests == [(GREEDY, 50, ("<|im_end|>",), True, 5)]
+    (asked,) = engine.requests
+    assert asked == ReplyRequest(asked.prompt, GREEDY, 50, ("<|im_end|>",), reproducible=True, alternatives=5)
 
 
 def test_a_template_of_the_models_own_needs_no_stop_string() -> None:
     engine = ScriptedEngine(chat_template="{% for m in messages %}{{ m.role }}:{{ m.content }} {% endfor %}")
     list(stream_reply(engine, Conversation("S").with_question("Hi"), GREEDY))
-    assert engine.prompts == ["system:S user:Hi "] and engine.requests[0][2] == ()
+    assert engine.prompts == ["system:S user:Hi "] and engine.requests[0].stop == ()
 
 
 def test_a_reply_that_begins_inside_the_thoughts_is_split_too() -> None:
@@ -137,7 +138,7 @@ def test_a_template_that_cannot_be_used_leaves_chatml_and_a_sentence(source: str
     chat = Conversation().with_question("Hi").with_reply(Message("assistant", "Hello")).with_question("2+2?")
     *_, last = stream_reply(engine, chat, GREEDY)
     assert engine.prompts[0].endswith("<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n")
-    assert engine.requests[0][2] == ("<|im_end|>",) and (last.thinking, last.answer) == ("Hm.", "4")
+    assert engine.requests[0].stop == ("<|im_end|>",) and (last.thinking, last.answer) == ("Hm.", "4")
     assert why in last.remarks and "uses ChatML instead" in last.remarks
 
 

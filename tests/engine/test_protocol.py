@@ -24,6 +24,7 @@ from playground.engine.protocol import (
     Memory,
     Prefilled,
     Queued,
+    ReplyRequest,
     Score,
     Scored,
     ScoringEnded,
@@ -40,8 +41,10 @@ from playground.llama.sampling_extras import Sampling, SamplingExtras, ThinkingL
 CERTAIN, IMPOSSIBLE = Alternative(5, "ü", 0.0), Alternative(6, "", float("-inf"))
 COMMANDS: list[Command] = [
     Load("/models/caf\udce9.gguf", ContextParameters(512, "q8_0", slots=2)),  # a name that is not UTF-8
-    Generate(1, "one\ntwo", Sampling(seed=3), stop=("a", "b"), chat="c"),
-    Generate(1, "one", written=(3, 4), extras=SamplingExtras(thinking=ThinkingLimit(64, "<think>", "</think>"))),
+    Generate(1, ReplyRequest("one\ntwo", Sampling(seed=3), stop=("a", "b"), chat="c")),
+    Generate(
+        1, ReplyRequest("one", written=(3, 4), extras=SamplingExtras(thinking=ThinkingLimit(64, "<think>", "</think>")))
+    ),
     Score(2, "", (1, 2), "/scores", True, 5),
     Score(2, "p", "a text", "/scores", False),
     CountTokens(3, "🙂"),

@@ -12,7 +12,7 @@ import pytest
 from playground.chat.conversation import Conversation
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import Finished
+from playground.engine.protocol import Finished, ReplyRequest
 from playground.errors import PlaygroundError
 from playground.fit.planner import Planner
 from playground.llama.params import ContextParameters
@@ -145,7 +145,7 @@ def test_closing_it_midway_leaves_no_file_and_an_engine_that_answers(
     news.close()
     assert not (tmp_path / "scores").exists()
     with Steps(pool.lease_model(starter, CONTEXT)).finish() as lease:
-        assert isinstance(list(lease.engine.start_reply("One, two,", GREEDY, 2))[-1], Finished)
+        assert isinstance(list(lease.engine.start_reply(ReplyRequest("One, two,", GREEDY, 2)))[-1], Finished)
 
 
 def test_an_error_leaves_no_file_either(pool: ModelPool, starter: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import Finished
+from playground.engine.protocol import Finished, ReplyRequest
 from playground.fit.planner import Planner
 from playground.gguf.tensors import TensorType
 from playground.gguf.weight_use import TokenWork
@@ -142,8 +142,8 @@ def test_a_reply_that_was_alone_is_reported_and_others_are_not(starter: Path) ->
     with Planner() as planner:
         pool = ModelPool(cores, planner, lambda: 4 << 30, on_reply=lambda _, timings: reported.append(timings.threads))
         with Steps(pool.lease_model(starter, ContextParameters(1024, slots=2))).finish() as lease:
-            alone = list(lease.engine.start_reply("Once", GREEDY, max_tokens=4))
-            both = [lease.engine.start_reply(prompt, GREEDY, max_tokens=24) for prompt in ("One", "Two")]
+            alone = list(lease.engine.start_reply(ReplyRequest("Once", GREEDY, max_tokens=4)))
+            both = [lease.engine.start_reply(ReplyRequest(prompt, GREEDY, max_tokens=24)) for prompt in ("One", "Two")]
             ends = [event for stream in both for event in stream if isinstance(event, Finished)]
         pool.close()
     cores.close()

@@ -16,6 +16,7 @@ import pytest
 from playground.app.measure.service import MeasureService, plan_of, store_of
 from playground.app.services import Services
 from playground.engine.local.load_queue import LoadedModel, ModelKey, State, Waiting
+from playground.engine.protocol import ReplyRequest
 from playground.errors import RequestRefused
 from playground.llama.model import LlamaModel
 from playground.llama.params import ContextParameters
@@ -174,7 +175,7 @@ def test_a_speed_waits_until_nothing_else_writes(services: Services, store: Meas
     loading = Steps(services.pool.lease_model(services.library.find_file("starter").path, context))
     with (
         loading.finish() as lease,
-        lease.engine.start_reply("A long story. ", GREEDY, 2000) as reply,
+        lease.engine.start_reply(ReplyRequest("A long story. ", GREEDY, 2000)) as reply,
     ):
         next(reply)
         waits: list[str] = []

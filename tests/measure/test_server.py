@@ -11,7 +11,7 @@ import pytest
 from playground.engine.protocol import Alternative, Finished, Token
 from playground.engine.remote.client import ServerClient
 from playground.engine.remote.engine import RemoteEngine
-from playground.engine.remote.protocol import RemoteModel
+from playground.engine.remote.protocol import RemoteModel, RemoteRequest
 from playground.engine.timings import Timings
 from playground.errors import RemoteProblem
 from playground.measure.abilities.suites import run_suite
@@ -74,7 +74,7 @@ class _Paced:
     def __init__(self, *timings: Timings) -> None:
         self._timings = iter(timings)
 
-    def start_reply(self, *_: Any, thinks: bool) -> _Paced:
+    def start_reply(self, _: RemoteRequest) -> _Paced:
         return self
 
     def __enter__(self) -> Iterator[Finished]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from playground.engine.local.client import LocalEngine, loaded_engine
-from playground.engine.protocol import Finished
+from playground.engine.protocol import Finished, ReplyRequest
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY
 from playground.measure.speed import SpeedResult, SpeedTest, measure_speed, prompt_with_tokens, speed_steps
@@ -65,7 +65,7 @@ def test_no_repeat_finds_its_prompt_in_the_cache(engine: LocalEngine) -> None:
     """The same prompt twice is cached all but its last token; the measured ones must not be."""
     list(measure_speed(engine, SpeedTest("prompt", 40), repeat=1))
     again = prompt_with_tokens(engine, 40, "999 tales. ")
-    (finished,) = (event for event in engine.start_reply(again, GREEDY, 1) if isinstance(event, Finished))
+    (finished,) = (event for event in engine.start_reply(ReplyRequest(again, GREEDY, 1)) if isinstance(event, Finished))
     assert finished.timings.cached_tokens is not None and finished.timings.cached_tokens < 4
 
 
@@ -77,9 +77,9 @@ def test_what_is_measured_is_read_and_written_as_a_chat_is(
     asked: list[bool] = []
     start_reply = engine.start_reply
 
-    def recorded(*values: Any, **options: Any) -> Any:
-        asked.append(options.get("reproducible", False))
-        return start_reply(*values, **options)
+    def recorded(request: ReplyRequest) -> Any:
+        asked.append(request.reproducible)
+        return start_reply(request)
 
     monkeypatch.setattr(engine, "start_reply", recorded)
     list(measure_speed(engine, test, repeat=1))

@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from playground.engine.protocol import Finished, FinishReason, Loaded, Memory, Prefilled, Token
+from playground.engine.protocol import Finished, FinishReason, Loaded, Memory, Prefilled, ReplyRequest, Token
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.engine.timings import Timings
 from playground.errors import PlaygroundError
 from playground.llama.control_tokens import Span
-from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
 
 TIMINGS = Timings(0.0, 12, 4, 300.0, 0.34, 512, 12.3, 42.0, 2)
 
@@ -29,12 +28,13 @@ class ScriptedEngine:
     control_texts: tuple[str, ...] = ()
     literal: list[str] = field(default_factory=list)
     dies_with: PlaygroundError | None = None
-    prompts: list[str] = field(default_factory=list)
-    requests: list[tuple[Sampling, int | None, tuple[str, ...], bool, int]] = field(default_factory=list)
-    extras: list[SamplingExtras] = field(default_factory=list)
-    written: list[tuple[int, ...]] = field(default_factory=list)
+    requests: list[ReplyRequest] = field(default_factory=list)
     cancelled: int = 0
     _finished: bool = False
+
+    @property
+    def prompts(self) -> list[str]:
+        return [asked.prompt for asked in self.requests]
 
     @property
     def name(self) -> str:
@@ -59,26 +59,11 @@ class ScriptedEngine:
     def count_tokens(self, text: str, literal: Sequence[Span] = ()) -> int:
         return len(re.findall(r"\S+", text))
 
-    def start_reply(
-        self,
-        prompt: str,
-        sampling: Sampling,
-        max_tokens: int | None = None,
-        stop: tuple[str, ...] = (),
-        reproducible: bool = False,
-        alternatives: int = 0,
-        chat: str = "",
-        literal: Sequence[Span] = (),
-        extras: SamplingExtras = NO_EXTRAS,
-        written: Sequence[int] = (),
-    ) -> ReplyStream:
-        self.prompts.append(prompt)
-        self.literal = [prompt[start:stop] for start, stop in literal]
-        self.extras.append(extras)
-        self.written.append(tuple(written))
-        self.requests.append((sampling, max_tokens, stop, reproducible, alternatives))
+    def start_reply(self, asked: ReplyRequest) -> ReplyStream:
+        self.literal = [asked.prompt[start:stop] for start, stop in asked.literal]
+        self.requests.append(asked)
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
-        tokens = self.count_tokens(prompt)
+        tokens = self.count_tokens(asked.prompt)
         mailbox.put(Prefilled(1, tokens, tokens, 0))
         for count, piece in enumerate(self.pieces, start=1):
             mailbox.put(Token(1, piece, count, count, None, tokens + count))

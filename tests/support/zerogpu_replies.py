@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from playground.engine.protocol import Finished, Remark, Token
+from playground.engine.protocol import Finished, Remark, ReplyRequest, Token
 from playground.engine.zerogpu.gpu_function import declare_gpu_function
 from playground.llama.sampling_extras import GREEDY
 from tests.support.zerogpu_service import libraries, visitors_token, zerogpu_service
@@ -49,7 +49,7 @@ def main(starter: Path, replies: Path) -> None:
         def ask(max_tokens: int, stop_after: int | None = None) -> None:
             service.asked.clear()
             text, remarks, finished = "", [], None
-            with engine.start_reply(PROMPT, GREEDY, max_tokens) as stream:
+            with engine.start_reply(ReplyRequest(PROMPT, GREEDY, max_tokens)) as stream:
                 for event in stream:
                     text += event.text if isinstance(event, Token | Finished) else ""
                     remarks += [event.text] if isinstance(event, Remark) else []

@@ -21,7 +21,7 @@ from playground.chat.template.render import ChatTemplate, chat_template
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.thought_marks import PAIRS, mark_at_end
 from playground.engine.interface import Engine, EventStream
-from playground.engine.protocol import Embedded, Event, Finished, Prefilled, Token
+from playground.engine.protocol import Embedded, Event, Finished, Prefilled, ReplyRequest, Token
 from playground.errors import PromptTooLong, RequestRefused, TemplateRefused
 from playground.limits.visitor import Visitor
 from playground.llama.sampling_extras import NO_EXTRAS, Sampling, SamplingExtras
@@ -162,14 +162,16 @@ def stream_program_reply(
         if not tokens:
             raise RequestRefused("The prompt is empty.", "Send a text.")
         stream = engine.start_reply(
-            rendered.text,
-            request.sampling,
-            request.max_tokens,
-            stop=prepared.stop,
-            reproducible=request.reproducible,
-            alternatives=request.alternatives,
-            literal=rendered.literal,
-            extras=prepared.extras,
+            ReplyRequest(
+                rendered.text,
+                request.sampling,
+                request.max_tokens,
+                stop=prepared.stop,
+                reproducible=request.reproducible,
+                alternatives=request.alternatives,
+                literal=rendered.literal,
+                extras=prepared.extras,
+            )
         )
         yield from _followed(stream, prepared.reading, log, interval_seconds)
 

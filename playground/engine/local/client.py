@@ -141,7 +141,7 @@ class LocalEngine(ReplyStarter):
         return next(self._request_numbers)
 
     def _begin_reply(self, command: Generate) -> ReplyStream:
-        stream = self._open_mailbox(command.request, all_cores=command.reproducible)
+        stream = self._open_mailbox(command.request, all_cores=command.asked.reproducible)
         self._child.send_line(encode_command(command))
         return stream
 

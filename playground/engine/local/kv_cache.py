@@ -72,10 +72,10 @@ class SequenceCache:
         running = self.running_requests
         idle = [slot for slot in self._slots if not slot.request]
         reserved = request.max_cells + sum(other.max_cells for other in running)
-        is_exclusive = any(other.command.reproducible for other in running)
+        is_exclusive = any(other.asked.reproducible for other in running)
         if not idle or is_exclusive or reserved > self._cache.context_size:
             return None
-        slot = _best_slot(idle, request.tokens, request.command.chat)
+        slot = _best_slot(idle, request.tokens, request.asked.chat)
         others = sorted((other for other in idle if other is not slot), key=lambda other: other.last_used)
         for oldest in list(others):
             if reserved + sum(len(other.tokens) for other in others) <= self._cache.context_size:
@@ -94,7 +94,7 @@ class SequenceCache:
             return None
         slot, *others = self._slots
         before = len(request.tokens) - 1
-        if request.command.written and slot.is_reproducible and slot.tokens == request.tokens[:before]:
+        if request.asked.written and slot.is_reproducible and slot.tokens == request.tokens[:before]:
             is_whole = self._cache.keep_prefix(slot.sequence, before) == before
             if is_whole and not any(other.tokens for other in others):
                 request.cached = request.evaluated = before
@@ -104,13 +104,13 @@ class SequenceCache:
 
     def assign_slot(self, slot: Slot, request: GenerateRequest) -> None:
         slot.request, slot.tokens, slot.last_used = request, [], next(self._ticks)
-        slot.chat, slot.chat_is_over = request.command.chat, False
+        slot.chat, slot.chat_is_over = request.asked.chat, False
 
     def release_slot(self, slot: Slot) -> None:
         """The request has ended; its tokens stay in the cache, unless its chat is over."""
         if slot.request:
             slot.tokens = slot.request.tokens[: slot.request.evaluated]
-            slot.is_reproducible = slot.request.command.reproducible
+            slot.is_reproducible = slot.request.asked.reproducible
         slot.request, slot.last_used = None, next(self._ticks)
         if slot.chat_is_over:
             self._clear(slot)

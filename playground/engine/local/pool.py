@@ -204,7 +204,7 @@ class ModelPool:
         return not self._cpu_shares.is_idle
 
     def forget_chat(self, chat: str) -> None:
-        """Let every model clear what its cache holds of a chat that is over. The name is that of protocol.Generate."""
+        """Let every model clear what its cache holds of a chat that is over, named as in protocol.ReplyRequest."""
         with self._changed:
             engines = [model.engine for model in self._models.values() if model.ready and model.engine]
         for engine in engines:

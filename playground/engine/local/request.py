@@ -38,7 +38,7 @@ class CoreTime:
 class GenerateRequest:
     """One growing list of tokens, the prompt first, of which `evaluated` are in the KV cache.
 
-    command: what was asked for. The prompt ends with what of the reply is there already.
+    asked: what was asked for. The prompt ends with what of the reply is there already.
     max_cells: the most cells of the KV cache that it can ever need.
     position: in the queue, as the last Queued event had it. Times are in seconds.
     """
@@ -46,15 +46,15 @@ class GenerateRequest:
     def __init__(
         self, command: Generate, prompt: list[int], context_size: int, sampler: Sampler | None, now: float
     ) -> None:
-        self.command = command
+        self.asked = asked = command.asked
         self.number = command.request
         self.tokens = prompt
         self.prompt_size = len(prompt)
-        self.question_size = len(prompt) - len(command.written)  # without what of the reply is there already
-        self.thoughts = BoundedThoughts(command.extras.thinking) if command.extras.thinking else None
+        self.question_size = len(prompt) - len(asked.written)  # without what of the reply is there already
+        self.thoughts = BoundedThoughts(asked.extras.thinking) if asked.extras.thinking else None
         self.forced: list[int] = []  # tokens that are written next in the model's place
-        self.max_cells = min(len(prompt) + (command.max_tokens or context_size), context_size)
-        self.text = TextStream(command.stop)
+        self.max_cells = min(len(prompt) + (asked.max_tokens or context_size), context_size)
+        self.text = TextStream(asked.stop)
         self.sampler = sampler
         self.evaluated = 0
         self.cached = 0

@@ -101,19 +101,20 @@ class Scheduler:
 
     def add_request(self, command: Generate) -> None:
         """Queue a request. If its prompt cannot fit into the context, it fails at once."""
-        tokens = [*self._decoder.tokenize(command.prompt, command.literal), *command.written]
+        asked = command.asked
+        tokens = [*self._decoder.tokenize(asked.prompt, asked.literal), *asked.written]
         size = self._decoder.context_size
         if not tokens or len(tokens) >= size:
             problem = f"The prompt has {len(tokens):,} tokens; this context holds {size:,}, the reply included."
             self._emit(Failed(command.request, problem, "Shorten the text or choose a larger context."))
             return
         try:
-            sampler = self._decoder.new_sampler(command.sampling, tokens, command.extras)
+            sampler = self._decoder.new_sampler(asked.sampling, tokens, asked.extras)
         except PlaygroundError as error:
             self._emit(Failed(command.request, error.problem, error.remedy))
             return
         request = GenerateRequest(command, tokens, size, sampler, self._clock())
-        for token in command.written:
+        for token in asked.written:
             piece = self._decoder.token_to_piece(token)
             request.text.go_on_after(piece)
             self._bound_thoughts(request, piece)
@@ -145,7 +146,7 @@ class Scheduler:
         if not self.is_busy or self.threads == 0:
             return False
         next_up = self._cache.running_requests or [self._queue[0]]
-        return self._has_all_cores or not any(request.command.reproducible for request in next_up)
+        return self._has_all_cores or not any(request.asked.reproducible for request in next_up)
 
     def set_threads(self, threads: int, *, all_cores: bool = True) -> None:
         """all_cores: there are no more cores than this."""
@@ -201,7 +202,7 @@ class Scheduler:
         for index, (slot, request) in enumerate(prefilling):
             share = math.ceil(left / (len(prefilling) - index))
             left_of_it = len(request.tokens) - request.evaluated
-            if len(prefilling) == 1 and not request.command.reproducible:
+            if len(prefilling) == 1 and not request.asked.reproducible:
                 count = next_piece(left_of_it, share, self._decoder.batch_size - len(rows), self._pieces.rules)
             else:
                 count = min(request.next_piece(share), left_of_it)
@@ -213,7 +214,7 @@ class Scheduler:
     def _chunk_size(self, rows: int, prefilling: Sequence[GenerateRequest]) -> int:
         """How many prompt tokens this step may take beside its `rows` of generating requests."""
         most = self._decoder.batch_size - rows
-        if any(request.command.reproducible for request in prefilling):
+        if any(request.asked.reproducible for request in prefilling):
             return min(self._pieces.rules.fixed, most)
         return min(self._pieces.chunk(is_alone=self._is_alone), most)
 
@@ -252,7 +253,7 @@ class Scheduler:
         """Emit the next token of a request, or end it."""
         if request.first_token_at is None:
             request.first_token_at = now
-        logprob, top = self._alternatives(request.command.alternatives, token, row)
+        logprob, top = self._alternatives(request.asked.alternatives, token, row)
         if self._decoder.is_end_token(token):
             end = None if logprob is None else Alternative(token, self._token_text(token), logprob)
             self._finish(slot, request, "end of text", end, top)
@@ -272,12 +273,12 @@ class Scheduler:
                 top=top,
                 time_to_first_token=request.first_token_at - request.submitted_at,
                 disturbed=request.is_disturbed,
-                piece=self._token_text(token) if request.command.alternatives > 0 else "",
+                piece=self._token_text(token) if request.asked.alternatives > 0 else "",
             )
         )
         if request.text.stopped_by:
             self._finish(slot, request, "stop string")
-        elif request.generated == request.command.max_tokens:
+        elif request.generated == request.asked.max_tokens:
             self._finish(slot, request, "length limit")
         elif len(request.tokens) >= self._decoder.context_size:
             self._finish(slot, request, "context full")
@@ -315,7 +316,7 @@ class Scheduler:
         self._emit_positions()
 
     def _find_slot(self, request: GenerateRequest) -> Slot | None:
-        if not request.command.reproducible:
+        if not request.asked.reproducible:
             return self._cache.find_slot(request)
         return self._cache.find_exclusive_slot(request) if self._has_all_cores else None
 
@@ -324,7 +325,7 @@ class Scheduler:
             return
         now = self._clock()
         running = [request.running_seconds(now) for request in self._cache.running_requests]
-        waits = self._eta.estimate_waits(running, [request.command.reproducible for request in self._queue])
+        waits = self._eta.estimate_waits(running, [request.asked.reproducible for request in self._queue])
         for position, (request, seconds) in enumerate(zip(self._queue, waits, strict=True), start=1):
             if request.position != position:
                 request.position = position

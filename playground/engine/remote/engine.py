@@ -12,7 +12,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -25,8 +25,6 @@ from playground.engine.remote.protocol import (
     RemoteModel,
     RemoteRequest,
     ServerFigures,
-    ToolForm,
-    Turn,
     finish_reason,
     full_body,
     plain_body,
@@ -34,7 +32,6 @@ from playground.engine.remote.protocol import (
 from playground.engine.reply_stream import Mail, ReplyStream
 from playground.engine.timings import Timings
 from playground.errors import PlaygroundError, RemoteProblem
-from playground.llama.sampling_extras import Sampling
 
 REQUEST: Final = 1  # each reply has a stream of its own, so the number means nothing
 _LONGEST_REPLY: Final = 4_000_000  # characters
@@ -62,15 +59,11 @@ class RemoteEngine:
     def name(self) -> str:
         return f"{self.model.id}@{self.model.server}"
 
-    def start_reply(
-        self, turns: Sequence[Turn], sampling: Sampling, max_tokens: int | None = None, alternatives: int = 0,
-        tools: Sequence[ToolForm] = (), *, thinks: bool = True,
-    ) -> ReplyStream:  # fmt: skip
-        """Start a reply, whose events come through the stream. The parameters are those of protocol.RemoteRequest.
+    def start_reply(self, asked: RemoteRequest) -> ReplyStream:
+        """Start a reply, whose events come through the stream.
 
         Calls of tools come as text, between the marks that models write.
         """
-        asked = RemoteRequest(turns, sampling, max_tokens, alternatives, tools, thinks)
         mailbox: queue.SimpleQueue[Mail] = queue.SimpleQueue()
         connection = Connection()
 

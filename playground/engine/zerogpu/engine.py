@@ -31,7 +31,7 @@ from playground.engine.protocol import (
 )
 from playground.engine.reply_stream import Mail, ReplyStarter, ReplyStream
 from playground.engine.zerogpu.gpu import ZeroGpu
-from playground.engine.zerogpu.gpu_function import GpuJob, parameters_of
+from playground.engine.zerogpu.gpu_function import GpuJob
 from playground.engine.zerogpu.quota import seconds_for
 from playground.errors import PlaygroundError
 from playground.fit.plan import MemoryPlan
@@ -114,7 +114,7 @@ class _GpuReply:
         outlook = gpu.outlook(engine._person)
         if why := gpu.problem or outlook.refusal:
             return why
-        wanted = seconds_for(engine._weight_bytes, self._command.max_tokens)
+        wanted = seconds_for(engine._weight_bytes, self._command.asked.max_tokens)
         wanted = min(wanted, outlook.left) if outlook.left is not None else wanted
         self._remark(f"Waiting for ZeroGPU, asked for {wanted} s of a GPU. {outlook.sentence}")
         local = engine._local
@@ -165,7 +165,7 @@ class _GpuReply:
 
     def _write_here(self) -> None:
         self._engine.is_on_gpu = False
-        stream = self._engine._local.start_reply(**parameters_of(self._command))
+        stream = self._engine._local.start_reply(self._command.asked)
         with self._lock:
             self._here, is_closed = stream, self._is_closed
         if is_closed:

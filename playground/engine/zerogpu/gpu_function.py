@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from playground.engine.protocol import Generate
@@ -79,11 +79,6 @@ def _duration_factor() -> float:
     return factor if factor > 0 else 1.0
 
 
-def parameters_of(command: Generate) -> dict[str, Any]:
-    """The command as the parameters of an engine's start_reply, which numbers its requests itself."""
-    return {name: value for name, value in vars(command).items() if name != "request"}
-
-
 def write_reply(job: GpuJob) -> Generator[bytes, None, None]:
     """Loads the model, writes the reply and ends the model's process. Yields lines of events, as protocol.py has them.
 
@@ -99,18 +94,18 @@ def write_reply(job: GpuJob) -> Generator[bytes, None, None]:
     yield b""  # the GPU is there
     os.environ.update(job.libraries)  # of the fork alone
     shares = CpuShares(job.cores)
-    ask = job.generate
+    command = job.generate
     try:
         with closing(shares), closing(LocalEngine(Path(job.path), job.context, shares)) as engine:
             for progress in engine.load_model():
                 yield encode_event(progress)
-            with engine.start_reply(**parameters_of(ask)) as stream:
+            with engine.start_reply(command.asked) as stream:
                 while stream.is_open:
                     yield b"".join(map(encode_event, stream.events_within(_LINES_SECONDS)))
                     if time.monotonic() > until and stream.is_open:
                         remedy = "Ask the model to go on, or choose the processor."
                         problem = f"The {job.seconds} s for which the GPU was asked are over."
-                        yield encode_event(Failed(ask.request, problem, remedy))
+                        yield encode_event(Failed(command.request, problem, remedy))
                         return
     except PlaygroundError as error:
-        yield encode_event(Failed(ask.request, error.problem, error.remedy))
+        yield encode_event(Failed(command.request, error.problem, error.remedy))

@@ -19,8 +19,9 @@ from playground.chat.template.message import MalformedCall, Message, ToolCall
 from playground.chat.template.thinking import ThinkingChoice
 from playground.chat.tools.arguments import CallRefused
 from playground.engine.local.client import LocalEngine
-from playground.engine.protocol import Finished, Token
+from playground.engine.protocol import Finished, ReplyRequest, Token
 from playground.engine.remote.engine import RemoteEngine
+from playground.engine.remote.protocol import RemoteRequest
 from playground.errors import ModelStopped, PlaygroundError, RemoteProblem
 from playground.llama.sampling_extras import GREEDY
 from playground.measure.abilities.instruction_checks import follows_loosely, follows_strictly
@@ -151,10 +152,10 @@ def _raw_reply(
     """As the model wrote it, and whether the tools were given in its own format: a server is given them by the API."""
     if isinstance(engine, RemoteEngine):
         turns, own_format = [write_message(message) for message in messages], True
-        asked = engine.start_reply(turns, GREEDY, most_tokens, tools=TOOLS, thinks=False)
+        asked = engine.start_reply(RemoteRequest(turns, GREEDY, most_tokens, tools=TOOLS, thinks=False))
     else:
         prompt, own_format = tool_prompt(engine.loaded, messages)
-        asked = engine.start_reply(prompt, GREEDY, most_tokens, ("<|im_end|>",), reproducible=True)
+        asked = engine.start_reply(ReplyRequest(prompt, GREEDY, most_tokens, ("<|im_end|>",), reproducible=True))
     pieces: list[str] = []
     with asked as stream:
         for event in stream:

@@ -64,7 +64,7 @@ def test_a_forced_call_is_begun_in_the_prompt_and_its_form_is_the_functions() ->
     engine = ScriptedEngine(('{"name": "weather", ', '"arguments": {}}'), chat_template=THINKS)
     reply = whole(engine, ProgramRequest(QUESTION, tools=(TOOL,), only_tool="weather"))
     assert engine.prompts[0].endswith("</think><tool_call>\n") and [one.name for one in reply.calls] == ["weather"]
-    schema = json.loads(engine.extras[0].json_schema)
+    schema = json.loads(engine.requests[0].extras.json_schema)
     assert schema["properties"]["name"] == {"const": "weather"}
     with pytest.raises(RequestRefused, match="not among the tools"):
         whole(engine, ProgramRequest(QUESTION, tools=(TOOL,), only_tool="launch"))
@@ -73,7 +73,7 @@ def test_a_forced_call_is_begun_in_the_prompt_and_its_form_is_the_functions() ->
 def test_a_form_holds_after_thoughts_that_the_template_begins() -> None:
     engine = ScriptedEngine(("Hm.", "</think>", "{}"), chat_template=THINKS)
     reply = whole(engine, ProgramRequest(QUESTION, extras=SamplingExtras(json_schema="{}")))
-    assert engine.extras[0].free_until == "</think>" and (reply.thinking, reply.text) == ("Hm.", "{}")
+    assert engine.requests[0].extras.free_until == "</think>" and (reply.thinking, reply.text) == ("Hm.", "{}")
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_its_numbers() -> None:

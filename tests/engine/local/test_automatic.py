@@ -12,7 +12,7 @@ import pytest
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.local.lease import ModelLease
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import Finished, Token
+from playground.engine.protocol import Finished, ReplyRequest, Token
 from playground.errors import DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.budget import Budget
 from playground.fit.planner import PlacedPlan, Planner
@@ -124,7 +124,10 @@ def test_a_load_that_a_device_cannot_hold_is_refused_before_it_begins(gpus: Gpus
 def test_after_a_lost_device_the_next_message_starts_the_model_anew(gpus: Gpus, starter: Path) -> None:
     gpus(2048)
     with pool_with_devices() as pool:
-        with lease(pool, starter, DeviceChoice()) as lost, lost.engine.start_reply("Once", GREEDY, 400) as reply:
+        with (
+            lease(pool, starter, DeviceChoice()) as lost,
+            lost.engine.start_reply(ReplyRequest("Once", GREEDY, 400)) as reply,
+        ):
             next(event for event in reply if isinstance(event, Token))
             (server,) = psutil.Process(lost.engine.pid).children()
             server.kill()
@@ -132,7 +135,7 @@ def test_after_a_lost_device_the_next_message_starts_the_model_anew(gpus: Gpus, 
                 list(reply)
         with lease(pool, starter, DeviceChoice()) as again:
             assert again.plan.context.placement.name == GPU
-            assert isinstance(list(again.engine.start_reply("Once", GREEDY, 4))[-1], Finished)
+            assert isinstance(list(again.engine.start_reply(ReplyRequest("Once", GREEDY, 4)))[-1], Finished)
 
 
 def test_a_text_too_long_for_the_gpu_beside_the_model_is_not_scored_there(gpus: Gpus, starter: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from playground.engine.local.client import LocalEngine, loaded_engine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.protocol import Finished, Token
+from playground.engine.protocol import Finished, ReplyRequest, Token
 from playground.errors import DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
@@ -31,7 +31,7 @@ def planned(path: Path, placement: Placement, context_size: int = 2048) -> Memor
 
 def reply_of(engine: LocalEngine, tokens: int = 12) -> tuple[str, int | None]:
     """The text, and with how many threads of the CPU it was written."""
-    events = list(engine.start_reply(PROMPT, GREEDY, tokens, reproducible=True))
+    events = list(engine.start_reply(ReplyRequest(PROMPT, GREEDY, tokens, reproducible=True)))
     (end,) = (event for event in events if isinstance(event, Finished))
     return "".join(event.text for event in events if isinstance(event, Token | Finished)), end.timings.threads
 
@@ -108,7 +108,7 @@ def test_the_same_request_to_a_device_gives_the_same_text(gpus: Gpus, starter: P
     long = "The fox went on, over the hill and along the river. " * 60  # more than one piece of 512 tokens
     with loaded_engine(starter, ContextParameters(2048, placement=Placement((GPU,), ALL_LAYERS)), 1) as engine:
         first, other, again = (
-            "".join(event.text for event in engine.start_reply(text, GREEDY, 12, reproducible=True)
+            "".join(event.text for event in engine.start_reply(ReplyRequest(text, GREEDY, 12, reproducible=True))
                     if isinstance(event, Token | Finished))
             for text in (long, PROMPT, long)
         )  # fmt: skip
@@ -138,7 +138,7 @@ def test_a_model_on_a_device_leaves_the_cores_to_the_models_on_the_cpu(gpus: Gpu
         )
         for engine in (on_device, on_cpu):
             list(engine.load_model())
-        with on_device.start_reply(PROMPT, GREEDY, 400) as reply:
+        with on_device.start_reply(ReplyRequest(PROMPT, GREEDY, 400)) as reply:
             next(event for event in reply if isinstance(event, Token))
             assert reply_of(on_cpu)[1] == 2
 
@@ -151,7 +151,7 @@ def test_a_lost_device_ends_its_model_with_a_sentence_and_nothing_else(gpus: Gpu
     gpus(2048)
     context = ContextParameters(512, placement=Placement((GPU,), ALL_LAYERS))
     with loaded_engine(starter, context, 1) as engine, loaded_engine(starter, ContextParameters(512), 1) as other:
-        with engine.start_reply(PROMPT, GREEDY, 400) as reply:
+        with engine.start_reply(ReplyRequest(PROMPT, GREEDY, 400)) as reply:
             next(event for event in reply if isinstance(event, Token))
             (server,) = psutil.Process(engine.pid).children()
             server.kill()

@@ -12,7 +12,7 @@ import pytest
 
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.protocol import Event, Finished, Prefilled, Queued, Token
+from playground.engine.protocol import Event, Finished, Prefilled, Queued, ReplyRequest, Token
 from playground.errors import BadModelFile, ModelStopped, PlaygroundError
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import GREEDY, Sampling
@@ -68,7 +68,7 @@ def fresh_engine(starter: Path, cores: CpuShares) -> Iterator[LocalEngine]:
 
 
 def ask(engine: LocalEngine, prompt: str, **options: Any) -> list[Any]:
-    return list(engine.start_reply(prompt, GREEDY, **{"max_tokens": 40, **options}))
+    return list(engine.start_reply(ReplyRequest(prompt, GREEDY, **{"max_tokens": 40, **options})))
 
 
 def test_the_starter_answers_a_question(engine: LocalEngine) -> None:
@@ -79,7 +79,7 @@ def test_the_starter_answers_a_question(engine: LocalEngine) -> None:
 
 def test_greedy_text_alone_equals_greedy_text_in_a_batch_of_others(engine: LocalEngine) -> None:
     alone = [text_of(ask(engine, turn(question))) for question in QUESTIONS[:4]]
-    streams = [engine.start_reply(turn(question), GREEDY, max_tokens=40) for question in QUESTIONS[:4]]
+    streams = [engine.start_reply(ReplyRequest(turn(question), GREEDY, max_tokens=40)) for question in QUESTIONS[:4]]
     together = [text_of(list(stream)) for stream in streams]
     assert together == alone
 
@@ -124,9 +124,9 @@ def test_a_reproducible_reply_goes_on_the_same_after_others_came(engine: LocalEn
 def test_a_reproducible_request_gives_the_same_text_whoever_else_is_there(engine: LocalEngine) -> None:
     prompt = turn("Tell me a story about a fox. " + "It is long. " * 60)
     warm = Sampling(temperature=1.0, seed=7)
-    first = text_of(list(engine.start_reply(prompt, warm, max_tokens=30, reproducible=True)))
-    others = [engine.start_reply(turn(question), GREEDY, max_tokens=30) for question in QUESTIONS[:3]]
-    again = text_of(list(engine.start_reply(prompt, warm, max_tokens=30, reproducible=True)))
+    first = text_of(list(engine.start_reply(ReplyRequest(prompt, warm, max_tokens=30, reproducible=True))))
+    others = [engine.start_reply(ReplyRequest(turn(question), GREEDY, max_tokens=30)) for question in QUESTIONS[:3]]
+    again = text_of(list(engine.start_reply(ReplyRequest(prompt, warm, max_tokens=30, reproducible=True))))
     for stream in others:
         list(stream)
     assert again == first
@@ -134,7 +134,13 @@ def test_a_reproducible_request_gives_the_same_text_whoever_else_is_there(engine
 
 def test_another_seed_gives_another_text(engine: LocalEngine) -> None:
     texts = {
-        text_of(list(engine.start_reply(turn("Tell me a story."), Sampling(temperature=1.5, seed=seed), max_tokens=30)))
+        text_of(
+            list(
+                engine.start_reply(
+                    ReplyRequest(turn("Tell me a story."), Sampling(temperature=1.5, seed=seed), max_tokens=30)
+                )
+            )
+        )
         for seed in (1, 2, 3)
     }
     assert len(texts) > 1
@@ -143,12 +149,14 @@ def test_another_seed_gives_another_text(engine: LocalEngine) -> None:
 def test_the_repeat_penalty_changes_what_is_said(engine: LocalEngine) -> None:
     prompt = turn("Write the word sea ten times.")
     plain = text_of(ask(engine, prompt))
-    penalized = text_of(list(engine.start_reply(prompt, Sampling(0.0, repeat_penalty=1.8, seed=0), max_tokens=40)))
+    penalized = text_of(
+        list(engine.start_reply(ReplyRequest(prompt, Sampling(0.0, repeat_penalty=1.8, seed=0), max_tokens=40)))
+    )
     assert plain != penalized
 
 
 def test_a_reply_cancelled_while_it_speaks_ends_and_leaves_the_engine_ready(engine: LocalEngine) -> None:
-    stream = engine.start_reply(turn("Tell me a very long story."), GREEDY)
+    stream = engine.start_reply(ReplyRequest(turn("Tell me a very long story."), GREEDY))
     for event in stream:
         if isinstance(event, Token) and event.count == 5:
             stream.close()
@@ -158,7 +166,7 @@ def test_a_reply_cancelled_while_it_speaks_ends_and_leaves_the_engine_ready(engi
 
 def test_a_reply_cancelled_while_it_reads_frees_its_slot_for_the_next(fresh_engine: LocalEngine) -> None:
     long_prompt = turn("word " * 450)
-    streams = [fresh_engine.start_reply(long_prompt, GREEDY) for _ in range(2)]
+    streams = [fresh_engine.start_reply(ReplyRequest(long_prompt, GREEDY)) for _ in range(2)]
     for stream in streams:
         stream.close()
     assert "4" in text_of(ask(fresh_engine, turn("What is 2+2?")))
@@ -166,7 +174,7 @@ def test_a_reply_cancelled_while_it_reads_frees_its_slot_for_the_next(fresh_engi
 
 def test_a_full_context_ends_with_its_reason_and_loses_nothing(fresh_engine: LocalEngine) -> None:
     prompt = turn("Count to one thousand: " + "1 2 3 4 5 6 7 8 9 " * 20)
-    events: list[Any] = list(fresh_engine.start_reply(prompt, GREEDY, max_tokens=None))
+    events: list[Any] = list(fresh_engine.start_reply(ReplyRequest(prompt, GREEDY, max_tokens=None)))
     end = events[-1]
     tokens = [event for event in events if isinstance(event, Token)]
     assert end.reason == "context full"
@@ -181,7 +189,7 @@ def test_a_prompt_longer_than_the_context_is_refused_with_figures(fresh_engine: 
 
 
 def test_eight_requests_on_four_slots_all_finish_in_a_fair_order(engine: LocalEngine) -> None:
-    streams = [engine.start_reply(turn(question), GREEDY, max_tokens=12) for question in QUESTIONS]
+    streams = [engine.start_reply(ReplyRequest(turn(question), GREEDY, max_tokens=12)) for question in QUESTIONS]
     replies: list[list[Any]] = [list(stream) for stream in streams]
     assert all(isinstance(events[-1], Finished) for events in replies)
     places = [[event.position for event in events if isinstance(event, Queued)] for events in replies]
@@ -204,7 +212,7 @@ def test_reading_a_prompt_is_told_as_it_goes(engine: LocalEngine) -> None:
 def test_killing_the_process_in_mid_reply_ends_the_reply_with_an_error_that_says_so(
     fresh_engine: LocalEngine, starter: Path, cores: CpuShares
 ) -> None:
-    stream = fresh_engine.start_reply(turn("Tell me a very long story."), GREEDY)
+    stream = fresh_engine.start_reply(ReplyRequest(turn("Tell me a very long story."), GREEDY))
     for event in stream:
         if isinstance(event, Token) and event.count == 3:
             os.kill(fresh_engine.pid, signal.SIGKILL)
@@ -212,7 +220,7 @@ def test_killing_the_process_in_mid_reply_ends_the_reply_with_an_error_that_says
     with pytest.raises(ModelStopped, match="ended by the system"):
         list(stream)
     with pytest.raises(ModelStopped):
-        fresh_engine.start_reply(turn("Hello"), GREEDY)
+        fresh_engine.start_reply(ReplyRequest(turn("Hello"), GREEDY))
     successor = loaded(starter, ContextParameters(512), cores)
     try:
         assert "4" in text_of(ask(successor, turn("What is 2+2?")))

@@ -22,7 +22,7 @@ from playground.engine.local.lease import ModelLease
 from playground.engine.local.load_queue import LoadStatus, ModelKey, PooledModel
 from playground.engine.local.memory_reservation import MemoryReservation
 from playground.engine.local.pool import ModelPool
-from playground.engine.protocol import Finished, Token
+from playground.engine.protocol import Finished, ReplyRequest, Token
 from playground.errors import BadModelFile, DoesNotFit, ModelStopped, PlaygroundError
 from playground.fit.plan import MemoryPlan
 from playground.fit.planner import Planner
@@ -108,7 +108,7 @@ def wait_for_loaders() -> None:
 
 
 def answer(lease: ModelLease) -> str:
-    events = lease.engine.start_reply(SUM, GREEDY, max_tokens=20)
+    events = lease.engine.start_reply(ReplyRequest(SUM, GREEDY, max_tokens=20))
     return "".join(event.text for event in events if isinstance(event, Token | Finished))
 
 
@@ -127,11 +127,11 @@ def test_a_load_that_stands_still_keeps_no_other_load_waiting(make_pool: MakePoo
     process.suspend()
     try:
         with finish(pool.lease_model(starter, OTHER)) as other:
-            assert isinstance(list(other.engine.start_reply(SUM, GREEDY, 4))[-1], Finished)
+            assert isinstance(list(other.engine.start_reply(ReplyRequest(SUM, GREEDY, 4)))[-1], Finished)
     finally:
         process.resume()
     with finish(halted) as lease:
-        assert isinstance(list(lease.engine.start_reply(SUM, GREEDY, 4))[-1], Finished)
+        assert isinstance(list(lease.engine.start_reply(ReplyRequest(SUM, GREEDY, 4)))[-1], Finished)
 
 
 def test_what_a_load_that_stands_still_has_yet_to_take_is_not_given_to_others(planner: Planner) -> None:
@@ -201,7 +201,7 @@ def test_a_chat_that_is_over_leaves_nothing_in_any_models_cache(make_pool: MakeP
     pool = make_pool()
 
     def cached(chat: str) -> int:
-        *_, end = lease.engine.start_reply(SUM, GREEDY, max_tokens=2, chat=chat)
+        *_, end = lease.engine.start_reply(ReplyRequest(SUM, GREEDY, max_tokens=2, chat=chat))
         assert isinstance(end, Finished)
         return end.timings.cached_tokens or 0
 
@@ -465,7 +465,7 @@ def test_a_model_nobody_uses_is_unloaded_after_a_while(make_pool: MakePool, star
 def test_a_model_that_was_killed_is_replaced_at_the_next_opening(make_pool: MakePool, starter: Path) -> None:
     pool = make_pool()
     broken = finish(pool.lease_model(starter, SMALL))
-    reply = broken.engine.start_reply(SUM, GREEDY)
+    reply = broken.engine.start_reply(ReplyRequest(SUM, GREEDY))
     os.kill(broken.engine.pid, signal.SIGKILL)
     with pytest.raises(ModelStopped):
         list(reply)

@@ -10,7 +10,7 @@ import pytest
 from playground.engine.local.eta import REMEMBERED, EtaEstimator
 from playground.engine.local.prompt_pieces import CPU_PIECES, GPU_PIECES
 from playground.engine.local.scheduler import Scheduler
-from playground.engine.protocol import Failed, Finished, Generate, Prefilled, Queued, Token
+from playground.engine.protocol import Failed, Finished, Generate, Prefilled, Queued, ReplyRequest, Token
 from playground.llama.sampling_extras import GREEDY, SamplingExtras, ThinkingLimit
 from tests.support.scripted_decoder import ScriptedDecoder
 
@@ -31,7 +31,7 @@ class SchedulerBench:
         self.order.append(event)
 
     def ask(self, number: int, prompt: str, **options: Any) -> None:
-        self.scheduler.add_request(Generate(number, prompt, GREEDY, **options))
+        self.scheduler.add_request(Generate(number, ReplyRequest(prompt, GREEDY, **options)))
 
     def run(self, steps: int = 10_000) -> None:
         while self.scheduler.is_busy and steps:
@@ -487,7 +487,7 @@ def test_timings_say_how_much_of_their_time_the_cores_were_there(
     events: list[Any] = []
     scheduler = Scheduler(decoder, events.append, decoder.clock, lambda: decoder.now * cpu_per_second)
     scheduler.set_threads(threads)
-    scheduler.add_request(Generate(1, "abc", GREEDY, max_tokens=8))
+    scheduler.add_request(Generate(1, ReplyRequest("abc", GREEDY, max_tokens=8)))
     while scheduler.is_busy:
         scheduler.run_step()
     timings = events[-1].timings
@@ -503,7 +503,7 @@ def test_too_short_a_reply_or_a_gpu_has_no_share_of_the_cores() -> None:
     events: list[Any] = []
     scheduler = Scheduler(decoder, events.append, decoder.clock, lambda: 0.0)
     scheduler.set_threads(2)
-    scheduler.add_request(Generate(1, "abc", GREEDY, max_tokens=8))
+    scheduler.add_request(Generate(1, ReplyRequest("abc", GREEDY, max_tokens=8)))
     while scheduler.is_busy:
         scheduler.run_step()
     assert (events[-1].timings.core_share, events[-1].timings.disturbed) == (None, False)
@@ -526,7 +526,7 @@ def test_a_disturbed_generation_shows_after_a_long_quiet_prompt() -> None:
 
     scheduler = Scheduler(decoder, events.append, decoder.clock, cpu_clock)
     scheduler.set_threads(1)
-    scheduler.add_request(Generate(1, "a" * 300, GREEDY, max_tokens=24))
+    scheduler.add_request(Generate(1, ReplyRequest("a" * 300, GREEDY, max_tokens=24)))
     while scheduler.is_busy:
         scheduler.run_step()
     assert events[-1].timings.core_share == pytest.approx(0.5)
@@ -544,7 +544,7 @@ def test_waiting_for_the_disk_is_no_sign_of_other_work(reads_each_step: int, sha
         lambda: reads_each_step * len(decoder.batches),
     )
     scheduler.set_threads(1)
-    scheduler.add_request(Generate(1, "abc", GREEDY, max_tokens=8))
+    scheduler.add_request(Generate(1, ReplyRequest("abc", GREEDY, max_tokens=8)))
     while scheduler.is_busy:
         scheduler.run_step()
     timings = events[-1].timings

@@ -22,6 +22,7 @@ from playground.engine.protocol import (
     Event,
     Failed,
     Finished,
+    ReplyRequest,
     Score,
     Scored,
     ScoringEnded,
@@ -268,14 +269,19 @@ def test_the_starter_against_itself_is_exactly_itself(engine: LocalEngine, tmp_p
 def test_a_chat_goes_on_beside_a_scoring_which_can_be_stopped(engine: LocalEngine, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
-    alone = "".join(event.text for event in engine.start_reply("One, two,", GREEDY, 8) if isinstance(event, Token))
+    alone = "".join(
+        event.text for event in engine.start_reply(ReplyRequest("One, two,", GREEDY, 8)) if isinstance(event, Token)
+    )
     with engine.start_scoring("", PROSE, path, against_reference=False) as scoring:
         assert isinstance(next(scoring), Scored)
-        events = list(engine.start_reply("One, two,", GREEDY, 8))
+        events = list(engine.start_reply(ReplyRequest("One, two,", GREEDY, 8)))
         assert isinstance(events[-1], Finished)
         assert "".join(event.text for event in events if isinstance(event, Token)) == alone
     assert (
-        "".join(event.text for event in engine.start_reply("One, two,", GREEDY, 8) if isinstance(event, Token)) == alone
+        "".join(
+            event.text for event in engine.start_reply(ReplyRequest("One, two,", GREEDY, 8)) if isinstance(event, Token)
+        )
+        == alone
     )
 
 
@@ -283,7 +289,7 @@ def test_an_answer_is_scored_after_its_prompt(engine: LocalEngine, tmp_path: Pat
     path = tmp_path / "file"
     path.touch()
     prompt = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
-    tokens = [event for event in engine.start_reply(prompt, GREEDY, 12) if isinstance(event, Token)]
+    tokens = [event for event in engine.start_reply(ReplyRequest(prompt, GREEDY, 12)) if isinstance(event, Token)]
     scores = scores_of(engine.start_scoring(prompt, [token.id for token in tokens], path, against_reference=False))
     assert [score.id for score in scores] == [token.id for token in tokens]
     assert sum(score.top[0].id == score.id for score in scores) >= len(tokens) - 1  # greedy, but read in another chunk

@@ -10,7 +10,7 @@ import pytest
 
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
-from playground.engine.protocol import Finished, Scored, Token
+from playground.engine.protocol import Finished, ReplyRequest, Scored, Token
 from playground.llama.params import ContextParameters
 from playground.llama.sampling_extras import Sampling
 
@@ -53,7 +53,9 @@ def test_a_reproducible_reply_in_a_long_context_is_the_same_beside_another_model
 
 def replies(*engines: LocalEngine) -> list[list[tuple[int, float | None]]]:
     """What the engines answer when all are asked at once: tokens and log-probabilities."""
-    streams = [engine.start_reply(STORY, WARM, 12, reproducible=True, alternatives=1) for engine in engines]
+    streams = [
+        engine.start_reply(ReplyRequest(STORY, WARM, 12, reproducible=True, alternatives=1)) for engine in engines
+    ]
     answers = []
     for stream in streams:
         events = list(stream)

@@ -12,7 +12,7 @@ import pytest
 from playground.engine.protocol import UNKNOWN_ID, Event, Finished, Prefilled, Token
 from playground.engine.remote.client import ServerClient
 from playground.engine.remote.engine import RemoteEngine, RemoteReply
-from playground.engine.remote.protocol import Chunk, RemoteModel
+from playground.engine.remote.protocol import Chunk, RemoteModel, RemoteRequest
 from playground.engine.remote.registry import FRESH_SECONDS, ServerRegistry
 from playground.errors import PlaygroundError, RemoteProblem, RequestRefused
 from playground.llama.sampling_extras import GREEDY, Sampling
@@ -40,7 +40,7 @@ def engine(server: RemoteServer, model: str, silence_seconds: float = 30) -> Rem
 
 
 def reply(server: RemoteServer, model: str, alternatives: int = 0, max_tokens: int | None = 20) -> list[Event]:
-    return list(engine(server, model).start_reply(QUESTION, GREEDY, max_tokens, alternatives))
+    return list(engine(server, model).start_reply(RemoteRequest(QUESTION, GREEDY, max_tokens, alternatives)))
 
 
 def text_of(events: list[Event]) -> str:
@@ -192,7 +192,7 @@ def test_calls_that_the_server_sets_apart_are_marked_as_models_mark_them(
     stand_in: ServerStandIn, server: RemoteServer
 ) -> None:
     tools = [{"type": "function", "function": {"name": "calculator"}}]
-    events = list(engine(server, "calls").start_reply(QUESTION, GREEDY, 20, tools=tools))
+    events = list(engine(server, "calls").start_reply(RemoteRequest(QUESTION, GREEDY, 20, tools=tools)))
     call = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "847 * 36"}}\n</tool_call>'
     assert text_of(events) == f"<think>I compute.</think>{call}"
     assert stand_in.bodies[-1]["tools"] == tools and "top_k" in stand_in.bodies[-1]
@@ -225,7 +225,7 @@ def test_nonsense_beside_the_text_does_no_harm(server: RemoteServer, model: str,
 
 def test_a_server_is_asked_for_what_the_person_chose(stand_in: ServerStandIn, server: RemoteServer) -> None:
     sampling = Sampling(0.5, top_k=7, top_p=0.8, min_p=0.1, repeat_penalty=1.2, seed=3)
-    list(engine(server, "plain").start_reply(QUESTION, sampling, 99, 3))
+    list(engine(server, "plain").start_reply(RemoteRequest(QUESTION, sampling, 99, 3)))
     (body,) = stand_in.bodies
     assert body["messages"] == QUESTION
     asked = {name: body[name] for name in ("temperature", "top_k", "top_p", "min_p", "seed", "max_tokens")}
@@ -238,9 +238,9 @@ def test_a_server_that_refuses_extras_is_asked_without_them_from_then_on(
     stand_in: ServerStandIn, server: RemoteServer
 ) -> None:
     simple = engine(server, "simple")
-    assert text_of(list(simple.start_reply(QUESTION, GREEDY, 20, 5))) == "Two and two is four."
+    assert text_of(list(simple.start_reply(RemoteRequest(QUESTION, GREEDY, 20, 5)))) == "Two and two is four."
     first = len(stand_in.bodies)
-    list(simple.start_reply(QUESTION, GREEDY, 20, 5))
+    list(simple.start_reply(RemoteRequest(QUESTION, GREEDY, 20, 5)))
     assert len(stand_in.bodies) == first + 1
     assert "top_k" not in stand_in.bodies[-1] and "logprobs" not in stand_in.bodies[-1]
 
@@ -255,7 +255,7 @@ def test_a_server_that_pays_dearly_for_log_probabilities_is_not_asked(
     stand_in: ServerStandIn, server: RemoteServer
 ) -> None:
     slow = RemoteEngine(ServerClient(server), RemoteModel("bench", "plain", scores_slowly=True))
-    list(slow.start_reply(QUESTION, GREEDY, 20, 5))
+    list(slow.start_reply(RemoteRequest(QUESTION, GREEDY, 20, 5)))
     assert "logprobs" not in stand_in.bodies[0]
 
 
@@ -297,7 +297,7 @@ def test_a_server_that_repeats_the_key_does_not_show_it(server: RemoteServer, mo
 
 
 def test_what_was_written_before_a_break_is_kept(server: RemoteServer) -> None:
-    stream = engine(server, "cut").start_reply(QUESTION, GREEDY, 20)
+    stream = engine(server, "cut").start_reply(RemoteRequest(QUESTION, GREEDY, 20))
     assert isinstance(token := next(stream), Token) and token.text == "Well, "
     with pytest.raises(RemoteProblem):
         next(stream)
@@ -325,7 +325,7 @@ def test_a_server_that_is_not_there_is_named_with_its_address() -> None:
 
 def test_a_server_that_falls_silent_is_given_up(server: RemoteServer) -> None:
     with pytest.raises(RemoteProblem, match=r"bench sent nothing for 0\.2 seconds, so the request was given up"):
-        list(engine(server, "hangs", silence_seconds=0.2).start_reply(QUESTION, GREEDY, 20))
+        list(engine(server, "hangs", silence_seconds=0.2).start_reply(RemoteRequest(QUESTION, GREEDY, 20)))
 
 
 def test_a_server_that_never_stops_is_cut_off_at_the_length_that_was_asked_for(
@@ -339,7 +339,7 @@ def test_a_server_that_never_stops_is_cut_off_at_the_length_that_was_asked_for(
 
 @pytest.mark.parametrize("model", ["hangs", "hangs before its answer"])
 def test_closing_a_reply_closes_its_request(stand_in: ServerStandIn, server: RemoteServer, model: str) -> None:
-    stream = engine(server, model).start_reply(QUESTION, GREEDY, 20)
+    stream = engine(server, model).start_reply(RemoteRequest(QUESTION, GREEDY, 20))
     if model == "hangs":
         next(stream)
     else:
@@ -361,14 +361,14 @@ def test_replies_are_spread_over_the_workers_that_have_the_least_to_do(stand_in:
     with ServerStandIn() as second:
         hall = engine(workers(stand_in.url, second.url), "plain")
         hall_busy = RemoteEngine(hall._client, RemoteModel("hall", "hangs"))
-        with hall_busy.start_reply(QUESTION, GREEDY, 20) as stream:
+        with hall_busy.start_reply(RemoteRequest(QUESTION, GREEDY, 20)) as stream:
             next(stream)
             for _ in range(3):
-                assert text_of(list(hall.start_reply(QUESTION, GREEDY, 20))) == "Two and two is four."
+                assert text_of(list(hall.start_reply(RemoteRequest(QUESTION, GREEDY, 20)))) == "Two and two is four."
         wait_for_readers("hall")
         assert [len(one.bodies) for one in (stand_in, second)] in ([1, 3], [3, 1])
         for _ in range(2):
-            list(hall.start_reply(QUESTION, GREEDY, 20))
+            list(hall.start_reply(RemoteRequest(QUESTION, GREEDY, 20)))
         assert min(len(one.bodies) for one in (stand_in, second)) >= 2
 
 
@@ -459,7 +459,7 @@ def test_a_real_server_lists_answers_and_counts(real: RemoteServer) -> None:
     line = ServerClient(real)
     (model,) = line.list_models()
     assert (model.id, model.level, model.scores_slowly) == (ALIAS, "on workshop", True)
-    events = list(RemoteEngine(line, model).start_reply([QUESTION[1]], GREEDY, 24))
+    events = list(RemoteEngine(line, model).start_reply(RemoteRequest([QUESTION[1]], GREEDY, 24)))
     assert text_of(events) == "The answer to this classic math problem is 4."
     timings = finished(events).timings
     assert finished(events).reason == "end of text"
@@ -470,7 +470,7 @@ def test_a_real_server_lists_answers_and_counts(real: RemoteServer) -> None:
 
 def test_a_real_server_gives_log_probabilities_when_asked(real: RemoteServer) -> None:
     asked = RemoteEngine(ServerClient(real), RemoteModel("workshop", ALIAS))
-    (first, *_) = tokens_of(list(asked.start_reply([QUESTION[1]], GREEDY, 1, 3)))
+    (first, *_) = tokens_of(list(asked.start_reply(RemoteRequest([QUESTION[1]], GREEDY, 1, 3))))
     assert first.text == first.top[0].text == "The"
     assert first.logprob is not None and first.logprob == first.top[0].logprob < 0
 
@@ -479,11 +479,11 @@ def test_a_real_server_refuses_a_wrong_key_and_a_chat_too_long_in_sentences(real
     assert "does not accept the key" in refusal(replace(real, key=read_server("x", real.url, "no").key), ALIAS)
     long = [{"role": "user", "content": "and so on " * 2000}]
     with pytest.raises(PlaygroundError, match="too long for its context"):
-        list(engine(real, ALIAS).start_reply(long, GREEDY, 5))
+        list(engine(real, ALIAS).start_reply(RemoteRequest(long, GREEDY, 5)))
 
 
 def test_a_real_server_serves_the_next_reply_after_one_was_cancelled(real: RemoteServer) -> None:
     stories = engine(real, ALIAS)
-    with stories.start_reply([{"role": "user", "content": "Tell a long story."}], GREEDY, 900) as stream:
+    with stories.start_reply(RemoteRequest([{"role": "user", "content": "Tell a long story."}], GREEDY, 900)) as stream:
         next(stream)
-    assert text_of(list(stories.start_reply([QUESTION[1]], GREEDY, 24))).endswith("is 4.")
+    assert text_of(list(stories.start_reply(RemoteRequest([QUESTION[1]], GREEDY, 24)))).endswith("is 4.")

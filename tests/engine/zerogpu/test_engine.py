@@ -10,7 +10,7 @@ import pytest
 from playground.engine.local.client import LocalEngine
 from playground.engine.local.cpu_shares import CpuShares
 from playground.engine.pipe import encode_event
-from playground.engine.protocol import Event, Failed, Finished, Remark, Token
+from playground.engine.protocol import Event, Failed, Finished, Remark, ReplyRequest, Token
 from playground.engine.zerogpu.engine import ZeroGpuEngine
 from playground.engine.zerogpu.gpu import ZeroGpu
 from playground.engine.zerogpu.gpu_function import GpuFunction, GpuJob
@@ -50,7 +50,7 @@ def ask(local: LocalEngine, tmp_path: Path) -> Asked:
     def ask(function: GpuFunction) -> list[Event]:
         gpu = ZeroGpu(folder, "", 1, function, lambda: 3)
         engine = ZeroGpuEngine(local, gpu, 1 << 20, "anna")
-        with engine.start_reply(PROMPT, GREEDY, 4) as stream:
+        with engine.start_reply(ReplyRequest(PROMPT, GREEDY, 4)) as stream:
             return list(stream)
 
     return ask
@@ -83,7 +83,7 @@ def test_what_the_gpu_writes_is_passed_on_with_its_time(ask: Asked) -> None:
     assert (
         f"asked for {jobs[0].seconds} s" in before and "120 s without an account" in before and "3 requests" in before
     )
-    assert jobs[0].context.slots == 1 and jobs[0].generate.prompt == PROMPT
+    assert jobs[0].context.slots == 1 and jobs[0].generate.asked.prompt == PROMPT
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,6 @@ def test_without_llama_cpp_for_the_gpu_nothing_is_asked(local: LocalEngine, tmp_
         yield b""
 
     gpu = ZeroGpu(tmp_path / "nothing", "", 1, never, lambda: None)
-    with ZeroGpuEngine(local, gpu, 1, "anna").start_reply(PROMPT, GREEDY, 4) as stream:
+    with ZeroGpuEngine(local, gpu, 1, "anna").start_reply(ReplyRequest(PROMPT, GREEDY, 4)) as stream:
         events = list(stream)
     assert "answer" in text_of(events) and "There is no llama.cpp for ZeroGPU" in remarks(events)
