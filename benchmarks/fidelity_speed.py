@@ -2,9 +2,14 @@
 
 Figures: both read the same 4,096 tokens in windows of 512 and score the second half of each, so every figure must be
 the same; the largest difference is told. Time: the tool's two passes (reference, then level, with its loads), and the
-playground's over the same tokens, as the Measure tab reads its six texts. The processor's time is told, too: on a busy
-computer, with one core (`taskset -c 0`), it is what can be compared. The models: the starter as it is, and a level of
-it, made first. TOOL is a built `llama-perplexity` of the same llama.cpp; benchmarks/README.md says how to build it.
+playground's, by turns. The playground's passes are measured twice:
+
+- the same work: the windows of the tool, each from an empty cache, and the second half of each is scored.
+- as Measure reads the same text: its six texts, each in one piece, and every token is scored, twice as many.
+
+The processor's time is told, too: on a busy computer, with one core (`taskset -c 0`), it is what can be compared. The
+models: the starter as it is, and a level of it, made first. TOOL is a built `llama-perplexity` of the same llama.cpp;
+benchmarks/README.md says how to build it.
 
     python -m benchmarks.fidelity_speed TOOL [LEVEL] [ROUNDS]
 """
@@ -17,7 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.bench import cores, engine_on, made, report, run_main, services, starter
@@ -25,7 +32,7 @@ from playground.app.services import Services
 from playground.engine.local.client import LocalEngine
 from playground.engine.protocol import BriefScores, Scored
 from playground.llama.params import ContextParameters
-from playground.measure.text_fidelity import ReferenceReading, TokenFigures, fidelity_figures
+from playground.measure.text_fidelity import ReferenceReading, TokenFigures, fidelity_figures, rows_at_once
 from playground.measure.texts import MeasuredText, six_texts
 from playground.steps import Steps
 from tests.support.ended_with_parent import ended_with_parent
@@ -44,15 +51,29 @@ FIGURES = {  # the tool's line -> our name, and by what its number is multiplied
 }
 
 
-def text_of_tokens(path: Path) -> str:
+def text_of_tokens(engine: LocalEngine) -> str:
     """Our texts one after the other, as many whole characters as make 4,096 tokens and not one more."""
-    text = "\n\n".join(each.text for each in six_texts())
-    with engine_on(path, SMALL) as engine:
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            is_short = engine.count_tokens(text[:middle], ((0, middle),)) <= TOKENS
-            low, high = (middle, high) if is_short else (low, middle - 1)
+    return _beginning(engine, "\n\n".join(each.text for each in six_texts()), TOKENS)
+
+
+def windows_of(engine: LocalEngine, text: str) -> list[tuple[str, str]]:
+    """The text in the tool's windows, each as the half that is only read and the half that is scored."""
+    windows, left = list[tuple[str, str]](), text
+    for _ in range(TOKENS // WINDOW):
+        window = _beginning(engine, left, WINDOW)
+        read = _beginning(engine, window, WINDOW // 2)
+        windows.append((read, window[len(read) :]))
+        left = left[len(window) :]
+    return windows
+
+
+def _beginning(engine: LocalEngine, text: str, tokens: int) -> str:
+    """As many of the first characters as make so many tokens and not one more."""
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        is_short = engine.count_tokens(text[:middle], ((0, middle),)) <= tokens
+        low, high = (middle, high) if is_short else (low, middle - 1)
     return text[:low]
 
 
@@ -71,26 +92,65 @@ def processor_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def tool_passes(tool: Path, reference: Path, level: Path, text: Path, base: Path) -> tuple[float, str]:
-    """Seconds of both passes, and what the second prints."""
+@dataclass
+class Spent:
+    """Of each round: seconds, and processor seconds of this process and of its children that have ended."""
+
+    seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        started, before = time.perf_counter(), processor_seconds()
+        yield
+        self.seconds.append(time.perf_counter() - started)
+        self.processor.append(processor_seconds() - before)
+
+    def ratio(self, other: Spent) -> float:
+        return min(self.seconds) / min(other.seconds)
+
+    def described(self, tool: Spent) -> str:
+        work = f"{min(self.processor):.1f} s of the processor"
+        ratios = f"{self.ratio(tool):.2f} and {min(self.processor) / min(tool.processor):.2f} of the tool's"
+        return f"{min(self.seconds):.1f} s, {work}{'' if self is tool else f': {ratios}'}"
+
+
+def tool_passes(tool: Path, reference: Path, level: Path, text: Path, base: Path) -> str:
+    """Both passes of the tool; what the second prints."""
     usual = [str(tool), "-f", str(text), "-c", str(WINDOW), "-t", str(cores()), "--kl-divergence-base", str(base)]
-    started = time.perf_counter()
     for arguments in (["-m", str(reference)], ["-m", str(level), "--kl-divergence"]):
         command = ended_with_parent([*usual, *arguments])
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return time.perf_counter() - started, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
-def own_passes(opened: Services, reference: Path, level: Path, text: str, folder: Path) -> float:
-    """Seconds of the same, as a run of the Measure tab."""
-    started = time.perf_counter()
-    with ReferenceReading(opened.pool, texts_of(text), folder) as reading:
-        for number, path in enumerate((reference, level)):
+def same_passes(
+    opened: Services, reference: Path, level: Path, windows: Sequence[tuple[str, str]], folder: Path
+) -> None:
+    """Both passes over the tool's windows, by what Measure reads its texts with."""
+    files = [folder / f"{number}.window" for number in range(len(windows))]
+    rows = rows_at_once(reference.stat().st_size)
+    for path in (reference, level):
+        with Steps(opened.pool.lease_model(path, SMALL)).finish() as lease:
+            for file, (read, scored) in zip(files, windows, strict=True):
+                file.touch()
+                with lease.engine.start_scoring(
+                    read, scored, file, against_reference=path is level, literal=((0, len(read)),), brief=True,
+                    precision="16-bit", rows=rows,
+                ) as stream:  # fmt: skip
+                    for _ in stream:
+                        pass
+        opened.pool.unload_idle_models()
+
+
+def measure_passes(opened: Services, reference: Path, level: Path, texts: Sequence[MeasuredText], folder: Path) -> None:
+    """Both passes as a run of the Measure tab."""
+    with ReferenceReading(opened.pool, texts, folder) as reading:
+        for path in (reference, level):
             with Steps(opened.pool.lease_model(path, SMALL)).finish() as lease:
-                for _ in reading.read_level(lease) if number else reading.read_reference(lease):
+                for _ in reading.read_level(lease) if path is level else reading.read_reference(lease):
                     pass
             opened.pool.unload_idle_models()
-    return time.perf_counter() - started
 
 
 def tool_figures(printed: str) -> dict[str, float]:
@@ -136,23 +196,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, services() as opened:
         folder = Path(name)
         reference, level = starter(), made(level_name, folder)
-        text = text_of_tokens(reference)
+        with engine_on(reference, SMALL) as engine:
+            text = text_of_tokens(engine)
+            windows = windows_of(engine, text)
         (folder / "text.txt").write_text(text, encoding="utf-8")
-        own_times, tool_times, own_work, tool_work, printed = [], [], [], [], ""
+        by_tool, same_work, measure = Spent(), Spent(), Spent()
+        printed = ""
         for _ in range(int(rounds)):
-            before = processor_seconds()
-            seconds, printed = tool_passes(Path(tool), reference, level, folder / "text.txt", folder / "base.bin")
-            between = processor_seconds()
-            tool_times.append(seconds)
-            own_times.append(own_passes(opened, reference, level, text, folder))
-            tool_work.append(between - before)
-            own_work.append(processor_seconds() - between)
+            with by_tool.measured():
+                printed = tool_passes(Path(tool), reference, level, folder / "text.txt", folder / "base.bin")
+            with same_work.measured():
+                same_passes(opened, reference, level, windows, folder)
+            with measure.measured():
+                measure_passes(opened, reference, level, texts_of(text), folder)
         (folder / "reference.bin").touch()
         own, theirs = own_figures(reference, level, text, folder / "reference.bin"), tool_figures(printed)
-    rows = [("tool, seconds", f"{min(tool_times):.1f}"), ("playground, seconds", f"{min(own_times):.1f}")]
-    rows += [
-        ("tool, processor seconds", f"{min(tool_work):.1f}"),
-        ("playground, processor seconds", f"{min(own_work):.1f}, {min(own_work) / min(tool_work):.2f} of the tool's"),
+    rows = [
+        ("tool", by_tool.described(by_tool)),
+        ("playground, the same work", same_work.described(by_tool)),
+        ("playground, as Measure reads it", measure.described(by_tool)),
     ]
     worst = 0.0
     for figure, value in theirs.items():
@@ -160,7 +222,7 @@ def main() -> None:
         worst = max(worst, difference)
         rows.append((figure, f"{own[figure]:.6f}, the tool {value:.6f} ({difference:.2%} apart)"))
     rows.append(("largest difference", f"{worst:.2%}, target at most 1 %"))
-    report("Fidelity beside llama-perplexity", rows, min(own_times) / min(tool_times), "<= 1.15")
+    report("Fidelity beside llama-perplexity", rows, same_work.ratio(by_tool), "<= 1.15")
 
 
 if __name__ == "__main__":
