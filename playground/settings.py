@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         "what an open page keeps on the server is dropped after this time without a change", 7 * 86_400, 6 * 3600
     )
     updates_per_second: float = _setting(  # each costs the model some speed
-        "how often the page is updated while a reply is written; a third of that when it is long", 5, gt=0, le=10
+        "how often the page is updated while a reply is written; a third of that when it is long", 4, gt=0, le=10
     )
     on_space: bool = Field(
         default_factory=_is_space, description="whether this is a Hugging Face Space",
