@@ -86,3 +86,7 @@ class RemoteProblem(PlaygroundError):
 
 class HubProblem(PlaygroundError):
     """The Hugging Face Hub failed, refused, or could not be reached."""
+
+
+class HubUnreachable(HubProblem):
+    """There is no network here, or the Hub is not to be asked. What is on this computer works as always."""

@@ -18,7 +18,7 @@ from playground.app.hub.service import HubService
 from playground.app.messages import CLEAR, Notice, StatusMessage, log_refusal
 from playground.app.model_picker.makeable_levels import MakeableLevels, QuantizationUpdate, quantization_updates
 from playground.app.services import Services
-from playground.errors import BadModelFile, ModelNotFound, PlaygroundError, RequestRefused
+from playground.errors import BadModelFile, HubUnreachable, ModelNotFound, PlaygroundError, RequestRefused
 from playground.gguf.levels import MAKEABLE_LEVELS, USUAL_LEVELS
 from playground.limits.visitor import Visitor
 from playground.machine.files import free_disk_bytes
@@ -26,13 +26,13 @@ from playground.measure.forecast import Forecast, SpeedForecaster
 from playground.models.disk_scan import LeftOut
 from playground.models.file_records import LastUsed, delete_file, may_delete_file
 from playground.models.hub.download_queue import Download
+from playground.models.hub.errors import offline_mode
 from playground.models.hub.repository import HubLevel
 from playground.models.library import Library
 from playground.models.model_file import ModelFile
 from playground.quantize.quantize import QuantizedSize, level_note
 from playground.settings import Settings
 
-_OFFLINE: Final = Notice("Offline mode is on (HF_HUB_OFFLINE): the Hub is not asked. Models on this computer work.")
 _A_SETTING: Final = "It is a setting of this playground."
 
 
@@ -220,13 +220,13 @@ class ModelsService:
         """
         try:
             row = self.first_models.find_row(str(id))
+            if here := self._file_of(row.model.repo, row.level):
+                return CLEAR, f"{here.repo}/{here.path_in_repo}"
             repository = self._services.hub.fetch_repository(row.model.repo or "")
             try:
                 level = repository.resolve_level(row.level)
             except ModelNotFound:
                 level = repository.resolve_level()
-            if self.hub.is_installed(level):
-                return CLEAR, level.key
             self._queue_download(level, visitor)
         except PlaygroundError as error:
             log_refusal(error, visitor)
@@ -234,6 +234,11 @@ class ModelsService:
         return Notice(
             f"Downloading {row.model.display_name} {level.level}. Chat opens with it when it is here."
         ), level.key
+
+    def _file_of(self, repo: str | None, level: str) -> ModelFile | None:
+        """A file of the repository on this disk, at the level if there is one; the Hub need not be asked for it."""
+        files = [file for file in self._services.library.files() if file.repo == repo]
+        return next((file for file in files if file.level == level), next(iter(files), None)) if repo else None
 
     def downloaded_file(self, id: str) -> Path | None:
         """The first file of a download that is done, or was before; None while it is not on this disk."""
@@ -284,13 +289,14 @@ class ModelsService:
         return CLEAR
 
     @property
-    def notices(self) -> tuple[Notice, ...]:
-        """What a visitor should know of the downloads and the Hub: a damaged list of downloads, offline mode."""
-        warning = self._services.downloads.warning
-        return (
-            *([Notice(warning, "warning")] if warning else []),
-            *([_OFFLINE] if self._services.hub.is_offline else []),
-        )
+    def downloads_warning(self) -> Notice:
+        """That the list of downloads was damaged."""
+        return Notice(self._services.downloads.warning, "warning")
+
+    @property
+    def why_unreachable(self) -> HubUnreachable | None:
+        """Why the Hub is not asked, where that is known before anybody wants it to be."""
+        return offline_mode() if self._services.hub.is_offline else None
 
     def repository_url(self, repo: str) -> str:
         """The address of the repository's page on the Hub."""

@@ -323,7 +323,8 @@ def test_a_damaged_list_of_downloads_and_offline_mode_are_told(
     folder = services.settings.data_dir
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "downloads.json").write_text("{")
-    (damaged,) = service.notices
+    damaged = service.downloads_warning
     assert damaged.kind == "warning" and "The list of unfinished downloads was damaged" in damaged.text
+    assert service.why_unreachable is None
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "Offline mode is on" in service.notices[1].text
+    assert "Offline mode is on" in str(service.why_unreachable)

@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 import httpx2
 from huggingface_hub import constants, errors
 
-from playground.errors import HubProblem
+from playground.errors import HubProblem, HubUnreachable
 
 RETRIED_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})  # the same as in huggingface_hub
 REQUEST_ERRORS: Final = (httpx2.HTTPError, httpx2.InvalidURL, errors.OfflineModeIsEnabled)  # what a request may raise
 _LOG: Final = logging.getLogger(__name__)
+_HERE_WORKS: Final = "Models on this computer work offline."
 _LATER: Final = "Try again in a few minutes; what has been downloaded stays."
 _RATELIMIT: Final = re.compile(r"r\s*=\s*0\b.*?t\s*=\s*(\d+)")  # as in `"api";r=0;t=55`: 0 left, 55 s to go
 
@@ -64,11 +65,10 @@ def describe_error(error: Exception, request: HubRequest) -> HubProblem:
     if isinstance(error, errors.HfHubHTTPError):
         return _describe_refusal(error, request)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return HubProblem(
-            "Offline mode is on (HF_HUB_OFFLINE), so the Hub is not used.",
-            "Unset HF_HUB_OFFLINE and start again, or use a model that is on this computer.",
-        )
+        return offline_mode()
     host = _other_host(error, request)
+    if isinstance(error, httpx2.ConnectTimeout) and host is None:
+        return _no_connection(request)
     if isinstance(error, httpx2.TimeoutException):
         return HubProblem(f"No answer in time from {_sender(host, request)}.", _LATER)
     if isinstance(error, (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects)):
@@ -82,7 +82,16 @@ def describe_error(error: Exception, request: HubRequest) -> HubProblem:
             f"{hub} answered, but {host}, which sends its files, cannot be reached.",
             f"Check that this computer may connect to {host}: name service, proxy, firewall.",
         )
-    return HubProblem(f"No connection to {request.hub}.", "Models on this computer work offline.")
+    return _no_connection(request)
+
+
+def offline_mode() -> HubUnreachable:
+    """What is said of the Hub where it must not be asked."""
+    return HubUnreachable("Offline mode is on (HF_HUB_OFFLINE): the Hub is not asked.", _HERE_WORKS)
+
+
+def _no_connection(request: HubRequest) -> HubUnreachable:
+    return HubUnreachable(f"No connection to {request.hub}.", _HERE_WORKS)
 
 
 def _other_host(error: Exception, request: HubRequest) -> str | None:

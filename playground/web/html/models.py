@@ -83,10 +83,10 @@ def makeable_facts(view: MakeableView) -> str:
 # --- the catalogue ---
 
 
-def first_model_cards(view: CatalogueView, *, may_download: bool) -> Markup:
-    """The good first models, each with its button."""
+def first_model_cards(view: CatalogueView, *, may_download: bool, is_offline: bool = False) -> Markup:
+    """The good first models, each with its button. is_offline: what is not here cannot be had now."""
     cards = [(card, ROLES[card.role], _seconds(card, view)) for card in view.cards if card.role]
-    return render("models.html#cards", cards=cards, may_download=may_download)
+    return render("models.html#cards", cards=cards, may_download=may_download, is_offline=is_offline)
 
 
 def catalogue(view: CatalogueView) -> Markup:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from playground.app.messages import NoticeKind, StatusMessage, WorkProgress
-from playground.errors import PlaygroundError
+from playground.errors import HubUnreachable, PlaygroundError
 from playground.resources import asset
 from playground.text_format import counted, gigabytes_apart, in_gibibytes, memory_as_sold, percent
 from playground.web.html.templates import render
@@ -100,7 +100,12 @@ def empty_state(title: str, what_to_do: str) -> str:
 
 
 def error_card(error: PlaygroundError | str) -> str:
-    """An error as the page shows it: what is wrong in bold, then what to do about it."""
+    """An error as the page shows it: what is wrong in bold, then what to do about it.
+
+    That there is no network is no alarm: a calm sentence.
+    """
+    if isinstance(error, HubUnreachable):
+        return notice(str(error))
     problem, remedy = (error.problem, error.remedy) if isinstance(error, PlaygroundError) else (error, "")
     return render("page.html#error", problem=problem, remedy=remedy)
 

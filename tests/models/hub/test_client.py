@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from huggingface_hub import constants
 
-from playground.errors import BadModelFile, HubProblem
+from playground.errors import BadModelFile, HubProblem, HubUnreachable
 from playground.gguf.header import read_header
 from playground.gguf.reader import FileSource
 from playground.models.hub.client import HubClient, RetryPolicy
@@ -283,7 +283,7 @@ def test_no_network_is_told_and_what_still_works(open_hub: Callable[..., HubClie
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with pytest.raises(
-        HubProblem,
+        HubUnreachable,
         match=r"No connection to the Hub at http://127\.0\.0\.1:\d+\. Models on this computer work offline\.",
     ):
         open_hub(f"http://127.0.0.1:{port}").search_repositories("x")
@@ -294,7 +294,7 @@ def test_offline_mode_is_told_and_nothing_is_asked(
     server: HubStandIn, hub: HubClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(HubProblem, match="HF_HUB_OFFLINE"):
+    with pytest.raises(HubUnreachable, match="HF_HUB_OFFLINE"):
         hub.search_repositories("x")
     assert hub.is_offline and server.requests == []
 

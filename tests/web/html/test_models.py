@@ -118,6 +118,17 @@ def test_a_card_whose_memory_is_less_than_its_file_says_why(file_size: int, is_e
     assert ("1.00 GB answers do not read all of the file" in shown) == is_explained
 
 
+def test_offline_a_card_can_be_pressed_only_where_its_model_is_here() -> None:
+    plan = MemoryPlan(ContextParameters(8192), GB, 0, MB, 0, MB, 0, MB)
+    away = CatalogueRow(load_catalog()[0], "Q4_K_M", GB, plan=plan, role="small")
+    view = CatalogueView((away, replace(away, role="comfortable", is_here=True)))
+    buttons = re.findall(r"<button[^>]*>[^<]*", first_model_cards(view, may_download=True, is_offline=True))
+    assert [(" disabled" in button, button.rpartition(">")[2]) for button in buttons] == [
+        (True, "Download and chat"),
+        (False, "Chat"),
+    ]
+
+
 # --- on the Hub ---
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from playground.app.messages import WorkProgress
-from playground.errors import DoesNotFit
+from playground.errors import DoesNotFit, HubUnreachable
 from playground.llama.devices import Device, Devices
 from playground.machine.cpus import Processors
 from playground.machine.memory import MachineMemory
@@ -70,6 +70,12 @@ def test_an_error_says_what_is_wrong_and_then_what_to_do() -> None:
     card = error_card(DoesNotFit("It needs 9.10 GB, 8.00 GB are usable.", "Q4_K_M fits."))
     assert text_of(card) == "It needs 9.10 GB, 8.00 GB are usable. Q4_K_M fits."
     assert 'role="alert"' in card
+
+
+def test_that_there_is_no_network_is_no_alarm() -> None:
+    card = error_card(HubUnreachable("No connection to the Hub.", "Models on this computer work offline."))
+    assert text_of(card) == "No connection to the Hub. Models on this computer work offline."
+    assert "gp-error" not in card and 'role="alert"' not in card
 
 
 def test_a_load_shows_its_stage_and_its_share() -> None:

@@ -87,8 +87,9 @@ def lay_out_catalogue(cards: gr.HTML, message: gr.HTML) -> FirstPart:
 def draw_first(part: FirstPart, service: ModelsService, column: SortColumn = "size") -> Updates:
     """The cards and the rest, sorted by a column."""
     view, may_download = service.first_models.view(column), service.settings.allow_downloads
+    cards = first_model_cards(view, may_download=may_download, is_offline=service.why_unreachable is not None)
     return {
-        part.cards: gr.HTML(value="", rows=first_model_cards(view, may_download=may_download)),
+        part.cards: gr.HTML(value="", rows=cards),
         part.rows: gr.HTML(value="", rows=catalogue(view)),
     }
 

@@ -141,7 +141,8 @@ def wire_hub(
     """Every event of this half. draw_change: what is on the disk, drawn when a download is done, in `changed`."""
 
     def search(text: str) -> Updates:
-        return {part.results: gr.HTML(value="", rows=search_results(service.hub.search_repositories(str(text))))}
+        found, reason = search_results(service.hub.search_repositories(str(text))), service.why_unreachable
+        return {part.results: gr.HTML(value="", rows=error_card(reason) if reason else found)}
 
     def find(request: gr.Request, text: str) -> Iterator[Updates]:
         if looks_like_reference(str(text)):

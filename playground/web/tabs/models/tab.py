@@ -198,10 +198,13 @@ def wire_models_tab(
 
     def open_tab(values: Values) -> Updates:
         drawn = draw_installed(tab, service) | draw_makeable(tab, service, values[making.model], values[making.level])
-        notices = "".join(map(status_message, service.notices))
-        return drawn | draw_downloads(hub, service.downloads()) | {hub.downloads_message: notices}
+        drawn |= draw_downloads(hub, service.downloads())
+        drawn |= {hub.downloads_message: status_message(service.downloads_warning)}
+        if reason := service.why_unreachable:  # where a search would say it, so that it stands here once
+            drawn[hub.results] = gr.HTML(value="", rows=error_card(reason))
+        return drawn
 
-    outputs = [*tab.installed.outputs, *making.outputs, hub.downloads, hub.timer, hub.downloads_message]
+    outputs = [*tab.installed.outputs, *making.outputs, hub.downloads, hub.timer, hub.downloads_message, hub.results]
     tab.tab.select(open_tab, {making.model, making.level}, outputs, **_QUIET)
     _wire_installed(tab, service, changed, chat, compare)
     _wire_making(tab, service, changed)
