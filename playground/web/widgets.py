@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import gradio as gr
 
@@ -31,12 +32,13 @@ def radio_rows(rows: str, elem_id: str, value: str = "") -> gr.HTML:
     return _rows(rows, elem_id, "radio_rows.js", value=value)
 
 
-def button_rows(rows: str, elem_id: str) -> gr.HTML:
+def button_rows(rows: str, elem_id: str, *more: str) -> gr.HTML:
     """Buttons inside rows that the server draws; `value` becomes the `data-value` of the pressed one.
 
     Its `input` event comes with each press. Set `value` to "" afterwards, or the next press of the same button is lost.
+    more: the names of scripts that run beside its own.
     """
-    return _rows(rows, elem_id, "button_rows.js")
+    return _rows(rows, elem_id, "button_rows.js", *more)
 
 
 def key_rows(elem_id: str, *more: str) -> gr.HTML:
@@ -99,6 +101,25 @@ def draft_js(name: str, elem_id: str) -> str:
     """The browser's part of a page's opening: the text last written in a box, which its tab keeps from then on."""
     functions = f"{javascript('keep.js')}, {javascript('kept.js')}"
     return f"() => ({javascript('draft.js')})({functions}, '{name}', '{elem_id}')"
+
+
+def keep_early_values(name: str, controls: Sequence[Any], filled: Any) -> Any:
+    """Let what a person has set before the page has filled the controls stay, though what fills them was on its way.
+
+    name: of these controls, once on a page. filled: the event that fills them. Returns the last event, to go on from.
+    """
+    for number, control in enumerate(controls):
+        note = f"value => {{ (window.early{name} ??= {{}})[{number}] = value; }}"
+        control.input(None, control, None, js=note, show_progress="hidden", api_visibility="private")
+    stays = "{__type__: 'update'}"
+    put_back = f"""(...values) => {{
+      const early = window.early{name} ?? {{}};
+      window.early{name} = {{}};
+      return values.map((_, number) => number in early ? early[number] : {stays});
+    }}"""
+    return filled.then(
+        None, list(controls), list(controls), js=put_back, show_progress="hidden", api_visibility="private"
+    )
 
 
 def change_stamp() -> str:

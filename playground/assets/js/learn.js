@@ -1,12 +1,5 @@
-// The slider of the Learn tab, and the "Why?" beside a figure, which opens the section that explains it.
+// The "Why?" beside a figure opens the section of Learn that explains it.
 () => {
-  document.addEventListener('input', event => {
-    const slider = event.target.closest?.('input[data-steps]');
-    if (!slider) return;
-    const bits = slider.dataset.steps.split(' ')[slider.value];
-    slider.closest('.gp-bits').dataset.bits = bits;
-    slider.setAttribute('aria-valuetext', `${bits} bits`);
-  });
   document.addEventListener('click', event => {
     const why = event.target.closest?.('[data-why]');
     if (!why) return;
@@ -31,4 +24,5 @@
     setTimeout(stop, 10000);
     show();
   });
+  if (window.pressedWhy?.isConnected) window.pressedWhy.click();
 }

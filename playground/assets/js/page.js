@@ -23,12 +23,20 @@
     const last = sessionStorage.getItem(TAB);
     const isOwn = location.search === sessionStorage.getItem('gguf-playground-address');
     const isPlain = isOwn || [...new URLSearchParams(location.search).keys()].every(key => key.startsWith('__'));
-    if (last && isPlain) find(last)?.click();
+    if (last && isPlain && !window.pressedTab) find(last)?.click();
     new MutationObserver(() => {
       const open = nameOf(document.querySelector('#tabs [role=tab][aria-selected=true]'));
       if (open) sessionStorage.setItem(TAB, open);
     }).observe(document.querySelector('#tabs'), {subtree: true, attributeFilter: ['aria-selected']});
   } catch { /* the storage is off */ }
+  // A link opens its tab a moment after the page is there; a person may have pressed another one meanwhile.
+  const keepPressed = () => {
+    if (window.chatIsOpen && window.compareIsOpen) return keeping.disconnect();
+    const pressed = window.pressedTab && find(window.pressedTab);
+    if (pressed && pressed.getAttribute('aria-selected') !== 'true') pressed.click();
+  };
+  const keeping = new MutationObserver(keepPressed);
+  keeping.observe(document.querySelector('#tabs'), {subtree: true, attributeFilter: ['aria-selected']});
 
   const paragraphs = '.gp-log .prose :is(p, ul, ol, blockquote, h1, h2, h3, h4, h5, h6, table, th, td),'
     + ' .gp-typed';

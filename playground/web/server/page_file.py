@@ -37,8 +37,8 @@ _TAGS: Final = (
 
 def page_file_routes() -> list[BaseRoute]:
     """The routes of the picture, which the page then names in its tags, and of the page's scripts."""
-    theme = Markup(asset("js/theme.js").read_text(encoding="utf-8"))
-    replace_link_tags(render("page_file.html#head", title=TITLE, tags=_TAGS, fonts=_FONTS, theme=theme))
+    scripts = {name: Markup(asset(f"js/{name}.js").read_text(encoding="utf-8")) for name in ("theme", "early_press")}
+    replace_link_tags(render("page_file.html#head", title=TITLE, tags=_TAGS, fonts=_FONTS, **scripts))
 
     def picture(request: Request) -> Response:
         return FileResponse(asset(PICTURE), media_type="image/png")

@@ -38,6 +38,7 @@ from playground.web.html.fit import (
 from playground.web.html.fit_chart import memory_chart
 from playground.web.html.page import empty_state, status_message
 from playground.web.model_picker.picker import fill_pickers
+from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.chat.layout import ChatTab
@@ -265,10 +266,16 @@ def wire_fit_tab(
     wanted_repo: of the Models tab, which opens the repository that is put there.
     """
 
+    redraws = Redraws()
+
     def redraw(request: gr.Request, values: Values) -> Iterator[Updates]:
+        """The view of what is chosen; nothing any more once something else is."""
         sent, before = tab.read_choice(values), None
+        is_newest = redraws.begin_redraw(str(request.session_hash))
         yield {control: _COMPONENTS[type(control)](**now) for control, now in _memory_controls(tab, sent, sent).items()}
         for view in service.views(sent):
+            if not is_newest():
+                break
             if isinstance(view.message, PlaygroundError):
                 log_refusal(view.message, visitor_of(request, picker.runs, "fit"))
             yield draw_fit(tab, view, sent, before)
@@ -309,19 +316,21 @@ def wire_fit_tab(
         return {tabs: gr.Tabs(selected="models"), wanted_repo: repo}
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+    # A choice does not wait for the table of the one before it, which it ends.
+    newest = {**quiet, "trigger_mode": "multiple"}
     gr.on(
         [
             tab.tab.select, tab.computer.input, tab.gpu_gb.input, tab.memory.input, tab.other_gb.input,
             tab.kv_type.input, tab.chats.input, tab.levels.input,
         ],
-        redraw, tab.inputs, tab.outputs, **quiet,
+        redraw, tab.inputs, tab.outputs, **newest,
     )  # fmt: skip
-    gr.on([tab.level.input, tab.context.input], change_question, tab.inputs, tab.outputs, **quiet)
+    gr.on([tab.level.input, tab.context.input], change_question, tab.inputs, tab.outputs, **newest)
     tab.model.input(
         change_model,
         tab.inputs,
         [*tab.outputs, tab.cell_notice, tab.to_models],
-        **quiet,
+        **newest,
     )
     tab.rows.input(
         open_cell, tab.inputs | {tab.rows},

@@ -11,7 +11,7 @@ from playground.web.widgets import button_rows, javascript
 
 def build_learn_tab() -> gr.HTML:
     """Inside the tab that is open; its value becomes the tab that a person wants to try."""
-    return button_rows(lesson_page(), "learn")
+    return button_rows(lesson_page(), "learn", "learn_slider.js")
 
 
 def open_tab(name: object) -> gr.Tabs:

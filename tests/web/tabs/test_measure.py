@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from playground.app.measure.service import LevelChoice, MeasureService
 from playground.errors import RequestRefused
 from playground.measure.plan import MeasurementPlan
 from playground.web.tabs.measure.choice import MeasureChoice, levels_of, read_choice
+from playground.web.tabs.measure.plan import build_plan_part, choice_of, draw_plan
 
 LEVELS = {"fox": ("Q8_0", "Q4_0"), "owl": ("Q6_K", "Q4_K_M"), "elk@home": ("Q5_K_M",)}
 
@@ -37,6 +39,9 @@ class _Service(MeasureService):
     def server_models(self) -> list[tuple[str, str]]:
         return []
 
+    def estimate_runs(self, plans: Any) -> Any:
+        raise RequestRefused("Nothing is estimated here.")
+
 
 def choice(**chosen: Any) -> MeasureChoice:
     return read_choice(_Service(), "fox", **chosen)
@@ -58,3 +63,15 @@ def test_another_model_is_measured_with_its_chosen_levels_against_its_largest() 
     assert other == MeasurementPlan("owl", ("Q2_0", "Q4_K_M"), ("fidelity", "speed"), reference="Q6_K", deepest=4096)
     with pytest.raises(RequestRefused, match="No level of owl is chosen"):
         _Service().same_for(plan, "owl", [])
+
+
+def test_a_late_drawing_writes_no_box_that_may_have_been_clicked_meanwhile() -> None:
+    with gr.Blocks():
+        part = build_plan_part()
+    sent: dict[Any, Any] = dict.fromkeys(part.inputs)
+    sent |= {part.model: "fox", part.levels: ["Q4_0"], part.reference: "Q4_0", part.others: [], part.other_levels: []}
+    drawn = draw_plan(part, _Service(), sent, choice_of(part, _Service(), sent))
+    for box in (part.model, part.levels, part.reference, part.others, part.other_levels):
+        assert "value" not in drawn[box].constructor_args
+    opened = draw_plan(part, _Service(), {**sent, part.levels: None, part.reference: None}, choice())
+    assert (opened[part.levels].value, opened[part.reference].value) == (["Q8_0", "Q4_0"], "Q8_0")

@@ -34,7 +34,7 @@ from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, what_is_new
 from playground.web.tabs.chat.layout import ChatTab
 from playground.web.tabs.chat.tab import draw_update
-from playground.web.widgets import draft_js, javascript, keep_js, kept_js
+from playground.web.widgets import draft_js, javascript, keep_early_values, keep_js, kept_js
 
 _CHAT: Final = "gguf-playground-chat"  # the names of what the tab's storage holds
 _GROWING: Final = "gguf-playground-growing"
@@ -128,7 +128,7 @@ def _wire_settings(page: gr.Blocks, tab: ChatTab, service: ChatService, tabs: gr
     read = f"() => [...({kept_js(_SETTINGS)})(), ({javascript('whose_address.js')})(), {_KEPT_TOOL_USE_JS}]"
     outputs = [*vars(tab.sampling).values(), tools, *tab.picker.outputs, tab.not_restored, tabs]
     opened = page.load(open_tab, [storage.settings, storage.own_address, tools], outputs, js=read, **_PRIVATE)
-    _wire_kept_settings(tab, opened)
+    _wire_kept_settings(tab, keep_early_values("Chat", [*vars(tab.sampling).values(), tools], opened))
 
 
 def _wire_kept_settings(tab: ChatTab, opened: Any) -> None:

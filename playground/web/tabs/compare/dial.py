@@ -27,7 +27,7 @@ from playground.web.html.dial import dial_rows, dial_value, no_dial
 from playground.web.model_picker.picker import fill_pickers, wire_choices, wire_redraw
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.compare.layout import CompareTab
-from playground.web.widgets import javascript
+from playground.web.widgets import javascript, keep_early_values
 
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _TO_PICKERS_JS: Final = "text => { const levels = JSON.parse(text || '{}'); return [levels.a || '', levels.b || '']; }"
@@ -117,6 +117,7 @@ def wire_dial(
     filled = page.load(
         work.open_tab, tab.storage.own_address, drawn_at_opening, js=javascript("whose_address.js"), **_PRIVATE
     )
+    filled = keep_early_values("Compare", settings.linked, filled)
     filled.then(None, js="() => { window.compareIsOpen = true; }")  # nothing redraws by itself any more
     for picker in pickers:
         wire_choices(picker, service.picker)

@@ -148,7 +148,7 @@ def draw_link(tab: CompareTab, tabs: gr.Tabs, setup: LinkedSetup, *, is_own: boo
         (settings.mode, setup.mode), (settings.temperature, setup.temperature), (settings.seed, setup.seed),
         (settings.max_tokens, most), (settings.blind, setup.blind), (settings.follows_up, setup.follows_up),
     )  # fmt: skip
-    opened: Updates = {} if is_own else {tab.message: setup.prompt}
+    opened: Updates = {tab.message: setup.prompt} if setup.prompt and not is_own else {}
     if setup.opens_compare and not is_own:
         opened[tabs] = gr.Tabs(selected="compare")
     return {

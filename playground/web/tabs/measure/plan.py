@@ -200,27 +200,33 @@ def choice_of(part: PlanPart, service: MeasureService, values: Values, *, other_
 
 def draw_plan(part: PlanPart, service: MeasureService, values: Values, choice: MeasureChoice) -> Updates:
     """The boxes with what can be chosen now, and what the chosen run will take."""
+    kept = values.get(part.reference)
     will_be = {
-        **values, part.model: choice.model, part.levels: choice.chosen, part.reference: choice.reference,
+        **values, part.model: choice.model, part.levels: choice.chosen,
+        part.reference: kept if kept in choice.here else choice.reference,
         part.server_model: choice.server_model, part.others: choice.chosen_others,
         part.other_levels: choice.chosen_other_levels,
     }  # fmt: skip
-    return {**draw_choice(part, choice), **draw_estimate(part, service, will_be)}
+    return {**_draw_choice(part, choice, values, will_be), **draw_estimate(part, service, will_be)}
 
 
-def draw_choice(part: PlanPart, choice: MeasureChoice) -> Updates:
+def _draw_choice(part: PlanPart, choice: MeasureChoice, sent: Values, will_be: Values) -> Updates:
+    """What can be chosen. Only what becomes something else is written, so that a late drawing undoes no click."""
+
+    def becomes(box: Any) -> dict[str, Any]:
+        return {} if sent.get(box) == will_be[box] else {"value": will_be[box]}
+
+    has_others, has_servers = bool(choice.others), bool(choice.server_models)
     return {
-        part.model: gr.Dropdown(choices=choice.models, value=choice.model),
-        part.levels: gr.CheckboxGroup(choices=level_choices(choice.levels), value=choice.chosen),
-        part.reference: gr.Dropdown(choices=choice.here, value=choice.reference),
+        part.model: gr.Dropdown(choices=choice.models, **becomes(part.model)),
+        part.levels: gr.CheckboxGroup(choices=level_choices(choice.levels), **becomes(part.levels)),
+        part.reference: gr.Dropdown(choices=choice.here, **becomes(part.reference)),
         part.whats: gr.CheckboxGroup(choices=[*_WHAT_CHOICES, *([_SERVER_CHOICE] if choice.server_models else [])]),
-        part.others: gr.Dropdown(choices=choice.others, value=choice.chosen_others, visible=bool(choice.others)),
+        part.others: gr.Dropdown(choices=choice.others, visible=has_others, **becomes(part.others)),
         part.other_levels: gr.CheckboxGroup(
-            choices=choice.other_levels, value=choice.chosen_other_levels, visible=bool(choice.other_levels)
+            choices=choice.other_levels, visible=bool(choice.other_levels), **becomes(part.other_levels)
         ),
-        part.server_model: gr.Dropdown(
-            choices=choice.server_models, value=choice.server_model, visible=bool(choice.server_models)
-        ),
+        part.server_model: gr.Dropdown(choices=choice.server_models, visible=has_servers, **becomes(part.server_model)),
         part.where: gr.Radio(choices=choice.places, visible=True) if choice.places else gr.Radio(visible=False),
     }
 

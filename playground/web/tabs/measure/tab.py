@@ -163,7 +163,7 @@ def wire_measure_tab(page: gr.Blocks, tab: MeasureTab, service: MeasureService) 
             return {tab.message: gr.skip()}  # a box of choices reports also when a person only leaves it
         choice = choice_of(part, service, values, other_model=True)
         return {
-            **draw_plan(part, service, values, choice),
+            **draw_plan(part, service, {**values, part.reference: None}, choice),
             **draw_results(tab, service, choice.model),
             **draw_answers(tab.grid, service.answers, choice.model),
             tab.answers: "",

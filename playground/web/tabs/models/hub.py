@@ -23,6 +23,7 @@ from playground.web.html.models import (
     search_results,
 )
 from playground.web.html.page import error_card, notice, status_message
+from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Updates, Values
 from playground.web.widgets import button_rows, hidden_text, javascript, markup_place, radio_rows
@@ -140,29 +141,45 @@ def wire_hub(
 ) -> None:
     """Every event of this half. draw_change: what is on the disk, drawn when a download is done, in `changed`."""
 
-    def search(text: str) -> Updates:
+    searches, openings = Redraws(), Redraws()
+
+    def search(request: gr.Request, text: str) -> Updates:
+        """Nothing where something else was searched for or opened meanwhile."""
+        is_newest = searches.begin_redraw(str(request.session_hash))
         found, reason = search_results(service.hub.search_repositories(str(text))), service.why_unreachable
+        if not is_newest():
+            return {part.results: gr.skip()}
         return {part.results: gr.HTML(value="", rows=error_card(reason) if reason else found)}
 
     def find(request: gr.Request, text: str) -> Iterator[Updates]:
         if looks_like_reference(str(text)):
             yield from open_named(request, text)
         else:
-            yield search(text)
+            yield search(request, text)
 
     def open_named(request: gr.Request, text: Any) -> Iterator[Updates]:
+        searches.begin_redraw(str(request.session_hash))
+        emptied: Updates = {part.results: gr.HTML(value="", rows="")}
         for updates in drawn(request, service.hub.open_repository(str(text).removeprefix("open "))):
-            yield updates | {part.results: gr.HTML(value="", rows="")}
+            yield updates | emptied
+            emptied = {}  # what is searched for meanwhile stays
+        yield {part.results: gr.skip()}  # Gradio sends the last update once more at the end
 
     def open_wanted(request: gr.Request, repo: Any) -> Iterator[Updates]:
+        named: Updates = {part.text: repo}
         for updates in open_named(request, repo) if repo else ():
-            yield updates | {part.text: repo}
+            yield updates | named
+            named = {}  # what is typed meanwhile stays
 
     def choose(request: gr.Request, values: Values) -> Iterator[Updates]:
         yield from drawn(request, service.hub.choose_level(values[part.repo], str(values[part.levels])))
 
     def drawn(request: gr.Request, views: Iterator[HubView]) -> Iterator[Updates]:
+        """The views, until another repository or level is chosen."""
+        is_newest = openings.begin_redraw(str(request.session_hash))
         for view in views:
+            if not is_newest():
+                return
             if view.error:
                 log_refusal(view.error, visitor_of(request, service.runs, "models"))
             yield draw_hub(part, service, view)
