@@ -58,6 +58,14 @@
   document.addEventListener('mouseover', showWhole);
   document.addEventListener('focusin', showWhole);
 
+  // What comes below the messages takes its room from them: who reads their end still sees it.
+  const log = document.querySelector('#chat-log .bubble-wrap');
+  let height = log?.clientHeight;
+  if (log) new ResizeObserver(() => {
+    if (log.scrollHeight - log.scrollTop - height < 12) log.scrollTop = log.scrollHeight;
+    height = log.clientHeight;
+  }).observe(log);
+
   const shown = element => element && element.offsetParent !== null;
   document.addEventListener('keydown', event => {
     if (event.key !== 'Escape' || event.defaultPrevented || event.target.getAttribute?.('aria-expanded') === 'true') return;

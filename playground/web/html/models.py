@@ -89,6 +89,11 @@ def first_model_cards(view: CatalogueView, *, may_download: bool, is_offline: bo
     return render("models.html#cards", cards=cards, may_download=may_download, is_offline=is_offline)
 
 
+def first_models_to_come() -> Markup:
+    """The place of the cards while they are chosen."""
+    return render("models.html#cards_to_come", purposes=[*ROLES.values()])
+
+
 def catalogue(view: CatalogueView) -> Markup:
     """The rest of the catalogue as a table; a press on a column's head sorts by it."""
     columns = [("name", "Model"), ("size", "Download"), ("speed", "Expected speed")]

@@ -55,8 +55,7 @@ def test_another_choice_ends_the_table_of_the_one_before_it(
             with gr.Tabs() as tabs, gr.Tab("Fit") as place:
                 tab, chat = build_fit_tab(place, service), build_chat_tab(picker, services.settings)
             wire_fit_tab(tab, service, tabs, chat, picker, hidden_text("wanted"))
-        (redraw,) = (one.fn for one in page.fns.values() if (tab.computer._id, "input") in one.targets)
-        assert redraw
+        (redraw,) = (one.fn for one in page.fns.values() if one.fn and (tab.computer._id, "input") in one.targets)
         request, values = gr.Request(session_hash="one"), dict.fromkeys(tab.inputs)
         this_one, mac = (
             redraw(request, {**values, tab.computer: THIS}),

@@ -25,7 +25,7 @@ def test_an_answer_that_comes_after_a_newer_search_is_not_drawn() -> None:
 
         service: Any = SimpleNamespace(hub=SimpleNamespace(search_repositories=answer), why_unreachable=None)
         wire_hub(page, part, service, dict, [])
-    (search,) = (one.fn for one in page.fns.values() if (part.text._id, "input") in one.targets)
+    (search,) = (one.fn for one in page.fns.values() if one.fn and (part.text._id, "input") in one.targets)
     request = gr.Request(session_hash="one")
     drawn["fo"] = search(request, "fo")[part.results]
     assert "owner/fox" in drawn["fox"].props["rows"] and drawn["fo"] == gr.skip()

@@ -142,31 +142,36 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
         with gr.Column(elem_classes="gp-chat"):
             session = gr.State(ChatSession(), time_to_live=settings.tab_seconds)
             dial = build_dial(level_value(None), slim_dial_rows(Dial()), "chat-dial", "gp-slim-dial")
-            with gr.Column(elem_classes="gp-log-place"):
-                log = gr.Chatbot(
-                    show_label=False, label="Chat", layout="bubble", buttons=["copy"], editable="user",
-                    latex_delimiters=LATEX_DELIMITERS, feedback_options=None, group_consecutive_messages=False,
-                    allow_tags=False, elem_id="chat-log", elem_classes="gp-log",
-                    placeholder=empty_state(
-                        "Ask the model something", "Type a message or try one of these. The model loads automatically."
-                    ),
-                )  # fmt: skip
-                with gr.Row(elem_classes="gp-starters"):  # theme.css shows them while the chat is empty
-                    examples = [
-                        _button(text, f"start-{number}", size="sm")
-                        for number, text in enumerate(load_example_prompts(), 1)
-                    ]
-            with gr.Row(elem_classes="gp-keep"):
-                keep_other = _button("Keep", "keep-other", size="sm", visible=False)
-                keep_newest = _button("Keep", "keep-newest", size="sm", visible=False)
+            # What comes and goes takes its room from the messages: what stands below them never moves.
+            with gr.Column(elem_classes="gp-log-area"):
+                with gr.Column(elem_classes="gp-log-place"):
+                    log = gr.Chatbot(
+                        show_label=False, label="Chat", layout="bubble", buttons=["copy"], editable="user",
+                        latex_delimiters=LATEX_DELIMITERS, feedback_options=None, group_consecutive_messages=False,
+                        allow_tags=False, elem_id="chat-log", elem_classes="gp-log",
+                        placeholder=empty_state(
+                            "Ask the model something",
+                            "Type a message or try one of these. The model loads automatically.",
+                        ),
+                    )  # fmt: skip
+                    with gr.Row(elem_classes="gp-starters"):  # theme.css shows them while the chat is empty
+                        examples = [
+                            _button(text, f"start-{number}", size="sm")
+                            for number, text in enumerate(load_example_prompts(), 1)
+                        ]
+                with gr.Row(elem_classes="gp-keep"):
+                    keep_other = _button("Keep", "keep-other", size="sm", visible=False)
+                    keep_newest = _button("Keep", "keep-newest", size="sm", visible=False)
+                    undo = _button("Undo", "undo", size="sm", visible=False)
+                    go_on = _button("Continue", "continue", size="sm", visible=False)
+                not_restored = _html("not-restored")
+                tool_controls = build_tool_question(tool_settings)
+                problem = _html("problem")
+                attached = _html("attached")
+                skills = button_rows("", "chat-skills")
             with gr.Row(elem_classes="gp-status"):
                 live = _html("live", live_line(None))
                 gauge = _html("context-meter", context_gauge(ContextUse()))
-            not_restored = _html("not-restored")
-            tool_controls = build_tool_question(tool_settings)
-            problem = _html("problem")
-            attached = _html("attached")
-            skills = button_rows("", "chat-skills")
             with gr.Row(elem_classes="gp-input"):
                 message = gr.Textbox(
                     label="Your message", show_label=False, placeholder="Type a message", lines=1, max_lines=8,
@@ -175,7 +180,7 @@ def build_chat_tab(service: ModelPickerService, settings: Settings, tool_servers
                 send = _button("Send", "send", variant="primary", scale=0, interactive=False)
                 cancel_edit = _button("Cancel", "cancel-edit", scale=0, visible=False)
                 stop = _button("Stop", "stop", variant="stop", scale=0, visible=False)
-            tools = _build_tools()
+            tools = _build_tools(undo, go_on)
             pencils = gr.HTML(
                 "", js_on_load=javascript("edit_pencils.js"), elem_classes="gp-never", elem_id="chat-pencils"
             )
@@ -232,11 +237,11 @@ def _build_storage() -> TabStorage:
     )
 
 
-def _build_tools() -> ChatTools:
+def _build_tools(undo: gr.Button, go_on: gr.Button) -> ChatTools:
     with gr.Row(elem_classes="gp-tools"):
         return ChatTools(
-            undo=_button("Undo", "undo", size="sm", visible=False),
-            go_on=_button("Continue", "continue", size="sm", visible=False),
+            undo=undo,
+            go_on=go_on,
             regenerate=_button("Regenerate", "regenerate", size="sm", interactive=False),
             edit=_button("Edit last", "edit", size="sm", interactive=False),
             save_markdown=_button("Save as Markdown", "save-markdown", size="sm", interactive=False),

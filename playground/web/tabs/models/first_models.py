@@ -16,8 +16,8 @@ from playground.app.first_models import SortColumn
 from playground.app.messages import Notice
 from playground.app.model_picker.service import ModelPickerService
 from playground.app.models import ModelsService
-from playground.web.html.models import catalogue, first_model_cards, part_title
-from playground.web.html.page import paragraph, status_message
+from playground.web.html.models import catalogue, first_model_cards, first_models_to_come, part_title
+from playground.web.html.page import status_message
 from playground.web.model_picker.picker import PickerComponents, fill_pickers
 from playground.web.redraws import PageValues, Redraws
 from playground.web.server.sessions import visitor_of
@@ -69,7 +69,7 @@ class ChatTarget:
 def lay_out_first() -> tuple[gr.HTML, gr.HTML]:
     """The cards and what is said of them, inside the column that is open."""
     gr.HTML(part_title("Good first models for this computer"), apply_default_css=False)
-    cards = button_rows(paragraph("Choosing models for this computer …"), "models-first")
+    cards = button_rows(first_models_to_come(), "models-first")
     return cards, markup_place("models-first-said")
 
 
