@@ -202,15 +202,15 @@ def _lay_out(services: Services, work: TabServices) -> PageParts:
 def _wire_tabs(page: gr.Blocks, parts: PageParts, services: Services, work: TabServices, streaming: Streaming) -> None:
     """The events of each tab, and those that lead from one tab to another."""
     settings, tabs, chat, compare, models = services.settings, parts.tabs, parts.chat, parts.compare, parts.models
-    wire_chat_tab(page, chat, work.chat, streaming)
+    wire_chat_tab(chat, work.chat, streaming)
     wire_chat_keeping(page, chat, work.chat, streaming, tabs)
     wire_chat_tools(chat, work.chat, streaming)
     wire_chat_dial(chat, work.chat, work.compare.dials)
-    wire_shelf(page, chat, work.chat, settings.skills_dir)
+    wire_shelf(page, chat, parts.skill_grid, work.chat, settings.skills_dir)
     wire_compare_tab(page, compare, work.compare, tabs, streaming)
     wire_downloads(compare, tabs, models.hub.wanted)
     wire_skill_grid(
-        page, parts.skill_grid, compare, chat.storage.shelf, work.compare, streaming, partial(read_request, compare),
+        parts.skill_grid, compare, chat.storage.shelf, work.compare, streaming, partial(read_request, compare),
         settings.skills_dir,
     )  # fmt: skip
     wire_measure_tab(page, parts.measure, work.measure)

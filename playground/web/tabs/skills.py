@@ -49,8 +49,8 @@ def shelf_js(action: str) -> str:
     return f"text => ({javascript('shelf.js')})('{action}', '{_SHELF}', text)"
 
 
-def wire_shelf(page: gr.Blocks, tab: ChatTab, service: ChatService, folder: Path | None) -> None:
-    """The chips of the shelf, its files, and what of it is on in this chat."""
+def wire_shelf(page: gr.Blocks, tab: ChatTab, panel: SkillGridPanel, service: ChatService, folder: Path | None) -> None:
+    """The chips of the shelf, its files, and what of it is on in this chat. panel: of Compare, filled with it."""
     visitor = partial(visitor_of, runs=service.runs, via="chat")
     shelf_box = tab.storage.shelf
 
@@ -59,6 +59,9 @@ def wire_shelf(page: gr.Blocks, tab: ChatTab, service: ChatService, folder: Path
 
     def draw(text: str | None, session: ChatSession) -> gr.HTML:
         return gr.HTML(value="", rows=skill_chips(read(text), _on(session)))
+
+    def draw_all(text: str | None, session: ChatSession) -> Updates:
+        return {tab.skills: draw(text, session), panel.skill: _skill_choices(read(text))}
 
     def add(request: gr.Request, path: str | None, text: str | None, session: ChatSession) -> Updates:
         """A file becomes a skill, and is on at once."""
@@ -83,7 +86,7 @@ def wire_shelf(page: gr.Blocks, tab: ChatTab, service: ChatService, folder: Path
         return draw_update(tab, ChatUpdate(chosen)) | {shelf_box: shelf.to_text()}
 
     inputs = [shelf_box, tab.session]
-    page.load(draw, inputs, [tab.skills], js=_opened_js(), **_PRIVATE)
+    page.load(draw_all, inputs, [tab.skills, panel.skill], js=_opened_js(), **_PRIVATE)
     page.load(None, None, shelf_box, js=shelf_js("read"), **_PRIVATE)
     shelf_box.change(None, shelf_box, None, js=shelf_js("keep"), **_PRIVATE)
     # The kept text follows each change of the chat; a change of the state itself is not seen after an unqueued event.
@@ -118,7 +121,6 @@ def build_skill_grid() -> SkillGridPanel:
 
 
 def wire_skill_grid(
-    page: gr.Blocks,
     panel: SkillGridPanel,
     tab: CompareTab,
     shelf_box: gr.Textbox,
@@ -131,8 +133,7 @@ def wire_skill_grid(
     visitor = partial(visitor_of, runs=service.runs, via="compare")
 
     def list_skills(text: str | None, chosen: str | None) -> gr.Dropdown:
-        names = [skill.name for skill in read_shelf(text, service.limits, folder).skills]
-        return gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None))
+        return _skill_choices(read_shelf(text, service.limits, folder), chosen)
 
     def ask(request: gr.Request, values: Values) -> Iterator[Updates]:
         who = visitor(request)
@@ -157,10 +158,15 @@ def wire_skill_grid(
     def stop(request: gr.Request) -> None:
         service.stop_comparison(visitor(request))
 
-    gr.on([page.load, shelf_box.change], list_skills, [shelf_box, panel.skill], panel.skill, **_PRIVATE)
+    shelf_box.change(list_skills, [shelf_box, panel.skill], panel.skill, **_PRIVATE)
     inputs = {shelf_box, panel.skill, tab.message, tab.comparison, *tab.request_inputs}
     streaming.wire([panel.ask.click], ask, inputs, [panel.grid, panel.problem, panel.ask, panel.stop], [panel.grid])
     panel.stop.click(stop, **_QUICK)
+
+
+def _skill_choices(shelf: Shelf, chosen: str | None = None) -> gr.Dropdown:
+    names = [skill.name for skill in shelf.skills]
+    return gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None))
 
 
 def _on(session: ChatSession) -> set[str]:

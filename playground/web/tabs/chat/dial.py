@@ -1,4 +1,4 @@
-"""The slim dial above the chat, kept in step with the picker, and the choice between two answers side by side.
+"""What follows the picker in Chat: the slim dial and the models in memory; and the choice between two answers.
 
 The dial and the picker's list of levels are one choice: the list has the notes, verdicts and expected speeds, the dial
 asks the last question again. They tell each other of a change in the browser, so nothing that comes late undoes a move.
@@ -19,7 +19,7 @@ from playground.web.html.dial import slim_dial_rows
 from playground.web.model_picker.picker import fill_pickers, wire_redraw
 from playground.web.streaming import Updates, Values
 from playground.web.tabs.chat.layout import ChatTab
-from playground.web.tabs.chat.tab import draw_update
+from playground.web.tabs.chat.tab import draw_loaded_models, draw_update
 
 _PRIVATE: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _QUICK: Final[dict[str, Any]] = {**_PRIVATE, "queue": False}
@@ -31,8 +31,11 @@ def wire_chat_dial(tab: ChatTab, service: ChatService, dials: DialService) -> No
     """The dial's levels and its place among them, and the two buttons that keep an answer."""
     picker = tab.picker
 
-    def draw_levels(values: Values) -> gr.HTML:
-        return gr.HTML(rows=slim_dial_rows(dials.dial_of(picker.read_choice(values).model)))
+    def follow_picker(values: Values) -> Iterator[Updates]:
+        """The models in memory, then the dial, whose levels take a moment when they are asked for first."""
+        choice = picker.read_choice(values)
+        yield draw_loaded_models(tab, service, choice)
+        yield {tab.dial: gr.HTML(rows=slim_dial_rows(dials.dial_of(choice.model)))}
 
     def keep_newest(session: ChatSession, key: str | None) -> Updates:
         return draw_update(tab, service.keep_answer(session, is_newest=True, key=key or ""))
@@ -48,7 +51,8 @@ def wire_chat_dial(tab: ChatTab, service: ChatService, dials: DialService) -> No
             choice = replace(choice, model=model, level=level)
         yield from fill_pickers([picker], service.picker, request, [choice])
 
-    picker.line.change(draw_levels, picker.inputs, tab.dial, trigger_mode="always_last", **_PRIVATE)
+    beside = [tab.dial, tab.loading.loaded_models, tab.loading.load]
+    picker.line.change(follow_picker, picker.inputs, beside, trigger_mode="always_last", **_PRIVATE)
     picker.level.change(None, picker.level, tab.dial, js=_FROM_PICKER_JS, **_PRIVATE)
     moved = tab.dial.input(None, tab.dial, picker.level, js=_TO_PICKER_JS, **_PRIVATE)
     wire_redraw(picker, service.picker, moved)

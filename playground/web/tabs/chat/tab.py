@@ -168,10 +168,15 @@ def _draw_phase(tab: ChatTab, update: ChatUpdate) -> Updates:
     return drawn
 
 
+def draw_loaded_models(tab: ChatTab, service: ChatService, choice: ModelChoice) -> Updates:
+    """The models in memory, for somebody who has chosen this one."""
+    return draw_update(tab, ChatUpdate(loaded_models=service.loaded_models.view(choice)))
+
+
 # --- wire ---
 
 
-def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming) -> None:
+def wire_chat_tab(tab: ChatTab, service: ChatService, streaming: Streaming) -> None:
     """Every event of the tab. Several generators may run side by side: the pool and the engine guard the models."""
     # Must come before the picker's listeners: the page runs an event's listeners in turn, and after the redraw this
     # would remove what a Load that was pressed meanwhile has shown.
@@ -179,7 +184,7 @@ def wire_chat_tab(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming
     wire_choices(tab.picker, service.picker)
     visitor = partial(visitor_of, runs=service.runs, via="chat")
     _wire_replies(tab, service, streaming, visitor)
-    _wire_loads(page, tab, service, streaming, visitor)
+    _wire_loads(tab, service, streaming, visitor)
     _wire_tools(tab, service, visitor)
 
 
@@ -252,7 +257,7 @@ def _wire_replies(tab: ChatTab, service: ChatService, streaming: Streaming, visi
     tab.message.change(None, tab.message, tab.send, js=_SENDABLE_JS)
 
 
-def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: Streaming, visitor: VisitorOf) -> None:
+def _wire_loads(tab: ChatTab, service: ChatService, streaming: Streaming, visitor: VisitorOf) -> None:
     """Loading a model, and the list of models that are loaded."""
     picker, loading = tab.picker, tab.loading
     inputs = {*picker.inputs, loading.load}
@@ -264,24 +269,14 @@ def _wire_loads(page: gr.Blocks, tab: ChatTab, service: ChatService, streaming: 
         for update in service.load_model(visitor(request), picker.read_choice(values), allow_unfit=allow_unfit):
             yield draw_update(tab, update)
 
-    def draw_loaded_models(choice: ModelChoice) -> Updates:
-        return draw_update(tab, ChatUpdate(loaded_models=service.loaded_models.view(choice)))
-
-    def list_loaded_models(values: Values) -> Updates:
-        return draw_loaded_models(picker.read_choice(values))
-
     def choose_loaded_model(request: gr.Request, pressed: Any) -> Iterator[Updates]:
         choice = service.choose_loaded_model(visitor(request), str(pressed))
         for view in picker_views(picker, service.picker, request, choice, "page"):
-            yield picker.choice_updates(view) | draw_loaded_models(view.choice)
+            yield picker.choice_updates(view) | draw_loaded_models(tab, service, view.choice)
         yield nothing_new(picker)
 
     streaming.wire([loading.load.click], partial(load, False), inputs, tab.outputs, tab.growing)
     streaming.wire([loading.anyway.click], partial(load, True), inputs, tab.outputs, tab.growing)
-    gr.on(
-        [page.load, picker.line.change], list_loaded_models, picker.inputs, [loading.loaded_models, loading.load],
-        trigger_mode="always_last", **_QUICK,
-    )  # fmt: skip
     chosen = [*picker.outputs, loading.loaded_models, loading.load]
     loading.loaded_models.input(choose_loaded_model, loading.loaded_models, chosen, **_PRIVATE)
 
