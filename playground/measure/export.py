@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Final, get_args
@@ -62,6 +63,7 @@ _TYPES: Final[dict[str, Any]] = {
 _MAY_BE_NONE: Final = ("bits_per_weight", "layers")
 _LONGEST_NAME: Final = 1_000  # characters of a field
 _LARGEST: Final = 1e18  # number; SQLite and what is computed with it take no larger one
+LEAST_POWER: Final = -9  # of ten, of a divergence: less is rounding
 _OF_A_CATEGORY: Final = ("tokens", "perplexity", "kl_divergence", "top_token_agreement")
 
 
@@ -243,6 +245,17 @@ def score_with_interval(row: ResultRow, what: What) -> str:
     interval = "" if low is None or high is None else f" ({low:.0%} to {high:.0%})"
     loosely = row.figure(what, "passed_loosely")
     return score(row, what) + interval + ("" if loosely is None else f", loosely {loosely:.0f}")
+
+
+def divergence_text(row: ResultRow, name: str = "kl_divergence") -> str:
+    """`0.0123 ± 0.0004`, of the mean or of another figure of the divergence; exactly `0` only for nothing."""
+    value, error = row.figure("fidelity", name), row.figure("fidelity", f"{name}_error")
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    digits = min(2 - LEAST_POWER, max(2, 2 - math.floor(math.log10(abs(value)))))
+    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
 
 
 def divergence_from_server(row: ResultRow) -> str:

@@ -16,7 +16,8 @@ from playground.measure.export import export_csv, export_json, export_markdown, 
 from playground.measure.plan import MeasurementPlan
 from playground.measure.results import Measurement, What, efficient_frontier, result_rows
 from playground.measure.store import MeasurementStore
-from playground.web.html.measure.results import picture, table
+from playground.web.html.measure.picture import picture
+from playground.web.html.measure.results import table
 
 GIB = 1 << 30
 PLAN = MeasurementPlan("Fox-1B", ("Q8_0", "Q4_0"), ("fidelity", "speed"), reference="Q8_0")

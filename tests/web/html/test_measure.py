@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from playground.measure.results import Measurement, What, result_rows
-from playground.web.html.measure.results import answers, figures_in_words, picture, table
+from playground.web.html.measure.picture import figures_in_words, picture
+from playground.web.html.measure.results import answers, table
 
 
 def measured(what: What, **found: Any) -> Measurement:

@@ -15,8 +15,9 @@ from playground.errors import PlaygroundError, RequestRefused
 from playground.measure.export import export_csv, export_json, export_markdown
 from playground.measure.results import ABILITIES, ResultRow, imports_of
 from playground.text_format import counted
+from playground.web.html.measure.picture import picture
 from playground.web.html.measure.profile import speed_profile
-from playground.web.html.measure.results import answers, picture, runs, table
+from playground.web.html.measure.results import answers, runs, table
 from playground.web.html.page import error_card, notice, paragraph
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import is_upload
