@@ -69,15 +69,19 @@ def test_a_divergence_that_is_exactly_nothing_is_a_plain_0() -> None:
 def test_a_point_shows_its_figures_to_the_pointer_and_the_keyboard() -> None:
     figures = {"kl_divergence": 0.0123, "top_token_agreement": 0.94}
     (row,) = result_rows([measured("fidelity", size=400_000_000, figures=figures)])
-    (shown,) = re.findall(r'class="gp-point-said"[^>]*>(.*?)</text>', str(picture([row], 8_000_000_000)))
-    assert shown == figures_in_words(row) and "400 MB" in shown and "94.0%" in shown
+    shown = re.findall(r'class="gp-point-said"[^>]*>(.*?)</text>', str(picture([row], 8_000_000_000)))
+    beside, on_a_phone = (re.findall("<tspan[^>]*>(.*?)</tspan>", each) for each in shown)
+    assert "".join(beside) == "".join(on_a_phone) == figures_in_words(row)
+    assert "400 MB" in beside[0] and "94.0%" in beside[0]
+    assert len(on_a_phone) == 2 and all(len(line) < 54 for line in on_a_phone)
 
 
 @pytest.mark.parametrize("divergence", [-1e-9, 0, 1e-300, 1e17])
 @pytest.mark.parametrize("size", [0, 10**17])
 def test_figures_that_hardly_can_be_are_drawn_all_the_same(divergence: float, size: int) -> None:
     (row,) = result_rows([measured("fidelity", size=size, figures={"kl_divergence": divergence})])
-    assert str(picture([row], 8_000_000_000)).count("<circle") == 1 and str(table([row])).count("<tbody>") == 1
+    drawn = str(picture([row], 8_000_000_000))
+    assert drawn.count("<circle") == drawn.count("<svg") == 2 and str(table([row])).count("<tbody>") == 1
 
 
 def test_an_import_can_be_removed_by_its_name() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -11,12 +12,14 @@ from markupsafe import Markup
 from playground.measure.profile import SpeedRow, limit_share, profile_rows, profile_sentences, replies_by_depth
 from playground.measure.results import ResultRow
 from playground.text_format import UNKNOWN, percent, short_tokens, speed, speed_with_deviation
+from playground.web.html.measure.canvas import Canvas
 from playground.web.html.templates import render
 
-_WIDTH, _HEIGHT = 680, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 110, 24, 48
+_WIDE: Final = Canvas("gp-drawn-wide", 680, 260, left=66, right=110, top=24, bottom=48, said_x=66)
+_NARROW: Final = Canvas("gp-drawn-narrow", 340, 280, left=44, right=70, top=72, bottom=48, said_x=8)
 _TICKS: Final = 4
-_LINE: Final = 16  # between two names at the ends of the lines
+_TICK: Final = 42  # room for the number of a depth
+_LINE, _LETTER = 16, 7.6  # of the names at the ends of the lines
 
 
 _MeasuredLine = tuple[ResultRow, Mapping[str, Any], list[SpeedRow]]  # a level, its figures, its replies by depth
@@ -37,7 +40,7 @@ def speed_profile(rows: Sequence[ResultRow]) -> Markup | str:
     depths = sorted({reply.depth for _, _, replies in lines for reply in replies})
     return render(
         "measure_profile.html#profile",
-        chart=_chart(lines, depths) if len(depths) > 1 else None,
+        charts=[_chart(lines, depths, canvas) for canvas in (_WIDE, _NARROW)] if len(depths) > 1 else [],
         depths=[short_tokens(depth) if depth else "0" for depth in depths],
         lines=[
             {
@@ -74,21 +77,24 @@ def _chats_text(figures: Mapping[str, Any]) -> str:
     return f"{speed(most.tokens_per_second, disturbed=most.disturbed)} ({most.concurrent})"
 
 
-def _chart(lines: Sequence[_MeasuredLine], depths: Sequence[int]) -> dict[str, Any]:
+def _chart(lines: Sequence[_MeasuredLine], depths: Sequence[int], canvas: Canvas) -> dict[str, Any]:
     """Tokens per second over the depth, from zero, so that half as fast is half as high."""
+    longest = 14 + _LETTER * max(len(row.key.name) for row, _, _ in lines)
+    canvas = replace(canvas, right=round(min(max(canvas.right, longest), canvas.width / 2)))
     highest = 1.08 * max(reply.tokens_per_second for _, _, replies in lines for reply in replies)
 
     def x_of(depth: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * depth / depths[-1]
+        return canvas.left + (canvas.inner_right - canvas.left) * depth / depths[-1]
 
     def y_of(rate: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * rate / highest
+        return canvas.inner_bottom - (canvas.inner_bottom - canvas.top) * rate / highest
 
     drawn: list[dict[str, Any]] = []
     for row, _, replies in lines:
         places = [(x_of(reply.depth), y_of(reply.tokens_per_second)) for reply in replies]
         spoken = ", ".join(f"{speed(each.tokens_per_second)} after {each.depth:,} tokens" for each in replies)
-        drawn.append({"name": row.key.name, "places": places, "spoken": f"{row.key.name}: {spoken}"})
+        spoken = f"{row.key.name}: {spoken}"
+        drawn.append({"name": row.key.name, "places": places, "spoken": spoken, "said": canvas.spoken_lines(spoken)})
     label_y = 0.0
     for each in sorted(drawn, key=lambda line: line["places"][-1][1]):
         label_y = max(label_y + _LINE, each["places"][-1][1] + 4)
@@ -97,16 +103,17 @@ def _chart(lines: Sequence[_MeasuredLine], depths: Sequence[int]) -> dict[str, A
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw)
     return {
-        "lines": drawn, "width": _WIDTH, "height": _HEIGHT, "left": _LEFT, "right": _WIDTH - _RIGHT,
+        "lines": drawn,
+        "canvas": canvas,
         "y_ticks": [(y_of(step * number), f"{step * number:.3g}") for number in range(int(highest / step) + 1)],
-        "x_ticks": [(x_of(depth), short_tokens(depth) if depth else "0") for depth in _apart(depths)],
+        "x_ticks": [(x_of(depth), short_tokens(depth) if depth else "0") for depth in _apart(depths, canvas)],
     }  # fmt: skip
 
 
-def _apart(depths: Sequence[int]) -> list[int]:
+def _apart(depths: Sequence[int], canvas: Canvas) -> list[int]:
     """Without those that would stand on another's number."""
     kept = [depths[-1]]
     for depth in reversed(depths[:-1]):
-        if kept[-1] - depth > depths[-1] / 12:
+        if (kept[-1] - depth) / depths[-1] * (canvas.inner_right - canvas.left) > _TICK:
             kept.append(depth)
     return kept[::-1]
