@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Final, get_args
 
+from playground.engine.local.scoring.reference_file import TOP_KEPT
 from playground.errors import RequestRefused
 from playground.measure.profile import SpeedRow, profile_rows, profile_sentences
 from playground.measure.results import ABILITIES, Measurement, ResultRow, What
@@ -57,6 +58,7 @@ _COLUMNS: Final[tuple[tuple[str, What, str], ...]] = (
     ("reasoning_interval_low", "reasoning", "interval_low"),
     ("reasoning_interval_high", "reasoning", "interval_high"),
 )
+_CONDITIONS: Final = ("device", "threads", "reference", "text", "precision_of_the_reference", "file_sha256")
 _TYPES: Final[dict[str, Any]] = {
     "size": int, "threads": int, "seconds": (int, float), "settings": dict, "versions": dict, "figures": dict,
 }  # fmt: skip
@@ -64,6 +66,10 @@ _MAY_BE_NONE: Final = ("bits_per_weight", "layers")
 _LONGEST_NAME: Final = 1_000  # characters of a field
 _LARGEST: Final = 1e18  # number; SQLite and what is computed with it take no larger one
 LEAST_POWER: Final = -9  # of ten, of a divergence: less is rounding
+LOWER_BOUND: Final = (
+    "“At least”: the disk had no room for all probabilities of the reference, so its "
+    f"{TOP_KEPT} most likely tokens of each place and the sum of all others were kept."
+)
 _OF_A_CATEGORY: Final = ("tokens", "perplexity", "kl_divergence", "top_token_agreement")
 
 
@@ -81,16 +87,24 @@ def export_csv(rows: Sequence[ResultRow]) -> str:
     facts = ["source", "model", "level", "k_type", "v_type", "size", "bits_per_weight"]
     varying = [_category_cells(row) | _profile_cells(row) for row in rows]
     others = list(dict.fromkeys(name for cells in varying for name in cells))
-    writer.writerow([*facts, *(name for name, _, _ in _COLUMNS), "device", *map(plain_cell, others)])
+    writer.writerow([*facts, *(name for name, _, _ in _COLUMNS), *_CONDITIONS, *map(plain_cell, others)])
     for row, own in zip(rows, varying, strict=True):
         key = row.key
         names = [plain_cell(word) for word in (key.source, key.model, key.level, key.k_type, key.v_type)]
-        device = row.by_what["speed"].device if "speed" in row.by_what else ""
         figures = [_figure_cell(name, row.figure(what, figure)) for name, what, figure in _COLUMNS]
         found = [_figure_cell(name, own.get(name)) for name in others]
-        cells = [*names, row.size or None, row.own.bits_per_weight, *figures, plain_cell(device), *found]
+        cells = [*names, row.size or None, row.own.bits_per_weight, *figures, *_condition_cells(row), *found]
         writer.writerow(["" if cell is None else cell for cell in cells])
     return text.getvalue()
+
+
+def _condition_cells(row: ResultRow) -> list[str | int | None]:
+    """What the figures belong to, as _CONDITIONS names it: of the speed, of the fidelity, of the file."""
+    speed, fidelity = row.by_what.get("speed"), row.by_what.get("fidelity")
+    precision = fidelity.settings.get("precision_of_the_reference", "") if fidelity else ""
+    of_speed = [plain_cell(speed.device), speed.threads or None] if speed else [None, None]
+    of_fidelity = [fidelity.reference, fidelity.text, str(precision)] if fidelity else ["", "", ""]
+    return [*of_speed, *map(plain_cell, of_fidelity), plain_cell(row.own.digest)]
 
 
 def export_markdown(rows: Sequence[ResultRow]) -> str:
@@ -108,7 +122,7 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
             gigabytes(row.size or None),
             _number(row.own.bits_per_weight, 2),
             with_error(row.figure("fidelity", "perplexity"), row.figure("fidelity", "perplexity_error"), 3),
-            with_error(row.divergence, row.figure("fidelity", "kl_divergence_error"), 5),
+            divergence_text(row),
             UNKNOWN if share is None else f"{share:.1%}",
             _rate(row.speed, row.figure("speed", "tg_deviation"), disturbed=bool(row.figure("speed", "tg_disturbed"))),
             *(score_with_interval(row, what) for what in ABILITIES),
@@ -153,7 +167,9 @@ def _category_lines(rows: Sequence[ResultRow]) -> list[str]:
     for row in rows:
         if of_row := found[row.key]:
             figures = [of_row.get(name, {}) for name in names]
-            cells = [with_error(each.get("kl_divergence"), each.get("kl_divergence_error"), 5) for each in figures]
+            cells = [
+                divergence_with_error(each.get("kl_divergence"), each.get("kl_divergence_error")) for each in figures
+            ]
             lines.append(f"| {_cell(f'{row.key.model} {row.key.name}')} | {' | '.join(cells)} |")
     return lines
 
@@ -224,12 +240,16 @@ def conditions(rows: Sequence[ResultRow]) -> list[str]:
     if references:
         against = one_line("; ".join(references), 300)
         sentences.append(f"KL divergence in nats, mean over all tokens, against {against}.")
+    if any(row.is_least_divergence for row in rows):
+        sentences.append(LOWER_BOUND)
     if servers:
         sentences.append(f"The server’s words: {one_line('; '.join(servers), 300)}.")
     if devices:
         sentences.append(f"Speed on {one_line('; '.join(devices), 300)}.")
     if versions:
-        sentences.append(f"Measured with {one_line(', '.join(versions), 300)}.")
+        days = sorted({one_line(each.measured_at[:10], 10) for each in found})
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        sentences.append(f"Measured {when} with {one_line(', '.join(versions), 300)}.")
     return sentences
 
 
@@ -248,20 +268,36 @@ def score_with_interval(row: ResultRow, what: What) -> str:
 
 
 def divergence_text(row: ResultRow, name: str = "kl_divergence") -> str:
-    """`0.0123 ± 0.0004`, of the mean or of another figure of the divergence; exactly `0` only for nothing."""
+    """Of the mean, or of another figure of the divergence, as `divergence_with_error` writes it."""
     value, error = row.figure("fidelity", name), row.figure("fidelity", f"{name}_error")
-    if value is None:
-        return UNKNOWN
-    if value == 0:
-        return "0"
-    digits = min(2 - LEAST_POWER, max(2, 2 - math.floor(math.log10(abs(value)))))
-    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
+    return divergence_with_error(value, error, is_least=row.is_least_divergence)
 
 
 def divergence_from_server(row: ResultRow) -> str:
     """`at least 0.0123 ± 0.0011`, since a server sends only the most likely tokens; a dash where it sends none."""
     value, error = row.figure("server", "kl_at_least"), row.figure("server", "kl_at_least_error")
-    return UNKNOWN if value is None else f"at least {with_error(value, error, 4)}"
+    return "at least 0" if value == 0 else divergence_with_error(value, error, is_least=True)
+
+
+def divergence_with_error(value: float | None, error: float | None = None, *, is_least: bool = False) -> str:
+    """With three digits that count, or two after the point; `0` only where there is no difference at all.
+
+    is_least: it is a lower bound.
+
+    >>> divergence_with_error(0.0123456, 0.0004), divergence_with_error(0.0000021), divergence_with_error(12.3456)
+    ('0.0123 ± 0.0004', '0.00000210', '12.35')
+    >>> divergence_with_error(0.0), divergence_with_error(1e-12), divergence_with_error(None)
+    ('0', 'less than 1e-09', '–')
+    """
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    if abs(value) < 10.0**LEAST_POWER:
+        return "at least 0" if is_least else f"less than {10.0**LEAST_POWER:g}"
+    digits = max(2, 2 - math.floor(math.log10(abs(value))))
+    least = "at least " if is_least else ""
+    return f"{least}{value:,.{digits}f}" + (f" ± {error:,.{digits}f}" if error else "")
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -113,6 +113,12 @@ class ResultRow:
         return self.figure("fidelity", "kl_divergence")
 
     @property
+    def is_least_divergence(self) -> bool:
+        """Whether the reference was kept in the short form, so that the divergences are lower bounds."""
+        found = self.by_what.get("fidelity")
+        return found is not None and found.settings.get("precision_of_the_reference") == "top"
+
+    @property
     def speed(self) -> float | None:
         """Tokens per second of a reply."""
         return self.figure("speed", "tg_tokens_per_second")

@@ -169,8 +169,9 @@ def test_csv_and_markdown_have_every_level_and_no_formula() -> None:
     rows = result_rows([measured("=1+1", 0.5, 0.02, kl_divergence_error=0.001, perplexity=12.5)])
     (line,) = csv.DictReader(io.StringIO(export_csv(rows)))
     assert line["level"] == "'=1+1" and float(line["kl_divergence"]) == 0.02 and line["tg_tokens_per_second"] == ""
+    assert (line["reference"], line["text"], line["device"]) == ("Q8_0", "six texts", "") and line["file_sha256"]
     text = export_markdown(rows)
-    assert "| Fox-1B | =1+1 |" in text and "0.02000 ± 0.00100" in text and "against Fox-1B Q8_0 over six texts" in text
+    assert "| Fox-1B | =1+1 |" in text and "0.0200 ± 0.0010" in text and "against Fox-1B Q8_0 over six texts" in text
 
 
 def test_csv_and_markdown_have_the_interval_of_a_score_and_mark_a_disturbed_speed() -> None:
@@ -192,6 +193,6 @@ def test_every_export_and_the_table_have_the_figures_of_each_kind_of_text() -> N
     (line,) = csv.DictReader(io.StringIO(export_csv(rows)))
     assert (line["kl_divergence_of_code"], line["kl_divergence_error_of_=science"]) == ("0.03", "0.002")
     assert line["top_token_agreement_error_of_code"] == ""
-    assert "| Fox-1B Q4_0 | 0.03000 ± 0.00200 | 0.03000 ± 0.00200 |" in export_markdown(rows)
+    assert "| Fox-1B Q4_0 | 0.0300 ± 0.0020 | 0.0300 ± 0.0020 |" in export_markdown(rows)
     shown = str(table(rows))
-    assert "<td>code</td><td>800</td><td>7.250 ± 0.500</td><td>0.03000 ± 0.00200</td><td>91.0%</td>" in shown
+    assert "<td>code</td><td>800</td><td>7.250 ± 0.500</td><td>0.0300 ± 0.0020</td><td>91.0%</td>" in shown

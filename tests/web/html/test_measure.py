@@ -15,9 +15,9 @@ from playground.web.html.measure.results import answers, table
 def measured(what: What, **found: Any) -> Measurement:
     return Measurement(
         what=what, model="Fox-1B", file="fox.gguf", bits_per_weight=4.5, digest="d", k_type="f16",
-        v_type="f16", device="CPU", layers=None, threads=2, settings={}, text="our prompts", text_digest="",
+        v_type="f16", device="CPU", layers=None, threads=2, text="our prompts", text_digest="",
         reference_digest="", versions={}, measured_at="2026-11-30T12:00:00+00:00", seconds=1.0,
-        **{"level": "Q4_0", "reference": "", "figures": {}, "size": 1, **found},
+        **{"level": "Q4_0", "reference": "", "figures": {}, "size": 1, "settings": {}, **found},
     )  # fmt: skip
 
 
@@ -100,3 +100,21 @@ def test_a_level_beside_a_servers_model_says_in_how_many_places_it_differs() -> 
     assert "87.4% ± 1.1%" in shown and shown.count("Same as the server") == 1
     assert "The server’s words: fox&lt;7b&gt;@box on our prompts." in shown
     assert "Same as the server" not in str(table(rows[:1]))
+
+
+@pytest.mark.parametrize(
+    ("least", "shown"),
+    [(0.0000021, "at least 0.00000210 ± 0.00000030"), (1e-12, "at least 0"), (0.8, "at least 0.800")],
+)
+def test_a_small_lower_bound_keeps_its_digits(least: float, shown: str) -> None:
+    found = measured("server", reference="fox@box", figures={"kl_at_least": least, "kl_at_least_error": 3e-7})
+    assert f"<td>{shown}" in str(table(result_rows([found])))
+
+
+def test_a_divergence_from_a_shortened_reference_is_called_a_lower_bound() -> None:
+    found = measured(
+        "fidelity", figures={"kl_divergence": 0.0123}, settings={"precision_of_the_reference": "top"},
+    )  # fmt: skip
+    rows = result_rows([found])
+    assert "<td>at least 0.0123</td>" in str(table(rows)) and "at least 0.0123" in figures_in_words(rows[0])
+    assert "512 most likely tokens" in str(table(rows))

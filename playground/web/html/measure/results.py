@@ -15,6 +15,7 @@ from playground.measure.export import (
     conditions,
     divergence_from_server,
     divergence_text,
+    divergence_with_error,
     score_with_interval,
     with_error,
 )
@@ -137,21 +138,23 @@ def table(rows: Sequence[ResultRow]) -> Markup | str:
             "is_efficient": row.key.on_any_device in efficient,
             "cells": _cells(row, with_server=any("server" in each.by_what for each in rows)),
             "has_answers": any(row.by_what.get(what) for what in ABILITIES),
-            "categories": [_category(*each) for each in category_figures(row).items()],
+            "categories": [_category(row, *each) for each in category_figures(row).items()],
         }
         for number, row in enumerate(rows)
     ]
     return render("measure.html#table", lines=lines, conditions=conditions(rows), imports=imports_of(rows))
 
 
-def _category(name: str, figures: Mapping[str, float | None]) -> list[str]:
+def _category(row: ResultRow, name: str, figures: Mapping[str, float | None]) -> list[str]:
     """The cells of a kind of text."""
     tokens, share, error = (figures[key] for key in ("tokens", "top_token_agreement", "top_token_agreement_error"))
     return [
         name,
         UNKNOWN if tokens is None else f"{tokens:,.0f}",
         with_error(figures["perplexity"], figures["perplexity_error"], 3),
-        with_error(figures["kl_divergence"], figures["kl_divergence_error"], 5),
+        divergence_with_error(
+            figures["kl_divergence"], figures["kl_divergence_error"], is_least=row.is_least_divergence
+        ),
         UNKNOWN if share is None else f"{share:.1%}" + ("" if error is None else f" ± {error:.1%}"),
     ]
 
