@@ -1,58 +1,83 @@
-"""`fidelity`: how close a level comes to a reference level of the same model."""
+"""`fidelity`: how close a level comes to a reference level of the same model, measured as the Measure tab does it."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from playground.cli.arguments import add_device_arguments, chosen_device
+from playground.cli.arguments import add_device_arguments, chosen_device, lease_file
 from playground.cli.output import ProgressLine, Report, format_table
 from playground.errors import PlaygroundError
 from playground.settings import Settings
-from playground.text_format import UNKNOWN, counted, gigabytes
+from playground.text_format import gigabytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from playground.cli.arguments import Commands
-    from playground.measure.fidelity import Fidelity, FidelityProgress
+    from playground.engine.protocol import Precision
+    from playground.measure.text_fidelity import ReadProgress, TokenFigures
 
 
 def add_to(commands: Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "fidelity",
         help="how close a level is to a reference: perplexity, KL divergence, agreement",
-        description="The reference reads the text once, then each candidate; their probabilities are compared.",
+        description="The reference reads the texts once, then each candidate; their probabilities are compared.",
     )
     parser.add_argument("reference", metavar="REFERENCE", help="the model to measure against, usually the larger level")
     parser.add_argument("candidates", metavar="CANDIDATE", nargs="+", help="another level of the same model")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="the text to read (default: the playground's own)")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="read this instead of the playground's six texts")
     add_device_arguments(parser)
     return parser
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.services import Services
+    from playground.chat.comparison_export import installed_versions
     from playground.llama.params import CONTEXT_STEP, ContextParameters
-    from playground.measure.fidelity import FidelityProgress, measure_fidelity
-    from playground.resources import asset
+    from playground.measure.text_fidelity import ReferenceReading, fidelity_figures
+    from playground.measure.texts import SIX_TEXTS, own_text, six_texts, texts_digest
 
-    text = read_text(arguments.text or asset("evaluation.txt"))
+    path: Path | None = arguments.text
+    texts = own_text(path.name, read_text(path), None) if path else six_texts()
     # Of this context only the place is used: scoring makes a context of its own beside it.
     context = ContextParameters(CONTEXT_STEP, slots=1, device=chosen_device(arguments))
-    found: list[Fidelity] = []
-    with Services(settings) as services:
-        paths = [services.library.find_file(name).path for name in (arguments.reference, *arguments.candidates)]
-        reference, *candidates = [(path, context) for path in paths]
-        scores = settings.data_dir / "scores"
-        with ProgressLine() as line:
-            for update in measure_fidelity(services.pool, reference, candidates, text, folder=scores):
-                if isinstance(update, FidelityProgress):
-                    line.show(_progress(update))
-                else:
-                    found.append(update)
-    return _report(arguments.candidates, found)
+    rows: list[dict[str, Any]] = []
+    with Services(settings) as services, ReferenceReading(services.pool, texts, settings.data_dir / "scores") as read:
+        files = [services.library.find_file(name) for name in (arguments.reference, *arguments.candidates)]
+        with lease_file(services, files[0].path, context) as lease:
+            _show(arguments.reference, read.read_reference(lease))
+        for candidate, file in zip(arguments.candidates, files[1:], strict=True):
+            with lease_file(services, file.path, context) as lease:
+                found = _show(candidate, read.read_level(lease))
+            rows.append({"model": candidate, "file": file.file_name, **fidelity_figures(found)})
+    facts = {
+        "reference": arguments.reference,
+        "reference_file": files[0].file_name,
+        "text": path.name if path else SIX_TEXTS,
+        "text_digest": texts_digest(texts),
+        "precision_of_the_reference": read.precision,
+        "versions": installed_versions(),
+    }
+    first = {name: value for name, value in rows[0].items() if name not in ("model", "file")}
+    return Report({**first, "rows": rows, **facts}, _as_text(rows, facts["text"], read.precision))
+
+
+def _show(model: str, reading: Iterator[ReadProgress | TokenFigures]) -> list[TokenFigures]:
+    """Progress on a terminal; returns what was found in each text."""
+    from playground.measure.text_fidelity import TokenFigures
+
+    found = []
+    with ProgressLine() as line:
+        for step in reading:
+            if isinstance(step, TokenFigures):
+                found.append(step)
+            else:
+                disk = f"{gigabytes(step.disk_bytes)} on disk meanwhile"
+                line.show(f"{model} reads the text: {step.done / step.total:4.0%}, {disk}")
+    return found
 
 
 def read_text(path: Path) -> str:
@@ -65,48 +90,60 @@ def read_text(path: Path) -> str:
         raise PlaygroundError(f"{path} is not a text in UTF-8.", "Save it as UTF-8, or name another file.") from error
 
 
-def _progress(progress: FidelityProgress) -> str:
-    disk = f", {gigabytes(progress.disk_bytes)} on disk meanwhile" if progress.disk_bytes else ""
-    return f"{progress.phase.capitalize()}: {progress.fraction:4.0%}{disk}"
+def _as_text(rows: Sequence[Mapping[str, Any]], text: str, precision: Precision) -> str:
+    """A table of each candidate, and of each kind of text where there are several; then how it was measured."""
+    from playground.measure.export import LOWER_BOUND
+
+    blocks = []
+    for row in rows:
+        name = [row["model"]] if len(rows) > 1 else []
+        kinds = [_kinds_table(row["categories"], precision)] if len(row["categories"]) > 1 else []
+        blocks.append("\n\n".join(["\n".join([*name, _table(row, precision)]), *kinds]))
+    notes = [f"Over {rows[0]['tokens']:,} tokens of {text}; KL divergence in nats a token, ± is the standard error."]
+    if precision == "top":
+        notes.append(LOWER_BOUND)
+    return "\n\n".join([*blocks, "\n".join(notes)])
 
 
-def _report(candidates: Sequence[str], found: Sequence[Fidelity]) -> Report:
-    """rows: the figures of each candidate. Those of the first also stand alone, as when there could be but one."""
-    records = [_record(fidelity) for fidelity in found]
-    tables = [_table(record) for record in records]
-    if len(candidates) > 1:
-        tables = [f"{candidate}\n{table}" for candidate, table in zip(candidates, tables, strict=True)]
-    note = f"Over {counted(len(found[0].tokens), 'token')}; ± is the standard error."
-    rows = [{"model": candidate, **record} for candidate, record in zip(candidates, records, strict=True)]
-    return Report(records[0] | {"rows": rows}, "\n\n".join(tables) + f"\n{note}")
+def _table(row: Mapping[str, Any], precision: Precision) -> str:
+    from playground.measure.export import divergence_with_error, with_error
+
+    def perplexity(name: str) -> str:
+        return with_error(row[name], row[f"{name}_error"], 3)
+
+    def divergence(name: str) -> str:
+        return divergence_with_error(row[name], row[f"{name}_error"], is_least=precision == "top")
+
+    return format_table(
+        [
+            ("Perplexity of the reference", perplexity("perplexity_reference")),
+            ("Perplexity of the candidate", perplexity("perplexity")),
+            ("KL divergence, mean", divergence("kl_divergence")),
+            ("KL divergence, median", divergence("kl_median")),
+            ("KL divergence, 99 %", divergence("kl_99")),
+            ("KL divergence, largest", divergence("kl_maximum")),
+            ("Same most likely token", _share(row)),
+        ]
+    )
 
 
-def _record(fidelity: Fidelity) -> dict[str, float | None]:
-    """By the definitions of measure/text_fidelity.py."""
-    from playground.measure.text_fidelity import percentile
+def _kinds_table(categories: Sequence[Mapping[str, Any]], precision: Precision) -> str:
+    from playground.measure.export import divergence_with_error, with_error
 
-    figures = ("perplexity_reference", "perplexity", "kl_divergence", "top_token_agreement")
-    record = {name: getattr(fidelity, name) for figure in figures for name in (figure, f"{figure}_error")}
-    divergences = [token.kl_divergence for token in fidelity.tokens if token.kl_divergence is not None]
-    for name, share in (("kl_median", 0.5), ("kl_99", 0.99)):
-        found = percentile(divergences, share)
-        record |= {name: found.value, f"{name}_error": found.error}
-    return record | {"kl_maximum": max(divergences), "tokens": len(fidelity.tokens)}
-
-
-def _table(record: Mapping[str, float | None]) -> str:
-    lines = [
-        ("Perplexity of the reference", "perplexity_reference", 3),
-        ("Perplexity of the candidate", "perplexity", 3),
-        ("KL divergence, mean", "kl_divergence", 5),
-        ("KL divergence, median", "kl_median", 5),
-        ("KL divergence, 99 %", "kl_99", 5),
-        ("KL divergence, largest", "kl_maximum", 5),
-        ("Same most likely token", "top_token_agreement", 4),
+    lines = [("KIND OF TEXT", "TOKENS", "PERPLEXITY", "KL DIVERGENCE", "SAME TOKEN")]
+    lines += [
+        (
+            each["category"],
+            f"{each['tokens']:,}",
+            with_error(each["perplexity"], each["perplexity_error"], 3),
+            divergence_with_error(each["kl_divergence"], each["kl_divergence_error"], is_least=precision == "top"),
+            _share(each),
+        )
+        for each in categories
     ]
-    rows = [(title, *_figure(record[name], record.get(f"{name}_error"), digits)) for title, name, digits in lines]
-    return format_table(rows, right=(1, 2))
+    return format_table(lines, right=range(1, 5))
 
 
-def _figure(value: float | None, error: float | None, digits: int) -> tuple[str, str]:
-    return UNKNOWN if value is None else f"{value:,.{digits}f}", UNKNOWN if error is None else f"± {error:,.{digits}f}"
+def _share(row: Mapping[str, Any]) -> str:
+    value, error = row["top_token_agreement"], row["top_token_agreement_error"]
+    return f"{value:.1%}" + ("" if error is None else f" ± {error:.1%}")

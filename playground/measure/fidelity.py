@@ -1,11 +1,8 @@
-"""Measures how far a candidate model differs from a reference: perplexity, KL divergence and top-token agreement.
+"""Scores an answer of one model by another, token by token: perplexity, KL divergence and top-token agreement.
 
-Both models read the same text, and their probabilities for each next token are compared; a small loss shows here long
+Both models read the same tokens, and their probabilities for each next one are compared; a small loss shows here long
 before an answer changes. The two need not be in memory together: the reference's log-probabilities are kept in a
-temporary file until the candidate is loaded.
-
-The statistics are those of llama.cpp's perplexity tool. That tool reads a text in windows of 512 tokens and scores the
-second half of each; here a short text is read in one piece, and all its tokens are scored.
+temporary file until the candidate is loaded. Whole texts are read by text_fidelity.py.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, variance
-from typing import Final, Literal
+from typing import Literal
 
 from playground.chat.comparison import Pane
 from playground.chat.conversation import Conversation, fitting_prompt
@@ -34,17 +31,6 @@ from playground.llama.params import ContextParameters
 from playground.machine.files import unfinished_file
 from playground.steps import Steps
 
-__all__ = [
-    "Fidelity",
-    "FidelityProgress",
-    "Statistic",
-    "TokenScore",
-    "measure_fidelity",
-    "score_answer",
-]
-
-WINDOW: Final = 2048  # tokens that are read together; fewer for models trained for less
-
 ScoredModel = tuple[Path, ContextParameters] | Pane
 FidelityPhase = Literal[
     "loading the reference", "reading the reference", "loading the candidate", "reading the candidate"
@@ -55,14 +41,13 @@ FidelityPhase = Literal[
 class FidelityProgress:
     """The current phase and the fraction of it that is done. done, total: tokens; 0 while a model loads.
 
-    disk_bytes: size of the temporary file; 0 until it is known. waiting: why a load has not begun.
+    waiting: why a load has not begun.
     """
 
     phase: FidelityPhase
     fraction: float
     done: int = 0
     total: int = 0
-    disk_bytes: int = 0
     waiting: Waiting | None = None
 
 
@@ -94,20 +79,6 @@ class Fidelity:
     tokens: tuple[TokenScore, ...]
 
 
-def measure_fidelity(
-    pool: ModelPool, reference: ScoredModel, candidates: Sequence[ScoredModel], text: str, *, folder: Path | None = None
-) -> Iterator[FidelityProgress | Fidelity]:
-    """Compare models with a reference, which reads the text once. Yields FidelityProgress, and a Fidelity for each.
-
-    Closing the iterator stops the work and deletes the temporary file, as does any error.
-    folder: for the temporary file, which takes 4 bytes for each token of the text times each of the vocabulary (200 MB
-    for 1,000 tokens and a vocabulary of 50,000).
-    Raises RequestRefused for an empty text or different vocabularies, PlaygroundError for a full disk, and what loading
-    a model raises.
-    """
-    return _compared(pool, reference, candidates, _Text(text), folder)
-
-
 def score_answer(
     pool: ModelPool,
     one: ScoredModel,
@@ -119,10 +90,25 @@ def score_answer(
 ) -> Iterator[FidelityProgress | Fidelity]:
     """Score each token of an answer of `one` by `other`: both read it in one pass, `one` as the reference.
 
+    Yields FidelityProgress, and Fidelity at the end. Closing the iterator stops the work and deletes the temporary
+    file, as does any error.
     prompt: what the model was given, or the conversation that ends with the question. answer: preferably its token ids,
-    because the same text can be tokenized in several ways. The rest as for `measure_fidelity`.
+    because the same text can be tokenized in several ways. folder: for the temporary file, which takes 4 bytes for each
+    token of the answer times each of the vocabulary (200 MB for 1,000 tokens and a vocabulary of 50,000).
+    Raises RequestRefused for an empty answer or different vocabularies, PlaygroundError for a full disk, and what
+    loading a model raises.
     """
-    return _compared(pool, one, [other], _Answer(prompt, answer if isinstance(answer, str) else tuple(answer)), folder)
+    for subject in (one, other):
+        _place(subject)  # before anything is loaded
+    continuation = answer if isinstance(answer, str) else tuple(answer)
+    with _temporary_file(folder) as path:
+        with (yield from _lease_model(pool, one, "loading the reference")) as lease:
+            reading = _reading(lease.engine, prompt, continuation)
+            yield from _read(pool, lease, reading, path, "reading the reference", [])
+        tokens: list[TokenScore] = []
+        with (yield from _lease_model(pool, other, "loading the candidate")) as lease:
+            yield from _read(pool, lease, reading, path, "reading the candidate", tokens)
+        yield fidelity_of(tokens)
 
 
 def mean_with_error(values: Sequence[float]) -> Statistic:
@@ -167,53 +153,22 @@ def fidelity_of(tokens: Sequence[TokenScore]) -> Fidelity:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What both models read. window: tokens read together; None for all. literal: as in protocol.ReplyRequest."""
+    """What both models read. literal: as in protocol.ReplyRequest."""
 
     prompt: str
     continuation: str | tuple[int, ...]
-    window: int | None
     literal: tuple[Span, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Text:
-    text: str
-
-    def reading(self, engine: LocalEngine) -> _Reading:
-        return _Reading("", self.text, min(WINDOW, engine.loaded.trained_context))
-
-
-@dataclass(frozen=True)
-class _Answer:
-    prompt: str | Conversation
-    answer: str | tuple[int, ...]
-
-    def reading(self, engine: LocalEngine) -> _Reading:
-        """The conversation as this model's chat template renders it."""
-        if isinstance(self.prompt, str):
-            return _Reading(self.prompt, self.answer, None)
-        _, prompt = fitting_prompt(engine, self.prompt)
-        return _Reading(prompt.text, self.answer, None, prompt.literal)
+def _reading(engine: LocalEngine, prompt: str | Conversation, answer: str | tuple[int, ...]) -> _Reading:
+    """A conversation as this model's chat template renders it."""
+    if isinstance(prompt, str):
+        return _Reading(prompt, answer)
+    _, rendered = fitting_prompt(engine, prompt)
+    return _Reading(rendered.text, answer, rendered.literal)
 
 
 # --- the two passes ---
-
-
-def _compared(
-    pool: ModelPool, reference: ScoredModel, candidates: Sequence[ScoredModel], what: _Text | _Answer,
-    folder: Path | None,
-) -> Iterator[FidelityProgress | Fidelity]:  # fmt: skip
-    for subject in (reference, *candidates):
-        _place(subject)  # before anything is loaded
-    with _temporary_file(folder) as path:
-        with (yield from _lease_model(pool, reference, "loading the reference")) as lease:
-            reading = what.reading(lease.engine)
-            yield from _read(pool, lease, reading, path, "reading the reference", [])
-        for candidate in candidates:
-            tokens: list[TokenScore] = []
-            with (yield from _lease_model(pool, candidate, "loading the candidate")) as lease:
-                yield from _read(pool, lease, reading, path, "reading the candidate", tokens)
-            yield fidelity_of(tokens)
 
 
 @contextmanager
@@ -255,21 +210,19 @@ def _read(
     length = engine.count_tokens(reading.prompt, reading.literal) + (
         engine.count_tokens(continuation) if isinstance(continuation, str) else len(continuation)
     )
-    longest = max(1, min(length, reading.window or length))
     chosen = engine.context
-    wanted = ContextParameters.for_scoring(longest, chosen.kv_type, chosen.placement, chosen.v_type)
+    wanted = ContextParameters.for_scoring(max(1, length), chosen.kv_type, chosen.placement, chosen.v_type)
     pool.free_memory_for_scoring(lease, wanted)
-    disk_bytes = 0 if reading.window is None else (length - 1) * engine.loaded.vocabulary_size * 4
     against = phase == "reading the candidate"
     with engine.start_scoring(
         reading.prompt,
         continuation,
         path,
         against_reference=against,
-        window=reading.window,
+        window=None,
         literal=reading.literal,
     ) as stream:
         for event in stream:
             if isinstance(event, Scored):
                 scores += event.scores
-                yield FidelityProgress(phase, event.done / event.total, event.done, event.total, disk_bytes)
+                yield FidelityProgress(phase, event.done / event.total, event.done, event.total)

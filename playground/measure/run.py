@@ -13,11 +13,10 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import lru_cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from playground import __version__
+from playground.chat.comparison_export import installed_versions
 from playground.engine.local.lease import ModelLease
 from playground.engine.local.load_queue import Waiting
 from playground.engine.local.pool import ModelPool
@@ -281,8 +280,9 @@ class MeasurementRun:
         return Measurement(
             what=item.what, model=plan.model, level=item.level, file="", size=0, bits_per_weight=None, digest="",
             k_type=item.k_type, v_type=item.v_type, device=f"the server {server}", layers=None, threads=0,
-            settings=settings, text="", text_digest="", reference="", reference_digest="", versions=_versions(),
-            measured_at=_now(), seconds=time.monotonic() - started, figures=figures, details=details,
+            settings=settings, text="", text_digest="", reference="", reference_digest="",
+            versions=installed_versions(), measured_at=_now(), seconds=time.monotonic() - started, figures=figures,
+            details=details,
         )  # fmt: skip
 
     def _read_reference(self, plan: MeasurementPlan, reading: ReferenceReading) -> Generator[Step, None, None]:
@@ -303,7 +303,7 @@ class MeasurementRun:
             bits_per_weight=header.bits_per_weight, digest=file_digest(file), k_type=item.k_type, v_type=item.v_type,
             device=placement.name, layers=None if placement.is_cpu_only else placement.gpu_layers,
             threads=self._pool.cores, settings={}, text="", text_digest="", reference="", reference_digest="",
-            versions=_versions(), measured_at=_now(), seconds=0.0, figures={},
+            versions=installed_versions(), measured_at=_now(), seconds=0.0, figures={},
         )  # fmt: skip
 
     # --- the model ---
@@ -400,7 +400,3 @@ def _speed_settings(plan: MeasurementPlan) -> dict[str, int]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    return {"playground": __version__, "llama-cpp-python": version("llama-cpp-python")}

@@ -30,9 +30,10 @@ from playground.engine.local.scoring.scorer import SPARE_DISK_BYTES
 from playground.engine.protocol import BriefScores, Precision, Scored
 from playground.llama.params import MOST_SCORED_ROWS, SCORED_ROWS, ContextParameters
 from playground.machine.files import free_disk_bytes, unfinished_file
-from playground.measure.fidelity import WINDOW, Statistic, mean_with_error, perplexity, proportion
+from playground.measure.fidelity import Statistic, mean_with_error, perplexity, proportion
 from playground.measure.texts import MeasuredText
 
+WINDOW: Final = 2048  # tokens that are read together; fewer for models trained for less
 _READ_AT_ONCE: Final = 256 * 150_000_000  # tokens times bytes of weights that two cores compute in half a second
 
 

@@ -34,13 +34,16 @@ def six_texts() -> tuple[MeasuredText, ...]:
     return tuple(MeasuredText(name, asset(path).read_text(encoding="utf-8")) for name, path in _OWN)
 
 
-def own_text(name: str, text: str) -> tuple[MeasuredText, ...]:
-    """A person's own text as the only category. Raises RequestRefused for one that is empty or too long."""
+def own_text(name: str, text: str, most: int | None = MOST_CHARACTERS) -> tuple[MeasuredText, ...]:
+    """A person's own text as the only category. Raises RequestRefused for one that is empty or too long.
+
+    most: characters; None for a text of any length.
+    """
     if not text.strip():
         raise RequestRefused("The text is empty.", "Choose a file with a few sentences or more.")
-    if len(text) > MOST_CHARACTERS:
+    if most is not None and len(text) > most:
         raise RequestRefused(
-            f"The text has {len(text):,} characters; up to {MOST_CHARACTERS:,} are read.", "Choose a shorter one."
+            f"The text has {len(text):,} characters; up to {most:,} are read.", "Choose a shorter one."
         )
     return (MeasuredText(name or "own text", text),)
 

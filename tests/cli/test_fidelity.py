@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,7 +40,10 @@ def test_a_model_against_itself_is_told_in_one_json_object(
     printed = capsys.readouterr()
     record = json.loads(printed.out)
     first, second = record.pop("rows")
-    assert first == second == {"model": "starter", **record}
+    assert first == second and first["model"] == "starter" and first["file"] == record["reference_file"]
+    assert all(record[name] == first[name] for name in first if name not in ("model", "file"))
+    assert (record["text"], record["precision_of_the_reference"]) == ("text.txt", "16-bit")
+    assert record["versions"].keys() == {"playground", "llama-cpp-python"} and len(record["text_digest"]) == 64
     assert record["kl_median"] == record["kl_99"] == record["kl_99_error"] == record["kl_maximum"] == 0
     assert printed.out.count("\n") == 1 and printed.err == ""
     assert (record["kl_divergence"], record["kl_divergence_error"]) == (0, 0)
@@ -53,7 +57,19 @@ def test_a_model_against_itself_is_told_in_one_json_object(
 def test_without_json_it_is_a_table(capsys: pytest.CaptureFixture[str], text: str) -> None:
     assert main(["fidelity", "starter", "starter", "--text", text]) == 0
     out = capsys.readouterr().out
-    assert "KL divergence" in out and "0.00000" in out and "standard error" in out
+    assert re.search(r"KL divergence, mean +0\n", out) and "standard error" in out and "text.txt" in out
+
+
+def test_a_disk_without_room_shortens_what_is_kept_and_says_so(
+    capsys: pytest.CaptureFixture[str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("playground.measure.text_fidelity.free_disk_bytes", lambda folder: 0)
+    command = ["fidelity", "starter", "starter", "--text", text]
+    assert main([*command, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["precision_of_the_reference"], record["kl_divergence"]) == ("top", 0)
+    assert main(command) == 0
+    assert "512 most likely tokens" in capsys.readouterr().out
 
 
 def test_a_text_that_is_not_there_is_one_line_of_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from playground.measure.fidelity import (
     Fidelity,
     FidelityProgress,
     mean_with_error,
-    measure_fidelity,
     perplexity,
     proportion,
     score_answer,
@@ -77,7 +76,7 @@ def measured(news: Iterator[FidelityProgress | Fidelity]) -> Fidelity:
 
 
 def fidelity(pool: ModelPool, one: Path, other: Path, folder: Path) -> Fidelity:
-    return measured(measure_fidelity(pool, (one, CONTEXT), [(other, CONTEXT)], TEXT, folder=folder))
+    return measured(score_answer(pool, (one, CONTEXT), (other, CONTEXT), "", TEXT, folder=folder))
 
 
 # --- the statistics ---
@@ -116,16 +115,13 @@ def test_a_model_against_itself_keeps_everything(pool: ModelPool, starter: Path,
 def test_fewer_bits_lose_more_and_one_model_is_in_memory_at_a_time(
     pool: ModelPool, levels: dict[str, Path], tmp_path: Path
 ) -> None:
-    most, phases, found = 0, list[str](), list[Fidelity]()
-    candidates = [(levels[level], CONTEXT) for level in ("Q8_0", "Q2_0")]
-    for news in measure_fidelity(pool, (levels["Q4_1"], CONTEXT), candidates, TEXT, folder=tmp_path):
-        most = max(most, len([model for model in pool.loaded_models() if model.state == "ready"]))
-        if isinstance(news, Fidelity):
-            found.append(news)
-        elif news.phase != (phases or [""])[-1]:
-            phases.append(news.phase)
-    results = dict(zip(("Q8_0", "Q2_0"), found, strict=True))
-    assert phases.count("reading the reference") == 1 and phases.count("reading the candidate") == 2
+    most, results = 0, dict[str, Fidelity]()
+    for level in ("Q8_0", "Q2_0"):
+        one, other = ((levels[each], CONTEXT) for each in ("Q4_1", level))
+        for news in score_answer(pool, one, other, "", TEXT, folder=tmp_path):
+            most = max(most, len([model for model in pool.loaded_models() if model.state == "ready"]))
+            if isinstance(news, Fidelity):
+                results[level] = news
     assert results["Q2_0"].kl_divergence > 10 * results["Q8_0"].kl_divergence > 0
     assert results["Q2_0"].perplexity > results["Q8_0"].perplexity
     assert results["Q2_0"].top_token_agreement < results["Q8_0"].top_token_agreement < 1
@@ -136,7 +132,7 @@ def test_fewer_bits_lose_more_and_one_model_is_in_memory_at_a_time(
 def test_closing_it_midway_leaves_no_file_and_an_engine_that_answers(
     pool: ModelPool, starter: Path, tmp_path: Path
 ) -> None:
-    news: Any = measure_fidelity(pool, (starter, CONTEXT), [(starter, CONTEXT)], TEXT, folder=tmp_path / "scores")
+    news: Any = score_answer(pool, (starter, CONTEXT), (starter, CONTEXT), "", TEXT, folder=tmp_path / "scores")
     for step in news:
         assert isinstance(step, FidelityProgress)
         if step.done:
@@ -150,7 +146,7 @@ def test_closing_it_midway_leaves_no_file_and_an_engine_that_answers(
 
 def test_an_error_leaves_no_file_either(pool: ModelPool, starter: Path, tmp_path: Path) -> None:
     with pytest.raises(PlaygroundError, match="too short"):
-        list(measure_fidelity(pool, (starter, CONTEXT), [(starter, CONTEXT)], "", folder=tmp_path))
+        list(score_answer(pool, (starter, CONTEXT), (starter, CONTEXT), "", "", folder=tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
