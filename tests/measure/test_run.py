@@ -35,6 +35,7 @@ from tests.measure.test_measurement_store import measured
 from tests.support.server_stand_in import KEY, ServerStandIn
 
 TEXT = "Rivers carry more than water. In a dry summer this one brings down about forty kilograms of sand each second."
+SPEED_AND_FIDELITY: tuple[What, ...] = ("speed", "fidelity")
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +242,8 @@ def test_only_levels_that_really_differ_are_offered_and_the_time_is_estimated(se
     offered = {choice.level for choice in service.levels(plan.model)}
     assert {"Q4_1", "Q8_0"} <= offered and not any("K" in level for level in offered)
     assert (service.estimate(plan).seconds or 0) > 0
+    speed, fidelity = (service.estimate(plan_for(services, what, levels=("Q4_1",))) for what in SPEED_AND_FIDELITY)
+    assert (fidelity.memory_bytes or 0) > (speed.memory_bytes or 0) > 0, "the texts have a context of their own"
     second = service.same_for(plan, plan.model, ("Q4_1",))
     assert second.levels == ("Q4_1",) and second.reference == ""
     told = service.estimate_runs([plan, second])

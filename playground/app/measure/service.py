@@ -29,6 +29,7 @@ from playground.measure.run import MeasurementRun, RunProgress
 from playground.measure.run_queue import RunQueue
 from playground.measure.server import no_such_model
 from playground.measure.store import MeasurementStore, StoredRun
+from playground.measure.text_fidelity import WINDOW, rows_at_once
 from playground.measure.votes import VoteStore
 from playground.models.model_file import ModelFile
 from playground.settings import Settings
@@ -107,8 +108,9 @@ class RunEstimate:
     """What a run will take, estimated before it begins. None is what cannot be known yet.
 
     seconds: from the speed that was measured of this model before. disk_bytes: of the reference's scores, for the time
-    of the run. made_bytes: of levels that are made first, which stay. memory_bytes: of the largest level with its
-    context. is_short_of_disk: the scores will be kept in a shorter form, see engine/local/scoring/reference_file.py.
+    of the run. made_bytes: of levels that are made first, which stay. memory_bytes: of the largest level, or of the
+    reference, with its contexts. is_short_of_disk: the scores will be kept in a shorter form, see
+    engine/local/scoring/reference_file.py.
     """
 
     items: int
@@ -235,10 +237,17 @@ class MeasureService:
             disk = tokens * row_bytes("16-bit", vocabulary)
             if free_disk_bytes(self.settings.data_dir) < disk + SPARE_DISK_BYTES:
                 disk, short = tokens * row_bytes("top", vocabulary), 1
+        seconds = self._seconds_of(plan, choices)
+        if seconds is not None:
+            seconds += self._seconds_to_make(plan.model, to_make)
         return RunEstimate(
-            len(plan.items()), self._seconds_of(plan, choices), disk, sum(choice.size for choice in to_make),
-            self._memory_of(plan, files, choices), bool(short), tuple(choice.level for choice in to_make),
+            len(plan.items()), seconds, disk, sum(choice.size for choice in to_make),
+            self._memory_of(plan, files, wanted), bool(short), tuple(choice.level for choice in to_make),
         )  # fmt: skip
+
+    def _seconds_to_make(self, model: str, levels: Sequence[LevelChoice]) -> float:
+        makeable = self._makeable.levels_of(model) if levels else {}
+        return sum(self._services.quantization_jobs.seconds_to_make(makeable[each.level]) for each in levels)
 
     def same_for(self, plan: MeasurementPlan, model: str, levels: Sequence[str]) -> MeasurementPlan:
         """The same measurements of levels of another model, against its largest on this disk.
@@ -306,20 +315,24 @@ class MeasureService:
         return reference + [(item.level, plan.written_tokens(item.what)) for item in items]
 
     def _memory_of(
-        self, plan: MeasurementPlan, files: Sequence[ModelFile], choices: Mapping[str, LevelChoice]
+        self, plan: MeasurementPlan, files: Sequence[ModelFile], wanted: Sequence[LevelChoice]
     ) -> int | None:
-        """Of the largest level with its context; None where its header cannot be planned."""
-        largest = max((choices[level] for level in plan.levels), key=lambda choice: choice.size)
+        """Of the largest level, or of the reference, with its contexts; None where its header cannot be planned."""
+        largest = max(wanted, key=lambda choice: choice.size)
         file = next((file for file in files if file.level == largest.level), files[0])
-        longest = CONTEXT_TOKENS
+        planner, longest, beside = self._services.planner, CONTEXT_TOKENS, 0
         try:
+            trained = planner.trained_context(file.path)
             if "profile" in plan.whats:
-                trained = self._services.library.header(file.path).trained_context
                 longest = max(longest, min(plan.deepest, trained or plan.deepest))
-            planned = self._services.planner.plan(file.path, ContextParameters(longest, slots=1))
+            if "fidelity" in plan.whats or "server" in plan.whats:
+                rows = rows_at_once(largest.size)
+                scoring = ContextParameters.for_scoring(min(WINDOW, trained or WINDOW), rows=rows)
+                beside = planner.plan(file.path, scoring).beside_the_model.needed
+            planned = planner.plan(file.path, ContextParameters(longest, slots=1))
         except PlaygroundError:
             return None
-        return planned.needed + largest.size - file.size
+        return planned.needed + beside + largest.size - file.size
 
     # --- runs ---
 
