@@ -13,6 +13,8 @@ from playground.settings import Settings
 from playground.steps import Steps
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from playground.app.services import Services
     from playground.cli.arguments import Commands
     from playground.llama.params import ContextParameters
@@ -43,6 +45,7 @@ def _leased(services: Services, model: str, context: ContextParameters) -> Abstr
 
 def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.app.services import Services
+    from playground.chat.comparison_export import installed_versions
     from playground.llama.params import ContextParameters
     from playground.measure.abilities.suites import run_suite
     from playground.measure.plan import CONTEXT_TOKENS
@@ -67,10 +70,16 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
         [
             row["model"],
             row["suite"],
-            f"{row['passed']} of {row['items']}",
+            _score(row),
             f"{row['share']:.0%}",
             f"{row['interval'][0]:.0%} to {row['interval'][1]:.0%}",
         ]
         for row in rows
     ]
-    return Report({"rows": rows}, format_table(table, right=(2, 3)))
+    return Report({"rows": rows, "versions": installed_versions()}, format_table(table, right=(2, 3)))
+
+
+def _score(row: Mapping[str, Any]) -> str:
+    """`38 of 65, loosely 44`; only instructions have a loose score."""
+    loosely = f", loosely {row['passed_loosely']}" if "passed_loosely" in row else ""
+    return f"{row['passed']} of {row['items']}{loosely}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from playground.app.services import Services
     from playground.cli.arguments import Commands
     from playground.measure.plan import MeasurementPlan
-    from playground.measure.store import MeasurementStore
+    from playground.measure.results import Measurement
+    from playground.measure.store import MeasurementStore, StoredRun
 
 _WHATS = ("speed", "fidelity", "abilities", "instructions", "tools", "reasoning", "answers", "profile", "server")
 
@@ -75,19 +77,19 @@ def run(arguments: argparse.Namespace, settings: Settings) -> Report:
     from playground.measure.answers.export import grid_as_markdown
     from playground.measure.answers.grid import answer_grid
     from playground.measure.export import export_csv, export_json, export_markdown
-    from playground.measure.results import HERE, result_rows
+    from playground.measure.results import result_rows
 
     failed: list[str] = []
-    names: list[str] = []
+    found: list[Measurement] = []
     with Services(settings) as services, ProgressLine() as line:
         store = store_of(settings)
-        for plan in plans_of_models(_plans(services, arguments)):
-            names.append(plan.model)
-            problems = _carry_out(services, store, plan, line)
-            failed += [f"{plan.model} {item}: {why}" for item, why in problems.items()]
-        found = [each for each in store.measurements() if each.model in names and each.source == HERE]
+        plans = plans_of_models(_plans(services, arguments))
+        for plan in plans:
+            done = _carry_out(services, store, plan, line)
+            failed += [f"{plan.model} {item}: {why}" for item, why in done.finished.items() if why]
+            found += _found(store, plan, done)
     rows = result_rows(found)
-    grids = [answer_grid(found, name) for name in dict.fromkeys(names)] if "answers" in arguments.what else []
+    grids = [answer_grid(found, plan.model) for plan in plans] if "answers" in arguments.what else []
     answered = [grid for grid in grids if grid]
     record = export_json(rows, [each for grid in answered for each in grid.measurements])
     tables = [export_markdown(rows)] if rows else []
@@ -136,26 +138,45 @@ def plans_of_models(plans: Iterable[MeasurementPlan]) -> list[MeasurementPlan]:
     return list(merged.values())
 
 
-def _carry_out(
-    services: Services, store: MeasurementStore, plan: MeasurementPlan, line: ProgressLine
-) -> dict[str, str]:
-    """Run a plan, from where an interrupted run of the same stopped; returns the items that failed, with why."""
+def _found(store: MeasurementStore, plan: MeasurementPlan, run: StoredRun) -> list[Measurement]:
+    """What this run measured, also before it was interrupted, and nothing that an earlier run found."""
+    from playground.measure.results import HERE
+
+    asked = {(item.level, item.k_type, item.v_type, item.what) for item in plan.items()}
+    return [
+        each
+        for each in store.measurements()
+        if (each.source, each.model) == (HERE, plan.model)
+        and (each.level, each.k_type, each.v_type, each.what) in asked
+        and each.measured_at >= run.started_at
+    ]
+
+
+def _carry_out(services: Services, store: MeasurementStore, plan: MeasurementPlan, line: ProgressLine) -> StoredRun:
+    """Run a plan, from where an interrupted run of the same stopped; returns the run as it ended."""
+    from playground.machine.files import unfinished_file
     from playground.measure.run import MeasurementRun
 
     settings = services.settings
+    folder = settings.data_dir / "scores"
     number = store.unfinished_run(plan.to_json()) or store.add_run(plan.to_json(), "")
-    store.retry_failed_items(number)
-    store.set_run_state(number, "running")
     jobs = services.quantization_jobs if settings.allow_quantize else None
-    work = MeasurementRun(services.pool, services.library, jobs, store, settings.data_dir / "scores", services.remotes)
-    try:
-        for progress in work.work(number, plan):
-            left = f", {about(progress.seconds_left)} left" if progress.seconds_left else ""
-            line.show(f"{progress.done:4.0%} {progress.waiting or progress.stage}{left}")
-    except BaseException:
-        store.set_run_state(number, "stopped")
-        raise
+    work = MeasurementRun(services.pool, services.library, jobs, store, folder, services.remotes)
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(unfinished_file(folder / f"run-{number}"))
+        except PlaygroundError as error:
+            raise PlaygroundError("Another process is carrying out this run.", "Wait until it ends.") from error
+        store.retry_failed_items(number)
+        store.set_run_state(number, "running")
+        try:
+            for progress in work.work(number, plan):
+                left = f", {about(progress.seconds_left)} left" if progress.seconds_left else ""
+                line.show(f"{progress.done:4.0%} {progress.waiting or progress.stage}{left}")
+        except BaseException:
+            store.set_run_state(number, "stopped")
+            raise
     stored = store.find_run(number)
-    problems = {item: why for item, why in stored.finished.items() if why} if stored else {}
-    store.set_run_state(number, "done" if not problems else "failed")
-    return problems
+    assert stored
+    store.set_run_state(number, "failed" if any(stored.finished.values()) else "done")
+    return stored

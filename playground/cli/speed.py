@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from playground.cli.arguments import add_device_arguments, chosen_device, lease_file, repeats, slots, tokens
 from playground.cli.output import ProgressLine, Report, format_table
 from playground.settings import Settings
+from playground.text_format import counted
 
 if TYPE_CHECKING:
     from playground.app.services import Services
@@ -101,6 +102,8 @@ class _Row:
 
 
 def _report(results: Sequence[_Row], *, several_threads: bool) -> Report:
+    from playground.chat.comparison_export import installed_versions
+
     rows = [each.to_json() for each in results]
     lines = [["MODEL", "DEVICE", "TEST", *(["THREADS"] if several_threads else []), "TOKENS PER SECOND", "DEVIATION"]]
     lines += [
@@ -114,7 +117,10 @@ def _report(results: Sequence[_Row], *, several_threads: bool) -> Report:
         ]
         for row in rows
     ]
-    notes = [
+    runs = max((len(each.result.runs) for each in results), default=0)
+    threads = "" if several_threads or not results else f", on {counted(results[0].threads, 'thread')}"
+    notes = [f"Each is the mean of {counted(runs, 'run')} after one to warm up, ± their deviation{threads}."]
+    notes += [
         f"{each.model} ended its replies after {each.result.mean_tokens:.0f} of {each.result.test.tokens} tokens "
         f"({each.result.test.name})."
         for each in results
@@ -125,4 +131,7 @@ def _report(results: Sequence[_Row], *, several_threads: bool) -> Report:
             "Disturbed: something else had the processor for more than a tenth of the time, so the speed is not what "
             "the model reaches. Measure again when the computer is quiet."
         )
-    return Report({"rows": rows}, "\n".join([format_table(lines, right=range(3, len(lines[0]))), *notes]))
+    return Report(
+        {"rows": rows, "versions": installed_versions()},
+        "\n".join([format_table(lines, right=range(3, len(lines[0]))), *notes]),
+    )
