@@ -93,18 +93,21 @@ class MeasurementRun:
         """
         stored = self._store.find_run(run)
         finished = set(stored.finished) if stored else set()
-        items = [item for item in plan.items() if item.key not in finished]
-        costs = [max(1.0, plan.written_tokens(item.what)) for item in items]
-        needs_reference = any(item.what == "fidelity" for item in items)
-        whole = sum(costs) + (plan.written_tokens("fidelity") if needs_reference else 0)
-        clock, spent = _Clock(whole), 0.0
+        costs = {item: max(1.0, plan.written_tokens(item.what)) for item in plan.items()}
+        items = [item for item in costs if item.key not in finished]
+        reference_cost = plan.written_tokens("fidelity") if any(item.what == "fidelity" for item in costs) else 0.0
+        whole = sum(costs.values()) + reference_cost
+        spent = whole - sum(costs[item] for item in items)  # of what an interrupted run has finished
+        if any(item.what == "fidelity" for item in items):
+            spent -= reference_cost  # it is read again
+        clock = _Clock(whole, spent)
         self._server_answers = None
         with ExitStack() as resources:
             resources.callback(self._release)
             reading = resources.enter_context(ReferenceReading(self._pool, plan.texts(), self._folder))
-            for item, cost in zip(items, costs, strict=True):
+            for item in items:
+                cost = costs[item]
                 if item.what == "fidelity" and not reading.is_read:
-                    reference_cost = plan.written_tokens("fidelity")
                     problem = yield from self._steps(
                         self._read_reference(plan, reading), clock, spent, reference_cost, reading
                     )
@@ -125,7 +128,7 @@ class MeasurementRun:
         try:
             with Steps(work) as steps:
                 for stage, share, waiting in steps:
-                    done = spent + share * cost
+                    done = min(spent + share * cost, clock.whole)  # a reference that fails is tried for each level
                     yield RunProgress(stage, done / clock.whole, clock.seconds_left(done), waiting, reading.disk_bytes)
                 return steps.result
         except PlaygroundError as error:
@@ -365,17 +368,20 @@ def why_it_waits(waiting: Waiting | None) -> str:
 
 
 class _Clock:
-    """Estimates the rest of a run from how long the work until now took. whole: of the work, in any unit."""
+    """Estimates the rest of a run from how long the work until now took. whole: of the work, in any unit.
 
-    def __init__(self, whole: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.whole = max(1.0, whole)
+    begun: how much of it an earlier run had done.
+    """
+
+    def __init__(self, whole: float, begun: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.whole, self._begun = max(1.0, whole), begun
         self._clock, self._started = clock, clock()
 
     def seconds_left(self, done: float) -> float | None:
         """None until a fiftieth of the work is done."""
-        if done < self.whole / 50:
+        if done - self._begun < self.whole / 50:
             return None
-        return (self._clock() - self._started) * (self.whole - done) / done
+        return (self._clock() - self._started) * (self.whole - done) / (done - self._begun)
 
 
 def file_digest(file: ModelFile) -> str:

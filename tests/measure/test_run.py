@@ -163,7 +163,9 @@ def test_a_killed_process_fails_its_item_alone_and_the_run_can_go_on(
     assert "The process that ran" in stored.finished["Q4_1 f16/f16 instructions"]
     before = len(store.measurements())
     store.retry_failed_items(run)
-    carry_out(services, store, plan, number=run)
+    seen: list[RunProgress] = []
+    carry_out(services, store, plan, number=run, watch=seen.append)
+    assert 0 < seen[0].done < seen[-1].done == 1, "what was finished before counts"
     again = store.find_run(run)
     assert again and not any(again.finished.values()) and len(store.measurements()) == before + 1
     (task,) = store.measurements()[-1].details
