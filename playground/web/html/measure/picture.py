@@ -59,6 +59,7 @@ def picture(rows: Sequence[ResultRow], usable: int) -> Markup | str:
         others=others,
         has_zero=any((row.divergence or 0.0) <= 0 for row in measured),
         has_speed=any(row.speed for row in measured),
+        is_alone=all(row.is_reference for row in measured),
         fits="" if _is_near(usable, measured) else gigabytes(usable),
     )
 

@@ -195,6 +195,8 @@ def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
 
 def _speed(row: ResultRow, short: str) -> str:
     """short: "pp" for reading a prompt, "tg" for writing a reply."""
+    if row.figure("speed", f"{short}_tokens_per_second") is None:
+        return UNKNOWN
     found = row.by_what.get("speed")
     return speed_with_deviation(
         row.figure("speed", f"{short}_tokens_per_second"), row.figure("speed", f"{short}_deviation"),
