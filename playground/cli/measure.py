@@ -57,7 +57,9 @@ def add_to(commands: Commands) -> argparse.ArgumentParser:
         "--levels", metavar="L,L", help="of each MODEL: the levels, here or to be made (default: all on this disk)"
     )
     parser.add_argument("--what", type=whats, default=["speed", "fidelity"], metavar="W,W", help=", ".join(_WHATS))
-    parser.add_argument("--reference", metavar="L", help="the level to measure against (default: the largest)")
+    parser.add_argument(
+        "--reference", metavar="L", help="the level to measure against (default: the largest not made here)"
+    )
     parser.add_argument("--kv", type=kv_types, default=[("f16", "f16")], metavar="T,T", help="such as f16,q8_0/q4_0")
     parser.add_argument("--text", type=Path, metavar="FILE", help="read this for fidelity instead of the six texts")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="answer these instead of ours, one in each line")

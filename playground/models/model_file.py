@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,3 +69,10 @@ def readable_name(base_name: str) -> str:
     words = [word.upper() if re.fullmatch(r"(\d+x)?\d+(\.\d+)?[bkmt]", word) else word for word in words]
     name = " ".join(words)
     return name[:1].upper() + name[1:] if words and words[0].islower() else name
+
+
+def most_original(files: Sequence[ModelFile]) -> ModelFile:
+    """Of the levels of one model, the closest to the model as it was published: the largest file that was not made
+    here from another level. Only where all were, the largest of them.
+    """
+    return max(files, key=lambda file: (file.requantized_from is None, file.size))

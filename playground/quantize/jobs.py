@@ -18,7 +18,7 @@ from playground.gguf.levels import USUAL_LEVELS
 from playground.llama.params import CPU_ONLY, Placement
 from playground.machine.cpus import read_processors
 from playground.models.library import Library
-from playground.models.model_file import ModelFile
+from playground.models.model_file import ModelFile, most_original
 from playground.quantize.quantize import (
     HEARTBEAT_SECONDS,
     QuantizationProgress,
@@ -70,7 +70,7 @@ class QuantizationJobs:
                 f"There is no file of {base_name} on this computer to make levels from.",
                 "Download one, or choose another model.",
             )
-        return max(files, key=lambda file: (file.requantized_from is None, file.size))
+        return most_original(files)
 
     def makeable_levels(self, base_name: str, levels: Sequence[str] = USUAL_LEVELS) -> dict[str, QuantizedSize]:
         """The levels that are not on this disk yet and can be made, from large to small, with exact sizes.

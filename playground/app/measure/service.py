@@ -31,7 +31,7 @@ from playground.measure.server import no_such_model
 from playground.measure.store import MeasurementStore, StoredRun
 from playground.measure.text_fidelity import WINDOW, rows_at_once
 from playground.measure.votes import VoteStore
-from playground.models.model_file import ModelFile
+from playground.models.model_file import ModelFile, most_original
 from playground.settings import Settings
 from playground.text_format import one_line
 
@@ -69,7 +69,7 @@ def plan_of(
     """A plan from what a person named, checked. model: as Library.find_file takes it.
 
     levels: all that are on this disk, the largest first, where none is named; a named one that is not here is made.
-    reference: the level of the largest file where none is named. Raises ModelNotFound and RequestRefused.
+    reference: that of the most original file where none is named. Raises ModelNotFound and RequestRefused.
     """
     files = services.library.find_files(model)
     base_names = {file.base_name for file in files}
@@ -84,7 +84,7 @@ def plan_of(
     chosen = [known.get(level.strip().upper(), level.strip().upper()) for level in levels]
     if not chosen:
         chosen = [file.level for file in (sorted(files, key=lambda file: -file.size) if ":" in model else by_size)]
-    wanted = known.get(reference.upper(), reference.upper()) if reference else by_size[0].level
+    wanted = known.get(reference.upper(), reference.upper()) if reference else most_original(here).level
     return MeasurementPlan(
         model=base_name, levels=tuple(chosen), whats=tuple(whats),
         reference=wanted if "fidelity" in whats else "", kv_types=tuple(kv_types), device=device,
@@ -96,11 +96,21 @@ def plan_of(
 
 @dataclass(frozen=True)
 class LevelChoice:
-    """A level that can be measured. size: bytes. is_here: it need not be made first."""
+    """A level that can be measured. size: bytes. is_here: it need not be made first.
+
+    is_most_original: the others are compared with it, unless another is chosen.
+    """
 
     level: str
     size: int
     is_here: bool
+    is_most_original: bool = False
+
+
+def usual_reference(levels: Sequence[LevelChoice]) -> str:
+    """The level that the others are compared with; "" where none is on this disk."""
+    here = [choice for choice in levels if choice.is_here]
+    return max(here, key=lambda choice: (choice.is_most_original, choice.size)).level if here else ""
 
 
 @dataclass(frozen=True)
@@ -187,7 +197,7 @@ class MeasureService:
     def levels(self, model: str) -> list[LevelChoice]:
         """The levels on this disk, and those that can be made of them and really differ, the largest first."""
         here = [file for file in self._services.library.files() if file.base_name == model]
-        found = [LevelChoice(file.level, file.size, True) for file in here]
+        found = [LevelChoice(file.level, file.size, True, file == most_original(here)) for file in here]
         known = {choice.level for choice in found}
         makeable = list(self._makeable.levels_of(model).values()) if here else []
         offered = levels_that_differ(makeable, known)
@@ -250,14 +260,14 @@ class MeasureService:
         return sum(self._services.quantization_jobs.seconds_to_make(makeable[each.level]) for each in levels)
 
     def same_for(self, plan: MeasurementPlan, model: str, levels: Sequence[str]) -> MeasurementPlan:
-        """The same measurements of levels of another model, against its largest on this disk.
+        """The same measurements of levels of another model, against the usual reference of that.
 
         Raises RequestRefused where no level is chosen.
         """
         if not levels:
             raise RequestRefused(f"No level of {model[:100]} is chosen.", "Choose one, or leave the model out.")
-        here = [choice.level for choice in self.levels(model) if choice.is_here]
-        return replace(plan, model=model, levels=tuple(levels), reference=here[0] if plan.reference and here else "")
+        reference = usual_reference(self.levels(model)) if plan.reference else ""
+        return replace(plan, model=model, levels=tuple(levels), reference=reference)
 
     def estimate_runs(self, plans: Sequence[MeasurementPlan]) -> RunEstimate:
         """What these runs will take, one after the other. Raises as `check_plan` does."""

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from playground.app.measure.service import LevelChoice, MeasureService
+from playground.app.measure.service import LevelChoice, MeasureService, usual_reference
 from playground.errors import RequestRefused
 from playground.measure.plan import MeasurementPlan
 from playground.web.tabs.measure.choice import MeasureChoice, levels_of, read_choice
@@ -75,3 +75,10 @@ def test_a_late_drawing_writes_no_box_that_may_have_been_clicked_meanwhile() -> 
         assert "value" not in drawn[box].constructor_args
     opened = draw_plan(part, _Service(), {**sent, part.levels: None, part.reference: None}, choice())
     assert (opened[part.levels].value, opened[part.reference].value) == (["Q8_0", "Q4_0"], "Q8_0")
+
+
+def test_a_level_that_was_made_of_another_is_not_what_the_others_are_compared_with() -> None:
+    made, original = LevelChoice("Q8_0", 8, True), LevelChoice("Q4_K_M", 5, True, True)
+    missing = LevelChoice("F16", 9, False)
+    assert usual_reference([made, original, missing]) == "Q4_K_M"
+    assert usual_reference([made]) == "Q8_0" and usual_reference([missing]) == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from playground.app.measure.service import USUAL_LEVELS, LevelChoice, MeasureService
+from playground.app.measure.service import USUAL_LEVELS, LevelChoice, MeasureService, usual_reference
 from playground.web.html.measure.results import level_choices
 
 
@@ -34,8 +34,8 @@ class MeasureChoice:
 
     @property
     def reference(self) -> str | None:
-        """The largest level on this disk."""
-        return self.here[0] if self.here else None
+        """The level that the others are compared with, as long as nobody chooses another."""
+        return usual_reference(self.levels) or None
 
 
 def read_choice(
