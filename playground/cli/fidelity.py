@@ -106,10 +106,10 @@ def _as_text(rows: Sequence[Mapping[str, Any]], text: str, precision: Precision)
 
 
 def _table(row: Mapping[str, Any], precision: Precision) -> str:
-    from playground.measure.export import divergence_with_error, with_error
+    from playground.measure.export import divergence_with_error, perplexity_with_error
 
     def perplexity(name: str) -> str:
-        return with_error(row[name], row[f"{name}_error"], 3)
+        return perplexity_with_error(row[name], row[f"{name}_error"])
 
     def divergence(name: str) -> str:
         return divergence_with_error(row[name], row[f"{name}_error"], is_least=precision == "top")
@@ -128,14 +128,14 @@ def _table(row: Mapping[str, Any], precision: Precision) -> str:
 
 
 def _kinds_table(categories: Sequence[Mapping[str, Any]], precision: Precision) -> str:
-    from playground.measure.export import divergence_with_error, with_error
+    from playground.measure.export import divergence_with_error, perplexity_with_error
 
     lines = [("KIND OF TEXT", "TOKENS", "PERPLEXITY", "KL DIVERGENCE", "SAME TOKEN")]
     lines += [
         (
             each["category"],
             f"{each['tokens']:,}",
-            with_error(each["perplexity"], each["perplexity_error"], 3),
+            perplexity_with_error(each["perplexity"], each["perplexity_error"]),
             divergence_with_error(each["kl_divergence"], each["kl_divergence_error"], is_least=precision == "top"),
             _share(each),
         )

@@ -121,7 +121,7 @@ def export_markdown(rows: Sequence[ResultRow]) -> str:
             _cell(row.key.name),
             gigabytes(row.size or None),
             _number(row.own.bits_per_weight, 2),
-            with_error(row.figure("fidelity", "perplexity"), row.figure("fidelity", "perplexity_error"), 3),
+            perplexity_with_error(row.figure("fidelity", "perplexity"), row.figure("fidelity", "perplexity_error")),
             divergence_text(row),
             UNKNOWN if share is None else f"{share:.1%}",
             _rate(row.speed, row.figure("speed", "tg_deviation"), disturbed=bool(row.figure("speed", "tg_disturbed"))),
@@ -298,6 +298,16 @@ def divergence_with_error(value: float | None, error: float | None = None, *, is
     digits = max(2, 2 - math.floor(math.log10(abs(value))))
     least = "at least " if is_least else ""
     return f"{least}{value:,.{digits}f}" + (f" ± {error:,.{digits}f}" if error else "")
+
+
+def perplexity_with_error(value: float | None, error: float | None) -> str:
+    """Without digits that nobody reads: that of a level that is broken may have seven before the point.
+
+    >>> perplexity_with_error(11.0612, 0.2), perplexity_with_error(1087350.744, 357293.9)
+    ('11.061 ± 0.200', '1,087,351 ± 357,294')
+    """
+    size = value or 0.0
+    return with_error(value, error, 3 if size < 100 else 1 if size < 10_000 else 0)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -16,8 +16,8 @@ from playground.measure.export import (
     divergence_from_server,
     divergence_text,
     divergence_with_error,
+    perplexity_with_error,
     score_with_interval,
-    with_error,
 )
 from playground.measure.results import (
     ABILITIES,
@@ -151,7 +151,7 @@ def _category(row: ResultRow, name: str, figures: Mapping[str, float | None]) ->
     return [
         name,
         UNKNOWN if tokens is None else f"{tokens:,.0f}",
-        with_error(figures["perplexity"], figures["perplexity_error"], 3),
+        perplexity_with_error(figures["perplexity"], figures["perplexity_error"]),
         divergence_with_error(
             figures["kl_divergence"], figures["kl_divergence_error"], is_least=row.is_least_divergence
         ),
@@ -161,13 +161,6 @@ def _category(row: ResultRow, name: str, figures: Mapping[str, float | None]) ->
 
 def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
     """(heading, text) of each figure. with_server: a level was compared with a server's model."""
-
-    def number(what: What, name: str, digits: int) -> str:
-        value = row.figure(what, name)
-        error = row.figure(what, f"{name}_error")
-        if value is None:
-            return UNKNOWN
-        return f"{value:,.{digits}f}" + (f" ± {error:,.{digits}f}" if error else "")
 
     def share(what: What, name: str) -> str:
         value, error = row.figure(what, name), row.figure(what, f"{name}_error")
@@ -186,7 +179,10 @@ def _cells(row: ResultRow, *, with_server: bool) -> list[tuple[str, str]]:
         ("Reasoning", score_with_interval(row, "reasoning")),
         *([("Same as the server", share("server", "same_words"))] if with_server else []),
         *([("KL from the server", divergence_from_server(row))] if with_server else []),
-        ("Perplexity", number("fidelity", "perplexity", 3)),
+        (
+            "Perplexity",
+            perplexity_with_error(row.figure("fidelity", "perplexity"), row.figure("fidelity", "perplexity_error")),
+        ),
         ("KL median", divergence_text(row, "kl_median")),
         ("KL 99 %", divergence_text(row, "kl_99")),
         ("KL largest", divergence_text(row, "kl_maximum")),
