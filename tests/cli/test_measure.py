@@ -31,6 +31,9 @@ def test_what_is_measured_is_printed_kept_and_written(capsys: pytest.CaptureFixt
     assert (usual["k_type"], usual["figures"]["kl_divergence"]) == ("f16", 0)
     assert (quantized["k_type"], quantized["v_type"]) == ("q8_0", "q4_0") and quantized["figures"]["kl_divergence"] > 0
     assert "| Q4_1 · K q8_0 V q4_0 |" in out.read_text() and (tmp_path / "data" / "measurements.sqlite").exists()
+    assert main([*arguments, "--json"]) == 0
+    (again,) = json.loads(capsys.readouterr().out)["measurements"]
+    assert (again["k_type"], again["figures"]) == ("f16", usual["figures"]), "what an earlier run found is not its own"
 
 
 def test_levels_answer_a_file_of_prompts_into_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

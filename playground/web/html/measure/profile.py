@@ -18,7 +18,7 @@ from playground.web.html.templates import render
 _WIDE: Final = Canvas("gp-drawn-wide", 680, 260, left=66, right=110, top=24, bottom=48, said_x=66)
 _NARROW: Final = Canvas("gp-drawn-narrow", 340, 280, left=44, right=70, top=72, bottom=48, said_x=8)
 _TICKS: Final = 4
-_TICK: Final = 42  # room for the number of a depth
+_TICK: Final = 26  # room for the number of a depth
 _LINE, _LETTER = 16, 7.6  # of the names at the ends of the lines
 
 
