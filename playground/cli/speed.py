@@ -119,7 +119,8 @@ def _report(results: Sequence[_Row], *, several_threads: bool) -> Report:
     ]
     runs = max((len(each.result.runs) for each in results), default=0)
     threads = "" if several_threads or not results else f", on {counted(results[0].threads, 'thread')}"
-    notes = [f"Each is the mean of {counted(runs, 'run')} after one to warm up, ± their deviation{threads}."]
+    mean = f"the mean of {runs} runs, ± their deviation" if runs > 1 else "one run"
+    notes = [f"Each is {mean}, after one to warm up{threads}."]
     notes += [
         f"{each.model} ended its replies after {each.result.mean_tokens:.0f} of {each.result.test.tokens} tokens "
         f"({each.result.test.name})."
