@@ -22,6 +22,7 @@ _NARROW: Final = Canvas("gp-drawn-narrow", 340, 380, left=50, right=12, top=72, 
 _BELOW: Final = 22  # the place of an exact zero, below the axis
 _FITS_LETTERS: Final = 150  # about the width of the words beside the line of what fits
 _LETTER, _LINE = 7.6, 15  # of a label
+_EDGE: Final = 4  # between a label and the frame
 
 
 @dataclass(frozen=True)
@@ -154,20 +155,24 @@ def _labelled(raw: Sequence[tuple[float, float, float, str, str, bool]], canvas:
     points = []
     for x, y, radius, name, spoken, is_efficient in raw:
         wide = len(name) * _LETTER
+        middle = min(max(x - wide / 2, canvas.left), canvas.width - _EDGE - wide)
         places = [
             (x + radius + 5, y + 4),
             (x - radius - 5 - wide, y + 4),
-            (x - wide / 2, y - radius - 6),
-            (x - wide / 2, y + radius + 14),
+            (middle, y - radius - 6),
+            (middle, y + radius + 14),
             (x + radius + 5, y - 10),
             (x + radius + 5, y + 18),
+            (middle, y - radius - 20),
         ]
 
         def cost(place: tuple[float, float], wide: float = wide) -> float:
             box = (place[0], place[1] - _LINE + 3, place[0] + wide, place[1] + 3)
             covered = sum(_overlap(box, other) for other in taken)
             outside = (
-                max(0.0, canvas.left - box[0]) + max(0.0, box[2] - canvas.width) + max(0.0, canvas.top - 14 - box[1])
+                max(0.0, canvas.left - box[0])
+                + max(0.0, box[2] - canvas.width + _EDGE)
+                + max(0.0, canvas.top - 14 - box[1])
             )
             return covered + 50 * outside
 

@@ -83,7 +83,7 @@ def build_plan_part() -> PlanPart:
     levels = gr.CheckboxGroup([], label="Levels", interactive=True, elem_id="measure-levels")
     others = gr.Dropdown(
         [], multiselect=True, label="More models", visible=False, interactive=True, elem_id="measure-others",
-        info="The same is measured of each, in a run of its own, against its largest level.",
+        info="The same is measured of each, in a run and against a reference of its own.",
     )  # fmt: skip
     other_levels = gr.CheckboxGroup(
         [], label="Levels of these models", visible=False, interactive=True, elem_id="measure-other-levels"
