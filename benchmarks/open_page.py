@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx2
+from gradio_client.utils import apply_diff
 
 API: Final = "/gradio_api"
 ANSWER_SECONDS: Final = 60.0  # for anything but a stream, on a busy machine
 _OVER: Final = object()
+_UNCHANGED: Final = {"__type__": "update"}
 
 
 class Broken(Exception):
@@ -65,8 +67,8 @@ class PageLayout:
 class Request:
     """Something a visitor has begun, perhaps by pressing twice: how many updates came, and the last values.
 
-    last_values: what the page shows after each of its events has ended, as JSON. has_reply: an update said that a
-    reply has ended.
+    last_values: what each of its events has changed when it has ended, as JSON. has_reply: an update said that a reply
+    has ended.
     """
 
     updates: int = 0
@@ -175,10 +177,11 @@ class OpenPage:
         data = [self.values.get(part) for part in event["inputs"]]
         body = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": None}
         if event["queue"]:
-            output = await self._queued(body, request)
+            changed = await self._queued(event, body, request)
         else:
             output = await self._answered(f"{API}/run/predict", body)
-        self._take(event, output, request)
+            changed = self._take(event, output.get("data") or [])
+        request.note_values(json.dumps(list(changed.values()), ensure_ascii=False))
 
     async def _answered(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = await self._client.post(path, json=body, headers=self._headers)
@@ -186,10 +189,13 @@ class OpenPage:
             raise Broken(f"{answer.status_code} {answer.text[:300]}")
         return dict(answer.json())
 
-    async def _queued(self, body: dict[str, Any], request: Request) -> dict[str, Any]:
-        event = str((await self._answered(f"{API}/queue/join", body))["event_id"])
-        mailbox = self._messages[event] = asyncio.Queue()
-        for message in self._early.pop(event, ()):
+    async def _queued(self, event: dict[str, Any], body: dict[str, Any], request: Request) -> dict[int, Any]:
+        """What the event has changed when it has ended. Each message but the first says what changed since the last."""
+        shown: list[Any] = []
+        changed: dict[int, Any] = {}
+        number = str((await self._answered(f"{API}/queue/join", body))["event_id"])
+        mailbox = self._messages[number] = asyncio.Queue()
+        for message in self._early.pop(number, ()):
             mailbox.put_nowait(message)
         try:
             if self._stream is None or self._stream.done():
@@ -197,13 +203,16 @@ class OpenPage:
             while (message := await mailbox.get()) is not _OVER:
                 if message["msg"] in ("process_generating", "process_streaming"):
                     request.note_update(json.dumps(message.get("output")))
+                    sent = message["output"].get("data") or []
+                    shown = list(map(_with_changes, shown, sent)) if shown else sent
+                    changed |= self._take(event, shown)
                 elif message["msg"] == "process_completed":
                     if not message.get("success"):
                         raise Broken(f"event {body['fn_index']}: {json.dumps(message.get('output'))[:300]}")
-                    return dict(message["output"])
+                    return changed | self._take(event, message["output"].get("data") or [])
             raise Broken(f"event {body['fn_index']} was left without its end")
         finally:
-            self._messages.pop(event, None)
+            self._messages.pop(number, None)
 
     async def _listen(self) -> None:
         """The stream of this page's messages, opened again as long as an event waits for more."""
@@ -229,22 +238,26 @@ class OpenPage:
         elif event:
             self._early.setdefault(event, []).append(message)
 
-    def _take(self, event: dict[str, Any], output: dict[str, Any], request: Request) -> None:
-        """Take over the page's new values."""
-        data = output.get("data") or []
-        for part, value in zip(event["outputs"], data, strict=False):
+    def _take(self, event: dict[str, Any], data: list[Any]) -> dict[int, Any]:
+        """Take over the page's new values. Returns what changed, by component."""
+        changed = {part: sent for part, sent in zip(event["outputs"], data, strict=False) if sent != _UNCHANGED}
+        for part, value in changed.items():
             if isinstance(value, dict) and value.get("__type__") == "update":
                 if "value" in value:
                     self.values[part] = value["value"]
             else:
                 self.values[part] = value
-        request.note_values(json.dumps(data, ensure_ascii=False))
+        return changed
 
     def _start(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _with_changes(shown: Any, changes: Any) -> Any:
+    return apply_diff(shown, changes)  # type: ignore[no-untyped-call]
 
 
 @asynccontextmanager

@@ -287,6 +287,30 @@ def spare_outputs_that_stay() -> None:
     gr.Blocks.postprocess_data = postprocess  # type: ignore[method-assign, assignment]
 
 
+def repeat_nothing_at_the_end() -> None:
+    """Let the last message of an event that yields change nothing on the page.
+
+    In it, Gradio repeats what the event sent last. That would undo what the visitor has changed meanwhile, and draw a
+    long reply once more. An event for programs keeps it: there, it is the answer.
+    """
+    _check(gr.Blocks, ("handle_streaming_diffs",))
+    usual = gr.Blocks.handle_streaming_diffs
+    if getattr(usual, "repeats_nothing", False):
+        return
+
+    @functools.wraps(usual)
+    def handle(
+        page: gr.Blocks, event: Any, data: Any, session_hash: Any, run: Any, final: bool, simple_format: bool = False
+    ) -> list[Any]:
+        sent: list[Any] = usual(page, event, data, session_hash, run, final, simple_format)
+        if not final or event.api_visibility != "private":
+            return sent
+        return [None if one.stateful else gr.skip() for one in event.outputs]
+
+    handle.repeats_nothing = True  # type: ignore[attr-defined]
+    gr.Blocks.handle_streaming_diffs = handle  # type: ignore[method-assign, assignment]
+
+
 def describe_no_sessions() -> None:
     """Let Gradio keep no description of every component for each session, with all that stands in it.
 

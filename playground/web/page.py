@@ -30,6 +30,7 @@ from playground.web.gradio_private import (
     keep_no_analytics,
     keep_rows_of_shut_tabs,
     leave_out_the_hubs_header,
+    repeat_nothing_at_the_end,
     report_progress_in_one_place,
     rest_while_idle,
     send_updates_whole,
@@ -264,6 +265,7 @@ def _adapt_gradio(page: gr.Blocks, head: gr.HTML) -> None:
     send_updates_whole()
     keep_rows_of_shut_tabs()
     spare_outputs_that_stay()
+    repeat_nothing_at_the_end()
     describe_no_sessions()
     keep_no_analytics(page)
     rest_while_idle(page)

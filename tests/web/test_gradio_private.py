@@ -18,6 +18,7 @@ from playground.web.gradio_private import (
     check_gradio,
     describe_no_sessions,
     keep_rows_of_shut_tabs,
+    repeat_nothing_at_the_end,
     send_updates_whole,
     spare_outputs_that_stay,
     wait_for_a_slow_start,
@@ -133,6 +134,24 @@ def test_an_output_that_a_step_does_not_change_is_not_made_anew() -> None:
         assert (state[hidden._id] is hidden) == (number != 1)
         usual = getattr(gr.Blocks.postprocess_data, "__wrapped__")  # noqa: B009
         assert asyncio.run(usual(page, event, event.fn(), SessionState(page))) == sent
+
+
+def test_the_end_of_an_event_repeats_its_last_update_to_programs_alone() -> None:
+    repeat_nothing_at_the_end()
+    repeat_nothing_at_the_end()  # of a second page
+    with gr.Blocks(analytics_enabled=False) as page:
+        kept, shown = gr.State(), gr.Textbox()
+        gr.Button().click(lambda: None, None, [kept, shown], api_visibility="private")
+        gr.Button().click(lambda: None, None, [kept, shown])
+
+    def sent(number: int, *, final: bool) -> list[object]:
+        data = [None, None if final else "Hello"]
+        diffs: list[object] = page.handle_streaming_diffs(page.fns[number], data, "a session", "a run", final=final)
+        return diffs
+
+    assert sent(0, final=False) == [None, "Hello"]
+    assert sent(0, final=True) == [None, {"__type__": "update"}]
+    assert sent(1, final=False) == sent(1, final=True) == [None, "Hello"]
 
 
 def test_a_page_is_described_and_no_session_of_it() -> None:

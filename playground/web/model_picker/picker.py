@@ -265,12 +265,6 @@ def fill_pickers(
             if not is_newest():
                 break
             yield picker.choice_updates(view)
-    yield nothing_new(pickers[0])
-
-
-def nothing_new(picker: PickerComponents) -> Updates:
-    """For the end: Gradio sends the last update once more, which must undo nothing that was chosen meanwhile."""
-    return {picker.line: gr.skip()}
 
 
 def _thinking_radio(view: PickerView, **more: Any) -> gr.Radio:
@@ -362,7 +356,6 @@ def redrawing(
         for view in picker_views(picker, service, request, picker.read_choice(values), chooser):
             yield picker.choice_updates(view) if overtakes else picker.updates(view, written)
             written, overtakes = view.choice, False
-        yield nothing_new(picker)
 
     return redraw
 

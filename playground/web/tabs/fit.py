@@ -280,8 +280,6 @@ def wire_fit_tab(
                 log_refusal(view.message, visitor_of(request, picker.runs, "fit"))
             yield draw_fit(tab, view, sent, before)
             before = view
-        # Gradio sends the last update once more at the end, which must not undo what a person did meanwhile.
-        yield {tab.rows: gr.skip()}
 
     def change_question(request: gr.Request, values: Values) -> Iterator[Updates]:
         """Another level or context. The boxes report also when a person only leaves them."""

@@ -28,7 +28,7 @@ from playground.chat.session import ChatSession
 from playground.errors import RequestRefused
 from playground.limits.visitor import Visitor
 from playground.web.html.page import notice, status_message
-from playground.web.model_picker.picker import nothing_new, picker_views
+from playground.web.model_picker.picker import picker_views
 from playground.web.server.sessions import visitor_of
 from playground.web.server.uploads import discard_upload
 from playground.web.streaming import Streaming, Updates, what_is_new
@@ -192,7 +192,6 @@ def _fill_picker(
         sentences.append(f"These settings could not be read and have their usual values: {names}.")
     if lost := " ".join(filter(None, sentences)):
         yield {tab.not_restored: status_message(Notice(lost, "warning"))}
-    yield nothing_new(tab.picker)
 
 
 def _wire_editing(tab: ChatTab) -> None:

@@ -32,7 +32,7 @@ from playground.web.html.reply import (
     load_report,
     reply_details,
 )
-from playground.web.model_picker.picker import nothing_new, picker_views, wire_choices
+from playground.web.model_picker.picker import picker_views, wire_choices
 from playground.web.redraws import Redraws
 from playground.web.server.sessions import visitor_of
 from playground.web.streaming import Streaming, Updates, Values
@@ -238,8 +238,6 @@ def _wire_replies(tab: ChatTab, service: ChatService, streaming: Streaming, visi
         updates = service.swap_level(visitor(request), values[tab.session], chat_request, key_of(values), growing)
         for update in in_turn(request, updates):
             yield draw_update(tab, update)
-        # Gradio sends the last update once more at the end, which must not undo what came meanwhile.
-        yield {tab.log: gr.skip()}
 
     def stop(request: gr.Request) -> None:
         service.stop_work(visitor(request))
@@ -273,7 +271,6 @@ def _wire_loads(tab: ChatTab, service: ChatService, streaming: Streaming, visito
         choice = service.choose_loaded_model(visitor(request), str(pressed))
         for view in picker_views(picker, service.picker, request, choice, "page"):
             yield picker.choice_updates(view) | draw_loaded_models(tab, service, view.choice)
-        yield nothing_new(picker)
 
     streaming.wire([loading.load.click], partial(load, False), inputs, tab.outputs, tab.growing)
     streaming.wire([loading.anyway.click], partial(load, True), inputs, tab.outputs, tab.growing)

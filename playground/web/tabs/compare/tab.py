@@ -311,7 +311,6 @@ class _PageWork:
                 comparison = update.comparison or comparison
                 is_at_rest = update.phase == "rest"
         if not is_at_rest or not is_newest():
-            yield {tab.growing[0]: gr.skip()}
             return
         with closing(self._service.measurements.measure_by_itself(visitor, comparison, key)) as measured:
             for update in measured:
@@ -319,8 +318,6 @@ class _PageWork:
                     break
                 if drawn := draw_update(tab, update):
                     yield drawn
-        # Gradio sends the last update once more at the end, which must not undo what came meanwhile.
-        yield {tab.growing[0]: gr.skip()}
 
 
 def _wire_work(tab: CompareTab, work: _PageWork, streaming: Streaming) -> None:
