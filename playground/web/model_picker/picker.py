@@ -18,6 +18,7 @@ from playground.app.model_picker.service import ModelPickerService
 from playground.app.model_picker.view import PickerView
 from playground.chat.template.thinking import AS_IT_LIKES
 from playground.limits.visitor import Visitor
+from playground.steps import newest_within
 from playground.text_format import count, gigabytes
 from playground.web.html.memory import device_bars, memory_bar, memory_bar_empty
 from playground.web.html.page import status_message
@@ -43,6 +44,7 @@ _THINKING_NAMES: Final = {
     "high": "High effort",
 }
 _BOUND: Final = "A limit ends the thoughts after so many tokens; the answer follows."
+_STAGE_SECONDS: Final = 0.05  # stages of a view that come in this time are drawn once: a browser takes as long for each
 _QUIET: Final[dict[str, Any]] = {"show_progress": "hidden", "api_visibility": "private"}
 _REDRAW: Final[dict[str, Any]] = {**_QUIET, "trigger_mode": "always_last"}
 
@@ -244,7 +246,7 @@ def picker_views(
     Where the page is the chooser, `choice_updates` draws them, until the visitor chooses something.
     """
     choice, is_newest = picker.begin_drawing(request, choice, chooser)
-    for view in service.views(choice):
+    for view in newest_within(_STAGE_SECONDS, service.views(choice)):
         if not is_newest():
             return
         yield view
@@ -261,7 +263,7 @@ def fill_pickers(
     pairs = list(zip(pickers, choices, strict=True))
     begun = [picker.begin_drawing(request, choice, chooser) for picker, choice in pairs]  # all, before one is drawn
     for picker, (choice, is_newest) in zip(pickers, begun, strict=True):
-        for view in service.views(choice):
+        for view in newest_within(_STAGE_SECONDS, service.views(choice)):
             if not is_newest():
                 break
             yield picker.choice_updates(view)

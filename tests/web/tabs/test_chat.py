@@ -150,10 +150,10 @@ def test_what_a_visitor_chooses_while_the_picker_fills_wins(tab: ChatTab, picker
 
 def test_what_a_visitor_chooses_before_the_picker_fills_wins(tab: ChatTab, picker_service: ModelPickerService) -> None:
     picker, request = tab.picker, gr.Request(session_hash="chosen early")
-    redraw = redrawing(picker, picker_service, "visitor")(request, values(tab))
-    next(redraw)
+    redraw = redrawing(picker, picker_service, "visitor")
+    next(redraw(request, values(tab)))
     assert list(picker_views(picker, picker_service, request, ModelChoice(), "opening")) == []
-    assert list(redraw)
+    assert list(redraw(request, values(tab)))
     pressed = picker_views(picker, picker_service, request, ModelChoice(), "page")  # such as a model that is loaded
     assert next(pressed)
 
