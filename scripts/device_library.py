@@ -58,7 +58,9 @@ def unpacked_source(installed: str, folder: Path, is_needed: Callable[[str], boo
             for member in packed.getmembers()
             if member.isfile() and is_needed(member.name.partition("/vendor/llama.cpp/")[2])
         ]
-        packed.extractall(folder, wanted, filter="data")
+        if hasattr(tarfile, "data_filter"):  # not in the first releases of Python 3.10 and 3.11
+            packed.extraction_filter = tarfile.data_filter
+        packed.extractall(folder, wanted)
     return next(folder.glob("*/vendor/llama.cpp"))
 
 

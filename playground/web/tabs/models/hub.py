@@ -163,7 +163,6 @@ def wire_hub(
         for updates in drawn(request, service.hub.open_repository(str(text).removeprefix("open "))):
             yield updates | emptied
             emptied = {}  # what is searched for meanwhile stays
-        yield {part.results: gr.skip()}  # Gradio sends the last update once more at the end
 
     def open_wanted(request: gr.Request, repo: Any) -> Iterator[Updates]:
         named: Updates = {part.text: repo}
