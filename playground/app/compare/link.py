@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Any, Final, get_args
 from urllib.parse import urlencode
 
-from playground.app.compare.comparison import USUAL_TOKENS, CompareRequest
+from playground.app.compare.comparison import LETTERS, USUAL_TOKENS, CompareRequest
 from playground.app.model_picker.choice import ModelChoice
 from playground.chat.comparison import Mode
 from playground.chat.history import HistoryLimits, checked_text
 from playground.chat.saved_chat import SHORTEST_REPLY
 from playground.errors import RequestRefused
 from playground.llama.log import printable
-from playground.llama.params import AUTOMATIC_CHOICE, KV_TYPES
+from playground.llama.params import AUTOMATIC_CHOICE
 
 SIDES: Final = ("left", "right")  # the pickers, in a link
 YES: Final = "yes"  # of what is switched on
+_SETTING_NAMES: Final = {
+    "context": "context", "kv": "KV cache", "device": "device", "thinking": "thinking", "mode": "run",
+    "temperature": "temperature", "seed": "seed", "max_tokens": "longest reply",
+}  # fmt: skip
 LONGEST_LINK: Final = 16_000  # characters: browsers and proxies accept little more
 
 
@@ -86,10 +90,21 @@ def read_link_query(
     """The set-up in the query of a link. offered: the levels that can be chosen, by model."""
     problems: list[str] = []
     refusals: list[RequestRefused] = []
-    left, right = (_read_choice(side, query, offered, problems) for side in SIDES)
-    mode = query.get("mode")
+    unread: list[str] = []
+    left, right = (_read_choice(side, query, offered, problems, unread) for side in SIDES)
     temperature = _read_number(query.get("temperature", ""))
     seed, most = query.get("seed", ""), query.get("max_tokens", "")
+    settings: dict[str, Any] = {
+        "mode": next((known for known in get_args(Mode) if known == query.get("mode")), None),
+        "temperature": temperature if temperature is not None and 0 <= temperature <= 2 else None,
+        "seed": int(seed) if _is_number(seed) else None,
+        "max_tokens": max(SHORTEST_REPLY, int(most)) if _is_number(most) else None,
+    }
+    unread += [_SETTING_NAMES[name] for name, value in settings.items() if query.get(name) and value is None]
+    if unread:
+        problems.append(
+            f"These settings of the link could not be read and have their usual values: {', '.join(unread)}."
+        )
     texts = {}
     for name in ("prompt", "system"):
         try:
@@ -101,10 +116,7 @@ def read_link_query(
         choices=(left, right),
         prompt=texts.get("prompt", ""),
         system=texts.get("system", ""),
-        mode=next((known for known in get_args(Mode) if known == mode), None),
-        temperature=temperature if temperature is not None and 0 <= temperature <= 2 else None,
-        seed=int(seed) if _is_number(seed) else None,
-        max_tokens=max(SHORTEST_REPLY, int(most)) if _is_number(most) else None,
+        **settings,
         blind=True if query.get("blind") == YES else None,
         follows_up=True if query.get("follow_up") == YES else None,
         problems=tuple(problems),
@@ -114,10 +126,18 @@ def read_link_query(
 
 
 def _read_choice(
-    side: str, query: Mapping[str, str], offered: Mapping[str, frozenset[str]], problems: list[str]
+    side: str,
+    query: Mapping[str, str],
+    offered: Mapping[str, frozenset[str]],
+    problems: list[str],
+    unread: list[str],
 ) -> ModelChoice | None:
+    """What stands in one pane. problems: get what is wrong with the model; unread: impossible settings."""
     named = query.get(side, "")
     if not named:
+        return None
+    if named in offered:
+        problems.append(f"The link names no level of {printable(named[:120])}: choose one on the dial.")
         return None
     model, _, level = named.rpartition(":")
     if level not in offered.get(model, frozenset()):
@@ -125,10 +145,17 @@ def _read_choice(
             f"The link asks for {printable(named[:120])}, which is not on this computer and cannot be made here."
         )
         return None
-    kv_type = query.get(f"{side}_kv")
-    size, device = query.get(f"{side}_context"), query.get(f"{side}_device")
-    thinking = query.get(f"{side}_thinking")
-    return ModelChoice.read(model, level, size, kv_type if kv_type in KV_TYPES else "f16", device, thinking)
+    given = {name: query.get(f"{side}_{name}", "") for name in ("context", "kv", "device", "thinking")}
+    choice = ModelChoice.read(model, level, given["context"], given["kv"], given["device"], given["thinking"])
+    read = {
+        "context": str(choice.context_size),
+        "kv": choice.kv_type,
+        "device": choice.device.text,
+        "thinking": choice.thinking.text,
+    }
+    letter = LETTERS[SIDES.index(side)]
+    unread += [f"{_SETTING_NAMES[name]} of {letter}" for name, text in given.items() if text and text != read[name]]
+    return choice
 
 
 def _is_number(text: str) -> bool:

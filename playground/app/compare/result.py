@@ -170,7 +170,8 @@ def _speed_tile(facts: ResultFacts) -> Tile:
 def _agreement_tile(facts: ResultFacts) -> Tile:
     title = "Would have said the same word"
     if facts.agreement is None:
-        return Tile(title, UNKNOWN, facts.agreement_note or "shows after both have answered")
+        usual = "shows after both have answered" if facts.is_same is None else "not measured yet"
+        return Tile(title, UNKNOWN, facts.agreement_note or usual)
     divergence = "" if facts.kl_divergence is None else f"KL divergence {nats(facts.kl_divergence)}"
     return Tile(title, f"{percent(facts.agreement)} of A’s words", divergence, (1.0, facts.agreement))
 
