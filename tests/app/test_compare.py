@@ -458,7 +458,8 @@ def test_a_link_to_what_is_not_here_says_so_and_opens_the_usual(service: Compare
     setup = service.setup.read_link(
         {"left": "../../etc/passwd:Q4_1", "right": f"{MODEL}:Q9", "mode": "never", "prompt": "Hi"}
     )
-    assert len(setup.problems) == 2 and "not on this computer" in setup.problems[0]
+    assert len(setup.problems) == 3 and "not on this computer" in setup.problems[0]
+    assert setup.problems[2].endswith("have their usual values: run.")
     assert service.setup.choices_to_open(setup) == service.setup.first_choices()
     assert setup.mode is None and setup.prompt == "Hi"
 
