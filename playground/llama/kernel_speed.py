@@ -1,4 +1,4 @@
-"""Measures how fast this processor multiplies by weights of some types, in a child process, in a moment.
+"""Measures how fast this processor multiplies by weights of some types, in a child process, in a few seconds.
 
 Writing a token reads nearly all weights of a model once and does little with each, so this is what its speed depends
 on: the memory's bandwidth for types whose kernels are fast, the kernel for the others. Each type is measured as models
@@ -25,7 +25,7 @@ from playground.gguf.tensors import TensorType
 from playground.llama.devices import device_backends, ggml_function
 from playground.machine.child_process import ChildProcess, open_child_pipes
 
-PROBE_SECONDS: Final = 20.0  # for all types asked for; a quiet laptop needs less than a second
+PROBE_SECONDS: Final = 20.0  # for all types asked for; two quiet cores of a server need 0.2 s for each
 
 _MODULE: Final = "playground.llama.kernel_speed"
 _ROW: Final = 2048  # weights in a row, and rows of a matrix: those of a model of about 2B

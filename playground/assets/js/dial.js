@@ -6,7 +6,8 @@
 // was used last moves to a pressed level: B, until A is taken. What moves shows at once; `input` comes when the handle
 // has rested for a moment, so that a way along the dial asks nothing of the levels in between. From level to level the
 // panes keep the height of their longest answer, so that nothing below them moves, and so does what is cleared, until it
-// is brought back or the next question frees it.
+// is brought back or the next question frees it. What Clear and Undo take away goes with the press, not some frames after
+// what comes in its place (compare.css).
 const REST_MILLISECONDS = 350;
 const read = text => { try { return JSON.parse(text) || {}; } catch { return {}; } };
 const sides = Object.keys(read(props.value));
